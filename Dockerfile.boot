@@ -1,0 +1,17 @@
+# boot: starts a finished image in QEMU and logs in over SSH. One image per architecture of the guest.
+FROM nixos-image-runtime
+ARG GUEST=aarch64
+# The firmware package brings 400 MB of flash images: only the small one, which -bios takes, is unpacked.
+RUN case "$GUEST" in \
+      aarch64) packages="qemu-system-arm qemu-efi-aarch64" ;; \
+      x86_64) packages="qemu-system-x86 ovmf" ;; \
+    esac \
+ && apt-get update -q \
+ && apt-get install -qy --no-install-recommends -o Dpkg::Options::=--path-exclude='/usr/share/AAVMF/*' \
+      $packages ipxe-qemu- openssh-client e2fsprogs fdisk \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 1000 --create-home boot
+COPY orchestrator/__init__.py orchestrator/
+COPY orchestrator/agents orchestrator/agents
+USER boot
+ENTRYPOINT ["python3", "-m", "orchestrator.agents.boot"]

@@ -1,0 +1,112 @@
+# The demo: a small NixOS-shaped system whose parts are Debian's packages, so it needs no nixpkgs and no binary cache.
+#
+# Data flows down this file: packages fetched by hash -> unpacked trees (fixed-output, so their store paths are the same on
+# every build host) -> configuration steps that run on the TARGET's system -> toplevel with a bootspec -> image spec.
+#
+# `inputs` is a JSON file: { system, hostName, userName, authorizedKeys, format, packages = { ROLE = { url, package, version,
+# sha256, tree }; }; }. A `tree` of null (a package newer than its pin) makes the unpacked tree input-addressed.
+{ inputs }:
+let
+  demo = builtins.fromJSON (builtins.readFile inputs);
+  inherit (demo) system hostName userName authorizedKeys;
+
+  arch = { aarch64-linux = { efi = "aa64"; console = "ttyAMA0"; }; x86_64-linux = { efi = "x64"; console = "ttyS0"; }; }.${system};
+  release = "demo-1";
+  label = "nixos";
+
+  # Store path names allow neither "~" nor ":".
+  storeName = p: builtins.replaceStrings [ "~" ":" ] [ "-" "-" ] "${p.package}-${p.version}";
+
+  fetch = p: derivation {
+    name = "${storeName p}.deb";
+    system = "builtin";
+    builder = "builtin:fetchurl";
+    inherit (p) url;
+    outputHash = p.sha256;
+    outputHashAlgo = "sha256";
+    outputHashMode = "flat";
+    preferLocalBuild = true;
+  };
+
+  # The only step that uses a program of the builder's container (dpkg-deb). What it may produce is pinned as well.
+  unpack = p: derivation ({
+    name = storeName p;
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ "-e" ./unpack.sh ];
+    deb = fetch p;
+  } // (if p.tree == null then { } else { outputHash = p.tree; outputHashMode = "recursive"; }));
+
+  packages = builtins.mapAttrs (_: unpack) demo.packages;
+
+  # Everything below runs on the target's system: emulated where the builder is of another one.
+  busybox = derivation {
+    name = "busybox";
+    inherit system;
+    builder = "${packages.busybox}/usr/bin/busybox";
+    args = [ "sh" "-e" ./busybox.sh ];
+    source = packages.busybox;
+  };
+
+  onTarget = name: script: attributes: derivation ({
+    inherit name system;
+    builder = "${busybox}/bin/sh";
+    args = [ "-e" script ];
+    PATH = "${busybox}/bin";
+    applets = ./applets.sh;
+  } // attributes);
+
+  linux = onTarget "linux" ./linux.sh {
+    kernel = packages.kernel;
+    # What the cloud kernel keeps in modules and a virtual machine needs, with what those depend on, in loading order.
+    modules = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat";
+  };
+
+  libraries = onTarget "libraries" ./libraries.sh {
+    trees = [ packages.libc packages.libcrypt packages.libgmp packages.libtomcrypt packages.libtommath packages.zlib ];
+  };
+
+  initrd = onTarget "initrd" ./initrd.sh { inherit busybox linux; init = ./initrd-init.sh; };
+
+  etc = onTarget "etc" ./etc.sh {
+    inherit hostName userName busybox release;
+    inherit (arch) console;
+    authorizedKeys = builtins.toFile "authorized_keys" authorizedKeys;
+  };
+
+  bootspec = {
+    inherit system;
+    label = "NixOS demo (${release})";
+    kernelParams = [ "console=tty0" "console=${arch.console}" "panic=10" "root=LABEL=${label}" "loglevel=4" ];
+  };
+
+  toplevel = onTarget "nixos-system-${hostName}-${release}" ./toplevel.sh {
+    inherit busybox linux libraries initrd etc userName;
+    dropbear = packages.dropbear;
+    init = ./init.sh;
+    rc = ./rc.sh;
+    bootspec = builtins.toJSON bootspec;
+    kernelParams = bootspec.kernelParams;
+  };
+in
+{
+  inherit toplevel;
+
+  imageSpec = onTarget "image-spec.json" ./image-spec.sh {
+    spec = builtins.toJSON {
+      schema = 1;
+      name = "nixos-demo-${release}-${system}-${demo.format}";
+      inherit system toplevel;
+      inherit (demo) format;
+      partitionTable = "efi";
+      bootLoader = {
+        type = "systemd-boot";
+        source = "${packages.systemd-boot}/usr/lib/systemd/boot/efi/systemd-boot${arch.efi}.efi";
+        timeout = 0;
+      };
+      esp = { label = "ESP"; sizeMiB = 96; };
+      root = { fsType = "ext4"; inherit label; additionalSpaceMiB = 64; };
+      readyText = "nixos-image demo: ready";
+    };
+  };
+}

@@ -1,0 +1,30 @@
+#!/bin/sh
+# First process: mount the root file system named on the kernel's command line and hand over to its init.
+mount -t devtmpfs devtmpfs /dev
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+for module in $(cat /modules); do modprobe "$module" || echo "initrd: no module $module"; done
+
+root= init=
+for word in $(cat /proc/cmdline); do
+  case $word in
+    root=*) root=${word#root=} ;;
+    init=*) init=${word#init=} ;;
+  esac
+done
+
+tries=100
+until device=$(findfs "$root" 2>/dev/null); do
+  tries=$((tries - 1))
+  if [ $tries = 0 ]; then
+    echo "initrd: there is no file system $root: this is a shell"
+    exec sh
+  fi
+  sleep 0.1
+done
+mount -t ext4 "$device" /sysroot || { echo "initrd: cannot mount $device: this is a shell"; exec sh; }
+for folder in dev proc sys; do
+  mkdir -p "/sysroot/$folder"
+  mount -o move "/$folder" "/sysroot/$folder"
+done
+exec switch_root /sysroot "$init"

@@ -1,0 +1,19 @@
+# The system: init, kernel, initrd, /etc and the bootspec (RFC 125) that boot loaders and the image assembler read.
+. "$applets"
+mkdir -p "$out"
+fill() {
+  sed -e "s|@shell@|$busybox/bin/sh|g" -e "s|@busybox@|$busybox|g" -e "s|@toplevel@|$out|g" -e "s|@etc@|$etc|g" \
+    -e "s|@libraries@|$libraries|g" -e "s|@dropbear@|$dropbear|g" -e "s|@user@|$userName|g" "$1" > "$2"
+  chmod 755 "$2"
+}
+fill "$init" "$out/init"
+fill "$rc" "$out/rc"
+ln -s "$linux/vmlinuz" "$out/kernel"
+ln -s "$linux" "$out/kernel-modules"
+ln -s "$initrd/initrd" "$out/initrd"
+ln -s "$etc" "$out/etc"
+ln -s "$busybox" "$out/sw"
+printf '%s' "$kernelParams" > "$out/kernel-params"
+# The attributes that only this derivation's own path makes are added to what Nix has evaluated.
+printf '{"org.nixos.bootspec.v1":{"init":"%s","initrd":"%s","kernel":"%s","toplevel":"%s",%s,"org.nixos.specialisation.v1":{}}\n' \
+  "$out/init" "$initrd/initrd" "$linux/vmlinuz" "$out" "${bootspec#\{}" > "$out/boot.json"

@@ -1,0 +1,130 @@
+"""The orchestrator's entry: one request, one exit code; the one place that tells an error."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import types
+import typing
+
+from orchestrator import cli, delivery
+from orchestrator.errors import ApplianceError, BugError, InterruptedRunError, TerminatedRunError
+from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Request, Test
+
+if typing.TYPE_CHECKING:
+    from orchestrator.progress import Progress
+
+
+def main() -> int:
+    """Handle one command line; returns the exit code."""
+    # Whatever prints must not get into the stream that carries the image: that gets a descriptor of its own.
+    stream = os.dup(1)
+    os.dup2(2, 1)
+    began = time.monotonic()
+    who = cli.caller(os.environ)
+    argv = sys.argv[1:]
+    preparing = argv[:1] == ["prepare"]
+    try:
+        request = cli.parse(argv[1:] if preparing else argv, who)
+        if preparing:
+            os.write(stream, cli.script(request, who).encode())
+            return 0
+        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGTERM, _interrupt)
+        return _work(request, who, stream, began)
+    except SystemExit as end:  # argparse's --help
+        if isinstance(end.code, str):
+            sys.stderr.write(end.code)
+            return 0
+        return end.code or 0
+    except ApplianceError as error:
+        tell(error)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last place that can tell it
+        tell(BugError(f"a bug: {error!r}", detail=traceback.format_exc(), hint="please report it with the lines above"))
+        return BugError.exit_code
+
+
+def tell(error: ApplianceError) -> None:
+    """Detail first, so that the line that counts is the last one but the hint."""
+    if error.detail:
+        sys.stderr.write(f"{error.detail}\n")
+    sys.stderr.write(f"error: {error}\n")
+    if error.hint:
+        sys.stderr.write(f"try: {error.hint}\n")
+
+
+def _work(request: Request, who: Caller, stream: int, began: float) -> int:
+    """Do what was asked. The heavy imports are here: `prepare` must be quick."""
+    if os.environ.get("NIXOS_IMAGE_INPUT") == "1":
+        delivery.receive(cli.INPUT)
+    match request:
+        case Compose():
+            return _compose(request, stream)
+        case Test():
+            return _test(request, who, stream)
+    from orchestrator.progress import make_progress
+
+    progress = make_progress(request.log_format, who.columns)
+    try:
+        match request:
+            case Demo():
+                _demo(request, who, progress, stream, began)
+            case Boot():
+                from orchestrator.verbs import boot
+
+                boot(request, who, progress)
+            case Clean():
+                from orchestrator.verbs import clean
+
+                clean(request, who, progress)
+    finally:
+        progress.close()
+    return 0
+
+
+def _demo(request: Demo, who: Caller, progress: "Progress", stream: int, began: float) -> None:
+    from orchestrator.verbs import demo
+
+    try:
+        demo(request, who, progress, stream)
+    finally:
+        if progress.seconds:
+            times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in progress.seconds.items())
+            progress.say(f"seconds: {times}; total {time.monotonic() - began:.1f}", seconds=progress.seconds)
+
+
+def _compose(request: Compose, stream: int) -> int:
+    """Hand over to `docker compose`; before `down`, nothing of ours may be alive or registered."""
+    from orchestrator import verbs
+
+    if request.arguments[0] == "down":
+        verbs.forget_everything()
+    os.dup2(stream, 1)
+    return subprocess.run(verbs.compose_command(request.arguments), check=False).returncode
+
+
+def _test(request: Test, who: Caller, stream: int) -> int:
+    from orchestrator import verbs
+
+    command = verbs.test_command(request, who)
+    os.dup2(stream, 1)
+    return subprocess.run(command, check=False).returncode
+
+
+def _interrupt(number: int, _frame: types.FrameType | None) -> None:
+    """A signal takes the error's path: everything is taken down. A second one changes nothing."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise InterruptedRunError("interrupted")
+    raise TerminatedRunError("terminated")
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Not sys.exit: a `docker build` in a background thread would be waited for. It ends with this container.
+    os._exit(code)

@@ -1,0 +1,210 @@
+"""boot: starts a throwaway copy of an image in QEMU, on a terminal or to see it get ready and let a key in.
+
+The copy of a check carries a key of that check only, written into its root file system: what was delivered never holds it.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+
+from orchestrator.agents import events, qemu
+from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.agents.nixlog import plain
+
+#: GPT type of a Linux file system (UEFI Discoverable Partitions do not matter here).
+LINUX_PARTITION = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+
+LIFE_SECONDS = 1.0
+SSH_TRY_SECONDS = 10
+TAIL_LINES = 25
+
+
+def main() -> None:
+    """Boot the image that the arguments name."""
+    parser = argparse.ArgumentParser(prog="boot")
+    parser.add_argument("image", type=pathlib.Path)
+    parser.add_argument("--system", choices=sorted(qemu.GUESTS), required=True)
+    parser.add_argument("--test", action="store_true")
+    parser.add_argument("--ready-text", default="")
+    parser.add_argument("--timeout", type=float, default=300)
+    parser.add_argument("--serial-log", type=pathlib.Path)
+    parser.add_argument("--try-kvm", action="store_true")
+    arguments = parser.parse_args()
+    run_agent("boot", lambda: check(arguments) if arguments.test else show(arguments))
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Boot on this terminal; QEMU's escape is Ctrl-A X."""
+    guest = qemu.GUESTS[arguments.system]
+    with throwaway(arguments.image) as disk:
+        print("Booting a copy that is thrown away. Leave with Ctrl-A X.", flush=True)
+        subprocess.run(qemu.command(guest, disk, "tcg", "mon:stdio"), check=False)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Boot until ready, log in with the check's own key, run `uname -m`."""
+    accelerators = ["kvm", "tcg"] if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
+    for accel in accelerators:
+        with throwaway(arguments.image) as disk:
+            key = give_key(disk)
+            try:
+                answer, seconds = boot_and_log_in(arguments, disk, key, accel)
+            except KvmFailedError as error:
+                events.emit("no-kvm", message=f"KVM does not work here ({error}): emulating instead")
+                continue
+        expected = arguments.system.partition("-")[0]
+        if answer != expected:
+            raise AgentError(f"uname -m said {answer!r}, expected {expected}", kind="boot")
+        message = f"booted ({accel}) in {seconds['ready']:.1f} s, SSH login said {answer}"
+        events.emit("booted", message=message, accelerator=accel, machine=answer, seconds=seconds)
+        return
+
+
+class KvmFailedError(Exception):
+    """KVM is there but a guest dies in it."""
+
+
+@contextlib.contextmanager
+def throwaway(image: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A sparse copy of `image` beside it, gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=image.parent.parent) as folder:
+        disk = pathlib.Path(folder, "disk.img")
+        copied = subprocess.run(["cp", "--sparse=always", image, disk], capture_output=True, text=True, check=False)
+        if copied.returncode != 0:
+            raise AgentError(f"the image cannot be copied: {copied.stderr.strip()}", kind="disk")
+        disk.chmod(0o600)
+        yield disk
+
+
+def give_key(disk: pathlib.Path) -> pathlib.Path:
+    """Make a key pair and let it into root's account on `disk`; returns the private key's path."""
+    key = disk.parent / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot check", "-f", key], check=True)
+    commands = [
+        "mkdir /root",
+        "mkdir /root/.ssh",
+        f"write {key}.pub /root/.ssh/authorized_keys",
+        "sif /root/.ssh/authorized_keys mode 0100600",
+        "sif /root/.ssh mode 040700",
+        "quit",
+    ]
+    offset = root_offset(disk)
+    script = disk.parent / "debugfs"
+    script.write_text("".join(f"{command}\n" for command in commands))
+    done = subprocess.run(
+        ["debugfs", "-w", "-f", script, f"{disk}?offset={offset}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 or "Allocated inode" not in done.stdout + done.stderr:
+        raise AgentError(f"the check's key cannot be written: {done.stderr.strip()}", kind="boot")
+    return key
+
+
+def root_offset(disk: pathlib.Path) -> int:
+    """Where the first Linux partition of `disk` begins, in bytes."""
+    done = subprocess.run(["sfdisk", "--json", disk], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AgentError(f"no partition table is found: {done.stderr.strip()}", kind="boot")
+    table = json.loads(done.stdout)["partitiontable"]
+    starts = [part["start"] for part in table["partitions"] if part["type"].upper() in {LINUX_PARTITION, "83"}]
+    if not starts:
+        raise AgentError("the image has no Linux partition", kind="boot")
+    return int(starts[0]) * int(table.get("sectorsize", 512))
+
+
+def boot_and_log_in(
+    arguments: argparse.Namespace, disk: pathlib.Path, key: pathlib.Path, accel: str
+) -> tuple[str, dict[str, float]]:
+    """One boot: returns what `uname -m` said and the seconds until ready and until logged in."""
+    serial: pathlib.Path = arguments.serial_log or disk.parent / "serial.log"
+    serial.write_bytes(b"")
+    began = time.monotonic()
+    deadline = began + arguments.timeout
+    machine = qemu.command(qemu.GUESTS[arguments.system], disk, accel, f"file:{serial}")
+    with Machine(machine, serial) as running:
+        if arguments.ready_text:
+            running.wait_for(arguments.ready_text, deadline)
+        ready = time.monotonic() - began
+        answer = log_in(running, key, deadline)
+        return answer, {"ready": round(ready, 2), "login": round(time.monotonic() - began, 2)}
+
+
+class Machine:
+    """A running QEMU whose console goes to a file; killed at the end of the `with` block."""
+
+    def __init__(self, command: list[str], serial: pathlib.Path) -> None:
+        """Start `command`."""
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._serial = serial
+        self._complaints: list[str] = []
+        self._kvm = "kvm" in command
+        threading.Thread(target=self._read_complaints, daemon=True).start()
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def wait_for(self, text: str, deadline: float) -> None:
+        """Wait until the console shows `text`."""
+        told = time.monotonic()
+        while text.encode() not in self._serial.read_bytes():
+            self.still_alive(f"{text!r} did not appear", deadline)
+            if time.monotonic() - told >= LIFE_SECONDS:
+                told = time.monotonic()
+                events.emit("booting", message=self.tail(1) or "the firmware is starting")
+            time.sleep(0.05)
+
+    def still_alive(self, what: str, deadline: float) -> None:
+        """Raise with the console's last lines if QEMU is gone or the deadline has passed."""
+        if self._kvm and any("KVM internal error" in line or "failed to initialize kvm" in line for line in self._complaints):
+            raise KvmFailedError(self._complaints[0])
+        if (code := self._process.poll()) is not None:
+            if self._kvm:
+                raise KvmFailedError(f"exit code {code}")
+            said = self._complaints[-1] if self._complaints else f"exit code {code}"
+            raise AgentError(f"QEMU ended: {said}", detail=self.tail(TAIL_LINES), kind="boot")
+        if time.monotonic() > deadline:
+            raise AgentError(f"the image did not boot in time: {what}", detail=self.tail(TAIL_LINES), kind="boot")
+
+    def tail(self, count: int) -> str:
+        """The last `count` lines of the console, without control sequences."""
+        text = self._serial.read_bytes().decode(errors="replace").replace("\r", "\n")
+        lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
+        return "\n".join(lines[-count:])
+
+    def _read_complaints(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._complaints.append(line.strip())
+
+
+def log_in(running: Machine, key: pathlib.Path, deadline: float) -> str:
+    """SSH into the guest until it works; returns the output of `uname -m`."""
+    command = [
+        *("ssh", "-i", str(key), "-p", str(qemu.SSH_PORT), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"),
+        *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"),
+        *("-o", f"ConnectTimeout={SSH_TRY_SECONDS}", "root@127.0.0.1", "uname", "-m"),
+    ]
+    said = "no answer"
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * SSH_TRY_SECONDS, check=False)
+            if done.returncode == 0:
+                return done.stdout.strip()
+            said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        running.still_alive(f"SSH login failed ({said})", deadline)
+        events.emit("booting", message=f"waiting for SSH: {said}")
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""builder: waits until foreign binaries run here, builds with Nix, assembles the image. An ordinary user throughout."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+import typing
+
+import tenacity
+
+from orchestrator.agents import canary, demo, events
+from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.agents.lease import PORT, Holder
+from orchestrator.agents.nixlog import NixLog, plain
+from orchestrator.agents.run import TOKEN_FILE, Run, this_run
+from orchestrator.agents.systems import this_system
+from orchestrator.image.assemble import assemble
+from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.layout import LayoutError
+from orchestrator.image.spec import ImageSpec, SpecError, read_spec
+
+CLEANUP_ADDRESS = ("cleanup", PORT)
+
+#: A sign of life at least this often (seconds), and not much more often.
+LIFE_SECONDS = 1.0
+PROGRESS_SECONDS = 0.2
+
+#: Exit code of a process that the kernel killed, as shells and Nix tell it: 128 + SIGKILL.
+KILLED = 137
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the orchestrator wants built (`request.json` in the run's folder); the defaults are `docker compose up`'s."""
+
+    emulated: bool = True
+    format: str = "raw-efi"
+    authorized_keys: tuple[str, ...] = ()
+    locked: bool = False
+    wait_seconds: float = 60
+    ca_bundle: str = ""
+
+    @classmethod
+    def read(cls, run: Run) -> typing.Self:
+        """Read the request of `run`; without one, build the demo as compose.yaml's environment says."""
+        try:
+            document = json.loads((run.folder / "request.json").read_text())
+        except FileNotFoundError:
+            return cls(emulated=run.system != this_system())
+        return cls(**{**document, "authorized_keys": tuple(document["authorized_keys"])})
+
+
+def main() -> None:
+    """Do the run's whole work."""
+    run_agent("builder", build)
+
+
+def build() -> None:
+    """Wait, build, unlock, assemble, hand over."""
+    run = this_run()
+    request = Request.read(run)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    holder = None
+    if request.emulated:
+        holder = Holder(CLEANUP_ADDRESS, read_token(run.start_seconds), run.start_seconds)
+        events.emit("lease-held", message="cleanup waits for this builder")
+    began = time.monotonic()
+    wait_for_canary(run, request)
+    waited = time.monotonic()
+    spec_path = realise(run, request)
+    built = time.monotonic()
+    if holder:  # foreign binaries are not needed any more: assembly is native
+        holder.unlock()
+        events.emit("unlocked", message="cleanup is unlocked")
+    spec = read_spec(spec_path.read_text())
+    image, digest = assemble_image(run, spec)
+    events.emit(
+        "image",
+        message=hand_over(run, image),
+        path=image.relative_to(run.folder).as_posix(),
+        name=spec.name,
+        system=spec.system,
+        format=spec.format,
+        toplevel=spec.toplevel,
+        ready_text=spec.readyText,
+        size=image.stat().st_size,
+        sha256=digest,
+        seconds={
+            "wait": round(waited - began, 3),
+            "nix": round(built - waited, 3),
+            "assemble": round(time.monotonic() - built, 3),
+        },
+    )
+
+
+def read_token(seconds: float) -> str:
+    """Wait for cleanup's token and read it."""
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(OSError),
+        wait=tenacity.wait_fixed(0.05),
+        stop=tenacity.stop_after_delay(seconds),
+        retry_error_callback=lambda _: None,
+    ):
+        with attempt:
+            return TOKEN_FILE.read_text()
+    raise AgentError(f"cleanup was not ready after {seconds:.0f} s", hint="look at its log", kind="cleanup")
+
+
+def wait_for_canary(run: Run, request: Request) -> None:
+    """Wait until a program of the target's system runs in this container; the error has the last cause."""
+    outcome = canary.run(run.system, run.folder)
+    deadline = time.monotonic() + request.wait_seconds
+    told = 0.0
+    while not outcome.runs:
+        now = time.monotonic()
+        if now > deadline:
+            raise AgentError(
+                f"{run.system} programs do not run in the builder after {request.wait_seconds:.0f} s: {outcome.cause}",
+                hint="the registrar's log says what it did; --emulation-timeout gives it longer",
+                kind="emulation",
+            )
+        if now - told >= LIFE_SECONDS:
+            events.emit("waiting", message=f"waiting for {run.system} programs to run: {outcome.cause}")
+            told = now
+        time.sleep(0.05)
+        outcome = canary.run(run.system, run.folder)
+    events.emit("canary", message=f"{run.system} programs run here", system=run.system)
+
+
+def realise(run: Run, request: Request) -> pathlib.Path:
+    """Build the image spec with Nix, and with it all that the image needs; returns the spec's path.
+
+    Packages are first looked for where they are pinned; if that fails on the network's side, where they can be had now.
+    """
+    inputs = demo.pinned(run.system, request.format, request.authorized_keys)
+    try:
+        return nix_build(run, request, inputs)
+    except AgentError as error:
+        if error.kind != "network":
+            raise
+        events.emit("retry", level="warning", message=f"{error}: looking for it elsewhere")
+        return nix_build(run, request, demo.located(inputs, locked=request.locked))
+
+
+def nix_build(run: Run, request: Request, inputs: demo.DemoInputs) -> pathlib.Path:
+    """One `nix build` of the demo; raises `AgentError` with the derivation's name and the end of its log."""
+    inputs_file, log_file = run.folder / "inputs.json", run.folder / "nix.log"
+    inputs_file.write_text(inputs.to_json())
+    command = [
+        *("nix", "build", "--log-format", "internal-json", "--print-out-paths", "--no-link"),
+        *("--file", os.fspath(demo.EXPRESSION), "--argstr", "inputs", os.fspath(inputs_file), "imageSpec"),
+    ]
+    environment = {**os.environ, "NIX_CONFIG": nix_config(run, request)}
+    if request.ca_bundle:
+        environment["NIX_SSL_CERT_FILE"] = request.ca_bundle
+    with (
+        log_file.open("w") as text,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+        ) as process,
+    ):
+        assert process.stderr is not None and process.stdout is not None
+        log = NixLog(text)
+        told, last = 0.0, ""
+        for line in process.stderr:
+            log.feed(line.rstrip("\n"))
+            now = time.monotonic()
+            if now - told >= PROGRESS_SECONDS and log.current != last:
+                events.emit("nix", message=None, done=log.done, expected=log.expected, current=log.current)
+                told, last = now, log.current
+        output = process.stdout.read().strip()
+    if process.returncode != 0:
+        raise _failure(log, process.returncode)
+    return pathlib.Path(output)
+
+
+def nix_config(run: Run, request: Request) -> str:
+    """Settings from what was measured: foreign programs have been seen to run, so Nix may be told."""
+    lines = {
+        "experimental-features": "nix-command",
+        "substituters": "",
+        "sandbox": "false",  # needs user namespaces, which Docker's default seccomp profile forbids
+        "build-users-group": "",
+        "max-jobs": "auto",
+        "build-dir": "/nix/var/nix/builds",  # on the volume: a container's /tmp may be small
+        "connect-timeout": "10",
+        "download-attempts": "2",
+    }
+    if request.emulated or run.system != this_system():
+        lines["extra-platforms"] = run.system
+    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def assemble_image(run: Run, spec: ImageSpec) -> tuple[pathlib.Path, str]:
+    """Assemble and hash; returns the image's path and its SHA-256 in hex."""
+    folder = run.folder / "image"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    image = folder / spec.file_name
+    events.emit("assemble", message=f"assembling {spec.file_name}")
+    try:
+        assemble(spec, image, run.folder)
+    except (SpecError, LayoutError, FilesystemError) as error:
+        raise AgentError(str(error), kind="assembly") from error
+    with image.open("rb") as file:
+        return image, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hand_over(run: Run, image: pathlib.Path) -> str:
+    """What a person who runs `docker compose up` needs to know to get at the image."""
+    if run.id == "compose":
+        return f"{image.name} is done; copy it out with: docker compose cp builder:{image} ."
+    return f"{image.name} is done"
+
+
+def _failure(log: NixLog, code: int) -> AgentError:
+    text = "\n".join(log.errors)
+    if log.failed and not re.search(r"unable to download|HTTP error|Couldn't resolve|[Cc]ould not resolve", text):
+        return AgentError(f"derivation {log.failed} failed", detail=log.tail or text, kind="build")
+    if match := re.search(r"unable to download '([^']+)': (.*)", text):
+        return AgentError(f"{match[1]} cannot be fetched: {plain(match[2])}", kind="network")
+    if "No space left on device" in text:
+        return AgentError("the disk of Docker's data is full", detail=text, kind="disk")
+    if code in (KILLED, -9):
+        return AgentError("Nix was killed: out of memory?", kind="build")
+    return AgentError("Nix failed", detail=text, kind="build")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Debian packages pinned by hash, fetched from whatever mirror apt is configured for.
+
+A pin says which package, version, suite, pool path and SHA-256 (``locks/debian.json``). The address of the
+pool is asked of apt at run time, so a company's mirror just works and no file names a host. A version that has
+left the pool is looked for in the snapshot archive that apt itself knows, then resolved anew through apt's
+signed index, with a warning that names both versions; ``locked`` forbids that last step.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from orchestrator.agents import events
+from orchestrator.agents.failure import AgentError
+
+#: Debian's names of the architectures that Nix systems run on.
+ARCHITECTURES = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
+
+#: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it today.
+ROLES = {
+    "busybox": "busybox-static",
+    "dropbear": "dropbear-bin",
+    "kernel": "linux-image-cloud-{arch}",
+    "libc": "libc6",
+    "libcrypt": "libcrypt1",
+    "libgmp": "libgmp10",
+    "libtomcrypt": "libtomcrypt1",
+    "libtommath": "libtommath1",
+    "qemu-user": "qemu-user",
+    "systemd-boot": "systemd-boot-efi",
+    "zlib": "zlib1g",
+}
+
+#: Roles whose unpacked tree becomes a Nix store path, so its hash is pinned too.
+UNPACKED = frozenset(ROLES) - {"qemu-user"}
+
+APT_HELPER = "/usr/lib/apt/apt-helper"
+PROBE_SECONDS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Pin:
+    """One Debian package: `path` is relative to the repository, `sha256` is hex, `tree` the SRI hash of `dpkg-deb -x`."""
+
+    role: str
+    package: str
+    version: str
+    suite: str
+    path: str
+    sha256: str
+    tree: str | None = None
+
+
+def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
+    """Read the pins of `roles` for Debian architecture `arch`; a role that is not there is an `AgentError`."""
+    packages = json.loads(lock.read_text())["packages"]
+    missing = [role for role in roles if arch not in packages.get(role, {})]
+    if missing:
+        raise AgentError(f"{lock.name} pins no {', '.join(missing)} for {arch}", hint="./run.sh pins --update")
+    return [Pin(role=role, **packages[role][arch]) for role in roles]
+
+
+@functools.cache
+def repositories() -> dict[str, str]:
+    """Map each configured suite to its repository's address, as apt's own sources say."""
+    lines = _apt(["update", "--print-uris"]).splitlines()
+    found = (re.match(r"'(.+)/dists/([^/]+)/(?:In)?Release'", line) for line in lines)
+    return {match[2]: match[1] for match in found if match}
+
+
+def urls(pin: Pin, snapshot: str) -> list[str]:
+    """Addresses to try in order: the configured mirror of the pin's suite, the others, the snapshot archive."""
+    known = repositories()
+    mirrors = [known[pin.suite]] if pin.suite in known else []
+    mirrors += [uri for uri in known.values() if uri not in mirrors]
+    origin = "Label::Debian-Security" if pin.suite.endswith("-security") else "Origin::Debian"
+    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
+    archives = re.findall(rf'Acquire::Snapshots::URI::(?:Override::)?{origin} "(\S+?)/?";', dump)
+    bases = [*mirrors, *(archive.replace("@SNAPSHOTID@", snapshot) for archive in archives)]
+    return [f"{base}/{urllib.parse.quote(pin.path)}" for base in dict.fromkeys(bases)]
+
+
+def available(url: str) -> bool:
+    """Whether `url` answers a HEAD request with success."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):  # noqa: S310
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
+    """Download `pin` to `target` with apt's own downloader, which checks the hash; False where no address has it."""
+    for url in urls(pin, snapshot):
+        done = subprocess.run([APT_HELPER, "download-file", url, target, f"SHA256:{pin.sha256}"], capture_output=True)
+        if done.returncode == 0:
+            return True
+        target.unlink(missing_ok=True)
+    return False
+
+
+class Index:
+    """Apt's signed package index, brought up to date in a private folder: works for an unprivileged user too."""
+
+    def __init__(self, state: pathlib.Path, arch: str) -> None:
+        """Update the index for `arch` under the existing folder `state`."""
+        for name in ("lists/partial", "cache/archives/partial"):
+            (state / name).mkdir(parents=True, exist_ok=True)
+        self._arch = arch
+        self._options = [
+            *("-o", f"Dir::State::lists={state}/lists", "-o", f"Dir::Cache={state}/cache"),
+            *("-o", "Dir::State::status=/dev/null", "-o", f"APT::Architecture={arch}"),
+            *("-o", f"APT::Architectures={arch}", "-o", "Acquire::Languages=none"),
+        ]
+        _apt([*self._options, "update"])
+
+    def resolve(self, role: str) -> Pin:
+        """Return the version of `role` that is in the archive now; its tree is not known."""
+        package = ROLES[role].format(arch=self._arch)
+        if role == "kernel":  # the metapackage follows the ABI, the package that it depends on holds the kernel
+            depends = self._show(package)["Depends"]
+            package = depends.split(",")[0].split("(")[0].strip()
+        shown = self._show(package)
+        uri = _apt([*self._options, "download", "--print-uris", f"{package}={shown['Version']}"]).split("'")[1]
+        # Suites may share one repository, so the version's own listing says which suite it is from.
+        suite, base = next((s, b) for s, b in repositories().items() if uri.startswith(f"{b}/"))
+        return Pin(role, package, shown["Version"], suite, urllib.parse.unquote(uri[len(base) + 1 :]), shown["SHA256"])
+
+    def _show(self, package: str) -> dict[str, str]:
+        command = ["apt-cache", *self._options, "show", "--no-all-versions", package]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise AgentError(f"Debian's index has no package {package}", hint="check the apt sources of the base image")
+        return dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", done.stdout, re.MULTILINE))
+
+
+def superseded(old: Pin, new: Pin) -> None:
+    """Say, with both versions, that the archive no longer has what is pinned."""
+    events.emit(
+        "pin-superseded",
+        level="warning",
+        message=f"{old.package} {old.version} is no longer in the archive: using {new.package} {new.version}",
+    )
+
+
+def obtain(pin: Pin, arch: str, snapshot: str, target: pathlib.Path, *, locked: bool) -> Pin:
+    """Download `pin`, or its successor unless `locked`; returns what `target` now holds."""
+    if fetch(pin, snapshot, target):
+        return pin
+    if locked:
+        raise AgentError(f"{pin.package} {pin.version} cannot be fetched", hint="reach a mirror, or leave out --locked")
+    with tempfile.TemporaryDirectory() as state:
+        new = Index(pathlib.Path(state), arch).resolve(pin.role)
+    if not fetch(new, snapshot, target):
+        raise AgentError(f"neither {pin.version} nor {new.version} of {pin.package} can be fetched")
+    superseded(pin, new)
+    return new
+
+
+def make_lock(archs: list[str], snapshot: str) -> dict[str, object]:
+    """Resolve every role for every architecture in `archs`; needs Nix for the hashes of unpacked trees."""
+    packages: dict[str, dict[str, dict[str, str]]] = {role: {} for role in ROLES}
+    for arch in archs:
+        with tempfile.TemporaryDirectory() as folder:
+            state = pathlib.Path(folder)
+            index = Index(state, arch)
+            for role in ROLES:
+                pin = index.resolve(role)
+                if role in UNPACKED:
+                    if not fetch(pin, snapshot, state / "deb"):
+                        raise AgentError(f"{pin.package} {pin.version} cannot be fetched")
+                    pin = dataclasses.replace(pin, tree=_tree_hash(state / "deb", state / role))
+                fields = dataclasses.asdict(pin)
+                del fields["role"]
+                packages[role][arch] = {key: value for key, value in fields.items() if value is not None}
+    return {"schema": 1, "snapshot": snapshot, "packages": packages}
+
+
+def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
+    subprocess.run(["dpkg-deb", "-x", deb, tree], check=True)
+    command = ["nix", "--extra-experimental-features", "nix-command", "hash", "path", "--sri", tree]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _apt(arguments: list[str]) -> str:
+    done = subprocess.run(["apt-get", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:"))
+        raise AgentError(f"apt-get {arguments[-1]} failed: {reason}", hint="is the package mirror reachable?")
+    return done.stdout
+
+
+def main() -> None:
+    """`fetch ROLE FILE` at image build, `lock` to print a new lock file."""
+    parser = argparse.ArgumentParser(prog="debian")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    get = verbs.add_parser("fetch")
+    get.add_argument("lock", type=pathlib.Path)
+    get.add_argument("role", choices=sorted(ROLES))
+    get.add_argument("target", type=pathlib.Path)
+    get.add_argument("--locked", action="store_true")
+    new = verbs.add_parser("lock")
+    new.add_argument("snapshot", help="a time as YYYYMMDDTHHMMSSZ")
+    arguments = parser.parse_args()
+    if arguments.verb == "lock":
+        json.dump(make_lock(["amd64", "arm64"], arguments.snapshot), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    arch = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+    (pin,) = read_lock(arguments.lock, arch, [arguments.role])
+    snapshot = json.loads(arguments.lock.read_text())["snapshot"]
+    got = obtain(pin, arch, snapshot, arguments.target, locked=arguments.locked)
+    print(got.version)
+
+
+if __name__ == "__main__":
+    main()

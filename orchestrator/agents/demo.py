@@ -1,0 +1,88 @@
+"""The demo's inputs: pinned Debian packages of the target's architecture and what the user said, as JSON for nix/demo."""
+
+import concurrent.futures
+import dataclasses
+import json
+import pathlib
+import tempfile
+
+from orchestrator.agents import debian
+from orchestrator.agents.failure import AgentError
+
+LOCK = pathlib.Path("/opt/nixos-image/locks/debian.json")
+EXPRESSION = pathlib.Path("/opt/nixos-image/nix/demo")
+USER = "nixos"
+HOST_NAME = "nixos-demo"
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoInputs:
+    """The packages with an address each, and the demo's configuration."""
+
+    system: str
+    format: str
+    authorized_keys: tuple[str, ...]
+    sources: tuple[tuple[debian.Pin, str], ...]
+
+    def to_json(self) -> str:
+        """The document that nix/demo/default.nix reads."""
+        packages = {
+            pin.role: {
+                "url": url,
+                "package": pin.package,
+                "version": pin.version,
+                "sha256": pin.sha256,
+                "tree": pin.tree,
+            }
+            for pin, url in self.sources
+        }
+        document = {
+            "system": self.system,
+            "hostName": HOST_NAME,
+            "userName": USER,
+            "authorizedKeys": "".join(f"{key}\n" for key in self.authorized_keys),
+            "format": self.format,
+            "packages": packages,
+        }
+        return json.dumps(document, sort_keys=True)
+
+
+def pinned(system: str, image_format: str, authorized_keys: tuple[str, ...]) -> DemoInputs:
+    """Inputs as pinned, each from the mirror of its suite; nothing is asked of the network yet."""
+    if system not in debian.ARCHITECTURES:
+        raise AgentError(f"the demo has no parts for {system}", hint=f"one of {', '.join(debian.ARCHITECTURES)}")
+    pins = debian.read_lock(LOCK, debian.ARCHITECTURES[system], sorted(debian.UNPACKED))
+    sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
+    return DemoInputs(system, image_format, authorized_keys, sources)
+
+
+def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
+    """Find where each package can be had now, its successor where the pinned version is gone; asks the network."""
+    pins = [pin for pin, _url in inputs.sources]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(pins)) as pool:
+        found = dict(zip(pins, pool.map(_first_available, pins), strict=True))
+    lost = [pin for pin, url in found.items() if not url]
+    if not lost:
+        return dataclasses.replace(inputs, sources=tuple(found.items()))
+    hosts = ", ".join(sorted(set(debian.repositories().values())))
+    if len(lost) == len(pins):
+        raise AgentError(f"no package can be reached at {hosts}", hint="check the network", kind="network")
+    if locked:
+        names = ", ".join(f"{pin.package} {pin.version}" for pin in lost)
+        raise AgentError(f"{hosts} no longer has {names}", hint="leave out --locked, or renew locks/", kind="network")
+    with tempfile.TemporaryDirectory() as state:
+        index = debian.Index(pathlib.Path(state), debian.ARCHITECTURES[inputs.system])
+        for pin in lost:
+            new = index.resolve(pin.role)
+            debian.superseded(pin, new)
+            del found[pin]
+            found[new] = debian.urls(new, _snapshot())[0]
+    return dataclasses.replace(inputs, sources=tuple(sorted(found.items(), key=lambda item: item[0].role)))
+
+
+def _first_available(pin: debian.Pin) -> str:
+    return next((url for url in debian.urls(pin, _snapshot()) if debian.available(url)), "")
+
+
+def _snapshot() -> str:
+    return str(json.loads(LOCK.read_text())["snapshot"])

@@ -1,0 +1,112 @@
+"""Nix's internal-json log, folded into what people ask: what is being done, how much is left, why did it fail.
+
+Numbers of activities and results are those of Nix's `src/libutil/logging.hh`.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import re
+import typing
+
+PREFIX = "@nix "
+
+ACT_FILE_TRANSFER = 101
+ACT_BUILDS = 104
+ACT_BUILD = 105
+RES_BUILD_LOG_LINE = 101
+RES_PROGRESS = 105
+LEVEL_ERROR = 0
+
+#: Lines of a failed derivation's log that are told inline.
+TAIL_LINES = 30
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def plain(text: str) -> str:
+    """`text` without control sequences: what builders print must not steer the user's terminal."""
+    return _ANSI.sub("", text)
+
+
+def derivation_name(path: str) -> str:
+    """`/nix/store/<hash>-linux.drv` -> `linux`."""
+    return re.sub(r"^/nix/store/[^-]+-|\.drv$", "", path)
+
+
+@dataclasses.dataclass
+class NixLog:
+    """State of one Nix command; `feed` it every line of stderr. Writes the whole story to `log`."""
+
+    log: typing.TextIO
+    done: int = 0
+    expected: int = 0
+    errors: list[str] = dataclasses.field(default_factory=list)
+    _running: dict[int, str] = dataclasses.field(default_factory=dict)
+    _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
+    _builds: set[int] = dataclasses.field(default_factory=set)
+    _tails: dict[str, collections.deque[str]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def current(self) -> str:
+        """The derivation at hand, or the file; empty while Nix evaluates."""
+        names = [*self._running.values(), *self._transfers.values()]
+        return names[-1] if names else ""
+
+    @property
+    def failed(self) -> str:
+        """Name of the derivation that failed first, or nothing."""
+        for error in self.errors:
+            if match := re.search(r"builder for '([^']+\.drv)' failed|build of '([^']+\.drv)'.* failed", error):
+                return derivation_name(match[1] or match[2])
+        return ""
+
+    @property
+    def tail(self) -> str:
+        """Last lines of the failed derivation's log."""
+        return "\n".join(self._tails.get(self.failed, ()))
+
+    def feed(self, line: str) -> None:
+        """Take one line, JSON or not."""
+        if not line.startswith(PREFIX):
+            self._write(plain(line))
+            return
+        try:
+            event = json.loads(line.removeprefix(PREFIX))
+        except ValueError:
+            self._write(plain(line))
+            return
+        match event:
+            case {"action": "start", "id": int(number), "type": int(kind)}:
+                self._start(number, kind, event)
+            case {"action": "stop", "id": int(number)}:
+                self._running.pop(number, None)
+                self._transfers.pop(number, None)
+            case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
+                self._result(number, kind, fields)
+            case {"action": "msg", "msg": str(text)}:
+                self._write(plain(text))
+                if event.get("level") == LEVEL_ERROR:
+                    self.errors.append(plain(event.get("raw_msg") or text))
+
+    def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
+        fields = event.get("fields") or [""]
+        if kind == ACT_BUILD:
+            self._running[number] = derivation_name(str(fields[0]))
+            self._write(f"building {self._running[number]}")
+        elif kind == ACT_FILE_TRANSFER:
+            self._transfers[number] = pathlib.PurePosixPath(str(fields[0])).name
+        elif kind == ACT_BUILDS:
+            self._builds.add(number)
+
+    def _result(self, number: int, kind: int, fields: list[typing.Any]) -> None:
+        if kind == RES_PROGRESS and number in self._builds:
+            self.done, self.expected = int(fields[0]), int(fields[1])
+        elif kind == RES_BUILD_LOG_LINE and number in self._running:
+            name, text = self._running[number], plain(str(fields[0]))
+            self._tails.setdefault(name, collections.deque(maxlen=TAIL_LINES)).append(text)
+            self._write(f"{name}> {text}")
+
+    def _write(self, text: str) -> None:
+        self.log.write(f"{text}\n")

@@ -1,0 +1,44 @@
+"""What every agent knows of its run: the environment that compose.yaml gives it, and the folders that it shares."""
+
+import dataclasses
+import os
+import pathlib
+
+from orchestrator.agents.systems import SYSTEMS, foreign_system, this_system
+
+#: The lease's volume: cleanup writes the token here, registrar and builder wait for it.
+TOKEN_FILE = pathlib.Path("/run/nixos-image/lease/token")
+
+#: The work volume: requests in, images out, one folder a run.
+WORK = pathlib.Path("/work")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """`id` names the run, `system` is what is built for; seconds are waits' limits."""
+
+    id: str
+    system: str
+    start_seconds: float
+    grace_seconds: float
+    deadline_seconds: float
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The run's own folder in the work volume."""
+        return WORK / self.id
+
+
+def this_run() -> Run:
+    """Read the environment; every variable has a default, so that `docker compose up` works by itself."""
+    variables = os.environ
+    system = variables.get("NIXOS_IMAGE_SYSTEM") or foreign_system(this_system())
+    if system not in SYSTEMS:
+        raise ValueError(f"NIXOS_IMAGE_SYSTEM: {system} is not one of {', '.join(SYSTEMS)}")
+    return Run(
+        id=variables.get("NIXOS_IMAGE_RUN") or "compose",
+        system=system,
+        start_seconds=float(variables.get("NIXOS_IMAGE_START_SECONDS") or 120),
+        grace_seconds=float(variables.get("NIXOS_IMAGE_GRACE_SECONDS") or 15),
+        deadline_seconds=float(variables.get("NIXOS_IMAGE_DEADLINE_SECONDS") or 86400),
+    )

@@ -1,0 +1,289 @@
+"""Runs a plan: starts, supervises, unlocks, tears down. Owns try/finally, the deadlines and the exit code."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import time
+import typing
+
+from orchestrator import delivery
+from orchestrator.agents import canary
+from orchestrator.engine import PROJECT, Engine, failure
+from orchestrator.errors import ApplianceError, BootError, BuildError, CleanupError
+from orchestrator.images import Images
+from orchestrator.plan import Plan
+from orchestrator.progress import Progress
+from orchestrator.request import Caller, Demo
+from orchestrator.supervisor import Exit, Supervisor
+
+#: Uid of the unprivileged user in the builder's and the boot image.
+BUILDER_UID = 1000
+
+#: Longest time (seconds) that cleanup may take once it is unlocked or told to stop.
+CLEAN_SECONDS = 20
+
+#: Time that a stopped container has until it is killed.
+STOP_SECONDS = 10
+
+#: States of a container that has not ended.
+ALIVE = frozenset({"created", "running", "paused", "restarting"})
+
+BUILD_LOG = "build.log"
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """What the builder handed over: `path` below the run's folder."""
+
+    path: pathlib.Path
+    name: str
+    system: str
+    format: str
+    toplevel: str
+    ready_text: str
+    size: int
+    sha256: str
+
+
+class Appliance:
+    """One run of a plan."""
+
+    def __init__(
+        self, caller: Caller, request: Demo, plan: Plan, engine: Engine, images: Images, progress: Progress, folder: pathlib.Path
+    ) -> None:
+        """`folder` is the run's own in the work volume, already there."""
+        self._caller = caller
+        self._request = request
+        self._plan = plan
+        self._engine = engine
+        self._images = images
+        self._progress = progress
+        self._folder = folder
+        self._supervisor = Supervisor(engine, progress, time.monotonic() + request.timeout, folder / "logs")
+        self._began = time.monotonic()
+
+    def run(self, keys: tuple[str, ...], ca_bundle: bytes, stream: int) -> None:
+        """Build, deliver to the file descriptor `stream`, boot; raises what went wrong, after all is taken down."""
+        problem: ApplianceError | None = None
+        boot: dict[str, typing.Any] | None = None
+        image: Image | None = None
+        try:
+            self._prepare(keys, ca_bundle)
+            image = self._build()
+            booting = self._start_boot(image) if self._plan.boot else None
+            self._prove_clean()
+            if booting:
+                boot = self._finish_boot(booting)
+        except ApplianceError as error:
+            problem = error
+            self._progress.end(failed=True)
+        finally:
+            self._tear_down()
+        if image:
+            self._deliver(image, boot, stream)
+        elif (self._folder / "nix.log").exists():
+            self._deliver_log(stream)
+            if isinstance(problem, BuildError):
+                problem.hint = problem.hint or f"the full log is {self._request.out / BUILD_LOG}"
+        if problem:
+            raise problem
+
+    def _prepare(self, keys: tuple[str, ...], ca_bundle: bytes) -> None:
+        self._images.wait(self._plan.images, self._progress)
+        document = {
+            "emulated": self._plan.mode == "shared",
+            "format": self._request.format,
+            "authorized_keys": keys,
+            "locked": self._request.locked,
+            "wait_seconds": self._request.emulation_timeout,
+            "ca_bundle": "",
+        }
+        if ca_bundle:
+            (self._folder / "ca-bundle.crt").write_bytes(ca_bundle)
+            document["ca_bundle"] = os.fspath(self._folder / "ca-bundle.crt")
+        (self._folder / "request.json").write_text(json.dumps(document))
+
+    def _build(self) -> Image:
+        """Start the plan's containers in order and follow them until the image is there."""
+        self._progress.to("start", ", ".join(self._plan.services))
+        names = self._engine.create(self._plan.services)
+        self._engine.start([names[service] for service in self._plan.services])
+        for service in self._plan.services:
+            self._supervisor.follow(service, names[service])
+        while True:
+            item = self._supervisor.next()
+            if item is None or isinstance(item, Exit):
+                continue
+            service, event = item
+            name = str(event["event"])
+            if service == "cleanup" and name == "table":
+                reap(self._engine, self._progress, names["cleanup"], typing.cast("list[str]", event["entries"]))
+            elif service == "registrar" and name == "registered":
+                self._progress.say(f"registered {event['message']}", **event)
+            elif service == "builder" and name == "image":
+                return self._image(event)
+            elif service == "builder":
+                self._show(name, event)
+
+    def _show(self, name: str, event: dict[str, object]) -> None:
+        """Turn the builder's events into stages."""
+        match name:
+            case "lease-held" | "waiting":
+                self._progress.to("emulation", str(event.get("message", "")))
+            case "canary" | "retry":
+                self._progress.to("build", "evaluating")
+            case "nix":
+                left = f"{event['done']} of {event['expected']} derivations" if event["expected"] else "evaluating"
+                self._progress.to("build", f"{left}  {event['current']}".rstrip())
+            case "assemble":
+                self._progress.to("assemble", str(event.get("message", "")))
+
+    def _image(self, event: dict[str, object]) -> Image:
+        fields = {field.name: event[field.name] for field in dataclasses.fields(Image)}
+        fields["path"] = self._folder / str(event["path"])
+        image = Image(**fields)  # type: ignore[arg-type]  # JSON of our own agent
+        if image.path.stat().st_size != image.size:
+            raise BuildError(f"{image.path.name} is not as large as the builder said")
+        return image
+
+    def _prove_clean(self) -> None:
+        """Wait until cleanup has removed and verified; then see for ourselves that the canary fails again."""
+        if self._plan.mode != "shared":
+            return
+        code = self._supervisor.wait_exit("cleanup", CLEAN_SECONDS)
+        if code is None:
+            raise CleanupError(f"cleanup did not end within {CLEAN_SECONDS} s", hint="./run.sh clean")
+        cleaned = self._supervisor.event("cleanup", "cleaned")
+        if not cleaned:
+            raise CleanupError("cleanup ended without saying that the table is clean", hint="./run.sh clean")
+        if canary.run(self._plan.system, pathlib.Path("/tmp")).runs:  # noqa: S108 - this container's own
+            others = {run for run, state in self._engine.containers().values() if state in ALIVE}
+            if not others - {self._engine.run}:
+                message = f"{self._plan.system} programs still run on this host, although nothing of this run is registered"
+                raise CleanupError(message, hint="./run.sh clean")
+        self._progress.say(f"cleanup: {cleaned['message']}", **cleaned)
+
+    def _start_boot(self, image: Image) -> str:
+        self._images.wait(("boot",), self._progress)
+        self._progress.to("boot", f"starting {self._plan.guest}")
+        name = f"{self._engine.project}-boot-1"
+        arguments = [
+            os.fspath(image.path),
+            *("--test", "--system", image.system, "--ready-text", image.ready_text),
+            *("--timeout", str(self._request.boot_timeout), "--serial-log", os.fspath(self._serial(image))),
+            *(["--try-kvm"] if self._plan.kvm else []),
+        ]
+        start_boot(self._engine, name, arguments, kvm=self._plan.kvm)
+        self._supervisor.follow("boot", name)
+        return name
+
+    def _finish_boot(self, name: str) -> dict[str, typing.Any]:
+        return finish_boot(self._supervisor, self._progress)
+
+    def _serial(self, image: Image) -> pathlib.Path:
+        return image.path.with_suffix(".serial.log")
+
+    def _tear_down(self) -> None:
+        """Stop what runs, make sure that the table is clean, remove the run's containers and networks."""
+        try:
+            if self._plan.mode == "shared" and "cleanup" not in self._supervisor.exits:
+                # SIGTERM is cleanup's order to clean; killed only if it does not manage in time.
+                self._engine.stop(f"{self._engine.project}-cleanup-1", CLEAN_SECONDS)
+            elif self._supervisor.exits.get("cleanup", 0) != 0:
+                repair(self._engine, self._progress)
+        finally:
+            self._engine.down()
+
+    def _deliver(self, image: Image, boot: dict[str, typing.Any] | None, stream: int) -> None:
+        registered = self._supervisor.event("registrar", "registered") or {}
+        with self._progress.stage("deliver", image.path.name):
+            serial = self._serial(image)
+            names = [image.path.name, *([serial.name] if serial.exists() else []), delivery.RESULT]
+            seconds = {**self._progress.seconds, "total": round(time.monotonic() - self._began, 3)}
+            delivery.Result(
+                schema=delivery.SCHEMA,
+                name=image.name,
+                system=image.system,
+                format=image.format,
+                path=os.fspath(self._request.out / image.path.name),
+                size=image.size,
+                sha256=image.sha256,
+                store_path=image.toplevel,
+                emulation=self._plan.mode,
+                emulator=typing.cast("str | None", registered.get("emulator")),
+                emulator_version=typing.cast("str | None", registered.get("version")),
+                boot=boot,
+                seconds=seconds,
+            ).write(image.path.parent)
+            delivery.deliver(image.path.parent, names, [image.path.name], stream, sparse=self._caller.sparse)
+
+    def _deliver_log(self, stream: int) -> None:
+        shutil.copyfile(self._folder / "nix.log", self._folder / BUILD_LOG)
+        delivery.deliver(self._folder, [BUILD_LOG], [], stream, sparse=False)
+
+
+def start_boot(engine: Engine, name: str, arguments: list[str], *, kvm: bool) -> None:
+    """Start the boot container, with the host's KVM if `kvm` and the host has one."""
+    if kvm:
+        try:
+            engine.create_one("boot-kvm", name, arguments)
+        except ApplianceError:
+            engine.remove(name)  # the engine knows no /dev/kvm: the half-made container is in the way
+        else:
+            return
+    engine.create_one("boot", name, arguments)
+
+
+def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.Any]:
+    """Follow the boot container to its verdict."""
+    while True:
+        item = supervisor.next()
+        if item is None:
+            continue
+        if isinstance(item, Exit):
+            if item.service == "boot":
+                raise BootError("the boot check ended without a verdict")
+            continue
+        service, event = item
+        if service != "boot":
+            continue
+        if event["event"] == "booted":
+            progress.say(f"boot: {event['message']}", **event)
+            keys = ("accelerator", "machine", "seconds")
+            return {key: event[key] for key in keys}
+        progress.to("boot", str(event.get("message", "")))
+
+
+def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -> None:
+    """Have the running container `cleanup` remove those of `entries` that dead runs left, or this very run.
+
+    Free of races: a run whose entry was in the table had a container before the table was read, so a run that has none
+    by now is dead.
+    """
+    ours = [name for name in entries if name.startswith(f"{PROJECT}-")]
+    if not ours:
+        return
+    alive = {run for run, state in engine.containers().values() if state in ALIVE} - {engine.run}
+    dead = [name for name in ours if name.removeprefix(f"{PROJECT}-").rpartition("-")[0] not in alive]
+    if dead:
+        engine.execute(cleanup, ["python3", "-m", "orchestrator.agents.cleanup", "reap", *dead])
+        progress.say(f"removed from binfmt_misc what a dead run left: {', '.join(dead)}", level="warning")
+
+
+def repair(engine: Engine, progress: Progress) -> None:
+    """Second line of defence: a fresh cleanup looks at the table and removes what no living run owns."""
+    name = f"{engine.project}-repair-1"
+    engine.create_one("cleanup", name, ["orchestrator.agents.cleanup"])
+    try:
+        for line in engine.logs(name):
+            event = json.loads(line)
+            if event["event"] == "failed":
+                raise failure(CleanupError, event)
+            if event["event"] == "table":
+                reap(engine, progress, name, event["entries"])
+                return
+        raise CleanupError("binfmt_misc could not be looked at", hint="docker logs is empty: see the daemon's log")
+    finally:
+        engine.remove(name)

@@ -1,0 +1,171 @@
+"""The one door to Docker: python-on-whales, with failures turned into errors of ours."""
+
+import contextlib
+import dataclasses
+import pathlib
+import subprocess
+import time
+from collections.abc import Iterator
+
+from python_on_whales import DockerClient
+from python_on_whales.exceptions import DockerException
+
+from orchestrator.errors import ApplianceError, DockerError
+
+PROJECT = "nixos-image"
+LABEL = "org.nixos-image"
+RUN_LABEL = f"{LABEL}.run"
+SOURCE_LABEL = f"{LABEL}.source"
+VOLUMES = ("store", "work")
+HOME = pathlib.Path("/opt/nixos-image")
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineInfo:
+    """What the Docker server says of itself."""
+
+    architecture: str
+    kernel: str
+    version: str
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn a failed docker command into a `DockerError` that says `what` failed and Docker's own last words."""
+    try:
+        yield
+    except DockerException as error:
+        lines = [line.strip() for line in (error.stderr or error.stdout or "").splitlines() if line.strip()]
+        raise DockerError(f"{what}: {lines[-1] if lines else f'exit code {error.return_code}'}") from error
+
+
+class Engine:
+    """Docker and Compose for one run: its `project` holds its containers and networks, `env_file` Compose's variables."""
+
+    def __init__(self, run: str, env_file: pathlib.Path) -> None:
+        """Nothing is started or asked yet; an empty `run` means the project of `docker compose up`."""
+        self.run = run
+        self.project = f"{PROJECT}-{run}" if run else PROJECT
+        self._client = DockerClient(
+            compose_files=[HOME / "compose.yaml"],
+            compose_project_name=self.project,
+            compose_project_directory=HOME,
+            compose_env_files=[env_file] if env_file.exists() else [],
+        )
+
+    def info(self) -> EngineInfo:
+        """Ask the server."""
+        with told("docker info"):
+            info = self._client.system.info()
+        return EngineInfo(info.architecture or "", info.kernel_version or "", info.server_version or "")
+
+    def compose_command(self) -> list[str]:
+        """The command line of `docker compose` with this project's files, for verbs that are passed through."""
+        return [str(part) for part in self._client.client_config.docker_compose_cmd]
+
+    def image_source(self, image: str) -> str:
+        """The state of the sources that `image` was built from, or nothing if it is not there."""
+        if not self._client.image.exists(image):
+            return ""
+        return (self._client.image.inspect(image).config.labels or {}).get(SOURCE_LABEL, "")
+
+    def build(self, service: str, log: pathlib.Path) -> None:
+        """Build the image of `service`; its output goes to `log`, its end into the error."""
+        with log.open("wb") as file:
+            try:
+                for _source, line in self._client.compose.build([service], stream_logs=True):
+                    file.write(line)
+            except DockerException as error:
+                file.flush()
+                lines = log.read_text(errors="replace").splitlines()
+                hint = "an unreachable package mirror is the usual cause; the lines above are the builder's"
+                raise DockerError(f"the image of {service} cannot be built", hint=hint, detail="\n".join(lines[-25:])) from error
+
+    def create(self, services: tuple[str, ...]) -> dict[str, str]:
+        """Create the containers of `services`; returns their names by service."""
+        with told(f"creating {', '.join(services)}"):
+            for _ in self._stream(["create", "--no-build", *services]):
+                pass
+        return {service: f"{self.project}-{service}-1" for service in services}
+
+    def create_one(self, service: str, name: str, arguments: list[str]) -> None:
+        """Start a one-off container of `service` in the background."""
+        with told(f"starting {service}"):
+            self._client.compose.run(service, arguments, detach=True, tty=False, dependencies=False, name=name)
+
+    def run_on_terminal(self, service: str, name: str, arguments: list[str]) -> None:
+        """Run a one-off container of `service` on this process' own terminal, to its end."""
+        command = [*self.compose_command(), "run", "--rm", "--no-deps", "--name", name, service, *arguments]
+        subprocess.run(command, check=False)
+
+    def start(self, names: list[str]) -> None:
+        """Start containers in order."""
+        with told(f"starting {', '.join(names)}"):
+            self._client.container.start(names)
+
+    def logs(self, name: str) -> Iterator[str]:
+        """Lines that the container says on stdout, until it ends."""
+        for source, line in self._client.container.logs(name, follow=True, stream=True):
+            if source == "stdout":
+                yield line.decode(errors="replace").rstrip("\n")
+
+    def exit_code(self, name: str) -> int:
+        """Wait for the end of a container; -1 if it is gone."""
+        with contextlib.suppress(DockerException):
+            return int(self._client.container.wait(name))
+        return -1
+
+    def execute(self, name: str, command: list[str]) -> None:
+        """Run `command` in a running container."""
+        with told(f"{command[0]} in {name}"):
+            self._client.container.execute(name, command)
+
+    def stop(self, name: str, seconds: int) -> None:
+        """SIGTERM, then SIGKILL after `seconds`; nothing if it is gone or has ended."""
+        with contextlib.suppress(DockerException):
+            self._client.container.stop(name, time=seconds)
+
+    def remove(self, name: str) -> None:
+        """Remove a container, running or not; nothing if it is not there."""
+        with contextlib.suppress(DockerException):
+            self._client.container.remove(name, force=True, volumes=True)
+
+    def containers(self, run: str | None = None) -> dict[str, tuple[str, str]]:
+        """Containers of this project: name -> (run, state); with `run`, only of that one."""
+        label = f"{RUN_LABEL}={run}" if run else RUN_LABEL
+        with told("docker ps"):
+            found = self._client.container.list(all=True, filters=[("label", label)])
+        return {one.name: ((one.config.labels or {}).get(RUN_LABEL, ""), one.state.status or "") for one in found}
+
+    def down(self) -> None:
+        """Remove the run's containers, networks and its own volume; what is shared stays."""
+        with told("removing the run's containers"):
+            for name in self._client.container.list(all=True, filters=[("label", f"com.docker.compose.project={self.project}")]):
+                self._client.container.remove(name, force=True, volumes=True)
+        label = f"com.docker.compose.project={self.project}"
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                for network in self._client.network.list(filters={"label": label}):
+                    self._client.network.remove(network)
+                for volume in self._client.volume.list(filters={"label": label}):
+                    if volume.name not in {f"{PROJECT}-{name}" for name in VOLUMES}:
+                        self._client.volume.remove(volume)
+            except DockerException as error:
+                # The daemon needs a moment after a container's end until its network has no endpoints.
+                if time.monotonic() > deadline:
+                    raise DockerError(f"{self.project} cannot be removed: {(error.stderr or '').strip()}") from error
+                time.sleep(0.2)
+            else:
+                return
+
+    def _stream(self, arguments: list[str]) -> Iterator[bytes]:
+        from python_on_whales.utils import stream_stdout_and_stderr
+
+        for _source, line in stream_stdout_and_stderr([*self._client.client_config.docker_compose_cmd, *arguments]):
+            yield line
+
+
+def failure(kind: type[ApplianceError], event: dict[str, object]) -> ApplianceError:
+    """An error of `kind` from an agent's `failed` event."""
+    return kind(str(event.get("message", "")), hint=str(event.get("hint", "")), detail=str(event.get("detail", "")))

@@ -1,0 +1,42 @@
+"""Facts about the Docker host, measured: its architecture, kernel, disk, and what it runs already."""
+
+import dataclasses
+import pathlib
+import shutil
+
+from orchestrator.agents import canary
+from orchestrator.agents.run import WORK
+from orchestrator.agents.systems import MACHINES, RUNS_TOO
+from orchestrator.engine import Engine
+from orchestrator.errors import HostError
+
+
+@dataclasses.dataclass(frozen=True)
+class HostFacts:
+    """`system` is the engine's Nix system, `runs` the systems whose programs run there now, `data_free` bytes for volumes."""
+
+    system: str
+    kernel: str
+    engine: str
+    runs: frozenset[str]
+    data_free: int
+    out_free: int
+
+
+def measure(engine: Engine, target: str, out_kib: int) -> HostFacts:
+    """Ask the engine, and try a canary of `target` right here: this container sees the table that builders see."""
+    info = engine.info()
+    if info.architecture not in MACHINES:
+        raise HostError(f"Docker runs on {info.architecture}: only x86_64 and aarch64 hosts are supported")
+    system = MACHINES[info.architecture]
+    runs = {system} | RUNS_TOO.get(system, frozenset())
+    if target not in runs and canary.run(target, pathlib.Path("/tmp")).runs:  # noqa: S108 - this container's own
+        runs.add(target)
+    return HostFacts(
+        system=system,
+        kernel=info.kernel,
+        engine=info.version,
+        runs=frozenset(runs),
+        data_free=shutil.disk_usage(WORK).free,
+        out_free=out_kib * 1024,
+    )

@@ -1,0 +1,50 @@
+"""The appliance's images: built when missing or when the checkout has changed, side by side."""
+
+import concurrent.futures
+import pathlib
+import time
+
+from orchestrator.engine import Engine
+from orchestrator.progress import Progress
+
+#: Image of each service that has one of its own (`compose.yaml` says the same; a test holds them together).
+IMAGES = {
+    "cleanup": "nixos-image-qemu-setup",
+    "builder": "nixos-image-builder",
+    "boot": "nixos-image-boot-{guest}",
+    "test": "nixos-image-test",
+}
+
+
+class Images:
+    """Builds images in the background; `wait` for those that are needed next."""
+
+    def __init__(self, engine: Engine, source: str, guest: str, logs: pathlib.Path) -> None:
+        """`source` names the state of the checkout: an image that carries it is up to date."""
+        self._engine = engine
+        self._source = source
+        self._guest = guest
+        self._logs = logs
+        self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
+        self._jobs: dict[str, concurrent.futures.Future[None]] = {}
+
+    def want(self, services: tuple[str, ...]) -> None:
+        """Start to build what of `services` is missing or old."""
+        for service in services:
+            image = IMAGES[service].format(guest=self._guest)
+            if self._engine.image_source(image) != self._source:
+                log = self._logs / f"{service}.build.log"
+                self._jobs[service] = self._pool.submit(self._engine.build, service, log)
+
+    def wait(self, services: tuple[str, ...], progress: Progress) -> None:
+        """Wait for `services`; raises what their builds raised."""
+        while missing := [name for name in services if name in self._jobs and not self._jobs[name].done()]:
+            progress.to("images", f"building {', '.join(missing)}")
+            time.sleep(0.1)
+        for name in services:
+            if job := self._jobs.get(name):
+                job.result()
+
+    def close(self) -> None:
+        """Start no further build; those that run end with this process."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

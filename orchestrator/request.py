@@ -1,0 +1,85 @@
+"""What the user asked for, frozen. Only `cli` makes one."""
+
+import dataclasses
+import pathlib
+import typing
+
+Emulation = typing.Literal["auto", "native", "host", "shared"]
+LogFormat = typing.Literal["auto", "plain", "json"]
+
+#: Formats of the demo that the native assembler makes.
+FORMATS = ("raw-efi",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """Where run.sh was called: facts of the host's side that a container cannot see.
+
+    `cwd` and `home` are the host's paths; `columns` is the terminal's width, 0 where there is none; `out_kib` the free
+    KiB where images go, 0 if unknown; `socket` the Docker socket's path on the engine's host; `source` names the state
+    of the checkout that run.sh saw; `sparse` says whether the caller's tar knows holes.
+    """
+
+    cwd: pathlib.PurePosixPath
+    home: pathlib.PurePosixPath
+    columns: int
+    out_kib: int
+    socket: str
+    run: str
+    source: str
+    sparse: bool
+    ca_bundle: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """`demo`: build the demo system; an empty `system` means the one that is foreign to the host."""
+
+    system: str
+    format: str
+    ssh_key: pathlib.PurePosixPath | None
+    out: pathlib.PurePosixPath
+    boot: bool
+    emulation: Emulation
+    locked: bool
+    emulation_timeout: float
+    boot_timeout: float
+    timeout: float
+    dry_run: bool
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Boot:
+    """`boot IMAGE`: on the terminal, or as a check."""
+
+    image: pathlib.PurePosixPath
+    system: str
+    test: bool
+    boot_timeout: float
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Clean:
+    """`clean`: remove what dead runs left; with `everything` also what lives."""
+
+    everything: bool
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+    """`test`: the test suite, with arguments for pytest."""
+
+    arguments: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compose:
+    """Anything else: `docker compose` with this project's files."""
+
+    arguments: tuple[str, ...]
+
+
+Request = Demo | Boot | Clean | Test | Compose

@@ -1,0 +1,121 @@
+"""Follows the containers of a run: what each says becomes one queue of events, its end an event too."""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import queue
+import threading
+import time
+
+from python_on_whales.exceptions import DockerException
+
+from orchestrator.engine import Engine, failure
+from orchestrator.errors import KINDS, BuildError, CleanupError, EmulationError, TimeLimitError
+from orchestrator.progress import Progress
+
+Event = dict[str, object]
+
+#: How a service that ends without a word of its own is told.
+SILENT_DEATH = {"cleanup": CleanupError, "registrar": EmulationError, "builder": BuildError}
+
+#: Lines of a container that are no event (a traceback) are kept for the error, as many as these.
+NOISE_LINES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Exit:
+    """A container has ended."""
+
+    service: str
+    code: int
+
+
+class Supervisor:
+    """Events of a run's containers, in the order in which they come; raises as soon as one fails."""
+
+    def __init__(self, engine: Engine, progress: Progress, deadline: float, logs: pathlib.Path) -> None:
+        """`deadline` is on the monotonic clock; every line is also kept in a file per service below `logs`."""
+        self._engine = engine
+        self._progress = progress
+        self._deadline = deadline
+        self._logs = logs
+        self._queue: queue.Queue[tuple[str, Event] | Exit] = queue.Queue()
+        self._noise: dict[str, collections.deque[str]] = {}
+        self.exits: dict[str, int] = {}
+        self.seen: dict[str, list[Event]] = {}
+
+    def follow(self, service: str, container: str) -> None:
+        """Follow `container` from now on."""
+        self._noise[service] = collections.deque(maxlen=NOISE_LINES)
+        threading.Thread(target=self._follow, args=(service, container), daemon=True).start()
+
+    def next(self, patience: float | None = None) -> tuple[str, Event] | Exit | None:
+        """The next event or exit; None after `patience` seconds without one. Raises on a failure or at the deadline."""
+        until = self._deadline if patience is None else min(self._deadline, time.monotonic() + patience)
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                if time.monotonic() >= self._deadline:
+                    raise TimeLimitError("the run took longer than allowed", hint="--timeout gives it longer")
+                return None
+            try:
+                # Short waits: a signal's handler runs between them.
+                item = self._queue.get(timeout=min(left, 0.5))
+            except queue.Empty:
+                continue
+            if isinstance(item, Exit):
+                self.exits[item.service] = item.code
+                self._check_exit(item)
+                return item
+            self._check_event(*item)
+            return item
+
+    def wait_exit(self, service: str, patience: float) -> int | None:
+        """Wait until `service` has ended; its exit code, None after `patience` seconds."""
+        until = time.monotonic() + patience
+        while service not in self.exits:
+            left = until - time.monotonic()
+            if left <= 0 or self.next(left) is None:
+                return self.exits.get(service)
+        return self.exits[service]
+
+    def event(self, service: str, name: str) -> Event | None:
+        """The last event `name` of `service`, if it has said one."""
+        return next((event for event in reversed(self.seen.get(service, [])) if event["event"] == name), None)
+
+    def _follow(self, service: str, container: str) -> None:
+        with (self._logs / f"{service}.log").open("w") as log:
+            try:
+                for line in self._engine.logs(container):
+                    log.write(f"{line}\n")
+                    self._take(service, line)
+            except DockerException as error:
+                log.write(f"{error}\n")
+        self._queue.put(Exit(service, self._engine.exit_code(container)))
+
+    def _take(self, service: str, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict) and "event" in event:
+            self.seen.setdefault(service, []).append(event)
+            self._queue.put((service, event))
+        else:
+            self._noise[service].append(line)
+
+    def _check_event(self, service: str, event: Event) -> None:
+        if event["event"] == "failed":
+            raise failure(KINDS.get(str(event.get("kind", "failed")), BuildError), event)
+        if event.get("level") == "warning":
+            self._progress.say(f"{service}: {event.get('message', event['event'])}", level="warning", **event)
+
+    def _check_exit(self, item: Exit) -> None:
+        if item.code == 0:
+            return
+        how = "was killed" if item.code in (137, -1) else f"ended with exit code {item.code}"
+        stage = self._progress.current or "the end"
+        detail = "\n".join(self._noise.get(item.service, ()))
+        kind = SILENT_DEATH.get(item.service, BuildError)
+        raise kind(f"{item.service} {how} during {stage}", detail=detail)

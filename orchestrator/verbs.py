@@ -1,0 +1,171 @@
+"""What each of our verbs does, from its request to its end."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+
+from orchestrator import cli
+from orchestrator.agents.qemu import GUESTS
+from orchestrator.agents.run import WORK
+from orchestrator.agents.systems import foreign_system, this_system
+from orchestrator.appliance import ALIVE, BUILDER_UID, Appliance, finish_boot, repair, start_boot
+from orchestrator.engine import Engine
+from orchestrator.errors import UsageError
+from orchestrator.host import measure
+from orchestrator.images import Images
+from orchestrator.plan import make_plan
+from orchestrator.progress import Progress, make_progress
+from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Test
+from orchestrator.supervisor import Supervisor
+
+
+def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
+    """Build, deliver and boot the demo."""
+    keys = cli.ssh_keys(request, who)
+    target = request.system or foreign_system(this_system())
+    guest = target.partition("-")[0]
+    with run_folder(who, {"NIXOS_IMAGE_SYSTEM": target, "NIXOS_IMAGE_GUEST": guest}) as (engine, folder):
+        plan = make_plan(request, measure(engine, target, who.out_kib))
+        if request.dry_run:
+            sys.stderr.write(f"{plan.describe()}\n")
+            return
+        progress.say(f"{plan.system}, {plan.mode} emulation: {plan.reason}")
+        if not keys:
+            progress.say("no SSH key was found: the image will let nobody in (--ssh-key FILE)", level="warning")
+        forget_dead_runs(engine)
+        images = Images(engine, who.source, guest, folder / "logs")
+        images.want(plan.images)
+        images.want(("boot",) if plan.boot else ())
+        try:
+            Appliance(who, request, plan, engine, images, progress, folder).run(keys, _ca_bundle(who), stream)
+        finally:
+            images.close()
+
+
+def boot(request: Boot, who: Caller, progress: Progress) -> None:
+    """Boot an image that run.sh sent."""
+    image = cli.INPUT / request.image.relative_to("/")
+    system = request.system or image_system(image)
+    guest = system.partition("-")[0]
+    with run_folder(who, {"NIXOS_IMAGE_SYSTEM": system, "NIXOS_IMAGE_GUEST": guest}) as (engine, folder):
+        images = Images(engine, who.source, guest, folder / "logs")
+        images.want(("boot",))
+        images.wait(("boot",), progress)
+        progress.end()
+        inside = folder / "image"
+        inside.mkdir()
+        disk = inside / image.name
+        shutil.move(image, disk)
+        disk.chmod(0o644)
+        os.chown(inside, BUILDER_UID, BUILDER_UID)
+        name = f"{engine.project}-boot-1"
+        arguments = [os.fspath(disk), "--system", system]
+        kvm = system == this_system()
+        try:
+            if not request.test:
+                progress.close()
+                engine.run_on_terminal("boot", name, arguments)
+                return
+            supervisor = Supervisor(engine, progress, time.monotonic() + request.boot_timeout + 60, folder / "logs")
+            arguments += ["--test", "--timeout", str(request.boot_timeout), *(["--try-kvm"] if kvm else [])]
+            progress.to("boot", f"starting {guest}")
+            start_boot(engine, name, arguments, kvm=kvm)
+            supervisor.follow("boot", name)
+            finish_boot(supervisor, progress)
+            progress.end()
+        finally:
+            engine.down()
+
+
+def clean(request: Clean, who: Caller, progress: Progress) -> None:
+    """Remove what dead runs left: entries of binfmt_misc, containers, networks, folders."""
+    with run_folder(who, {}) as (engine, _folder), progress.stage("clean"):
+        if request.everything:
+            for name, (run, _state) in engine.containers().items():
+                if run != who.run:
+                    engine.remove(name)
+        if engine.image_source("nixos-image-qemu-setup") or engine.containers():
+            repair(engine, progress)
+        forget_dead_runs(engine)
+        engine.down()
+
+
+def forget_everything() -> None:
+    """Before `down`: end all runs, remove all of their entries, containers and networks."""
+    who = cli.caller(os.environ)
+    progress = make_progress("auto", who.columns)
+    try:
+        clean(Clean(everything=True, log_format="auto"), who, progress)
+    finally:
+        progress.close()
+
+
+def compose_command(arguments: tuple[str, ...]) -> list[str]:
+    """`docker compose` with this project's files; every profile, so that `down` and `config` see all services."""
+    command = Engine("", pathlib.Path("/nonexistent")).compose_command()
+    every = ["--profile", "*"] if arguments[0] in {"down", "config", "build", "images"} else []
+    return [*command, *every, *arguments]
+
+
+def test_command(request: Test, who: Caller) -> list[str]:
+    """The command that runs the suite in the test image, which is built if need be."""
+    progress = make_progress("auto", who.columns)
+    with run_folder(who, {"NIXOS_IMAGE_SOCKET": who.socket}, keep=True) as (engine, folder):
+        images = Images(engine, who.source, "aarch64", folder / "logs")
+        wanted = ("test", "cleanup", "builder")
+        images.want(wanted)
+        images.wait(wanted, progress)
+        images.close()
+    progress.close()
+    environment = {"NIXOS_IMAGE_SOURCE": who.source, "NIXOS_IMAGE_SOCKET": who.socket, "NIXOS_IMAGE_RUN": who.run}
+    options = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
+    return [*engine.compose_command(), "run", "--rm", "--no-TTY", "--no-deps", *options, "test", *request.arguments]
+
+
+@contextlib.contextmanager
+def run_folder(who: Caller, variables: dict[str, str], *, keep: bool = False) -> Iterator[tuple[Engine, pathlib.Path]]:
+    """The run's folder in the work volume, with Compose's variables for it; gone afterwards unless `keep`."""
+    folder = WORK / who.run
+    os.chown(WORK, BUILDER_UID, BUILDER_UID)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    os.chown(folder, BUILDER_UID, BUILDER_UID)
+    env_file = folder / "compose.env"
+    document = {"NIXOS_IMAGE_RUN": who.run, "NIXOS_IMAGE_LOG": "json", "NIXOS_IMAGE_SOURCE": who.source, **variables}
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in document.items()))
+    try:
+        yield Engine(who.run, env_file), folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_dead_runs(engine: Engine) -> None:
+    """Remove containers, networks and folders of runs that have no living container."""
+    runs: dict[str, list[str]] = {}
+    for run, state in engine.containers().values():
+        runs.setdefault(run, []).append(state)
+    for run, states in runs.items():
+        if run not in {engine.run, "compose"} and not ALIVE & set(states):
+            Engine(run, pathlib.Path("/nonexistent")).down()
+    for folder in WORK.iterdir():
+        if folder.is_dir() and folder.name not in {*runs, engine.run, "compose", "lost+found"}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def image_system(image: pathlib.Path) -> str:
+    """The system whose boot loader lies on the image's ESP: the name that UEFI looks for, as FAT writes it."""
+    names = {"aarch64-linux": b"BOOTAA64EFI", "x86_64-linux": b"BOOTX64 EFI"}
+    with image.open("rb") as file:
+        head = file.read(256 << 20)
+    found = [system for system, name in names.items() if name in head and system in GUESTS]
+    if len(found) != 1:
+        raise UsageError(f"{image.name}: which system is it for?", hint="--system aarch64-linux or x86_64-linux")
+    return found[0]
+
+
+def _ca_bundle(who: Caller) -> bytes:
+    return (cli.INPUT / who.ca_bundle.lstrip("/")).read_bytes() if who.ca_bundle else b""

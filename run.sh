@@ -1,0 +1,416 @@
+#!/bin/sh
+# Bootable NixOS images with nothing but Docker. See README.md; `./run.sh help` lists what it can do.
+#
+# This script does what only the caller's side can do: it finds Docker and a base image, builds the orchestrator's image,
+# sends it the caller's files as a tar stream, and takes the images from another. All else is in orchestrator/.
+# shellcheck disable=SC2317  # functions are called from traps, and by the orchestrator's orders
+# shellcheck disable=SC2015  # `a && b || die` means that both must hold: die does not return
+set -u
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || exit 2
+base=nixos-image-base
+runtime=nixos-image-runtime
+orchestrator=nixos-image-orchestrator
+upstream=$(cat "$root/locks/base")
+label=org.nixos-image=true
+# Docker's classic builder leaves its cache in images, so `down --rmi all` can remove every trace of it.
+export DOCKER_BUILDKIT=0
+# Git Bash must not turn container paths into Windows paths; macOS' tar must not add its own files.
+export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die CODE MESSAGE [WAY OUT]: the exit codes are those of docs/exit-codes.md
+die() {
+  say "error: $2"
+  [ $# -lt 3 ] || say "try: $3"
+  exit "$1"
+}
+
+# --- signals: told to whatever is at work, then the exit code says so ---------------------------------------------------
+
+stopped=
+container=
+child=
+
+on_signal() {
+  stopped=$1
+  if [ -n "$container" ]; then
+    # The container may be about to start: tell it as soon as it is there. A second signal comes from its own loop.
+    (
+      tries=50
+      while [ "$tries" -gt 0 ] && ! docker kill --signal "$1" "$container" > /dev/null 2>&1; do
+        kill -0 "$child" 2> /dev/null || exit 0
+        tries=$((tries - 1))
+        sleep 0.2
+      done
+    ) &
+  elif [ -n "$child" ]; then
+    kill -TERM "$child" 2> /dev/null
+  fi
+}
+trap 'on_signal INT' INT
+trap 'on_signal TERM' TERM HUP
+
+# await PID: its exit code, whatever signals come meanwhile
+await() {
+  child=$1
+  while :; do
+    wait "$1"
+    code=$?
+    kill -0 "$1" 2> /dev/null || break
+  done
+  child=
+  return "$code"
+}
+
+end_if_stopped() {
+  case $stopped in
+    INT) die 130 "interrupted during $1" ;;
+    TERM) die 143 "terminated during $1" ;;
+  esac
+}
+
+# with_life WHAT COMMAND...: runs it with its output in $state/log and a sign of life every 2 seconds
+with_life() {
+  what=$1
+  shift
+  "$@" > "$state/log" 2>&1 < /dev/null &
+  job=$!
+  (
+    seconds=0
+    while sleep 1 && seconds=$((seconds + 1)) && kill -0 $job 2> /dev/null; do
+      if [ "$columns" -gt 0 ]; then
+        printf '\r  %s (%s s)' "$what" $seconds >&2
+      elif [ $((seconds % 2)) = 1 ]; then
+        say "$what ($seconds s)"
+      fi
+    done
+  ) &
+  ticker=$!
+  await $job
+  result=$?
+  kill $ticker 2> /dev/null
+  wait $ticker 2> /dev/null
+  [ "$columns" = 0 ] || printf '\r\033[2K' >&2
+  return $result
+}
+
+last_words() { tail -n "${1:-15}" "$state/log" >&2; }
+
+# --- Docker ------------------------------------------------------------------------------------------------------------
+
+find_docker() {
+  command -v docker > /dev/null || die 3 "docker is not installed" "https://docs.docker.com/get-docker/"
+  facts=$(docker version --format '{{.Server.Os}}' 2>&1) && [ "$facts" = linux ] && return
+  case $facts in
+    windows) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;
+    *"permission denied"*) die 3 "you may not use Docker" "join the docker group, or use sudo" ;;
+    *"Cannot connect"* | *"Is the docker daemon running"* | *"no such file"* | *refused*)
+      die 3 "Docker is installed, but not running: $(printf %s "$facts" | tail -n 1)" "start Docker, or set DOCKER_HOST" ;;
+    *) die 3 "docker version failed: $(printf %s "$facts" | tail -n 1)" "run: docker version" ;;
+  esac
+}
+
+# The socket's path on the engine's side. Only a local engine can have it elsewhere (rootless).
+find_socket() {
+  endpoint=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2> /dev/null)}
+  socket=/var/run/docker.sock
+  case $endpoint in
+    unix://*)
+      name=$(docker info --format '{{.OperatingSystem}}' 2> /dev/null)
+      case $name in *Desktop*) ;; *) socket=${endpoint#unix://} ;; esac
+      ;;
+  esac
+}
+
+has_image() { docker image inspect "$1" > /dev/null 2>&1; }
+
+# --- the base image: local, else from the registry, else made from Debian's archive -------------------------------------
+
+ensure_base() {
+  has_image $base && return
+  if has_image "$upstream"; then
+    docker tag "$upstream" $base || die 3 "$upstream cannot be tagged"
+    return
+  fi
+  if with_life "pulling $upstream" docker pull --quiet "$upstream"; then
+    docker tag "$upstream" $base && docker rmi "$upstream" > /dev/null || die 3 "$upstream cannot be tagged"
+    return
+  fi
+  end_if_stopped "the pull of $upstream"
+  pull_error=$(tail -n 1 "$state/log")
+  say "no registry: making the base image from Debian's archive"
+  with_life "making the base image" make_base || {
+    end_if_stopped "the making of the base image"
+    last_words
+    die 3 "there is no base image: the registry cannot be reached ($pull_error), and none could be made here" \
+      "docker load a $upstream, or run this on a Debian with apt"
+  }
+}
+
+# Debian's base system by mmdebstrap, installed or fetched for the moment; apt's own sources say from where.
+make_base() {
+  mmdebstrap=$(command -v mmdebstrap) || {
+    command -v apt-get > /dev/null && command -v perl > /dev/null || { echo "no mmdebstrap, no apt"; return 1; }
+    (cd "$state" && apt-get download -o APT::Sandbox::User=root mmdebstrap && dpkg-deb -x mmdebstrap_*.deb mmdebstrap) || return 1
+    mmdebstrap=$state/mmdebstrap/usr/bin/mmdebstrap
+    PATH=$PATH:$state/mmdebstrap/usr/bin # it calls a filter of its own
+  }
+  mirror=$(debian_mirror Debian) && security=$(debian_mirror Debian-Security) || { echo "apt has no Debian source"; return 1; }
+  perl "$mmdebstrap" --variant=minbase --aptopt='Acquire::Languages "none"' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main" \
+    && docker import --change "LABEL $label" "$state/base.tar" "$base"
+}
+
+debian_mirror() {
+  # shellcheck disable=SC2016  # apt's own placeholders
+  apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' 2> /dev/null \
+    | awk -v label="$1" '$1 == label { sub("/$", "", $2); print $2; found = 1; exit } END { exit !found }'
+}
+
+# --- our own images ----------------------------------------------------------------------------------------------------
+
+# The state of the checkout in one word: images that carry it as a label are up to date.
+source_state() {
+  (cd "$root" && find . \( -name .git -o -name out -o -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
+    -o -path ./tests/nixpkgs \) -prune -o -type f -print | LC_ALL=C sort | while IFS= read -r file; do
+    printf '%s ' "$file"; cksum < "$file"
+  done; [ -z "$ca_bundle" ] || cksum < "$ca_bundle"; docker image inspect --format '{{.Id}}' $base) | cksum | tr ' ' -
+}
+
+# The build context as a tar stream: the checkout and, beside it, the caller's CA bundle (or an empty file).
+context() {
+  mkdir -p "$state/context"
+  if [ -n "$ca_bundle" ]; then cat "$ca_bundle" > "$state/context/ca-bundle.crt"; else : > "$state/context/ca-bundle.crt"; fi
+  tar -cf - -C "$root" --exclude ./.git --exclude ./out --exclude ./tests/nixpkgs --exclude __pycache__ --exclude '.*_cache' . \
+    -C "$state/context" ca-bundle.crt
+}
+
+build_image() {
+  # The runtime is a parent of other images: it must not change with each state of the checkout.
+  context | docker build ${3:+--label "$3"} --build-arg BASE="$base" \
+    --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST --build-arg HTTP_PROXY \
+    --build-arg HTTPS_PROXY --build-arg NO_PROXY --target "$1" --tag "$2" -
+}
+
+ensure_images() {
+  source=$(source_state)
+  [ "$(docker image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' $orchestrator 2> /dev/null)" != "$source" ] || return
+  with_life "building the appliance" build_image runtime $runtime \
+    && with_life "building the orchestrator" build_image orchestrator $orchestrator "org.nixos-image.source=$source" || {
+    end_if_stopped "the building of images"
+    last_words 25
+    die 3 "the orchestrator's image cannot be built" "the lines above are Docker's; an unreachable mirror is the usual cause"
+  }
+}
+
+# --- what the orchestrator may ask of this side (see `script` in orchestrator/cli.py) ------------------------------------
+
+send() {
+  [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 does not exist"
+  [ -r "$2" ] || die 2 "$1: $2 cannot be read"
+  send_path "$2"
+}
+
+send_path() {
+  printf '%s\n' "${1#/}" >> "$state/send"
+}
+
+send_keys() {
+  for key in "${HOME:-/}"/.ssh/*.pub; do
+    if [ -f "$key" ] && [ -r "$key" ]; then send_path "$key"; fi
+  done
+}
+
+out_dir() {
+  out=$1
+  mkdir -p "$out" 2> /dev/null && [ -d "$out" ] && [ -w "$out" ] || die 2 "$out cannot be written to" "choose another with -o"
+  out_kib=$(df -Pk "$out" | awk 'NR == 2 { print $4 }')
+  # Parts of runs whose run.sh is gone.
+  for part in "$out"/.nixos-image-*.part; do
+    pid=${part##*-}
+    if [ -d "$part" ] && ! kill -0 "${pid%.part}" 2> /dev/null; then rm -rf "$part"; fi
+  done
+}
+
+interactive() { mode=interactive; }
+terminal() { mode=terminal; }
+
+# A volume that outlives runs, labelled as Compose itself labels it for the project of `docker compose up`.
+create_volume() {
+  docker volume create --label $label --label com.docker.compose.project=nixos-image \
+    --label "com.docker.compose.volume=$1" "nixos-image-$1" > /dev/null 2>> "$state/log"
+}
+
+# --- one run -----------------------------------------------------------------------------------------------------------
+
+new_run() { od -An -N4 -tx1 /dev/urandom | tr -d ' \n'; }
+
+# start OPTIONS... -- ARGUMENTS...: the orchestrator in its container
+start() {
+  options=
+  while [ "$1" != -- ]; do options="$options $1"; shift; done
+  shift
+  # shellcheck disable=SC2086  # options are words of our own
+  docker run --rm $options --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
+    --volume "$socket:/var/run/docker.sock" --volume nixos-image-work:/work \
+    --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" \
+    --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \
+    --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
+    $orchestrator "$@"
+}
+
+# The caller's files, under their own paths.
+pack() { tar -chf - $sparse_flag -C / -T "$state/send"; }
+
+# Takes the orchestrator's tar stream; believes it only with its manifest, then gives the files their names.
+unpack() {
+  part=$out/.nixos-image-$run-$$.part
+  mkdir "$part" || { cat > /dev/null; return 8; }
+  if ! (cd "$part" && tar -xof -) 2> "$state/tar"; then
+    cat > /dev/null
+    [ ! -s "$state/stream" ] || say "$(tail -n 1 "$state/tar")"
+  fi
+  take "$part"
+  taken=$?
+  rm -rf "$part"
+  return $taken
+}
+
+take() {
+  [ -f "$1/.complete" ] || return 0 # nothing was handed over: the orchestrator's exit code says why
+  while read -r sum kind name; do
+    found=$(checksum "$1/$name") || return 8
+    [ -z "$found" ] || [ "$found" = "$sum" ] || { say "error: $name did not arrive as it was sent"; return 8; }
+  done < "$1/.complete"
+  while read -r sum kind name; do
+    mv -f "$1/$name" "$out/$name" || return 8
+    if [ "$kind" = image ]; then printf '%s\n' "$out/$name"; fi
+  done < "$1/.complete"
+}
+
+checksum() {
+  if command -v sha256sum > /dev/null; then sha256sum < "$1" | cut -d ' ' -f 1
+  elif command -v shasum > /dev/null; then shasum -a 256 < "$1" | cut -d ' ' -f 1
+  elif command -v openssl > /dev/null; then openssl dgst -sha256 < "$1" | sed 's/.* //'
+  fi
+}
+
+# A run with files in both directions; what people read goes to stderr, the image's path to stdout.
+run_streams() {
+  container=nixos-image-$run
+  if [ -s "$state/send" ]; then
+    { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack &
+  else
+    { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack &
+  fi
+  await $!
+  unpacked=$?
+  container=
+  code=$(cat "$state/code" 2> /dev/null || echo 70)
+  if [ "$code" = 137 ] || [ "$code" = 125 ]; then
+    say "error: the orchestrator was killed; removing what it left"
+    run=$(new_run)
+    container=nixos-image-$run
+    start -- clean > /dev/null || say "error: that failed too: run ./run.sh clean"
+  elif [ "$code" = 0 ] && [ $unpacked != 0 ]; then
+    say "error: the image could not be written to $out"
+    code=8
+  fi
+  return "$code"
+}
+
+# A run on the caller's terminal, where there is one. Files are sent before.
+run_terminal() {
+  flags=-i
+  if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
+  if [ -s "$state/send" ]; then
+    pack | docker run --rm -i --label $label --network none --volume nixos-image-work:/work --entrypoint tar $orchestrator \
+      -x -C /work --one-top-level="$run.input" -f - || die 8 "the files could not be sent"
+  fi
+  container=nixos-image-$run
+  if [ $flags = -it ]; then
+    start -it -- "$@"
+  else
+    start -i -- "$@" <&3 &
+    await $!
+  fi
+}
+
+# After `down`: what Compose cannot remove, because it was running in it.
+forget() {
+  volumes=
+  images=
+  for word in "$@"; do
+    case $word in
+      -v | --volumes) volumes=1 ;;
+      --rmi | --rmi=*) images=1 ;;
+    esac
+  done
+  remove 'network rm' "$(docker network ls -q --filter label=$label)"
+  [ -z "$volumes" ] || remove 'volume rm' "$(docker volume ls -q --filter label=$label)"
+  [ -n "$images" ] || return 0
+  remove 'rmi -f' "$(docker images -q --filter label=$label; docker images -q $base)"
+  # Stages that no tag names, from the top down: each removal frees its parents.
+  while left=$(docker images -aq --filter label=$label --filter dangling=true) && [ -n "$left" ]; do
+    before=$left
+    remove 'rmi -f' "$left"
+    left=$(docker images -aq --filter label=$label --filter dangling=true)
+    [ "$left" != "$before" ] || break
+  done
+}
+
+remove() {
+  # shellcheck disable=SC2086  # words of Docker's own: ids and names
+  [ -z "$2" ] || docker $1 $2 > /dev/null 2>> "$state/log"
+}
+
+main() {
+  exec 3<&0
+  columns=0
+  if [ -t 2 ]; then columns=$(stty size 2> /dev/null < /dev/tty | cut -d ' ' -f 2); columns=${columns:-80}; fi
+  state=$(mktemp -d) || exit 2
+  trap 'rm -rf "$state"' EXIT
+  ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
+  [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ] || ca_bundle=
+  sparse=1 sparse_flag=-S
+  case $(tar --version 2>&1) in *busybox* | *BusyBox*) sparse=0 sparse_flag= ;; esac
+  out=$PWD/out out_kib=0 mode=streams
+  run=$(new_run)
+
+  find_docker
+  find_socket
+  if [ "${1:-}" = down ] && ! has_image $orchestrator; then
+    shift
+    forget "$@"
+    exit 0
+  fi
+  ensure_base
+  ensure_images
+  : > "$state/send"
+  create_volume store && create_volume work || die 3 "volumes cannot be created" "run: docker volume create test"
+  container=nixos-image-$run-prepare
+  orders=$(start -- prepare "$@") || exit $?
+  container=
+  end_if_stopped "the start"
+  eval "$orders"
+  case $mode in
+    streams) run_streams "$@" ;;
+    *) run_terminal "$@" ;;
+  esac
+  code=$?
+  if [ "${1:-}" = down ] && [ $code = 0 ]; then
+    shift
+    forget "$@"
+  fi
+  case $stopped in
+    INT) [ $code != 0 ] || code=130 ;;
+    TERM) [ $code != 0 ] || code=143 ;;
+  esac
+  exit $code
+}
+
+main "$@"
