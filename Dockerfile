@@ -21,7 +21,7 @@ COPY ca-bundle.crt locks/agents.txt locks/orchestrator.txt /locks/
 # An empty CA bundle means that the host named none: then the image's own is right.
 RUN [ ! -s /locks/ca-bundle.crt ] || export PIP_CERT=/locks/ca-bundle.crt; \
     for lock in agents orchestrator; do \
-      /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes --no-compile \
+      /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
         --target "/opt/$lock" --requirement "/locks/$lock.txt" || exit 1; \
     done
 
@@ -37,6 +37,8 @@ RUN apt-get update -q \
 COPY --from=wheels /opt/orchestrator /opt/orchestrator
 ENV PYTHONPATH=/opt/nixos-image:/opt/orchestrator DOCKER_BUILDKIT=0
 COPY . /opt/nixos-image
+# Modules are compiled once, here: each start of a container would do it again.
+RUN python3 -m compileall -q orchestrator
 ENTRYPOINT ["python3", "-m", "orchestrator"]
 
 FROM orchestrator AS test

@@ -13,5 +13,6 @@ RUN case "$GUEST" in \
  && useradd --uid 1000 --create-home boot
 COPY orchestrator/__init__.py orchestrator/
 COPY orchestrator/agents orchestrator/agents
+RUN python3 -m compileall -q orchestrator
 USER boot
 ENTRYPOINT ["python3", "-m", "orchestrator.agents.boot"]

@@ -12,6 +12,7 @@ COPY nix nix
 COPY orchestrator/__init__.py orchestrator/
 COPY orchestrator/agents orchestrator/agents
 COPY orchestrator/image orchestrator/image
+RUN python3 -m compileall -q orchestrator
 USER builder
 ENTRYPOINT ["python3", "-m"]
 CMD ["orchestrator.agents.builder"]

@@ -175,10 +175,18 @@ debian_mirror() {
 
 # The state of the checkout in one word: images that carry it as a label are up to date.
 source_state() {
-  (cd "$root" && find . \( -name .git -o -name out -o -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
-    -o -path ./tests/nixpkgs \) -prune -o -type f -print | LC_ALL=C sort | while IFS= read -r file; do
-    printf '%s ' "$file"; cksum < "$file"
-  done; [ -z "$ca_bundle" ] || cksum < "$ca_bundle"; docker image inspect --format '{{.Id}}' $base) | cksum | tr ' ' -
+  (
+    cd "$root" || exit
+    sources -print
+    sources -exec cat {} +
+    [ -z "$ca_bundle" ] || cat "$ca_bundle"
+    docker image inspect --format '{{.Id}}' $base
+  ) | cksum | tr ' ' -
+}
+
+sources() {
+  find . \( -name .git -o -name out -o -name __pycache__ -o -name '.*_cache' -o -name .hypothesis -o -path ./tests/nixpkgs \) \
+    -prune -o -type f "$@"
 }
 
 # The build context as a tar stream: the checkout and, beside it, the caller's CA bundle (or an empty file).
@@ -255,7 +263,7 @@ start() {
   while [ "$1" != -- ]; do options="$options $1"; shift; done
   shift
   # shellcheck disable=SC2086  # options are words of our own
-  docker run --rm $options --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
+  docker run --rm --log-driver none $options --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
     --volume "$socket:/var/run/docker.sock" --volume nixos-image-work:/work \
     --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" \
     --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \

@@ -1,5 +1,6 @@
 """Runs a plan: starts, supervises, unlocks, tears down. Owns try/finally, the deadlines and the exit code."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -79,14 +80,19 @@ class Appliance:
         except ApplianceError as error:
             problem = error
             self._progress.end(failed=True)
-        finally:
+        except BaseException:
             self._tear_down()
-        if image:
-            self._deliver(image, boot, stream)
-        elif (self._folder / "nix.log").exists():
-            self._deliver_log(stream)
-            if isinstance(problem, BuildError):
-                problem.hint = problem.hint or f"the full log is {self._request.out / BUILD_LOG}"
+            raise
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            # The image's way out and the containers' end do not wait for each other.
+            down = pool.submit(self._tear_down)
+            if image:
+                self._deliver(image, boot, stream)
+            elif (self._folder / "nix.log").exists():
+                self._deliver_log(stream)
+                if isinstance(problem, BuildError):
+                    problem.hint = problem.hint or f"the full log is {self._request.out / BUILD_LOG}"
+            problem = _first(problem, down)
         if problem:
             raise problem
 
@@ -217,11 +223,20 @@ class Appliance:
                 boot=boot,
                 seconds=seconds,
             ).write(image.path.parent)
-            delivery.deliver(image.path.parent, names, [image.path.name], stream, sparse=self._caller.sparse)
+            delivery.deliver(image.path.parent, names, {image.path.name: image.sha256}, stream, sparse=self._caller.sparse)
 
     def _deliver_log(self, stream: int) -> None:
         shutil.copyfile(self._folder / "nix.log", self._folder / BUILD_LOG)
-        delivery.deliver(self._folder, [BUILD_LOG], [], stream, sparse=False)
+        delivery.deliver(self._folder, [BUILD_LOG], {}, stream, sparse=False)
+
+
+def _first(problem: ApplianceError | None, down: concurrent.futures.Future[None]) -> ApplianceError | None:
+    """What went wrong first: the run itself, or else its end."""
+    try:
+        down.result()
+    except ApplianceError as error:
+        return problem or error
+    return problem
 
 
 def start_boot(engine: Engine, name: str, arguments: list[str], *, kvm: bool) -> None:

@@ -11,7 +11,8 @@ import pathlib
 import shlex
 import typing
 
-from orchestrator.agents import debian, qemu
+from orchestrator.agents import qemu
+from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 from orchestrator.errors import UsageError
 from orchestrator.request import FORMATS, Boot, Caller, Clean, Compose, Demo, Emulation, LogFormat, Request, Test
 
@@ -130,7 +131,7 @@ def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
 
 def _demo(argv: list[str], who: Caller) -> Demo:
     parser = _Parser(prog="demo", description="Build a small bootable system, deliver it to ./out, and boot it.")
-    parser.add_argument("--system", choices=sorted(debian.ARCHITECTURES), help="default: the one foreign to this host")
+    parser.add_argument("--system", choices=sorted(DEBIAN_ARCHITECTURES), help="default: the one foreign to this host")
     parser.add_argument("-f", "--format", choices=FORMATS, default=FORMATS[0])
     parser.add_argument("--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)")
     parser.add_argument("-o", "--out", metavar="DIR", default="out", help="where the image goes (default: ./out)")

@@ -3,7 +3,7 @@
 mount -t devtmpfs devtmpfs /dev
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-for module in $(cat /modules); do modprobe "$module" || echo "initrd: no module $module"; done
+modprobe -a $(cat /modules)
 
 root= init=
 for word in $(cat /proc/cmdline); do

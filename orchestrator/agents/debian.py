@@ -22,9 +22,6 @@ import urllib.request
 from orchestrator.agents import events
 from orchestrator.agents.failure import AgentError
 
-#: Debian's names of the architectures that Nix systems run on.
-ARCHITECTURES = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
-
 #: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it today.
 ROLES = {
     "busybox": "busybox-static",

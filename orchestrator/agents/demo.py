@@ -8,6 +8,7 @@ import tempfile
 
 from orchestrator.agents import debian
 from orchestrator.agents.failure import AgentError
+from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 
 LOCK = pathlib.Path("/opt/nixos-image/locks/debian.json")
 EXPRESSION = pathlib.Path("/opt/nixos-image/nix/demo")
@@ -49,9 +50,9 @@ class DemoInputs:
 
 def pinned(system: str, image_format: str, authorized_keys: tuple[str, ...]) -> DemoInputs:
     """Inputs as pinned, each from the mirror of its suite; nothing is asked of the network yet."""
-    if system not in debian.ARCHITECTURES:
-        raise AgentError(f"the demo has no parts for {system}", hint=f"one of {', '.join(debian.ARCHITECTURES)}")
-    pins = debian.read_lock(LOCK, debian.ARCHITECTURES[system], sorted(debian.UNPACKED))
+    if system not in DEBIAN_ARCHITECTURES:
+        raise AgentError(f"the demo has no parts for {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}")
+    pins = debian.read_lock(LOCK, DEBIAN_ARCHITECTURES[system], sorted(debian.UNPACKED))
     sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
     return DemoInputs(system, image_format, authorized_keys, sources)
 
@@ -71,7 +72,7 @@ def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
         names = ", ".join(f"{pin.package} {pin.version}" for pin in lost)
         raise AgentError(f"{hosts} no longer has {names}", hint="leave out --locked, or renew locks/", kind="network")
     with tempfile.TemporaryDirectory() as state:
-        index = debian.Index(pathlib.Path(state), debian.ARCHITECTURES[inputs.system])
+        index = debian.Index(pathlib.Path(state), DEBIAN_ARCHITECTURES[inputs.system])
         for pin in lost:
             new = index.resolve(pin.role)
             debian.superseded(pin, new)

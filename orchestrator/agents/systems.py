@@ -49,6 +49,9 @@ SYSTEMS = {
 #: What `uname -m` and the Docker engine call the systems that builders run on.
 MACHINES = {"x86_64": "x86_64-linux", "amd64": "x86_64-linux", "aarch64": "aarch64-linux", "arm64": "aarch64-linux"}
 
+#: Debian's names of the architectures that the demo's parts are taken for.
+DEBIAN_ARCHITECTURES = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
+
 #: Systems whose programs the kernel of another runs by itself (a 64-bit x86 kernel runs i686 programs).
 RUNS_TOO = {"x86_64-linux": frozenset({"i686-linux"})}
 
