@@ -52,5 +52,5 @@ RUN [ ! -s ca-bundle.crt ] || export PIP_CERT=/opt/nixos-image/ca-bundle.crt; \
     python3 -m venv /opt/pip \
  && /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
       --target /opt/test --requirement locks/test.txt
-ENV PYTHONPATH=/opt/nixos-image:/opt/orchestrator:/opt/test PATH=/opt/test/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ENV NIXOS_IMAGE_IN_TEST_IMAGE=1 PYTHONPATH=/opt/nixos-image:/opt/orchestrator:/opt/test PATH=/opt/test/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ENTRYPOINT ["python3", "-m", "pytest"]

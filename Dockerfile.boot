@@ -2,6 +2,7 @@
 FROM nixos-image-runtime
 ARG GUEST=aarch64
 # The firmware package brings 400 MB of flash images: only the small one, which -bios takes, is unpacked.
+# hadolint ignore=SC2086
 RUN case "$GUEST" in \
       aarch64) packages="qemu-system-arm qemu-efi-aarch64" ;; \
       x86_64) packages="qemu-system-x86 ovmf" ;; \

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -62,9 +61,9 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
         delivery.receive(cli.INPUT)
     match request:
         case Compose():
-            return _compose(request, stream)
+            _compose(request, stream)
         case Test():
-            return _test(request, who, stream)
+            _test(request, who, stream)
     from orchestrator.progress import make_progress
 
     progress = make_progress(request.log_format, who.columns)
@@ -93,25 +92,32 @@ def _demo(request: Demo, who: Caller, progress: "Progress", stream: int, began: 
     finally:
         if progress.seconds:
             times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in progress.seconds.items())
-            progress.say(f"seconds: {times}; total {time.monotonic() - began:.1f}", seconds=progress.seconds)
+            progress.say(f"seconds: {times}; total {time.monotonic() - began:.1f}", fields={"seconds": progress.seconds})
 
 
-def _compose(request: Compose, stream: int) -> int:
-    """Hand over to `docker compose`; before `down`, nothing of ours may be alive or registered."""
+def _compose(request: Compose, stream: int) -> typing.NoReturn:
+    """Become `docker compose`; before `down`, nothing of ours may be alive or registered."""
     from orchestrator import verbs
 
     if request.arguments[0] == "down":
         verbs.forget_everything()
-    os.dup2(stream, 1)
-    return subprocess.run(verbs.compose_command(request.arguments), check=False).returncode
+    _become(verbs.compose_command(request.arguments), stream)
 
 
-def _test(request: Test, who: Caller, stream: int) -> int:
+def _test(request: Test, who: Caller, stream: int) -> typing.NoReturn:
     from orchestrator import verbs
 
-    command = verbs.test_command(request, who)
+    _become(verbs.test_command(request, who), stream)
+
+
+def _become(command: list[str], stream: int) -> typing.NoReturn:
+    """Replace this process, so that signals and the exit code are those of `command`."""
     os.dup2(stream, 1)
-    return subprocess.run(command, check=False).returncode
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_DFL)
+    # The run's name is this container's; what Compose starts here is not part of it.
+    environment = {name: value for name, value in os.environ.items() if name != "NIXOS_IMAGE_RUN"}
+    os.execve(command[0], command, environment)  # noqa: S606 - a command of our own
 
 
 def _interrupt(number: int, _frame: types.FrameType | None) -> None:

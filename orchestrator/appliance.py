@@ -25,11 +25,11 @@ BUILDER_UID = 1000
 #: Longest time (seconds) that cleanup may take once it is unlocked or told to stop.
 CLEAN_SECONDS = 20
 
+#: Time (seconds) that cleanup needs at most from its start until it listens to signals.
+READY_SECONDS = 5
+
 #: Time that a stopped container has until it is killed.
 STOP_SECONDS = 10
-
-#: States of a container that has not ended.
-ALIVE = frozenset({"created", "running", "paused", "restarting"})
 
 BUILD_LOG = "build.log"
 
@@ -64,6 +64,7 @@ class Appliance:
         self._folder = folder
         self._supervisor = Supervisor(engine, progress, time.monotonic() + request.timeout, folder / "logs")
         self._began = time.monotonic()
+        self._stale = False
 
     def run(self, keys: tuple[str, ...], ca_bundle: bytes, stream: int) -> None:
         """Build, deliver to the file descriptor `stream`, boot; raises what went wrong, after all is taken down."""
@@ -73,10 +74,11 @@ class Appliance:
         try:
             self._prepare(keys, ca_bundle)
             image = self._build()
-            booting = self._start_boot(image) if self._plan.boot else None
+            if self._plan.boot:
+                self._start_boot(image)
             self._prove_clean()
-            if booting:
-                boot = self._finish_boot(booting)
+            if self._plan.boot:
+                boot = finish_boot(self._supervisor, self._progress)
         except ApplianceError as error:
             problem = error
             self._progress.end(failed=True)
@@ -125,9 +127,10 @@ class Appliance:
             service, event = item
             name = str(event["event"])
             if service == "cleanup" and name == "table":
-                reap(self._engine, self._progress, names["cleanup"], typing.cast("list[str]", event["entries"]))
+                # Not removed now: this cleanup may be unlocked and gone before it is done.
+                self._stale = any(str(entry).startswith(f"{PROJECT}-") for entry in typing.cast("list[str]", event["entries"]))
             elif service == "registrar" and name == "registered":
-                self._progress.say(f"registered {event['message']}", **event)
+                self._progress.say(f"registered {event['message']}", fields=event)
             elif service == "builder" and name == "image":
                 return self._image(event)
             elif service == "builder":
@@ -164,14 +167,13 @@ class Appliance:
         cleaned = self._supervisor.event("cleanup", "cleaned")
         if not cleaned:
             raise CleanupError("cleanup ended without saying that the table is clean", hint="./run.sh clean")
-        if canary.run(self._plan.system, pathlib.Path("/tmp")).runs:  # noqa: S108 - this container's own
-            others = {run for run, state in self._engine.containers().values() if state in ALIVE}
-            if not others - {self._engine.run}:
-                message = f"{self._plan.system} programs still run on this host, although nothing of this run is registered"
-                raise CleanupError(message, hint="./run.sh clean")
-        self._progress.say(f"cleanup: {cleaned['message']}", **cleaned)
+        still_runs = canary.run(self._plan.system, pathlib.Path("/tmp")).runs  # noqa: S108 - this container's own
+        if still_runs and not self._engine.living_runs() - {self._engine.run}:
+            message = f"{self._plan.system} programs still run on this host, although nothing of this run is registered"
+            raise CleanupError(message, hint="./run.sh clean")
+        self._progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
 
-    def _start_boot(self, image: Image) -> str:
+    def _start_boot(self, image: Image) -> None:
         self._images.wait(("boot",), self._progress)
         self._progress.to("boot", f"starting {self._plan.guest}")
         name = f"{self._engine.project}-boot-1"
@@ -183,10 +185,6 @@ class Appliance:
         ]
         start_boot(self._engine, name, arguments, kvm=self._plan.kvm)
         self._supervisor.follow("boot", name)
-        return name
-
-    def _finish_boot(self, name: str) -> dict[str, typing.Any]:
-        return finish_boot(self._supervisor, self._progress)
 
     def _serial(self, image: Image) -> pathlib.Path:
         return image.path.with_suffix(".serial.log")
@@ -195,9 +193,13 @@ class Appliance:
         """Stop what runs, make sure that the table is clean, remove the run's containers and networks."""
         try:
             if self._plan.mode == "shared" and "cleanup" not in self._supervisor.exits:
-                # SIGTERM is cleanup's order to clean; killed only if it does not manage in time.
+                # SIGTERM is cleanup's order to clean; killed only if it does not manage in time. As process 1 it would not
+                # even notice a signal that comes before its handler is there.
+                until = time.monotonic() + READY_SECONDS
+                while not self._supervisor.event("cleanup", "ready") and time.monotonic() < until:
+                    time.sleep(0.05)
                 self._engine.stop(f"{self._engine.project}-cleanup-1", CLEAN_SECONDS)
-            elif self._supervisor.exits.get("cleanup", 0) != 0:
+            if self._stale or self._supervisor.exits.get("cleanup", 0) != 0:
                 repair(self._engine, self._progress)
         finally:
             self._engine.down()
@@ -265,7 +267,7 @@ def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.
         if service != "boot":
             continue
         if event["event"] == "booted":
-            progress.say(f"boot: {event['message']}", **event)
+            progress.say(f"boot: {event['message']}", fields=event)
             keys = ("accelerator", "machine", "seconds")
             return {key: event[key] for key in keys}
         progress.to("boot", str(event.get("message", "")))
@@ -274,13 +276,12 @@ def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.
 def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -> None:
     """Have the running container `cleanup` remove those of `entries` that dead runs left, or this very run.
 
-    Free of races: a run whose entry was in the table had a container before the table was read, so a run that has none
-    by now is dead.
+    Free of races: a run whose entry was in the table lived before the table was read, so one that does not by now is dead.
     """
     ours = [name for name in entries if name.startswith(f"{PROJECT}-")]
     if not ours:
         return
-    alive = {run for run, state in engine.containers().values() if state in ALIVE} - {engine.run}
+    alive = engine.living_runs() - {engine.run}
     dead = [name for name in ours if name.removeprefix(f"{PROJECT}-").rpartition("-")[0] not in alive]
     if dead:
         engine.execute(cleanup, ["python3", "-m", "orchestrator.agents.cleanup", "reap", *dead])

@@ -29,7 +29,10 @@ INPUT = pathlib.Path("/input")
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but wrong arguments are an error of ours, with a did-you-mean."""
+    """argparse, but wrong arguments are an error of ours, with a did-you-mean, and options are not abbreviated."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
 
     def error(self, message: str) -> typing.NoReturn:
         hint = f"./run.sh {self.prog} --help"
@@ -70,7 +73,7 @@ def parse(argv: list[str], who: Caller) -> Request:
         raise SystemExit(usage())
     parsers = {"demo": _demo, "boot": _boot, "clean": _clean}
     if verb in parsers:
-        return parsers[verb](rest, who)
+        return typing.cast("Request", parsers[verb](rest, who))
     if verb == "test":
         return Test(tuple(rest))
     if verb in COMPOSE:
@@ -146,7 +149,7 @@ def _demo(argv: list[str], who: Caller) -> Demo:
     return Demo(
         system=found.system or "",
         format=found.format,
-        ssh_key=_path(found.ssh_key, who) if found.ssh_key else None,
+        ssh_key=None if found.ssh_key is None else _path(found.ssh_key, who),
         out=_path(found.out, who),
         boot=not found.no_boot,
         emulation=found.emulation,

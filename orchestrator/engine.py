@@ -3,9 +3,12 @@
 import contextlib
 import dataclasses
 import pathlib
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterable, Iterator
 
 from python_on_whales import DockerClient
 from python_on_whales.exceptions import DockerException
@@ -17,6 +20,9 @@ LABEL = "org.nixos-image"
 RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
 VOLUMES = ("store", "work")
+
+#: The run that containers belong to which `docker compose up` has started by itself (`compose.yaml` says so).
+COMPOSE_RUN = "compose"
 HOME = pathlib.Path("/opt/nixos-image")
 
 
@@ -37,6 +43,24 @@ def told(what: str) -> Iterator[None]:
     except DockerException as error:
         lines = [line.strip() for line in (error.stderr or error.stdout or "").splitlines() if line.strip()]
         raise DockerError(f"{what}: {lines[-1] if lines else f'exit code {error.return_code}'}") from error
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let signals wait while Docker makes something: interrupted halfway, its client would go on behind our back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread only
+        return
+    pending: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda got, _: pending.append(got)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for got in pending:
+        signal.raise_signal(got)
 
 
 class Engine:
@@ -83,14 +107,14 @@ class Engine:
 
     def create(self, services: tuple[str, ...]) -> dict[str, str]:
         """Create the containers of `services`; returns their names by service."""
-        with told(f"creating {', '.join(services)}"):
+        with told(f"creating {', '.join(services)}"), signals_wait():
             for _ in self._stream(["create", "--no-build", *services]):
                 pass
         return {service: f"{self.project}-{service}-1" for service in services}
 
     def create_one(self, service: str, name: str, arguments: list[str]) -> None:
         """Start a one-off container of `service` in the background."""
-        with told(f"starting {service}"):
+        with told(f"starting {service}"), signals_wait():
             self._client.compose.run(service, arguments, detach=True, tty=False, dependencies=False, name=name)
 
     def run_on_terminal(self, service: str, name: str, arguments: list[str]) -> None:
@@ -100,12 +124,13 @@ class Engine:
 
     def start(self, names: list[str]) -> None:
         """Start containers in order."""
-        with told(f"starting {', '.join(names)}"):
+        with told(f"starting {', '.join(names)}"), signals_wait():
             self._client.container.start(names)
 
     def logs(self, name: str) -> Iterator[str]:
         """Lines that the container says on stdout, until it ends."""
-        for source, line in self._client.container.logs(name, follow=True, stream=True):
+        stream = typing.cast("Iterable[tuple[str, bytes]]", self._client.container.logs(name, follow=True, stream=True))
+        for source, line in stream:
             if source == "stdout":
                 yield line.decode(errors="replace").rstrip("\n")
 
@@ -130,12 +155,28 @@ class Engine:
         with contextlib.suppress(DockerException):
             self._client.container.remove(name, force=True, volumes=True)
 
-    def containers(self, run: str | None = None) -> dict[str, tuple[str, str]]:
-        """Containers of this project: name -> (run, state); with `run`, only of that one."""
-        label = f"{RUN_LABEL}={run}" if run else RUN_LABEL
+    def containers(self) -> dict[str, tuple[str, bool]]:
+        """Containers of this project, running or not: name -> (run, whether it runs)."""
         with told("docker ps"):
-            found = self._client.container.list(all=True, filters=[("label", label)])
-        return {one.name: ((one.config.labels or {}).get(RUN_LABEL, ""), one.state.status or "") for one in found}
+            found = self._client.container.list(all=True, filters=[("label", RUN_LABEL)])
+        return {one.name: ((one.config.labels or {}).get(RUN_LABEL, ""), bool(one.state.running)) for one in found}
+
+    def runs(self) -> set[str]:
+        """All runs of which a container, network or volume is there; `docker compose up`'s own is not among them."""
+        found = {run for run, _running in self.containers().values()} - {COMPOSE_RUN}
+        with told("docker network ls"):
+            labels = [network.labels for network in self._client.network.list(filters={"label": LABEL})]
+            labels += [volume.labels for volume in self._client.volume.list(filters={"label": LABEL})]
+        projects = {(one or {}).get("com.docker.compose.project", "") for one in labels}
+        return found | {name.removeprefix(f"{PROJECT}-") for name in projects if name.startswith(f"{PROJECT}-")}
+
+    def living_runs(self) -> set[str]:
+        """Runs that somebody looks after: their orchestrator runs, or `docker compose up` does."""
+        return {
+            run
+            for name, (run, running) in self.containers().items()
+            if running and (run == COMPOSE_RUN or name == f"{PROJECT}-{run}")
+        }
 
     def down(self) -> None:
         """Remove the run's containers, networks and its own volume; what is shared stays."""

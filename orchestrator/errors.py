@@ -123,7 +123,8 @@ def leaves() -> list[type[ApplianceError]]:
 def table() -> str:
     """The exit codes as a Markdown table."""
     rows = [f"| {kind.exit_code} | `{kind.__name__}` | {kind.__doc__} |" for kind in leaves()]
-    head = ["| code | error | meaning |", "| --- | --- | --- |", "| 0 | | the image was delivered and, unless `--no-boot`, booted |"]
+    success = "| 0 | | the image was delivered and, unless `--no-boot`, booted |"
+    head = ["| code | error | meaning |", "| --- | --- | --- |", success]
     return "\n".join([*head, *rows]) + "\n"
 
 

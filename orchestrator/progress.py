@@ -3,6 +3,7 @@
 Three ways of telling: one live line on a terminal, plain lines elsewhere, structlog's JSON events on request.
 """
 
+import collections.abc
 import contextlib
 import sys
 import threading
@@ -28,7 +29,7 @@ class Teller(typing.Protocol):
     def done(self, name: str, seconds: float, failed: bool) -> None:
         """`name` has ended."""
 
-    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
         """Something happened."""
 
 
@@ -53,7 +54,7 @@ class PlainTeller:
         """The stage's time."""
         _write(f"{'failed' if failed else 'done'}: {name} ({seconds:.1f} s)")
 
-    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
         """The text with its level, unless it is only information."""
         _write(text if level == "info" else f"{level}: {text}")
 
@@ -81,7 +82,7 @@ class LiveTeller:
         self._console.print("✗" if failed else "✓", style="red" if failed else "green", end=" ")
         self._console.print(f"{name:<10} {seconds:5.1f} s")
 
-    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
         """A line above the live one."""
         self._clear()
         style = {"warning": "yellow", "error": "bold red"}.get(level)
@@ -119,10 +120,10 @@ class JsonTeller:
         """The stage's end."""
         self._log.info("stage-end", stage=name, seconds=round(seconds, 3), failed=failed)
 
-    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
         """The event with all its fields."""
-        fields = {key: value for key, value in fields.items() if key not in {"event", "level", "message"}}
-        getattr(self._log, level)(text, **fields)
+        others = {key: value for key, value in fields.items() if key not in {"event", "level", "message"}}
+        getattr(self._log, level)(text, **others)
 
 
 class Progress:
@@ -169,10 +170,10 @@ class Progress:
             raise
         self.end()
 
-    def say(self, text: str, level: str = "info", **fields: object) -> None:
-        """Tell something that happened."""
+    def say(self, text: str, level: str = "info", fields: collections.abc.Mapping[str, object] | None = None) -> None:
+        """Tell something that happened; `fields` are for the JSON events."""
         with self._lock:
-            self._teller.say(level, plain(text), fields)
+            self._teller.say(level, plain(text), fields or {})
 
     def close(self) -> None:
         """Stop the ticker; ends the stage at hand as failed, if there is one."""

@@ -109,7 +109,7 @@ class Supervisor:
         if event["event"] == "failed":
             raise failure(KINDS.get(str(event.get("kind", "failed")), BuildError), event)
         if event.get("level") == "warning":
-            self._progress.say(f"{service}: {event.get('message', event['event'])}", level="warning", **event)
+            self._progress.say(f"{service}: {event.get('message', event['event'])}", "warning", event)
 
     def _check_exit(self, item: Exit) -> None:
         if item.code == 0:

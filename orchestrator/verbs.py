@@ -12,15 +12,18 @@ from orchestrator import cli
 from orchestrator.agents.qemu import GUESTS
 from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import foreign_system, this_system
-from orchestrator.appliance import ALIVE, BUILDER_UID, Appliance, finish_boot, repair, start_boot
-from orchestrator.engine import Engine
+from orchestrator.appliance import BUILDER_UID, CLEAN_SECONDS, Appliance, finish_boot, repair, start_boot
+from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
 from orchestrator.errors import UsageError
 from orchestrator.host import measure
-from orchestrator.images import Images
+from orchestrator.images import IMAGES, Images
 from orchestrator.plan import make_plan
 from orchestrator.progress import Progress, make_progress
-from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Test
+from orchestrator.request import Boot, Caller, Clean, Demo, Test
 from orchestrator.supervisor import Supervisor
+
+#: What cleanup and registrar are made from.
+SETUP_IMAGE = IMAGES["cleanup"]
 
 
 def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
@@ -29,7 +32,12 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
     target = request.system or foreign_system(this_system())
     guest = target.partition("-")[0]
     with run_folder(who, {"NIXOS_IMAGE_SYSTEM": target, "NIXOS_IMAGE_GUEST": guest}) as (engine, folder):
-        plan = make_plan(request, measure(engine, target, who.out_kib))
+        facts = measure(engine, target, who.out_kib)
+        if target in facts.runs and target != facts.system and engine.image_source(SETUP_IMAGE) and not request.dry_run:
+            # Because the host has it, or because a dead run left it? Then it goes first.
+            repair(engine, progress)
+            facts = measure(engine, target, who.out_kib)
+        plan = make_plan(request, facts)
         if request.dry_run:
             sys.stderr.write(f"{plan.describe()}\n")
             return
@@ -85,12 +93,12 @@ def clean(request: Clean, who: Caller, progress: Progress) -> None:
     """Remove what dead runs left: entries of binfmt_misc, containers, networks, folders."""
     with run_folder(who, {}) as (engine, _folder), progress.stage("clean"):
         if request.everything:
-            for name, (run, _state) in engine.containers().items():
-                if run != who.run:
+            for name, (run, running) in engine.containers().items():
+                if run != who.run and running and name == f"{PROJECT}-{run}":
                     engine.remove(name)
-        if engine.image_source("nixos-image-qemu-setup") or engine.containers():
-            repair(engine, progress)
         forget_dead_runs(engine)
+        if engine.image_source(SETUP_IMAGE):
+            repair(engine, progress)
         engine.down()
 
 
@@ -120,6 +128,7 @@ def test_command(request: Test, who: Caller) -> list[str]:
         images.want(wanted)
         images.wait(wanted, progress)
         images.close()
+    progress.end()
     progress.close()
     environment = {"NIXOS_IMAGE_SOURCE": who.source, "NIXOS_IMAGE_SOCKET": who.socket, "NIXOS_IMAGE_RUN": who.run}
     options = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
@@ -144,15 +153,15 @@ def run_folder(who: Caller, variables: dict[str, str], *, keep: bool = False) ->
 
 
 def forget_dead_runs(engine: Engine) -> None:
-    """Remove containers, networks and folders of runs that have no living container."""
-    runs: dict[str, list[str]] = {}
-    for run, state in engine.containers().values():
-        runs.setdefault(run, []).append(state)
-    for run, states in runs.items():
-        if run not in {engine.run, "compose"} and not ALIVE & set(states):
-            Engine(run, pathlib.Path("/nonexistent")).down()
+    """Remove containers, networks and folders of runs that nobody looks after any more."""
+    keep = engine.living_runs() | {engine.run, COMPOSE_RUN}
+    for name, (run, running) in engine.containers().items():
+        if running and run not in keep and name.endswith("-cleanup-1"):
+            engine.stop(name, CLEAN_SECONDS)  # SIGTERM is its order to clean
+    for run in engine.runs() - keep:
+        Engine(run, pathlib.Path("/nonexistent")).down()
     for folder in WORK.iterdir():
-        if folder.is_dir() and folder.name not in {*runs, engine.run, "compose", "lost+found"}:
+        if folder.is_dir() and folder.name not in {*keep, "lost+found"}:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,9 +3,11 @@
 mount -t devtmpfs devtmpfs /dev
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+# shellcheck disable=SC2046  # a list of words
 modprobe -a $(cat /modules)
 
-root= init=
+root="" init=""
+# shellcheck disable=SC2013  # words, not lines
 for word in $(cat /proc/cmdline); do
   case $word in
     root=*) root=${word#root=} ;;

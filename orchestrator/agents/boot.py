@@ -62,7 +62,7 @@ def check(arguments: argparse.Namespace) -> None:
         expected = arguments.system.partition("-")[0]
         if answer != expected:
             raise AgentError(f"uname -m said {answer!r}, expected {expected}", kind="boot")
-        message = f"booted ({accel}) in {seconds['ready']:.1f} s, SSH login said {answer}"
+        message = f"booted ({accel}) and let the key in after {seconds['login']:.1f} s, uname -m: {answer}"
         events.emit("booted", message=message, accelerator=accel, machine=answer, seconds=seconds)
         return
 
@@ -144,7 +144,8 @@ class Machine:
         self._serial = serial
         self._complaints: list[str] = []
         self._kvm = "kvm" in command
-        threading.Thread(target=self._read_complaints, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_complaints, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> "Machine":
         return self
@@ -152,6 +153,7 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._reader.join()
 
     def wait_for(self, text: str, deadline: float) -> None:
         """Wait until the console shows `text`."""
@@ -168,6 +170,7 @@ class Machine:
         if self._kvm and any("KVM internal error" in line or "failed to initialize kvm" in line for line in self._complaints):
             raise KvmFailedError(self._complaints[0])
         if (code := self._process.poll()) is not None:
+            self._reader.join()
             if self._kvm:
                 raise KvmFailedError(f"exit code {code}")
             said = self._complaints[-1] if self._complaints else f"exit code {code}"
@@ -183,8 +186,9 @@ class Machine:
 
     def _read_complaints(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self._complaints.append(line.strip())
+        with self._process.stderr as complaints:
+            for line in complaints:
+                self._complaints.append(line.strip())
 
 
 def log_in(running: Machine, key: pathlib.Path, deadline: float) -> str:

@@ -219,13 +219,13 @@ def hand_over(run: Run, image: pathlib.Path) -> str:
 
 
 def _failure(log: NixLog, code: int) -> AgentError:
-    text = "\n".join(log.errors)
-    if log.failed and not re.search(r"unable to download|HTTP error|Couldn't resolve|[Cc]ould not resolve", text):
-        return AgentError(f"derivation {log.failed} failed", detail=log.tail or text, kind="build")
+    text = "\n".join([*log.errors, log.tail]).strip()
     if match := re.search(r"unable to download '([^']+)': (.*)", text):
         return AgentError(f"{match[1]} cannot be fetched: {plain(match[2])}", kind="network")
     if "No space left on device" in text:
         return AgentError("the disk of Docker's data is full", detail=text, kind="disk")
+    if log.failed:
+        return AgentError(f"derivation {log.failed} failed", detail=log.tail or text, kind="build")
     if code in (KILLED, -9):
         return AgentError("Nix was killed: out of memory?", kind="build")
     return AgentError("Nix failed", detail=text, kind="build")

@@ -11,6 +11,7 @@ import pathlib
 import struct
 import subprocess
 import tempfile
+import time
 
 from orchestrator.agents.systems import ELFCLASS64, ET_EXEC, SYSTEMS, System
 
@@ -34,6 +35,7 @@ PF_R_X = 5
 EM_ARM_EABI5 = 0x05000000
 
 RUN_SECONDS = 20
+BUSY_TRIES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ def run(system: str, folder: pathlib.Path) -> Outcome:
         path.write_bytes(program(SYSTEMS[system]))
         path.chmod(0o755)
         try:
-            done = subprocess.run([path], capture_output=True, timeout=RUN_SECONDS, check=False)
+            done = _execute(path)
         except subprocess.TimeoutExpired:
             return Outcome(False, f"the interpreter hung for {RUN_SECONDS} s")
         except OSError as error:
@@ -83,6 +85,18 @@ def run(system: str, folder: pathlib.Path) -> Outcome:
     said = done.stderr.decode(errors="replace").strip().splitlines()
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     return Outcome(False, f"an interpreter answered, but wrongly ({how}{': ' + said[-1] if said else ''})")
+
+
+def _execute(path: pathlib.Path) -> subprocess.CompletedProcess[bytes]:
+    """Run it; another thread's child may for a moment still have it open for writing."""
+    for _ in range(BUSY_TRIES):
+        try:
+            return subprocess.run([path], capture_output=True, timeout=RUN_SECONDS, check=False)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            time.sleep(0.01)
+    raise OSError(errno.ETXTBSY, os.strerror(errno.ETXTBSY))
 
 
 def explain(number: int) -> str:

@@ -82,6 +82,7 @@ def _publish(token: str) -> None:
     partial.write_text(token)
     partial.chmod(0o444)
     os.replace(partial, TOKEN_FILE)
+    events.emit("ready", message="waiting to be unlocked")
 
 
 def _of_run(run: Run, table: dict[str, binfmt.Entry]) -> list[str]:

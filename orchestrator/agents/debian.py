@@ -137,7 +137,8 @@ class Index:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise AgentError(f"Debian's index has no package {package}", hint="check the apt sources of the base image")
-        return dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", done.stdout, re.MULTILINE))
+        fields: list[tuple[str, str]] = re.findall(r"^([A-Za-z0-9-]+): (.*)$", done.stdout, re.MULTILINE)
+        return dict(fields)
 
 
 def superseded(old: Pin, new: Pin) -> None:
@@ -184,7 +185,7 @@ def make_lock(archs: list[str], snapshot: str) -> dict[str, object]:
 
 def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
     subprocess.run(["dpkg-deb", "-x", deb, tree], check=True)
-    command = ["nix", "--extra-experimental-features", "nix-command", "hash", "path", "--sri", tree]
+    command = ["nix", "--extra-experimental-features", "nix-command", "hash", "path", "--sri", str(tree)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

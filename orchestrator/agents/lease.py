@@ -188,6 +188,7 @@ async def serve(lease: Lease, token: str, port: int, ready: Callable[[], None], 
                 lease.end("terminated")
             lease.tick(time.monotonic())
         server.close()
+        server.close_clients()  # leaving the block would wait for them
     state.report()
 
 

@@ -22,7 +22,7 @@ LEVEL_ERROR = 0
 #: Lines of a failed derivation's log that are told inline.
 TAIL_LINES = 30
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def plain(text: str) -> str:
@@ -88,25 +88,27 @@ class NixLog:
             case {"action": "msg", "msg": str(text)}:
                 self._write(plain(text))
                 if event.get("level") == LEVEL_ERROR:
-                    self.errors.append(plain(event.get("raw_msg") or text))
+                    self.errors.append(plain(str(event.get("raw_msg") or text)))
 
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
-        fields = event.get("fields") or [""]
+        fields = event.get("fields")
+        subject = str(fields[0]) if isinstance(fields, list) and fields else ""
         if kind == ACT_BUILD:
-            self._running[number] = derivation_name(str(fields[0]))
+            self._running[number] = derivation_name(subject)
             self._write(f"building {self._running[number]}")
         elif kind == ACT_FILE_TRANSFER:
-            self._transfers[number] = pathlib.PurePosixPath(str(fields[0])).name
+            self._transfers[number] = pathlib.PurePosixPath(subject).name
         elif kind == ACT_BUILDS:
             self._builds.add(number)
 
     def _result(self, number: int, kind: int, fields: list[typing.Any]) -> None:
-        if kind == RES_PROGRESS and number in self._builds:
-            self.done, self.expected = int(fields[0]), int(fields[1])
-        elif kind == RES_BUILD_LOG_LINE and number in self._running:
-            name, text = self._running[number], plain(str(fields[0]))
-            self._tails.setdefault(name, collections.deque(maxlen=TAIL_LINES)).append(text)
-            self._write(f"{name}> {text}")
+        match fields:
+            case [int(done), int(expected), *_] if kind == RES_PROGRESS and number in self._builds:
+                self.done, self.expected = done, expected
+            case [str(line), *_] if kind == RES_BUILD_LOG_LINE and number in self._running:
+                name, text = self._running[number], plain(line)
+                self._tails.setdefault(name, collections.deque(maxlen=TAIL_LINES)).append(text)
+                self._write(f"{name}> {text}")
 
     def _write(self, text: str) -> None:
         self.log.write(f"{text}\n")

@@ -40,10 +40,13 @@ def write_esp(spec: ImageSpec, boot: Bootspec, target: pathlib.Path) -> None:
 
 def _copy_efi(source: pathlib.Path, target: pathlib.Path) -> str:
     """Copy a kernel or initrd as `EFI/nixos/<store name>-<file>.efi`; returns its path on the ESP."""
-    real = source.resolve(strict=True)
-    store_name = real.relative_to(_STORE).parts[0]
-    if not re.match(r"[0-9a-z]{32}-", store_name):
+    try:
+        real = source.resolve(strict=True)
+    except OSError as error:
+        raise SpecError(f"{source}: named by the bootspec, but not in the store: {error.strerror}") from error
+    if not real.is_relative_to(_STORE) or not re.match(r"[0-9a-z]{32}-", real.relative_to(_STORE).parts[0]):
         raise SpecError(f"{real}: is not in a store path")
+    store_name = real.relative_to(_STORE).parts[0]
     name = f"{store_name}-{real.name}.efi"
     shutil.copyfile(real, target / "EFI/nixos" / name)
     return f"/EFI/nixos/{name}"

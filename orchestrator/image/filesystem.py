@@ -9,7 +9,7 @@ import pathlib
 import subprocess
 import uuid
 
-from orchestrator.image.layout import EXT4_BLOCK, EXT4_BYTES_PER_INODE, Partition
+from orchestrator.image.layout import EXT4_BLOCK, EXT4_BYTES_PER_INODE, EXT4_JOURNAL, EXT4_RESERVED_PERCENT, MIB, Partition
 
 #: Nix gives every file of the store this time (seconds since 1970); so has everything else in an image.
 STORE_TIME = 1
@@ -44,7 +44,8 @@ def write_ext4(
     ]
     mke2fs = [
         *("mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", "-L", label, "-U", str(identifier)),
-        *("-b", str(EXT4_BLOCK), "-i", str(EXT4_BYTES_PER_INODE), "-m", "1"),
+        *("-b", str(EXT4_BLOCK), "-i", str(EXT4_BYTES_PER_INODE), "-m", str(EXT4_RESERVED_PERCENT)),
+        *("-J", f"size={EXT4_JOURNAL // MIB}"),
         *("-E", f"offset={slot.start},hash_seed={hash_seed},lazy_itable_init=1,root_owner=0:0,nodiscard"),
         *(os.fspath(image), f"{slot.size // 1024}k"),
     ]

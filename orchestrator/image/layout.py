@@ -18,8 +18,14 @@ EXT4_BLOCK = 4096
 EXT4_INODE = 256
 EXT4_BYTES_PER_INODE = 8192
 
-#: A journal's largest default size below 2 GiB is 64 MiB, plus the group descriptors and bitmaps of that size of file system.
-EXT4_FIXED = 72 * MIB
+#: The journal's size, given to mke2fs: enough for any image's first boots, and the same whatever the file system's size.
+EXT4_JOURNAL = 64 * MIB
+
+#: Superblock copies, group descriptors and what mke2fs reserves for growing them.
+EXT4_FIXED = 8 * MIB
+
+#: Share of blocks that only root may use (`mke2fs -m`), in percent.
+EXT4_RESERVED_PERCENT = 1
 
 
 class LayoutError(Exception):
@@ -64,7 +70,8 @@ def tree_usage(paths: Iterable[pathlib.Path]) -> tuple[int, int]:
 
 def ext4_size(blocks: int, inodes: int, free: int) -> int:
     """Smallest sensible size of an ext4 file system that holds this much and leaves `free` bytes; whole MiB."""
-    data = blocks + blocks // 50 + free + EXT4_FIXED  # extent trees and directories' growth: below 2 %
+    data = blocks + blocks // 50 + free + EXT4_JOURNAL + EXT4_FIXED  # extent trees and directories' growth: below 2 %
+    data += data * (EXT4_RESERVED_PERCENT + 1) // 100  # and the bitmaps: 2 blocks in 32,768
     by_inodes = inodes * EXT4_BYTES_PER_INODE  # mke2fs makes one inode for each that many bytes
     size = max(data + data // EXT4_BYTES_PER_INODE * EXT4_INODE, by_inodes + inodes * EXT4_INODE)
     return _round_up(size)

@@ -16,7 +16,7 @@ def write_gpt(image: pathlib.Path, layout: Layout, spec: ImageSpec) -> None:
         f'uuid={spec.identifier(f"partition {part.name}")}, name="{part.name}"'
         for part in layout.partitions
     ]
-    command = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", image]
+    command = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(image)]
     done = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise FilesystemError(f"sfdisk: {done.stderr.strip()}")

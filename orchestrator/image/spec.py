@@ -110,15 +110,17 @@ def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
         document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
-    if BOOTSPEC_V1 not in document:
-        versions = ", ".join(sorted(key for key in document if key.startswith("org.nixos.bootspec"))) or "none"
-        raise SpecError(f"{path}: no {BOOTSPEC_V1} (found: {versions})")
+    if not isinstance(document, dict) or not isinstance(document.get(BOOTSPEC_V1), dict):
+        keys = document if isinstance(document, dict) else {}
+        versions = ", ".join(sorted(key for key in keys if key.startswith("org.nixos.bootspec")))
+        raise SpecError(f"{path}: no {BOOTSPEC_V1} (found: {versions or 'none'})")
     boot = document[BOOTSPEC_V1]
-    try:
-        texts = {name: boot[name] for name in ("system", "label", "kernel", "initrd", "init", "toplevel")}
-        return Bootspec(**texts, kernel_params=tuple(boot["kernelParams"]))
-    except KeyError as error:
-        raise SpecError(f"{path}: {BOOTSPEC_V1} has no field {error}") from error
+    texts = {name: boot.get(name) for name in ("system", "label", "kernel", "initrd", "init", "toplevel")}
+    params = boot.get("kernelParams")
+    wrong = [name for name, text in texts.items() if not isinstance(text, str)]
+    if wrong or not isinstance(params, list) or not all(isinstance(word, str) for word in params):
+        raise SpecError(f"{path}: {BOOTSPEC_V1} has no valid field {', '.join(wrong) or 'kernelParams'}")
+    return Bootspec(**typing.cast("dict[str, str]", texts), kernel_params=tuple(params))
 
 
 def _build(kind: type, value: object, where: str) -> object:

@@ -1,0 +1,56 @@
+# Shared by the host-side tests: they need run.sh itself (signals, ownership, paths), so they run where a user would.
+# shellcheck shell=sh
+set -u
+project=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
+work=$(mktemp -d)
+passed=0
+failed=0
+
+pass() { passed=$((passed + 1)); printf 'PASS %s\n' "$1"; }
+fail() {
+  failed=$((failed + 1))
+  printf 'FAIL %s\n' "$1"
+  [ ! -f "$work/err" ] || sed 's/^/     | /' "$work/err" | tail -n 30
+}
+
+# check NAME COMMAND...: passes if the command succeeds
+check() {
+  check_name=$1
+  shift
+  if "$@"; then pass "$check_name"; else fail "$check_name"; fi
+}
+
+# expect NAME CODE PATTERN COMMAND...: exit code and a line on stderr
+expect() {
+  name=$1 want=$2 pattern=$3
+  shift 3
+  "$@" > "$work/out" 2> "$work/err" < /dev/null
+  got=$?
+  if [ "$got" != "$want" ]; then fail "$name: exit code $got, expected $want"
+  elif ! grep -qE -- "$pattern" "$work/err"; then fail "$name: no line matches $pattern"
+  else pass "$name"; fi
+}
+
+# What the kernel holds, as cleanup sees it; nothing where the table is empty.
+table() {
+  docker run --rm --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
+    --entrypoint python3 nixos-image-qemu-setup -c \
+    'from orchestrator.agents import binfmt; binfmt.mount(); [print(e.name, repr(e.text)) for e in binfmt.entries().values()]'
+}
+
+# Containers and networks of the project that are there.
+things() {
+  docker ps -aq --filter label=org.nixos-image.run
+  docker network ls -q --filter label=org.nixos-image
+}
+
+# nothing_left: compared with `before`, the table that the test has read at its start
+nothing_left() { [ -z "$(things)" ] && [ "$(table)" = "${before-}" ]; }
+
+no_partial_file() { [ -z "$(find "$work" -name '.nixos-image-*.part')" ]; }
+
+finish() {
+  rm -rf "$work"
+  printf '%s passed, %s failed\n' "$passed" "$failed"
+  [ "$failed" = 0 ]
+}

@@ -1,0 +1,20 @@
+#!/bin/sh
+# `./run.sh down --rmi all -v` leaves nothing, and takes nothing that is not ours.
+. "$(dirname -- "$0")/lib.sh"
+images=$(docker images -q --no-trunc | sort)
+printf 'FROM scratch\nCOPY Dockerfile /\n' > "$work/Dockerfile"
+docker build -q -t not-ours:latest "$work" > /dev/null 2>&1
+docker volume create not-ours > /dev/null
+expect "down" 0 '' "$project/run.sh" down --rmi all -v
+check "no container is left" test -z "$(docker ps -aq --filter label=org.nixos-image; docker ps -aq --filter name=nixos-image)"
+check "no image is left" test -z "$(docker images -aq --filter label=org.nixos-image; docker images -q 'nixos-image-*')"
+check "no volume is left" test -z "$(docker volume ls -q --filter name=nixos-image)"
+check "no network is left" test -z "$(docker network ls -q --filter name=nixos-image)"
+check "there were images before" test -n "$images"
+check "other images are untouched" docker image inspect not-ours:latest -f ok
+check "other volumes are untouched" docker volume inspect not-ours -f ok
+docker rmi not-ours:latest > /dev/null
+docker volume rm not-ours > /dev/null
+expect "down again has nothing to do" 0 '' "$project/run.sh" down --rmi all -v
+check "and has built nothing" test -z "$(docker images -q 'nixos-image-*')"
+finish

@@ -1,0 +1,77 @@
+#!/bin/sh
+# Signals and kills at every stage: a named stage, an exit code, nothing left behind.
+. "$(dirname -- "$0")/lib.sh"
+before=$(table)
+
+# start_demo: runs in the background, its stderr grows in $work/err, its pid is $demo
+start_demo() {
+  # A shell starts background jobs with SIGINT ignored; a person's shell does not.
+  env --default-signal=INT "$project/run.sh" demo -o "$work/images" "$@" > "$work/out" 2> "$work/err" < /dev/null &
+  demo=$!
+}
+
+# wait_line PATTERN: until the run says it
+wait_line() {
+  tries=600
+  while ! grep -qE -- "$1" "$work/err"; do
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] && kill -0 "$demo" 2> /dev/null || return 1
+    sleep 0.1
+  done
+}
+
+wait_demo() {
+  wait "$demo"
+  got=$?
+}
+
+# told CODE PATTERN: the run ended so, and one line said it
+told() { [ "$got" = "$1" ] && grep -qE -- "$2" "$work/err"; }
+
+# of SERVICE: the container of a service, or of the orchestrator
+of() { docker ps --format '{{.Names}}' --filter label=org.nixos-image | grep -E "$1" | head -n 1; }
+
+for stage in 'start: ' 'build: ' 'boot: '; do
+  for signal in INT TERM; do
+    start_demo
+    check "SIG$signal during ${stage%: }: the stage is reached" wait_line "^$stage"
+    kill -"$signal" "$demo"
+    wait_demo
+    case $signal in INT) code=130 ;; TERM) code=143 ;; esac
+    check "SIG$signal during ${stage%: }: exit code $code and a word" told "$code" 'error: (interrupted|terminated)'
+    check "SIG$signal during ${stage%: }: nothing is left" nothing_left
+  done
+done
+
+for service in builder cleanup; do
+  start_demo --no-boot
+  wait_line '^start: ' && victim=
+  while [ -z "$victim" ] && kill -0 "$demo" 2> /dev/null; do victim=$(of "$service-1"); done
+  docker kill "$victim" > /dev/null
+  wait_demo
+  case $service in builder) code=6 ;; cleanup) code=10 ;; esac
+  check "$service killed: exit code $code, the stage is named" told "$code" "error: $service (was killed|ended).* during|error: cleanup is gone"
+  check "$service killed: nothing is left" nothing_left
+done
+
+start_demo
+check "orchestrator killed: the boot is reached" wait_line '^boot: '
+docker kill "$(of 'nixos-image-[0-9a-f]{8}$')" > /dev/null
+wait_demo
+check "orchestrator killed: said, with an exit code" told 137 'error: the orchestrator was killed'
+check "orchestrator killed: nothing is left" nothing_left
+
+start_demo --no-boot
+wait_line '^start: '
+docker kill "$(of 'nixos-image-[0-9a-f]{8}$')" > /dev/null
+wait_demo
+check "orchestrator killed early: said" told 137 'error: the orchestrator was killed'
+"$project/run.sh" clean 2> /dev/null
+check "orchestrator killed early: clean leaves nothing" nothing_left
+
+check "no partial file is left" no_partial_file
+start_demo --no-boot
+wait_demo
+check "the next run works" test "$got" = 0
+check "nothing is left" nothing_left
+finish

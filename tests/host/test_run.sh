@@ -1,0 +1,58 @@
+#!/bin/sh
+# run.sh as a person calls it: messages, exit codes, paths, ownership, streams.
+. "$(dirname -- "$0")/lib.sh"
+before=$(table)
+
+expect "an unknown verb is named" 2 'did you mean demo' "$project/run.sh" demmo
+expect "an unknown option is named" 2 'did you mean --system' "$project/run.sh" demo --sytem aarch64-linux
+expect "an unknown system is refused" 2 "invalid choice: 'sparc'" "$project/run.sh" demo --system sparc
+expect "a missing key is refused" 2 'does not exist' "$project/run.sh" demo --ssh-key "$work/none.pub"
+echo nonsense > "$work/bad.pub"
+expect "what is no key is refused" 2 'not a public key' "$project/run.sh" demo --ssh-key "$work/bad.pub"
+expect "an output folder that cannot be is refused" 2 'cannot be written' "$project/run.sh" demo -o /proc/nowhere
+expect "a daemon that does not run is named" 3 'not running' env DOCKER_HOST=unix:///nonexistent.sock "$project/run.sh" demo
+mkdir "$work/bin"
+for tool in sh env dirname cat pwd mktemp rm tr od stty cut tar tail; do ln -s "$(command -v $tool)" "$work/bin/$tool"; done
+expect "a missing docker is named" 3 'docker is not installed' env PATH="$work/bin" "$project/run.sh" demo
+expect "a user who may not use Docker is told so" 3 'may not use Docker' \
+  setpriv --reuid 12345 --regid 12345 --clear-groups env HOME=/nonexistent "$project/run.sh" demo
+expect "help needs no work" 0 'run.sh demo' "$project/run.sh" help
+check "refusals start nothing" nothing_left
+
+mkdir "$work/small"
+if mount -t tmpfs -o size=20m tmpfs "$work/small" 2> /dev/null; then
+  expect "too little room for the image is said before the build" 4 'has (19|20) MiB free, the demo needs' \
+    "$project/run.sh" demo -o "$work/small"
+  umount "$work/small"
+fi
+
+foreign=aarch64
+[ "$(uname -m)" != aarch64 ] || foreign=x86_64
+
+# Another user, from another folder, with blanks and quotes in every path.
+odd="$work/it's a \"path\""
+mkdir -p "$odd" "$odd/home/.ssh"
+(cd "$project" && git ls-files -z | xargs -0 tar -cf - ) | tar -xf - -C "$odd"
+ssh-keygen -q -t ed25519 -N '' -C tester -f "$odd/home/.ssh/id_test"
+chown -R 12345:12345 "$odd"
+chmod 711 "$work"
+group=$(stat -c %g /var/run/docker.sock)
+cd "$odd" || exit 1
+expect "a user's run from a path with blanks" 0 'deliver' \
+  setpriv --reuid 12345 --regid 12345 --groups "$group" env HOME="$odd/home" "$odd/run.sh" demo --no-boot -o "my images"
+cd / || exit 1
+image=$(cat "$work/out")
+check "stdout is the image's path and nothing else" test "$image" = "$odd/my images/nixos-demo-demo-1-$foreign-linux-raw-efi.img"
+check "the image is the caller's" test "$(stat -c %u:%g "$image")" = 12345:12345
+check "the image is sparse" test "$(($(stat -c %b "$image") * 512 * 2))" -lt "$(stat -c %s "$image")"
+check "result.json has the image's sum" grep -q "$(sha256sum < "$image" | cut -d ' ' -f 1)" "$odd/my images/result.json"
+check "the caller's key is in the image" grep -aq "$(cut -d ' ' -f 2 "$odd/home/.ssh/id_test.pub")" "$image"
+first=$(sha256sum < "$image")
+expect "a second build" 0 'deliver' \
+  setpriv --reuid 12345 --regid 12345 --groups "$group" env HOME="$odd/home" "$odd/run.sh" demo --no-boot -o "$odd/again" --log-format json
+check "two builds are the same bits" test "$first" = "$(sha256sum < "$(cat "$work/out")")"
+check "JSON events are JSON" sh -c "grep -v '^[^{]' '$work/err' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]'"
+expect "the image boots" 0 "uname -m: $foreign" "$project/run.sh" boot --test "$image"
+check "nothing is left" nothing_left
+check "no partial file is left" no_partial_file
+finish

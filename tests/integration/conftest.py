@@ -1,0 +1,114 @@
+"""Integration: the real engine, the real binfmt_misc, the real containers. Runs inside the test image, or not at all."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import secrets
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+TABLE = (
+    "import json; from orchestrator.agents import binfmt; binfmt.mount();"
+    "print(json.dumps({name: entry.text for name, entry in binfmt.entries().items()}))"
+)
+
+HOME = pathlib.Path("/opt/nixos-image")
+
+
+def docker(*arguments: str, stdin: str | None = None) -> str:
+    """Run the docker CLI; returns what it says on stdout."""
+    done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"docker {arguments}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def table() -> dict[str, str]:
+    """The host's binfmt_misc, read by a container that may."""
+    rights = ["--cap-drop", "ALL", "--cap-add", "SYS_ADMIN", "--security-opt", "apparmor=unconfined"]
+    where = ["--rm", "--network", "none", "--tmpfs", "/run", "--entrypoint", "python3", "nixos-image-qemu-setup"]
+    return json.loads(docker("run", *rights, *where, "-c", TABLE))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run of the orchestrator said and made."""
+
+    code: int
+    err: str
+    tar: bytes
+
+    def files(self) -> dict[str, bytes]:
+        """The delivered files by name."""
+        with tarfile.open(fileobj=io.BytesIO(self.tar)) as stream:
+            return {entry.name: stream.extractfile(entry).read() for entry in stream.getmembers()}  # type: ignore[union-attr]
+
+    def result(self) -> dict[str, object]:
+        """`result.json`."""
+        return json.loads(self.files()["result.json"])
+
+
+Run = Callable[..., Outcome]
+Alter = Callable[[str, str], None]
+
+
+@pytest.fixture
+def orchestrate() -> Run:
+    """Call the orchestrator as run.sh does, but in this container."""
+
+    def call(*arguments: str, **variables: str) -> Outcome:
+        run = secrets.token_hex(4)
+        # What tells other runs on this host that this one is looked after: the orchestrator's container, here a stand-in.
+        labels = ["--label", "org.nixos-image=true", "--label", f"org.nixos-image.run={run}"]
+        docker("run", "-d", "--name", f"nixos-image-{run}", *labels, "--network", "none", "nixos-image-runtime", "sleep", "900")
+        environment = {
+            **os.environ,
+            "NIXOS_IMAGE_RUN": run,
+            "NIXOS_IMAGE_CWD": "/somewhere",
+            "PYTHONPATH": "/opt/nixos-image:/opt/orchestrator",
+            **variables,
+        }
+        command = [sys.executable, "-m", "orchestrator", *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        finally:
+            docker("rm", "-f", f"nixos-image-{run}")
+        return Outcome(done.returncode, done.stderr.decode(), done.stdout)
+
+    return call
+
+
+def things() -> set[str]:
+    """Containers of runs, and networks of this project."""
+    containers = docker("ps", "-aq", "--filter", "label=org.nixos-image.run").split()
+    return {*containers, *docker("network", "ls", "-q", "--filter", "label=org.nixos-image").split()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """After each test: the table is as before, and no container or network is there that was not there before."""
+    before, there = table(), things()
+    yield
+    assert table() == before
+    assert things() <= there
+
+
+@pytest.fixture
+def altered(request: pytest.FixtureRequest) -> Iterator[Alter]:
+    """Replace an image by one that a Dockerfile line changes, for one test; it still counts as up to date."""
+    kept: list[str] = []
+
+    def alter(image: str, lines: str) -> None:
+        docker("tag", image, f"{image}:kept")
+        kept.append(image)
+        docker("build", "--quiet", "--force-rm", "--tag", image, "-", stdin=f"FROM {image}:kept\nUSER root\n{lines}\nUSER 1000\n")
+
+    yield alter
+    for image in kept:
+        docker("tag", f"{image}:kept", image)
+        docker("rmi", f"{image}:kept")

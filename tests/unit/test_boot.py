@@ -1,0 +1,147 @@
+"""The boot check: QEMU's command lines, and how a machine that does not come up is told. No QEMU is started."""
+
+import itertools
+import json
+import pathlib
+import sys
+import time
+
+import pytest
+
+from orchestrator.agents import qemu
+from orchestrator.agents.boot import KvmFailedError, Machine, root_offset
+from orchestrator.agents.failure import AgentError
+
+DISK = pathlib.Path("/work/run/disk.img")
+
+
+def pairs(command: list[str]) -> list[tuple[str, str]]:
+    return list(itertools.pairwise(command))
+
+
+@pytest.mark.parametrize("guest", qemu.GUESTS.values(), ids=qemu.GUESTS)
+def test_the_emulated_machine(guest: qemu.Guest) -> None:
+    command = qemu.command(guest, DISK, "tcg", "mon:stdio")
+    found = pairs(command)
+    assert command[0] == guest.program == f"qemu-system-{guest.system.partition('-')[0]}"
+    assert ("-cpu", guest.cpu) in found
+    assert ("-accel", "tcg,thread=multi") in found
+    assert ("-serial", "mon:stdio") in found
+    assert ("-bios", guest.firmware) in found
+
+
+@pytest.mark.parametrize("guest", qemu.GUESTS.values(), ids=qemu.GUESTS)
+def test_the_machine_under_kvm(guest: qemu.Guest) -> None:
+    found = pairs(qemu.command(guest, DISK, "kvm", "file:x"))
+    assert ("-cpu", "host") in found
+    assert ("-accel", "kvm") in found
+
+
+def test_a_comma_in_the_disks_name_is_no_option() -> None:
+    command = qemu.command(qemu.GUESTS["x86_64-linux"], pathlib.Path("/a,snapshot=on/d.img"), "tcg", "x")
+    (drive,) = (value for option, value in pairs(command) if option == "-drive")
+    assert "file=/a,,snapshot=on/d.img," in drive
+    assert "format=raw" in drive, "never guessed: a guest could write a header of another format"
+
+
+def test_the_guests_ssh_is_reachable_from_here_alone() -> None:
+    command = qemu.command(qemu.GUESTS["x86_64-linux"], DISK, "tcg", "x")
+    (network,) = (value for option, value in pairs(command) if option == "-netdev")
+    assert f"hostfwd=tcp:127.0.0.1:{qemu.SSH_PORT}-:22" in network
+
+
+@pytest.fixture
+def serial(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "serial.log"
+    path.write_bytes(b"")
+    return path
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_the_console_is_told_without_control_sequences(serial: pathlib.Path) -> None:
+    serial.write_bytes(b"\x1b[2J\x1b[01;01HBdsDxe: starting\r\n\r\n   \x1b[0mone\rtwo\xff\n\x07three\n\n")
+    with Machine(python("import time; time.sleep(60)"), serial) as machine:
+        assert machine.tail(2) == "two\N{REPLACEMENT CHARACTER}\nthree"
+        assert machine.tail(100).splitlines()[0] == "BdsDxe: starting"
+
+
+def test_waiting_ends_when_the_text_is_there(serial: pathlib.Path) -> None:
+    code = f"import time; time.sleep(.2); open({str(serial)!r}, 'w').write('demo is ready'); time.sleep(60)"
+    with Machine(python(code), serial) as machine:
+        machine.wait_for("is ready", time.monotonic() + 20)
+
+
+def test_a_machine_that_hangs_is_told_with_the_consoles_end(serial: pathlib.Path) -> None:
+    serial.write_bytes(b"Kernel panic - not syncing\n")
+    with (
+        Machine(python("import time; time.sleep(60)"), serial) as machine,
+        pytest.raises(AgentError, match=r"'is ready' did not appear") as caught,
+    ):
+        machine.wait_for("is ready", time.monotonic() + 0.2)
+    assert (caught.value.kind, caught.value.detail) == ("boot", "Kernel panic - not syncing")
+
+
+def test_a_qemu_that_ends_is_told_with_its_own_words(serial: pathlib.Path) -> None:
+    with (
+        Machine(python("import sys; sys.exit('could not open disk')"), serial) as machine,
+        pytest.raises(AgentError, match=r"^QEMU ended: could not open disk$"),
+    ):
+        machine.wait_for("is ready", time.monotonic() + 20)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import sys; sys.exit(1)", "import sys, time; print('KVM internal error', file=sys.stderr, flush=True); time.sleep(60)"],
+)
+def test_kvm_that_fails_is_no_verdict_on_the_image(code: str, serial: pathlib.Path) -> None:
+    # `kvm` in the command line is what says that KVM is used.
+    with Machine([*python(code), "kvm"], serial) as machine, pytest.raises(KvmFailedError):
+        machine.wait_for("is ready", time.monotonic() + 20)
+
+
+def test_the_machine_is_gone_after_the_block(serial: pathlib.Path) -> None:
+    with Machine(python("import time; time.sleep(60)"), serial) as machine:
+        process = machine._process
+    assert process.returncode == -9
+
+
+ESP = {"start": 2048, "type": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"}
+
+
+@pytest.mark.parametrize(
+    ("table", "offset"),
+    [
+        ({"partitions": [ESP, {"start": 4096, "type": "0fc63daf-8483-4772-8e79-3d69d8477de4"}]}, 4096 * 512),
+        ({"sectorsize": 4096, "partitions": [{"start": 16, "type": "83"}]}, 16 * 4096),
+    ],
+)
+def test_the_root_partition_is_found(
+    table: dict[str, object], offset: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_sfdisk(tmp_path, monkeypatch, f"cat <<'END'\n{json.dumps({'partitiontable': table})}\nEND\n")
+    assert root_offset(DISK) == offset
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'does not contain a recognized partition table' >&2; exit 1\n", "recognized partition table"),
+        ("""echo '{"partitiontable": {"partitions": []}}'\n""", "no Linux partition"),
+    ],
+)
+def test_an_image_without_a_root_partition_is_refused(
+    script: str, message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_sfdisk(tmp_path, monkeypatch, script)
+    with pytest.raises(AgentError, match=message) as caught:
+        root_offset(DISK)
+    assert caught.value.kind == "boot"
+
+
+def fake_sfdisk(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    (folder / "sfdisk").write_text(f"#!/bin/sh\n{script}")
+    (folder / "sfdisk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")

@@ -1,0 +1,253 @@
+"""The command line: what each verb becomes, what is wrong and how it is told, and what a shell makes of our orders."""
+
+import dataclasses
+import pathlib
+import subprocess
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from orchestrator import cli
+from orchestrator.errors import UsageError
+from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Request, Test
+
+P = pathlib.PurePosixPath
+
+#: Not collected by pytest, whatever its name.
+TestRequest = Test
+TestRequest.__test__ = False  # type: ignore[attr-defined]
+
+DEMO = Demo(
+    system="",
+    format="raw-efi",
+    ssh_key=None,
+    out=P("/home/me/project/out"),
+    boot=True,
+    emulation="auto",
+    locked=False,
+    emulation_timeout=60.0,
+    boot_timeout=300.0,
+    timeout=6 * 3600.0,
+    dry_run=False,
+    log_format="auto",
+)
+
+
+def demo(**changes: object) -> Demo:
+    return dataclasses.replace(DEMO, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["demo"], DEMO),
+        (["demo", "--system", "x86_64-linux", "--no-boot"], demo(system="x86_64-linux", boot=False)),
+        (["demo", "-o", "../x", "--ssh-key", "/k.pub"], demo(out=P("/home/me/x"), ssh_key=P("/k.pub"))),
+        (["demo", "-o", "/a/../../b"], demo(out=P("/b"))),
+        (["demo", "--emulation", "host", "--locked", "--dry-run"], demo(emulation="host", locked=True, dry_run=True)),
+        (
+            ["demo", "--timeout", "9", "--boot-timeout=1.5", "--emulation-timeout", "2"],
+            demo(timeout=9.0, boot_timeout=1.5, emulation_timeout=2.0),
+        ),
+        (["demo", "-f", "raw-efi", "--log-format", "json"], demo(log_format="json")),
+        (["boot", "x.img"], Boot(P("/home/me/project/x.img"), "", False, 300.0, "auto")),
+        (["boot", "--test", "--system", "aarch64-linux", "/x"], Boot(P("/x"), "aarch64-linux", True, 300.0, "auto")),
+        (["clean"], Clean(False, "auto")),
+        (["clean", "--all", "--log-format", "plain"], Clean(True, "plain")),
+        (["test"], Test(())),
+        (["test", "-k", "lease", "--help"], Test(("-k", "lease", "--help"))),
+        (["ps"], Compose(("ps",))),
+        (["down", "--rmi", "all", "-v"], Compose(("down", "--rmi", "all", "-v"))),
+        (["logs", "--help"], Compose(("logs", "--help"))),
+    ],
+)
+def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: Caller) -> None:
+    assert cli.parse(argv, who) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "hint"),
+    [
+        (["dmeo"], "dmeo: no such command", "did you mean demo?"),
+        (["donw"], "donw: no such command", "did you mean down?"),
+        (["zzzzzz"], "zzzzzz: no such command", "./run.sh help"),
+        (["demo", "--ssh-kye", "x"], "unrecognized arguments: --ssh-kye", "did you mean --ssh-key?"),
+        (["demo", "--ot=x"], "unrecognized arguments: --ot=x", "did you mean --out?"),
+        (["clean", "--al1"], "unrecognized arguments: --al1", "did you mean --all?"),
+        (["demo", "extra"], "unrecognized arguments: extra", "./run.sh demo --help"),
+        (["boot"], "required: IMAGE", "./run.sh boot --help"),
+        (["demo", "--system", "z80-linux"], "invalid choice: 'z80-linux'", "./run.sh demo --help"),
+        (["demo", "--emulation", "magic"], "invalid choice: 'magic'", "./run.sh demo --help"),
+        (["demo", "--format", "iso"], "invalid choice: 'iso'", "./run.sh demo --help"),
+        (["demo", "--log-format", "xml"], "invalid choice: 'xml'", "./run.sh demo --help"),
+        *(
+            (["demo", "--timeout", text], "--timeout: invalid", "./run.sh demo --help")
+            for text in ("0", "-1", "x", "inf", "nan", "")
+        ),
+        (["demo", "--timeout"], "--timeout: expected one argument", "./run.sh demo --help"),
+        (["demo", "-o", ""], "an empty path", "name a file or folder"),
+        (["boot", ""], "an empty path", "name a file or folder"),
+    ],
+)
+def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hint: str, who: Caller) -> None:
+    with pytest.raises(UsageError) as caught:
+        cli.parse(argv, who)
+    assert message in str(caught.value)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("argv", [["demo", "--ssh-key", ""], ["demo", "--system", ""]])
+def test_an_empty_value_is_not_taken_for_none(argv: list[str], who: Caller) -> None:
+    """`--ssh-key "$KEY"` with an unset variable must not quietly mean something else."""
+    with pytest.raises(UsageError):
+        cli.parse(argv, who)
+
+
+@pytest.mark.parametrize("argv", [["demo", "--no"], ["demo", "--sys", "x86_64-linux"], ["boot", "--t", "x"]])
+def test_options_are_not_abbreviated(argv: list[str], who: Caller) -> None:
+    """What is an abbreviation today is ambiguous with the next option."""
+    with pytest.raises(UsageError):
+        cli.parse(argv, who)
+
+
+@pytest.mark.parametrize("argv", [[], ["help"], ["-h"], ["--help"]])
+def test_help_names_every_verb(argv: list[str], who: Caller) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(argv, who)
+    assert all(f"./run.sh {verb}" in str(caught.value.code) for verb in cli.OURS if verb != "help")
+
+
+def test_the_callers_side_has_defaults() -> None:
+    nobody = cli.caller({})
+    assert (nobody.cwd, nobody.home, nobody.columns, nobody.out_kib, nobody.sparse) == (P("/"), P("/"), 0, 0, True)
+    assert nobody.socket == "/var/run/docker.sock"
+    odd = cli.caller({"NIXOS_IMAGE_COLUMNS": "wide", "NIXOS_IMAGE_OUT_KIB": "-", "NIXOS_IMAGE_SPARSE": "0"})
+    assert (odd.columns, odd.out_kib, odd.sparse) == (0, 0, False)
+
+
+# --- orders to run.sh --------------------------------------------------------------------------------------------------
+
+#: Plays run.sh: prints what each of its functions was called with, one word per NUL.
+FUNCTIONS = "".join(
+    f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n" for name in ("out_dir", "send", "send_keys", "interactive", "terminal")
+)
+
+
+def obeyed(script: str) -> list[list[str]]:
+    """The calls that a POSIX shell makes of `script`, which it gets as run.sh does: out of a substitution, by eval."""
+    program = f'{FUNCTIONS}orders=$(cat)\neval "$orders"\n'
+    done = subprocess.run(["sh", "-euc", program], input=script.encode(), capture_output=True, check=True)
+    assert done.stderr == b""
+    words = done.stdout.decode(errors="surrogateescape").split("\0")[:-1]
+    calls: list[list[str]] = [[]]
+    for word in words:
+        if word == ";":
+            calls.append([])
+        else:
+            calls[-1].append(word)
+    return calls[:-1]
+
+
+NASTY = [
+    "/a b",
+    "/it's",
+    '/"$HOME"',
+    "/`id`",
+    "/$(id)",
+    "/a\nb",
+    "/a\n",
+    "/-rf",
+    "/a\\b",
+    "/*",
+    "/~",
+    "/ü",
+    "/;id",
+    "/#x",
+    "/a\tb",
+]
+
+
+@pytest.mark.parametrize("path", NASTY)
+def test_a_shell_gets_each_path_as_it_is(path: str, who: Caller) -> None:
+    request = demo(out=P(path), ssh_key=P(path))
+    assert obeyed(cli.script(request, who)) == [["out_dir", path], ["send", "--ssh-key", path]]
+    assert obeyed(cli.script(Boot(P(path), "", True, 1, "auto"), who)) == [["send", "boot", path]]
+    with_bundle = dataclasses.replace(who, ca_bundle=path)
+    assert obeyed(cli.script(Clean(False, "auto"), with_bundle)) == [["send", "SSL_CERT_FILE", path]]
+
+
+@hypothesis.given(text=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
+    request = cli.parse(["boot", "--test", "--system=aarch64-linux", "--", text], who)
+    assert isinstance(request, Boot)
+    assert request.image.is_absolute()
+    assert ".." not in request.image.parts
+    assert obeyed(cli.script(request, who)) == [["send", "boot", str(request.image)]]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (DEMO, [["out_dir", "/home/me/project/out"], ["send_keys"]]),
+        (Boot(P("/x"), "", False, 1, "auto"), [["send", "boot", "/x"], ["interactive"]]),
+        (Compose(("ps",)), [["terminal"]]),
+        (Test(()), [["terminal"]]),
+        (Clean(False, "auto"), []),
+    ],
+)
+def test_orders_of_each_request(request_: Request, expected: list[list[str]], who: Caller) -> None:
+    assert obeyed(cli.script(request_, who)) == expected
+
+
+def test_every_order_is_one_that_run_sh_knows(who: Caller) -> None:
+    text = (pathlib.Path(__file__).parents[2] / "run.sh").read_text()
+    requests: list[Request] = [DEMO, demo(ssh_key=P("/k")), Boot(P("/x"), "", False, 1, "auto"), Compose(("ps",)), Test(())]
+    names = {call[0] for request in requests for call in obeyed(cli.script(request, who))}
+    assert len(names) == 5
+    assert all(f"\n{name}() {{" in text for name in names)
+
+
+# --- SSH keys ----------------------------------------------------------------------------------------------------------
+
+ED = "ssh-ed25519 AAAAC3 me@host"
+EC = "ecdsa-sha2-nistp256 AAAAE2 me"
+SK = "sk-ssh-ed25519@openssh.com AAAAG me"
+
+
+@pytest.fixture
+def received(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setattr(cli, "INPUT", tmp_path)
+    (tmp_path / "home/me/.ssh").mkdir(parents=True)
+    return tmp_path
+
+
+def test_all_public_keys_of_the_caller_are_taken_once(received: pathlib.Path, who: Caller) -> None:
+    folder = received / "home/me/.ssh"
+    (folder / "a.pub").write_text(f"# mine\n\n  {ED}\r\n")
+    (folder / "b.pub").write_text(f"{EC}\n{ED}\n{SK}\n")
+    (folder / "c.pub").write_text("no key\n")
+    (folder / "id_ed25519").write_text("ssh-private\n")
+    assert cli.ssh_keys(DEMO, who) == (ED, EC, SK)
+
+
+def test_no_keys_are_no_error(received: pathlib.Path, who: Caller) -> None:
+    assert cli.ssh_keys(DEMO, who) == ()
+    (received / "home/me/.ssh").rmdir()
+    assert cli.ssh_keys(DEMO, who) == ()
+
+
+def test_the_key_that_is_named_is_the_only_one(received: pathlib.Path, who: Caller) -> None:
+    (received / "home/me/.ssh/a.pub").write_text(f"{EC}\n")
+    (received / "keys.pub").write_text(f"{ED}\n")
+    assert cli.ssh_keys(demo(ssh_key=P("/keys.pub")), who) == (ED,)
+
+
+@pytest.mark.parametrize(
+    "text", ["-----BEGIN OPENSSH PRIVATE KEY-----\nssh-x\n", "", "# nothing\n", f"{ED}\ngarbage\n", "\x00\xff\n"]
+)
+def test_a_file_that_is_no_public_key_is_refused(text: str, received: pathlib.Path, who: Caller) -> None:
+    (received / "key").write_text(text)
+    with pytest.raises(UsageError, match="/key: not a public key file"):
+        cli.ssh_keys(demo(ssh_key=P("/key")), who)

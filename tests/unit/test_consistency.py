@@ -1,0 +1,247 @@
+"""Files that must agree: Compose, Dockerfiles, locks, run.sh and the code that knows of them."""
+
+import pathlib
+import re
+
+import pytest
+
+from orchestrator.agents import lease, qemu
+from orchestrator.agents.run import TOKEN_FILE, WORK
+from orchestrator.engine import LABEL, PROJECT, RUN_LABEL, SOURCE_LABEL, VOLUMES
+from orchestrator.image.spec import SCHEMA
+from orchestrator.images import IMAGES
+from orchestrator.plan import SHARED_SERVICES
+
+ROOT = pathlib.Path(__file__).parents[2]
+COMPOSE = (ROOT / "compose.yaml").read_text()
+RUN_SH = (ROOT / "run.sh").read_text()
+DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
+
+
+def blocks(section: str) -> dict[str, str]:
+    """Each block below the top-level key `section` of compose.yaml, without comments: enough of YAML for what is ours.
+
+    Every key stands on a line of its own with two spaces before it; the tests below fail if that changes.
+    """
+    lines = [line for line in COMPOSE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    found: dict[str, str] = {}
+    inside, name = False, ""
+    for line in lines:
+        if not line.startswith(" "):
+            inside = line.startswith(f"{section}:")
+        elif inside and (match := re.match(r"  ([\w-]+):(.*)", line)):
+            name = match[1]
+            found[name] = f"{match[2]}\n"
+        elif inside:
+            found[name] += f"{line}\n"
+    return found
+
+
+SERVICES = blocks("services")
+TEMPLATE = re.search(r"^x-service: &service\n((?:  .*\n)+)", COMPOSE, re.MULTILINE)
+EVERY_SERVICE = pytest.mark.parametrize("name", SERVICES)
+
+
+def value(name: str, key: str) -> str:
+    """The text of `key` of the service `name`, its own or its parent's; empty where it has none."""
+    block = SERVICES[name]
+    if match := re.search(rf"^    {key}:(.*(?:\n     .*)*)", block, re.MULTILINE):
+        return match[1].strip()
+    if match := re.search(r"extends: \{service: (\w+)\}", block):
+        return value(match[1], key)
+    if "<<: *service" in block and TEMPLATE and (match := re.search(rf"^  {key}:(.*)$", TEMPLATE[1], re.MULTILINE)):
+        return match[1].strip()
+    return ""
+
+
+def test_the_services_are_known() -> None:
+    assert SERVICES.keys() == {"cleanup", "registrar", "builder", "boot", "boot-kvm", "test"}
+    assert set(SHARED_SERVICES) <= SERVICES.keys()
+
+
+# --- privileges --------------------------------------------------------------------------------------------------------
+
+
+@EVERY_SERVICE
+def test_every_capability_is_dropped(name: str) -> None:
+    # The suite holds the Docker socket: capabilities would keep nothing from it.
+    assert value(name, "cap_drop") == ("[]" if name == "test" else "[ALL]")
+
+
+@EVERY_SERVICE
+def test_a_capability_is_added_only_where_the_table_is_written(name: str) -> None:
+    assert value(name, "cap_add") == ("[SYS_ADMIN]" if name in {"cleanup", "registrar"} else "")
+
+
+def test_nothing_is_privileged_and_nothing_is_published() -> None:
+    code = "\n".join(line.partition(" #")[0] for line in COMPOSE.splitlines() if not line.lstrip().startswith("#"))
+    for word in ("privileged:", "ports:", "pid:", "ipc:", "userns_mode:", "network_mode: host", "seccomp"):
+        assert word not in code
+
+
+@EVERY_SERVICE
+def test_no_program_gains_privileges(name: str) -> None:
+    if name != "test":
+        assert '"no-new-privileges:true"' in value(name, "security_opt")
+    assert ("apparmor=unconfined" in value(name, "security_opt")) == (name in {"cleanup", "registrar"})
+
+
+@EVERY_SERVICE
+def test_root_file_systems_are_read_only(name: str) -> None:
+    assert value(name, "read_only") == ("false" if name == "test" else "true")
+
+
+@pytest.mark.parametrize(
+    ("name", "networks", "mode"),
+    [
+        ("cleanup", "[lease]", ""),
+        ("registrar", "", "none"),
+        ("builder", "[default, lease]", ""),
+        ("boot", "", "none"),
+        ("boot-kvm", "", "none"),
+        ("test", "", "bridge"),
+    ],
+)
+def test_networks(name: str, networks: str, mode: str) -> None:
+    assert (value(name, "networks"), value(name, "network_mode")) == (networks, mode)
+
+
+def test_the_lease_network_leads_nowhere() -> None:
+    networks = blocks("networks")
+    assert "internal: true" in networks["lease"]
+    assert "internal" not in networks["default"]
+
+
+@EVERY_SERVICE
+def test_only_the_tests_have_dockers_socket(name: str) -> None:
+    assert ("docker.sock" in SERVICES[name]) == (name == "test")
+
+
+@EVERY_SERVICE
+def test_no_folder_of_the_host_is_mounted(name: str) -> None:
+    mounts = re.findall(r'"?([\w./${}:-]+):(/[\w./-]+)(?::ro)?"?', value(name, "volumes"))
+    assert mounts or not value(name, "volumes")
+    sources = {source for source, _target in mounts if "docker.sock" not in source}
+    assert sources <= blocks("volumes").keys()
+
+
+@pytest.mark.parametrize("name", ["registrar", "builder"])
+def test_the_token_is_written_by_cleanup_alone(name: str) -> None:
+    assert f"lease:{TOKEN_FILE.parent}:ro" in value(name, "volumes")
+    assert f'"lease:{TOKEN_FILE.parent}"' in value("cleanup", "volumes")
+
+
+def test_only_the_kvm_service_has_a_device() -> None:
+    assert {name for name in SERVICES if value(name, "devices")} == {"boot-kvm"}
+
+
+# --- names -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_images_are_those_of_the_code() -> None:
+    found = {name: value(name, "image") for name in IMAGES}
+    assert found == {name: image.format(guest="${NIXOS_IMAGE_GUEST:-aarch64}") for name, image in IMAGES.items()}
+    assert value("registrar", "image") == value("cleanup", "image")
+
+
+def test_every_service_has_an_image_of_ours() -> None:
+    assert all(value(name, "image").startswith("nixos-image-") for name in SERVICES)
+
+
+def test_every_dockerfile_is_used() -> None:
+    named = set(re.findall(r"dockerfile: ([\w.-]+)", COMPOSE)) | {"Dockerfile"}
+    assert {path.name for path in DOCKERFILES} == named
+
+
+def test_project_labels_and_volumes_are_those_of_the_code() -> None:
+    assert re.search(rf"^name: {PROJECT}$", COMPOSE, re.MULTILINE)
+    for label in (LABEL, RUN_LABEL, SOURCE_LABEL):
+        assert f"{label}: " in COMPOSE
+        assert label in RUN_SH
+    assert {name for name, text in blocks("volumes").items() if f"{PROJECT}-{name}" in text} == set(VOLUMES)
+    assert f"work:{WORK}" in COMPOSE
+
+
+@EVERY_SERVICE
+def test_everything_is_labelled_so_that_it_can_be_removed(name: str) -> None:
+    assert f'{LABEL}: "true"' in value(name, "labels")
+
+
+@pytest.mark.parametrize("section", ["networks", "volumes"])
+def test_networks_and_volumes_are_labelled(section: str) -> None:
+    found = blocks(section)
+    assert found
+    assert all(f'{LABEL}: "true"' in text for text in found.values())
+
+
+def test_each_guest_of_qemu_can_be_built() -> None:
+    text = (ROOT / "Dockerfile.boot").read_text()
+    assert set(re.findall(r"^ +(\w+)\) packages=", text, re.MULTILINE)) == {name.removesuffix("-linux") for name in qemu.GUESTS}
+
+
+def test_the_lease_is_where_the_design_says() -> None:
+    assert lease.PORT == 11111
+
+
+def test_nix_makes_specs_of_the_schema_that_is_read() -> None:
+    text = (ROOT / "nix/demo/default.nix").read_text()
+    assert re.search(rf"schema = {SCHEMA};", text)
+
+
+# --- what comes from outside -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_images_are_made_of_ours_alone(path: pathlib.Path) -> None:
+    stages: set[str] = set()
+    froms = re.findall(r"^FROM +(?:--\S+ +)?(\S+)(?: +AS +(\S+))?", path.read_text(), re.MULTILINE | re.IGNORECASE)
+    assert froms
+    for image, stage in froms:
+        assert image in stages | {"${BASE}"} or image.startswith("nixos-image-"), f"{image} comes from outside"
+        stages.add(stage)
+
+
+def test_the_base_is_the_one_that_run_sh_makes() -> None:
+    assert re.search(r"^ARG BASE=nixos-image-base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.search(r"^base=nixos-image-base$", RUN_SH, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "locks").glob("*.txt")), ids=lambda path: path.name)
+def test_every_requirement_has_a_version_and_a_hash(path: pathlib.Path) -> None:
+    text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
+    requirements = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    assert requirements
+    for line in requirements:
+        assert re.match(r"[a-z0-9][a-z0-9._-]*==\S+ ", line), line
+        hashes = re.findall(r"--hash=(\S+)", line)
+        assert hashes, line
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), line
+        assert not re.search(r"(^|\s)(-e|-i|--index-url|--extra-index-url|--trusted-host|git\+|https?:)", line), line
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_pip_installs_only_what_is_locked(path: pathlib.Path) -> None:
+    commands = path.read_text().replace("\\\n", " ").splitlines()
+    for command in commands:
+        for install in re.findall(r"pip install[^;&]*", command):
+            assert "--require-hashes" in install
+            assert "--no-deps" in install
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_no_build_step_pipes_the_network_into_a_shell(path: pathlib.Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"\b(curl|wget)\b", text)
+    assert not re.search(r"^ADD ", text, re.MULTILINE)
+
+
+def test_agents_use_nothing_of_the_orchestrators_side() -> None:
+    """They run in images that have only the standard library and locks/agents.txt."""
+    allowed = ("orchestrator.agents", "orchestrator.image")
+    for path in [*(ROOT / "orchestrator/agents").glob("*.py"), *(ROOT / "orchestrator/image").glob("*.py")]:
+        for name in re.findall(r"^\s*(?:from|import) (orchestrator[\w.]*|python_on_whales|rich)", path.read_text(), re.MULTILINE):
+            assert name.startswith(allowed), f"{path.name} imports {name}"
+
+
+def test_the_packages_are_empty_at_their_roots() -> None:
+    assert [path for path in (ROOT / "orchestrator").rglob("__init__.py") if path.stat().st_size] == []

@@ -1,0 +1,176 @@
+"""Debian pins: the lock file that is in the repository, how it is read, and where packages are looked for."""
+
+import json
+import pathlib
+import re
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.agents import debian
+from orchestrator.agents.failure import AgentError
+from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
+
+LOCK = pathlib.Path(__file__).parents[2] / "locks/debian.json"
+DOCUMENT = json.loads(LOCK.read_text())
+PIN = debian.Pin("busybox", "busybox-static", "1:1.37.0-6+b9", "trixie", "pool/main/b/busybox/b~c+d_1%3a1 e.deb", "0" * 64)
+
+
+@pytest.mark.parametrize("role", debian.ROLES)
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_each_pin_is_complete(role: str, arch: str) -> None:
+    (pin,) = debian.read_lock(LOCK, arch, [role])
+    assert re.fullmatch(r"[0-9a-f]{64}", pin.sha256)
+    assert re.fullmatch(r"pool/\S+\.deb", pin.path)
+    assert ".." not in pin.path
+    assert pathlib.PurePosixPath(pin.path).name.startswith(f"{pin.package}_")
+    assert pin.path.endswith((f"_{arch}.deb", "_all.deb"))
+    assert pin.version.rpartition(":")[2] in pin.path, "the file is of the version that is named"
+    assert re.fullmatch(r"[a-z]+(-security|-updates|-backports)?", pin.suite)
+    if role in debian.UNPACKED:
+        assert pin.tree is not None
+        assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", pin.tree)
+    else:
+        assert pin.tree is None
+
+
+def test_the_lock_has_all_roles_and_nothing_else() -> None:
+    assert DOCUMENT["schema"] == 1
+    assert re.fullmatch(r"\d{8}T\d{6}Z", DOCUMENT["snapshot"])
+    assert DOCUMENT["packages"].keys() == debian.ROLES.keys()
+    for archs in DOCUMENT["packages"].values():
+        assert archs.keys() == set(DEBIAN_ARCHITECTURES.values())
+
+
+def test_no_two_pins_share_a_hash() -> None:
+    hashes = [pin["sha256"] for archs in DOCUMENT["packages"].values() for pin in archs.values()]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_the_lock_names_no_host() -> None:
+    """The mirror is apt's to know: a host in a lock would bypass a company's own."""
+    assert "://" not in LOCK.read_text()
+
+
+@pytest.mark.parametrize(("arch", "roles"), [("arm64", ["nothing"]), ("s390x", ["busybox"]), ("arm64", ["busybox", "nothing"])])
+def test_a_role_that_is_not_pinned_is_named(arch: str, roles: list[str]) -> None:
+    with pytest.raises(AgentError, match=rf"pins no {roles[-1]} for {arch}") as caught:
+        debian.read_lock(LOCK, arch, roles)
+    assert caught.value.hint
+
+
+@pytest.fixture
+def apt(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str], str], None]:
+    """Play apt: its repositories by suite, and what `apt-config dump` says."""
+
+    def play(repositories: dict[str, str], config: str) -> None:
+        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            assert command == ["apt-config", "dump"]
+            return subprocess.CompletedProcess(command, 0, config, "")
+
+        monkeypatch.setattr(debian, "repositories", lambda: repositories)
+        monkeypatch.setattr(subprocess, "run", run)
+
+    return play
+
+
+SNAPSHOTS = (
+    'Acquire::Snapshots::URI::Origin::Debian "https://snapshot.example/archive/debian/@SNAPSHOTID@/";\n'
+    'Acquire::Snapshots::URI::Label::Debian-Security "https://snapshot.example/archive/security/@SNAPSHOTID@/";\n'
+)
+MIRRORS = {"trixie-updates": "http://a/debian", "trixie": "http://b/debian", "trixie-security": "http://c/security"}
+QUOTED = "pool/main/b/busybox/b~c%2Bd_1%253a1%20e.deb"
+
+
+def test_addresses_are_the_suites_mirror_then_the_others_then_the_archive(apt: Callable[[dict[str, str], str], None]) -> None:
+    apt(MIRRORS, SNAPSHOTS)
+    assert debian.urls(PIN, "20260101T000000Z") == [
+        f"http://b/debian/{QUOTED}",
+        f"http://a/debian/{QUOTED}",
+        f"http://c/security/{QUOTED}",
+        f"https://snapshot.example/archive/debian/20260101T000000Z/{QUOTED}",
+    ]
+
+
+def test_security_updates_have_an_archive_of_their_own(apt: Callable[[dict[str, str], str], None]) -> None:
+    apt({}, SNAPSHOTS)
+    pin = debian.Pin("r", "p", "1", "trixie-security", "pool/p.deb", "0" * 64)
+    assert debian.urls(pin, "S") == ["https://snapshot.example/archive/security/S/pool/p.deb"]
+
+
+def test_each_address_is_tried_once(apt: Callable[[dict[str, str], str], None]) -> None:
+    apt({"trixie": "http://b/debian", "trixie-updates": "http://b/debian"}, "")
+    assert debian.urls(PIN, "S") == [f"http://b/debian/{QUOTED}"]
+
+
+def test_repositories_are_what_apt_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "'http://b/debian/dists/trixie/InRelease' b_debian_dists_trixie_InRelease 0 \n"
+        "'http://c/security/dists/trixie-security/InRelease' c_InRelease 0 \n"
+        "W: something else\n"
+    )
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, said, ""))
+    assert debian.repositories.__wrapped__() == {"trixie": "http://b/debian", "trixie-security": "http://c/security"}
+
+
+def test_a_failing_apt_is_told_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "W: old\nE: Could not resolve 'b'\n"
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 100, "", said))
+    with pytest.raises(AgentError, match=r"apt-get .* failed: E: Could not resolve 'b'"):
+        debian.repositories.__wrapped__()
+
+
+def fetched(monkeypatch: pytest.MonkeyPatch, *results: bool) -> None:
+    outcomes = iter(results)
+    monkeypatch.setattr(debian, "fetch", lambda *_: next(outcomes))
+
+
+class FakeIndex:
+    """Apt's index with one newer package."""
+
+    def __init__(self, _state: pathlib.Path, _arch: str) -> None:
+        pass
+
+    def resolve(self, role: str) -> debian.Pin:
+        return debian.Pin(role, "busybox-static", "2", "trixie", "pool/new.deb", "1" * 64)
+
+
+def test_what_is_pinned_is_taken_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    fetched(monkeypatch, True)
+    assert debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=True) == PIN
+
+
+def test_a_successor_is_taken_with_a_warning_that_names_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched(monkeypatch, False, True)
+    monkeypatch.setattr(debian, "Index", FakeIndex)
+    assert debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=False).version == "2"
+    said = capsys.readouterr().out
+    assert PIN.version in said
+    assert "busybox-static 2" in said
+
+
+def test_locked_takes_no_successor(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    fetched(monkeypatch, False)
+    monkeypatch.setattr(debian, "Index", lambda *_: pytest.fail("the index was asked"))
+    with pytest.raises(AgentError, match=re.escape(PIN.version)):
+        debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=True)
+
+
+def test_a_download_whose_hash_is_wrong_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "deb"
+
+    def run(command: list[object], **_: object) -> subprocess.CompletedProcess[bytes]:
+        assert command[-1] == f"SHA256:{PIN.sha256}"
+        target.write_text("half")
+        return subprocess.CompletedProcess([], 0 if "second" in str(command[2]) else 100)
+
+    monkeypatch.setattr(debian, "urls", lambda *_: ["http://first/x"])
+    monkeypatch.setattr(subprocess, "run", run)
+    assert not debian.fetch(PIN, "S", target)
+    assert not target.exists()
+    monkeypatch.setattr(debian, "urls", lambda *_: ["http://first/x", "http://second/x"])
+    assert debian.fetch(PIN, "S", target)
+    assert target.exists()

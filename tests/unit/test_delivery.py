@@ -1,0 +1,198 @@
+"""Both ways of files: the stream that run.sh takes, and the one that it sends."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pathlib
+import tarfile
+import threading
+
+import pytest
+
+from orchestrator import delivery
+from orchestrator.errors import DeliveryError
+
+
+def stream_of(folder: pathlib.Path, names: list[str], images: dict[str, str], *, sparse: bool = False) -> bytes:
+    """What comes out of a pipe, read meanwhile as run.sh does."""
+    reader, writer = os.pipe()
+    chunks: list[bytes] = []
+
+    def read() -> None:
+        with os.fdopen(reader, "rb") as file:
+            chunks.append(file.read())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        delivery.deliver(folder, names, images, writer, sparse=sparse)
+    finally:
+        thread.join(10)
+    return chunks[0]
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "demo.img").write_bytes(b"image")
+    (tmp_path / "result.json").write_bytes(b"{}")
+    return tmp_path
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_manifest_comes_last_and_its_sums_are_right(folder: pathlib.Path) -> None:
+    data = stream_of(folder, ["demo.img", "result.json"], {"demo.img": digest(b"image")})
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = tar.getmembers()
+        assert [member.name for member in members] == ["demo.img", "result.json", delivery.MANIFEST]
+        assert {(member.uid, member.gid, member.mode & 0o777) for member in members} == {(0, 0, 0o644)}
+        contents = {member.name: file.read() for member in members if (file := tar.extractfile(member))}
+    assert contents["demo.img"] == b"image"
+    manifest = contents[delivery.MANIFEST].decode()
+    assert manifest == f"{digest(b'image')} image demo.img\n{digest(b'{}')} file result.json\n"
+
+
+def test_the_sum_is_the_builders_not_one_taken_here(folder: pathlib.Path) -> None:
+    """So a file that changed between the builder and here is noticed where it arrives."""
+    data = stream_of(folder, ["demo.img"], {"demo.img": "f" * 64})
+    assert f"{'f' * 64} image demo.img\n".encode() in data
+
+
+def test_a_name_with_a_dash_is_no_option(folder: pathlib.Path) -> None:
+    (folder / "--checkpoint").write_bytes(b"x")
+    with tarfile.open(fileobj=io.BytesIO(stream_of(folder, ["--checkpoint"], {}))) as tar:
+        assert tar.getnames() == ["--checkpoint", delivery.MANIFEST]
+
+
+def test_holes_are_kept_only_where_the_other_end_knows_them(folder: pathlib.Path) -> None:
+    size = 32 << 20
+    with (folder / "demo.img").open("r+b") as file:
+        file.truncate(size)
+        file.seek(size - 4)
+        file.write(b"tail")
+    content = (folder / "demo.img").read_bytes()
+    images = {"demo.img": digest(content)}
+    sparse, full = (stream_of(folder, ["demo.img"], images, sparse=kept) for kept in (True, False))
+    assert len(sparse) < 1 << 20 < size < len(full)
+    for data in (sparse, full):
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            file = tar.extractfile("demo.img")
+            assert file is not None
+            assert file.read() == content
+
+
+def test_a_missing_file_gives_no_manifest_that_could_be_believed(folder: pathlib.Path) -> None:
+    with pytest.raises((DeliveryError, FileNotFoundError)):
+        stream_of(folder, ["gone.img"], {"gone.img": "0" * 64})
+
+
+def test_a_reader_that_goes_away_is_told(folder: pathlib.Path) -> None:
+    (folder / "demo.img").write_bytes(os.urandom(4 << 20))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(DeliveryError, match="cannot be handed over"):
+        delivery.deliver(folder, ["demo.img"], {"demo.img": "0" * 64}, writer, sparse=False)
+
+
+def test_the_stream_is_closed_in_any_case(folder: pathlib.Path) -> None:
+    """run.sh waits for its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(DeliveryError):
+        delivery.deliver(folder, ["demo.img"], {"demo.img": "0" * 64}, writer, sparse=False)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(writer)
+
+
+def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
+    result = delivery.Result(
+        schema=1,
+        name="demo",
+        system="aarch64-linux",
+        format="raw-efi",
+        path="/out/demo.img",
+        size=5,
+        sha256="0" * 64,
+        store_path="/nix/store/x",
+        emulation="native",
+        emulator=None,
+        emulator_version=None,
+        boot=None,
+        seconds={"total": 1.5},
+    )
+    result.write(tmp_path)
+    document = json.loads((tmp_path / "result.json").read_text())
+    assert document["path"] == "/out/demo.img"
+    assert document["boot"] is None
+    assert document["seconds"] == {"total": 1.5}
+    assert len(document) == 13
+
+
+# --- the caller's files ------------------------------------------------------------------------------------------------
+
+
+def receive(folder: pathlib.Path, data: bytes) -> None:
+    """`receive` with `data` on descriptor 0, where the `tar` that it starts reads."""
+    reader, writer = os.pipe()
+    kept = os.dup(0)
+    feeder = threading.Thread(target=_feed, args=(writer, data))
+    feeder.start()
+    try:
+        os.dup2(reader, 0)
+        os.close(reader)
+        delivery.receive(folder)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        feeder.join(10)
+
+
+def _feed(writer: int, data: bytes) -> None:
+    try:
+        with os.fdopen(writer, "wb") as file:
+            file.write(data)
+    except BrokenPipeError:
+        pass
+
+
+def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for info, data in members:
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def test_files_arrive_under_their_paths(tmp_path: pathlib.Path) -> None:
+    receive(tmp_path / "in", tar_of((tarfile.TarInfo("home/me/.ssh/a b.pub"), b"key")))
+    assert (tmp_path / "in/home/me/.ssh/a b.pub").read_bytes() == b"key"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x"])
+def test_no_name_climbs_out(name: str, tmp_path: pathlib.Path) -> None:
+    before = sorted(pathlib.Path("/").iterdir())
+    with contextlib.suppress(DeliveryError):  # tar may refuse the name or strip it
+        receive(tmp_path / "in", tar_of((tarfile.TarInfo(name), b"evil")))
+    assert not (tmp_path / "x").exists()
+    assert sorted(pathlib.Path("/").iterdir()) == before
+
+
+def test_no_link_leads_out(tmp_path: pathlib.Path) -> None:
+    link = tarfile.TarInfo("link")
+    link.type = tarfile.SYMTYPE
+    link.linkname = str(tmp_path)
+    with pytest.raises(DeliveryError):
+        receive(tmp_path / "in", tar_of((link, b""), (tarfile.TarInfo("link/evil"), b"evil")))
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 700, 10_000])
+def test_a_stream_that_is_cut_off_is_told(cut: int, tmp_path: pathlib.Path) -> None:
+    data = tar_of((tarfile.TarInfo("a"), b"x" * 20_000))
+    with pytest.raises(DeliveryError, match="did not arrive"):
+        receive(tmp_path / "in", data[:cut])

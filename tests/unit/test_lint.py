@@ -1,0 +1,76 @@
+"""Linters and the type checker find nothing. The test image has all of them; elsewhere what is missing is skipped."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+IN_TEST_IMAGE = "NIXOS_IMAGE_IN_TEST_IMAGE"
+
+
+def needed(tool: str) -> str:
+    """The path of `tool`; skips where it may be missing."""
+    path = shutil.which(tool)
+    if path:
+        return path
+    if os.environ.get(IN_TEST_IMAGE):
+        pytest.fail(f"{tool} is missing in the test image")
+    pytest.skip(f"{tool} is not installed here")
+
+
+def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
+    """What a linter says of the repository, or nothing."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return "" if done.returncode == expected else f"{done.stdout}{done.stderr}"
+
+
+def shell_scripts() -> list[pathlib.Path]:
+    folders = (("tests/host", "*.sh"), ("nix/demo", "*.sh"))
+    found = [path for folder, pattern in folders for path in sorted((ROOT / folder).glob(pattern))]
+    return [ROOT / "run.sh", *([ROOT / ".ci/run"] if (ROOT / ".ci/run").exists() else []), *found]
+
+
+def test_ruff() -> None:
+    assert complaints(needed("ruff"), "check", "--no-cache", "--output-format", "concise", ".") == ""
+
+
+def test_mypy(tmp_path: pathlib.Path) -> None:
+    needed("mypy")
+    assert complaints(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, "orchestrator") == ""
+
+
+#: The demo's scripts are pieces: Nix sets their variables and puts the interpreter in. SC1113 and SC2096 take a first line
+#: that speaks of /etc for a shebang.
+PIECE = ("--shell=sh", "--exclude=SC2154,SC1090,SC1008,SC2239,SC1113,SC2096")
+
+
+@pytest.mark.parametrize("script", shell_scripts(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_shellcheck(script: pathlib.Path) -> None:
+    options = PIECE if script.parent.name == "demo" else () if script.read_bytes().startswith(b"#!") else ("--shell=sh",)
+    if script.name == "lib.sh":
+        options = ("--shell=sh", "--exclude=SC2034")  # what it sets is for those who source it
+    command = [needed("shellcheck"), "--format=gcc", "--external-sources", "--source-path=SCRIPTDIR", *options]
+    assert complaints(*command, script) == ""
+
+
+#: DL3008: Debian drops superseded versions, so apt's signed index decides; DL3006, DL3045: our own images have no tags
+#: and hand their WORKDIR down, which hadolint cannot see; DL3066: users are made in the same file; DL4006: Debian's sh has
+#: no pipefail.
+HADOLINT_IGNORED = ("DL3006", "DL3008", "DL3045", "DL3066", "DL4006")
+
+
+@pytest.mark.parametrize("dockerfile", sorted(ROOT.glob("Dockerfile*")), ids=lambda path: path.name)
+def test_hadolint(dockerfile: pathlib.Path) -> None:
+    ignored = [option for rule in HADOLINT_IGNORED for option in ("--ignore", rule)]
+    assert complaints(needed("hadolint"), "--no-color", *ignored, dockerfile) == ""
+
+
+def test_a_linter_that_complains_is_heard(tmp_path: pathlib.Path) -> None:
+    """These tests are worth something only if a finding fails them."""
+    bad = tmp_path / "bad.py"
+    bad.write_text("import os\n")
+    assert "F401" in complaints(needed("ruff"), "check", "--no-cache", "--isolated", "--select", "F", bad)

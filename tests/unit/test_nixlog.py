@@ -1,0 +1,147 @@
+"""Nix's internal-json log: lines as Nix 2.26 says them, and lines that nobody should say."""
+
+import io
+import json
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from orchestrator.agents.nixlog import TAIL_LINES, NixLog, derivation_name, plain
+
+HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
+LINUX = f"/nix/store/{HASH}-linux-6.12.drv"
+
+
+def nix(**event: object) -> str:
+    return f"@nix {json.dumps(event)}"
+
+
+def building(number: int, drv: str) -> str:
+    fields = [drv, "", 1, 1]
+    return nix(action="start", id=number, level=3, parent=0, text=f"building '{drv}'", type=105, fields=fields)
+
+
+def says(number: int, line: str) -> str:
+    return nix(action="result", id=number, type=101, fields=[line])
+
+
+@pytest.fixture
+def log() -> NixLog:
+    return NixLog(io.StringIO())
+
+
+def text_of(log: NixLog) -> str:
+    assert isinstance(log.log, io.StringIO)
+    return log.log.getvalue()
+
+
+def test_progress_counts_only_builds(log: NixLog) -> None:
+    log.feed(nix(action="start", id=1, level=0, parent=0, text="", type=104))
+    log.feed(nix(action="start", id=2, level=0, parent=0, text="", type=103))
+    log.feed(nix(action="result", id=1, type=105, fields=[2, 7, 1, 0]))
+    log.feed(nix(action="result", id=2, type=105, fields=[50, 90, 1, 0]))
+    assert (log.done, log.expected) == (2, 7)
+
+
+def test_the_current_derivation_comes_and_goes(log: NixLog) -> None:
+    assert log.current == ""
+    log.feed(building(5, LINUX))
+    assert log.current == "linux-6.12"
+    log.feed(building(6, f"/nix/store/{HASH}-rootfs.drv"))
+    assert log.current == "rootfs"
+    log.feed(nix(action="stop", id=6))
+    assert log.current == "linux-6.12"
+    log.feed(nix(action="stop", id=5))
+    assert log.current == ""
+
+
+def test_the_current_download_is_the_file(log: NixLog) -> None:
+    url = "https://example.org/pool/main/l/linux/linux-image_6.12_arm64.deb"
+    log.feed(nix(action="start", id=9, level=4, parent=0, text="", type=101, fields=[url]))
+    assert log.current == "linux-image_6.12_arm64.deb"
+    log.feed(nix(action="stop", id=9))
+    assert log.current == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [f"builder for '{LINUX}' failed with exit code 2", f"build of '{LINUX}' on 'ssh://x' failed: exit code 2"],
+)
+def test_a_failure_has_the_name_and_the_tail_of_its_log_alone(log: NixLog, error: str) -> None:
+    log.feed(building(5, LINUX))
+    log.feed(building(6, f"/nix/store/{HASH}-other.drv"))
+    for number in range(TAIL_LINES + 10):
+        log.feed(says(5, f"line {number}"))
+        log.feed(says(6, "noise"))
+    log.feed(nix(action="stop", id=5))
+    log.feed(nix(action="msg", level=0, msg=f"\x1b[31;1merror:\x1b[0m {error}", raw_msg=error))
+    log.feed(nix(action="msg", level=0, msg=f"error: builder for '/nix/store/{HASH}-image.drv' failed", raw_msg=""))
+    assert log.failed == "linux-6.12"
+    assert log.tail.splitlines() == [f"line {number}" for number in range(10, TAIL_LINES + 10)]
+    assert "linux-6.12> line 3\n" in text_of(log), "the whole story is in the log"
+
+
+def test_nothing_has_failed_where_nothing_was_said(log: NixLog) -> None:
+    log.feed(nix(action="msg", level=1, msg="warning: something"))
+    assert (log.failed, log.tail, log.errors) == ("", "", [])
+
+
+def test_control_sequences_reach_neither_the_log_nor_the_error(log: NixLog) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2Jred\x1b[31m \x08\rtext\x1b[0m\x7f"
+    log.feed(building(5, LINUX))
+    log.feed(says(5, evil))
+    log.feed(f"not json {evil}")
+    log.feed(nix(action="msg", level=0, msg=evil, raw_msg=f"builder for '{LINUX}' failed {evil}"))
+    told = text_of(log) + log.tail + "".join(log.errors)
+    assert "red text" in told
+    assert not [char for char in told if (ord(char) < 32 and char not in "\n\t") or ord(char) == 127]
+
+
+@hypothesis.given(st.text())
+def test_plain_text_cannot_steer_a_terminal(text: str) -> None:
+    """C1 controls too: a terminal in 8-bit mode takes U+009B as the start of a sequence."""
+    assert not [char for char in plain(text) if (ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160]
+
+
+def test_plain_leaves_text_alone() -> None:
+    assert plain("Ünïcode → tab\there\n") == "Ünïcode → tab\there\n"
+
+
+MALFORMED = [
+    "@nix ",
+    "@nix {",
+    "@nix null",
+    "@nix 7",
+    "@nix []",
+    '@nix "text"',
+    nix(action="start"),
+    nix(action="start", id="1", type=105, fields=["x"]),
+    nix(action="start", id=1, type=105),
+    nix(action="start", id=1, type=105, fields=[]),
+    nix(action="start", id=1, type=105, fields=7),
+    nix(action="start", id=1, type=105, fields={"a": 1}),
+    nix(action="result", id=1, type=105, fields=[]),
+    nix(action="result", id=1, type=105, fields=["a", "b"]),
+    nix(action="result", id=1, type=105, fields=[None, None]),
+    nix(action="result", id=2, type=101, fields=[]),
+    nix(action="result", id=2, type=101, fields=[None]),
+    nix(action="msg", level=0, msg="x", raw_msg=7),
+    nix(action="msg", level=0),
+    nix(action="stop", id=[]),
+    "",
+]
+
+
+@pytest.mark.parametrize("line", MALFORMED)
+def test_malformed_lines_do_not_end_the_build(log: NixLog, line: str) -> None:
+    log.feed(nix(action="start", id=1, type=104))
+    log.feed(building(2, LINUX))
+    log.feed(line)
+    log.feed(nix(action="result", id=1, type=105, fields=[1, 2, 0, 0]))
+    assert (log.done, log.expected) == (1, 2)
+
+
+@pytest.mark.parametrize(("path", "name"), [(LINUX, "linux-6.12"), ("linux", "linux"), (f"/nix/store/{HASH}-a-b.drv", "a-b")])
+def test_derivation_names(path: str, name: str) -> None:
+    assert derivation_name(path) == name

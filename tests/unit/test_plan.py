@@ -1,0 +1,117 @@
+"""From request and facts to a plan: a table of cases."""
+
+import dataclasses
+import pathlib
+import typing
+
+import pytest
+
+from orchestrator.agents.systems import RUNS_TOO
+from orchestrator.errors import EmulationError, HostError
+from orchestrator.host import HostFacts
+from orchestrator.plan import DEMO_DATA_BYTES, DEMO_OUT_BYTES, MIB, SHARED_SERVICES, check_space, make_plan
+from orchestrator.request import Demo
+
+X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"
+
+
+def facts(system: str = X86, *also: str, data_free: int = 0, out_free: int = 0) -> HostFacts:
+    runs = frozenset({system, *RUNS_TOO.get(system, ()), *also})
+    return HostFacts(system, "6.18", "28.0", runs, data_free, out_free)
+
+
+def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
+    demo = Demo(
+        system="",
+        format="raw-efi",
+        ssh_key=None,
+        out=pathlib.PurePosixPath("/out"),
+        boot=True,
+        emulation="auto",
+        locked=False,
+        emulation_timeout=60,
+        boot_timeout=300,
+        timeout=3600,
+        dry_run=False,
+        log_format="auto",
+    )
+    return dataclasses.replace(demo, **changes)
+
+
+@pytest.mark.parametrize(
+    ("host", "system", "emulation", "expected"),
+    [
+        (facts(X86), "", "auto", (ARM, "shared")),
+        (facts(ARM), "", "auto", (X86, "shared")),
+        (facts(X86), X86, "auto", (X86, "native")),
+        (facts(X86), I686, "auto", (I686, "native")),
+        (facts(ARM), I686, "auto", (I686, "shared")),
+        (facts(X86, ARM), "", "auto", (ARM, "host")),
+        (facts(X86), X86, "native", (X86, "native")),
+        (facts(X86, ARM), ARM, "host", (ARM, "host")),
+        (facts(X86), ARM, "shared", (ARM, "shared")),
+        (facts(X86, ARM), ARM, "shared", (ARM, "shared")),
+    ],
+)
+def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str, str]) -> None:
+    plan = make_plan(request(system=system, emulation=emulation), host)
+    assert (plan.system, plan.mode) == expected
+    assert plan.services == (SHARED_SERVICES if plan.mode == "shared" else ("builder",))
+    assert plan.reason
+    assert plan.kvm == (plan.system == host.system)
+    assert plan.guest == plan.system.removesuffix("-linux")
+
+
+@pytest.mark.parametrize(
+    ("host", "system", "emulation"),
+    [(facts(X86), ARM, "native"), (facts(X86), ARM, "host"), (facts(X86), X86, "shared"), (facts(X86), I686, "shared")],
+)
+def test_modes_that_the_host_cannot_have(host: HostFacts, system: str, emulation: str) -> None:
+    with pytest.raises(EmulationError, match=f"--emulation {emulation}: .*{system}"):
+        make_plan(request(system=system, emulation=emulation), host)
+
+
+def test_cleanup_starts_first_and_its_image_is_asked_for_once() -> None:
+    plan = make_plan(request(), facts())
+    assert plan.services == ("cleanup", "registrar", "builder")
+    assert plan.images == ("cleanup", "builder")
+
+
+@pytest.mark.parametrize(
+    ("host", "message", "hint"),
+    [
+        (
+            facts(data_free=DEMO_DATA_BYTES - 1),
+            f"Docker's data has 1023 MiB free, the demo needs {DEMO_DATA_BYTES // MIB} MiB",
+            "df",
+        ),
+        (facts(out_free=5 * MIB), f"output folder has 5 MiB free, the demo needs {DEMO_OUT_BYTES // MIB} MiB", "-o"),
+    ],
+)
+def test_too_little_disk_is_refused_with_both_numbers(host: HostFacts, message: str, hint: str) -> None:
+    with pytest.raises(HostError, match=message) as caught:
+        make_plan(request(), host)
+    assert hint in caught.value.hint
+
+
+def test_enough_or_unknown_disk_is_taken() -> None:
+    check_space(facts(data_free=DEMO_DATA_BYTES, out_free=DEMO_OUT_BYTES))
+    check_space(facts(data_free=0, out_free=0))
+
+
+def test_a_plan_is_told() -> None:
+    assert make_plan(request(), facts()).describe() == (
+        "system     aarch64-linux\n"
+        "emulation  shared: aarch64-linux programs do not run here yet\n"
+        "container  cleanup\n"
+        "container  registrar\n"
+        "container  builder\n"
+        "boot       aarch64 (TCG)"
+    )
+    assert make_plan(request(system=X86), facts()).describe() == (
+        "system     x86_64-linux\n"
+        "emulation  native: x86_64-linux runs x86_64-linux programs by itself\n"
+        "container  builder\n"
+        "boot       x86_64 (KVM if it works, else TCG)"
+    )
+    assert "boot " not in make_plan(request(boot=False), facts()).describe()

@@ -1,0 +1,186 @@
+"""Following containers: a failure is told at once as what it is, a silent death too, and time is limited."""
+
+import json
+import pathlib
+import time
+import typing
+from collections.abc import Iterator
+
+import pytest
+from python_on_whales.exceptions import DockerException
+
+from orchestrator.engine import Engine
+from orchestrator.errors import ApplianceError, BuildError, CleanupError, EmulationError, HostError, NetworkError, TimeLimitError
+from orchestrator.progress import Progress
+from orchestrator.supervisor import Exit, Supervisor
+
+
+class SilentTeller:
+    """Keeps what is said, shows nothing."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def stage(self, name: str, detail: str, seconds: float) -> None:
+        pass
+
+    def done(self, name: str, seconds: float, failed: bool) -> None:
+        pass
+
+    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+        self.said.append((level, text))
+
+
+class FakeEngine:
+    """Containers that say given lines and end with a given code; `None` never ends."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[str]] = {}
+        self.codes: dict[str, int | None] = {}
+        self.broken = False
+
+    def logs(self, name: str) -> Iterator[str]:
+        yield from self.lines.get(name, [])
+        if self.broken:
+            raise DockerException(["docker", "logs"], 1)
+        while self.codes.get(name) is None:
+            time.sleep(0.02)
+
+    def exit_code(self, name: str) -> int:
+        code = self.codes.get(name)
+        return -1 if code is None else code
+
+
+class World:
+    """A supervisor of fake containers."""
+
+    def __init__(self, folder: pathlib.Path, seconds: float = 20) -> None:
+        self.engine = FakeEngine()
+        self.teller = SilentTeller()
+        self.progress = Progress(self.teller)
+        self.folder = folder
+        deadline = time.monotonic() + seconds
+        self.supervisor = Supervisor(typing.cast("Engine", self.engine), self.progress, deadline, folder)
+
+    def run(self, service: str, *events: dict[str, object] | str, code: int | None = None) -> None:
+        self.engine.lines[service] = [event if isinstance(event, str) else json.dumps(event) for event in events]
+        self.engine.codes[service] = code
+        self.supervisor.follow(service, service)
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.engine.codes = dict.fromkeys(world.engine.lines, 0)  # ends the threads
+    world.progress.close()
+
+
+def test_events_come_in_order_and_are_remembered(world: World) -> None:
+    world.run("cleanup", {"event": "table", "n": 1}, {"event": "table", "n": 2}, "noise", {"event": "cleaned"}, code=0)
+    found = [world.supervisor.next() for _ in range(4)]
+    assert [item[1]["event"] if isinstance(item, tuple) else item for item in found] == [
+        "table",
+        "table",
+        "cleaned",
+        Exit("cleanup", 0),
+    ]
+    assert world.supervisor.event("cleanup", "table") == {"event": "table", "n": 2}
+    assert world.supervisor.event("cleanup", "nothing") is None
+    assert world.supervisor.event("nobody", "table") is None
+    assert world.supervisor.exits == {"cleanup": 0}
+    assert '"cleaned"' in (world.folder / "cleanup.log").read_text()
+    assert "noise\n" in (world.folder / "cleanup.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("network", NetworkError),
+        ("disk", HostError),
+        ("emulation", EmulationError),
+        ("build", BuildError),
+        ("cleanup", CleanupError),
+        ("unheard-of", BuildError),
+        (None, BuildError),
+    ],
+)
+def test_a_failure_becomes_its_error(kind: str | None, expected: type[ApplianceError], world: World) -> None:
+    event = {"event": "failed", "level": "error", "message": "why", "hint": "do", "detail": "log"}
+    world.run("builder", {**event, **({"kind": kind} if kind else {})})
+    with pytest.raises(expected, match=r"^why$") as caught:
+        world.supervisor.next()
+    assert type(caught.value) is expected
+    assert (caught.value.hint, caught.value.detail) == ("do", "log")
+
+
+@pytest.mark.parametrize(("service", "kind"), [("cleanup", CleanupError), ("registrar", EmulationError), ("builder", BuildError)])
+def test_a_silent_death_names_the_service_and_the_stage(service: str, kind: type[ApplianceError], world: World) -> None:
+    world.progress.to("assemble")
+    world.run(service, code=137)
+    with pytest.raises(kind, match=rf"^{service} was killed during assemble$"):
+        world.supervisor.next()
+
+
+def test_a_traceback_is_the_errors_detail(world: World) -> None:
+    world.progress.to("build")
+    lines = [f"line {number}" for number in range(30)]
+    world.run("builder", *lines, code=1)
+    with pytest.raises(BuildError, match="builder ended with exit code 1 during build") as caught:
+        world.supervisor.next()
+    assert caught.value.detail.splitlines() == lines[-20:]
+
+
+def test_a_container_that_vanishes_is_told(world: World) -> None:
+    world.engine.broken = True
+    world.run("builder")
+    with pytest.raises(BuildError, match="builder was killed"):
+        world.supervisor.next()
+
+
+@pytest.mark.parametrize("line", ["", "[]", "7", '"event"', '{"no": "event"}', "{", "null"])
+def test_lines_that_are_no_events_are_noise(line: str, world: World) -> None:
+    world.run("builder", line, {"event": "canary"})
+    assert world.supervisor.next() == ("builder", {"event": "canary"})
+
+
+def test_a_warning_is_handed_on_and_ends_nothing(world: World) -> None:
+    """As agents say it: structlog adds `level`, `events.configure` adds `service`."""
+    warning = {"event": "refused", "level": "warning", "message": "refused 10.0.0.9: silence", "service": "cleanup", "peer": "x"}
+    world.run("cleanup", warning, {"event": "table"})
+    assert world.supervisor.next() == ("cleanup", warning)
+    assert world.teller.said == [("warning", "cleanup: refused 10.0.0.9: silence")]
+    assert world.supervisor.next() == ("cleanup", {"event": "table"})
+
+
+def test_the_deadline_ends_a_run_that_hangs(tmp_path: pathlib.Path) -> None:
+    world = World(tmp_path, seconds=0.3)
+    world.run("builder")
+    began = time.monotonic()
+    with pytest.raises(TimeLimitError):
+        world.supervisor.next()
+    assert 0.2 <= time.monotonic() - began < 3
+    world.engine.codes["builder"] = 0
+    world.progress.close()
+
+
+def test_patience_ends_a_wait_without_an_error(world: World) -> None:
+    world.run("builder")
+    began = time.monotonic()
+    assert world.supervisor.next(0.2) is None
+    assert world.supervisor.wait_exit("builder", 0.2) is None
+    assert 0.4 <= time.monotonic() - began < 3
+
+
+def test_waiting_for_one_service_passes_over_the_others(world: World) -> None:
+    world.run("builder", {"event": "image"})
+    world.run("cleanup", {"event": "cleaned"}, code=0)
+    assert world.supervisor.wait_exit("cleanup", 10) == 0
+    assert world.supervisor.wait_exit("cleanup", 0) == 0
+
+
+def test_waiting_for_one_service_sees_the_failure_of_another(world: World) -> None:
+    world.run("builder", {"event": "failed", "message": "full", "kind": "disk"})
+    world.run("cleanup")
+    with pytest.raises(HostError, match="full"):
+        world.supervisor.wait_exit("cleanup", 10)
