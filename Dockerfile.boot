@@ -9,7 +9,7 @@ RUN case "$GUEST" in \
     esac \
  && apt-get update -q \
  && apt-get install -qy --no-install-recommends -o Dpkg::Options::=--path-exclude='/usr/share/AAVMF/*' \
-      $packages ipxe-qemu- openssh-client e2fsprogs fdisk \
+      $packages openssh-client e2fsprogs fdisk \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 1000 --create-home boot
 COPY orchestrator/__init__.py orchestrator/

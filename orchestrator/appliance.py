@@ -178,12 +178,11 @@ class Appliance:
         self._progress.to("boot", f"starting {self._plan.guest}")
         name = f"{self._engine.project}-boot-1"
         arguments = [
-            os.fspath(image.path),
             *("--test", "--system", image.system, "--ready-text", image.ready_text),
             *("--timeout", str(self._request.boot_timeout), "--serial-log", os.fspath(self._serial(image))),
             *(["--try-kvm"] if self._plan.kvm else []),
         ]
-        start_boot(self._engine, name, arguments, kvm=self._plan.kvm)
+        start_boot(self._engine, name, image.path, arguments, kvm=self._plan.kvm)
         self._supervisor.follow("boot", name)
 
     def _serial(self, image: Image) -> pathlib.Path:
@@ -241,16 +240,19 @@ def _first(problem: ApplianceError | None, down: concurrent.futures.Future[None]
     return problem
 
 
-def start_boot(engine: Engine, name: str, arguments: list[str], *, kvm: bool) -> None:
-    """Start the boot container, with the host's KVM if `kvm` and the host has one."""
+def start_boot(engine: Engine, name: str, image: pathlib.Path, arguments: list[str], *, kvm: bool) -> None:
+    """Start the boot container for `image`, with the host's KVM if `kvm` and the host has one."""
+    # With KVM its user is a root without capabilities, who may write to no other user's folder.
+    for folder in (image.parent, image.parent.parent):
+        folder.chmod(0o777)
     if kvm:
         try:
-            engine.create_one("boot-kvm", name, arguments)
+            engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
         except ApplianceError:
             engine.remove(name)  # the engine knows no /dev/kvm: the half-made container is in the way
         else:
             return
-    engine.create_one("boot", name, arguments)
+    engine.create_one("boot", name, [os.fspath(image), *arguments])
 
 
 def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.Any]:
@@ -294,6 +296,8 @@ def repair(engine: Engine, progress: Progress) -> None:
     engine.create_one("cleanup", name, ["orchestrator.agents.cleanup"])
     try:
         for line in engine.logs(name):
+            if not line.startswith("{"):
+                continue  # a warning of Python's
             event = json.loads(line)
             if event["event"] == "failed":
                 raise failure(CleanupError, event)

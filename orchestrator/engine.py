@@ -128,11 +128,10 @@ class Engine:
             self._client.container.start(names)
 
     def logs(self, name: str) -> Iterator[str]:
-        """Lines that the container says on stdout, until it ends."""
+        """Lines that the container says, until it ends."""
         stream = typing.cast("Iterable[tuple[str, bytes]]", self._client.container.logs(name, follow=True, stream=True))
-        for source, line in stream:
-            if source == "stdout":
-                yield line.decode(errors="replace").rstrip("\n")
+        for _source, line in stream:
+            yield line.decode(errors="replace").rstrip("\n")
 
     def exit_code(self, name: str) -> int:
         """Wait for the end of a container; -1 if it is gone."""

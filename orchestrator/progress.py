@@ -121,9 +121,9 @@ class JsonTeller:
         self._log.info("stage-end", stage=name, seconds=round(seconds, 3), failed=failed)
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
-        """The event with all its fields."""
+        """The event under its name, with the text and all its fields."""
         others = {key: value for key, value in fields.items() if key not in {"event", "level", "message"}}
-        getattr(self._log, level)(text, **others)
+        getattr(self._log, level)(str(fields.get("event", "note")), message=text, **others)
 
 
 class Progress:

@@ -71,17 +71,17 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
         disk.chmod(0o644)
         os.chown(inside, BUILDER_UID, BUILDER_UID)
         name = f"{engine.project}-boot-1"
-        arguments = [os.fspath(disk), "--system", system]
+        arguments = ["--system", system]
         kvm = system == this_system()
         try:
             if not request.test:
                 progress.close()
-                engine.run_on_terminal("boot", name, arguments)
+                engine.run_on_terminal("boot", name, [os.fspath(disk), *arguments])
                 return
             supervisor = Supervisor(engine, progress, time.monotonic() + request.boot_timeout + 60, folder / "logs")
             arguments += ["--test", "--timeout", str(request.boot_timeout), *(["--try-kvm"] if kvm else [])]
             progress.to("boot", f"starting {guest}")
-            start_boot(engine, name, arguments, kvm=kvm)
+            start_boot(engine, name, disk, arguments, kvm=kvm)
             supervisor.follow("boot", name)
             finish_boot(supervisor, progress)
             progress.end()

@@ -147,9 +147,9 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         progress.say("found", "warning", {"entry": "x", "event": "refused", "message": "m", "level": "info"})
     progress.close()
     events = json_lines(capsys)
-    assert [event["event"] for event in events] == ["stage", "found", "stage-end"]
+    assert [event["event"] for event in events] == ["stage", "refused", "stage-end"]
     assert (events[0]["stage"], events[0]["detail"]) == ("build", "two\nlines")
-    assert (events[1]["level"], events[1]["entry"]) == ("warning", "x")
+    assert (events[1]["level"], events[1]["message"], events[1]["entry"]) == ("warning", "found", "x")
     assert (events[2]["failed"], events[2]["stage"]) == (False, "build")
     assert all("timestamp" in event for event in events)
 
