@@ -5,6 +5,10 @@ ARG BASE=nixos-image-base
 FROM ${BASE} AS python
 LABEL org.nixos-image=true
 ENV DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# The host's CA bundle, for apt's https mirrors here and in all children; empty where the host named none.
+COPY ca-bundle.crt /usr/local/share/nixos-image/
+RUN [ ! -s /usr/local/share/nixos-image/ca-bundle.crt ] \
+ || echo 'Acquire::https::CAInfo "/usr/local/share/nixos-image/ca-bundle.crt";' > /etc/apt/apt.conf.d/90nixos-image-ca
 RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends python3 ca-certificates \
  && rm -rf /var/lib/apt/lists/*
@@ -17,9 +21,8 @@ RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends python3-venv \
  && rm -rf /var/lib/apt/lists/* \
  && python3 -m venv /opt/pip
-COPY ca-bundle.crt locks/agents.txt locks/orchestrator.txt /locks/
-# An empty CA bundle means that the host named none: then the image's own is right.
-RUN [ ! -s /locks/ca-bundle.crt ] || export PIP_CERT=/locks/ca-bundle.crt; \
+COPY locks/agents.txt locks/orchestrator.txt /locks/
+RUN [ ! -s /usr/local/share/nixos-image/ca-bundle.crt ] || export PIP_CERT=/usr/local/share/nixos-image/ca-bundle.crt; \
     for lock in agents orchestrator; do \
       /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
         --target "/opt/$lock" --requirement "/locks/$lock.txt" || exit 1; \
@@ -48,7 +51,7 @@ ARG PIP_TRUSTED_HOST
 RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends python3-venv shellcheck e2fsprogs libarchive13t64 dosfstools mtools fdisk nix-bin \
  && rm -rf /var/lib/apt/lists/*
-RUN [ ! -s ca-bundle.crt ] || export PIP_CERT=/opt/nixos-image/ca-bundle.crt; \
+RUN [ ! -s /usr/local/share/nixos-image/ca-bundle.crt ] || export PIP_CERT=/usr/local/share/nixos-image/ca-bundle.crt; \
     python3 -m venv /opt/pip \
  && /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
       --target /opt/test --requirement locks/test.txt

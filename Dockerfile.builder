@@ -5,8 +5,8 @@ RUN apt-get update -q \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 1000 --create-home builder \
  # Nix as a user needs these to be its own; a fresh volume takes them over as they are.
- && mkdir -p /nix/store /nix/var/nix/builds /work \
- && chown -R builder /nix /work
+ && mkdir -p /nix/store /nix/var/nix/builds /var/nixos-image \
+ && chown -R builder /nix /var/nixos-image
 COPY locks/debian.json locks/
 COPY nix nix
 COPY orchestrator/__init__.py orchestrator/

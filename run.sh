@@ -36,13 +36,14 @@ child=
 on_signal() {
   stopped=$1
   if [ -n "$container" ]; then
-    # The container may be about to start: tell it as soon as it is there. A second signal comes from its own loop.
+    # The container may be about to start, or its process 1 not listening yet: tell it until it has ended. The
+    # orchestrator takes the first signal and ignores the others.
     (
       tries=50
-      while [ "$tries" -gt 0 ] && ! docker kill --signal "$1" "$container" > /dev/null 2>&1; do
-        kill -0 "$child" 2> /dev/null || exit 0
+      while [ "$tries" -gt 0 ] && kill -0 "$child" 2> /dev/null; do
+        docker kill --signal "$1" "$container" > /dev/null 2>&1
         tries=$((tries - 1))
-        sleep 0.2
+        sleep 1
       done
     ) &
   elif [ -n "$child" ]; then
@@ -102,7 +103,8 @@ last_words() { tail -n "${1:-15}" "$state/log" >&2; }
 
 find_docker() {
   command -v docker > /dev/null || die 3 "docker is not installed" "https://docs.docker.com/get-docker/"
-  facts=$(docker version --format '{{.Server.Os}}' 2>&1) && [ "$facts" = linux ] && return
+  facts=$(docker version --format '{{.Server.Os}}' 2> "$state/log") && [ "$facts" = linux ] && return
+  facts=$facts$(cat "$state/log")
   case $facts in
     windows) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;
     *"permission denied"*) die 3 "you may not use Docker" "join the docker group, or use sudo" ;;
@@ -118,6 +120,7 @@ find_socket() {
   socket=/var/run/docker.sock
   case $endpoint in
     unix://*)
+      [ "$(uname -s)" = Linux ] || return # elsewhere the engine is in a virtual machine, with paths of its own
       name=$(docker info --format '{{.OperatingSystem}}' 2> /dev/null)
       case $name in *Desktop*) ;; *) socket=${endpoint#unix://} ;; esac
       ;;
@@ -177,31 +180,39 @@ debian_mirror() {
 source_state() {
   (
     cd "$root" || exit
-    sources -print
-    sources -exec cat {} +
+    parts
+    # shellcheck disable=SC2086  # names without blanks
+    find $parts -name __pycache__ -prune -o -type f -print
+    # shellcheck disable=SC2086
+    find $parts -name __pycache__ -prune -o -type f -exec cat {} +
     [ -z "$ca_bundle" ] || cat "$ca_bundle"
     docker image inspect --format '{{.Id}}' $base
   ) | cksum | tr ' ' -
 }
 
-sources() {
-  find . \( -name .git -o -name out -o -name __pycache__ -o -name '.*_cache' -o -name .hypothesis -o -path ./tests/nixpkgs \) \
-    -prune -o -type f "$@"
+# What belongs to the project, at the top of the checkout: whatever else lies there, images for one, is not looked at.
+parts() {
+  parts=
+  for part in .ci .dockerignore .gitattributes Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup LICENSE \
+    README.md benchmarks compose.yaml config docs locks nix orchestrator pyproject.toml run.sh tests; do
+    [ ! -e "$root/$part" ] || parts="$parts $part"
+  done
 }
 
 # The build context as a tar stream: the checkout and, beside it, the caller's CA bundle (or an empty file).
 context() {
   mkdir -p "$state/context"
   if [ -n "$ca_bundle" ]; then cat "$ca_bundle" > "$state/context/ca-bundle.crt"; else : > "$state/context/ca-bundle.crt"; fi
-  tar -cf - -C "$root" --exclude ./.git --exclude ./out --exclude ./tests/nixpkgs --exclude __pycache__ --exclude '.*_cache' . \
-    -C "$state/context" ca-bundle.crt
+  parts
+  # shellcheck disable=SC2086  # names without blanks
+  tar -cf - --exclude __pycache__ --exclude tests/nixpkgs -C "$root" $parts -C "$state/context" ca-bundle.crt
 }
 
 build_image() {
   # The runtime is a parent of other images: it must not change with each state of the checkout.
   context | docker build ${3:+--label "$3"} --build-arg BASE="$base" \
     --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST --build-arg HTTP_PROXY \
-    --build-arg HTTPS_PROXY --build-arg NO_PROXY --target "$1" --tag "$2" -
+    --build-arg HTTPS_PROXY --build-arg NO_PROXY --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy --target "$1" --tag "$2" -
 }
 
 ensure_images() {
@@ -218,7 +229,8 @@ ensure_images() {
 # --- what the orchestrator may ask of this side (see `script` in orchestrator/cli.py) ------------------------------------
 
 send() {
-  [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 does not exist"
+  [ -e "$2" ] || die 2 "$1: $2 does not exist"
+  [ -f "$2" ] || die 2 "$1: $2 is not a file"
   [ -r "$2" ] || die 2 "$1: $2 cannot be read"
   send_path "$2"
 }
@@ -244,7 +256,6 @@ out_dir() {
   done
 }
 
-interactive() { mode=interactive; }
 terminal() { mode=terminal; }
 
 # A volume that outlives runs, labelled as Compose itself labels it for the project of `docker compose up`.
@@ -264,10 +275,12 @@ start() {
   shift
   # shellcheck disable=SC2086  # options are words of our own
   docker run --rm --log-driver none $options --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
-    --volume "$socket:/var/run/docker.sock" --volume nixos-image-work:/work \
+    --volume "$socket:/var/run/docker.sock" --volume nixos-image-work:/var/nixos-image \
     --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" \
     --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \
     --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
+    --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \
+    --env PIP_INDEX_URL --env PIP_EXTRA_INDEX_URL --env PIP_TRUSTED_HOST \
     $orchestrator "$@"
 }
 
@@ -279,10 +292,7 @@ unpack() {
   [ -n "$out" ] || { cat > /dev/null; return 0; } # a verb that makes no files
   part=$out/.nixos-image-$run-$$.part
   mkdir "$part" || { cat > /dev/null; return 8; }
-  if ! (cd "$part" && tar -xof -) 2> "$state/tar"; then
-    cat > /dev/null
-    [ ! -s "$state/stream" ] || say "$(tail -n 1 "$state/tar")"
-  fi
+  (cd "$part" && tar -xof -) 2> "$state/tar" || cat > /dev/null
   take "$part"
   taken=$?
   rm -rf "$part"
@@ -290,12 +300,13 @@ unpack() {
 }
 
 take() {
-  [ -f "$1/.complete" ] || return 0 # nothing was handed over: the orchestrator's exit code says why
-  while read -r sum kind name; do
+  # Without a whole manifest nothing was handed over; where that is no wonder, the orchestrator's exit code says so.
+  [ "$(tail -n 1 "$1/.complete" 2> /dev/null)" = end ] || return 8
+  while read -r sum kind name && [ "$sum" != end ]; do
     found=$(checksum "$1/$name") || return 8
     [ -z "$found" ] || [ "$found" = "$sum" ] || { say "error: $name did not arrive as it was sent"; return 8; }
   done < "$1/.complete"
-  while read -r sum kind name; do
+  while read -r sum kind name && [ "$sum" != end ]; do
     mv -f "$1/$name" "$out/$name" || return 8
     if [ "$kind" = image ]; then printf '%s\n' "$out/$name"; fi
   done < "$1/.complete"
@@ -320,13 +331,16 @@ run_streams() {
   unpacked=$?
   container=
   code=$(cat "$state/code" 2> /dev/null || echo 70)
-  if [ "$code" = 137 ] || [ "$code" = 125 ]; then
+  if [ "$code" = 125 ]; then
+    say "error: Docker could not run the orchestrator, or has stopped meanwhile"
+    code=3
+  elif [ "$code" = 137 ]; then
     say "error: the orchestrator was killed; removing what it left"
     run=$(new_run)
     container=nixos-image-$run
     start -- clean > /dev/null || say "error: that failed too: run ./run.sh clean"
   elif [ "$code" = 0 ] && [ $unpacked != 0 ]; then
-    say "error: the image could not be written to $out"
+    say "error: the image could not be written to $out: $(tail -n 1 "$state/tar")"
     code=8
   fi
   return "$code"
@@ -337,8 +351,8 @@ run_terminal() {
   flags=-i
   if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
   if [ -s "$state/send" ]; then
-    pack | docker run --rm -i --label $label --network none --volume nixos-image-work:/work --entrypoint tar $orchestrator \
-      -x -C /work --one-top-level="$run.input" -f - || die 8 "the files could not be sent"
+    container=nixos-image-$run-send
+    pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null || die 8 "the files could not be sent"
   fi
   container=nixos-image-$run
   if [ $flags = -it ]; then
@@ -359,10 +373,12 @@ forget() {
       --rmi | --rmi=*) images=1 ;;
     esac
   done
+  remove 'rm -f' "$(docker ps -aq --filter label=org.nixos-image.run)"
   remove 'network rm' "$(docker network ls -q --filter label=$label)"
   [ -z "$volumes" ] || remove 'volume rm' "$(docker volume ls -q --filter label=$label)"
   [ -n "$images" ] || return 0
-  remove 'rmi -f' "$(docker images -q --filter label=$label; docker images -q $base)"
+  remove 'rmi -f' "$(docker images -q --filter label=$label)"
+  remove rmi "$(docker images --format '{{.Repository}}' $base)" # by name: the image may be the user's own, under our tag
   # Stages that no tag names, from the top down: each removal frees its parents.
   while left=$(docker images -aq --filter label=$label --filter dangling=true) && [ -n "$left" ]; do
     before=$left
@@ -370,6 +386,8 @@ forget() {
     left=$(docker images -aq --filter label=$label --filter dangling=true)
     [ "$left" != "$before" ] || break
   done
+  left=$(docker images -q --filter label=$label)
+  [ -z "$left$(docker volume ls -q --filter label=$label)" ] || die 3 "not all could be removed: $(tail -n 1 "$state/log")"
 }
 
 remove() {
@@ -387,7 +405,7 @@ main() {
   [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ] || ca_bundle=
   sparse=1 sparse_flag=-S
   case $(tar --version 2>&1) in *busybox* | *BusyBox*) sparse=0 sparse_flag= ;; esac
-  out='' out_kib=0 mode=streams
+  out='' out_kib='' mode=streams
   run=$(new_run)
 
   find_docker

@@ -25,15 +25,20 @@ def main() -> int:
     who = cli.caller(os.environ)
     argv = sys.argv[1:]
     preparing = argv[:1] == ["prepare"]
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if argv == ["receive"]:
+            delivery.receive(cli.input_folder(who))
+            return 0
         request = cli.parse(argv[1:] if preparing else argv, who)
         if preparing:
             os.write(stream, cli.script(request, who).encode())
             return 0
-        signal.signal(signal.SIGINT, _interrupt)
-        signal.signal(signal.SIGTERM, _interrupt)
         return _work(request, who, stream, began)
-    except SystemExit as end:  # argparse's --help
+    except SystemExit as end:  # --help, which is told once
+        if preparing:
+            os.write(stream, b"exit 0\n")
         if isinstance(end.code, str):
             sys.stderr.write(end.code)
             return 0
@@ -58,12 +63,12 @@ def tell(error: ApplianceError) -> None:
 def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     """Do what was asked. The heavy imports are here: `prepare` must be quick."""
     if os.environ.get("NIXOS_IMAGE_INPUT") == "1":
-        delivery.receive(cli.INPUT)
+        delivery.receive(cli.input_folder(who))
     match request:
         case Compose():
             _compose(request, stream)
         case Test():
-            _test(request, who, stream)
+            return _test(request, who, stream)
     from orchestrator.progress import make_progress
 
     progress = make_progress(request.log_format, who.columns)
@@ -104,10 +109,10 @@ def _compose(request: Compose, stream: int) -> typing.NoReturn:
     _become(verbs.compose_command(request.arguments), stream)
 
 
-def _test(request: Test, who: Caller, stream: int) -> typing.NoReturn:
+def _test(request: Test, who: Caller, stream: int) -> int:
     from orchestrator import verbs
 
-    _become(verbs.test_command(request, who), stream)
+    return verbs.test(request, who, stream)
 
 
 def _become(command: list[str], stream: int) -> typing.NoReturn:

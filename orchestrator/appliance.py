@@ -1,11 +1,11 @@
 """Runs a plan: starts, supervises, unlocks, tears down. Owns try/finally, the deadlines and the exit code."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import time
 import typing
 
@@ -28,8 +28,8 @@ CLEAN_SECONDS = 20
 #: Time (seconds) that cleanup needs at most from its start until it listens to signals.
 READY_SECONDS = 5
 
-#: Time that a stopped container has until it is killed.
-STOP_SECONDS = 10
+#: Time (seconds) until the last words of a container that has ended are read.
+LOG_SECONDS = 3
 
 BUILD_LOG = "build.log"
 
@@ -85,16 +85,20 @@ class Appliance:
         except BaseException:
             self._tear_down()
             raise
+        if problem:
+            self._progress.to("clean up")
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The image's way out and the containers' end do not wait for each other.
             down = pool.submit(self._tear_down)
             if image:
                 self._deliver(image, boot, stream)
-            elif (self._folder / "nix.log").exists():
-                self._deliver_log(stream)
-                if isinstance(problem, BuildError):
+            elif isinstance(problem, BuildError) and (self._folder / "nix.log").exists():
+                # Beside the real problem it does not matter if this fails too.
+                with contextlib.suppress(OSError, ApplianceError):
+                    self._deliver_log(stream)
                     problem.hint = problem.hint or f"the full log is {self._request.out / BUILD_LOG}"
             problem = _first(problem, down)
+        self._progress.end()
         if problem:
             raise problem
 
@@ -167,7 +171,7 @@ class Appliance:
         cleaned = self._supervisor.event("cleanup", "cleaned")
         if not cleaned:
             raise CleanupError("cleanup ended without saying that the table is clean", hint="./run.sh clean")
-        still_runs = canary.run(self._plan.system, pathlib.Path("/tmp")).runs  # noqa: S108 - this container's own
+        still_runs = not self._plan.ran_before and canary.run(self._plan.system, pathlib.Path("/tmp")).runs  # noqa: S108 - this container's own
         if still_runs and not self._engine.living_runs() - {self._engine.run}:
             message = f"{self._plan.system} programs still run on this host, although nothing of this run is registered"
             raise CleanupError(message, hint="./run.sh clean")
@@ -191,17 +195,27 @@ class Appliance:
     def _tear_down(self) -> None:
         """Stop what runs, make sure that the table is clean, remove the run's containers and networks."""
         try:
-            if self._plan.mode == "shared" and "cleanup" not in self._supervisor.exits:
-                # SIGTERM is cleanup's order to clean; killed only if it does not manage in time. As process 1 it would not
-                # even notice a signal that comes before its handler is there.
-                until = time.monotonic() + READY_SECONDS
-                while not self._supervisor.event("cleanup", "ready") and time.monotonic() < until:
-                    time.sleep(0.05)
-                self._engine.stop(f"{self._engine.project}-cleanup-1", CLEAN_SECONDS)
-            if self._stale or self._supervisor.exits.get("cleanup", 0) != 0:
-                repair(self._engine, self._progress)
+            cleanup = f"{self._engine.project}-cleanup-1"
+            if self._plan.mode == "shared" and cleanup in self._engine.containers():
+                self._end_cleanup(cleanup)
         finally:
             self._engine.down()
+
+    def _end_cleanup(self, container: str) -> None:
+        """Have cleanup clean, if it has not; where it cannot be believed that it has, do it over."""
+        # As process 1 it would not even notice a signal that comes before its handler is there.
+        until = time.monotonic() + READY_SECONDS
+        while not self._supervisor.event("cleanup", "ready") and time.monotonic() < until:
+            if "cleanup" in self._supervisor.exits:
+                break
+            time.sleep(0.05)
+        self._engine.stop(container, CLEAN_SECONDS)  # SIGTERM is its order to clean; SIGKILL if it does not manage
+        code = self._engine.exit_code(container)
+        until = time.monotonic() + LOG_SECONDS
+        while code == 0 and not self._supervisor.event("cleanup", "cleaned") and time.monotonic() < until:
+            time.sleep(0.05)
+        if code != 0 or self._stale or not self._supervisor.event("cleanup", "cleaned"):
+            repair(self._engine, self._progress)
 
     def _deliver(self, image: Image, boot: dict[str, typing.Any] | None, stream: int) -> None:
         registered = self._supervisor.event("registrar", "registered") or {}
@@ -227,7 +241,7 @@ class Appliance:
             delivery.deliver(image.path.parent, names, {image.path.name: image.sha256}, stream, sparse=self._caller.sparse)
 
     def _deliver_log(self, stream: int) -> None:
-        shutil.copyfile(self._folder / "nix.log", self._folder / BUILD_LOG)
+        (self._folder / "nix.log").rename(self._folder / BUILD_LOG)
         delivery.deliver(self._folder, [BUILD_LOG], {}, stream, sparse=False)
 
 
@@ -293,7 +307,7 @@ def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -
 def repair(engine: Engine, progress: Progress) -> None:
     """Second line of defence: a fresh cleanup looks at the table and removes what no living run owns."""
     name = f"{engine.project}-repair-1"
-    engine.create_one("cleanup", name, ["orchestrator.agents.cleanup"])
+    engine.create_one("cleanup", name, ["orchestrator.agents.cleanup", "look"])
     try:
         for line in engine.logs(name):
             if not line.startswith("{"):
@@ -304,6 +318,6 @@ def repair(engine: Engine, progress: Progress) -> None:
             if event["event"] == "table":
                 reap(engine, progress, name, event["entries"])
                 return
-        raise CleanupError("binfmt_misc could not be looked at", hint="docker logs is empty: see the daemon's log")
+        raise CleanupError("binfmt_misc could not be looked at", hint="see the Docker daemon's log")
     finally:
         engine.remove(name)

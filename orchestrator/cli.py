@@ -12,6 +12,7 @@ import shlex
 import typing
 
 from orchestrator.agents import qemu
+from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 from orchestrator.errors import UsageError
 from orchestrator.request import FORMATS, Boot, Caller, Clean, Compose, Demo, Emulation, LogFormat, Request, Test
@@ -24,8 +25,6 @@ COMPOSE = frozenset(
     " stats stop top unpause up version wait watch".split()
 )
 
-#: Where the caller's files are, under their own paths.
-INPUT = pathlib.Path("/input")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,7 +54,7 @@ def caller(environment: typing.Mapping[str, str]) -> Caller:
         cwd=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_CWD") or "/"),
         home=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_HOME") or "/"),
         columns=number("NIXOS_IMAGE_COLUMNS"),
-        out_kib=number("NIXOS_IMAGE_OUT_KIB"),
+        out_kib=number("NIXOS_IMAGE_OUT_KIB") if environment.get("NIXOS_IMAGE_OUT_KIB") else None,
         socket=environment.get("NIXOS_IMAGE_SOCKET") or "/var/run/docker.sock",
         run=environment.get("NIXOS_IMAGE_RUN") or "manual",
         source=environment.get("NIXOS_IMAGE_SOURCE", ""),
@@ -76,7 +75,7 @@ def parse(argv: list[str], who: Caller) -> Request:
         return typing.cast("Request", parsers[verb](rest, who))
     if verb == "test":
         return Test(tuple(rest))
-    if verb in COMPOSE:
+    if verb in COMPOSE or verb.startswith("-"):
         return Compose(tuple(argv))
     near = difflib.get_close_matches(verb, [*OURS, *COMPOSE], n=1)
     raise UsageError(f"{verb}: no such command", hint=f"did you mean {near[0]}?" if near else "./run.sh help")
@@ -101,11 +100,11 @@ def script(request: Request, who: Caller) -> str:
     calls: list[list[str]] = []
     match request:
         case Demo():
-            calls.append(["out_dir", os.fspath(request.out)])
+            calls += [] if request.dry_run else [["out_dir", os.fspath(request.out)]]
             calls.append(["send", "--ssh-key", os.fspath(request.ssh_key)] if request.ssh_key else ["send_keys"])
         case Boot():
             calls.append(["send", "boot", os.fspath(request.image)])
-            calls += [] if request.test else [["interactive"]]
+            calls += [] if request.test else [["terminal"]]
         case Compose() | Test():
             calls.append(["terminal"])
         case Clean():
@@ -115,12 +114,20 @@ def script(request: Request, who: Caller) -> str:
     return "".join(f"{shlex.join(call)}\n" for call in calls)
 
 
+def received(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
+    """Where the caller's file `path` is, once run.sh has sent it."""
+    return input_folder(who) / path.relative_to("/")
+
+
+def input_folder(who: Caller) -> pathlib.Path:
+    """Where the caller's files are, under their own paths."""
+    return WORK / who.run / "input"
+
+
 def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
     """The public keys that run.sh sent: those of --ssh-key, else all of the caller's ~/.ssh."""
-    if request.ssh_key:
-        files = [INPUT / request.ssh_key.relative_to("/")]
-    else:
-        files = sorted((INPUT / who.home.relative_to("/") / ".ssh").glob("*.pub"))
+    folder = received(who, who.home) / ".ssh"
+    files = [received(who, request.ssh_key)] if request.ssh_key else sorted(folder.glob("*.pub"))
     keys = []
     for file in files:
         lines = [line.strip() for line in file.read_text(errors="replace").splitlines()]

@@ -53,7 +53,7 @@ def deliver(folder: pathlib.Path, names: list[str], images: dict[str, str], stre
     for name in names:
         digest = images.get(name) or hashlib.sha256((folder / name).read_bytes()).hexdigest()
         lines.append(f"{digest} {'image' if name in images else 'file'} {name}\n")
-    (folder / MANIFEST).write_text("".join(lines))
+    (folder / MANIFEST).write_text("".join([*lines, "end\n"]))
     command = [
         *("tar", "--create", "--file=-", "--format=gnu", "--owner=0", "--group=0", "--numeric-owner"),
         *("--mode=u=rw,go=r", *(["--sparse"] if sparse else []), f"--directory={folder}", "--", *names, MANIFEST),

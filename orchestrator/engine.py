@@ -117,10 +117,10 @@ class Engine:
         with told(f"starting {service}"), signals_wait():
             self._client.compose.run(service, arguments, detach=True, tty=False, dependencies=False, name=name)
 
-    def run_on_terminal(self, service: str, name: str, arguments: list[str]) -> None:
-        """Run a one-off container of `service` on this process' own terminal, to its end."""
+    def run_on_terminal(self, service: str, name: str, arguments: list[str]) -> int:
+        """Run a one-off container of `service` on this process' own terminal; returns its exit code."""
         command = [*self.compose_command(), "run", "--rm", "--no-deps", "--name", name, service, *arguments]
-        subprocess.run(command, check=False)
+        return subprocess.run(command, check=False).returncode
 
     def start(self, names: list[str]) -> None:
         """Start containers in order."""

@@ -13,17 +13,20 @@ from orchestrator.errors import HostError
 
 @dataclasses.dataclass(frozen=True)
 class HostFacts:
-    """`system` is the engine's Nix system, `runs` the systems whose programs run there now, `data_free` bytes for volumes."""
+    """`system` is the engine's Nix system, `runs` the systems whose programs run there now.
+
+    `data_free` and `out_free` are bytes for volumes and for the image, None where that is unknown.
+    """
 
     system: str
     kernel: str
     engine: str
     runs: frozenset[str]
     data_free: int
-    out_free: int
+    out_free: int | None
 
 
-def measure(engine: Engine, target: str, out_kib: int) -> HostFacts:
+def measure(engine: Engine, target: str, out_kib: int | None) -> HostFacts:
     """Ask the engine, and try a canary of `target` right here: this container sees the table that builders see."""
     info = engine.info()
     if info.architecture not in MACHINES:
@@ -38,5 +41,5 @@ def measure(engine: Engine, target: str, out_kib: int) -> HostFacts:
         engine=info.version,
         runs=frozenset(runs),
         data_free=shutil.disk_usage(WORK).free,
-        out_free=out_kib * 1024,
+        out_free=None if out_kib is None else out_kib * 1024,
     )

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import pathlib
+import re
 import time
 
 from orchestrator.engine import Engine
@@ -42,8 +43,11 @@ class Images:
             progress.to("images", f"building {', '.join(missing)}")
             time.sleep(0.1)
         for name in services:
-            if job := self._jobs.get(name):
+            if job := self._jobs.pop(name, None):
                 job.result()
+                log = (self._logs / f"{name}.build.log").read_text(errors="replace")
+                for line in re.findall(r"warning: (.* is no longer in the archive: .*)", log):
+                    progress.say(line, "warning")
 
     def close(self) -> None:
         """Start no further build; those that run end with this process."""

@@ -22,7 +22,7 @@ SHARED_SERVICES = ("cleanup", "registrar", "builder")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What will happen: containers in starting order, images that must be there, which emulation and why."""
+    """What will happen: containers in starting order, which emulation and why; `ran_before` if it was not needed."""
 
     system: str
     mode: Mode
@@ -31,6 +31,7 @@ class Plan:
     guest: str
     boot: bool
     kvm: bool
+    ran_before: bool
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -58,6 +59,7 @@ def make_plan(request: Demo, facts: HostFacts) -> Plan:
         guest=system.partition("-")[0],
         boot=request.boot,
         kvm=system == facts.system,
+        ran_before=system in facts.runs,
     )
 
 
@@ -68,7 +70,7 @@ def check_space(facts: HostFacts) -> None:
         ("the output folder", facts.out_free, DEMO_OUT_BYTES, "free some, or choose another with -o"),
     )
     for name, free, needed, hint in places:
-        if 0 < free < needed:
+        if free is not None and free < needed:
             message = f"the disk of {name} has {free // MIB} MiB free, the demo needs {needed // MIB} MiB"
             raise HostError(message, hint=hint)
 

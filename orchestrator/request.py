@@ -16,14 +16,14 @@ class Caller:
     """Where run.sh was called: facts of the host's side that a container cannot see.
 
     `cwd` and `home` are the host's paths; `columns` is the terminal's width, 0 where there is none; `out_kib` the free
-    KiB where images go, 0 if unknown; `socket` the Docker socket's path on the engine's host; `source` names the state
+    KiB where images go, None if unknown; `socket` the Docker socket's path on the engine's host; `source` names the state
     of the checkout that run.sh saw; `sparse` says whether the caller's tar knows holes.
     """
 
     cwd: pathlib.PurePosixPath
     home: pathlib.PurePosixPath
     columns: int
-    out_kib: int
+    out_kib: int | None
     socket: str
     run: str
     source: str

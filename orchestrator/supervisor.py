@@ -85,14 +85,15 @@ class Supervisor:
         return next((event for event in reversed(self.seen.get(service, [])) if event["event"] == name), None)
 
     def _follow(self, service: str, container: str) -> None:
-        with (self._logs / f"{service}.log").open("w") as log:
-            try:
+        try:
+            with (self._logs / f"{service}.log").open("w") as log:
                 for line in self._engine.logs(container):
-                    log.write(f"{line}\n")
                     self._take(service, line)
-            except DockerException as error:
-                log.write(f"{error}\n")
-        self._queue.put(Exit(service, self._engine.exit_code(container)))
+                    log.write(f"{line}\n")
+        except (DockerException, OSError) as error:
+            self._noise[service].append(str(error))
+        finally:
+            self._queue.put(Exit(service, self._engine.exit_code(container)))
 
     def _take(self, service: str, line: str) -> None:
         try:

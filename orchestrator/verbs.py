@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import foreign_system, this_system
 from orchestrator.appliance import BUILDER_UID, CLEAN_SECONDS, Appliance, finish_boot, repair, start_boot
 from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
-from orchestrator.errors import UsageError
+from orchestrator.errors import BootError, UsageError
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
 from orchestrator.plan import make_plan
@@ -25,17 +26,26 @@ from orchestrator.supervisor import Supervisor
 #: What cleanup and registrar are made from.
 SETUP_IMAGE = IMAGES["cleanup"]
 
+#: A folder in the work volume that is younger may belong to a run that is about to start.
+YOUNG_SECONDS = 60
+
 
 def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
     """Build, deliver and boot the demo."""
     keys = cli.ssh_keys(request, who)
     target = request.system or foreign_system(this_system())
     guest = target.partition("-")[0]
-    with run_folder(who, {"NIXOS_IMAGE_SYSTEM": target, "NIXOS_IMAGE_GUEST": guest}) as (engine, folder):
+    variables = {"NIXOS_IMAGE_SYSTEM": target, "NIXOS_IMAGE_GUEST": guest}
+    source = who.source
+    if request.locked:  # images may have been made with a successor of what is pinned
+        source += "-locked"
+        variables |= {"NIXOS_IMAGE_LOCKED": "1", "NIXOS_IMAGE_SOURCE": source}
+    with run_folder(who, variables) as (engine, folder):
         facts = measure(engine, target, who.out_kib)
         if target in facts.runs and target != facts.system and engine.image_source(SETUP_IMAGE) and not request.dry_run:
             # Because the host has it, or because a dead run left it? Then it goes first.
-            repair(engine, progress)
+            with progress.stage("look"):
+                repair(engine, progress)
             facts = measure(engine, target, who.out_kib)
         plan = make_plan(request, facts)
         if request.dry_run:
@@ -45,7 +55,7 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
         if not keys:
             progress.say("no SSH key was found: the image will let nobody in (--ssh-key FILE)", level="warning")
         forget_dead_runs(engine)
-        images = Images(engine, who.source, guest, folder / "logs")
+        images = Images(engine, source, guest, folder / "logs")
         images.want(plan.images)
         images.want(("boot",) if plan.boot else ())
         try:
@@ -56,7 +66,7 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
 
 def boot(request: Boot, who: Caller, progress: Progress) -> None:
     """Boot an image that run.sh sent."""
-    image = cli.INPUT / request.image.relative_to("/")
+    image = cli.received(who, request.image)
     system = request.system or image_system(image)
     guest = system.partition("-")[0]
     with run_folder(who, {"NIXOS_IMAGE_SYSTEM": system, "NIXOS_IMAGE_GUEST": guest}) as (engine, folder):
@@ -76,7 +86,8 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
         try:
             if not request.test:
                 progress.close()
-                engine.run_on_terminal("boot", name, [os.fspath(disk), *arguments])
+                if code := engine.run_on_terminal("boot", name, [os.fspath(disk), *arguments]):
+                    raise BootError(f"QEMU or its container ended with exit code {code}")
                 return
             supervisor = Supervisor(engine, progress, time.monotonic() + request.boot_timeout + 60, folder / "logs")
             arguments += ["--test", "--timeout", str(request.boot_timeout), *(["--try-kvm"] if kvm else [])]
@@ -119,25 +130,31 @@ def compose_command(arguments: tuple[str, ...]) -> list[str]:
     return [*command, *every, *arguments]
 
 
-def test_command(request: Test, who: Caller) -> list[str]:
-    """The command that runs the suite in the test image, which is built if need be."""
+def test(request: Test, who: Caller, stream: int) -> int:
+    """Run the suite in the test image, which is built if need be; returns pytest's exit code."""
     progress = make_progress("auto", who.columns)
-    with run_folder(who, {"NIXOS_IMAGE_SOCKET": who.socket}, keep=True) as (engine, folder):
+    with run_folder(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, folder):
         images = Images(engine, who.source, "aarch64", folder / "logs")
         wanted = ("test", "cleanup", "builder")
-        images.want(wanted)
-        images.wait(wanted, progress)
-        images.close()
-    progress.end()
-    progress.close()
-    environment = {"NIXOS_IMAGE_SOURCE": who.source, "NIXOS_IMAGE_SOCKET": who.socket, "NIXOS_IMAGE_RUN": who.run}
-    options = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
-    return [*engine.compose_command(), "run", "--rm", "--no-TTY", "--no-deps", *options, "test", *request.arguments]
+        try:
+            images.want(wanted)
+            images.wait(wanted, progress)
+            progress.end()
+        finally:
+            images.close()
+            progress.close()
+        environment = {"NIXOS_IMAGE_SOURCE": who.source, "NIXOS_IMAGE_SOCKET": who.socket, "NIXOS_IMAGE_RUN": who.run}
+        options = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
+        command = [*engine.compose_command(), "run", "--rm", "--no-TTY", "--no-deps", *options, "test", *request.arguments]
+        try:
+            return subprocess.run(command, stdout=stream, check=False).returncode
+        finally:
+            engine.down()
 
 
 @contextlib.contextmanager
-def run_folder(who: Caller, variables: dict[str, str], *, keep: bool = False) -> Iterator[tuple[Engine, pathlib.Path]]:
-    """The run's folder in the work volume, with Compose's variables for it; gone afterwards unless `keep`."""
+def run_folder(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine, pathlib.Path]]:
+    """The run's folder in the work volume, with Compose's variables for it; gone afterwards."""
     folder = WORK / who.run
     os.chown(WORK, BUILDER_UID, BUILDER_UID)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -148,20 +165,25 @@ def run_folder(who: Caller, variables: dict[str, str], *, keep: bool = False) ->
     try:
         yield Engine(who.run, env_file), folder
     finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_dead_runs(engine: Engine) -> None:
-    """Remove containers, networks and folders of runs that nobody looks after any more."""
+    """Remove containers, networks and folders of runs that nobody looks after any more.
+
+    What there is to remove is listed before who lives: a run that starts meanwhile is not among the former.
+    """
+    containers, runs = engine.containers(), engine.runs()
+    now = time.time()
+    folders = [folder for folder in WORK.iterdir() if folder.is_dir() and now - folder.stat().st_mtime > YOUNG_SECONDS]
     keep = engine.living_runs() | {engine.run, COMPOSE_RUN}
-    for name, (run, running) in engine.containers().items():
+    for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith("-cleanup-1"):
             engine.stop(name, CLEAN_SECONDS)  # SIGTERM is its order to clean
-    for run in engine.runs() - keep:
+    for run in runs - keep:
         Engine(run, pathlib.Path("/nonexistent")).down()
-    for folder in WORK.iterdir():
-        if folder.is_dir() and folder.name not in {*keep, "lost+found"}:
+    for folder in folders:
+        if folder.name not in {*keep, "lost+found"}:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -177,4 +199,4 @@ def image_system(image: pathlib.Path) -> str:
 
 
 def _ca_bundle(who: Caller) -> bytes:
-    return (cli.INPUT / who.ca_bundle.lstrip("/")).read_bytes() if who.ca_bundle else b""
+    return cli.received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes() if who.ca_bundle else b""

@@ -65,6 +65,8 @@ def build() -> None:
     run = this_run()
     request = Request.read(run)
     run.folder.mkdir(parents=True, exist_ok=True)
+    if request.ca_bundle:  # for Nix, for Python and, in `debian`, for apt
+        os.environ["NIX_SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"] = request.ca_bundle
     holder = None
     if request.emulated:
         holder = Holder(CLEANUP_ADDRESS, read_token(run.start_seconds), run.start_seconds)
@@ -108,7 +110,7 @@ def read_token(seconds: float) -> str:
     ):
         with attempt:
             return TOKEN_FILE.read_text()
-    raise AgentError(f"cleanup was not ready after {seconds:.0f} s", hint="look at its log", kind="cleanup")
+    raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup")
 
 
 def wait_for_canary(run: Run, request: Request) -> None:
@@ -121,7 +123,7 @@ def wait_for_canary(run: Run, request: Request) -> None:
         if now > deadline:
             raise AgentError(
                 f"{run.system} programs do not run in the builder after {request.wait_seconds:.0f} s: {outcome.cause}",
-                hint="the registrar's log says what it did; --emulation-timeout gives it longer",
+                hint="--emulation-timeout gives it longer",
                 kind="emulation",
             )
         if now - told >= LIFE_SECONDS:
@@ -156,8 +158,6 @@ def nix_build(run: Run, request: Request, inputs: demo.DemoInputs) -> pathlib.Pa
         *("--file", os.fspath(demo.EXPRESSION), "--argstr", "inputs", os.fspath(inputs_file), "imageSpec"),
     ]
     environment = {**os.environ, "NIX_CONFIG": nix_config(run, request)}
-    if request.ca_bundle:
-        environment["NIX_SSL_CERT_FILE"] = request.ca_bundle
     with (
         log_file.open("w") as text,
         subprocess.Popen(

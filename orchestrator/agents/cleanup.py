@@ -18,16 +18,20 @@ from orchestrator.agents.run import TOKEN_FILE, Run, this_run
 
 
 def main() -> None:
-    """Without arguments: guard a run. `reap NAME...`: remove entries of dead runs, in the same container."""
-    if sys.argv[1:2] == ["reap"]:
-        run_agent("cleanup", lambda: reap(sys.argv[2:]))
-    else:
-        run_agent("cleanup", guard)
+    """Without arguments: guard a run. `look`: only hold the table; `reap NAME...`, beside it: remove dead runs' entries."""
+    match sys.argv[1:]:
+        case ["reap", *names]:
+            run_agent("cleanup", lambda: reap(names))
+        case ["look"]:
+            run_agent("cleanup", look)
+        case _:
+            run_agent("cleanup", guard)
 
 
 def guard() -> None:
     """Mount, record, wait, clean, prove."""
     run = this_run()
+    TOKEN_FILE.unlink(missing_ok=True)  # of a cleanup before this one: nobody must take it for ours
     binfmt.mount()
     before = binfmt.entries()
     if mine := _of_run(run, before):  # left by a dead run of the same name: `docker compose up` has only one
@@ -37,6 +41,13 @@ def guard() -> None:
     events.emit("table", message="binfmt_misc is held", entries=sorted(before))
     reason = asyncio.run(_wait(run))
     clean(run, before, reason)
+
+
+def look() -> None:
+    """Tell the table and hold it until this container is removed."""
+    binfmt.mount()
+    events.emit("table", message="binfmt_misc is held", entries=sorted(binfmt.entries()))
+    signal.pause()
 
 
 def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
@@ -51,7 +62,9 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
     changed = sorted(name for name in _foreign(before) | _foreign(after) if before.get(name) != after.get(name))
     if changed:
         events.emit("foreign-change", level="warning", message=f"changed by others meanwhile: {', '.join(changed)}")
-    message = f"removed {', '.join(removed) or 'nothing'} ({reason}); the table is as it was"
+    TOKEN_FILE.unlink(missing_ok=True)
+    state = "nothing of this run is left" if changed else "the table is as it was"
+    message = f"removed {', '.join(removed) or 'nothing'} ({reason}); {state}"
     events.emit("cleaned", message=message, reason=reason, removed=removed, entries=sorted(after), changed=changed)
 
 

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -62,7 +63,8 @@ def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
     packages = json.loads(lock.read_text())["packages"]
     missing = [role for role in roles if arch not in packages.get(role, {})]
     if missing:
-        raise AgentError(f"{lock.name} pins no {', '.join(missing)} for {arch}", hint="./run.sh pins --update")
+        hint = "renew it: docs/architecture.md, Generated files"
+        raise AgentError(f"{lock.name} pins no {', '.join(missing)} for {arch}", hint=hint)
     return [Pin(role=role, **packages[role][arch]) for role in roles]
 
 
@@ -190,7 +192,9 @@ def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
 
 
 def _apt(arguments: list[str]) -> str:
-    done = subprocess.run(["apt-get", *arguments], capture_output=True, text=True, check=False)
+    bundle = os.environ.get("SSL_CERT_FILE")
+    options = ["-o", f"Acquire::https::CAInfo={bundle}"] if bundle else []
+    done = subprocess.run(["apt-get", *options, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:"))
         raise AgentError(f"apt-get {arguments[-1]} failed: {reason}", hint="is the package mirror reachable?")

@@ -208,8 +208,7 @@ class Holder:
         try:
             self._socket = attempt("HOLD", "HELD")
         except OSError as error:
-            hint = "look at the cleanup container's log"
-            raise AgentError(f"cleanup cannot be reached: {error}", hint=hint, kind="cleanup") from error
+            raise AgentError(f"cleanup cannot be reached: {error}", kind="cleanup") from error
 
     def unlock(self) -> None:
         """Tell cleanup that the build is done; over a new connection where the old one is lost."""

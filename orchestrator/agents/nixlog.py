@@ -22,7 +22,8 @@ LEVEL_ERROR = 0
 #: Lines of a failed derivation's log that are told inline.
 TAIL_LINES = 30
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: Control sequences as ECMA-48 section 5.4 has them, and single control characters.
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def plain(text: str) -> str:

@@ -51,8 +51,7 @@ def wait_for_cleanup(seconds: float) -> None:
     try:
         attempt(TOKEN_FILE.exists)
     except tenacity.RetryError as error:
-        hint = "look at the cleanup container's log"
-        raise AgentError(f"cleanup was not ready after {seconds:.0f} s", hint=hint, kind="cleanup") from error
+        raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup") from error
 
 
 def emulator_version(emulator: pathlib.Path) -> str:

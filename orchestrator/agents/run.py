@@ -10,7 +10,7 @@ from orchestrator.agents.systems import SYSTEMS, foreign_system, this_system
 TOKEN_FILE = pathlib.Path("/run/nixos-image/lease/token")
 
 #: The work volume: requests in, images out, one folder a run.
-WORK = pathlib.Path("/work")
+WORK = pathlib.Path("/var/nixos-image")
 
 
 @dataclasses.dataclass(frozen=True)

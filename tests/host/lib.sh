@@ -38,6 +38,23 @@ table() {
     'from orchestrator.agents import binfmt; binfmt.mount(); [print(e.name, repr(e.text)) for e in binfmt.entries().values()]'
 }
 
+# hold_table: keep binfmt_misc mounted, with an entry of somebody else's, for as long as the test runs. Without it the table
+# would vanish with each run's last mount (Linux >= 6.7), and comparing it would prove nothing.
+hold_table() {
+  docker run -d --name host-holds-binfmt --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined \
+    --tmpfs /run --entrypoint python3 nixos-image-qemu-setup -u -c '
+import pathlib, time
+from orchestrator.agents import binfmt, systems
+binfmt.mount()
+line = binfmt.registration("qemu-riscv64", systems.SYSTEMS["riscv64-linux"], pathlib.Path("/opt/qemu/qemu-riscv64"), (5, 12))
+(binfmt.MOUNT_POINT / "register").write_text(line)
+print("held")
+time.sleep(3600)' > /dev/null
+  until docker logs host-holds-binfmt 2> /dev/null | grep -q held; do sleep 0.1; done
+}
+
+release_table() { docker rm -f host-holds-binfmt > /dev/null 2>&1; }
+
 # Containers and networks of the project that are there.
 things() {
   docker ps -aq --filter label=org.nixos-image.run
@@ -50,6 +67,7 @@ nothing_left() { [ -z "$(things)" ] && [ "$(table)" = "${before-}" ]; }
 no_partial_file() { [ -z "$(find "$work" -name '.nixos-image-*.part')" ]; }
 
 finish() {
+  release_table
   rm -rf "$work"
   printf '%s passed, %s failed\n' "$passed" "$failed"
   [ "$failed" = 0 ]

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Signals and kills at every stage: a named stage, an exit code, nothing left behind.
 . "$(dirname -- "$0")/lib.sh"
+hold_table
 before=$(table)
+check "the table that is compared holds an entry" test -n "$before"
 
 # start_demo: runs in the background, its stderr grows in $work/err, its pid is $demo
 start_demo() {
@@ -43,13 +45,13 @@ for stage in 'start: ' 'build: ' 'boot: '; do
   done
 done
 
-for service in builder cleanup; do
+for service in registrar builder cleanup; do
   start_demo --no-boot
   wait_line '^start: ' && victim=
   while [ -z "$victim" ] && kill -0 "$demo" 2> /dev/null; do victim=$(of "$service-1"); done
   docker kill "$victim" > /dev/null
   wait_demo
-  case $service in builder) code=6 ;; cleanup) code=10 ;; esac
+  case $service in registrar) code=5 ;; builder) code=6 ;; cleanup) code=10 ;; esac
   check "$service killed: exit code $code, the stage is named" told "$code" "error: $service (was killed|ended).* during|error: cleanup is gone"
   check "$service killed: nothing is left" nothing_left
 done

@@ -9,6 +9,7 @@ expect "an unknown system is refused" 2 "invalid choice: 'sparc'" "$project/run.
 expect "a missing key is refused" 2 'does not exist' "$project/run.sh" demo --ssh-key "$work/none.pub"
 echo nonsense > "$work/bad.pub"
 expect "what is no key is refused" 2 'not a public key' "$project/run.sh" demo --ssh-key "$work/bad.pub"
+expect "a folder is no key" 2 'not a file' "$project/run.sh" demo --ssh-key "$work"
 expect "an output folder that cannot be is refused" 2 'cannot be written' "$project/run.sh" demo -o /proc/nowhere
 expect "a daemon that does not run is named" 3 'not running' env DOCKER_HOST=unix:///nonexistent.sock "$project/run.sh" demo
 mkdir "$work/bin"
@@ -53,6 +54,14 @@ expect "a second build" 0 'deliver' \
 check "two builds are the same bits" test "$first" = "$(sha256sum < "$(cat "$work/out")")"
 check "JSON events are JSON" sh -c "grep -v '^[^{]' '$work/err' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]'"
 expect "the image boots" 0 "uname -m: $foreign" "$project/run.sh" boot --test "$image"
+tiny=$work/tiny
+mkdir "$tiny"
+if mount -t tmpfs -o size=200m tmpfs "$tiny" 2> /dev/null; then
+  (sleep 2; dd if=/dev/zero of="$tiny/filler" bs=1M count=160 2> /dev/null) &
+  expect "a disk that fills meanwhile is an error, not a success" 8 'could not be written' "$project/run.sh" demo --no-boot -o "$tiny"
+  check "and leaves no partial file" test "$(ls -A "$tiny")" = filler
+  umount "$tiny"
+fi
 check "nothing is left" nothing_left
 check "no partial file is left" no_partial_file
 finish

@@ -68,7 +68,7 @@ def who() -> Caller:
         cwd=pathlib.PurePosixPath("/home/me/project"),
         home=pathlib.PurePosixPath("/home/me"),
         columns=0,
-        out_kib=0,
+        out_kib=None,
         socket="/var/run/docker.sock",
         run="0badcafe",
         source="1-2",

@@ -12,7 +12,7 @@ from orchestrator.agents import qemu
 from orchestrator.agents.boot import KvmFailedError, Machine, root_offset
 from orchestrator.agents.failure import AgentError
 
-DISK = pathlib.Path("/work/run/disk.img")
+DISK = pathlib.Path("/somewhere/disk.img")
 
 
 def pairs(command: list[str]) -> list[tuple[str, str]]:

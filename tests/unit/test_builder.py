@@ -32,10 +32,10 @@ def test_the_request_is_read(run: Run) -> None:
         "authorized_keys": ["ssh-ed25519 A me"],
         "locked": True,
         "wait_seconds": 5,
-        "ca_bundle": "/work/x",
+        "ca_bundle": "/somewhere/x",
     }
     (run.folder / "request.json").write_text(json.dumps(document))
-    assert builder.Request.read(run) == builder.Request(False, "raw-efi", ("ssh-ed25519 A me",), True, 5, "/work/x")
+    assert builder.Request.read(run) == builder.Request(False, "raw-efi", ("ssh-ed25519 A me",), True, 5, "/somewhere/x")
 
 
 @pytest.mark.parametrize(("system", "emulated"), [(FOREIGN, True), (this_system(), False)])

@@ -120,7 +120,7 @@ def test_help_names_every_verb(argv: list[str], who: Caller) -> None:
 
 def test_the_callers_side_has_defaults() -> None:
     nobody = cli.caller({})
-    assert (nobody.cwd, nobody.home, nobody.columns, nobody.out_kib, nobody.sparse) == (P("/"), P("/"), 0, 0, True)
+    assert (nobody.cwd, nobody.home, nobody.columns, nobody.out_kib, nobody.sparse) == (P("/"), P("/"), 0, None, True)
     assert nobody.socket == "/var/run/docker.sock"
     odd = cli.caller({"NIXOS_IMAGE_COLUMNS": "wide", "NIXOS_IMAGE_OUT_KIB": "-", "NIXOS_IMAGE_SPARSE": "0"})
     assert (odd.columns, odd.out_kib, odd.sparse) == (0, 0, False)
@@ -130,7 +130,7 @@ def test_the_callers_side_has_defaults() -> None:
 
 #: Plays run.sh: prints what each of its functions was called with, one word per NUL.
 FUNCTIONS = "".join(
-    f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n" for name in ("out_dir", "send", "send_keys", "interactive", "terminal")
+    f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n" for name in ("out_dir", "send", "send_keys", "terminal")
 )
 
 
@@ -191,7 +191,7 @@ def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
     ("request_", "expected"),
     [
         (DEMO, [["out_dir", "/home/me/project/out"], ["send_keys"]]),
-        (Boot(P("/x"), "", False, 1, "auto"), [["send", "boot", "/x"], ["interactive"]]),
+        (Boot(P("/x"), "", False, 1, "auto"), [["send", "boot", "/x"], ["terminal"]]),
         (Compose(("ps",)), [["terminal"]]),
         (Test(()), [["terminal"]]),
         (Clean(False, "auto"), []),
@@ -205,7 +205,7 @@ def test_every_order_is_one_that_run_sh_knows(who: Caller) -> None:
     text = (pathlib.Path(__file__).parents[2] / "run.sh").read_text()
     requests: list[Request] = [DEMO, demo(ssh_key=P("/k")), Boot(P("/x"), "", False, 1, "auto"), Compose(("ps",)), Test(())]
     names = {call[0] for request in requests for call in obeyed(cli.script(request, who))}
-    assert len(names) == 5
+    assert len(names) == 4
     assert all(f"\n{name}() {{" in text for name in names)
 
 
@@ -218,7 +218,7 @@ SK = "sk-ssh-ed25519@openssh.com AAAAG me"
 
 @pytest.fixture
 def received(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.setattr(cli, "INPUT", tmp_path)
+    monkeypatch.setattr(cli, "input_folder", lambda _who: tmp_path)
     (tmp_path / "home/me/.ssh").mkdir(parents=True)
     return tmp_path
 

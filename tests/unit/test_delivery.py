@@ -53,7 +53,7 @@ def test_the_manifest_comes_last_and_its_sums_are_right(folder: pathlib.Path) ->
         contents = {member.name: file.read() for member in members if (file := tar.extractfile(member))}
     assert contents["demo.img"] == b"image"
     manifest = contents[delivery.MANIFEST].decode()
-    assert manifest == f"{digest(b'image')} image demo.img\n{digest(b'{}')} file result.json\n"
+    assert manifest == f"{digest(b'image')} image demo.img\n{digest(b'{}')} file result.json\nend\n"
 
 
 def test_the_sum_is_the_builders_not_one_taken_here(folder: pathlib.Path) -> None:

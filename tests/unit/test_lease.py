@@ -452,7 +452,7 @@ def test_a_holder_without_a_server_gives_up() -> None:
     began = time.monotonic()
     with pytest.raises(AgentError, match="cannot be reached") as caught:
         Holder(("127.0.0.1", free_port()), TOKEN, 0.3)
-    assert (caught.value.kind, bool(caught.value.hint)) == ("cleanup", True)
+    assert caught.value.kind == "cleanup"
     assert 0.1 < time.monotonic() - began < 3
 
 

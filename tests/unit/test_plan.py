@@ -15,7 +15,7 @@ from orchestrator.request import Demo
 X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"
 
 
-def facts(system: str = X86, *also: str, data_free: int = 0, out_free: int = 0) -> HostFacts:
+def facts(system: str = X86, *also: str, data_free: int = 1 << 40, out_free: int | None = None) -> HostFacts:
     runs = frozenset({system, *RUNS_TOO.get(system, ()), *also})
     return HostFacts(system, "6.18", "28.0", runs, data_free, out_free)
 
@@ -85,6 +85,8 @@ def test_cleanup_starts_first_and_its_image_is_asked_for_once() -> None:
             f"Docker's data has 1023 MiB free, the demo needs {DEMO_DATA_BYTES // MIB} MiB",
             "df",
         ),
+        (facts(out_free=0), "output folder has 0 MiB free", "-o"),
+        (facts(data_free=0), "data has 0 MiB free", "docker system df"),
         (facts(out_free=5 * MIB), f"output folder has 5 MiB free, the demo needs {DEMO_OUT_BYTES // MIB} MiB", "-o"),
     ],
 )
@@ -96,7 +98,7 @@ def test_too_little_disk_is_refused_with_both_numbers(host: HostFacts, message: 
 
 def test_enough_or_unknown_disk_is_taken() -> None:
     check_space(facts(data_free=DEMO_DATA_BYTES, out_free=DEMO_OUT_BYTES))
-    check_space(facts(data_free=0, out_free=0))
+    check_space(facts(out_free=None))
 
 
 def test_a_plan_is_told() -> None:
