@@ -373,7 +373,7 @@ forget() {
       --rmi | --rmi=*) images=1 ;;
     esac
   done
-  remove 'rm -f' "$(docker ps -aq --filter label=org.nixos-image.run)"
+  remove 'rm -f' "$(docker ps -aq --filter label=$label)" # those of runs, and of builds that failed halfway
   remove 'network rm' "$(docker network ls -q --filter label=$label)"
   [ -z "$volumes" ] || remove 'volume rm' "$(docker volume ls -q --filter label=$label)"
   [ -n "$images" ] || return 0

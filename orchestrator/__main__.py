@@ -18,7 +18,8 @@ if typing.TYPE_CHECKING:
 
 def main() -> int:
     """Handle one command line; returns the exit code."""
-    # Whatever prints must not get into the stream that carries the image: that gets a descriptor of its own.
+    # Whatever prints must not get into the stream that carries the image: that gets a descriptor of
+    # its own.
     stream = os.dup(1)
     os.dup2(2, 1)
     began = time.monotonic()
@@ -47,7 +48,13 @@ def main() -> int:
         tell(error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last place that can tell it
-        tell(BugError(f"a bug: {error!r}", detail=traceback.format_exc(), hint="please report it with the lines above"))
+        tell(
+            BugError(
+                f"a bug: {error!r}",
+                detail=traceback.format_exc(),
+                hint="please report it with the lines above",
+            )
+        )
         return BugError.exit_code
 
 
@@ -97,7 +104,10 @@ def _demo(request: Demo, who: Caller, progress: "Progress", stream: int, began: 
     finally:
         if progress.seconds:
             times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in progress.seconds.items())
-            progress.say(f"seconds: {times}; total {time.monotonic() - began:.1f}", fields={"seconds": progress.seconds})
+            progress.say(
+                f"seconds: {times}; total {time.monotonic() - began:.1f}",
+                fields={"seconds": progress.seconds},
+            )
 
 
 def _compose(request: Compose, stream: int) -> typing.NoReturn:
@@ -137,5 +147,6 @@ def _interrupt(number: int, _frame: types.FrameType | None) -> None:
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    # Not sys.exit: a `docker build` in a background thread would be waited for. It ends with this container.
+    # Not sys.exit: a `docker build` in a background thread would be waited for. It ends with this
+    # container.
     os._exit(code)

@@ -1,4 +1,7 @@
-"""Runs a plan: starts, supervises, unlocks, tears down. Owns try/finally, the deadlines and the exit code."""
+"""Runs a plan: starts, supervises, unlocks, tears down.
+
+Owns try/finally, the deadlines and the exit code.
+"""
 
 import concurrent.futures
 import contextlib
@@ -52,7 +55,14 @@ class Appliance:
     """One run of a plan."""
 
     def __init__(
-        self, caller: Caller, request: Demo, plan: Plan, engine: Engine, images: Images, progress: Progress, folder: pathlib.Path
+        self,
+        caller: Caller,
+        request: Demo,
+        plan: Plan,
+        engine: Engine,
+        images: Images,
+        progress: Progress,
+        folder: pathlib.Path,
     ) -> None:
         """`folder` is the run's own in the work volume, already there."""
         self._caller = caller
@@ -62,12 +72,17 @@ class Appliance:
         self._images = images
         self._progress = progress
         self._folder = folder
-        self._supervisor = Supervisor(engine, progress, time.monotonic() + request.timeout, folder / "logs")
+        self._supervisor = Supervisor(
+            engine, progress, time.monotonic() + request.timeout, folder / "logs"
+        )
         self._began = time.monotonic()
         self._stale = False
 
     def run(self, keys: tuple[str, ...], ca_bundle: bytes, stream: int) -> None:
-        """Build, deliver to the file descriptor `stream`, boot; raises what went wrong, after all is taken down."""
+        """Build, deliver to the file descriptor `stream`, boot.
+
+        Raises what went wrong, after all is taken down.
+        """
         problem: ApplianceError | None = None
         boot: dict[str, typing.Any] | None = None
         image: Image | None = None
@@ -96,7 +111,9 @@ class Appliance:
                 # Beside the real problem it does not matter if this fails too.
                 with contextlib.suppress(OSError, ApplianceError):
                     self._deliver_log(stream)
-                    problem.hint = problem.hint or f"the full log is {self._request.out / BUILD_LOG}"
+                    problem.hint = (
+                        problem.hint or f"the full log is {self._request.out / BUILD_LOG}"
+                    )
             problem = _first(problem, down)
         self._progress.end()
         if problem:
@@ -132,7 +149,10 @@ class Appliance:
             name = str(event["event"])
             if service == "cleanup" and name == "table":
                 # Not removed now: this cleanup may be unlocked and gone before it is done.
-                self._stale = any(str(entry).startswith(f"{PROJECT}-") for entry in typing.cast("list[str]", event["entries"]))
+                self._stale = any(
+                    str(entry).startswith(f"{PROJECT}-")
+                    for entry in typing.cast("list[str]", event["entries"])
+                )
             elif service == "registrar" and name == "registered":
                 self._progress.say(f"registered {event['message']}", fields=event)
             elif service == "builder" and name == "image":
@@ -148,7 +168,11 @@ class Appliance:
             case "canary" | "retry":
                 self._progress.to("build", "evaluating")
             case "nix":
-                left = f"{event['done']} of {event['expected']} derivations" if event["expected"] else "evaluating"
+                left = (
+                    f"{event['done']} of {event['expected']} derivations"
+                    if event["expected"]
+                    else "evaluating"
+                )
                 self._progress.to("build", f"{left}  {event['current']}".rstrip())
             case "assemble":
                 self._progress.to("assemble", str(event.get("message", "")))
@@ -162,19 +186,29 @@ class Appliance:
         return image
 
     def _prove_clean(self) -> None:
-        """Wait until cleanup has removed and verified; then see for ourselves that the canary fails again."""
+        """Wait until cleanup has removed and verified.
+
+        Then see for ourselves that the canary fails again.
+        """
         if self._plan.mode != "shared":
             return
         code = self._supervisor.wait_exit("cleanup", CLEAN_SECONDS)
         if code is None:
-            raise CleanupError(f"cleanup did not end within {CLEAN_SECONDS} s", hint="./run.sh clean")
+            raise CleanupError(
+                f"cleanup did not end within {CLEAN_SECONDS} s", hint="./run.sh clean"
+            )
         cleaned = self._supervisor.event("cleanup", "cleaned")
         if not cleaned:
-            raise CleanupError("cleanup ended without saying that the table is clean", hint="./run.sh clean")
-        still_runs = not self._plan.ran_before and canary.run(self._plan.system, pathlib.Path("/tmp")).runs  # noqa: S108 - this container's own
+            raise CleanupError(
+                "cleanup ended without saying that the table is clean", hint="./run.sh clean"
+            )
+        tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own
+        still_runs = not self._plan.ran_before and canary.run(self._plan.system, tmp).runs
         if still_runs and not self._engine.living_runs() - {self._engine.run}:
-            message = f"{self._plan.system} programs still run on this host, although nothing of this run is registered"
-            raise CleanupError(message, hint="./run.sh clean")
+            raise CleanupError(
+                f"{self._plan.system} programs still run, although nothing of ours is registered",
+                hint="./run.sh clean",
+            )
         self._progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
 
     def _start_boot(self, image: Image) -> None:
@@ -183,7 +217,12 @@ class Appliance:
         name = f"{self._engine.project}-boot-1"
         arguments = [
             *("--test", "--system", image.system, "--ready-text", image.ready_text),
-            *("--timeout", str(self._request.boot_timeout), "--serial-log", os.fspath(self._serial(image))),
+            *(
+                "--timeout",
+                str(self._request.boot_timeout),
+                "--serial-log",
+                os.fspath(self._serial(image)),
+            ),
             *(["--try-kvm"] if self._plan.kvm else []),
         ]
         start_boot(self._engine, name, image.path, arguments, kvm=self._plan.kvm)
@@ -193,7 +232,10 @@ class Appliance:
         return image.path.with_suffix(".serial.log")
 
     def _tear_down(self) -> None:
-        """Stop what runs, make sure that the table is clean, remove the run's containers and networks."""
+        """Stop what runs, make sure that the table is clean.
+
+        Remove the run's containers and networks.
+        """
         try:
             cleanup = f"{self._engine.project}-cleanup-1"
             if self._plan.mode == "shared" and cleanup in self._engine.containers():
@@ -202,17 +244,26 @@ class Appliance:
             self._engine.down()
 
     def _end_cleanup(self, container: str) -> None:
-        """Have cleanup clean, if it has not; where it cannot be believed that it has, do it over."""
+        """Have cleanup clean, if it has not.
+
+        Where it cannot be believed that it has, do it over.
+        """
         # As process 1 it would not even notice a signal that comes before its handler is there.
         until = time.monotonic() + READY_SECONDS
         while not self._supervisor.event("cleanup", "ready") and time.monotonic() < until:
             if "cleanup" in self._supervisor.exits:
                 break
             time.sleep(0.05)
-        self._engine.stop(container, CLEAN_SECONDS)  # SIGTERM is its order to clean; SIGKILL if it does not manage
+        self._engine.stop(
+            container, CLEAN_SECONDS
+        )  # SIGTERM is its order to clean; SIGKILL if it does not manage
         code = self._engine.exit_code(container)
         until = time.monotonic() + LOG_SECONDS
-        while code == 0 and not self._supervisor.event("cleanup", "cleaned") and time.monotonic() < until:
+        while (
+            code == 0
+            and not self._supervisor.event("cleanup", "cleaned")
+            and time.monotonic() < until
+        ):
             time.sleep(0.05)
         if code != 0 or self._stale or not self._supervisor.event("cleanup", "cleaned"):
             repair(self._engine, self._progress)
@@ -238,14 +289,22 @@ class Appliance:
                 boot=boot,
                 seconds=seconds,
             ).write(image.path.parent)
-            delivery.deliver(image.path.parent, names, {image.path.name: image.sha256}, stream, sparse=self._caller.sparse)
+            delivery.deliver(
+                image.path.parent,
+                names,
+                {image.path.name: image.sha256},
+                stream,
+                sparse=self._caller.sparse,
+            )
 
     def _deliver_log(self, stream: int) -> None:
         (self._folder / "nix.log").rename(self._folder / BUILD_LOG)
         delivery.deliver(self._folder, [BUILD_LOG], {}, stream, sparse=False)
 
 
-def _first(problem: ApplianceError | None, down: concurrent.futures.Future[None]) -> ApplianceError | None:
+def _first(
+    problem: ApplianceError | None, down: concurrent.futures.Future[None]
+) -> ApplianceError | None:
     """What went wrong first: the run itself, or else its end."""
     try:
         down.result()
@@ -254,7 +313,9 @@ def _first(problem: ApplianceError | None, down: concurrent.futures.Future[None]
     return problem
 
 
-def start_boot(engine: Engine, name: str, image: pathlib.Path, arguments: list[str], *, kvm: bool) -> None:
+def start_boot(
+    engine: Engine, name: str, image: pathlib.Path, arguments: list[str], *, kvm: bool
+) -> None:
     """Start the boot container for `image`, with the host's KVM if `kvm` and the host has one."""
     # With KVM its user is a root without capabilities, who may write to no other user's folder.
     for folder in (image.parent, image.parent.parent):
@@ -263,7 +324,9 @@ def start_boot(engine: Engine, name: str, image: pathlib.Path, arguments: list[s
         try:
             engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
         except ApplianceError:
-            engine.remove(name)  # the engine knows no /dev/kvm: the half-made container is in the way
+            engine.remove(
+                name
+            )  # the engine knows no /dev/kvm: the half-made container is in the way
         else:
             return
     engine.create_one("boot", name, [os.fspath(image), *arguments])
@@ -290,22 +353,32 @@ def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.
 
 
 def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -> None:
-    """Have the running container `cleanup` remove those of `entries` that dead runs left, or this very run.
+    """Have the running container `cleanup` remove those of `entries` that dead runs left.
 
-    Free of races: a run whose entry was in the table lived before the table was read, so one that does not by now is dead.
+    Or this very run.
+
+    Free of races: a run whose entry was in the table lived before the table was read, so one that
+    does not by now is dead.
     """
     ours = [name for name in entries if name.startswith(f"{PROJECT}-")]
     if not ours:
         return
     alive = engine.living_runs() - {engine.run}
-    dead = [name for name in ours if name.removeprefix(f"{PROJECT}-").rpartition("-")[0] not in alive]
+    dead = [
+        name for name in ours if name.removeprefix(f"{PROJECT}-").rpartition("-")[0] not in alive
+    ]
     if dead:
         engine.execute(cleanup, ["python3", "-m", "orchestrator.agents.cleanup", "reap", *dead])
-        progress.say(f"removed from binfmt_misc what a dead run left: {', '.join(dead)}", level="warning")
+        progress.say(
+            f"removed from binfmt_misc what a dead run left: {', '.join(dead)}", level="warning"
+        )
 
 
 def repair(engine: Engine, progress: Progress) -> None:
-    """Second line of defence: a fresh cleanup looks at the table and removes what no living run owns."""
+    """Second line of defence.
+
+    A fresh cleanup looks at the table and removes what no living run owns.
+    """
     name = f"{engine.project}-repair-1"
     engine.create_one("cleanup", name, ["orchestrator.agents.cleanup", "look"])
     try:

@@ -1,7 +1,8 @@
 """argv and environment -> Request: the only place that reads either.
 
-run.sh calls twice: `prepare ARGS...` checks the arguments and prints, as shell commands, what run.sh must do on the
-caller's side (it alone sees the caller's files); then the same arguments again to do the work.
+run.sh calls twice: `prepare ARGS...` checks the arguments and prints, as shell commands, what
+run.sh must do on the caller's side (it alone sees the caller's files); then the same arguments
+again to do the work.
 """
 
 import argparse
@@ -15,20 +16,33 @@ from orchestrator.agents import qemu
 from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 from orchestrator.errors import UsageError
-from orchestrator.request import FORMATS, Boot, Caller, Clean, Compose, Demo, Emulation, LogFormat, Request, Test
+from orchestrator.request import (
+    FORMATS,
+    Boot,
+    Caller,
+    Clean,
+    Compose,
+    Demo,
+    Emulation,
+    LogFormat,
+    Request,
+    Test,
+)
 
 OURS = ("demo", "boot", "test", "clean", "help")
 
 #: Verbs of Docker Compose 2.26, which get the rest of the command line untouched.
 COMPOSE = frozenset(
-    "attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start"
-    " stats stop top unpause up version wait watch".split()
+    "attach build config cp create down events exec images kill logs ls pause port ps pull push"
+    " restart rm run scale start stats stop top unpause up version wait watch".split()
 )
 
 
-
 class _Parser(argparse.ArgumentParser):
-    """argparse, but wrong arguments are an error of ours, with a did-you-mean, and options are not abbreviated."""
+    """argparse, but wrong arguments are an error of ours, with a did-you-mean.
+
+    And options are not abbreviated.
+    """
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False)
@@ -78,7 +92,9 @@ def parse(argv: list[str], who: Caller) -> Request:
     if verb in COMPOSE or verb.startswith("-"):
         return Compose(tuple(argv))
     near = difflib.get_close_matches(verb, [*OURS, *COMPOSE], n=1)
-    raise UsageError(f"{verb}: no such command", hint=f"did you mean {near[0]}?" if near else "./run.sh help")
+    raise UsageError(
+        f"{verb}: no such command", hint=f"did you mean {near[0]}?" if near else "./run.sh help"
+    )
 
 
 def usage() -> str:
@@ -96,12 +112,19 @@ Each of our verbs has --help. Exit codes: docs/exit-codes.md
 
 
 def script(request: Request, who: Caller) -> str:
-    """What run.sh must do on the caller's side, as calls of its own functions, quoted for a POSIX shell."""
+    """What run.sh must do on the caller's side, as calls of its own functions.
+
+    Quoted for a POSIX shell.
+    """
     calls: list[list[str]] = []
     match request:
         case Demo():
             calls += [] if request.dry_run else [["out_dir", os.fspath(request.out)]]
-            calls.append(["send", "--ssh-key", os.fspath(request.ssh_key)] if request.ssh_key else ["send_keys"])
+            calls.append(
+                ["send", "--ssh-key", os.fspath(request.ssh_key)]
+                if request.ssh_key
+                else ["send_keys"]
+            )
         case Boot():
             calls.append(["send", "boot", os.fspath(request.image)])
             calls += [] if request.test else [["terminal"]]
@@ -134,23 +157,43 @@ def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
         found = [line for line in lines if line and not line.startswith("#")]
         bad = [line for line in found if not line.startswith(("ssh-", "ecdsa-", "sk-"))]
         if request.ssh_key and (bad or not found):
-            raise UsageError(f"--ssh-key {request.ssh_key}: not a public key file", hint="name the .pub file")
+            raise UsageError(
+                f"--ssh-key {request.ssh_key}: not a public key file", hint="name the .pub file"
+            )
         keys += [line for line in found if line not in bad]
     return tuple(dict.fromkeys(keys))
 
 
 def _demo(argv: list[str], who: Caller) -> Demo:
-    parser = _Parser(prog="demo", description="Build a small bootable system, deliver it to ./out, and boot it.")
-    parser.add_argument("--system", choices=sorted(DEBIAN_ARCHITECTURES), help="default: the one foreign to this host")
+    parser = _Parser(
+        prog="demo", description="Build a small bootable system, deliver it to ./out, and boot it."
+    )
+    parser.add_argument(
+        "--system",
+        choices=sorted(DEBIAN_ARCHITECTURES),
+        help="default: the one foreign to this host",
+    )
     parser.add_argument("-f", "--format", choices=FORMATS, default=FORMATS[0])
-    parser.add_argument("--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)")
-    parser.add_argument("-o", "--out", metavar="DIR", default="out", help="where the image goes (default: ./out)")
+    parser.add_argument(
+        "--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)"
+    )
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", default="out", help="where the image goes (default: ./out)"
+    )
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
-    parser.add_argument("--locked", action="store_true", help="fail where a pinned package is gone, take no successor")
+    parser.add_argument(
+        "--locked",
+        action="store_true",
+        help="fail where a pinned package is gone, take no successor",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, do nothing")
-    _add_times(parser, ("emulation", 60, "foreign programs run"), ("boot", 300, "the image is ready"))
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", default=6 * 3600.0, help="for the whole run")
+    _add_times(
+        parser, ("emulation", 60, "foreign programs run"), ("boot", 300, "the image is ready")
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", default=6 * 3600.0, help="for the whole run"
+    )
     _add_log_format(parser)
     found = parser.parse_args(argv)
     return Demo(
@@ -172,16 +215,28 @@ def _demo(argv: list[str], who: Caller) -> Demo:
 def _boot(argv: list[str], who: Caller) -> Boot:
     parser = _Parser(prog="boot", description="Boot a throwaway copy of an image in QEMU.")
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("--test", action="store_true", help="no terminal: see it get ready, log in over SSH")
-    parser.add_argument("--system", choices=sorted(qemu.GUESTS), help="default: what the image's boot loader is for")
+    parser.add_argument(
+        "--test", action="store_true", help="no terminal: see it get ready, log in over SSH"
+    )
+    parser.add_argument(
+        "--system", choices=sorted(qemu.GUESTS), help="default: what the image's boot loader is for"
+    )
     _add_times(parser, ("boot", 300, "the image is ready"))
     _add_log_format(parser)
     found = parser.parse_args(argv)
-    return Boot(_path(found.image, who), found.system or "", found.test, found.boot_timeout, found.log_format)
+    return Boot(
+        _path(found.image, who),
+        found.system or "",
+        found.test,
+        found.boot_timeout,
+        found.log_format,
+    )
 
 
 def _clean(argv: list[str], _who: Caller) -> Clean:
-    parser = _Parser(prog="clean", description="Remove binfmt entries, containers and networks of dead runs.")
+    parser = _Parser(
+        prog="clean", description="Remove binfmt entries, containers and networks of dead runs."
+    )
     parser.add_argument("--all", action="store_true", help="those of living runs, too")
     _add_log_format(parser)
     found = parser.parse_args(argv)
@@ -191,7 +246,9 @@ def _clean(argv: list[str], _who: Caller) -> Clean:
 def _add_times(parser: argparse.ArgumentParser, *times: tuple[str, float, str]) -> None:
     for name, default, until in times:
         text = f"how long to wait until {until} (default: {default:.0f})"
-        parser.add_argument(f"--{name}-timeout", type=_seconds, metavar="SECONDS", default=float(default), help=text)
+        parser.add_argument(
+            f"--{name}-timeout", type=_seconds, metavar="SECONDS", default=float(default), help=text
+        )
 
 
 def _add_log_format(parser: argparse.ArgumentParser) -> None:
@@ -210,4 +267,3 @@ def _path(text: str, who: Caller) -> pathlib.PurePosixPath:
     if not text:
         raise UsageError("an empty path", hint="name a file or folder")
     return pathlib.PurePosixPath(os.path.normpath(who.cwd / text))
-

@@ -1,8 +1,8 @@
 """From the work volume to the caller: one tar stream on stdout, image first, a manifest last.
 
-run.sh unpacks it into a folder of its own, believes it only when the manifest is there and its sums are right, and then
-renames. So the caller's files are the caller's, nothing half-written gets its final name, and no folder of the host is
-mounted anywhere.
+run.sh unpacks it into a folder of its own, believes it only when the manifest is there and its sums
+are right, and then renames. So the caller's files are the caller's, nothing half-written gets its
+final name, and no folder of the host is mounted anywhere.
 """
 
 import dataclasses
@@ -22,7 +22,10 @@ RESULT = "result.json"
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """`result.json`: what was made, of what, by what and how long it took. Sizes are bytes, times seconds."""
+    """`result.json`: what was made, of what, by what and how long it took.
+
+    Sizes are bytes, times seconds.
+    """
 
     schema: int
     name: str
@@ -43,11 +46,15 @@ class Result:
         (folder / RESULT).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
-def deliver(folder: pathlib.Path, names: list[str], images: dict[str, str], stream: int, *, sparse: bool) -> None:
-    """Write the files `names` of `folder` to the file descriptor `stream`, holes kept if `sparse`, then a manifest.
+def deliver(
+    folder: pathlib.Path, names: list[str], images: dict[str, str], stream: int, *, sparse: bool
+) -> None:
+    """Write the files `names` of `folder` to the file descriptor `stream`, holes kept if `sparse`.
 
-    `images` are those of `names` whose path the caller wants to be told, with the SHA-256 that the builder took: what
-    arrives is compared to what was made, not to what was read here.
+    Then a manifest.
+
+    `images` are those of `names` whose path the caller wants to be told, with the SHA-256 that the
+    builder took: what arrives is compared to what was made, not to what was read here.
     """
     lines = []
     for name in names:
@@ -55,21 +62,49 @@ def deliver(folder: pathlib.Path, names: list[str], images: dict[str, str], stre
         lines.append(f"{digest} {'image' if name in images else 'file'} {name}\n")
     (folder / MANIFEST).write_text("".join([*lines, "end\n"]))
     command = [
-        *("tar", "--create", "--file=-", "--format=gnu", "--owner=0", "--group=0", "--numeric-owner"),
-        *("--mode=u=rw,go=r", *(["--sparse"] if sparse else []), f"--directory={folder}", "--", *names, MANIFEST),
+        *(
+            "tar",
+            "--create",
+            "--file=-",
+            "--format=gnu",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+        ),
+        *(
+            "--mode=u=rw,go=r",
+            *(["--sparse"] if sparse else []),
+            f"--directory={folder}",
+            "--",
+            *names,
+            MANIFEST,
+        ),
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.PIPE, check=False
+    )
     os.close(stream)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise DeliveryError(f"the image cannot be handed over: {said[-1] if said else done.returncode}")
+        raise DeliveryError(
+            f"the image cannot be handed over: {said[-1] if said else done.returncode}"
+        )
 
 
 def receive(folder: pathlib.Path) -> None:
     """Unpack the caller's files from stdin to `folder`, under their paths on the caller's host."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["tar", "--extract", "--file=-", "--no-same-owner", "--no-same-permissions", f"--directory={folder}"]
+    command = [
+        "tar",
+        "--extract",
+        "--file=-",
+        "--no-same-owner",
+        "--no-same-permissions",
+        f"--directory={folder}",
+    ]
     done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise DeliveryError(f"the caller's files did not arrive: {said[-1] if said else done.returncode}")
+        raise DeliveryError(
+            f"the caller's files did not arrive: {said[-1] if said else done.returncode}"
+        )

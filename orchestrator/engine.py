@@ -21,7 +21,8 @@ RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
 VOLUMES = ("store", "work")
 
-#: The run that containers belong to which `docker compose up` has started by itself (`compose.yaml` says so).
+#: The run that containers belong to which `docker compose up` has started by itself (`compose.yaml`
+#: says so).
 COMPOSE_RUN = "compose"
 HOME = pathlib.Path("/opt/nixos-image")
 
@@ -37,23 +38,34 @@ class EngineInfo:
 
 @contextlib.contextmanager
 def told(what: str) -> Iterator[None]:
-    """Turn a failed docker command into a `DockerError` that says `what` failed and Docker's own last words."""
+    """Turn a failed docker command into a `DockerError`: `what` failed, and Docker's last words."""
     try:
         yield
     except DockerException as error:
-        lines = [line.strip() for line in (error.stderr or error.stdout or "").splitlines() if line.strip()]
-        raise DockerError(f"{what}: {lines[-1] if lines else f'exit code {error.return_code}'}") from error
+        lines = [
+            line.strip()
+            for line in (error.stderr or error.stdout or "").splitlines()
+            if line.strip()
+        ]
+        raise DockerError(
+            f"{what}: {lines[-1] if lines else f'exit code {error.return_code}'}"
+        ) from error
 
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let signals wait while Docker makes something: interrupted halfway, its client would go on behind our back."""
+    """Let signals wait while Docker makes something.
+
+    Interrupted halfway, its client would go on behind our back.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread only
         return
     pending: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda got, _: pending.append(got)) for number in numbers}
+    before = {
+        number: signal.signal(number, lambda got, _: pending.append(got)) for number in numbers
+    }
     try:
         yield
     finally:
@@ -64,10 +76,16 @@ def signals_wait() -> Iterator[None]:
 
 
 class Engine:
-    """Docker and Compose for one run: its `project` holds its containers and networks, `env_file` Compose's variables."""
+    """Docker and Compose for one run.
+
+    Its `project` holds its containers and networks, `env_file` Compose's variables.
+    """
 
     def __init__(self, run: str, env_file: pathlib.Path) -> None:
-        """Nothing is started or asked yet; an empty `run` means the project of `docker compose up`."""
+        """Nothing is started or asked yet.
+
+        An empty `run` means the project of `docker compose up`.
+        """
         self.run = run
         self.project = f"{PROJECT}-{run}" if run else PROJECT
         self._client = DockerClient(
@@ -81,10 +99,15 @@ class Engine:
         """Ask the server."""
         with told("docker info"):
             info = self._client.system.info()
-        return EngineInfo(info.architecture or "", info.kernel_version or "", info.server_version or "")
+        return EngineInfo(
+            info.architecture or "", info.kernel_version or "", info.server_version or ""
+        )
 
     def compose_command(self) -> list[str]:
-        """The command line of `docker compose` with this project's files, for verbs that are passed through."""
+        """The command line of `docker compose` with this project's files.
+
+        For verbs that are passed through.
+        """
         return [str(part) for part in self._client.client_config.docker_compose_cmd]
 
     def image_source(self, image: str) -> str:
@@ -102,8 +125,12 @@ class Engine:
             except DockerException as error:
                 file.flush()
                 lines = log.read_text(errors="replace").splitlines()
-                hint = "an unreachable package mirror is the usual cause; the lines above are the builder's"
-                raise DockerError(f"the image of {service} cannot be built", hint=hint, detail="\n".join(lines[-25:])) from error
+                hint = "the lines above are the builder's; the usual cause is an unreachable mirror"
+                raise DockerError(
+                    f"the image of {service} cannot be built",
+                    hint=hint,
+                    detail="\n".join(lines[-25:]),
+                ) from error
 
     def create(self, services: tuple[str, ...]) -> dict[str, str]:
         """Create the containers of `services`; returns their names by service."""
@@ -115,11 +142,25 @@ class Engine:
     def create_one(self, service: str, name: str, arguments: list[str]) -> None:
         """Start a one-off container of `service` in the background."""
         with told(f"starting {service}"), signals_wait():
-            self._client.compose.run(service, arguments, detach=True, tty=False, dependencies=False, name=name)
+            self._client.compose.run(
+                service, arguments, detach=True, tty=False, dependencies=False, name=name
+            )
 
     def run_on_terminal(self, service: str, name: str, arguments: list[str]) -> int:
-        """Run a one-off container of `service` on this process' own terminal; returns its exit code."""
-        command = [*self.compose_command(), "run", "--rm", "--no-deps", "--name", name, service, *arguments]
+        """Run a one-off container of `service` on this process' own terminal.
+
+        Returns its exit code.
+        """
+        command = [
+            *self.compose_command(),
+            "run",
+            "--rm",
+            "--no-deps",
+            "--name",
+            name,
+            service,
+            *arguments,
+        ]
         return subprocess.run(command, check=False).returncode
 
     def start(self, names: list[str]) -> None:
@@ -129,7 +170,10 @@ class Engine:
 
     def logs(self, name: str) -> Iterator[str]:
         """Lines that the container says, until it ends."""
-        stream = typing.cast("Iterable[tuple[str, bytes]]", self._client.container.logs(name, follow=True, stream=True))
+        stream = typing.cast(
+            "Iterable[tuple[str, bytes]]",
+            self._client.container.logs(name, follow=True, stream=True),
+        )
         for _source, line in stream:
             yield line.decode(errors="replace").rstrip("\n")
 
@@ -158,16 +202,28 @@ class Engine:
         """Containers of this project, running or not: name -> (run, whether it runs)."""
         with told("docker ps"):
             found = self._client.container.list(all=True, filters=[("label", RUN_LABEL)])
-        return {one.name: ((one.config.labels or {}).get(RUN_LABEL, ""), bool(one.state.running)) for one in found}
+        return {
+            one.name: ((one.config.labels or {}).get(RUN_LABEL, ""), bool(one.state.running))
+            for one in found
+        }
 
     def runs(self) -> set[str]:
-        """All runs of which a container, network or volume is there; `docker compose up`'s own is not among them."""
+        """All runs of which a container, network or volume is there.
+
+        `docker compose up`'s own is not among them.
+        """
         found = {run for run, _running in self.containers().values()} - {COMPOSE_RUN}
         with told("docker network ls"):
-            labels = [network.labels for network in self._client.network.list(filters={"label": LABEL})]
-            labels += [volume.labels for volume in self._client.volume.list(filters={"label": LABEL})]
+            labels = [
+                network.labels for network in self._client.network.list(filters={"label": LABEL})
+            ]
+            labels += [
+                volume.labels for volume in self._client.volume.list(filters={"label": LABEL})
+            ]
         projects = {(one or {}).get("com.docker.compose.project", "") for one in labels}
-        return found | {name.removeprefix(f"{PROJECT}-") for name in projects if name.startswith(f"{PROJECT}-")}
+        return found | {
+            name.removeprefix(f"{PROJECT}-") for name in projects if name.startswith(f"{PROJECT}-")
+        }
 
     def living_runs(self) -> set[str]:
         """Runs that somebody looks after: their orchestrator runs, or `docker compose up` does."""
@@ -180,7 +236,9 @@ class Engine:
     def down(self) -> None:
         """Remove the run's containers, networks and its own volume; what is shared stays."""
         with told("removing the run's containers"):
-            for name in self._client.container.list(all=True, filters=[("label", f"com.docker.compose.project={self.project}")]):
+            for name in self._client.container.list(
+                all=True, filters=[("label", f"com.docker.compose.project={self.project}")]
+            ):
                 self._client.container.remove(name, force=True, volumes=True)
         label = f"com.docker.compose.project={self.project}"
         deadline = time.monotonic() + 10
@@ -192,9 +250,12 @@ class Engine:
                     if volume.name not in {f"{PROJECT}-{name}" for name in VOLUMES}:
                         self._client.volume.remove(volume)
             except DockerException as error:
-                # The daemon needs a moment after a container's end until its network has no endpoints.
+                # The daemon needs a moment after a container's end until its network has no
+                # endpoints.
                 if time.monotonic() > deadline:
-                    raise DockerError(f"{self.project} cannot be removed: {(error.stderr or '').strip()}") from error
+                    raise DockerError(
+                        f"{self.project} cannot be removed: {(error.stderr or '').strip()}"
+                    ) from error
                 time.sleep(0.2)
             else:
                 return
@@ -202,10 +263,16 @@ class Engine:
     def _stream(self, arguments: list[str]) -> Iterator[bytes]:
         from python_on_whales.utils import stream_stdout_and_stderr
 
-        for _source, line in stream_stdout_and_stderr([*self._client.client_config.docker_compose_cmd, *arguments]):
+        for _source, line in stream_stdout_and_stderr(
+            [*self._client.client_config.docker_compose_cmd, *arguments]
+        ):
             yield line
 
 
 def failure(kind: type[ApplianceError], event: dict[str, object]) -> ApplianceError:
     """An error of `kind` from an agent's `failed` event."""
-    return kind(str(event.get("message", "")), hint=str(event.get("hint", "")), detail=str(event.get("detail", "")))
+    return kind(
+        str(event.get("message", "")),
+        hint=str(event.get("hint", "")),
+        detail=str(event.get("detail", "")),
+    )

@@ -1,4 +1,6 @@
-"""One tree of errors: each class has its exit code, each message says what failed, `hint` what to do.
+"""One tree of errors.
+
+Each class has its exit code, each message says what failed, `hint` what to do.
 
 The table in docs/exit-codes.md is made from these classes (`python3 -m orchestrator.errors`).
 """
@@ -12,7 +14,10 @@ class ApplianceError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
-        """`message` is one line, `hint` the way out, `detail` more lines where they help (the end of a log)."""
+        """`message` is one line, `hint` the way out.
+
+        `detail` more lines where they help (the end of a log).
+        """
         super().__init__(message)
         self.hint = hint
         self.detail = detail

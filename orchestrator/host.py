@@ -1,4 +1,7 @@
-"""Facts about the Docker host, measured: its architecture, kernel, disk, and what it runs already."""
+"""Facts about the Docker host, measured.
+
+Its architecture, kernel, disk, and what it runs already.
+"""
 
 import dataclasses
 import pathlib
@@ -27,10 +30,15 @@ class HostFacts:
 
 
 def measure(engine: Engine, target: str, out_kib: int | None) -> HostFacts:
-    """Ask the engine, and try a canary of `target` right here: this container sees the table that builders see."""
+    """Ask the engine, and try a canary of `target` right here.
+
+    This container sees the table that builders see.
+    """
     info = engine.info()
     if info.architecture not in MACHINES:
-        raise HostError(f"Docker runs on {info.architecture}: only x86_64 and aarch64 hosts are supported")
+        raise HostError(
+            f"Docker runs on {info.architecture}: only x86_64 and aarch64 hosts are supported"
+        )
     system = MACHINES[info.architecture]
     runs = {system} | RUNS_TOO.get(system, frozenset())
     if target not in runs and canary.run(target, pathlib.Path("/tmp")).runs:  # noqa: S108 - this container's own

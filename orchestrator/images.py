@@ -8,7 +8,8 @@ import time
 from orchestrator.engine import Engine
 from orchestrator.progress import Progress
 
-#: Image of each service that has one of its own (`compose.yaml` says the same; a test holds them together).
+#: Image of each service that has one of its own (`compose.yaml` says the same; a test holds them
+#: together).
 IMAGES = {
     "cleanup": "nixos-image-qemu-setup",
     "builder": "nixos-image-builder",
@@ -39,7 +40,9 @@ class Images:
 
     def wait(self, services: tuple[str, ...], progress: Progress) -> None:
         """Wait for `services`; raises what their builds raised."""
-        while missing := [name for name in services if name in self._jobs and not self._jobs[name].done()]:
+        while missing := [
+            name for name in services if name in self._jobs and not self._jobs[name].done()
+        ]:
             progress.to("images", f"building {', '.join(missing)}")
             time.sleep(0.1)
         for name in services:

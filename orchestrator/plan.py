@@ -1,4 +1,7 @@
-"""From what was asked and what the host is to what will be done. Pure: no Docker, no clock, no environment."""
+"""From what was asked and what the host is to what will be done.
+
+Pure: no Docker, no clock, no environment.
+"""
 
 import dataclasses
 import typing
@@ -10,7 +13,8 @@ from orchestrator.request import Demo
 
 MIB = 1 << 20
 
-#: What a run of the demo writes at most, measured on a cold start with margin: /nix, the image, the boot check's copy.
+#: What a run of the demo writes at most, measured on a cold start with margin: /nix, the image, the
+#: boot check's copy.
 DEMO_DATA_BYTES = 1024 * MIB
 DEMO_OUT_BYTES = 160 * MIB
 
@@ -22,7 +26,10 @@ SHARED_SERVICES = ("cleanup", "registrar", "builder")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What will happen: containers in starting order, which emulation and why; `ran_before` if it was not needed."""
+    """What will happen: containers in starting order, which emulation and why.
+
+    `ran_before` if it was not needed.
+    """
 
     system: str
     mode: Mode
@@ -42,12 +49,19 @@ class Plan:
         """The plan for a person (`--dry-run`)."""
         lines = [f"system     {self.system}", f"emulation  {self.mode}: {self.reason}"]
         lines += [f"container  {name}" for name in self.services]
-        lines += [f"boot       {self.guest} ({'KVM if it works, else TCG' if self.kvm else 'TCG'})"] if self.boot else []
+        lines += (
+            [f"boot       {self.guest} ({'KVM if it works, else TCG' if self.kvm else 'TCG'})"]
+            if self.boot
+            else []
+        )
         return "\n".join(lines)
 
 
 def make_plan(request: Demo, facts: HostFacts) -> Plan:
-    """Decide; raises `HostError` for too little disk, `EmulationError` for a mode that this host cannot have."""
+    """Decide; raises `HostError` for too little disk.
+
+    `EmulationError` for a mode that this host cannot have.
+    """
     system = request.system or foreign_system(facts.system)
     check_space(facts)
     mode, reason = _emulation(request, facts, system)
@@ -67,11 +81,18 @@ def check_space(facts: HostFacts) -> None:
     """Refuse to start what cannot end: both disks, each with its numbers."""
     places = (
         ("Docker's data", facts.data_free, DEMO_DATA_BYTES, "free some (docker system df)"),
-        ("the output folder", facts.out_free, DEMO_OUT_BYTES, "free some, or choose another with -o"),
+        (
+            "the output folder",
+            facts.out_free,
+            DEMO_OUT_BYTES,
+            "free some, or choose another with -o",
+        ),
     )
     for name, free, needed, hint in places:
         if free is not None and free < needed:
-            message = f"the disk of {name} has {free // MIB} MiB free, the demo needs {needed // MIB} MiB"
+            message = (
+                f"the disk of {name} has {free // MIB} MiB free, the demo needs {needed // MIB} MiB"
+            )
             raise HostError(message, hint=hint)
 
 
@@ -88,11 +109,15 @@ def _emulation(request: Demo, facts: HostFacts, system: str) -> tuple[Mode, str]
         case "native" if native:
             return "native", "asked for"
         case "native":
-            raise EmulationError(f"--emulation native: this host is {facts.system}, the target {system}")
+            raise EmulationError(
+                f"--emulation native: this host is {facts.system}, the target {system}"
+            )
         case "host" if runs:
             return "host", "asked for"
         case "host":
             raise EmulationError(f"--emulation host: {system} programs do not run on this host")
         case "shared" if native:
-            raise EmulationError(f"--emulation shared: {facts.system} runs {system} programs by itself")
+            raise EmulationError(
+                f"--emulation shared: {facts.system} runs {system} programs by itself"
+            )
     return "shared", "asked for"

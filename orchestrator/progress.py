@@ -1,6 +1,9 @@
-"""What people see: stages with their times, a sign of life at least every two seconds, all on stderr.
+"""What people see: stages with their times, a sign of life at least every two seconds.
 
-Three ways of telling: one live line on a terminal, plain lines elsewhere, structlog's JSON events on request.
+All on stderr.
+
+Three ways of telling: one live line on a terminal, plain lines elsewhere, structlog's JSON events
+on request.
 """
 
 import collections.abc
@@ -18,6 +21,8 @@ from orchestrator.agents.nixlog import plain
 
 #: Plain output says something at least this often (seconds): just below the promise of two.
 LIFE_SECONDS = 1.8
+
+SPINNER = "|/-\\"
 
 
 class Teller(typing.Protocol):
@@ -63,16 +68,24 @@ class LiveTeller:
     """One line for the stage at hand, redrawn; stages that ended stay above it."""
 
     def __init__(self, columns: int) -> None:
-        """`columns` is the terminal's width: run.sh knows it, this process has no terminal of its own."""
+        """`columns` is the terminal's width.
+
+        Run.sh knows it, this process has no terminal of its own.
+        """
         self._console = rich.console.Console(
-            file=sys.stderr, force_terminal=True, width=columns, highlight=False, markup=False, legacy_windows=False
+            file=sys.stderr,
+            force_terminal=True,
+            width=columns,
+            highlight=False,
+            markup=False,
+            legacy_windows=False,
         )
         self._frame = 0
 
     def stage(self, name: str, detail: str, seconds: float) -> None:
         """Redraw the line."""
-        self._frame = (self._frame + 1) % 4
-        text = f"{'|/-\\'[self._frame]} {name:<10} {seconds:5.1f} s  {detail}"
+        self._frame = (self._frame + 1) % len(SPINNER)
+        text = f"{SPINNER[self._frame]} {name:<10} {seconds:5.1f} s  {detail}"
         sys.stderr.write(f"\r\x1b[2K{text[: self._console.width - 1]}")
         sys.stderr.flush()
 
@@ -86,7 +99,9 @@ class LiveTeller:
         """A line above the live one."""
         self._clear()
         style = {"warning": "yellow", "error": "bold red"}.get(level)
-        self._console.print(text if level == "info" else f"{level}: {text}", style=style, soft_wrap=True)
+        self._console.print(
+            text if level == "info" else f"{level}: {text}", style=style, soft_wrap=True
+        )
 
     def _clear(self) -> None:
         sys.stderr.write("\r\x1b[2K")
@@ -122,7 +137,9 @@ class JsonTeller:
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
         """The event under its name, with the text and all its fields."""
-        others = {key: value for key, value in fields.items() if key not in {"event", "level", "message"}}
+        others = {
+            key: value for key, value in fields.items() if key not in {"event", "level", "message"}
+        }
         getattr(self._log, level)(str(fields.get("event", "note")), message=text, **others)
 
 
@@ -170,7 +187,12 @@ class Progress:
             raise
         self.end()
 
-    def say(self, text: str, level: str = "info", fields: collections.abc.Mapping[str, object] | None = None) -> None:
+    def say(
+        self,
+        text: str,
+        level: str = "info",
+        fields: collections.abc.Mapping[str, object] | None = None,
+    ) -> None:
         """Tell something that happened; `fields` are for the JSON events."""
         with self._lock:
             self._teller.say(level, plain(text), fields or {})
@@ -196,7 +218,10 @@ class Progress:
 
 
 def make_progress(log_format: str, columns: int) -> Progress:
-    """The way of telling that fits: JSON if asked for, live on a terminal of some width, else plain."""
+    """The way of telling that fits.
+
+    JSON if asked for, live on a terminal of some width, else plain.
+    """
     if log_format == "json":
         return Progress(JsonTeller())
     if log_format == "auto" and columns >= 40:

@@ -15,9 +15,10 @@ FORMATS = ("raw-efi",)
 class Caller:
     """Where run.sh was called: facts of the host's side that a container cannot see.
 
-    `cwd` and `home` are the host's paths; `columns` is the terminal's width, 0 where there is none; `out_kib` the free
-    KiB where images go, None if unknown; `socket` the Docker socket's path on the engine's host; `source` names the state
-    of the checkout that run.sh saw; `sparse` says whether the caller's tar knows holes.
+    `cwd` and `home` are the host's paths; `columns` is the terminal's width, 0 where there is none;
+    `out_kib` the free KiB where images go, None if unknown; `socket` the Docker socket's path on
+    the engine's host; `source` names the state of the checkout that run.sh saw; `sparse` says
+    whether the caller's tar knows holes.
     """
 
     cwd: pathlib.PurePosixPath
@@ -33,7 +34,10 @@ class Caller:
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """`demo`: build the demo system; an empty `system` means the one that is foreign to the host."""
+    """`demo`: build the demo system.
+
+    An empty `system` means the one that is foreign to the host.
+    """
 
     system: str
     format: str

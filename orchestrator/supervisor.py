@@ -1,4 +1,7 @@
-"""Follows the containers of a run: what each says becomes one queue of events, its end an event too."""
+"""Follows the containers of a run.
+
+What each says becomes one queue of events, its end an event too.
+"""
 
 import collections
 import dataclasses
@@ -32,10 +35,18 @@ class Exit:
 
 
 class Supervisor:
-    """Events of a run's containers, in the order in which they come; raises as soon as one fails."""
+    """Events of a run's containers, in the order in which they come.
 
-    def __init__(self, engine: Engine, progress: Progress, deadline: float, logs: pathlib.Path) -> None:
-        """`deadline` is on the monotonic clock; every line is also kept in a file per service below `logs`."""
+    Raises as soon as one fails.
+    """
+
+    def __init__(
+        self, engine: Engine, progress: Progress, deadline: float, logs: pathlib.Path
+    ) -> None:
+        """`deadline` is on the monotonic clock.
+
+        Every line is also kept in a file per service below `logs`.
+        """
         self._engine = engine
         self._progress = progress
         self._deadline = deadline
@@ -51,13 +62,20 @@ class Supervisor:
         threading.Thread(target=self._follow, args=(service, container), daemon=True).start()
 
     def next(self, patience: float | None = None) -> tuple[str, Event] | Exit | None:
-        """The next event or exit; None after `patience` seconds without one. Raises on a failure or at the deadline."""
-        until = self._deadline if patience is None else min(self._deadline, time.monotonic() + patience)
+        """The next event or exit; None after `patience` seconds without one.
+
+        Raises on a failure or at the deadline.
+        """
+        until = (
+            self._deadline if patience is None else min(self._deadline, time.monotonic() + patience)
+        )
         while True:
             left = until - time.monotonic()
             if left <= 0:
                 if time.monotonic() >= self._deadline:
-                    raise TimeLimitError("the run took longer than allowed", hint="--timeout gives it longer")
+                    raise TimeLimitError(
+                        "the run took longer than allowed", hint="--timeout gives it longer"
+                    )
                 return None
             try:
                 # Short waits: a signal's handler runs between them.
@@ -82,7 +100,10 @@ class Supervisor:
 
     def event(self, service: str, name: str) -> Event | None:
         """The last event `name` of `service`, if it has said one."""
-        return next((event for event in reversed(self.seen.get(service, [])) if event["event"] == name), None)
+        return next(
+            (event for event in reversed(self.seen.get(service, [])) if event["event"] == name),
+            None,
+        )
 
     def _follow(self, service: str, container: str) -> None:
         try:
@@ -110,7 +131,9 @@ class Supervisor:
         if event["event"] == "failed":
             raise failure(KINDS.get(str(event.get("kind", "failed")), BuildError), event)
         if event.get("level") == "warning":
-            self._progress.say(f"{service}: {event.get('message', event['event'])}", "warning", event)
+            self._progress.say(
+                f"{service}: {event.get('message', event['event'])}", "warning", event
+            )
 
     def _check_exit(self, item: Exit) -> None:
         if item.code == 0:

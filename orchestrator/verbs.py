@@ -13,7 +13,14 @@ from orchestrator import cli
 from orchestrator.agents.qemu import GUESTS
 from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import foreign_system, this_system
-from orchestrator.appliance import BUILDER_UID, CLEAN_SECONDS, Appliance, finish_boot, repair, start_boot
+from orchestrator.appliance import (
+    BUILDER_UID,
+    CLEAN_SECONDS,
+    Appliance,
+    finish_boot,
+    repair,
+    start_boot,
+)
 from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
 from orchestrator.errors import BootError, UsageError
 from orchestrator.host import measure
@@ -42,7 +49,12 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
         variables |= {"NIXOS_IMAGE_LOCKED": "1", "NIXOS_IMAGE_SOURCE": source}
     with run_folder(who, variables) as (engine, folder):
         facts = measure(engine, target, who.out_kib)
-        if target in facts.runs and target != facts.system and engine.image_source(SETUP_IMAGE) and not request.dry_run:
+        if (
+            target in facts.runs
+            and target != facts.system
+            and engine.image_source(SETUP_IMAGE)
+            and not request.dry_run
+        ):
             # Because the host has it, or because a dead run left it? Then it goes first.
             with progress.stage("look"):
                 repair(engine, progress)
@@ -53,13 +65,18 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
             return
         progress.say(f"{plan.system}, {plan.mode} emulation: {plan.reason}")
         if not keys:
-            progress.say("no SSH key was found: the image will let nobody in (--ssh-key FILE)", level="warning")
+            progress.say(
+                "no SSH key was found: the image will let nobody in (--ssh-key FILE)",
+                level="warning",
+            )
         forget_dead_runs(engine)
         images = Images(engine, source, guest, folder / "logs")
         images.want(plan.images)
         images.want(("boot",) if plan.boot else ())
         try:
-            Appliance(who, request, plan, engine, images, progress, folder).run(keys, _ca_bundle(who), stream)
+            Appliance(who, request, plan, engine, images, progress, folder).run(
+                keys, _ca_bundle(who), stream
+            )
         finally:
             images.close()
 
@@ -69,7 +86,10 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
     image = cli.received(who, request.image)
     system = request.system or image_system(image)
     guest = system.partition("-")[0]
-    with run_folder(who, {"NIXOS_IMAGE_SYSTEM": system, "NIXOS_IMAGE_GUEST": guest}) as (engine, folder):
+    with run_folder(who, {"NIXOS_IMAGE_SYSTEM": system, "NIXOS_IMAGE_GUEST": guest}) as (
+        engine,
+        folder,
+    ):
         images = Images(engine, who.source, guest, folder / "logs")
         images.want(("boot",))
         images.wait(("boot",), progress)
@@ -89,8 +109,15 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
                 if code := engine.run_on_terminal("boot", name, [os.fspath(disk), *arguments]):
                     raise BootError(f"QEMU or its container ended with exit code {code}")
                 return
-            supervisor = Supervisor(engine, progress, time.monotonic() + request.boot_timeout + 60, folder / "logs")
-            arguments += ["--test", "--timeout", str(request.boot_timeout), *(["--try-kvm"] if kvm else [])]
+            supervisor = Supervisor(
+                engine, progress, time.monotonic() + request.boot_timeout + 60, folder / "logs"
+            )
+            arguments += [
+                "--test",
+                "--timeout",
+                str(request.boot_timeout),
+                *(["--try-kvm"] if kvm else []),
+            ]
             progress.to("boot", f"starting {guest}")
             start_boot(engine, name, disk, arguments, kvm=kvm)
             supervisor.follow("boot", name)
@@ -124,7 +151,10 @@ def forget_everything() -> None:
 
 
 def compose_command(arguments: tuple[str, ...]) -> list[str]:
-    """`docker compose` with this project's files; every profile, so that `down` and `config` see all services."""
+    """`docker compose` with this project's files.
+
+    Every profile, so that `down` and `config` see all services.
+    """
     command = Engine("", pathlib.Path("/nonexistent")).compose_command()
     every = ["--profile", "*"] if arguments[0] in {"down", "config", "build", "images"} else []
     return [*command, *every, *arguments]
@@ -143,9 +173,24 @@ def test(request: Test, who: Caller, stream: int) -> int:
         finally:
             images.close()
             progress.close()
-        environment = {"NIXOS_IMAGE_SOURCE": who.source, "NIXOS_IMAGE_SOCKET": who.socket, "NIXOS_IMAGE_RUN": who.run}
-        options = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
-        command = [*engine.compose_command(), "run", "--rm", "--no-TTY", "--no-deps", *options, "test", *request.arguments]
+        environment = {
+            "NIXOS_IMAGE_SOURCE": who.source,
+            "NIXOS_IMAGE_SOCKET": who.socket,
+            "NIXOS_IMAGE_RUN": who.run,
+        }
+        options = [
+            part for name, value in environment.items() for part in ("--env", f"{name}={value}")
+        ]
+        command = [
+            *engine.compose_command(),
+            "run",
+            "--rm",
+            "--no-TTY",
+            "--no-deps",
+            *options,
+            "test",
+            *request.arguments,
+        ]
         try:
             return subprocess.run(command, stdout=stream, check=False).returncode
         finally:
@@ -160,7 +205,12 @@ def run_folder(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine,
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     os.chown(folder, BUILDER_UID, BUILDER_UID)
     env_file = folder / "compose.env"
-    document = {"NIXOS_IMAGE_RUN": who.run, "NIXOS_IMAGE_LOG": "json", "NIXOS_IMAGE_SOURCE": who.source, **variables}
+    document = {
+        "NIXOS_IMAGE_RUN": who.run,
+        "NIXOS_IMAGE_LOG": "json",
+        "NIXOS_IMAGE_SOURCE": who.source,
+        **variables,
+    }
     env_file.write_text("".join(f"{name}={value}\n" for name, value in document.items()))
     try:
         yield Engine(who.run, env_file), folder
@@ -171,11 +221,16 @@ def run_folder(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine,
 def forget_dead_runs(engine: Engine) -> None:
     """Remove containers, networks and folders of runs that nobody looks after any more.
 
-    What there is to remove is listed before who lives: a run that starts meanwhile is not among the former.
+    What there is to remove is listed before who lives: a run that starts meanwhile is not among the
+    former.
     """
     containers, runs = engine.containers(), engine.runs()
     now = time.time()
-    folders = [folder for folder in WORK.iterdir() if folder.is_dir() and now - folder.stat().st_mtime > YOUNG_SECONDS]
+    folders = [
+        folder
+        for folder in WORK.iterdir()
+        if folder.is_dir() and now - folder.stat().st_mtime > YOUNG_SECONDS
+    ]
     keep = engine.living_runs() | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith("-cleanup-1"):
@@ -188,15 +243,24 @@ def forget_dead_runs(engine: Engine) -> None:
 
 
 def image_system(image: pathlib.Path) -> str:
-    """The system whose boot loader lies on the image's ESP: the name that UEFI looks for, as FAT writes it."""
+    """The system whose boot loader lies on the image's ESP.
+
+    The name that UEFI looks for, as FAT writes it.
+    """
     names = {"aarch64-linux": b"BOOTAA64EFI", "x86_64-linux": b"BOOTX64 EFI"}
     with image.open("rb") as file:
         head = file.read(256 << 20)
     found = [system for system, name in names.items() if name in head and system in GUESTS]
     if len(found) != 1:
-        raise UsageError(f"{image.name}: which system is it for?", hint="--system aarch64-linux or x86_64-linux")
+        raise UsageError(
+            f"{image.name}: which system is it for?", hint="--system aarch64-linux or x86_64-linux"
+        )
     return found[0]
 
 
 def _ca_bundle(who: Caller) -> bytes:
-    return cli.received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes() if who.ca_bundle else b""
+    return (
+        cli.received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes()
+        if who.ca_bundle
+        else b""
+    )

@@ -1,7 +1,8 @@
 """The kernel's table of interpreters (binfmt_misc): mount, read, register, remove by name.
 
-Source: `Documentation/admin-guide/binfmt-misc.rst` of the kernel. Since Linux 6.7 each user namespace has a table of its
-own, and a table dies with its last mount; before, there is one, and entries stay.
+Source: `Documentation/admin-guide/binfmt-misc.rst` of the kernel. Since Linux 6.7 each user
+namespace has a table of its own, and a table dies with its last mount; before, there is one, and
+entries stay.
 """
 
 import ctypes
@@ -21,10 +22,12 @@ PREFIX = "nixos-image-"
 #: Where the agents mount the table: below a tmpfs, because their root file system is read-only.
 MOUNT_POINT = pathlib.Path("/run/binfmt_misc")
 
-#: Flag F (open the interpreter at once, keep it) came with Linux 4.8; a mount without it is of no use to containers.
+#: Flag F (open the interpreter at once, keep it) came with Linux 4.8; a mount without it is of no
+#: use to containers.
 FIX_BINARY_SINCE = (4, 8)
 
-#: Flag P keeps argv[0]; since Linux 5.12 the kernel tells the interpreter so (AT_FLAGS), and QEMU >= 6.0 listens.
+#: Flag P keeps argv[0]; since Linux 5.12 the kernel tells the interpreter so (AT_FLAGS), and QEMU
+#: >= 6.0 listens.
 PRESERVE_ARGV0_SINCE = (5, 12)
 
 _CONTROL_FILES = frozenset({"register", "status"})
@@ -53,7 +56,10 @@ def entry_name(run: str, system: System) -> str:
 
 
 def mount() -> None:
-    """Mount the table at `MOUNT_POINT`, by mount(2) itself: the setuid program of that name is not always allowed."""
+    """Mount the table at `MOUNT_POINT`, by mount(2) itself.
+
+    The setuid program of that name is not always allowed.
+    """
     MOUNT_POINT.mkdir(parents=True, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"binfmt_misc", os.fsencode(MOUNT_POINT), b"binfmt_misc", 0, None) == 0:
@@ -63,10 +69,12 @@ def mount() -> None:
         errno.ENODEV: ("the kernel has no binfmt_misc", "on the host: modprobe binfmt_misc"),
         errno.EPERM: (
             "mounting binfmt_misc is not permitted",
-            "the container needs CAP_SYS_ADMIN in a user namespace that may mount (not with userns-remap)",
+            "the container needs CAP_SYS_ADMIN where it may mount (not with userns-remap)",
         ),
     }
-    message, hint = reasons.get(number, (f"binfmt_misc cannot be mounted: {os.strerror(number)}", ""))
+    message, hint = reasons.get(
+        number, (f"binfmt_misc cannot be mounted: {os.strerror(number)}", "")
+    )
     raise AgentError(message, hint=hint, kind="emulation")
 
 
@@ -91,34 +99,54 @@ def entries() -> dict[str, Entry]:
     return found
 
 
-def registration(name: str, system: System, interpreter: pathlib.Path, kernel: tuple[int, int]) -> str:
+def registration(
+    name: str, system: System, interpreter: pathlib.Path, kernel: tuple[int, int]
+) -> str:
     """The line to write to `register` on a kernel of version `kernel`."""
     if kernel < FIX_BINARY_SINCE:
         version = ".".join(map(str, kernel))
-        raise AgentError(f"Linux {version} is too old: it has no fix-binary flag (4.8)", kind="emulation")
+        raise AgentError(
+            f"Linux {version} is too old: it has no fix-binary flag (4.8)", kind="emulation"
+        )
     flags = "PF" if kernel >= PRESERVE_ARGV0_SINCE else "F"
-    magic, mask = ("".join(f"\\x{byte:02x}" for byte in value) for value in (system.magic, system.mask))
+    magic, mask = (
+        "".join(f"\\x{byte:02x}" for byte in value) for value in (system.magic, system.mask)
+    )
     return f":{name}:M::{magic}:{mask}:{interpreter}:{flags}"
 
 
 def register(line: str) -> Entry:
-    """Write `line` to the table and read back what came of it; raises `AgentError` if that is not a sound entry."""
+    """Write `line` to the table and read back what came of it.
+
+    Raises `AgentError` if that is not a sound entry.
+    """
     name = line.split(":")[1]
     try:
         (MOUNT_POINT / "register").write_text(line)
     except OSError as error:
-        hint = "an entry of that name is there already: ./run.sh clean" if error.errno == errno.EEXIST else ""
-        raise AgentError(f"the kernel refused {name}: {error.strerror}", hint=hint, kind="emulation") from error
+        hint = (
+            "an entry of that name is there already: ./run.sh clean"
+            if error.errno == errno.EEXIST
+            else ""
+        )
+        raise AgentError(
+            f"the kernel refused {name}: {error.strerror}", hint=hint, kind="emulation"
+        ) from error
     entry = entries().get(name)
     if entry is None:
-        raise AgentError(f"the kernel took {name}, but the table does not have it", kind="emulation")
+        raise AgentError(
+            f"the kernel took {name}, but the table does not have it", kind="emulation"
+        )
     if not entry.enabled or "F" not in entry.flags:
         raise AgentError(f"{name} is not usable: {entry.text!r}", kind="emulation")
     return entry
 
 
 def remove(name: str) -> None:
-    """Remove our entry `name`; one that is gone already is no error, one that is not ours is never touched."""
+    """Remove our entry `name`.
+
+    One that is gone already is no error, one that is not ours is never touched.
+    """
     if not name.startswith(PREFIX) or "/" in name:
         raise AgentError(f"{name} is not an entry of this project")
     path = MOUNT_POINT / name

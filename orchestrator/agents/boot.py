@@ -1,6 +1,9 @@
-"""boot: starts a throwaway copy of an image in QEMU, on a terminal or to see it get ready and let a key in.
+"""boot: starts a throwaway copy of an image in QEMU.
 
-The copy of a check carries a key of that check only, written into its root file system: what was delivered never holds it.
+On a terminal or to see it get ready and let a key in.
+
+The copy of a check carries a key of that check only, written into its root file system: what was
+delivered never holds it.
 """
 
 import argparse
@@ -50,19 +53,26 @@ def show(arguments: argparse.Namespace) -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     """Boot until ready, log in with the check's own key, run `uname -m`."""
-    accelerators = ["kvm", "tcg"] if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
+    accelerators = (
+        ["kvm", "tcg"]
+        if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK)
+        else ["tcg"]
+    )
     for accel in accelerators:
         with throwaway(arguments.image) as disk:
             key = give_key(disk)
             try:
                 answer, seconds = boot_and_log_in(arguments, disk, key, accel)
             except KvmFailedError as error:
-                events.emit("no-kvm", message=f"KVM does not work here ({error}): emulating instead")
+                events.emit(
+                    "no-kvm", message=f"KVM does not work here ({error}): emulating instead"
+                )
                 continue
         expected = arguments.system.partition("-")[0]
         if answer != expected:
             raise AgentError(f"uname -m said {answer!r}, expected {expected}", kind="boot")
-        message = f"booted ({accel}) and let the key in after {seconds['login']:.1f} s, uname -m: {answer}"
+        took = f"{seconds['login']:.1f} s"
+        message = f"booted ({accel}) and let the key in after {took}, uname -m: {answer}"
         events.emit("booted", message=message, accelerator=accel, machine=answer, seconds=seconds)
         return
 
@@ -76,7 +86,9 @@ def throwaway(image: pathlib.Path) -> Iterator[pathlib.Path]:
     """A sparse copy of `image` beside it, gone afterwards."""
     with tempfile.TemporaryDirectory(dir=image.parent.parent) as folder:
         disk = pathlib.Path(folder, "disk.img")
-        copied = subprocess.run(["cp", "--sparse=always", image, disk], capture_output=True, text=True, check=False)
+        copied = subprocess.run(
+            ["cp", "--sparse=always", image, disk], capture_output=True, text=True, check=False
+        )
         if copied.returncode != 0:
             raise AgentError(f"the image cannot be copied: {copied.stderr.strip()}", kind="disk")
         disk.chmod(0o600)
@@ -86,7 +98,9 @@ def throwaway(image: pathlib.Path) -> Iterator[pathlib.Path]:
 def give_key(disk: pathlib.Path) -> pathlib.Path:
     """Make a key pair and let it into root's account on `disk`; returns the private key's path."""
     key = disk.parent / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot check", "-f", key], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot check", "-f", key], check=True
+    )
     commands = [
         "mkdir /root",
         "mkdir /root/.ssh",
@@ -99,7 +113,10 @@ def give_key(disk: pathlib.Path) -> pathlib.Path:
     script = disk.parent / "debugfs"
     script.write_text("".join(f"{command}\n" for command in commands))
     done = subprocess.run(
-        ["debugfs", "-w", "-f", script, f"{disk}?offset={offset}"], capture_output=True, text=True, check=False
+        ["debugfs", "-w", "-f", script, f"{disk}?offset={offset}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0 or "Allocated inode" not in done.stdout + done.stderr:
         raise AgentError(f"the check's key cannot be written: {done.stderr.strip()}", kind="boot")
@@ -112,7 +129,11 @@ def root_offset(disk: pathlib.Path) -> int:
     if done.returncode != 0:
         raise AgentError(f"no partition table is found: {done.stderr.strip()}", kind="boot")
     table = json.loads(done.stdout)["partitiontable"]
-    starts = [part["start"] for part in table["partitions"] if part["type"].upper() in {LINUX_PARTITION, "83"}]
+    starts = [
+        part["start"]
+        for part in table["partitions"]
+        if part["type"].upper() in {LINUX_PARTITION, "83"}
+    ]
     if not starts:
         raise AgentError("the image has no Linux partition", kind="boot")
     return int(starts[0]) * int(table.get("sectorsize", 512))
@@ -140,7 +161,9 @@ class Machine:
 
     def __init__(self, command: list[str], serial: pathlib.Path) -> None:
         """Start `command`."""
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         self._serial = serial
         self._complaints: list[str] = []
         self._kvm = "kvm" in command
@@ -167,7 +190,10 @@ class Machine:
 
     def still_alive(self, what: str, deadline: float) -> None:
         """Raise with the console's last lines if QEMU is gone or the deadline has passed."""
-        if self._kvm and any("KVM internal error" in line or "failed to initialize kvm" in line for line in self._complaints):
+        if self._kvm and any(
+            "KVM internal error" in line or "failed to initialize kvm" in line
+            for line in self._complaints
+        ):
             raise KvmFailedError(self._complaints[0])
         if (code := self._process.poll()) is not None:
             self._reader.join()
@@ -176,7 +202,9 @@ class Machine:
             said = self._complaints[-1] if self._complaints else f"exit code {code}"
             raise AgentError(f"QEMU ended: {said}", detail=self.tail(TAIL_LINES), kind="boot")
         if time.monotonic() > deadline:
-            raise AgentError(f"the image did not boot in time: {what}", detail=self.tail(TAIL_LINES), kind="boot")
+            raise AgentError(
+                f"the image did not boot in time: {what}", detail=self.tail(TAIL_LINES), kind="boot"
+            )
 
     def tail(self, count: int) -> str:
         """The last `count` lines of the console, without control sequences."""
@@ -194,14 +222,33 @@ class Machine:
 def log_in(running: Machine, key: pathlib.Path, deadline: float) -> str:
     """SSH into the guest until it works; returns the output of `uname -m`."""
     command = [
-        *("ssh", "-i", str(key), "-p", str(qemu.SSH_PORT), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"),
-        *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"),
+        *(
+            "ssh",
+            "-i",
+            str(key),
+            "-p",
+            str(qemu.SSH_PORT),
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "LogLevel=ERROR",
+        ),
+        *(
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "IdentitiesOnly=yes",
+        ),
         *("-o", f"ConnectTimeout={SSH_TRY_SECONDS}", "root@127.0.0.1", "uname", "-m"),
     ]
     said = "no answer"
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * SSH_TRY_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=2 * SSH_TRY_SECONDS, check=False
+            )
             if done.returncode == 0:
                 return done.stdout.strip()
             said = (done.stderr.strip().splitlines() or ["no answer"])[-1]

@@ -1,4 +1,7 @@
-"""builder: waits until foreign binaries run here, builds with Nix, assembles the image. An ordinary user throughout."""
+"""builder: waits until foreign binaries run here, builds with Nix, assembles the image.
+
+An ordinary user throughout.
+"""
 
 import dataclasses
 import hashlib
@@ -36,7 +39,10 @@ KILLED = 137
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What the orchestrator wants built (`request.json` in the run's folder); the defaults are `docker compose up`'s."""
+    """What the orchestrator wants built (`request.json` in the run's folder).
+
+    The defaults are `docker compose up`'s.
+    """
 
     emulated: bool = True
     format: str = "raw-efi"
@@ -47,7 +53,10 @@ class Request:
 
     @classmethod
     def read(cls, run: Run) -> typing.Self:
-        """Read the request of `run`; without one, build the demo as compose.yaml's environment says."""
+        """Read the request of `run`.
+
+        Without one, build the demo as compose.yaml's environment says.
+        """
         try:
             document = json.loads((run.folder / "request.json").read_text())
         except FileNotFoundError:
@@ -114,7 +123,10 @@ def read_token(seconds: float) -> str:
 
 
 def wait_for_canary(run: Run, request: Request) -> None:
-    """Wait until a program of the target's system runs in this container; the error has the last cause."""
+    """Wait until a program of the target's system runs in this container.
+
+    The error has the last cause.
+    """
     outcome = canary.run(run.system, run.folder)
     deadline = time.monotonic() + request.wait_seconds
     told = 0.0
@@ -122,12 +134,15 @@ def wait_for_canary(run: Run, request: Request) -> None:
         now = time.monotonic()
         if now > deadline:
             raise AgentError(
-                f"{run.system} programs do not run in the builder after {request.wait_seconds:.0f} s: {outcome.cause}",
+                f"{run.system} programs do not run in the builder"
+                f" after {request.wait_seconds:.0f} s: {outcome.cause}",
                 hint="--emulation-timeout gives it longer",
                 kind="emulation",
             )
         if now - told >= LIFE_SECONDS:
-            events.emit("waiting", message=f"waiting for {run.system} programs to run: {outcome.cause}")
+            events.emit(
+                "waiting", message=f"waiting for {run.system} programs to run: {outcome.cause}"
+            )
             told = now
         time.sleep(0.05)
         outcome = canary.run(run.system, run.folder)
@@ -137,7 +152,8 @@ def wait_for_canary(run: Run, request: Request) -> None:
 def realise(run: Run, request: Request) -> pathlib.Path:
     """Build the image spec with Nix, and with it all that the image needs; returns the spec's path.
 
-    Packages are first looked for where they are pinned; if that fails on the network's side, where they can be had now.
+    Packages are first looked for where they are pinned; if that fails on the network's side, where
+    they can be had now.
     """
     inputs = demo.pinned(run.system, request.format, request.authorized_keys)
     try:
@@ -150,18 +166,33 @@ def realise(run: Run, request: Request) -> pathlib.Path:
 
 
 def nix_build(run: Run, request: Request, inputs: demo.DemoInputs) -> pathlib.Path:
-    """One `nix build` of the demo; raises `AgentError` with the derivation's name and the end of its log."""
+    """One `nix build` of the demo.
+
+    Raises `AgentError` with the derivation's name and the end of its log.
+    """
     inputs_file, log_file = run.folder / "inputs.json", run.folder / "nix.log"
     inputs_file.write_text(inputs.to_json())
     command = [
         *("nix", "build", "--log-format", "internal-json", "--print-out-paths", "--no-link"),
-        *("--file", os.fspath(demo.EXPRESSION), "--argstr", "inputs", os.fspath(inputs_file), "imageSpec"),
+        *(
+            "--file",
+            os.fspath(demo.EXPRESSION),
+            "--argstr",
+            "inputs",
+            os.fspath(inputs_file),
+            "imageSpec",
+        ),
     ]
     environment = {**os.environ, "NIX_CONFIG": nix_config(run, request)}
     with (
         log_file.open("w") as text,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
         ) as process,
     ):
         assert process.stderr is not None and process.stdout is not None
@@ -171,7 +202,9 @@ def nix_build(run: Run, request: Request, inputs: demo.DemoInputs) -> pathlib.Pa
             log.feed(line.rstrip("\n"))
             now = time.monotonic()
             if now - told >= PROGRESS_SECONDS and log.current != last:
-                events.emit("nix", message=None, done=log.done, expected=log.expected, current=log.current)
+                events.emit(
+                    "nix", message=None, done=log.done, expected=log.expected, current=log.current
+                )
                 told, last = now, log.current
         output = process.stdout.read().strip()
     if process.returncode != 0:
@@ -180,7 +213,10 @@ def nix_build(run: Run, request: Request, inputs: demo.DemoInputs) -> pathlib.Pa
 
 
 def nix_config(run: Run, request: Request) -> str:
-    """Settings from what was measured: foreign programs have been seen to run, so Nix may be told."""
+    """Settings from what was measured.
+
+    Foreign programs have been seen to run, so Nix may be told.
+    """
     lines = {
         "experimental-features": "nix-command",
         "substituters": "",

@@ -1,7 +1,7 @@
 """A tiny program of a target system, made here byte by byte: if it runs, foreign binaries run.
 
-The program does nothing but exit with a code that no failure has. Running it is the only proof that is believed:
-an entry in binfmt_misc may be there and yet not work where the build is.
+The program does nothing but exit with a code that no failure has. Running it is the only proof that
+is believed: an entry in binfmt_misc may be there and yet not work where the build is.
 """
 
 import dataclasses
@@ -18,10 +18,12 @@ from orchestrator.agents.systems import ELFCLASS64, ET_EXEC, SYSTEMS, System
 #: Exit code of a canary that ran.
 ALIVE = 42
 
-#: Where the program is loaded: above every kernel's vm.mmap_min_addr, and page-aligned for 64 KiB pages too.
+#: Where the program is loaded: above every kernel's vm.mmap_min_addr, and page-aligned for 64 KiB
+#: pages too.
 LOAD_ADDRESS = 0x400000
 
-#: exit(42) in machine code; system call numbers are from each architecture's syscall table in Linux.
+#: exit(42) in machine code; system call numbers are from each architecture's syscall table in
+#: Linux.
 CODE = {
     "x86_64-linux": bytes.fromhex("bf2a000000 b83c000000 0f05"),  # mov edi,42; mov eax,60; syscall
     "aarch64-linux": bytes.fromhex("400580d2 a80b80d2 010000d4"),  # mov x0,#42; mov x8,#93; svc #0
@@ -47,7 +49,10 @@ class Outcome:
 
 
 def program(system: System) -> bytes:
-    """A static ELF executable of `system`: header, one loadable segment, code (ELF specification, chapters 4 and 5)."""
+    """A static ELF executable of `system`.
+
+    Header, one loadable segment, code (ELF specification, chapters 4 and 5).
+    """
     wide = system.elf_class == ELFCLASS64
     header_size, segment_size = (64, 56) if wide else (52, 32)
     offset = header_size + segment_size
@@ -84,7 +89,9 @@ def run(system: str, folder: pathlib.Path) -> Outcome:
         return Outcome(True)
     said = done.stderr.decode(errors="replace").strip().splitlines()
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return Outcome(False, f"an interpreter answered, but wrongly ({how}{': ' + said[-1] if said else ''})")
+    return Outcome(
+        False, f"an interpreter answered, but wrongly ({how}{': ' + said[-1] if said else ''})"
+    )
 
 
 def _execute(path: pathlib.Path) -> subprocess.CompletedProcess[bytes]:
@@ -102,8 +109,8 @@ def _execute(path: pathlib.Path) -> subprocess.CompletedProcess[bytes]:
 def explain(number: int) -> str:
     """What an error of execve(2) says about binfmt_misc."""
     return {
-        errno.ENOEXEC: "no entry of binfmt_misc matches here (not registered, disabled, or in another table)",
-        errno.ENOENT: "an entry matches, but its interpreter is not found here: it was registered without flag F",
+        errno.ENOEXEC: "no entry of binfmt_misc matches here (none, disabled, or in another table)",
+        errno.ENOENT: "an entry matches, but its interpreter is not found here: flag F is missing",
         errno.EACCES: "an entry matches, but its interpreter may not be executed here",
         errno.ELOOP: "the entry's interpreter is itself a foreign program",
     }.get(number, os.strerror(number))

@@ -1,7 +1,10 @@
-"""cleanup: holds binfmt_misc mounted for the whole run, then removes what the run registered and proves it.
+"""cleanup: holds binfmt_misc mounted for the whole run.
 
-It starts first: since Linux 6.7 the table would be gone with the registrar otherwise. It ends when it is unlocked over
-TCP, or by itself (see `lease`). Its exit code is 0 only if the table was seen to be clean.
+Then removes what the run registered and proves it.
+
+It starts first: since Linux 6.7 the table would be gone with the registrar otherwise. It ends when
+it is unlocked over TCP, or by itself (see `lease`). Its exit code is 0 only if the table was seen
+to be clean.
 """
 
 import asyncio
@@ -18,7 +21,10 @@ from orchestrator.agents.run import TOKEN_FILE, Run, this_run
 
 
 def main() -> None:
-    """Without arguments: guard a run. `look`: only hold the table; `reap NAME...`, beside it: remove dead runs' entries."""
+    """Without arguments: guard a run.
+
+    `look`: only hold the table; `reap NAME...`, beside it: remove dead runs' entries.
+    """
     match sys.argv[1:]:
         case ["reap", *names]:
             run_agent("cleanup", lambda: reap(names))
@@ -34,7 +40,9 @@ def guard() -> None:
     TOKEN_FILE.unlink(missing_ok=True)  # of a cleanup before this one: nobody must take it for ours
     binfmt.mount()
     before = binfmt.entries()
-    if mine := _of_run(run, before):  # left by a dead run of the same name: `docker compose up` has only one
+    if mine := _of_run(
+        run, before
+    ):  # left by a dead run of the same name: `docker compose up` has only one
         for name in mine:
             binfmt.remove(name)
         before = binfmt.entries()
@@ -51,21 +59,39 @@ def look() -> None:
 
 
 def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
-    """Remove what `run` registered; raises `AgentError` if any of it is left or another tool's entry differs."""
+    """Remove what `run` registered.
+
+    Raises `AgentError` if any of it is left or another tool's entry differs.
+    """
     removed = _of_run(run, binfmt.entries())
     for name in removed:
         binfmt.remove(name)
     after = binfmt.entries()
     left = _of_run(run, after)
     if left:
-        raise AgentError(f"binfmt_misc still has {', '.join(left)}", hint="./run.sh clean", kind="cleanup")
-    changed = sorted(name for name in _foreign(before) | _foreign(after) if before.get(name) != after.get(name))
+        raise AgentError(
+            f"binfmt_misc still has {', '.join(left)}", hint="./run.sh clean", kind="cleanup"
+        )
+    changed = sorted(
+        name for name in _foreign(before) | _foreign(after) if before.get(name) != after.get(name)
+    )
     if changed:
-        events.emit("foreign-change", level="warning", message=f"changed by others meanwhile: {', '.join(changed)}")
+        events.emit(
+            "foreign-change",
+            level="warning",
+            message=f"changed by others meanwhile: {', '.join(changed)}",
+        )
     TOKEN_FILE.unlink(missing_ok=True)
     state = "nothing of this run is left" if changed else "the table is as it was"
     message = f"removed {', '.join(removed) or 'nothing'} ({reason}); {state}"
-    events.emit("cleaned", message=message, reason=reason, removed=removed, entries=sorted(after), changed=changed)
+    events.emit(
+        "cleaned",
+        message=message,
+        reason=reason,
+        removed=removed,
+        entries=sorted(after),
+        changed=changed,
+    )
 
 
 def reap(names: list[str]) -> None:
@@ -90,7 +116,10 @@ async def _wait(run: Run) -> str:
 
 
 def _publish(token: str) -> None:
-    """Write the token for the builder, which runs as another user: the volume has no other readers. Whole or not at all."""
+    """Write the token for the builder, which runs as another user.
+
+    The volume has no other readers. Whole or not at all.
+    """
     partial = TOKEN_FILE.with_suffix(".partial")
     partial.write_text(token)
     partial.chmod(0o444)

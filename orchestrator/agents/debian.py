@@ -1,9 +1,10 @@
 """Debian packages pinned by hash, fetched from whatever mirror apt is configured for.
 
-A pin says which package, version, suite, pool path and SHA-256 (``locks/debian.json``). The address of the
-pool is asked of apt at run time, so a company's mirror just works and no file names a host. A version that has
-left the pool is looked for in the snapshot archive that apt itself knows, then resolved anew through apt's
-signed index, with a warning that names both versions; ``locked`` forbids that last step.
+A pin says which package, version, suite, pool path and SHA-256 (``locks/debian.json``). The address
+of the pool is asked of apt at run time, so a company's mirror just works and no file names a host.
+A version that has left the pool is looked for in the snapshot archive that apt itself knows, then
+resolved anew through apt's signed index, with a warning that names both versions; ``locked``
+forbids that last step.
 """
 
 import argparse
@@ -23,7 +24,8 @@ import urllib.request
 from orchestrator.agents import events
 from orchestrator.agents.failure import AgentError
 
-#: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it today.
+#: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
+#: today.
 ROLES = {
     "busybox": "busybox-static",
     "dropbear": "dropbear-bin",
@@ -47,7 +49,10 @@ PROBE_SECONDS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Pin:
-    """One Debian package: `path` is relative to the repository, `sha256` is hex, `tree` the SRI hash of `dpkg-deb -x`."""
+    """One Debian package.
+
+    `path` is relative to the repository, `sha256` is hex, `tree` the SRI hash of `dpkg-deb -x`.
+    """
 
     role: str
     package: str
@@ -59,7 +64,10 @@ class Pin:
 
 
 def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
-    """Read the pins of `roles` for Debian architecture `arch`; a role that is not there is an `AgentError`."""
+    """Read the pins of `roles` for Debian architecture `arch`.
+
+    A role that is not there is an `AgentError`.
+    """
     packages = json.loads(lock.read_text())["packages"]
     missing = [role for role in roles if arch not in packages.get(role, {})]
     if missing:
@@ -77,7 +85,10 @@ def repositories() -> dict[str, str]:
 
 
 def urls(pin: Pin, snapshot: str) -> list[str]:
-    """Addresses to try in order: the configured mirror of the pin's suite, the others, the snapshot archive."""
+    """Addresses to try in order.
+
+    The configured mirror of the pin's suite, the others, the snapshot archive.
+    """
     known = repositories()
     mirrors = [known[pin.suite]] if pin.suite in known else []
     mirrors += [uri for uri in known.values() if uri not in mirrors]
@@ -91,16 +102,22 @@ def urls(pin: Pin, snapshot: str) -> list[str]:
 def available(url: str) -> bool:
     """Whether `url` answers a HEAD request with success."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):  # noqa: S310
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - apt's own addresses
+        with urllib.request.urlopen(request, timeout=PROBE_SECONDS):  # noqa: S310
             return True
     except (OSError, ValueError):
         return False
 
 
 def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
-    """Download `pin` to `target` with apt's own downloader, which checks the hash; False where no address has it."""
+    """Download `pin` to `target` with apt's own downloader, which checks the hash.
+
+    False where no address has it.
+    """
     for url in urls(pin, snapshot):
-        done = subprocess.run([APT_HELPER, "download-file", url, target, f"SHA256:{pin.sha256}"], capture_output=True)
+        done = subprocess.run(
+            [APT_HELPER, "download-file", url, target, f"SHA256:{pin.sha256}"], capture_output=True
+        )
         if done.returncode == 0:
             return True
         target.unlink(missing_ok=True)
@@ -108,7 +125,10 @@ def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
 
 
 class Index:
-    """Apt's signed package index, brought up to date in a private folder: works for an unprivileged user too."""
+    """Apt's signed package index, brought up to date in a private folder.
+
+    Works for an unprivileged user too.
+    """
 
     def __init__(self, state: pathlib.Path, arch: str) -> None:
         """Update the index for `arch` under the existing folder `state`."""
@@ -125,21 +145,37 @@ class Index:
     def resolve(self, role: str) -> Pin:
         """Return the version of `role` that is in the archive now; its tree is not known."""
         package = ROLES[role].format(arch=self._arch)
-        if role == "kernel":  # the metapackage follows the ABI, the package that it depends on holds the kernel
+        if (
+            role == "kernel"
+        ):  # the metapackage follows the ABI, the package that it depends on holds the kernel
             depends = self._show(package)["Depends"]
             package = depends.split(",")[0].split("(")[0].strip()
         shown = self._show(package)
-        uri = _apt([*self._options, "download", "--print-uris", f"{package}={shown['Version']}"]).split("'")[1]
+        uri = _apt(
+            [*self._options, "download", "--print-uris", f"{package}={shown['Version']}"]
+        ).split("'")[1]
         # Suites may share one repository, so the version's own listing says which suite it is from.
         suite, base = next((s, b) for s, b in repositories().items() if uri.startswith(f"{b}/"))
-        return Pin(role, package, shown["Version"], suite, urllib.parse.unquote(uri[len(base) + 1 :]), shown["SHA256"])
+        return Pin(
+            role,
+            package,
+            shown["Version"],
+            suite,
+            urllib.parse.unquote(uri[len(base) + 1 :]),
+            shown["SHA256"],
+        )
 
     def _show(self, package: str) -> dict[str, str]:
         command = ["apt-cache", *self._options, "show", "--no-all-versions", package]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise AgentError(f"Debian's index has no package {package}", hint="check the apt sources of the base image")
-        fields: list[tuple[str, str]] = re.findall(r"^([A-Za-z0-9-]+): (.*)$", done.stdout, re.MULTILINE)
+            raise AgentError(
+                f"Debian's index has no package {package}",
+                hint="check the apt sources of the base image",
+            )
+        fields: list[tuple[str, str]] = re.findall(
+            r"^([A-Za-z0-9-]+): (.*)$", done.stdout, re.MULTILINE
+        )
         return dict(fields)
 
 
@@ -148,7 +184,8 @@ def superseded(old: Pin, new: Pin) -> None:
     events.emit(
         "pin-superseded",
         level="warning",
-        message=f"{old.package} {old.version} is no longer in the archive: using {new.package} {new.version}",
+        message=f"{old.package} {old.version} is no longer in the archive:"
+        f" using {new.package} {new.version}",
     )
 
 
@@ -157,7 +194,10 @@ def obtain(pin: Pin, arch: str, snapshot: str, target: pathlib.Path, *, locked: 
     if fetch(pin, snapshot, target):
         return pin
     if locked:
-        raise AgentError(f"{pin.package} {pin.version} cannot be fetched", hint="reach a mirror, or leave out --locked")
+        raise AgentError(
+            f"{pin.package} {pin.version} cannot be fetched",
+            hint="reach a mirror, or leave out --locked",
+        )
     with tempfile.TemporaryDirectory() as state:
         new = Index(pathlib.Path(state), arch).resolve(pin.role)
     if not fetch(new, snapshot, target):
@@ -167,7 +207,10 @@ def obtain(pin: Pin, arch: str, snapshot: str, target: pathlib.Path, *, locked: 
 
 
 def make_lock(archs: list[str], snapshot: str) -> dict[str, object]:
-    """Resolve every role for every architecture in `archs`; needs Nix for the hashes of unpacked trees."""
+    """Resolve every role for every architecture in `archs`.
+
+    Needs Nix for the hashes of unpacked trees.
+    """
     packages: dict[str, dict[str, dict[str, str]]] = {role: {} for role in ROLES}
     for arch in archs:
         with tempfile.TemporaryDirectory() as folder:
@@ -181,23 +224,37 @@ def make_lock(archs: list[str], snapshot: str) -> dict[str, object]:
                     pin = dataclasses.replace(pin, tree=_tree_hash(state / "deb", state / role))
                 fields = dataclasses.asdict(pin)
                 del fields["role"]
-                packages[role][arch] = {key: value for key, value in fields.items() if value is not None}
+                packages[role][arch] = {
+                    key: value for key, value in fields.items() if value is not None
+                }
     return {"schema": 1, "snapshot": snapshot, "packages": packages}
 
 
 def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
     subprocess.run(["dpkg-deb", "-x", deb, tree], check=True)
-    command = ["nix", "--extra-experimental-features", "nix-command", "hash", "path", "--sri", str(tree)]
+    command = [
+        "nix",
+        "--extra-experimental-features",
+        "nix-command",
+        "hash",
+        "path",
+        "--sri",
+        str(tree),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _apt(arguments: list[str]) -> str:
     bundle = os.environ.get("SSL_CERT_FILE")
     options = ["-o", f"Acquire::https::CAInfo={bundle}"] if bundle else []
-    done = subprocess.run(["apt-get", *options, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["apt-get", *options, *arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         reason = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:"))
-        raise AgentError(f"apt-get {arguments[-1]} failed: {reason}", hint="is the package mirror reachable?")
+        raise AgentError(
+            f"apt-get {arguments[-1]} failed: {reason}", hint="is the package mirror reachable?"
+        )
     return done.stdout
 
 
@@ -217,7 +274,9 @@ def main() -> None:
         json.dump(make_lock(["amd64", "arm64"], arguments.snapshot), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
-    arch = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+    arch = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     (pin,) = read_lock(arguments.lock, arch, [arguments.role])
     snapshot = json.loads(arguments.lock.read_text())["snapshot"]
     got = obtain(pin, arch, snapshot, arguments.target, locked=arguments.locked)

@@ -1,4 +1,7 @@
-"""The demo's inputs: pinned Debian packages of the target's architecture and what the user said, as JSON for nix/demo."""
+"""The demo's inputs.
+
+Pinned Debian packages of the target's architecture and what the user said, as JSON for nix/demo.
+"""
 
 import concurrent.futures
 import dataclasses
@@ -51,14 +54,19 @@ class DemoInputs:
 def pinned(system: str, image_format: str, authorized_keys: tuple[str, ...]) -> DemoInputs:
     """Inputs as pinned, each from the mirror of its suite; nothing is asked of the network yet."""
     if system not in DEBIAN_ARCHITECTURES:
-        raise AgentError(f"the demo has no parts for {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}")
+        raise AgentError(
+            f"the demo has no parts for {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}"
+        )
     pins = debian.read_lock(LOCK, DEBIAN_ARCHITECTURES[system], sorted(debian.UNPACKED))
     sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
     return DemoInputs(system, image_format, authorized_keys, sources)
 
 
 def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
-    """Find where each package can be had now, its successor where the pinned version is gone; asks the network."""
+    """Find where each package can be had now, its successor where the pinned version is gone.
+
+    Asks the network.
+    """
     pins = [pin for pin, _url in inputs.sources]
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(pins)) as pool:
         found = dict(zip(pins, pool.map(_first_available, pins), strict=True))
@@ -67,10 +75,16 @@ def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
         return dataclasses.replace(inputs, sources=tuple(found.items()))
     hosts = ", ".join(sorted(set(debian.repositories().values())))
     if len(lost) == len(pins):
-        raise AgentError(f"no package can be reached at {hosts}", hint="check the network", kind="network")
+        raise AgentError(
+            f"no package can be reached at {hosts}", hint="check the network", kind="network"
+        )
     if locked:
         names = ", ".join(f"{pin.package} {pin.version}" for pin in lost)
-        raise AgentError(f"{hosts} no longer has {names}", hint="leave out --locked, or renew locks/", kind="network")
+        raise AgentError(
+            f"{hosts} no longer has {names}",
+            hint="leave out --locked, or renew locks/",
+            kind="network",
+        )
     with tempfile.TemporaryDirectory() as state:
         index = debian.Index(pathlib.Path(state), DEBIAN_ARCHITECTURES[inputs.system])
         for pin in lost:
@@ -78,7 +92,9 @@ def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
             debian.superseded(pin, new)
             del found[pin]
             found[new] = debian.urls(new, _snapshot())[0]
-    return dataclasses.replace(inputs, sources=tuple(sorted(found.items(), key=lambda item: item[0].role)))
+    return dataclasses.replace(
+        inputs, sources=tuple(sorted(found.items(), key=lambda item: item[0].role))
+    )
 
 
 def _first_available(pin: debian.Pin) -> str:

@@ -1,4 +1,7 @@
-"""What agents say: one structlog event a line on stdout, JSON for the orchestrator, plain text for a person."""
+"""What agents say: one structlog event a line on stdout, JSON for the orchestrator.
+
+Plain text for a person.
+"""
 
 import os
 import sys
@@ -14,7 +17,11 @@ def configure(service: str) -> None:
     as_json = os.environ.get(FORMAT_VARIABLE) == "json"
     renderer = structlog.processors.JSONRenderer() if as_json else _plain
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, renderer],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            renderer,
+        ],
         logger_factory=structlog.PrintLoggerFactory(file=sys.stdout),
         cache_logger_on_first_use=False,
     )
@@ -22,7 +29,10 @@ def configure(service: str) -> None:
 
 
 def emit(event: str, *, level: str = "info", **fields: object) -> None:
-    """Say `event` (a name in kebab case) with its `fields`; `message`, if any, is the sentence for a person."""
+    """Say `event` (a name in kebab case) with its `fields`.
+
+    `message`, if any, is the sentence for a person.
+    """
     getattr(structlog.get_logger(), level)(event, **fields)
     sys.stdout.flush()
 
@@ -32,7 +42,13 @@ def _plain(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
     service, name, level = event.pop("service", "agent"), event.pop("event"), event.pop("level")
     event.pop("kind", None)
     hint, detail = event.pop("hint", ""), event.pop("detail", "")
-    text = event.pop("message", None) or " ".join([name, *(f"{key}={value}" for key, value in event.items())])
+    text = event.pop("message", None) or " ".join(
+        [name, *(f"{key}={value}" for key, value in event.items())]
+    )
     sign = {"error": "error: ", "warning": "warning: "}.get(level, "")
-    lines = [f"{service}: {sign}{text}", *([detail] if detail else []), *([f"{service}: try: {hint}"] if hint else [])]
+    lines = [
+        f"{service}: {sign}{text}",
+        *([detail] if detail else []),
+        *([f"{service}: try: {hint}"] if hint else []),
+    ]
     return "\n".join(lines)

@@ -10,9 +10,14 @@ EXIT_FAILED = 1
 
 
 class AgentError(Exception):
-    """A failure with a reason and, where there is one, a way out; `kind` names it for the orchestrator."""
+    """A failure with a reason and, where there is one, a way out.
 
-    def __init__(self, message: str, *, hint: str = "", kind: str = "failed", detail: str = "") -> None:
+    `kind` names it for the orchestrator.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", kind: str = "failed", detail: str = ""
+    ) -> None:
         """`message` is one line, `detail` may be many (the end of a build's log)."""
         super().__init__(message)
         self.hint = hint
@@ -21,11 +26,19 @@ class AgentError(Exception):
 
 
 def run_agent(service: str, body: Callable[[], None]) -> None:
-    """Run `body` as the main function of `service`: an `AgentError` becomes a `failed` event and exit code 1."""
+    """Run `body` as the main function of `service`.
+
+    An `AgentError` becomes a `failed` event and exit code 1.
+    """
     events.configure(service)
     try:
         body()
     except AgentError as error:
         fields = {"kind": error.kind, "hint": error.hint, "detail": error.detail}
-        events.emit("failed", level="error", message=str(error), **{key: text for key, text in fields.items() if text})
+        events.emit(
+            "failed",
+            level="error",
+            message=str(error),
+            **{key: text for key, text in fields.items() if text},
+        )
         sys.exit(EXIT_FAILED)

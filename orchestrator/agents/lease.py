@@ -1,14 +1,15 @@
-"""The lease: cleanup keeps binfmt_misc as it is for as long as a builder that knows the run's token is connected.
+"""The lease: cleanup keeps binfmt_misc as it is while a builder that knows the token is connected.
 
-`Lease` is the rule, a state machine without a clock of its own; `serve` and `Holder` are its two ends on TCP. One line
-each way, ASCII, ended by a newline:
+`Lease` is the rule, a state machine without a clock of its own; `serve` and `Holder` are its two
+ends on TCP. One line each way, ASCII, ended by a newline:
 
     HOLD <token>    -> HELD       the connection now holds the lease
     UNLOCK <token>  -> UNLOCKED   the build is done, clean up
     anything else   -> REFUSED    and the connection is closed
 
-So a crashed, killed or never-started builder cannot leave the host dirty: cleaning starts on UNLOCK, when no holder
-has been connected for `grace` seconds, at the deadline, or on SIGTERM, whichever comes first.
+So a crashed, killed or never-started builder cannot leave the host dirty: cleaning starts on
+UNLOCK, when no holder has been connected for `grace` seconds, at the deadline, or on SIGTERM,
+whichever comes first.
 """
 
 import asyncio
@@ -42,8 +43,9 @@ LOGGED_REFUSALS = 20
 class Lease:
     """When to clean up. Times are seconds of one monotonic clock, connections any hashable names.
 
-    Attributes: `start_by` is when a first holder must have come, `grace` how long none may be there afterwards,
-    `deadline` when the lease ends in any case; `reason` is why it ended, empty while it runs.
+    Attributes: `start_by` is when a first holder must have come, `grace` how long none may be there
+    afterwards, `deadline` when the lease ends in any case; `reason` is why it ended, empty while it
+    runs.
     """
 
     start_by: float
@@ -160,7 +162,13 @@ class _Server:
         self._refusals[why] += 1
         if self._refusals.total() <= LOGGED_REFUSALS:
             peer = writer.get_extra_info("peername") or ("?",)
-            events.emit("refused", level="warning", message=f"refused {peer[0]}: {why}", peer=peer[0], why=why)
+            events.emit(
+                "refused",
+                level="warning",
+                message=f"refused {peer[0]}: {why}",
+                peer=peer[0],
+                why=why,
+            )
         if not writer.is_closing():
             writer.write(b"REFUSED\n")
         return False
@@ -171,14 +179,22 @@ class _Server:
             events.emit("refusals", level="warning", counts=dict(self._refusals))
 
 
-async def serve(lease: Lease, token: str, port: int, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    """Serve `lease` on `port` until it ends; `ready` is called once connections are taken, `stop` ends it (SIGTERM)."""
+async def serve(
+    lease: Lease, token: str, port: int, ready: Callable[[], None], stop: asyncio.Event
+) -> None:
+    """Serve `lease` on `port` until it ends.
+
+    `ready` is called once connections are taken, `stop` ends it (SIGTERM).
+    """
     state = _Server(lease, token)
     server = await asyncio.start_server(state.client, port=port, limit=LINE_BYTES, backlog=1024)
     async with server:
         ready()
         while not lease.reason:
-            waiting = [asyncio.ensure_future(state.changed.wait()), asyncio.ensure_future(stop.wait())]
+            waiting = [
+                asyncio.ensure_future(state.changed.wait()),
+                asyncio.ensure_future(stop.wait()),
+            ]
             patience = max(0.0, lease.expires() - time.monotonic())
             await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
@@ -196,7 +212,10 @@ class Holder:
     """The builder's end: connects and keeps the connection until `unlock`."""
 
     def __init__(self, address: tuple[str, int], token: str, patience: float) -> None:
-        """Connect to `address` within `patience` seconds and hold the lease; raises `AgentError`."""
+        """Connect to `address` within `patience` seconds and hold the lease.
+
+        Raises `AgentError`.
+        """
         self._address = address
         self._token = token
         attempt = tenacity.retry(
@@ -218,7 +237,9 @@ class Holder:
             try:
                 self._ask("UNLOCK", "UNLOCKED").close()
             except OSError as error:
-                raise AgentError(f"cleanup is gone before it was unlocked: {error}", kind="cleanup") from error
+                raise AgentError(
+                    f"cleanup is gone before it was unlocked: {error}", kind="cleanup"
+                ) from error
         finally:
             self._socket.close()
 
@@ -247,7 +268,7 @@ async def _say(writer: asyncio.StreamWriter, line: bytes) -> None:
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Notice within half a minute that the other end has vanished without a word (its network was cut)."""
+    """Notice within half a minute that the other end has vanished without a word."""
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):

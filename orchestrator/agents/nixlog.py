@@ -1,4 +1,6 @@
-"""Nix's internal-json log, folded into what people ask: what is being done, how much is left, why did it fail.
+"""Nix's internal-json log, folded into what people ask.
+
+What is being done, how much is left, why did it fail.
 
 Numbers of activities and results are those of Nix's `src/libutil/logging.hh`.
 """
@@ -59,7 +61,9 @@ class NixLog:
     def failed(self) -> str:
         """Name of the derivation that failed first, or nothing."""
         for error in self.errors:
-            if match := re.search(r"builder for '([^']+\.drv)' failed|build of '([^']+\.drv)'.* failed", error):
+            if match := re.search(
+                r"builder for '([^']+\.drv)' failed|build of '([^']+\.drv)'.* failed", error
+            ):
                 return derivation_name(match[1] or match[2])
         return ""
 

@@ -1,4 +1,7 @@
-"""registrar: puts the pinned static qemu-user into binfmt_misc with the fix-binary flag, then exits."""
+"""registrar: puts the pinned static qemu-user into binfmt_misc with the fix-binary flag.
+
+Then exits.
+"""
 
 import pathlib
 import subprocess
@@ -25,19 +28,25 @@ def register() -> None:
     binfmt.mount()
     system = SYSTEMS[run.system]
     emulator = EMULATORS / system.emulator
-    line = binfmt.registration(binfmt.entry_name(run.id, system), system, emulator, binfmt.kernel_version())
+    line = binfmt.registration(
+        binfmt.entry_name(run.id, system), system, emulator, binfmt.kernel_version()
+    )
     entry = binfmt.register(line)
     outcome = canary.run(run.system, pathlib.Path("/run"))
     if not outcome.runs:
-        raise AgentError(f"{run.system} programs do not run although registered: {outcome.cause}", kind="emulation")
+        raise AgentError(
+            f"{run.system} programs do not run although registered: {outcome.cause}",
+            kind="emulation",
+        )
+    version = emulator_version(emulator)
     events.emit(
         "registered",
-        message=f"{entry.name} -> {emulator.name} {emulator_version(emulator)}, flags {entry.flags}",
+        message=f"{entry.name} -> {emulator.name} {version}, flags {entry.flags}",
         entry=entry.name,
         line=line,
         flags=entry.flags,
         emulator=emulator.name,
-        version=emulator_version(emulator),
+        version=version,
     )
 
 
@@ -56,7 +65,9 @@ def wait_for_cleanup(seconds: float) -> None:
 
 def emulator_version(emulator: pathlib.Path) -> str:
     """First line of `--version`, e.g. `10.0.13`."""
-    text = subprocess.run([emulator, "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [emulator, "--version"], capture_output=True, text=True, check=True
+    ).stdout
     return text.split("version ", 1)[1].split()[0]
 
 

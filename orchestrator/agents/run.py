@@ -1,4 +1,7 @@
-"""What every agent knows of its run: the environment that compose.yaml gives it, and the folders that it shares."""
+"""What every agent knows of its run.
+
+The environment that compose.yaml gives it, and the folders that it shares.
+"""
 
 import dataclasses
 import os
@@ -30,7 +33,10 @@ class Run:
 
 
 def this_run() -> Run:
-    """Read the environment; every variable has a default, so that `docker compose up` works by itself."""
+    """Read the environment.
+
+    Every variable has a default, so that `docker compose up` works by itself.
+    """
     variables = os.environ
     system = variables.get("NIXOS_IMAGE_SYSTEM") or foreign_system(this_system())
     if system not in SYSTEMS:

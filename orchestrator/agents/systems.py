@@ -1,7 +1,8 @@
 """The systems that images can be made for, and how the kernel tells their programs apart.
 
-ELF fields are from the ELF specification (gABI 4.1, chapter 4: e_ident, e_type, e_machine); the way of masking them
-from the kernel's `Documentation/admin-guide/binfmt-misc.rst` and QEMU's `scripts/qemu-binfmt-conf.sh`.
+ELF fields are from the ELF specification (gABI 4.1, chapter 4: e_ident, e_type, e_machine); the way
+of masking them from the kernel's `Documentation/admin-guide/binfmt-misc.rst` and QEMU's
+`scripts/qemu-binfmt-conf.sh`.
 """
 
 import dataclasses
@@ -16,7 +17,10 @@ ET_EXEC = 2
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A Nix system: `elf_class` and `machine` are e_ident[EI_CLASS] and e_machine, `emulator` qemu-user's program."""
+    """A Nix system: `elf_class` and `machine` are e_ident[EI_CLASS] and e_machine.
+
+    `emulator` qemu-user's program.
+    """
 
     name: str
     elf_class: int
@@ -31,7 +35,10 @@ class System:
 
     @property
     def mask(self) -> bytes:
-        """All bits of `magic` count, but the OS ABI (byte 7) and the one that tells ET_EXEC (2) from ET_DYN (3)."""
+        """All bits of `magic` count.
+
+        But the OS ABI (byte 7) and the one that tells ET_EXEC (2) from ET_DYN (3).
+        """
         return b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff\xff\xff"
 
 
@@ -47,12 +54,18 @@ SYSTEMS = {
 }
 
 #: What `uname -m` and the Docker engine call the systems that builders run on.
-MACHINES = {"x86_64": "x86_64-linux", "amd64": "x86_64-linux", "aarch64": "aarch64-linux", "arm64": "aarch64-linux"}
+MACHINES = {
+    "x86_64": "x86_64-linux",
+    "amd64": "x86_64-linux",
+    "aarch64": "aarch64-linux",
+    "arm64": "aarch64-linux",
+}
 
 #: Debian's names of the architectures that the demo's parts are taken for.
 DEBIAN_ARCHITECTURES = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
 
-#: Systems whose programs the kernel of another runs by itself (a 64-bit x86 kernel runs i686 programs).
+#: Systems whose programs the kernel of another runs by itself (a 64-bit x86 kernel runs i686
+#: programs).
 RUNS_TOO = {"x86_64-linux": frozenset({"i686-linux"})}
 
 

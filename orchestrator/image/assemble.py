@@ -17,7 +17,10 @@ def closure_of(toplevel: str) -> list[str]:
 
 
 def assemble(spec: ImageSpec, target: pathlib.Path, scratch: pathlib.Path) -> None:
-    """Write the image of `spec` to `target`, a new sparse file; `scratch` takes the ESP's files meanwhile."""
+    """Write the image of `spec` to `target`, a new sparse file.
+
+    `scratch` takes the ESP's files meanwhile.
+    """
     boot = read_bootspec(pathlib.Path(spec.toplevel))
     closure = closure_of(spec.toplevel)
     blocks, inodes = layout.tree_usage(pathlib.Path(path) for path in closure)

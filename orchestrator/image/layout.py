@@ -1,4 +1,7 @@
-"""Where partitions lie: sizes and offsets, computed before a byte is written. All numbers are bytes."""
+"""Where partitions lie: sizes and offsets, computed before a byte is written.
+
+All numbers are bytes.
+"""
 
 import dataclasses
 import os
@@ -7,10 +10,12 @@ from collections.abc import Iterable
 
 MIB = 1 << 20
 
-#: Partitions start on whole MiB: what every partitioner does, and a multiple of any flash's erase block in use.
+#: Partitions start on whole MiB: what every partitioner does, and a multiple of any flash's erase
+#: block in use.
 ALIGNMENT = MIB
 
-#: GPT needs 34 sectors at the start and 33 at the end (UEFI specification, section 5.3.1); a whole MiB each keeps alignment.
+#: GPT needs 34 sectors at the start and 33 at the end (UEFI specification, section 5.3.1); a whole
+#: MiB each keeps alignment.
 GPT_RESERVE = MIB
 
 #: ext4's defaults of mke2fs: block size, inode size, and one inode for this many bytes.
@@ -18,7 +23,8 @@ EXT4_BLOCK = 4096
 EXT4_INODE = 256
 EXT4_BYTES_PER_INODE = 8192
 
-#: The journal's size, given to mke2fs: enough for any image's first boots, and the same whatever the file system's size.
+#: The journal's size, given to mke2fs: enough for any image's first boots, and the same whatever
+#: the file system's size.
 EXT4_JOURNAL = 64 * MIB
 
 #: Superblock copies, group descriptors and what mke2fs reserves for growing them.
@@ -34,7 +40,10 @@ class LayoutError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """A slot of the disk: `start` and `size` in bytes, `type` a GPT type alias that sfdisk knows."""
+    """A slot of the disk.
+
+    `start` and `size` in bytes, `type` a GPT type alias that sfdisk knows.
+    """
 
     name: str
     type: str
@@ -58,7 +67,7 @@ def tree_usage(paths: Iterable[pathlib.Path]) -> tuple[int, int]:
         path = stack.pop()
         inodes += 1
         if os.path.islink(path):
-            continue  # a link of less than 60 bytes lives in its inode; longer ones are rare and within the reserve
+            continue  # a link of less than 60 bytes lives in its inode; longer ones are rare
         if os.path.isdir(path):
             blocks += EXT4_BLOCK
             with os.scandir(path) as entries:
@@ -69,8 +78,13 @@ def tree_usage(paths: Iterable[pathlib.Path]) -> tuple[int, int]:
 
 
 def ext4_size(blocks: int, inodes: int, free: int) -> int:
-    """Smallest sensible size of an ext4 file system that holds this much and leaves `free` bytes; whole MiB."""
-    data = blocks + blocks // 50 + free + EXT4_JOURNAL + EXT4_FIXED  # extent trees and directories' growth: below 2 %
+    """Smallest sensible size of an ext4 file system that holds this much and leaves `free` bytes.
+
+    Whole MiB.
+    """
+    data = (
+        blocks + blocks // 50 + free + EXT4_JOURNAL + EXT4_FIXED
+    )  # extent trees and directories' growth: below 2 %
     data += data * (EXT4_RESERVED_PERCENT + 1) // 100  # and the bitmaps: 2 blocks in 32,768
     by_inodes = inodes * EXT4_BYTES_PER_INODE  # mke2fs makes one inode for each that many bytes
     size = max(data + data // EXT4_BYTES_PER_INODE * EXT4_INODE, by_inodes + inodes * EXT4_INODE)
@@ -84,8 +98,12 @@ def efi_layout(esp_size: int, root_size: int, disk_size: int | None = None) -> L
     needed = root_start + _round_up(root_size) + GPT_RESERVE
     size = needed if disk_size is None else disk_size // ALIGNMENT * ALIGNMENT
     if size < needed:
-        raise LayoutError(f"the disk of {size // MIB} MiB is too small: its parts need {needed // MIB} MiB")
-    return Layout((esp, Partition("nixos", "linux", root_start, size - GPT_RESERVE - root_start)), size)
+        raise LayoutError(
+            f"the disk of {size // MIB} MiB is too small: its parts need {needed // MIB} MiB"
+        )
+    return Layout(
+        (esp, Partition("nixos", "linux", root_start, size - GPT_RESERVE - root_start)), size
+    )
 
 
 def _round_up(size: int) -> int:

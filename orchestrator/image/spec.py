@@ -1,7 +1,8 @@
 """The image spec: what Nix says an image is made of (JSON in, frozen types out).
 
-Nix evaluates a configuration to this; everything after it is assembly. Unknown fields are an error, because a
-spec that asks for something that is silently left out makes an image that is not what was asked for.
+Nix evaluates a configuration to this; everything after it is assembly. Unknown fields are an error,
+because a spec that asks for something that is silently left out makes an image that is not what was
+asked for.
 """
 
 import dataclasses
@@ -53,7 +54,10 @@ class Root:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """One image: `toplevel` is the store path of the NixOS system, `name` the file's name without its suffix."""
+    """One image: `toplevel` is the store path of the NixOS system.
+
+    `name` the file's name without its suffix.
+    """
 
     schema: int
     name: str
@@ -67,8 +71,13 @@ class ImageSpec:
     readyText: str = ""  # noqa: N815 - printed on the console of a booted system, where there is such a text
 
     def identifier(self, what: str) -> uuid.UUID:
-        """A UUID for `what` (a file system, a partition): the same for the same spec, different between specs."""
-        return uuid.uuid5(_NAMESPACE, f"{json.dumps(dataclasses.asdict(self), sort_keys=True)}/{what}")
+        """A UUID for `what` (a file system, a partition).
+
+        The same for the same spec, different between specs.
+        """
+        return uuid.uuid5(
+            _NAMESPACE, f"{json.dumps(dataclasses.asdict(self), sort_keys=True)}/{what}"
+        )
 
     @property
     def file_name(self) -> str:
@@ -78,7 +87,10 @@ class ImageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Bootspec:
-    """What a boot loader needs of a system (RFC 125, version 1): paths in the store, kernel parameters in order."""
+    """What a boot loader needs of a system (RFC 125, version 1).
+
+    Paths in the store, kernel parameters in order.
+    """
 
     system: str
     label: str
@@ -90,21 +102,29 @@ class Bootspec:
 
 
 def read_spec(text: str) -> ImageSpec:
-    """Parse an image spec; raises `SpecError` for unknown or missing fields, wrong types and unknown values."""
+    """Parse an image spec.
+
+    Raises `SpecError` for unknown or missing fields, wrong types and unknown values.
+    """
     try:
         document = json.loads(text)
     except ValueError as error:
         raise SpecError(f"image spec: not JSON: {error}") from error
     spec = typing.cast("ImageSpec", _build(ImageSpec, document, "spec"))
     if spec.schema != SCHEMA:
-        raise SpecError(f"spec.schema: {spec.schema} is not supported, this assembler reads {SCHEMA}")
+        raise SpecError(
+            f"spec.schema: {spec.schema} is not supported, this assembler reads {SCHEMA}"
+        )
     if "/" in spec.name or spec.name in {"", ".", ".."}:
         raise SpecError(f"spec.name: {spec.name!r} cannot be a file name")
     return spec
 
 
 def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
-    """Read `boot.json` of a toplevel; raises `SpecError` where it is missing, or of another version."""
+    """Read `boot.json` of a toplevel.
+
+    Raises `SpecError` where it is missing, or of another version.
+    """
     path = toplevel / "boot.json"
     try:
         document = json.loads(path.read_text())
@@ -115,11 +135,15 @@ def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
         versions = ", ".join(sorted(key for key in keys if key.startswith("org.nixos.bootspec")))
         raise SpecError(f"{path}: no {BOOTSPEC_V1} (found: {versions or 'none'})")
     boot = document[BOOTSPEC_V1]
-    texts = {name: boot.get(name) for name in ("system", "label", "kernel", "initrd", "init", "toplevel")}
+    texts = {
+        name: boot.get(name) for name in ("system", "label", "kernel", "initrd", "init", "toplevel")
+    }
     params = boot.get("kernelParams")
     wrong = [name for name, text in texts.items() if not isinstance(text, str)]
     if wrong or not isinstance(params, list) or not all(isinstance(word, str) for word in params):
-        raise SpecError(f"{path}: {BOOTSPEC_V1} has no valid field {', '.join(wrong) or 'kernelParams'}")
+        raise SpecError(
+            f"{path}: {BOOTSPEC_V1} has no valid field {', '.join(wrong) or 'kernelParams'}"
+        )
     return Bootspec(**typing.cast("dict[str, str]", texts), kernel_params=tuple(params))
 
 
@@ -137,12 +161,18 @@ def _build(kind: type, value: object, where: str) -> object:
         missing = sorted(required - value.keys())
         if missing:
             raise SpecError(f"{where}: field {', '.join(missing)} is missing")
-        return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+        return kind(
+            **{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+        )
     if typing.get_origin(kind) is typing.Literal:
         allowed = typing.get_args(kind)
         if value not in allowed:
             raise SpecError(f"{where}: {value!r} is not one of {', '.join(map(str, allowed))}")
         return value
-    if isinstance(kind, types.UnionType) or not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+    if (
+        isinstance(kind, types.UnionType)
+        or not isinstance(value, kind)
+        or isinstance(value, bool) is not (kind is bool)
+    ):
         raise SpecError(f"{where}: expected {kind.__name__}, found {value!r}")
     return value

@@ -1,4 +1,7 @@
-"""Integration: the real engine, the real binfmt_misc, the real containers. Runs inside the test image, or not at all."""
+"""Integration: the real engine, the real binfmt_misc, the real containers.
+
+Runs inside the test image, or not at all.
+"""
 
 import dataclasses
 import io
@@ -23,15 +26,33 @@ HOME = pathlib.Path("/opt/nixos-image")
 
 def docker(*arguments: str, stdin: str | None = None) -> str:
     """Run the docker CLI; returns what it says on stdout."""
-    done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["docker", *arguments], input=stdin, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"docker {arguments}: {done.stderr}"
     return done.stdout.strip()
 
 
 def table() -> dict[str, str]:
     """The host's binfmt_misc, read by a container that may."""
-    rights = ["--cap-drop", "ALL", "--cap-add", "SYS_ADMIN", "--security-opt", "apparmor=unconfined"]
-    where = ["--rm", "--network", "none", "--tmpfs", "/run", "--entrypoint", "python3", "nixos-image-qemu-setup"]
+    rights = [
+        "--cap-drop",
+        "ALL",
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "apparmor=unconfined",
+    ]
+    where = [
+        "--rm",
+        "--network",
+        "none",
+        "--tmpfs",
+        "/run",
+        "--entrypoint",
+        "python3",
+        "nixos-image-qemu-setup",
+    ]
     return json.loads(docker("run", *rights, *where, "-c", TABLE))
 
 
@@ -63,9 +84,21 @@ def orchestrate() -> Run:
 
     def call(*arguments: str, **variables: str) -> Outcome:
         run = secrets.token_hex(4)
-        # What tells other runs on this host that this one is looked after: the orchestrator's container, here a stand-in.
+        # What tells other runs on this host that this one is looked after: the orchestrator's
+        # container, here a stand-in.
         labels = ["--label", "org.nixos-image=true", "--label", f"org.nixos-image.run={run}"]
-        docker("run", "-d", "--name", f"nixos-image-{run}", *labels, "--network", "none", "nixos-image-runtime", "sleep", "900")
+        docker(
+            "run",
+            "-d",
+            "--name",
+            f"nixos-image-{run}",
+            *labels,
+            "--network",
+            "none",
+            "nixos-image-runtime",
+            "sleep",
+            "900",
+        )
         environment = {
             **os.environ,
             "NIXOS_IMAGE_RUN": run,
@@ -86,12 +119,18 @@ def orchestrate() -> Run:
 def things() -> set[str]:
     """Containers of runs, and networks of this project."""
     containers = docker("ps", "-aq", "--filter", "label=org.nixos-image.run").split()
-    return {*containers, *docker("network", "ls", "-q", "--filter", "label=org.nixos-image").split()}
+    return {
+        *containers,
+        *docker("network", "ls", "-q", "--filter", "label=org.nixos-image").split(),
+    }
 
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After each test: the table is as before, and no container or network is there that was not there before."""
+    """After each test: the table is as before.
+
+    And no container or network is there that was not there before.
+    """
     before, there = table(), things()
     yield
     assert table() == before
@@ -100,13 +139,24 @@ def nothing_left() -> Iterator[None]:
 
 @pytest.fixture
 def altered(request: pytest.FixtureRequest) -> Iterator[Alter]:
-    """Replace an image by one that a Dockerfile line changes, for one test; it still counts as up to date."""
+    """Replace an image by one that a Dockerfile line changes, for one test.
+
+    It still counts as up to date.
+    """
     kept: list[str] = []
 
     def alter(image: str, lines: str) -> None:
         docker("tag", image, f"{image}:kept")
         kept.append(image)
-        docker("build", "--quiet", "--force-rm", "--tag", image, "-", stdin=f"FROM {image}:kept\nUSER root\n{lines}\nUSER 1000\n")
+        docker(
+            "build",
+            "--quiet",
+            "--force-rm",
+            "--tag",
+            image,
+            "-",
+            stdin=f"FROM {image}:kept\nUSER root\n{lines}\nUSER 1000\n",
+        )
 
     yield alter
     for image in kept:

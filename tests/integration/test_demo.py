@@ -52,7 +52,13 @@ def test_native_demo_needs_neither_registrar_nor_cleanup(orchestrate: Run) -> No
     assert isinstance(boot, dict)
     assert boot["machine"] == this_system().partition("-")[0]
     events = [json.loads(line) for line in outcome.err.splitlines() if line.startswith("{")]
-    assert {event.get("stage") for event in events} >= {"start", "build", "assemble", "boot", "deliver"}
+    assert {event.get("stage") for event in events} >= {
+        "start",
+        "build",
+        "assemble",
+        "boot",
+        "deliver",
+    }
     assert "registered" not in outcome.err
 
 
@@ -67,26 +73,35 @@ def test_failed_derivation_is_named_with_its_log(orchestrate: Run, altered: Alte
 
 
 def edit_lock(role: str, change: str) -> str:
-    """A Dockerfile line that updates the pins of `role` (or `all`) by the Python dictionary `change`."""
+    """A Dockerfile line that updates the pins of `role` (or `all`) by the dictionary `change`."""
     code = (
         "import json; p = 'locks/debian.json'; d = json.load(open(p)); "
-        f"[pin.update({change}) for role, pins in d['packages'].items() if '{role}' in (role, 'all') for pin in pins.values()]; "
+        f"wanted = [pins for role, pins in d['packages'].items() if '{role}' in (role, 'all')]; "
+        f"[pin.update({change}) for pins in wanted for pin in pins.values()]; "
         "json.dump(d, open(p, 'w'))"
     )
     return f'RUN python3 -c "{code}"'
 
 
-def test_without_a_network_the_error_names_what_was_not_reached(orchestrate: Run, altered: Alter) -> None:
-    nowhere = "RUN echo 'deb http://127.0.0.1:9/debian trixie main' > /etc/apt/sources.list && rm -rf /etc/apt/sources.list.d/*"
+def test_without_a_network_the_error_names_what_was_not_reached(
+    orchestrate: Run, altered: Alter
+) -> None:
+    nowhere = (
+        "RUN rm -rf /etc/apt/sources.list.d/*"
+        " && echo 'deb http://127.0.0.1:9/debian trixie main' > /etc/apt/sources.list"
+    )
     # Hashes that the store does not have yet.
-    altered("nixos-image-builder", f"{nowhere}\n{edit_lock('all', 'tree=None, sha256=64 * chr(48)')}")
+    altered(
+        "nixos-image-builder", f"{nowhere}\n{edit_lock('all', 'tree=None, sha256=64 * chr(48)')}"
+    )
     outcome = orchestrate("demo", "--no-boot")
     assert outcome.code == 11, outcome.err
     assert "error: no package can be reached at http://127.0.0.1:9/debian" in outcome.err
 
 
 def test_superseded_pin_is_replaced_with_a_warning(orchestrate: Run, altered: Alter) -> None:
-    change = "tree=None, sha256=64 * chr(48), version='0.0.1', path='pool/main/z/zlib/zlib1g_0.0.1_none.deb'"
+    gone = "pool/main/z/zlib/zlib1g_0.0.1_none.deb"
+    change = f"tree=None, sha256=64 * chr(48), version='0.0.1', path='{gone}'"
     altered("nixos-image-builder", edit_lock("zlib", change))
     outcome = orchestrate("demo", "--no-boot")
     assert outcome.code == 0, outcome.err
@@ -97,9 +112,19 @@ def test_superseded_pin_is_replaced_with_a_warning(orchestrate: Run, altered: Al
 
 
 def test_unusable_emulator_is_refused_before_the_build(orchestrate: Run, altered: Alter) -> None:
-    altered("nixos-image-qemu-setup", "RUN cp /usr/bin/false /opt/qemu/qemu-aarch64; cp /usr/bin/false /opt/qemu/qemu-x86_64")
+    altered(
+        "nixos-image-qemu-setup",
+        "RUN cp /usr/bin/false /opt/qemu/qemu-aarch64; cp /usr/bin/false /opt/qemu/qemu-x86_64",
+    )
     docker("tag", "nixos-image-qemu-setup", "nixos-image-qemu-setup:as-user")
-    docker("build", "-q", "-t", "nixos-image-qemu-setup", "-", stdin="FROM nixos-image-qemu-setup:as-user\nUSER root\n")
+    docker(
+        "build",
+        "-q",
+        "-t",
+        "nixos-image-qemu-setup",
+        "-",
+        stdin="FROM nixos-image-qemu-setup:as-user\nUSER root\n",
+    )
     docker("rmi", "nixos-image-qemu-setup:as-user")
     outcome = orchestrate("demo", "--no-boot")
     assert outcome.code == 5
@@ -107,32 +132,64 @@ def test_unusable_emulator_is_refused_before_the_build(orchestrate: Run, altered
 
 
 def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestrate: Run) -> None:
-    """All are registered by a container that holds the table, as a host does that has mounted it itself."""
+    """All are registered by a container that holds the table.
+
+    As a host does that has mounted it itself.
+    """
     script = (
         "from orchestrator.agents import binfmt, systems; import pathlib, time; binfmt.mount()\n"
         "k = binfmt.kernel_version()\n"
         "ours = ['nixos-image-deadbeef-' + cpu for cpu in ('riscv64', 'aarch64', 'x86_64')]\n"
         "for name in [*ours, 'qemu-riscv64']:\n"
-        "    s = next(s for s in systems.SYSTEMS.values() if s.name.startswith(name.rsplit('-')[-1]))\n"
+        "    cpu = name.rsplit('-')[-1]\n"
+        "    s = next(s for s in systems.SYSTEMS.values() if s.name.startswith(cpu))\n"
         "    if s.name != systems.this_system():\n"
-        "        binfmt.register(binfmt.registration(name, s, pathlib.Path('/opt/qemu', s.emulator), k))\n"
+        "        emulator = pathlib.Path('/opt/qemu', s.emulator)\n"
+        "        binfmt.register(binfmt.registration(name, s, emulator, k))\n"
         "print('held', flush=True); time.sleep(600)\n"
     )
-    rights = ["--cap-drop", "ALL", "--cap-add", "SYS_ADMIN", "--security-opt", "apparmor=unconfined", "--tmpfs", "/run"]
-    holder = docker("run", "-d", *rights, "--entrypoint", "python3", "nixos-image-qemu-setup", "-u", "-c", script)
+    rights = [
+        "--cap-drop",
+        "ALL",
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "apparmor=unconfined",
+        "--tmpfs",
+        "/run",
+    ]
+    holder = docker(
+        "run",
+        "-d",
+        *rights,
+        "--entrypoint",
+        "python3",
+        "nixos-image-qemu-setup",
+        "-u",
+        "-c",
+        script,
+    )
     try:
         while "held" not in docker("logs", holder):
-            assert docker("inspect", "-f", "{{.State.Running}}", holder) == "true", docker("logs", holder)
+            assert docker("inspect", "-f", "{{.State.Running}}", holder) == "true", docker(
+                "logs", holder
+            )
         foreign = table()["qemu-riscv64"]
         stale = f"nixos-image-deadbeef-{foreign_system(this_system()).partition('-')[0]}"
         assert set(table()) == {"nixos-image-deadbeef-riscv64", stale, "qemu-riscv64"}
         outcome = orchestrate("demo", "--no-boot")
         assert outcome.code == 0, outcome.err
-        assert f"a dead run left: {', '.join(sorted([stale, 'nixos-image-deadbeef-riscv64']))}" in outcome.err
+        assert (
+            f"a dead run left: {', '.join(sorted([stale, 'nixos-image-deadbeef-riscv64']))}"
+            in outcome.err
+        )
         assert outcome.result()["emulation"] == "shared"
         assert table() == {"qemu-riscv64": foreign}
     finally:
-        remove = "from orchestrator.agents import binfmt; [(binfmt.MOUNT_POINT / n).write_text('-1') for n in binfmt.entries()]"
+        remove = (
+            "from orchestrator.agents import binfmt; "
+            "[(binfmt.MOUNT_POINT / n).write_text('-1') for n in binfmt.entries()]"
+        )
         docker("exec", holder, "python3", "-c", remove)
         docker("rm", "-f", holder)
 

@@ -1,4 +1,7 @@
-"""cleanup and its lease as services of compose.yaml (pytest-docker), attacked over TCP from the builder's network."""
+"""cleanup and its lease as services of compose.yaml (pytest-docker).
+
+Attacked over TCP from the builder's network.
+"""
 
 import json
 import subprocess
@@ -49,7 +52,10 @@ def docker_cleanup() -> list[str]:
 
 @pytest.fixture
 def cleanup(nothing_left: None, docker_services: object) -> Iterator[str]:
-    """A fresh cleanup per test: the services' fixture has made the network, each test recreates the container."""
+    """A fresh cleanup per test.
+
+    The services' fixture has made the network, each test recreates the container.
+    """
     compose("rm", "--force", "--stop", "cleanup")
     compose("up", "--detach", "cleanup")
     while "waiting to be unlocked" not in docker("logs", f"{PROJECT}-cleanup-1"):
@@ -59,14 +65,32 @@ def cleanup(nothing_left: None, docker_services: object) -> Iterator[str]:
 
 
 def compose(*arguments: str) -> None:
-    command = ["docker", "compose", "--file", str(HOME / "compose.yaml"), "--project-name", PROJECT, *arguments]
+    command = [
+        "docker",
+        "compose",
+        "--file",
+        str(HOME / "compose.yaml"),
+        "--project-name",
+        PROJECT,
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def client(code: str) -> str:
     """Run Python in a builder container beside cleanup; returns what it prints."""
-    command = ["docker", "compose", "--file", str(HOME / "compose.yaml"), "--project-name", PROJECT, "run", "--rm", "--no-deps"]
+    command = [
+        "docker",
+        "compose",
+        "--file",
+        str(HOME / "compose.yaml"),
+        "--project-name",
+        PROJECT,
+        "run",
+        "--rm",
+        "--no-deps",
+    ]
     command += ["--no-TTY", "--entrypoint", "python3", "builder", "-c", CLIENT + code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -74,7 +98,9 @@ def client(code: str) -> str:
 
 
 def state(container: str) -> tuple[bool, int]:
-    running, code = docker("inspect", "-f", "{{.State.Running}} {{.State.ExitCode}}", container).split()
+    running, code = docker(
+        "inspect", "-f", "{{.State.Running}} {{.State.ExitCode}}", container
+    ).split()
     return running == "true", int(code)
 
 
@@ -88,7 +114,8 @@ def wait_end(container: str, seconds: float) -> int:
 
 def test_wrong_tokens_and_noise_are_refused_and_logged_and_the_lock_holds(cleanup: str) -> None:
     said = client(
-        "print(ask(b'UNLOCK ' + b'0' * 64 + b'\\n'), ask(b'UNLOCK\\n'), ask(b'GET / HTTP/1.1\\r\\n\\r\\n'),"
+        "print(ask(b'UNLOCK ' + b'0' * 64 + b'\\n'), ask(b'UNLOCK\\n'),"
+        " ask(b'GET / HTTP/1.1\\r\\n\\r\\n'),"
         " ask(b'\\xff' * 1000), ask(b'HOLD ' + token[:-1] + b'\\n'), sep=',')\n"
         "for _ in range(500): ask(b'', wait=False)\n"
     )

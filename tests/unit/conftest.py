@@ -11,8 +11,8 @@ import structlog
 
 from orchestrator.request import Caller
 
-# The same examples on every run: a suite that a user runs to see whether the appliance works must not roll dice.
-# No deadline: a loaded CI machine is no failure.
+# The same examples on every run: a suite that a user runs to see whether the appliance works must
+# not roll dice. No deadline: a loaded CI machine is no failure.
 hypothesis.settings.register_profile("unit", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("unit")
 
@@ -30,12 +30,19 @@ def _words(arguments: object) -> list[str]:
 
 
 def _refuse_docker(event: str, arguments: tuple[object, ...]) -> None:
-    """Audit hook: sees every start of a program, whatever way the code under test has imported `subprocess`."""
+    """Audit hook: sees every start of a program.
+
+    Whatever way the code under test has imported `subprocess`.
+    """
     if not _guarding or event not in {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"}:
         return
     executable = _words(arguments[0])
     command = _words(arguments[1]) if len(arguments) > 1 else []
-    programs = {pathlib.PurePosixPath(word.split(maxsplit=1)[0]).name for word in [*executable, *command[:1]] if word.strip()}
+    programs = {
+        pathlib.PurePosixPath(word.split(maxsplit=1)[0]).name
+        for word in [*executable, *command[:1]]
+        if word.strip()
+    }
     if programs & _FORBIDDEN:
         raise DockerCalledError(f"a unit test started {' '.join([*executable, *command])}")
 

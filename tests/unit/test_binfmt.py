@@ -1,4 +1,7 @@
-"""The kernel's table, played by a folder: what is written, what is believed, what is never touched."""
+"""The kernel's table, played by a folder.
+
+What is written, what is believed, what is never touched.
+"""
 
 import errno
 import pathlib
@@ -17,7 +20,9 @@ NAME = "nixos-image-0badcafe-aarch64"
 MAGIC = r"\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
 MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 
-SOUND = "enabled\ninterpreter /opt/qemu/qemu-aarch64\nflags: POCF\noffset 0\nmagic 7f45\nmask ffff\n"
+SOUND = (
+    "enabled\ninterpreter /opt/qemu/qemu-aarch64\nflags: POCF\noffset 0\nmagic 7f45\nmask ffff\n"
+)
 
 
 @pytest.fixture
@@ -28,15 +33,28 @@ def table(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     return tmp_path
 
 
-@pytest.mark.parametrize(("kernel", "flags"), [((4, 8), "F"), ((5, 11), "F"), ((5, 12), "PF"), ((6, 1), "PF")])
+@pytest.mark.parametrize(
+    ("kernel", "flags"), [((4, 8), "F"), ((5, 11), "F"), ((5, 12), "PF"), ((6, 1), "PF")]
+)
 def test_the_line_and_its_flags_by_kernel(kernel: tuple[int, int], flags: str) -> None:
-    assert binfmt.registration(NAME, AARCH64, QEMU, kernel) == f":{NAME}:M::{MAGIC}:{MASK}:/opt/qemu/qemu-aarch64:{flags}"
+    assert (
+        binfmt.registration(NAME, AARCH64, QEMU, kernel)
+        == f":{NAME}:M::{MAGIC}:{MASK}:/opt/qemu/qemu-aarch64:{flags}"
+    )
 
 
 @pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 def test_the_kernel_takes_the_line(system: System) -> None:
-    """Limits of fs/binfmt_misc.c: 1920 bytes a line, 8 fields, 128 bytes of program are looked at."""
-    line = binfmt.registration(binfmt.entry_name("0badcafe", system), system, pathlib.Path("/opt/qemu", system.emulator), (6, 18))
+    """Limits of fs/binfmt_misc.c.
+
+    1920 bytes a line, 8 fields, 128 bytes of program are looked at.
+    """
+    line = binfmt.registration(
+        binfmt.entry_name("0badcafe", system),
+        system,
+        pathlib.Path("/opt/qemu", system.emulator),
+        (6, 18),
+    )
     assert len(line) < 1920
     assert len(line.split(":")) == 8
     assert "\n" not in line
@@ -44,16 +62,25 @@ def test_the_kernel_takes_the_line(system: System) -> None:
 
 @pytest.mark.parametrize("kernel", [(4, 7), (3, 10), (0, 0)])
 def test_a_kernel_without_the_flag_is_refused(kernel: tuple[int, int]) -> None:
-    with pytest.raises(AgentError, match=rf"Linux {kernel[0]}\.{kernel[1]} is too old.*4\.8") as caught:
+    with pytest.raises(
+        AgentError, match=rf"Linux {kernel[0]}\.{kernel[1]} is too old.*4\.8"
+    ) as caught:
         binfmt.registration(NAME, AARCH64, QEMU, kernel)
     assert caught.value.kind == "emulation"
 
 
 @pytest.mark.parametrize(
     ("release", "version"),
-    [("6.18.44-fc", (6, 18)), ("5.15.167.4-microsoft-standard-WSL2", (5, 15)), ("4.8", (4, 8)), ("odd", (0, 0))],
+    [
+        ("6.18.44-fc", (6, 18)),
+        ("5.15.167.4-microsoft-standard-WSL2", (5, 15)),
+        ("4.8", (4, 8)),
+        ("odd", (0, 0)),
+    ],
 )
-def test_kernel_versions(release: str, version: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_versions(
+    release: str, version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("platform.release", lambda: release)
     assert binfmt.kernel_version() == version
 
@@ -67,11 +94,16 @@ def test_names_are_unique_by_run_and_system() -> None:
 
 def test_entries_are_read_without_the_control_files(table: pathlib.Path) -> None:
     (table / NAME).write_text(SOUND)
-    (table / "python3.13").write_text("disabled\ninterpreter /usr/bin/python 3\nflags: \nextension .pyc\n")
+    (table / "python3.13").write_text(
+        "disabled\ninterpreter /usr/bin/python 3\nflags: \nextension .pyc\n"
+    )
     found = binfmt.entries()
     assert found.keys() == {NAME, "python3.13"}
     assert found[NAME] == binfmt.Entry(NAME, True, "/opt/qemu/qemu-aarch64", "POCF", SOUND)
-    assert (found["python3.13"].enabled, found["python3.13"].interpreter) == (False, "/usr/bin/python 3")
+    assert (found["python3.13"].enabled, found["python3.13"].interpreter) == (
+        False,
+        "/usr/bin/python 3",
+    )
     assert found["python3.13"].flags == ""
 
 
@@ -105,7 +137,9 @@ def test_success_is_not_believed(text: str | None, message: str, table: pathlib.
 
 
 @pytest.mark.parametrize(("number", "hint"), [(errno.EEXIST, "clean"), (errno.EINVAL, "")])
-def test_a_refusal_of_the_kernel_is_told(number: int, hint: str, table: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_of_the_kernel_is_told(
+    number: int, hint: str, table: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: pathlib.Path, _text: str) -> int:
         assert path == table / "register"
         raise OSError(number, "no")
@@ -128,7 +162,10 @@ def test_removing_what_is_gone_is_no_error_and_makes_nothing(table: pathlib.Path
     assert not (table / NAME).exists()
 
 
-@pytest.mark.parametrize("name", ["qemu-aarch64", "register", "", "nixos-image-/../qemu-aarch64", "x/nixos-image-a", ".."])
+@pytest.mark.parametrize(
+    "name",
+    ["qemu-aarch64", "register", "", "nixos-image-/../qemu-aarch64", "x/nixos-image-a", ".."],
+)
 def test_what_is_not_ours_is_never_touched(name: str, table: pathlib.Path) -> None:
     (table / "qemu-aarch64").write_text(SOUND)
     (table / "nixos-image-").mkdir()

@@ -1,4 +1,7 @@
-"""The boot check: QEMU's command lines, and how a machine that does not come up is told. No QEMU is started."""
+"""The boot check: QEMU's command lines, and how a machine that does not come up is told.
+
+No QEMU is started.
+"""
 
 import itertools
 import json
@@ -38,7 +41,9 @@ def test_the_machine_under_kvm(guest: qemu.Guest) -> None:
 
 
 def test_a_comma_in_the_disks_name_is_no_option() -> None:
-    command = qemu.command(qemu.GUESTS["x86_64-linux"], pathlib.Path("/a,snapshot=on/d.img"), "tcg", "x")
+    command = qemu.command(
+        qemu.GUESTS["x86_64-linux"], pathlib.Path("/a,snapshot=on/d.img"), "tcg", "x"
+    )
     (drive,) = (value for option, value in pairs(command) if option == "-drive")
     assert "file=/a,,snapshot=on/d.img," in drive
     assert "format=raw" in drive, "never guessed: a guest could write a header of another format"
@@ -62,14 +67,17 @@ def python(code: str) -> list[str]:
 
 
 def test_the_console_is_told_without_control_sequences(serial: pathlib.Path) -> None:
-    serial.write_bytes(b"\x1b[2J\x1b[01;01HBdsDxe: starting\r\n\r\n   \x1b[0mone\rtwo\xff\n\x07three\n\n")
+    serial.write_bytes(
+        b"\x1b[2J\x1b[01;01HBdsDxe: starting\r\n\r\n   \x1b[0mone\rtwo\xff\n\x07three\n\n"
+    )
     with Machine(python("import time; time.sleep(60)"), serial) as machine:
         assert machine.tail(2) == "two\N{REPLACEMENT CHARACTER}\nthree"
         assert machine.tail(100).splitlines()[0] == "BdsDxe: starting"
 
 
 def test_waiting_ends_when_the_text_is_there(serial: pathlib.Path) -> None:
-    code = f"import time; time.sleep(.2); open({str(serial)!r}, 'w').write('demo is ready'); time.sleep(60)"
+    code = "import time; time.sleep(.2); "
+    code += f"open({str(serial)!r}, 'w').write('demo is ready'); time.sleep(60)"
     with Machine(python(code), serial) as machine:
         machine.wait_for("is ready", time.monotonic() + 20)
 
@@ -94,7 +102,10 @@ def test_a_qemu_that_ends_is_told_with_its_own_words(serial: pathlib.Path) -> No
 
 @pytest.mark.parametrize(
     "code",
-    ["import sys; sys.exit(1)", "import sys, time; print('KVM internal error', file=sys.stderr, flush=True); time.sleep(60)"],
+    [
+        "import sys; sys.exit(1)",
+        "import sys, time; print('KVM internal error', file=sys.stderr); time.sleep(60)",
+    ],
 )
 def test_kvm_that_fails_is_no_verdict_on_the_image(code: str, serial: pathlib.Path) -> None:
     # `kvm` in the command line is what says that KVM is used.
@@ -114,21 +125,29 @@ ESP = {"start": 2048, "type": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"}
 @pytest.mark.parametrize(
     ("table", "offset"),
     [
-        ({"partitions": [ESP, {"start": 4096, "type": "0fc63daf-8483-4772-8e79-3d69d8477de4"}]}, 4096 * 512),
+        (
+            {"partitions": [ESP, {"start": 4096, "type": "0fc63daf-8483-4772-8e79-3d69d8477de4"}]},
+            4096 * 512,
+        ),
         ({"sectorsize": 4096, "partitions": [{"start": 16, "type": "83"}]}, 16 * 4096),
     ],
 )
 def test_the_root_partition_is_found(
     table: dict[str, object], offset: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_sfdisk(tmp_path, monkeypatch, f"cat <<'END'\n{json.dumps({'partitiontable': table})}\nEND\n")
+    fake_sfdisk(
+        tmp_path, monkeypatch, f"cat <<'END'\n{json.dumps({'partitiontable': table})}\nEND\n"
+    )
     assert root_offset(DISK) == offset
 
 
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo 'does not contain a recognized partition table' >&2; exit 1\n", "recognized partition table"),
+        (
+            "echo 'does not contain a recognized partition table' >&2; exit 1\n",
+            "recognized partition table",
+        ),
         ("""echo '{"partitiontable": {"partitions": []}}'\n""", "no Linux partition"),
     ],
 )

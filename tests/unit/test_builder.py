@@ -35,7 +35,9 @@ def test_the_request_is_read(run: Run) -> None:
         "ca_bundle": "/somewhere/x",
     }
     (run.folder / "request.json").write_text(json.dumps(document))
-    assert builder.Request.read(run) == builder.Request(False, "raw-efi", ("ssh-ed25519 A me",), True, 5, "/somewhere/x")
+    assert builder.Request.read(run) == builder.Request(
+        False, "raw-efi", ("ssh-ed25519 A me",), True, 5, "/somewhere/x"
+    )
 
 
 @pytest.mark.parametrize(("system", "emulated"), [(FOREIGN, True), (this_system(), False)])
@@ -59,7 +61,9 @@ def config(run: Run, request: builder.Request) -> dict[str, str]:
 def test_nix_is_told_of_foreign_programs_only_where_they_are_needed(run: Run) -> None:
     native = Run(run.id, this_system(), 1, 1, 1)
     assert config(run, builder.Request(emulated=True))["extra-platforms"] == FOREIGN
-    assert config(run, builder.Request(emulated=False))["extra-platforms"] == FOREIGN, "the host's own emulation"
+    assert config(run, builder.Request(emulated=False))["extra-platforms"] == FOREIGN, (
+        "the host's own emulation"
+    )
     assert "extra-platforms" not in config(native, builder.Request(emulated=False))
 
 
@@ -76,15 +80,24 @@ def failure(*errors: str, code: int = 1, tail: tuple[str, ...] = ()) -> AgentErr
 
 
 def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
-    error = failure(f"builder for '{DRV}' failed with exit code 2", tail=("make: *** [all] Error 1",))
-    assert (str(error), error.kind, error.detail) == ("derivation linux failed", "build", "make: *** [all] Error 1")
+    error = failure(
+        f"builder for '{DRV}' failed with exit code 2", tail=("make: *** [all] Error 1",)
+    )
+    assert (str(error), error.kind, error.detail) == (
+        "derivation linux failed",
+        "build",
+        "make: *** [all] Error 1",
+    )
 
 
 @pytest.mark.parametrize(
     "errors",
     [
         ("unable to download 'http://m/pool/x.deb': Couldn't resolve host name (6)",),
-        (f"builder for '{DRV}' failed with exit code 1", "unable to download 'http://m/pool/x.deb': HTTP error 404"),
+        (
+            f"builder for '{DRV}' failed with exit code 1",
+            "unable to download 'http://m/pool/x.deb': HTTP error 404",
+        ),
     ],
 )
 def test_what_cannot_be_fetched_is_the_networks_fault(errors: tuple[str, ...]) -> None:
@@ -99,7 +112,10 @@ def test_a_full_disk_is_told() -> None:
 
 
 def test_a_disk_that_fills_up_in_a_derivation_is_told() -> None:
-    error = failure(f"builder for '{DRV}' failed with exit code 1", tail=("cp: error writing 'x': No space left on device",))
+    error = failure(
+        f"builder for '{DRV}' failed with exit code 1",
+        tail=("cp: error writing 'x': No space left on device",),
+    )
     assert error.kind == "disk"
 
 
@@ -110,10 +126,16 @@ def test_a_killed_nix_is_told(code: int) -> None:
 
 def test_any_other_failure_has_what_nix_said() -> None:
     error = failure("undefined variable 'x'", "at line 3")
-    assert (str(error), error.kind, error.detail) == ("Nix failed", "build", "undefined variable 'x'\nat line 3")
+    assert (str(error), error.kind, error.detail) == (
+        "Nix failed",
+        "build",
+        "undefined variable 'x'\nat line 3",
+    )
 
 
-def test_a_token_that_never_comes_is_cleanups_fault(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+def test_a_token_that_never_comes_is_cleanups_fault(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     monkeypatch.setattr(builder, "TOKEN_FILE", tmp_path / "token")
     with pytest.raises(AgentError, match="cleanup was not ready") as caught:
         builder.read_token(run.start_seconds)
@@ -122,15 +144,25 @@ def test_a_token_that_never_comes_is_cleanups_fault(run: Run, monkeypatch: pytes
     assert builder.read_token(run.start_seconds) == "secret"
 
 
-def test_waiting_for_foreign_programs_ends_with_the_last_cause(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_foreign_programs_ends_with_the_last_cause(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(builder.canary, "run", lambda *_: builder.canary.Outcome(False, "no entry"))
     with pytest.raises(AgentError, match="no entry") as caught:
         builder.wait_for_canary(run, builder.Request(wait_seconds=0.2))
     assert caught.value.kind == "emulation"
 
 
-def test_waiting_for_foreign_programs_ends_when_they_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes = iter([builder.canary.Outcome(False, "x"), builder.canary.Outcome(False, "x"), builder.canary.Outcome(True)])
+def test_waiting_for_foreign_programs_ends_when_they_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = iter(
+        [
+            builder.canary.Outcome(False, "x"),
+            builder.canary.Outcome(False, "x"),
+            builder.canary.Outcome(True),
+        ]
+    )
     monkeypatch.setattr(builder.canary, "run", lambda *_: next(outcomes))
     builder.wait_for_canary(run, builder.Request(wait_seconds=5))
     assert next(outcomes, None) is None

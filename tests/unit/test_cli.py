@@ -1,4 +1,7 @@
-"""The command line: what each verb becomes, what is wrong and how it is told, and what a shell makes of our orders."""
+"""The command line.
+
+What each verb becomes, what is wrong and how it is told, and what a shell makes of our orders.
+"""
 
 import dataclasses
 import pathlib
@@ -42,17 +45,29 @@ def demo(**changes: object) -> Demo:
     ("argv", "expected"),
     [
         (["demo"], DEMO),
-        (["demo", "--system", "x86_64-linux", "--no-boot"], demo(system="x86_64-linux", boot=False)),
-        (["demo", "-o", "../x", "--ssh-key", "/k.pub"], demo(out=P("/home/me/x"), ssh_key=P("/k.pub"))),
+        (
+            ["demo", "--system", "x86_64-linux", "--no-boot"],
+            demo(system="x86_64-linux", boot=False),
+        ),
+        (
+            ["demo", "-o", "../x", "--ssh-key", "/k.pub"],
+            demo(out=P("/home/me/x"), ssh_key=P("/k.pub")),
+        ),
         (["demo", "-o", "/a/../../b"], demo(out=P("/b"))),
-        (["demo", "--emulation", "host", "--locked", "--dry-run"], demo(emulation="host", locked=True, dry_run=True)),
+        (
+            ["demo", "--emulation", "host", "--locked", "--dry-run"],
+            demo(emulation="host", locked=True, dry_run=True),
+        ),
         (
             ["demo", "--timeout", "9", "--boot-timeout=1.5", "--emulation-timeout", "2"],
             demo(timeout=9.0, boot_timeout=1.5, emulation_timeout=2.0),
         ),
         (["demo", "-f", "raw-efi", "--log-format", "json"], demo(log_format="json")),
         (["boot", "x.img"], Boot(P("/home/me/project/x.img"), "", False, 300.0, "auto")),
-        (["boot", "--test", "--system", "aarch64-linux", "/x"], Boot(P("/x"), "aarch64-linux", True, 300.0, "auto")),
+        (
+            ["boot", "--test", "--system", "aarch64-linux", "/x"],
+            Boot(P("/x"), "aarch64-linux", True, 300.0, "auto"),
+        ),
         (["clean"], Clean(False, "auto")),
         (["clean", "--all", "--log-format", "plain"], Clean(True, "plain")),
         (["test"], Test(())),
@@ -72,7 +87,11 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
         (["dmeo"], "dmeo: no such command", "did you mean demo?"),
         (["donw"], "donw: no such command", "did you mean down?"),
         (["zzzzzz"], "zzzzzz: no such command", "./run.sh help"),
-        (["demo", "--ssh-kye", "x"], "unrecognized arguments: --ssh-kye", "did you mean --ssh-key?"),
+        (
+            ["demo", "--ssh-kye", "x"],
+            "unrecognized arguments: --ssh-kye",
+            "did you mean --ssh-key?",
+        ),
         (["demo", "--ot=x"], "unrecognized arguments: --ot=x", "did you mean --out?"),
         (["clean", "--al1"], "unrecognized arguments: --al1", "did you mean --all?"),
         (["demo", "extra"], "unrecognized arguments: extra", "./run.sh demo --help"),
@@ -90,7 +109,9 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
         (["boot", ""], "an empty path", "name a file or folder"),
     ],
 )
-def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hint: str, who: Caller) -> None:
+def test_what_is_wrong_is_told_with_a_way_out(
+    argv: list[str], message: str, hint: str, who: Caller
+) -> None:
     with pytest.raises(UsageError) as caught:
         cli.parse(argv, who)
     assert message in str(caught.value)
@@ -104,7 +125,9 @@ def test_an_empty_value_is_not_taken_for_none(argv: list[str], who: Caller) -> N
         cli.parse(argv, who)
 
 
-@pytest.mark.parametrize("argv", [["demo", "--no"], ["demo", "--sys", "x86_64-linux"], ["boot", "--t", "x"]])
+@pytest.mark.parametrize(
+    "argv", [["demo", "--no"], ["demo", "--sys", "x86_64-linux"], ["boot", "--t", "x"]]
+)
 def test_options_are_not_abbreviated(argv: list[str], who: Caller) -> None:
     """What is an abbreviation today is ambiguous with the next option."""
     with pytest.raises(UsageError):
@@ -120,24 +143,38 @@ def test_help_names_every_verb(argv: list[str], who: Caller) -> None:
 
 def test_the_callers_side_has_defaults() -> None:
     nobody = cli.caller({})
-    assert (nobody.cwd, nobody.home, nobody.columns, nobody.out_kib, nobody.sparse) == (P("/"), P("/"), 0, None, True)
+    assert (nobody.cwd, nobody.home, nobody.columns, nobody.out_kib, nobody.sparse) == (
+        P("/"),
+        P("/"),
+        0,
+        None,
+        True,
+    )
     assert nobody.socket == "/var/run/docker.sock"
-    odd = cli.caller({"NIXOS_IMAGE_COLUMNS": "wide", "NIXOS_IMAGE_OUT_KIB": "-", "NIXOS_IMAGE_SPARSE": "0"})
+    odd = cli.caller(
+        {"NIXOS_IMAGE_COLUMNS": "wide", "NIXOS_IMAGE_OUT_KIB": "-", "NIXOS_IMAGE_SPARSE": "0"}
+    )
     assert (odd.columns, odd.out_kib, odd.sparse) == (0, 0, False)
 
 
-# --- orders to run.sh --------------------------------------------------------------------------------------------------
+# --- orders to run.sh -------------------------------------------------------------------------
 
 #: Plays run.sh: prints what each of its functions was called with, one word per NUL.
 FUNCTIONS = "".join(
-    f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n" for name in ("out_dir", "send", "send_keys", "terminal")
+    f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n"
+    for name in ("out_dir", "send", "send_keys", "terminal")
 )
 
 
 def obeyed(script: str) -> list[list[str]]:
-    """The calls that a POSIX shell makes of `script`, which it gets as run.sh does: out of a substitution, by eval."""
+    """The calls that a POSIX shell makes of `script`, which it gets as run.sh does.
+
+    Out of a substitution, by eval.
+    """
     program = f'{FUNCTIONS}orders=$(cat)\neval "$orders"\n'
-    done = subprocess.run(["sh", "-euc", program], input=script.encode(), capture_output=True, check=True)
+    done = subprocess.run(
+        ["sh", "-euc", program], input=script.encode(), capture_output=True, check=True
+    )
     assert done.stderr == b""
     words = done.stdout.decode(errors="surrogateescape").split("\0")[:-1]
     calls: list[list[str]] = [[]]
@@ -174,11 +211,15 @@ def test_a_shell_gets_each_path_as_it_is(path: str, who: Caller) -> None:
     assert obeyed(cli.script(request, who)) == [["out_dir", path], ["send", "--ssh-key", path]]
     assert obeyed(cli.script(Boot(P(path), "", True, 1, "auto"), who)) == [["send", "boot", path]]
     with_bundle = dataclasses.replace(who, ca_bundle=path)
-    assert obeyed(cli.script(Clean(False, "auto"), with_bundle)) == [["send", "SSL_CERT_FILE", path]]
+    assert obeyed(cli.script(Clean(False, "auto"), with_bundle)) == [
+        ["send", "SSL_CERT_FILE", path]
+    ]
 
 
 @hypothesis.given(text=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
-@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(
+    max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
 def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
     request = cli.parse(["boot", "--test", "--system=aarch64-linux", "--", text], who)
     assert isinstance(request, Boot)
@@ -203,13 +244,19 @@ def test_orders_of_each_request(request_: Request, expected: list[list[str]], wh
 
 def test_every_order_is_one_that_run_sh_knows(who: Caller) -> None:
     text = (pathlib.Path(__file__).parents[2] / "run.sh").read_text()
-    requests: list[Request] = [DEMO, demo(ssh_key=P("/k")), Boot(P("/x"), "", False, 1, "auto"), Compose(("ps",)), Test(())]
+    requests: list[Request] = [
+        DEMO,
+        demo(ssh_key=P("/k")),
+        Boot(P("/x"), "", False, 1, "auto"),
+        Compose(("ps",)),
+        Test(()),
+    ]
     names = {call[0] for request in requests for call in obeyed(cli.script(request, who))}
     assert len(names) == 4
     assert all(f"\n{name}() {{" in text for name in names)
 
 
-# --- SSH keys ----------------------------------------------------------------------------------------------------------
+# --- SSH keys ---------------------------------------------------------------------------------
 
 ED = "ssh-ed25519 AAAAC3 me@host"
 EC = "ecdsa-sha2-nistp256 AAAAE2 me"
@@ -245,9 +292,18 @@ def test_the_key_that_is_named_is_the_only_one(received: pathlib.Path, who: Call
 
 
 @pytest.mark.parametrize(
-    "text", ["-----BEGIN OPENSSH PRIVATE KEY-----\nssh-x\n", "", "# nothing\n", f"{ED}\ngarbage\n", "\x00\xff\n"]
+    "text",
+    [
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nssh-x\n",
+        "",
+        "# nothing\n",
+        f"{ED}\ngarbage\n",
+        "\x00\xff\n",
+    ],
 )
-def test_a_file_that_is_no_public_key_is_refused(text: str, received: pathlib.Path, who: Caller) -> None:
+def test_a_file_that_is_no_public_key_is_refused(
+    text: str, received: pathlib.Path, who: Caller
+) -> None:
     (received / "key").write_text(text)
     with pytest.raises(UsageError, match="/key: not a public key file"):
         cli.ssh_keys(demo(ssh_key=P("/key")), who)

@@ -19,11 +19,16 @@ DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
 
 
 def blocks(section: str) -> dict[str, str]:
-    """Each block below the top-level key `section` of compose.yaml, without comments: enough of YAML for what is ours.
+    """Each block below the top-level key `section` of compose.yaml, without comments.
 
-    Every key stands on a line of its own with two spaces before it; the tests below fail if that changes.
+    Enough of YAML for what is ours.
+
+    Every key stands on a line of its own with two spaces before it; the tests below fail if that
+    changes.
     """
-    lines = [line for line in COMPOSE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [
+        line for line in COMPOSE.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
     found: dict[str, str] = {}
     inside, name = False, ""
     for line in lines:
@@ -49,7 +54,11 @@ def value(name: str, key: str) -> str:
         return match[1].strip()
     if match := re.search(r"extends: \{service: (\w+)\}", block):
         return value(match[1], key)
-    if "<<: *service" in block and TEMPLATE and (match := re.search(rf"^  {key}:(.*)$", TEMPLATE[1], re.MULTILINE)):
+    if (
+        "<<: *service" in block
+        and TEMPLATE
+        and (match := re.search(rf"^  {key}:(.*)$", TEMPLATE[1], re.MULTILINE))
+    ):
         return match[1].strip()
     return ""
 
@@ -59,7 +68,7 @@ def test_the_services_are_known() -> None:
     assert set(SHARED_SERVICES) <= SERVICES.keys()
 
 
-# --- privileges --------------------------------------------------------------------------------------------------------
+# --- privileges -------------------------------------------------------------------------------
 
 
 @EVERY_SERVICE
@@ -74,8 +83,20 @@ def test_a_capability_is_added_only_where_the_table_is_written(name: str) -> Non
 
 
 def test_nothing_is_privileged_and_nothing_is_published() -> None:
-    code = "\n".join(line.partition(" #")[0] for line in COMPOSE.splitlines() if not line.lstrip().startswith("#"))
-    for word in ("privileged:", "ports:", "pid:", "ipc:", "userns_mode:", "network_mode: host", "seccomp"):
+    code = "\n".join(
+        line.partition(" #")[0]
+        for line in COMPOSE.splitlines()
+        if not line.lstrip().startswith("#")
+    )
+    for word in (
+        "privileged:",
+        "ports:",
+        "pid:",
+        "ipc:",
+        "userns_mode:",
+        "network_mode: host",
+        "seccomp",
+    ):
         assert word not in code
 
 
@@ -83,7 +104,9 @@ def test_nothing_is_privileged_and_nothing_is_published() -> None:
 def test_no_program_gains_privileges(name: str) -> None:
     if name != "test":
         assert '"no-new-privileges:true"' in value(name, "security_opt")
-    assert ("apparmor=unconfined" in value(name, "security_opt")) == (name in {"cleanup", "registrar"})
+    assert ("apparmor=unconfined" in value(name, "security_opt")) == (
+        name in {"cleanup", "registrar"}
+    )
 
 
 @EVERY_SERVICE
@@ -135,12 +158,14 @@ def test_only_the_kvm_service_has_a_device() -> None:
     assert {name for name in SERVICES if value(name, "devices")} == {"boot-kvm"}
 
 
-# --- names -------------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------
 
 
 def test_the_images_are_those_of_the_code() -> None:
     found = {name: value(name, "image") for name in IMAGES}
-    assert found == {name: image.format(guest="${NIXOS_IMAGE_GUEST:-aarch64}") for name, image in IMAGES.items()}
+    assert found == {
+        name: image.format(guest="${NIXOS_IMAGE_GUEST:-aarch64}") for name, image in IMAGES.items()
+    }
     assert value("registrar", "image") == value("cleanup", "image")
 
 
@@ -158,7 +183,9 @@ def test_project_labels_and_volumes_are_those_of_the_code() -> None:
     for label in (LABEL, RUN_LABEL, SOURCE_LABEL):
         assert f"{label}: " in COMPOSE
         assert label in RUN_SH
-    assert {name for name, text in blocks("volumes").items() if f"{PROJECT}-{name}" in text} == set(VOLUMES)
+    assert {name for name, text in blocks("volumes").items() if f"{PROJECT}-{name}" in text} == set(
+        VOLUMES
+    )
     assert f"work:{WORK}" in COMPOSE
 
 
@@ -176,7 +203,9 @@ def test_networks_and_volumes_are_labelled(section: str) -> None:
 
 def test_each_guest_of_qemu_can_be_built() -> None:
     text = (ROOT / "Dockerfile.boot").read_text()
-    assert set(re.findall(r"^ +(\w+)\) packages=", text, re.MULTILINE)) == {name.removesuffix("-linux") for name in qemu.GUESTS}
+    assert set(re.findall(r"^ +(\w+)\) packages=", text, re.MULTILINE)) == {
+        name.removesuffix("-linux") for name in qemu.GUESTS
+    }
 
 
 def test_the_lease_is_where_the_design_says() -> None:
@@ -188,21 +217,27 @@ def test_nix_makes_specs_of_the_schema_that_is_read() -> None:
     assert re.search(rf"schema = {SCHEMA};", text)
 
 
-# --- what comes from outside -------------------------------------------------------------------------------------------
+# --- what comes from outside ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_images_are_made_of_ours_alone(path: pathlib.Path) -> None:
     stages: set[str] = set()
-    froms = re.findall(r"^FROM +(?:--\S+ +)?(\S+)(?: +AS +(\S+))?", path.read_text(), re.MULTILINE | re.IGNORECASE)
+    froms = re.findall(
+        r"^FROM +(?:--\S+ +)?(\S+)(?: +AS +(\S+))?", path.read_text(), re.MULTILINE | re.IGNORECASE
+    )
     assert froms
     for image, stage in froms:
-        assert image in stages | {"${BASE}"} or image.startswith("nixos-image-"), f"{image} comes from outside"
+        assert image in stages | {"${BASE}"} or image.startswith("nixos-image-"), (
+            f"{image} comes from outside"
+        )
         stages.add(stage)
 
 
 def test_the_base_is_the_one_that_run_sh_makes() -> None:
-    assert re.search(r"^ARG BASE=nixos-image-base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.search(
+        r"^ARG BASE=nixos-image-base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
     assert re.search(r"^base=nixos-image-base$", RUN_SH, re.MULTILINE)
 
 
@@ -216,7 +251,9 @@ def test_every_requirement_has_a_version_and_a_hash(path: pathlib.Path) -> None:
         hashes = re.findall(r"--hash=(\S+)", line)
         assert hashes, line
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), line
-        assert not re.search(r"(^|\s)(-e|-i|--index-url|--extra-index-url|--trusted-host|git\+|https?:)", line), line
+        assert not re.search(
+            r"(^|\s)(-e|-i|--index-url|--extra-index-url|--trusted-host|git\+|https?:)", line
+        ), line
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
@@ -238,10 +275,19 @@ def test_no_build_step_pipes_the_network_into_a_shell(path: pathlib.Path) -> Non
 def test_agents_use_nothing_of_the_orchestrators_side() -> None:
     """They run in images that have only the standard library and locks/agents.txt."""
     allowed = ("orchestrator.agents", "orchestrator.image")
-    for path in [*(ROOT / "orchestrator/agents").glob("*.py"), *(ROOT / "orchestrator/image").glob("*.py")]:
-        for name in re.findall(r"^\s*(?:from|import) (orchestrator[\w.]*|python_on_whales|rich)", path.read_text(), re.MULTILINE):
+    for path in [
+        *(ROOT / "orchestrator/agents").glob("*.py"),
+        *(ROOT / "orchestrator/image").glob("*.py"),
+    ]:
+        for name in re.findall(
+            r"^\s*(?:from|import) (orchestrator[\w.]*|python_on_whales|rich)",
+            path.read_text(),
+            re.MULTILINE,
+        ):
             assert name.startswith(allowed), f"{path.name} imports {name}"
 
 
 def test_the_packages_are_empty_at_their_roots() -> None:
-    assert [path for path in (ROOT / "orchestrator").rglob("__init__.py") if path.stat().st_size] == []
+    assert [
+        path for path in (ROOT / "orchestrator").rglob("__init__.py") if path.stat().st_size
+    ] == []

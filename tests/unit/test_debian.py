@@ -1,4 +1,7 @@
-"""Debian pins: the lock file that is in the repository, how it is read, and where packages are looked for."""
+"""Debian pins: the lock file that is in the repository, how it is read.
+
+And where packages are looked for.
+"""
 
 import json
 import pathlib
@@ -14,7 +17,14 @@ from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 
 LOCK = pathlib.Path(__file__).parents[2] / "locks/debian.json"
 DOCUMENT = json.loads(LOCK.read_text())
-PIN = debian.Pin("busybox", "busybox-static", "1:1.37.0-6+b9", "trixie", "pool/main/b/busybox/b~c+d_1%3a1 e.deb", "0" * 64)
+PIN = debian.Pin(
+    "busybox",
+    "busybox-static",
+    "1:1.37.0-6+b9",
+    "trixie",
+    "pool/main/b/busybox/b~c+d_1%3a1 e.deb",
+    "0" * 64,
+)
 
 
 @pytest.mark.parametrize("role", debian.ROLES)
@@ -53,7 +63,10 @@ def test_the_lock_names_no_host() -> None:
     assert "://" not in LOCK.read_text()
 
 
-@pytest.mark.parametrize(("arch", "roles"), [("arm64", ["nothing"]), ("s390x", ["busybox"]), ("arm64", ["busybox", "nothing"])])
+@pytest.mark.parametrize(
+    ("arch", "roles"),
+    [("arm64", ["nothing"]), ("s390x", ["busybox"]), ("arm64", ["busybox", "nothing"])],
+)
 def test_a_role_that_is_not_pinned_is_named(arch: str, roles: list[str]) -> None:
     with pytest.raises(AgentError, match=rf"pins no {roles[-1]} for {arch}") as caught:
         debian.read_lock(LOCK, arch, roles)
@@ -79,11 +92,17 @@ SNAPSHOTS = (
     'Acquire::Snapshots::URI::Origin::Debian "https://snapshot.example/archive/debian/@SNAPSHOTID@/";\n'
     'Acquire::Snapshots::URI::Label::Debian-Security "https://snapshot.example/archive/security/@SNAPSHOTID@/";\n'
 )
-MIRRORS = {"trixie-updates": "http://a/debian", "trixie": "http://b/debian", "trixie-security": "http://c/security"}
+MIRRORS = {
+    "trixie-updates": "http://a/debian",
+    "trixie": "http://b/debian",
+    "trixie-security": "http://c/security",
+}
 QUOTED = "pool/main/b/busybox/b~c%2Bd_1%253a1%20e.deb"
 
 
-def test_addresses_are_the_suites_mirror_then_the_others_then_the_archive(apt: Callable[[dict[str, str], str], None]) -> None:
+def test_addresses_are_the_suites_mirror_then_the_others_then_the_archive(
+    apt: Callable[[dict[str, str], str], None],
+) -> None:
     apt(MIRRORS, SNAPSHOTS)
     assert debian.urls(PIN, "20260101T000000Z") == [
         f"http://b/debian/{QUOTED}",
@@ -93,7 +112,9 @@ def test_addresses_are_the_suites_mirror_then_the_others_then_the_archive(apt: C
     ]
 
 
-def test_security_updates_have_an_archive_of_their_own(apt: Callable[[dict[str, str], str], None]) -> None:
+def test_security_updates_have_an_archive_of_their_own(
+    apt: Callable[[dict[str, str], str], None],
+) -> None:
     apt({}, SNAPSHOTS)
     pin = debian.Pin("r", "p", "1", "trixie-security", "pool/p.deb", "0" * 64)
     assert debian.urls(pin, "S") == ["https://snapshot.example/archive/security/S/pool/p.deb"]
@@ -110,13 +131,20 @@ def test_repositories_are_what_apt_says(monkeypatch: pytest.MonkeyPatch) -> None
         "'http://c/security/dists/trixie-security/InRelease' c_InRelease 0 \n"
         "W: something else\n"
     )
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, said, ""))
-    assert debian.repositories.__wrapped__() == {"trixie": "http://b/debian", "trixie-security": "http://c/security"}
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, said, "")
+    )
+    assert debian.repositories.__wrapped__() == {
+        "trixie": "http://b/debian",
+        "trixie-security": "http://c/security",
+    }
 
 
 def test_a_failing_apt_is_told_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "W: old\nE: Could not resolve 'b'\n"
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 100, "", said))
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 100, "", said)
+    )
     with pytest.raises(AgentError, match=r"apt-get .* failed: E: Could not resolve 'b'"):
         debian.repositories.__wrapped__()
 
@@ -136,7 +164,9 @@ class FakeIndex:
         return debian.Pin(role, "busybox-static", "2", "trixie", "pool/new.deb", "1" * 64)
 
 
-def test_what_is_pinned_is_taken_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+def test_what_is_pinned_is_taken_where_it_can_be_had(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     fetched(monkeypatch, True)
     assert debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=True) == PIN
 
@@ -159,7 +189,9 @@ def test_locked_takes_no_successor(monkeypatch: pytest.MonkeyPatch, tmp_path: pa
         debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=True)
 
 
-def test_a_download_whose_hash_is_wrong_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+def test_a_download_whose_hash_is_wrong_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     target = tmp_path / "deb"
 
     def run(command: list[object], **_: object) -> subprocess.CompletedProcess[bytes]:

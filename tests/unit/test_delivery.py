@@ -15,7 +15,9 @@ from orchestrator import delivery
 from orchestrator.errors import DeliveryError
 
 
-def stream_of(folder: pathlib.Path, names: list[str], images: dict[str, str], *, sparse: bool = False) -> bytes:
+def stream_of(
+    folder: pathlib.Path, names: list[str], images: dict[str, str], *, sparse: bool = False
+) -> bytes:
     """What comes out of a pipe, read meanwhile as run.sh does."""
     reader, writer = os.pipe()
     chunks: list[bytes] = []
@@ -49,8 +51,12 @@ def test_the_manifest_comes_last_and_its_sums_are_right(folder: pathlib.Path) ->
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         members = tar.getmembers()
         assert [member.name for member in members] == ["demo.img", "result.json", delivery.MANIFEST]
-        assert {(member.uid, member.gid, member.mode & 0o777) for member in members} == {(0, 0, 0o644)}
-        contents = {member.name: file.read() for member in members if (file := tar.extractfile(member))}
+        assert {(member.uid, member.gid, member.mode & 0o777) for member in members} == {
+            (0, 0, 0o644)
+        }
+        contents = {
+            member.name: file.read() for member in members if (file := tar.extractfile(member))
+        }
     assert contents["demo.img"] == b"image"
     manifest = contents[delivery.MANIFEST].decode()
     assert manifest == f"{digest(b'image')} image demo.img\n{digest(b'{}')} file result.json\nend\n"
@@ -132,7 +138,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     assert len(document) == 13
 
 
-# --- the caller's files ------------------------------------------------------------------------------------------------
+# --- the caller's files -----------------------------------------------------------------------
 
 
 def receive(folder: pathlib.Path, data: bytes) -> None:

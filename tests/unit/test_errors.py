@@ -24,7 +24,10 @@ def test_only_leaves_are_raised() -> None:
 
 
 def test_signals_have_the_shells_codes() -> None:
-    assert (errors.InterruptedRunError.exit_code, errors.TerminatedRunError.exit_code) == (128 + 2, 128 + 15)
+    assert (errors.InterruptedRunError.exit_code, errors.TerminatedRunError.exit_code) == (
+        128 + 2,
+        128 + 15,
+    )
 
 
 def test_each_error_says_what_it_means() -> None:
@@ -51,7 +54,9 @@ def test_run_sh_uses_no_other_codes() -> None:
 
 @pytest.mark.parametrize("kind", errors.KINDS)
 def test_an_agents_failure_keeps_its_words(kind: str) -> None:
-    error = failure(errors.KINDS[kind], {"event": "failed", "message": "what", "hint": "do", "detail": "a\nb"})
+    error = failure(
+        errors.KINDS[kind], {"event": "failed", "message": "what", "hint": "do", "detail": "a\nb"}
+    )
     assert isinstance(error, ApplianceError)
     assert (str(error), error.hint, error.detail) == ("what", "do", "a\nb")
 

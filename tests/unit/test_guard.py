@@ -7,7 +7,10 @@ import subprocess
 import pytest
 
 
-@pytest.mark.parametrize("command", [["docker", "version"], ["/usr/bin/docker", "ps"], [pathlib.Path("/usr/bin/docker"), "ps"]])
+@pytest.mark.parametrize(
+    "command",
+    [["docker", "version"], ["/usr/bin/docker", "ps"], [pathlib.Path("/usr/bin/docker"), "ps"]],
+)
 def test_docker_cannot_be_started(command: list[str]) -> None:
     with pytest.raises(BaseException, match=r"a unit test started .*docker"):
         subprocess.run(command, check=False)

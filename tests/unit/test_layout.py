@@ -21,7 +21,9 @@ SIZES = st.integers(1, 1 << 42)
 
 
 @hypothesis.given(SIZES, SIZES, st.none() | SIZES)
-def test_partitions_are_aligned_apart_and_inside(esp_size: int, root_size: int, disk_size: int | None) -> None:
+def test_partitions_are_aligned_apart_and_inside(
+    esp_size: int, root_size: int, disk_size: int | None
+) -> None:
     try:
         layout = efi_layout(esp_size, root_size, disk_size)
     except LayoutError:
@@ -37,7 +39,9 @@ def test_partitions_are_aligned_apart_and_inside(esp_size: int, root_size: int, 
     assert esp.start >= 34 * 512, "the primary GPT lies before it"
     assert esp.start + esp.size <= root.start
     assert root.start + root.size <= layout.size - 33 * 512, "the backup GPT lies behind it"
-    assert all(number % ALIGNMENT == 0 for part in layout.partitions for number in (part.start, part.size))
+    assert all(
+        number % ALIGNMENT == 0 for part in layout.partitions for number in (part.start, part.size)
+    )
     assert layout.size % ALIGNMENT == 0
 
 
@@ -56,7 +60,9 @@ COUNTS = st.integers(0, 1 << 40)
 
 
 @hypothesis.given(COUNTS, COUNTS, COUNTS, COUNTS, st.integers(0, 2))
-def test_more_content_never_makes_a_smaller_file_system(blocks: int, inodes: int, free: int, more: int, which: int) -> None:
+def test_more_content_never_makes_a_smaller_file_system(
+    blocks: int, inodes: int, free: int, more: int, which: int
+) -> None:
     grown = [blocks, inodes, free]
     grown[which] += more
     assert ext4_size(*grown) >= ext4_size(blocks, inodes, free)

@@ -1,4 +1,7 @@
-"""The lease: the rule as a state machine under any order of events, and both of its ends on real sockets."""
+"""The lease: the rule as a state machine under any order of events.
+
+And both of its ends on real sockets.
+"""
 
 import asyncio
 import contextlib
@@ -25,16 +28,22 @@ TOKEN = "5ec4e7" * 8
 SOON = 3.0
 
 
-# --- the rule ----------------------------------------------------------------------------------------------------------
+# --- the rule ---------------------------------------------------------------------------------
 
 
 class LeaseRules(hypothesis.stateful.RuleBasedStateMachine):
-    """Any interleaving of what can happen, against a second, simpler account of what may follow from it."""
+    """Any interleaving of what can happen, against a second.
+
+    Simpler account of what may follow from it.
+    """
 
     CONNECTIONS = st.integers(0, 3)
 
     @hypothesis.stateful.initialize(
-        start=st.floats(0.1, 100), grace=st.floats(0.1, 100), deadline=st.floats(0.1, 300), begin=st.floats(0, 1e6)
+        start=st.floats(0.1, 100),
+        grace=st.floats(0.1, 100),
+        deadline=st.floats(0.1, 300),
+        begin=st.floats(0, 1e6),
     )
     def begin(self, start: float, grace: float, deadline: float, begin: float) -> None:
         self.now = begin
@@ -73,7 +82,10 @@ class LeaseRules(hypothesis.stateful.RuleBasedStateMachine):
 
     @hypothesis.stateful.rule()
     def sleep_until_due(self) -> None:
-        """What the server does: sleep until `expires`. A test that only guesses times seldom meets the edges."""
+        """What the server does: sleep until `expires`.
+
+        A test that only guesses times seldom meets the edges.
+        """
         self.now = max(self.now, self.lease.expires())
 
     @hypothesis.stateful.rule()
@@ -124,7 +136,7 @@ TestLeaseRules = LeaseRules.TestCase
 TestLeaseRules.settings = hypothesis.settings(max_examples=200, stateful_step_count=30)
 
 
-# --- the server --------------------------------------------------------------------------------------------------------
+# --- the server -------------------------------------------------------------------------------
 
 
 def free_port() -> int:
@@ -175,7 +187,10 @@ class Client:
         return await self.answer()
 
     async def answer(self) -> bytes:
-        """The server's line; a reset counts as a refusal: what was not read makes the kernel send one."""
+        """The server's line.
+
+        A reset counts as a refusal: what was not read makes the kernel send one.
+        """
         try:
             async with asyncio.timeout(SOON):
                 return await self._reader.readline()
@@ -189,10 +204,14 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def cleanup(*, start: float = 60, grace: float = 60, deadline: float = 60) -> AsyncIterator[Cleanup]:
+async def cleanup(
+    *, start: float = 60, grace: float = 60, deadline: float = 60
+) -> AsyncIterator[Cleanup]:
     state = Cleanup(start, grace, deadline)
     ready = asyncio.Event()
-    state.task = asyncio.ensure_future(lease.serve(state.lease, TOKEN, state.port, ready.set, state.stop))
+    state.task = asyncio.ensure_future(
+        lease.serve(state.lease, TOKEN, state.port, ready.set, state.stop)
+    )
     try:
         async with asyncio.timeout(SOON):
             await ready.wait()
@@ -425,7 +444,7 @@ def test_neither_the_token_nor_what_strangers_say_is_logged(
     assert "someone-elses-secret" not in said
 
 
-# --- the builder's end -------------------------------------------------------------------------------------------------
+# --- the builder's end ------------------------------------------------------------------------
 
 
 @on_loop

@@ -1,4 +1,7 @@
-"""Linters and the type checker find nothing. The test image has all of them; elsewhere what is missing is skipped."""
+"""Linters and the type checker find nothing.
+
+The test image has all of them; elsewhere what is missing is skipped.
+"""
 
 import os
 import pathlib
@@ -35,31 +38,56 @@ def shell_scripts() -> list[pathlib.Path]:
 
 
 def test_ruff() -> None:
-    assert complaints(needed("ruff"), "check", "--no-cache", "--output-format", "concise", ".") == ""
+    assert (
+        complaints(needed("ruff"), "check", "--no-cache", "--output-format", "concise", ".") == ""
+    )
+
+
+def test_ruff_format() -> None:
+    assert complaints(needed("ruff"), "format", "--no-cache", "--check", ".") == ""
 
 
 def test_mypy(tmp_path: pathlib.Path) -> None:
     needed("mypy")
-    assert complaints(sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, "orchestrator") == ""
+    assert (
+        complaints(
+            sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, "orchestrator"
+        )
+        == ""
+    )
 
 
-#: The demo's scripts are pieces: Nix sets their variables and puts the interpreter in. SC1113 and SC2096 take a first line
-#: that speaks of /etc for a shebang.
+#: The demo's scripts are pieces: Nix sets their variables and puts the interpreter in. SC1113 and
+#: SC2096 take a first line that speaks of /etc for a shebang.
 PIECE = ("--shell=sh", "--exclude=SC2154,SC1090,SC1008,SC2239,SC1113,SC2096")
 
 
-@pytest.mark.parametrize("script", shell_scripts(), ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "script", shell_scripts(), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_shellcheck(script: pathlib.Path) -> None:
-    options = PIECE if script.parent.name == "demo" else () if script.read_bytes().startswith(b"#!") else ("--shell=sh",)
+    options = (
+        PIECE
+        if script.parent.name == "demo"
+        else ()
+        if script.read_bytes().startswith(b"#!")
+        else ("--shell=sh",)
+    )
     if script.name == "lib.sh":
         options = ("--shell=sh", "--exclude=SC2034")  # what it sets is for those who source it
-    command = [needed("shellcheck"), "--format=gcc", "--external-sources", "--source-path=SCRIPTDIR", *options]
+    command = [
+        needed("shellcheck"),
+        "--format=gcc",
+        "--external-sources",
+        "--source-path=SCRIPTDIR",
+        *options,
+    ]
     assert complaints(*command, script) == ""
 
 
-#: DL3008: Debian drops superseded versions, so apt's signed index decides; DL3006, DL3045: our own images have no tags
-#: and hand their WORKDIR down, which hadolint cannot see; DL3066: users are made in the same file; DL4006: Debian's sh has
-#: no pipefail.
+#: DL3008: Debian drops superseded versions, so apt's signed index decides; DL3006, DL3045: our own
+#: images have no tags and hand their WORKDIR down, which hadolint cannot see; DL3066: users are
+#: made in the same file; DL4006: Debian's sh has no pipefail.
 HADOLINT_IGNORED = ("DL3006", "DL3008", "DL3045", "DL3066", "DL4006")
 
 
@@ -73,4 +101,6 @@ def test_a_linter_that_complains_is_heard(tmp_path: pathlib.Path) -> None:
     """These tests are worth something only if a finding fails them."""
     bad = tmp_path / "bad.py"
     bad.write_text("import os\n")
-    assert "F401" in complaints(needed("ruff"), "check", "--no-cache", "--isolated", "--select", "F", bad)
+    assert "F401" in complaints(
+        needed("ruff"), "check", "--no-cache", "--isolated", "--select", "F", bad
+    )

@@ -19,7 +19,15 @@ def nix(**event: object) -> str:
 
 def building(number: int, drv: str) -> str:
     fields = [drv, "", 1, 1]
-    return nix(action="start", id=number, level=3, parent=0, text=f"building '{drv}'", type=105, fields=fields)
+    return nix(
+        action="start",
+        id=number,
+        level=3,
+        parent=0,
+        text=f"building '{drv}'",
+        type=105,
+        fields=fields,
+    )
 
 
 def says(number: int, line: str) -> str:
@@ -66,7 +74,10 @@ def test_the_current_download_is_the_file(log: NixLog) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [f"builder for '{LINUX}' failed with exit code 2", f"build of '{LINUX}' on 'ssh://x' failed: exit code 2"],
+    [
+        f"builder for '{LINUX}' failed with exit code 2",
+        f"build of '{LINUX}' on 'ssh://x' failed: exit code 2",
+    ],
 )
 def test_a_failure_has_the_name_and_the_tail_of_its_log_alone(log: NixLog, error: str) -> None:
     log.feed(building(5, LINUX))
@@ -76,7 +87,14 @@ def test_a_failure_has_the_name_and_the_tail_of_its_log_alone(log: NixLog, error
         log.feed(says(6, "noise"))
     log.feed(nix(action="stop", id=5))
     log.feed(nix(action="msg", level=0, msg=f"\x1b[31;1merror:\x1b[0m {error}", raw_msg=error))
-    log.feed(nix(action="msg", level=0, msg=f"error: builder for '/nix/store/{HASH}-image.drv' failed", raw_msg=""))
+    log.feed(
+        nix(
+            action="msg",
+            level=0,
+            msg=f"error: builder for '/nix/store/{HASH}-image.drv' failed",
+            raw_msg="",
+        )
+    )
     assert log.failed == "linux-6.12"
     assert log.tail.splitlines() == [f"line {number}" for number in range(10, TAIL_LINES + 10)]
     assert "linux-6.12> line 3\n" in text_of(log), "the whole story is in the log"
@@ -95,13 +113,19 @@ def test_control_sequences_reach_neither_the_log_nor_the_error(log: NixLog) -> N
     log.feed(nix(action="msg", level=0, msg=evil, raw_msg=f"builder for '{LINUX}' failed {evil}"))
     told = text_of(log) + log.tail + "".join(log.errors)
     assert "red text" in told
-    assert not [char for char in told if (ord(char) < 32 and char not in "\n\t") or ord(char) == 127]
+    assert not [
+        char for char in told if (ord(char) < 32 and char not in "\n\t") or ord(char) == 127
+    ]
 
 
 @hypothesis.given(st.text())
 def test_plain_text_cannot_steer_a_terminal(text: str) -> None:
     """C1 controls too: a terminal in 8-bit mode takes U+009B as the start of a sequence."""
-    assert not [char for char in plain(text) if (ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160]
+    assert not [
+        char
+        for char in plain(text)
+        if (ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160
+    ]
 
 
 def test_plain_leaves_text_alone() -> None:
@@ -142,6 +166,9 @@ def test_malformed_lines_do_not_end_the_build(log: NixLog, line: str) -> None:
     assert (log.done, log.expected) == (1, 2)
 
 
-@pytest.mark.parametrize(("path", "name"), [(LINUX, "linux-6.12"), ("linux", "linux"), (f"/nix/store/{HASH}-a-b.drv", "a-b")])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [(LINUX, "linux-6.12"), ("linux", "linux"), (f"/nix/store/{HASH}-a-b.drv", "a-b")],
+)
 def test_derivation_names(path: str, name: str) -> None:
     assert derivation_name(path) == name

@@ -9,13 +9,22 @@ import pytest
 from orchestrator.agents.systems import RUNS_TOO
 from orchestrator.errors import EmulationError, HostError
 from orchestrator.host import HostFacts
-from orchestrator.plan import DEMO_DATA_BYTES, DEMO_OUT_BYTES, MIB, SHARED_SERVICES, check_space, make_plan
+from orchestrator.plan import (
+    DEMO_DATA_BYTES,
+    DEMO_OUT_BYTES,
+    MIB,
+    SHARED_SERVICES,
+    check_space,
+    make_plan,
+)
 from orchestrator.request import Demo
 
 X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"
 
 
-def facts(system: str = X86, *also: str, data_free: int = 1 << 40, out_free: int | None = None) -> HostFacts:
+def facts(
+    system: str = X86, *also: str, data_free: int = 1 << 40, out_free: int | None = None
+) -> HostFacts:
     runs = frozenset({system, *RUNS_TOO.get(system, ()), *also})
     return HostFacts(system, "6.18", "28.0", runs, data_free, out_free)
 
@@ -64,7 +73,12 @@ def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str
 
 @pytest.mark.parametrize(
     ("host", "system", "emulation"),
-    [(facts(X86), ARM, "native"), (facts(X86), ARM, "host"), (facts(X86), X86, "shared"), (facts(X86), I686, "shared")],
+    [
+        (facts(X86), ARM, "native"),
+        (facts(X86), ARM, "host"),
+        (facts(X86), X86, "shared"),
+        (facts(X86), I686, "shared"),
+    ],
 )
 def test_modes_that_the_host_cannot_have(host: HostFacts, system: str, emulation: str) -> None:
     with pytest.raises(EmulationError, match=f"--emulation {emulation}: .*{system}"):
@@ -87,10 +101,16 @@ def test_cleanup_starts_first_and_its_image_is_asked_for_once() -> None:
         ),
         (facts(out_free=0), "output folder has 0 MiB free", "-o"),
         (facts(data_free=0), "data has 0 MiB free", "docker system df"),
-        (facts(out_free=5 * MIB), f"output folder has 5 MiB free, the demo needs {DEMO_OUT_BYTES // MIB} MiB", "-o"),
+        (
+            facts(out_free=5 * MIB),
+            f"output folder has 5 MiB free, the demo needs {DEMO_OUT_BYTES // MIB} MiB",
+            "-o",
+        ),
     ],
 )
-def test_too_little_disk_is_refused_with_both_numbers(host: HostFacts, message: str, hint: str) -> None:
+def test_too_little_disk_is_refused_with_both_numbers(
+    host: HostFacts, message: str, hint: str
+) -> None:
     with pytest.raises(HostError, match=message) as caught:
         make_plan(request(), host)
     assert hint in caught.value.hint

@@ -1,4 +1,7 @@
-"""What people see: signs of life, times also of what failed, nothing that steers a terminal, JSON on request."""
+"""What people see: signs of life, times also of what failed, nothing that steers a terminal.
+
+JSON on request.
+"""
 
 import json
 import threading
@@ -28,7 +31,9 @@ class Recorder:
         self.told.append(("say", level, text, fields))
 
 
-def test_plain_output_shows_that_a_long_stage_lives(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_output_shows_that_a_long_stage_lives(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "LIFE_SECONDS", 0.3)
     progress = Progress(PlainTeller())
     with progress.stage("build", "linux"):
@@ -44,14 +49,19 @@ def test_the_promise_of_two_seconds_is_kept_with_the_tickers_step() -> None:
     assert module.LIFE_SECONDS + 0.2 <= 2.0
 
 
-def test_plain_output_tells_news_at_once_and_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_output_tells_news_at_once_and_nothing_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     teller = PlainTeller()
     for detail in ("1 of 2", "1 of 2", "2 of 2"):
         teller.stage("build", detail, 0.1)
     teller.say("info", "hello", {})
     teller.say("warning", "careful", {})
     teller.done("build", 3.21, True)
-    assert capsys.readouterr().err == "build: 1 of 2\nbuild: 2 of 2\nhello\nwarning: careful\nfailed: build (3.2 s)\n"
+    assert (
+        capsys.readouterr().err
+        == "build: 1 of 2\nbuild: 2 of 2\nhello\nwarning: careful\nfailed: build (3.2 s)\n"
+    )
 
 
 def test_times_are_kept_also_of_what_failed() -> None:
@@ -93,7 +103,10 @@ def test_stages_end_when_the_next_begins_and_details_do_not_end_them() -> None:
     assert progress.current == ""
     progress.end()
     progress.close()
-    assert [(event[1], event[3]) for event in recorder.told if event[0] == "done"] == [("build", False), ("assemble", False)]
+    assert [(event[1], event[3]) for event in recorder.told if event[0] == "done"] == [
+        ("build", False),
+        ("assemble", False),
+    ]
 
 
 def test_closing_ends_the_ticker_and_the_open_stage_as_failed() -> None:
@@ -109,7 +122,9 @@ def test_closing_ends_the_ticker_and_the_open_stage_as_failed() -> None:
     assert recorder.told[-1][0] == "done"
 
 
-def test_what_builders_print_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_builders_print_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     progress = Progress(PlainTeller())
     progress.to("build", EVIL)
     progress.say(EVIL)
@@ -144,17 +159,25 @@ def json_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     progress = make_progress("json", 80)
     with progress.stage("build", "two\nlines"):
-        progress.say("found", "warning", {"entry": "x", "event": "refused", "message": "m", "level": "info"})
+        progress.say(
+            "found", "warning", {"entry": "x", "event": "refused", "message": "m", "level": "info"}
+        )
     progress.close()
     events = json_lines(capsys)
     assert [event["event"] for event in events] == ["stage", "refused", "stage-end"]
     assert (events[0]["stage"], events[0]["detail"]) == ("build", "two\nlines")
-    assert (events[1]["level"], events[1]["message"], events[1]["entry"]) == ("warning", "found", "x")
+    assert (events[1]["level"], events[1]["message"], events[1]["entry"]) == (
+        "warning",
+        "found",
+        "x",
+    )
     assert (events[2]["failed"], events[2]["stage"]) == (False, "build")
     assert all("timestamp" in event for event in events)
 
 
-def test_json_shows_life_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_shows_life_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "LIFE_SECONDS", 0.2)
     progress = make_progress("json", 0)
     with progress.stage("build"):

@@ -23,7 +23,11 @@ SPEC: dict[str, typing.Any] = {
     "toplevel": "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-toplevel",
     "format": "raw-efi",
     "partitionTable": "efi",
-    "bootLoader": {"type": "systemd-boot", "source": "/nix/store/x/systemd-bootaa64.efi", "timeout": 0},
+    "bootLoader": {
+        "type": "systemd-boot",
+        "source": "/nix/store/x/systemd-bootaa64.efi",
+        "timeout": 0,
+    },
     "esp": {"label": "ESP", "sizeMiB": 96},
     "root": {"fsType": "ext4", "label": "nixos", "additionalSpaceMiB": 64},
 }
@@ -74,7 +78,10 @@ def test_a_spec_is_read() -> None:
         (changed("format", "iso"), r"^spec\.format: 'iso' is not one of raw-efi$"),
         (changed("root.fsType", "btrfs"), r"^spec\.root\.fsType: 'btrfs' is not one of ext4$"),
         (changed("root.fsType", []), r"^spec\.root\.fsType: \[\] is not one of ext4$"),
-        (changed("bootLoader.type", {}), r"^spec\.bootLoader\.type: \{\} is not one of systemd-boot$"),
+        (
+            changed("bootLoader.type", {}),
+            r"^spec\.bootLoader\.type: \{\} is not one of systemd-boot$",
+        ),
         (changed("schema", 2), r"^spec\.schema: 2 is not supported"),
         (changed("name", "../out"), r"^spec\.name: '\.\./out' cannot be a file name$"),
         (changed("name", ""), r"^spec\.name"),
@@ -95,7 +102,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = [*SPEC, *(f"{part}.{name}" for part in ("bootLoader", "esp", "root") for name in SPEC[part])]
+FIELDS = [
+    *SPEC,
+    *(f"{part}.{name}" for part in ("bootLoader", "esp", "root") for name in SPEC[part]),
+]
 
 
 @hypothesis.given(JSON)
@@ -123,20 +133,29 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 def test_identifiers_are_the_same_for_the_same_spec_and_differ_otherwise() -> None:
     spec, same = read_spec(json.dumps(SPEC)), read_spec(json.dumps(SPEC))
-    others = [read_spec(changed("name", "b")), read_spec(changed("esp.sizeMiB", 97)), read_spec(changed("root.label", "b"))]
+    others = [
+        read_spec(changed("name", "b")),
+        read_spec(changed("esp.sizeMiB", 97)),
+        read_spec(changed("root.label", "b")),
+    ]
     names = ("disk", "esp", "root", "hash seed", "partition ESP", "partition nixos")
     assert [spec.identifier(name) for name in names] == [same.identifier(name) for name in names]
-    assert len({one.identifier(name) for one in (spec, *others) for name in names}) == 4 * len(names)
+    assert len({one.identifier(name) for one in (spec, *others) for name in names}) == 4 * len(
+        names
+    )
 
 
 def test_identifiers_do_not_depend_on_the_process() -> None:
     """Python's own hashes differ between processes; images must not."""
-    code = f"from orchestrator.image.spec import read_spec; print(read_spec({json.dumps(SPEC)!r}).identifier('disk'))"
+    code = "from orchestrator.image.spec import read_spec; "
+    code += f"print(read_spec({json.dumps(SPEC)!r}).identifier('disk'))"
     expected = str(read_spec(json.dumps(SPEC)).identifier("disk"))
     for seed in ("1", "2"):
         command = [sys.executable, "-c", code]
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == expected
 
 
@@ -157,12 +176,23 @@ def boot_json(folder: pathlib.Path, document: object) -> pathlib.Path:
 
 
 def test_a_bootspec_is_read(tmp_path: pathlib.Path) -> None:
-    found = read_bootspec(boot_json(tmp_path, {BOOTSPEC_V1: {**BOOT, "initrdSecrets": "/x"}, "org.nixos.specialisation.v1": {}}))
-    assert (found.kernel, found.init, found.kernel_params) == (BOOT["kernel"], BOOT["init"], ("console=ttyAMA0", "quiet"))
+    found = read_bootspec(
+        boot_json(
+            tmp_path,
+            {BOOTSPEC_V1: {**BOOT, "initrdSecrets": "/x"}, "org.nixos.specialisation.v1": {}},
+        )
+    )
+    assert (found.kernel, found.init, found.kernel_params) == (
+        BOOT["kernel"],
+        BOOT["init"],
+        ("console=ttyAMA0", "quiet"),
+    )
 
 
 def test_a_bootspec_of_another_version_is_refused_by_name(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(SpecError, match=r"no org\.nixos\.bootspec\.v1 \(found: org\.nixos\.bootspec\.v2\)"):
+    with pytest.raises(
+        SpecError, match=r"no org\.nixos\.bootspec\.v1 \(found: org\.nixos\.bootspec\.v2\)"
+    ):
         read_bootspec(boot_json(tmp_path, {"org.nixos.bootspec.v2": BOOT}))
 
 
@@ -182,7 +212,9 @@ def test_a_missing_field_of_a_bootspec_is_named(name: str, tmp_path: pathlib.Pat
 
 
 @hypothesis.given(document=JSON)
-def test_any_json_is_no_bootspec(document: object, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_json_is_no_bootspec(
+    document: object, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("toplevel")
     for candidate in (document, {BOOTSPEC_V1: document}):
         with pytest.raises(SpecError):

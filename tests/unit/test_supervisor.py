@@ -1,4 +1,7 @@
-"""Following containers: a failure is told at once as what it is, a silent death too, and time is limited."""
+"""Following containers.
+
+A failure is told at once as what it is, a silent death too, and time is limited.
+"""
 
 import json
 import pathlib
@@ -10,7 +13,15 @@ import pytest
 from python_on_whales.exceptions import DockerException
 
 from orchestrator.engine import Engine
-from orchestrator.errors import ApplianceError, BuildError, CleanupError, EmulationError, HostError, NetworkError, TimeLimitError
+from orchestrator.errors import (
+    ApplianceError,
+    BuildError,
+    CleanupError,
+    EmulationError,
+    HostError,
+    NetworkError,
+    TimeLimitError,
+)
 from orchestrator.progress import Progress
 from orchestrator.supervisor import Exit, Supervisor
 
@@ -60,10 +71,14 @@ class World:
         self.progress = Progress(self.teller)
         self.folder = folder
         deadline = time.monotonic() + seconds
-        self.supervisor = Supervisor(typing.cast("Engine", self.engine), self.progress, deadline, folder)
+        self.supervisor = Supervisor(
+            typing.cast("Engine", self.engine), self.progress, deadline, folder
+        )
 
     def run(self, service: str, *events: dict[str, object] | str, code: int | None = None) -> None:
-        self.engine.lines[service] = [event if isinstance(event, str) else json.dumps(event) for event in events]
+        self.engine.lines[service] = [
+            event if isinstance(event, str) else json.dumps(event) for event in events
+        ]
         self.engine.codes[service] = code
         self.supervisor.follow(service, service)
 
@@ -77,7 +92,14 @@ def world(tmp_path: pathlib.Path) -> Iterator[World]:
 
 
 def test_events_come_in_order_and_are_remembered(world: World) -> None:
-    world.run("cleanup", {"event": "table", "n": 1}, {"event": "table", "n": 2}, "noise", {"event": "cleaned"}, code=0)
+    world.run(
+        "cleanup",
+        {"event": "table", "n": 1},
+        {"event": "table", "n": 2},
+        "noise",
+        {"event": "cleaned"},
+        code=0,
+    )
     found = [world.supervisor.next() for _ in range(4)]
     assert [item[1]["event"] if isinstance(item, tuple) else item for item in found] == [
         "table",
@@ -105,7 +127,9 @@ def test_events_come_in_order_and_are_remembered(world: World) -> None:
         (None, BuildError),
     ],
 )
-def test_a_failure_becomes_its_error(kind: str | None, expected: type[ApplianceError], world: World) -> None:
+def test_a_failure_becomes_its_error(
+    kind: str | None, expected: type[ApplianceError], world: World
+) -> None:
     event = {"event": "failed", "level": "error", "message": "why", "hint": "do", "detail": "log"}
     world.run("builder", {**event, **({"kind": kind} if kind else {})})
     with pytest.raises(expected, match=r"^why$") as caught:
@@ -114,8 +138,13 @@ def test_a_failure_becomes_its_error(kind: str | None, expected: type[ApplianceE
     assert (caught.value.hint, caught.value.detail) == ("do", "log")
 
 
-@pytest.mark.parametrize(("service", "kind"), [("cleanup", CleanupError), ("registrar", EmulationError), ("builder", BuildError)])
-def test_a_silent_death_names_the_service_and_the_stage(service: str, kind: type[ApplianceError], world: World) -> None:
+@pytest.mark.parametrize(
+    ("service", "kind"),
+    [("cleanup", CleanupError), ("registrar", EmulationError), ("builder", BuildError)],
+)
+def test_a_silent_death_names_the_service_and_the_stage(
+    service: str, kind: type[ApplianceError], world: World
+) -> None:
     world.progress.to("assemble")
     world.run(service, code=137)
     with pytest.raises(kind, match=rf"^{service} was killed during assemble$"):
@@ -146,7 +175,13 @@ def test_lines_that_are_no_events_are_noise(line: str, world: World) -> None:
 
 def test_a_warning_is_handed_on_and_ends_nothing(world: World) -> None:
     """As agents say it: structlog adds `level`, `events.configure` adds `service`."""
-    warning = {"event": "refused", "level": "warning", "message": "refused 10.0.0.9: silence", "service": "cleanup", "peer": "x"}
+    warning = {
+        "event": "refused",
+        "level": "warning",
+        "message": "refused 10.0.0.9: silence",
+        "service": "cleanup",
+        "peer": "x",
+    }
     world.run("cleanup", warning, {"event": "table"})
     assert world.supervisor.next() == ("cleanup", warning)
     assert world.teller.said == [("warning", "cleanup: refused 10.0.0.9: silence")]
