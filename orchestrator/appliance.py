@@ -353,9 +353,9 @@ def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.
 
 
 def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -> None:
-    """Have the running container `cleanup` remove those of `entries` that dead runs left.
+    """Have the running container `cleanup` remove those of `entries` that are of no living run.
 
-    Or this very run.
+    This very run counts as dead: it is at its end, or has not begun.
 
     Free of races: a run whose entry was in the table lived before the table was read, so one that
     does not by now is dead.

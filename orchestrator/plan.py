@@ -28,7 +28,7 @@ SHARED_SERVICES = ("cleanup", "registrar", "builder")
 class Plan:
     """What will happen: containers in starting order, which emulation and why.
 
-    `ran_before` if it was not needed.
+    `ran_before` says that the target's programs ran on this host before anything was registered.
     """
 
     system: str
@@ -58,9 +58,9 @@ class Plan:
 
 
 def make_plan(request: Demo, facts: HostFacts) -> Plan:
-    """Decide; raises `HostError` for too little disk.
+    """Decide what to do.
 
-    `EmulationError` for a mode that this host cannot have.
+    Raises `HostError` for too little disk, `EmulationError` for a mode that this host cannot have.
     """
     system = request.system or foreign_system(facts.system)
     check_space(facts)

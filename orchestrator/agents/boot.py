@@ -1,6 +1,6 @@
 """boot: starts a throwaway copy of an image in QEMU.
 
-On a terminal or to see it get ready and let a key in.
+Either on a terminal, or as a check: to see it get ready and let a key in.
 
 The copy of a check carries a key of that check only, written into its root file system: what was
 delivered never holds it.

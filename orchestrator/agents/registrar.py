@@ -1,7 +1,4 @@
-"""registrar: puts the pinned static qemu-user into binfmt_misc with the fix-binary flag.
-
-Then exits.
-"""
+"""registrar: puts the pinned static qemu-user into binfmt_misc (flag F), then exits."""
 
 import pathlib
 import subprocess

@@ -35,9 +35,9 @@ class System:
 
     @property
     def mask(self) -> bytes:
-        """All bits of `magic` count.
+        """Which bits of `magic` count.
 
-        But the OS ABI (byte 7) and the one that tells ET_EXEC (2) from ET_DYN (3).
+        All but the OS ABI (byte 7) and the one that tells ET_EXEC (2) from ET_DYN (3).
         """
         return b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff\xff\xff"
 

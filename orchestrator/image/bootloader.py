@@ -23,9 +23,9 @@ _STORE = pathlib.PurePosixPath("/nix/store")
 
 
 def write_esp(spec: ImageSpec, boot: Bootspec, target: pathlib.Path) -> None:
-    """Fill the empty folder `target` with systemd-boot, one entry (generation 1).
+    """Fill the empty folder `target`.
 
-    Its kernel and its initrd.
+    With systemd-boot, one entry (generation 1), its kernel and its initrd.
     """
     if boot.system not in EFI_SUFFIX:
         raise SpecError(f"bootspec.system: no EFI boot loader is known for {boot.system}")

@@ -46,10 +46,7 @@ def write_ext4(
     closure: list[str],
     extra: pathlib.Path,
 ) -> None:
-    """Make an ext4 of the store paths `closure` and, beside them.
-
-    The contents of the folder `extra`.
-    """
+    """Make an ext4 of the store paths `closure` and, beside them, what the folder `extra` holds."""
     names = "".join(f"{path.lstrip('/')}\0" for path in sorted(closure))
     tar = [
         *(
