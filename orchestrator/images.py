@@ -21,11 +21,17 @@ IMAGES = {
 class Images:
     """Builds images in the background; `wait` for those that are needed next."""
 
-    def __init__(self, engine: Engine, source: str, guest: str, logs: pathlib.Path) -> None:
-        """`source` names the state of the checkout: an image that carries it is up to date."""
+    def __init__(
+        self, engine: Engine, source: str, guest: str, logs: pathlib.Path, *, locked: bool = False
+    ) -> None:
+        """`source` names the state of the checkout: an image that carries it is up to date.
+
+        With `locked`, the image that holds the pinned emulator must have been built so, too.
+        """
         self._engine = engine
         self._source = source
         self._guest = guest
+        self._locked = locked
         self._logs = logs
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
         self._jobs: dict[str, concurrent.futures.Future[None]] = {}
@@ -34,7 +40,10 @@ class Images:
         """Start to build what of `services` is missing or old."""
         for service in services:
             image = IMAGES[service].format(guest=self._guest)
-            if self._engine.image_source(image) != self._source:
+            good = {self._source}
+            if service == "cleanup":
+                good = {f"{self._source}-locked"} | (set() if self._locked else good)
+            if self._engine.image_source(image) not in good:
                 log = self._logs / f"{service}.build.log"
                 self._jobs[service] = self._pool.submit(self._engine.build, service, log)
 

@@ -43,10 +43,8 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
     target = request.system or foreign_system(this_system())
     guest = target.partition("-")[0]
     variables = {"NIXOS_IMAGE_SYSTEM": target, "NIXOS_IMAGE_GUEST": guest}
-    source = who.source
-    if request.locked:  # images may have been made with a successor of what is pinned
-        source += "-locked"
-        variables |= {"NIXOS_IMAGE_LOCKED": "1", "NIXOS_IMAGE_SOURCE": source}
+    if request.locked:
+        variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_folder(who, variables) as (engine, folder):
         facts = measure(engine, target, who.out_kib)
         if (
@@ -70,7 +68,7 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
                 level="warning",
             )
         forget_dead_runs(engine)
-        images = Images(engine, source, guest, folder / "logs")
+        images = Images(engine, who.source, guest, folder / "logs", locked=request.locked)
         images.want(plan.images)
         images.want(("boot",) if plan.boot else ())
         try:
