@@ -254,9 +254,8 @@ class Appliance:
             if "cleanup" in self._supervisor.exits:
                 break
             time.sleep(0.05)
-        self._engine.stop(
-            container, CLEAN_SECONDS
-        )  # SIGTERM is its order to clean; SIGKILL if it does not manage
+        # SIGTERM is its order to clean; SIGKILL if it does not manage in time.
+        self._engine.stop(container, CLEAN_SECONDS)
         code = self._engine.exit_code(container)
         until = time.monotonic() + LOG_SECONDS
         while (
@@ -324,9 +323,8 @@ def start_boot(
         try:
             engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
         except ApplianceError:
-            engine.remove(
-                name
-            )  # the engine knows no /dev/kvm: the half-made container is in the way
+            # The engine knows no /dev/kvm: the half-made container is in the way.
+            engine.remove(name)
         else:
             return
     engine.create_one("boot", name, [os.fspath(image), *arguments])

@@ -7,6 +7,11 @@ expect "an unknown verb is named" 2 'did you mean demo' "$project/run.sh" demmo
 expect "an unknown option is named" 2 'did you mean --system' "$project/run.sh" demo --sytem aarch64-linux
 expect "an unknown system is refused" 2 "invalid choice: 'sparc'" "$project/run.sh" demo --system sparc
 expect "a missing key is refused" 2 'does not exist' "$project/run.sh" demo --ssh-key "$work/none.pub"
+chmod 711 "$work"
+echo ssh-ed25519 > "$work/hidden.pub"
+chmod 000 "$work/hidden.pub"
+expect "an unreadable key is refused" 2 'cannot be read' setpriv --reuid 12345 --regid 12345 \
+  --groups "$(stat -c %g /var/run/docker.sock)" env HOME=/nonexistent "$project/run.sh" demo --ssh-key "$work/hidden.pub"
 echo nonsense > "$work/bad.pub"
 expect "what is no key is refused" 2 'not a public key' "$project/run.sh" demo --ssh-key "$work/bad.pub"
 expect "a folder is no key" 2 'not a file' "$project/run.sh" demo --ssh-key "$work"

@@ -23,6 +23,9 @@ TABLE = (
 
 HOME = pathlib.Path("/opt/nixos-image")
 
+#: What a container needs to mount binfmt_misc.
+RIGHTS = "--cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined".split()
+
 
 def docker(*arguments: str, stdin: str | None = None) -> str:
     """Run the docker CLI; returns what it says on stdout."""
@@ -35,14 +38,6 @@ def docker(*arguments: str, stdin: str | None = None) -> str:
 
 def table() -> dict[str, str]:
     """The host's binfmt_misc, read by a container that may."""
-    rights = [
-        "--cap-drop",
-        "ALL",
-        "--cap-add",
-        "SYS_ADMIN",
-        "--security-opt",
-        "apparmor=unconfined",
-    ]
     where = [
         "--rm",
         "--network",
@@ -53,7 +48,7 @@ def table() -> dict[str, str]:
         "python3",
         "nixos-image-qemu-setup",
     ]
-    return json.loads(docker("run", *rights, *where, "-c", TABLE))
+    return json.loads(docker("run", *RIGHTS, *where, "-c", TABLE))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from orchestrator.agents.systems import foreign_system, this_system
-from tests.integration.conftest import Alter, Run, docker, table
+from tests.integration.conftest import RIGHTS, Alter, Run, docker, table
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -148,16 +148,7 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
         "        binfmt.register(binfmt.registration(name, s, emulator, k))\n"
         "print('held', flush=True); time.sleep(600)\n"
     )
-    rights = [
-        "--cap-drop",
-        "ALL",
-        "--cap-add",
-        "SYS_ADMIN",
-        "--security-opt",
-        "apparmor=unconfined",
-        "--tmpfs",
-        "/run",
-    ]
+    rights = [*RIGHTS, "--tmpfs", "/run"]
     holder = docker(
         "run",
         "-d",

@@ -4,7 +4,6 @@ Attacked over TCP from the builder's network.
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
 
@@ -64,37 +63,16 @@ def cleanup(nothing_left: None, docker_services: object) -> Iterator[str]:
     compose("rm", "--force", "--stop", "cleanup")
 
 
-def compose(*arguments: str) -> None:
-    command = [
-        "docker",
-        "compose",
-        "--file",
-        str(HOME / "compose.yaml"),
-        "--project-name",
-        PROJECT,
-        *arguments,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def compose(*arguments: str) -> str:
+    """Run `docker compose` for this project; returns what it says on stdout."""
+    files = ["--file", str(HOME / "compose.yaml"), "--project-name", PROJECT]
+    return docker("compose", *files, *arguments)
 
 
 def client(code: str) -> str:
     """Run Python in a builder container beside cleanup; returns what it prints."""
-    command = [
-        "docker",
-        "compose",
-        "--file",
-        str(HOME / "compose.yaml"),
-        "--project-name",
-        PROJECT,
-        "run",
-        "--rm",
-        "--no-deps",
-    ]
-    command += ["--no-TTY", "--entrypoint", "python3", "builder", "-c", CLIENT + code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    options = ["--rm", "--no-deps", "--no-TTY", "--entrypoint", "python3"]
+    return compose("run", *options, "builder", "-c", CLIENT + code)
 
 
 def state(container: str) -> tuple[bool, int]:
