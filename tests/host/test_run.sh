@@ -10,8 +10,11 @@ expect "a missing key is refused" 2 'does not exist' "$project/run.sh" demo --ss
 chmod 711 "$work"
 echo ssh-ed25519 > "$work/hidden.pub"
 chmod 000 "$work/hidden.pub"
+mkdir "$work/theirs"
+chown 12345:12345 "$work/theirs"
 expect "an unreadable key is refused" 2 'cannot be read' setpriv --reuid 12345 --regid 12345 \
-  --groups "$(stat -c %g /var/run/docker.sock)" env HOME=/nonexistent "$project/run.sh" demo --ssh-key "$work/hidden.pub"
+  --groups "$(stat -c %g /var/run/docker.sock)" env HOME=/nonexistent "$project/run.sh" demo -o "$work/theirs" \
+  --ssh-key "$work/hidden.pub"
 echo nonsense > "$work/bad.pub"
 expect "what is no key is refused" 2 'not a public key' "$project/run.sh" demo --ssh-key "$work/bad.pub"
 expect "a folder is no key" 2 'not a file' "$project/run.sh" demo --ssh-key "$work"
