@@ -47,8 +47,16 @@ on_signal() {
       done
     ) &
   elif [ -n "$child" ]; then
-    kill -TERM "$child" 2> /dev/null
+    # shellcheck disable=SC2046  # numbers
+    kill -TERM $(family "$child") 2> /dev/null
   fi
+}
+
+# family PID: it and all processes below it. A function in the background is a shell: what it runs must end, too.
+family() {
+  ps -A -o pid= -o ppid= 2> /dev/null | awk -v top="$1" '
+    { parent[$1] = $2 }
+    END { print top; for (p in parent) { for (q = p; q in parent && q != top; q = parent[q]); if (q == top && p != top) print p } }'
 }
 trap 'on_signal INT' INT
 trap 'on_signal TERM' TERM HUP
@@ -249,10 +257,13 @@ out_dir() {
   out=$1
   mkdir -p "$out" 2> /dev/null && [ -d "$out" ] && [ -w "$out" ] || die 2 "$out cannot be written to" "choose another with -o"
   out_kib=$(df -Pk "$out" | awk 'NR == 2 { print $4 }')
-  # Parts of runs whose run.sh is gone.
+  # Parts of runs whose run.sh is gone: they are named after the run and the process.
   for part in "$out"/.nixos-image-*.part; do
+    [ -d "$part" ] || continue
     pid=${part##*-}
-    if [ -d "$part" ] && ! kill -0 "${pid%.part}" 2> /dev/null; then rm -rf "$part"; fi
+    kill -0 "${pid%.part}" 2> /dev/null && continue
+    other=${part##*/.}
+    [ -n "$(docker ps -q --filter "name=^${other%-*}\$")" ] || rm -rf "$part"
   done
 }
 

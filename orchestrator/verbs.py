@@ -33,6 +33,9 @@ from orchestrator.supervisor import Supervisor
 #: What cleanup and registrar are made from.
 SETUP_IMAGE = IMAGES["cleanup"]
 
+#: Verbs of Docker Compose that look at what runs.
+ABOUT_RUNS = frozenset({"events", "logs", "ps", "stats", "top"})
+
 #: A folder in the work volume that is younger may belong to a run that is about to start.
 YOUNG_SECONDS = 60
 
@@ -46,6 +49,7 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_folder(who, variables) as (engine, folder):
+        progress.to("look", "at the Docker host")
         facts = measure(engine, target, who.out_kib)
         if (
             target in facts.runs
@@ -54,8 +58,7 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
             and not request.dry_run
         ):
             # Because the host has it, or because a dead run left it? Then it goes first.
-            with progress.stage("look"):
-                repair(engine, progress)
+            repair(engine, progress)
             facts = measure(engine, target, who.out_kib)
         plan = make_plan(request, facts)
         if request.dry_run:
@@ -67,6 +70,7 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
                 "no SSH key was found: the image will let nobody in (--ssh-key FILE)",
                 level="warning",
             )
+        progress.to("look", "for what dead runs have left")
         forget_dead_runs(engine)
         images = Images(engine, who.source, guest, folder / "logs", locked=request.locked)
         images.want(plan.images)
@@ -148,12 +152,17 @@ def forget_everything() -> None:
         progress.close()
 
 
-def compose_command(arguments: tuple[str, ...]) -> list[str]:
+def compose_command(arguments: tuple[str, ...], who: Caller) -> list[str]:
     """`docker compose` with this project's files.
 
-    Every profile, so that `down` and `config` see all services.
+    Every profile, so that `down` and `config` see all services. What only looks sees the one run
+    that lives, if it is one.
     """
-    command = Engine("", pathlib.Path("/nonexistent")).compose_command()
+    nowhere = pathlib.Path("/nonexistent")
+    engine = Engine("", nowhere)
+    if arguments[0] in ABOUT_RUNS and len(runs := list(engine.living_runs() - {who.run})) == 1:
+        engine = engine if runs == [COMPOSE_RUN] else Engine(runs[0], nowhere)
+    command = engine.compose_command()
     every = ["--profile", "*"] if arguments[0] in {"down", "config", "build", "images"} else []
     return [*command, *every, *arguments]
 

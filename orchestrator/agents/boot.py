@@ -219,8 +219,14 @@ class Machine:
                 self._complaints.append(line.strip())
 
 
-def log_in(running: Machine, key: pathlib.Path, deadline: float) -> str:
-    """SSH into the guest until it works; returns the output of `uname -m`."""
+def log_in(
+    running: Machine,
+    key: pathlib.Path,
+    deadline: float,
+    user: str = "root",
+    program: tuple[str, ...] = ("uname", "-m"),
+) -> str:
+    """SSH into the guest until it works; returns what `program` says there."""
     command = [
         *(
             "ssh",
@@ -241,7 +247,7 @@ def log_in(running: Machine, key: pathlib.Path, deadline: float) -> str:
             "-o",
             "IdentitiesOnly=yes",
         ),
-        *("-o", f"ConnectTimeout={SSH_TRY_SECONDS}", "root@127.0.0.1", "uname", "-m"),
+        *("-o", f"ConnectTimeout={SSH_TRY_SECONDS}", f"{user}@127.0.0.1", *program),
     ]
     said = "no answer"
     while True:

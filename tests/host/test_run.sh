@@ -35,6 +35,14 @@ if mount -t tmpfs -o size=20m tmpfs "$work/small" 2> /dev/null; then
   umount "$work/small"
 fi
 
+# A work volume that is too small: Docker's data root as this project sees it. No run may use the real one meanwhile.
+docker volume rm nixos-image-work > /dev/null
+docker volume create --label org.nixos-image=true --opt type=tmpfs --opt device=tmpfs --opt o=size=100m nixos-image-work > /dev/null
+expect "too little room in Docker's data is said before the build" 4 "Docker's data has (99|100) MiB free, the demo needs" \
+  "$project/run.sh" demo -o "$work/never"
+docker volume rm nixos-image-work > /dev/null
+check "and nothing was started" nothing_left
+
 foreign=aarch64
 [ "$(uname -m)" != aarch64 ] || foreign=x86_64
 
@@ -62,6 +70,53 @@ expect "a second build" 0 'deliver' \
 check "two builds are the same bits" test "$first" = "$(sha256sum < "$(cat "$work/out")")"
 check "JSON events are JSON" sh -c "grep -v '^[^{]' '$work/err' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]'"
 expect "the image boots" 0 "uname -m: $foreign" "$project/run.sh" boot --test "$image"
+
+# The caller's own key opens the user's account, and his alone.
+cat > "$work/login.py" << 'EOF'
+import pathlib, shutil, sys, time
+from orchestrator.agents import boot, qemu
+disk, key = pathlib.Path("/tmp/disk.img"), pathlib.Path("/tmp/key")
+shutil.copyfile(sys.argv[1], disk)
+shutil.copyfile("/in/home/.ssh/id_test", key)
+key.chmod(0o600)
+serial = pathlib.Path("/tmp/serial.log")
+serial.touch()
+guest, deadline = qemu.GUESTS[sys.argv[2]], time.monotonic() + 120
+with boot.Machine(qemu.command(guest, disk, "tcg", f"file:{serial}"), serial) as machine:
+    machine.wait_for("nixos-image demo: ready", deadline)
+    said = boot.log_in(machine, key, deadline, "nixos", ("id", "-un", "&&", "hostname"))
+    print("login:", *said.split(), file=sys.stderr)
+    try:
+        boot.log_in(machine, key, time.monotonic() + 3)
+    except boot.AgentError as error:
+        print("root:", error, file=sys.stderr)
+EOF
+expect "the caller's key opens the user's account" 0 '^login: nixos nixos-demo$' \
+  docker run --rm -i --network none --user 0 --volume "$odd:/in:ro" --volume "$work/login.py:/login.py:ro" \
+  --entrypoint python3 "nixos-image-boot-$foreign" /login.py "/in/my images/${image##*/}" "$foreign-linux"
+check "and not root's" grep -q '^root: .*Permission denied' "$work/err"
+
+# On a terminal: seen to boot, left with QEMU's own key.
+mkfifo "$work/keys"
+cp --sparse=always "$image" "$work/plain.img"
+script -qec "'$project/run.sh' boot '$work/plain.img'" "$work/typescript" < "$work/keys" > /dev/null 2>&1 &
+terminal=$!
+exec 4> "$work/keys"
+tries=900
+until grep -aq 'nixos-image demo: ready' "$work/typescript" 2> /dev/null || [ "$tries" = 0 ]; do
+  tries=$((tries - 1))
+  sleep 0.1
+done
+printf '\001x' >&4
+wait "$terminal"
+check "boot on a terminal ends with Ctrl-A X" test "$?" = 0
+check "and has shown the console" grep -aq 'nixos-image demo: ready' "$work/typescript"
+exec 4>&-
+
+expect "docker compose up does the same by itself" 0 '' "$project/run.sh" up
+check "and says where the image is" grep -q 'copy it out with: docker compose cp' "$work/out"
+"$project/run.sh" down > /dev/null 2>&1
+
 tiny=$work/tiny
 mkdir "$tiny"
 if mount -t tmpfs -o size=200m tmpfs "$tiny" 2> /dev/null; then
