@@ -104,7 +104,7 @@ in
         source = "${packages.systemd-boot}/usr/lib/systemd/boot/efi/systemd-boot${arch.efi}.efi";
         timeout = 0;
       };
-      esp = { label = "ESP"; sizeMiB = 96; };
+      esp = { label = "ESP"; sizeMiB = 48; };
       root = { fsType = "ext4"; inherit label; additionalSpaceMiB = 64; };
       readyText = "nixos-image demo: ready";
     };

@@ -64,7 +64,8 @@ def command(guest: Guest, disk: pathlib.Path, accel: str, serial: str) -> list[s
             "none",
             "-no-reboot",
         ),
-        *("-bios", guest.firmware, "-serial", serial),
+        # Without its word the firmware waits five seconds for somebody to press Escape.
+        *("-bios", guest.firmware, "-boot", "menu=on,splash-time=0", "-serial", serial),
         *(
             "-drive",
             f"if=none,id=disk,file={file},format=raw,cache=unsafe,discard=unmap",
