@@ -50,6 +50,7 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends python3-venv shellcheck e2fsprogs libarchive13t64 dosfstools mtools fdisk nix-bin \
+      grub-common qemu-utils zstd xz-utils pigz openssh-client \
  && rm -rf /var/lib/apt/lists/*
 RUN [ ! -s /usr/local/share/nixos-image/ca-bundle.crt ] || export PIP_CERT=/usr/local/share/nixos-image/ca-bundle.crt; \
     python3 -m venv /opt/pip \

@@ -4,16 +4,17 @@ ARG GUEST=aarch64
 # The firmware package brings 400 MB of flash images: only the small one, which -bios takes, is unpacked.
 # hadolint ignore=SC2086
 RUN case "$GUEST" in \
-      aarch64) packages="qemu-system-arm qemu-efi-aarch64" ;; \
-      x86_64) packages="qemu-system-x86 ovmf" ;; \
+      aarch64) packages="qemu-system-arm qemu-efi-aarch64 u-boot-qemu" ;; \
+      x86_64) packages="qemu-system-x86 ovmf seabios" ;; \
     esac \
  && apt-get update -q \
  && apt-get install -qy --no-install-recommends -o Dpkg::Options::=--path-exclude='/usr/share/AAVMF/*' \
-      $packages openssh-client e2fsprogs fdisk \
+      $packages openssh-client e2fsprogs fdisk qemu-utils zstd xz-utils \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 1000 --create-home boot
 COPY orchestrator/__init__.py orchestrator/
 COPY orchestrator/agents orchestrator/agents
+COPY orchestrator/image orchestrator/image
 RUN python3 -m compileall -q orchestrator
 USER boot
 ENTRYPOINT ["python3", "-m", "orchestrator.agents.boot"]

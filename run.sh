@@ -247,6 +247,11 @@ send_path() {
   printf '%s\n' "${1#/}" >> "$state/send"
 }
 
+# What an image's own run has said of it.
+send_result() {
+  if [ -f "$1" ] && [ -r "$1" ]; then send_path "$1"; fi
+}
+
 send_keys() {
   for key in "${HOME:-/}"/.ssh/*.pub; do
     if [ -f "$key" ] && [ -r "$key" ]; then send_path "$key"; fi

@@ -28,7 +28,7 @@ docker exec "$builder" python3 -c '
 import pathlib
 from orchestrator.agents import demo
 from orchestrator.agents.systems import foreign_system, this_system
-pathlib.Path("/tmp/inputs.json").write_text(demo.pinned(foreign_system(this_system()), "raw-efi", ()).to_json())'
+pathlib.Path("/tmp/inputs.json").write_text(demo.pinned(foreign_system(this_system()), "raw-efi", "ext4", ()).to_json())'
 bare=$(timed docker exec --env NIX_CONFIG='experimental-features = nix-command
 substituters =
 sandbox = false' "$builder" nix build --no-link --file /opt/nixos-image/nix/demo --argstr inputs /tmp/inputs.json imageSpec)

@@ -12,13 +12,17 @@ import pathlib
 import time
 import typing
 
-from orchestrator import delivery
+from orchestrator import cli, delivery
 from orchestrator.agents import canary
-from orchestrator.engine import PROJECT, Engine, failure
-from orchestrator.errors import ApplianceError, BootError, BuildError, CleanupError
+from orchestrator.bootcheck import finish_boot, start_boot
+from orchestrator.delivery import Image, received_image
+from orchestrator.engine import PROJECT, Engine
+from orchestrator.errors import ApplianceError, BuildError, CleanupError
+from orchestrator.image.options import ImageOptions
 from orchestrator.images import Images
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
+from orchestrator.repair import repair
 from orchestrator.request import Caller, Demo
 from orchestrator.supervisor import Exit, Supervisor
 
@@ -35,20 +39,6 @@ READY_SECONDS = 5
 LOG_SECONDS = 3
 
 BUILD_LOG = "build.log"
-
-
-@dataclasses.dataclass(frozen=True)
-class Image:
-    """What the builder handed over: `path` below the run's folder."""
-
-    path: pathlib.Path
-    name: str
-    system: str
-    format: str
-    toplevel: str
-    ready_text: str
-    size: int
-    sha256: str
 
 
 class Appliance:
@@ -85,12 +75,12 @@ class Appliance:
         """
         problem: ApplianceError | None = None
         boot: dict[str, typing.Any] | None = None
-        image: Image | None = None
+        images: list[Image] = []
         try:
             self._prepare(keys, ca_bundle)
-            image = self._build()
+            images = self._build()
             if self._plan.boot:
-                self._start_boot(image)
+                self._start_boot(images[0])
             self._prove_clean()
             if self._plan.boot:
                 boot = finish_boot(self._supervisor, self._progress)
@@ -105,8 +95,8 @@ class Appliance:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The image's way out and the containers' end do not wait for each other.
             down = pool.submit(self._tear_down)
-            if image:
-                self._deliver(image, boot, stream)
+            if images:
+                self._deliver(images, boot, stream)
             elif isinstance(problem, BuildError) and (self._folder / "nix.log").exists():
                 # Beside the real problem it does not matter if this fails too.
                 with contextlib.suppress(OSError, ApplianceError):
@@ -124,18 +114,41 @@ class Appliance:
         document = {
             "emulated": self._plan.mode == "shared",
             "format": self._request.format,
+            "root_fs": self._request.root_fs,
             "authorized_keys": keys,
             "locked": self._request.locked,
             "wait_seconds": self._request.emulation_timeout,
             "ca_bundle": "",
+            "options": dataclasses.asdict(self._received_options()),
         }
         if ca_bundle:
             (self._folder / "ca-bundle.crt").write_bytes(ca_bundle)
             document["ca_bundle"] = os.fspath(self._folder / "ca-bundle.crt")
         (self._folder / "request.json").write_text(json.dumps(document))
 
-    def _build(self) -> Image:
-        """Start the plan's containers in order and follow them until the image is there."""
+    def _received_options(self) -> ImageOptions:
+        """The image's options with the paths under which run.sh's files have arrived."""
+
+        def here(path: str) -> str:
+            arrived = cli.received(self._caller, pathlib.PurePosixPath(path))
+            arrived.chmod(0o600)
+            os.chown(arrived, BUILDER_UID, BUILDER_UID)
+            return os.fspath(arrived)
+
+        options = self._request.image
+        return dataclasses.replace(
+            options,
+            injections=tuple(
+                dataclasses.replace(one, source=here(one.source)) for one in options.injections
+            ),
+            stamp=here(options.stamp) if options.stamp else "",
+            wifi_password_file=(
+                here(options.wifi_password_file) if options.wifi_password_file else ""
+            ),
+        )
+
+    def _build(self) -> list[Image]:
+        """Start the plan's containers in order and follow them until the images are there."""
         self._progress.to("start", ", ".join(self._plan.services))
         names = self._engine.create(self._plan.services)
         self._engine.start([names[service] for service in self._plan.services])
@@ -155,8 +168,9 @@ class Appliance:
                 )
             elif service == "registrar" and name == "registered":
                 self._progress.say(f"registered {event['message']}", fields=event)
-            elif service == "builder" and name == "image":
-                return self._image(event)
+            elif service == "builder" and name == "images":
+                found = typing.cast("list[dict[str, typing.Any]]", event["images"])
+                return [received_image(fields, self._folder) for fields in found]
             elif service == "builder":
                 self._show(name, event)
 
@@ -176,14 +190,8 @@ class Appliance:
                 self._progress.to("build", f"{left}  {event['current']}".rstrip())
             case "assemble":
                 self._progress.to("assemble", str(event.get("message", "")))
-
-    def _image(self, event: dict[str, object]) -> Image:
-        fields = {field.name: event[field.name] for field in dataclasses.fields(Image)}
-        fields["path"] = self._folder / str(event["path"])
-        image = Image(**fields)  # type: ignore[arg-type]  # JSON of our own agent
-        if image.path.stat().st_size != image.size:
-            raise BuildError(f"{image.path.name} is not as large as the builder said")
-        return image
+            case "checked":
+                self._progress.say(str(event["message"]), fields=event)
 
     def _prove_clean(self) -> None:
         """Wait until cleanup has removed and verified.
@@ -217,6 +225,7 @@ class Appliance:
         name = f"{self._engine.project}-boot-1"
         arguments = [
             *("--test", "--system", image.system, "--ready-text", image.ready_text),
+            *("--disk-format", image.disk_format, "--firmware", image.firmware[0]),
             *(
                 "--timeout",
                 str(self._request.boot_timeout),
@@ -229,7 +238,7 @@ class Appliance:
         self._supervisor.follow("boot", name)
 
     def _serial(self, image: Image) -> pathlib.Path:
-        return image.path.with_suffix(".serial.log")
+        return image.path.with_name(f"{image.name}.serial.log")
 
     def _tear_down(self) -> None:
         """Stop what runs, make sure that the table is clean.
@@ -267,31 +276,37 @@ class Appliance:
         if code != 0 or self._stale or not self._supervisor.event("cleanup", "cleaned"):
             repair(self._engine, self._progress)
 
-    def _deliver(self, image: Image, boot: dict[str, typing.Any] | None, stream: int) -> None:
+    def _deliver(
+        self, images: list[Image], boot: dict[str, typing.Any] | None, stream: int
+    ) -> None:
         registered = self._supervisor.event("registrar", "registered") or {}
-        with self._progress.stage("deliver", image.path.name):
-            serial = self._serial(image)
-            names = [image.path.name, *([serial.name] if serial.exists() else []), delivery.RESULT]
+        first = images[0]
+        folder = first.path.parent
+        with self._progress.stage("deliver", ", ".join(image.path.name for image in images)):
+            files = [path for image in images for path in (image.path, *image.extras)]
+            serial = self._serial(first)
+            files += [serial] if serial.exists() else []
             seconds = {**self._progress.seconds, "total": round(time.monotonic() - self._began, 3)}
             delivery.Result(
                 schema=delivery.SCHEMA,
-                name=image.name,
-                system=image.system,
-                format=image.format,
-                path=os.fspath(self._request.out / image.path.name),
-                size=image.size,
-                sha256=image.sha256,
-                store_path=image.toplevel,
+                name=first.name,
+                system=first.system,
+                format=first.format,
+                path=os.fspath(self._request.out / first.path.name),
+                size=first.size,
+                sha256=first.sha256,
+                store_path=first.toplevel,
                 emulation=self._plan.mode,
                 emulator=typing.cast("str | None", registered.get("emulator")),
                 emulator_version=typing.cast("str | None", registered.get("version")),
                 boot=boot,
+                images=[image.describe(self._request.out) for image in images],
                 seconds=seconds,
-            ).write(image.path.parent)
+            ).write(folder)
             delivery.deliver(
-                image.path.parent,
-                names,
-                {image.path.name: image.sha256},
+                folder,
+                [*(path.name for path in files), delivery.RESULT],
+                {image.path.name: image.sha256 for image in images},
                 stream,
                 sparse=self._caller.sparse,
             )
@@ -310,85 +325,3 @@ def _first(
     except ApplianceError as error:
         return problem or error
     return problem
-
-
-def start_boot(
-    engine: Engine, name: str, image: pathlib.Path, arguments: list[str], *, kvm: bool
-) -> None:
-    """Start the boot container for `image`, with the host's KVM if `kvm` and the host has one."""
-    # With KVM its user is a root without capabilities, who may write to no other user's folder.
-    for folder in (image.parent, image.parent.parent):
-        folder.chmod(0o777)
-    if kvm:
-        try:
-            engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
-        except ApplianceError:
-            # The engine knows no /dev/kvm: the half-made container is in the way.
-            engine.remove(name)
-        else:
-            return
-    engine.create_one("boot", name, [os.fspath(image), *arguments])
-
-
-def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.Any]:
-    """Follow the boot container to its verdict."""
-    while True:
-        item = supervisor.next()
-        if item is None:
-            continue
-        if isinstance(item, Exit):
-            if item.service == "boot":
-                raise BootError("the boot check ended without a verdict")
-            continue
-        service, event = item
-        if service != "boot":
-            continue
-        if event["event"] == "booted":
-            progress.say(f"boot: {event['message']}", fields=event)
-            keys = ("accelerator", "machine", "seconds")
-            return {key: event[key] for key in keys}
-        progress.to("boot", str(event.get("message", "")))
-
-
-def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -> None:
-    """Have the running container `cleanup` remove those of `entries` that are of no living run.
-
-    This very run counts as dead: it is at its end, or has not begun.
-
-    Free of races: a run whose entry was in the table lived before the table was read, so one that
-    does not by now is dead.
-    """
-    ours = [name for name in entries if name.startswith(f"{PROJECT}-")]
-    if not ours:
-        return
-    alive = engine.living_runs() - {engine.run}
-    dead = [
-        name for name in ours if name.removeprefix(f"{PROJECT}-").rpartition("-")[0] not in alive
-    ]
-    if dead:
-        engine.execute(cleanup, ["python3", "-m", "orchestrator.agents.cleanup", "reap", *dead])
-        progress.say(
-            f"removed from binfmt_misc what a dead run left: {', '.join(dead)}", level="warning"
-        )
-
-
-def repair(engine: Engine, progress: Progress) -> None:
-    """Second line of defence.
-
-    A fresh cleanup looks at the table and removes what no living run owns.
-    """
-    name = f"{engine.project}-repair-1"
-    engine.create_one("cleanup", name, ["orchestrator.agents.cleanup", "look"])
-    try:
-        for line in engine.logs(name):
-            if not line.startswith("{"):
-                continue  # a warning of Python's
-            event = json.loads(line)
-            if event["event"] == "failed":
-                raise failure(CleanupError, event)
-            if event["event"] == "table":
-                reap(engine, progress, name, event["entries"])
-                return
-        raise CleanupError("binfmt_misc could not be looked at", hint="see the Docker daemon's log")
-    finally:
-        engine.remove(name)

@@ -13,11 +13,20 @@ import shlex
 import typing
 
 from orchestrator.agents import qemu
+from orchestrator.agents.formats import FORMATS
 from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
+from orchestrator.delivery import RESULT
 from orchestrator.errors import UsageError
+from orchestrator.image.spec import REFUSED, Firmware, FsType
+from orchestrator.image_arguments import (
+    DEMO_HELP,
+    add_image_options,
+    caller_path,
+    image_options,
+    mebibytes,
+)
 from orchestrator.request import (
-    FORMATS,
     Boot,
     Caller,
     Clean,
@@ -125,8 +134,15 @@ def script(request: Request, who: Caller) -> str:
                 if request.ssh_key
                 else ["send_keys"]
             )
+            calls += [["send", "--inject", one.source] for one in request.image.injections]
+            named = {"--stamp": request.image.stamp}
+            named["--wifi-password-file"] = request.image.wifi_password_file
+            calls += [["send", option, path] for option, path in named.items() if path]
         case Boot():
             calls.append(["send", "boot", os.fspath(request.image)])
+            calls.append(["send_result", os.fspath(request.image.parent / RESULT)])
+            if request.identity:
+                calls.append(["send", "--identity", os.fspath(request.identity)])
             calls += [] if request.test else [["terminal"]]
         case Compose() | Test():
             calls.append(["terminal"])
@@ -173,7 +189,8 @@ def _demo(argv: list[str], who: Caller) -> Demo:
         choices=sorted(DEBIAN_ARCHITECTURES),
         help="default: the one foreign to this host",
     )
-    parser.add_argument("-f", "--format", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument("-f", "--format", choices=sorted(FORMATS), default="raw-efi")
+    parser.add_argument("--root-fs", choices=typing.get_args(FsType), default="ext4")
     parser.add_argument(
         "--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)"
     )
@@ -194,13 +211,17 @@ def _demo(argv: list[str], who: Caller) -> Demo:
     parser.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", default=6 * 3600.0, help="for the whole run"
     )
+    add_image_options(parser)
     _add_log_format(parser)
     found = parser.parse_args(argv)
+    if found.root_fs in REFUSED:
+        raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=DEMO_HELP)
     return Demo(
         system=found.system or "",
         format=found.format,
-        ssh_key=None if found.ssh_key is None else _path(found.ssh_key, who),
-        out=_path(found.out, who),
+        root_fs=found.root_fs,
+        ssh_key=None if found.ssh_key is None else caller_path(found.ssh_key, who),
+        out=caller_path(found.out, who),
         boot=not found.no_boot,
         emulation=found.emulation,
         locked=found.locked,
@@ -209,6 +230,7 @@ def _demo(argv: list[str], who: Caller) -> Demo:
         timeout=found.timeout,
         dry_run=found.dry_run,
         log_format=found.log_format,
+        image=image_options(found, who),
     )
 
 
@@ -221,12 +243,31 @@ def _boot(argv: list[str], who: Caller) -> Boot:
     parser.add_argument(
         "--system", choices=sorted(qemu.GUESTS), help="default: what the image's boot loader is for"
     )
+    parser.add_argument(
+        "--firmware", choices=typing.get_args(Firmware), help="default: what the image is made for"
+    )
+    parser.add_argument(
+        "--identity", metavar="FILE", help="private key of root's, instead of one for this check"
+    )
+    parser.add_argument(
+        "--run",
+        default="true",
+        metavar="COMMAND",
+        help="with --test: run it there, show its output",
+    )
+    parser.add_argument(
+        "--grow", type=mebibytes, metavar="SIZE", default=0, help="boot it on a larger disk"
+    )
     _add_times(parser, ("boot", 300, "the image is ready"))
     _add_log_format(parser)
     found = parser.parse_args(argv)
     return Boot(
-        _path(found.image, who),
+        caller_path(found.image, who),
         found.system or "",
+        found.firmware or "",
+        caller_path(found.identity, who) if found.identity else None,
+        found.grow,
+        found.run,
         found.test,
         found.boot_timeout,
         found.log_format,
@@ -260,10 +301,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise ValueError
     return seconds
-
-
-def _path(text: str, who: Caller) -> pathlib.PurePosixPath:
-    """An absolute path on the caller's host, without `..`: it becomes a name in a tar stream."""
-    if not text:
-        raise UsageError("an empty path", hint="name a file or folder")
-    return pathlib.PurePosixPath(os.path.normpath(who.cwd / text))

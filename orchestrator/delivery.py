@@ -13,7 +13,7 @@ import pathlib
 import subprocess
 import typing
 
-from orchestrator.errors import DeliveryError
+from orchestrator.errors import BuildError, DeliveryError
 
 SCHEMA = 1
 MANIFEST = ".complete"
@@ -21,10 +21,61 @@ RESULT = "result.json"
 
 
 @dataclasses.dataclass(frozen=True)
+class Image:
+    """What the builder handed over: fields of its `Artifact`, paths made absolute."""
+
+    path: pathlib.Path
+    name: str
+    system: str
+    format: str
+    disk_format: str
+    compression: str
+    firmware: tuple[str, ...]
+    host: str
+    toplevel: str
+    ready_text: str
+    size: int
+    virtual_size: int
+    sha256: str
+    extras: tuple[pathlib.Path, ...]
+
+    def describe(self, out: pathlib.PurePosixPath) -> dict[str, typing.Any]:
+        """This image's own part of `result.json`; `out` is the caller's folder."""
+        return {
+            "name": self.name,
+            "path": os.fspath(out / self.path.name),
+            "host": self.host,
+            "disk_format": self.disk_format,
+            "compression": self.compression,
+            "firmware": list(self.firmware),
+            "size": self.size,
+            "virtual_size": self.virtual_size,
+            "sha256": self.sha256,
+            "bmap": next((path.name for path in self.extras), None),
+        }
+
+
+def received_image(fields: dict[str, typing.Any], folder: pathlib.Path) -> Image:
+    """An image that the builder has announced, seen to be there; `folder` is the run's."""
+    image = Image(
+        **{
+            **fields,
+            "path": folder / fields["path"],
+            "firmware": tuple(fields["firmware"]),
+            "extras": tuple(folder / path for path in fields["extras"]),
+        }
+    )
+    if image.path.stat().st_size != image.size:
+        raise BuildError(f"{image.path.name} is not as large as the builder said")
+    return image
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """`result.json`: what was made, of what, by what and how long it took.
 
-    Sizes are bytes, times seconds.
+    Sizes are bytes, times seconds. `path`, `size` and `sha256` are the first image's, `images` has
+    all of them.
     """
 
     schema: int
@@ -39,6 +90,7 @@ class Result:
     emulator: str | None
     emulator_version: str | None
     boot: dict[str, typing.Any] | None
+    images: list[dict[str, typing.Any]]
     seconds: dict[str, float]
 
     def write(self, folder: pathlib.Path) -> None:

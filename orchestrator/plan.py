@@ -6,8 +6,9 @@ Pure: no Docker, no clock, no environment.
 import dataclasses
 import typing
 
+from orchestrator.agents.formats import FORMATS, impossible
 from orchestrator.agents.systems import RUNS_TOO, foreign_system
-from orchestrator.errors import EmulationError, HostError
+from orchestrator.errors import EmulationError, HostError, UsageError
 from orchestrator.host import HostFacts
 from orchestrator.request import Demo
 
@@ -62,7 +63,7 @@ def make_plan(request: Demo, facts: HostFacts) -> Plan:
 
     Raises `HostError` for too little disk, `EmulationError` for a mode that this host cannot have.
     """
-    system = request.system or foreign_system(facts.system)
+    system = target_system(request, facts.system)
     check_space(facts)
     mode, reason = _emulation(request, facts, system)
     return Plan(
@@ -75,6 +76,20 @@ def make_plan(request: Demo, facts: HostFacts) -> Plan:
         kvm=system == facts.system,
         ran_before=system in facts.runs,
     )
+
+
+def target_system(request: Demo, native: str) -> str:
+    """What is built for: where none is asked for, the system foreign to `native` that can have it.
+
+    Raises `UsageError` for a format that the system cannot have.
+    """
+    table = request.image.partition_table or FORMATS[request.format].partition_table
+    if request.system:
+        if why := impossible(request.system, table):
+            raise UsageError(f"--format {request.format}: {why}")
+        return request.system
+    foreign = foreign_system(native)
+    return native if impossible(foreign, table) else foreign
 
 
 def check_space(facts: HostFacts) -> None:

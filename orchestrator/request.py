@@ -4,11 +4,11 @@ import dataclasses
 import pathlib
 import typing
 
+from orchestrator.image.options import ImageOptions
+from orchestrator.image.spec import FsType
+
 Emulation = typing.Literal["auto", "native", "host", "shared"]
 LogFormat = typing.Literal["auto", "plain", "json"]
-
-#: Formats of the demo that the native assembler makes.
-FORMATS = ("raw-efi",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Demo:
 
     system: str
     format: str
+    root_fs: FsType
     ssh_key: pathlib.PurePosixPath | None
     out: pathlib.PurePosixPath
     boot: bool
@@ -51,14 +52,24 @@ class Demo:
     timeout: float
     dry_run: bool
     log_format: LogFormat
+    image: ImageOptions
 
 
 @dataclasses.dataclass(frozen=True)
 class Boot:
-    """`boot IMAGE`: on the terminal, or as a check."""
+    """`boot IMAGE`: on the terminal, or as a check.
+
+    An empty `system` or `firmware` is what the image looks like; `identity` is a private key that
+    opens root's account, where the check need not write one of its own; `grow` is the disk's size
+    in MiB; `run` is a command for the guest's shell.
+    """
 
     image: pathlib.PurePosixPath
     system: str
+    firmware: str
+    identity: pathlib.PurePosixPath | None
+    grow: int
+    run: str
     test: bool
     boot_timeout: float
     log_format: LogFormat

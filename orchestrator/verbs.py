@@ -1,6 +1,7 @@
 """What each of our verbs does, from its request to its end."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -10,23 +11,19 @@ import time
 from collections.abc import Iterator
 
 from orchestrator import cli
-from orchestrator.agents.qemu import GUESTS
 from orchestrator.agents.run import WORK
-from orchestrator.agents.systems import foreign_system, this_system
-from orchestrator.appliance import (
-    BUILDER_UID,
-    CLEAN_SECONDS,
-    Appliance,
-    finish_boot,
-    repair,
-    start_boot,
-)
+from orchestrator.agents.systems import this_system
+from orchestrator.appliance import BUILDER_UID, CLEAN_SECONDS, Appliance
+from orchestrator.bootcheck import finish_boot, start_boot
+from orchestrator.delivery import RESULT
 from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
-from orchestrator.errors import BootError, UsageError
+from orchestrator.errors import BootError
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
-from orchestrator.plan import make_plan
+from orchestrator.plan import make_plan, target_system
+from orchestrator.probe import needed, probe
 from orchestrator.progress import Progress, make_progress
+from orchestrator.repair import repair
 from orchestrator.request import Boot, Caller, Clean, Demo, Test
 from orchestrator.supervisor import Supervisor
 
@@ -43,7 +40,7 @@ YOUNG_SECONDS = 60
 def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
     """Build, deliver and boot the demo."""
     keys = cli.ssh_keys(request, who)
-    target = request.system or foreign_system(this_system())
+    target = target_system(request, this_system())
     guest = target.partition("-")[0]
     variables = {"NIXOS_IMAGE_SYSTEM": target, "NIXOS_IMAGE_GUEST": guest}
     if request.locked:
@@ -86,7 +83,10 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
 def boot(request: Boot, who: Caller, progress: Progress) -> None:
     """Boot an image that run.sh sent."""
     image = cli.received(who, request.image)
-    system = request.system or image_system(image)
+    facts = probe(image, image.parent / RESULT)
+    system = request.system or facts.system
+    firmware = request.firmware or facts.firmware
+    needed(dataclasses.replace(facts, system=system, firmware=firmware), image.name)
     guest = system.partition("-")[0]
     with run_folder(who, {"NIXOS_IMAGE_SYSTEM": system, "NIXOS_IMAGE_GUEST": guest}) as (
         engine,
@@ -103,8 +103,14 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
         disk.chmod(0o644)
         os.chown(inside, BUILDER_UID, BUILDER_UID)
         name = f"{engine.project}-boot-1"
-        arguments = ["--system", system]
-        kvm = system == this_system()
+        arguments = ["--system", system, "--firmware", firmware]
+        arguments += ["--disk-format", facts.disk_format, "--grow", str(request.grow)]
+        if request.identity:
+            key = cli.received(who, request.identity)
+            key.chmod(0o600)
+            os.chown(key, BUILDER_UID, BUILDER_UID)
+            arguments += ["--identity", os.fspath(key)]
+        kvm = system == this_system() and not request.identity  # another user's key is no key
         try:
             if not request.test:
                 progress.close()
@@ -116,6 +122,7 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
             )
             arguments += [
                 "--test",
+                *("--run", request.run),
                 "--timeout",
                 str(request.boot_timeout),
                 *(["--try-kvm"] if kvm else []),
@@ -247,22 +254,6 @@ def forget_dead_runs(engine: Engine) -> None:
     for folder in folders:
         if folder.name not in {*keep, "lost+found"}:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def image_system(image: pathlib.Path) -> str:
-    """The system whose boot loader lies on the image's ESP.
-
-    The name that UEFI looks for, as FAT writes it.
-    """
-    names = {"aarch64-linux": b"BOOTAA64EFI", "x86_64-linux": b"BOOTX64 EFI"}
-    with image.open("rb") as file:
-        head = file.read(256 << 20)
-    found = [system for system, name in names.items() if name in head and system in GUESTS]
-    if len(found) != 1:
-        raise UsageError(
-            f"{image.name}: which system is it for?", hint="--system aarch64-linux or x86_64-linux"
-        )
-    return found[0]
 
 
 def _ca_bundle(who: Caller) -> bytes:

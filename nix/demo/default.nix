@@ -3,14 +3,25 @@
 # Data flows down this file: packages fetched by hash -> unpacked trees (fixed-output, so their store paths are the same on
 # every build host) -> configuration steps that run on the TARGET's system -> toplevel with a bootspec -> image spec.
 #
-# `inputs` is a JSON file: { system, hostName, userName, authorizedKeys, format, packages = { ROLE = { url, package, version,
+# `inputs` is a JSON file: { system, hostName, userName, authorizedKeys, format, partitionTable, diskFormat, rootFs, packages = { ROLE = { url, package, version,
 # sha256, tree }; }; }. A `tree` of null (a package newer than its pin) makes the unpacked tree input-addressed.
 { inputs }:
 let
   demo = builtins.fromJSON (builtins.readFile inputs);
   inherit (demo) system hostName userName authorizedKeys;
 
-  arch = { aarch64-linux = { efi = "aa64"; console = "ttyAMA0"; }; x86_64-linux = { efi = "x64"; console = "ttyS0"; }; }.${system};
+  arch = {
+    aarch64-linux = { efi = "aa64"; console = "ttyAMA0"; loaders.extlinux = { }; };
+    x86_64-linux = { efi = "x64"; console = "ttyS0"; loaders.grub = "${packages.grub}/usr/lib/grub/i386-pc"; };
+  }.${system};
+  # Modules of the root file system, after those that they depend on (`modprobe --show-depends`); ext4 is built in.
+  rootModules = {
+    ext4 = "";
+    erofs = " libcrc32c erofs overlay";
+    btrfs = " libcrc32c raid6_pq ${if system == "aarch64-linux" then "xor-neon " else ""}xor blake2b_generic btrfs";
+    xfs = " libcrc32c xfs";
+  }.${demo.rootFs};
+
   release = "demo-1";
   label = "nixos";
 
@@ -59,11 +70,14 @@ let
   linux = onTarget "linux" ./linux.sh {
     kernel = packages.kernel;
     # What the cloud kernel keeps in modules and a virtual machine needs, with what those depend on, in loading order.
-    modules = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat";
+    modules = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat" + rootModules;
   };
 
   libraries = onTarget "libraries" ./libraries.sh {
-    trees = [ packages.libc packages.libcrypt packages.libgmp packages.libtomcrypt packages.libtommath packages.zlib ];
+    trees = with packages; [
+      libblkid libc libcom-err libcrypt libext2fs libfdisk libgmp libreadline libsmartcols libtinfo libtomcrypt libtommath
+      libuuid zlib
+    ];
   };
 
   initrd = onTarget "initrd" ./initrd.sh { inherit busybox linux; init = ./initrd-init.sh; };
@@ -77,12 +91,12 @@ let
   bootspec = {
     inherit system;
     label = "NixOS demo (${release})";
-    kernelParams = [ "console=tty0" "console=${arch.console}" "panic=10" "root=LABEL=${label}" "loglevel=4" ];
+    kernelParams = [ "console=tty0" "console=${arch.console}" "panic=10" "root=LABEL=${label}" "rootfstype=${demo.rootFs}" "loglevel=4" ];
   };
 
   toplevel = onTarget "nixos-system-${hostName}-${release}" ./toplevel.sh {
     inherit busybox linux libraries initrd etc userName;
-    dropbear = packages.dropbear;
+    inherit (packages) dropbear e2fsprogs fdisk;
     init = ./init.sh;
     rc = ./rc.sh;
     bootspec = builtins.toJSON bootspec;
@@ -97,15 +111,14 @@ in
       schema = 1;
       name = "nixos-demo-${release}-${system}-${demo.format}";
       inherit system toplevel;
-      inherit (demo) format;
-      partitionTable = "efi";
+      inherit (demo) format partitionTable diskFormat;
+      # Every loader that the system can have: the partition table says which ones are installed.
       bootLoader = {
-        type = "systemd-boot";
-        source = "${packages.systemd-boot}/usr/lib/systemd/boot/efi/systemd-boot${arch.efi}.efi";
         timeout = 0;
-      };
-      esp = { label = "ESP"; sizeMiB = 48; };
-      root = { fsType = "ext4"; inherit label; additionalSpaceMiB = 64; };
+        systemdBoot = "${packages.systemd-boot}/usr/lib/systemd/boot/efi/systemd-boot${arch.efi}.efi";
+      } // arch.loaders;
+      boot = { label = "ESP"; sizeMiB = 48; };
+      root = { fsType = demo.rootFs; inherit label; additionalSpaceMiB = 64; };
       readyText = "nixos-image demo: ready";
     };
   };

@@ -15,12 +15,24 @@ ln -sfn @shell@ /bin/sh
 ln -sfn @libraries@/lib /lib
 ln -sf @libraries@/lib/ld-linux* /lib64/
 
-for entry in @etc@/*; do ln -sfn "$entry" "/etc/${entry##*/}"; done
+# Files that were put into the image stay: they are this device's own.
+for entry in @etc@/*; do
+  own=/etc/${entry##*/}
+  if [ -L "$own" ] || [ ! -e "$own" ]; then ln -sfn "$entry" "$own"; fi
+done
 hostname -F /etc/hostname
 
-home=/home/@user@
-mkdir -p $home/.ssh
-cp /etc/ssh/authorized_keys.d/@user@ $home/.ssh/authorized_keys
-chmod 700 $home $home/.ssh
-chown -R 1000:100 $home
+# let_in USER HOME: the keys of the configuration, those that were put into the image, those that are there already
+let_in() {
+  mkdir -p "$2/.ssh"
+  for keys in @etc@/ssh/authorized_keys.d/"$1" /etc/ssh/authorized_keys.d/"$1" "$2/.ssh/authorized_keys"; do
+    if [ -f "$keys" ]; then cat "$keys"; fi
+  done | sort -u > "$2/.ssh/new"
+  mv "$2/.ssh/new" "$2/.ssh/authorized_keys"
+  chmod 700 "$2" "$2/.ssh"
+  chmod 600 "$2/.ssh/authorized_keys"
+}
+let_in root /root
+let_in @user@ /home/@user@
+chown -R 1000:100 /home/@user@
 exec @busybox@/bin/init

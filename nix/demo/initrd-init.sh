@@ -6,12 +6,13 @@ mount -t sysfs sysfs /sys
 # shellcheck disable=SC2046  # a list of words
 modprobe -a $(cat /modules)
 
-root="" init=""
+root="" init="" type=""
 # shellcheck disable=SC2013  # words, not lines
 for word in $(cat /proc/cmdline); do
   case $word in
     root=*) root=${word#root=} ;;
     init=*) init=${word#init=} ;;
+    rootfstype=*) type=${word#rootfstype=} ;;
   esac
 done
 
@@ -24,7 +25,14 @@ until device=$(findfs "$root" 2>/dev/null); do
   fi
   sleep 0.1
 done
-mount -t ext4 "$device" /sysroot || { echo "initrd: cannot mount $device: this is a shell"; exec sh; }
+mount_root() {
+  [ "$type" = erofs ] || { mount -t "$type" "$device" /sysroot; return; }
+  # Nothing can be written there: what changes is kept in memory.
+  mkdir /lower /upper
+  mount -t erofs -o ro "$device" /lower && mount -t tmpfs -o mode=755 tmpfs /upper && mkdir /upper/files /upper/work \
+    && mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /sysroot
+}
+mount_root || { echo "initrd: cannot mount $device: this is a shell"; exec sh; }
 for folder in dev proc sys; do
   mkdir -p "/sysroot/$folder"
   mount -o move "/$folder" "/sysroot/$folder"

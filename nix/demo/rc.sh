@@ -2,6 +2,27 @@
 # Brings the network and sshd up, then says so on the console: the boot check waits for that line.
 export PATH=@busybox@/bin
 mount -o remount,rw /
+root_type=$(awk '$2 == "/" { type = $3 } END { print type }' /proc/mounts)
+
+# As NixOS does at the first boot: the root partition and its file system grow to the disk's end.
+device=$(findfs LABEL=nixos)
+slot=$(readlink -f "/sys/class/block/${device##*/}")
+if [ -e "$slot/partition" ] && [ "$root_type" = ext4 ]; then
+  disk=/dev/$(basename "${slot%/*}")
+  left=$(($(cat "$slot/../size") - $(cat "$slot/start") - $(cat "$slot/size")))
+  if [ $left -gt 4096 ]; then
+    # The copy of a GPT lies at the end, wherever that is now; an MBR has none.
+    @fdisk@/usr/sbin/sfdisk -q --relocate gpt-bak-std "$disk" 2> /dev/null
+    # fdisk asks which partition where there are several, then for its size: as large as can be. It tells the kernel of the
+    # one that has changed; a disk in use cannot be read again as a whole.
+    number=$(cat "$slot/partition")
+    [ "$(find "${slot%/*}"/*/partition | wc -l)" -gt 1 ] || number=
+    printf 'e\n%s\nw\n' "${number:+$number
+}" | @fdisk@/usr/sbin/fdisk "$disk" > /dev/null
+    @e2fsprogs@/usr/sbin/resize2fs "$device" > /dev/null 2>&1 && echo "the root file system has grown" > /dev/console
+  fi
+fi
+
 mkdir -p /var/lib/dropbear
 key=/var/lib/dropbear/ed25519
 [ -s $key ] || @dropbear@/usr/bin/dropbearkey -t ed25519 -f $key > /dev/null &

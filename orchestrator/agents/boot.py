@@ -8,23 +8,24 @@ delivered never holds it.
 
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import typing
 
 from orchestrator.agents import events, qemu
+from orchestrator.agents.disk import DRIVERS, give_key, throwaway
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.agents.nixlog import plain
-
-#: GPT type of a Linux file system (UEFI Discoverable Partitions do not matter here).
-LINUX_PARTITION = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+from orchestrator.image.spec import Firmware
 
 LIFE_SECONDS = 1.0
+
+#: A guest in KVM whose console stands still this long (seconds) is stuck: nested KVM can be there
+#: and not work.
+KVM_STALL_SECONDS = 15
 SSH_TRY_SECONDS = 10
 TAIL_LINES = 25
 
@@ -34,6 +35,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="boot")
     parser.add_argument("image", type=pathlib.Path)
     parser.add_argument("--system", choices=sorted(qemu.GUESTS), required=True)
+    parser.add_argument("--firmware", choices=typing.get_args(Firmware), required=True)
+    parser.add_argument("--disk-format", choices=sorted(DRIVERS), default="raw")
+    parser.add_argument("--identity", type=pathlib.Path)
+    parser.add_argument("--grow", type=int, default=0, help="MiB")
+    parser.add_argument("--run", default="true")
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--ready-text", default="")
     parser.add_argument("--timeout", type=float, default=300)
@@ -45,22 +51,35 @@ def main() -> None:
 
 def show(arguments: argparse.Namespace) -> None:
     """Boot on this terminal; QEMU's escape is Ctrl-A X."""
-    guest = qemu.GUESTS[arguments.system]
-    with throwaway(arguments.image) as disk:
+    with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
         print("Booting a copy that is thrown away. Leave with Ctrl-A X.", flush=True)
-        subprocess.run(qemu.command(guest, disk, "tcg", "mon:stdio"), check=False)
+        subprocess.run(machine_command(arguments, disk, "tcg", "mon:stdio"), check=False)
+
+
+def machine_command(
+    arguments: argparse.Namespace, disk: qemu.Disk, accel: str, serial: str
+) -> list[str]:
+    """QEMU's command line for what the arguments name."""
+    guest = qemu.GUESTS[arguments.system]
+    if arguments.firmware not in guest.firmware:
+        raise AgentError(
+            f"{arguments.system} machines have no {arguments.firmware}",
+            hint=f"--firmware {' or '.join(guest.firmware)}",
+            kind="boot",
+        )
+    return qemu.command(guest, arguments.firmware, disk, accel, serial)
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Boot until ready, log in with the check's own key, run `uname -m`."""
+    """Boot until ready, log in with the check's own key, run `uname -m` and what was asked for."""
     accelerators = (
         ["kvm", "tcg"]
         if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK)
         else ["tcg"]
     )
     for accel in accelerators:
-        with throwaway(arguments.image) as disk:
-            key = give_key(disk)
+        with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
+            key = arguments.identity or give_key(disk)
             try:
                 answer, seconds = boot_and_log_in(arguments, disk, key, accel)
             except KvmFailedError as error:
@@ -68,12 +87,20 @@ def check(arguments: argparse.Namespace) -> None:
                     "no-kvm", message=f"KVM does not work here ({error}): emulating instead"
                 )
                 continue
+        machine, _, said = answer.partition("\n")
         expected = arguments.system.partition("-")[0]
-        if answer != expected:
-            raise AgentError(f"uname -m said {answer!r}, expected {expected}", kind="boot")
+        if machine != expected:
+            raise AgentError(f"uname -m said {machine!r}, expected {expected}", kind="boot")
         took = f"{seconds['login']:.1f} s"
-        message = f"booted ({accel}) and let the key in after {took}, uname -m: {answer}"
-        events.emit("booted", message=message, accelerator=accel, machine=answer, seconds=seconds)
+        message = f"booted ({accel}) and let the key in after {took}, uname -m: {machine}"
+        events.emit(
+            "booted",
+            message=message,
+            accelerator=accel,
+            machine=machine,
+            seconds=seconds,
+            said=said,
+        )
         return
 
 
@@ -81,78 +108,21 @@ class KvmFailedError(Exception):
     """KVM is there but a guest dies in it."""
 
 
-@contextlib.contextmanager
-def throwaway(image: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A sparse copy of `image` beside it, gone afterwards."""
-    with tempfile.TemporaryDirectory(dir=image.parent.parent) as folder:
-        disk = pathlib.Path(folder, "disk.img")
-        copied = subprocess.run(
-            ["cp", "--sparse=always", image, disk], capture_output=True, text=True, check=False
-        )
-        if copied.returncode != 0:
-            raise AgentError(f"the image cannot be copied: {copied.stderr.strip()}", kind="disk")
-        disk.chmod(0o600)
-        yield disk
-
-
-def give_key(disk: pathlib.Path) -> pathlib.Path:
-    """Make a key pair and let it into root's account on `disk`; returns the private key's path."""
-    key = disk.parent / "key"
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot check", "-f", key], check=True
-    )
-    commands = [
-        "mkdir /root",
-        "mkdir /root/.ssh",
-        f"write {key}.pub /root/.ssh/authorized_keys",
-        "sif /root/.ssh/authorized_keys mode 0100600",
-        "sif /root/.ssh mode 040700",
-        "quit",
-    ]
-    offset = root_offset(disk)
-    script = disk.parent / "debugfs"
-    script.write_text("".join(f"{command}\n" for command in commands))
-    done = subprocess.run(
-        ["debugfs", "-w", "-f", script, f"{disk}?offset={offset}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0 or "Allocated inode" not in done.stdout + done.stderr:
-        raise AgentError(f"the check's key cannot be written: {done.stderr.strip()}", kind="boot")
-    return key
-
-
-def root_offset(disk: pathlib.Path) -> int:
-    """Where the first Linux partition of `disk` begins, in bytes."""
-    done = subprocess.run(["sfdisk", "--json", disk], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise AgentError(f"no partition table is found: {done.stderr.strip()}", kind="boot")
-    table = json.loads(done.stdout)["partitiontable"]
-    starts = [
-        part["start"]
-        for part in table["partitions"]
-        if part["type"].upper() in {LINUX_PARTITION, "83"}
-    ]
-    if not starts:
-        raise AgentError("the image has no Linux partition", kind="boot")
-    return int(starts[0]) * int(table.get("sectorsize", 512))
-
-
 def boot_and_log_in(
-    arguments: argparse.Namespace, disk: pathlib.Path, key: pathlib.Path, accel: str
+    arguments: argparse.Namespace, disk: qemu.Disk, key: pathlib.Path, accel: str
 ) -> tuple[str, dict[str, float]]:
     """One boot: returns what `uname -m` said and the seconds until ready and until logged in."""
-    serial: pathlib.Path = arguments.serial_log or disk.parent / "serial.log"
+    serial: pathlib.Path = arguments.serial_log or disk.path.parent / "serial.log"
     serial.write_bytes(b"")
     began = time.monotonic()
     deadline = began + arguments.timeout
-    machine = qemu.command(qemu.GUESTS[arguments.system], disk, accel, f"file:{serial}")
+    machine = machine_command(arguments, disk, accel, f"file:{serial}")
     with Machine(machine, serial) as running:
         if arguments.ready_text:
             running.wait_for(arguments.ready_text, deadline)
         ready = time.monotonic() - began
-        answer = log_in(running, key, deadline)
+        program = ("uname", "-m", "&&", arguments.run)
+        answer = log_in(running, key, deadline, program=program)
         return answer, {"ready": round(ready, 2), "login": round(time.monotonic() - began, 2)}
 
 
@@ -167,6 +137,7 @@ class Machine:
         self._serial = serial
         self._complaints: list[str] = []
         self._kvm = "kvm" in command
+        self._moved = (0, time.monotonic())
         self._reader = threading.Thread(target=self._read_complaints, daemon=True)
         self._reader.start()
 
@@ -195,6 +166,11 @@ class Machine:
             for line in self._complaints
         ):
             raise KvmFailedError(self._complaints[0])
+        written = self._serial.stat().st_size
+        if written != self._moved[0]:
+            self._moved = (written, time.monotonic())
+        if self._kvm and time.monotonic() - self._moved[1] > KVM_STALL_SECONDS:
+            raise KvmFailedError(f"the console stood still for {KVM_STALL_SECONDS} s")
         if (code := self._process.poll()) is not None:
             self._reader.join()
             if self._kvm:

@@ -4,7 +4,7 @@ An ordinary user throughout.
 """
 
 import dataclasses
-import hashlib
+import errno
 import json
 import os
 import pathlib
@@ -17,15 +17,18 @@ import typing
 import tenacity
 
 from orchestrator.agents import canary, demo, events
+from orchestrator.agents.artifact import Artifact, make_artifact
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.agents.lease import PORT, Holder
 from orchestrator.agents.nixlog import NixLog, plain
 from orchestrator.agents.run import TOKEN_FILE, Run, this_run
 from orchestrator.agents.systems import this_system
-from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.late import one_device, read_devices
 from orchestrator.image.layout import LayoutError
-from orchestrator.image.spec import ImageSpec, SpecError, read_spec
+from orchestrator.image.options import ImageOptions, apply
+from orchestrator.image.spec import SpecError, read_spec
+from orchestrator.image.tree import TreeError
 
 CLEANUP_ADDRESS = ("cleanup", PORT)
 
@@ -46,10 +49,12 @@ class Request:
 
     emulated: bool = True
     format: str = "raw-efi"
+    root_fs: str = "ext4"
     authorized_keys: tuple[str, ...] = ()
     locked: bool = False
     wait_seconds: float = 60
     ca_bundle: str = ""
+    options: ImageOptions = dataclasses.field(default_factory=ImageOptions)
 
     @classmethod
     def read(cls, run: Run) -> typing.Self:
@@ -61,7 +66,9 @@ class Request:
             document = json.loads((run.folder / "request.json").read_text())
         except FileNotFoundError:
             return cls(emulated=run.system != this_system())
-        return cls(**{**document, "authorized_keys": tuple(document["authorized_keys"])})
+        keys = tuple(document["authorized_keys"])
+        options = ImageOptions.from_json(document["options"])
+        return cls(**{**document, "authorized_keys": keys, "options": options})
 
 
 def main() -> None:
@@ -88,19 +95,11 @@ def build() -> None:
     if holder:  # foreign binaries are not needed any more: assembly is native
         holder.unlock()
         events.emit("unlocked", message="cleanup is unlocked")
-    spec = read_spec(spec_path.read_text())
-    image, digest = assemble_image(run, spec)
+    images = assemble_images(run, spec_path, request.options)
     events.emit(
-        "image",
-        message=hand_over(run, image),
-        path=image.relative_to(run.folder).as_posix(),
-        name=spec.name,
-        system=spec.system,
-        format=spec.format,
-        toplevel=spec.toplevel,
-        ready_text=spec.readyText,
-        size=image.stat().st_size,
-        sha256=digest,
+        "images",
+        message=hand_over(run, images),
+        images=[dataclasses.asdict(image) for image in images],
         seconds={
             "wait": round(waited - began, 3),
             "nix": round(built - waited, 3),
@@ -155,7 +154,7 @@ def realise(run: Run, request: Request) -> pathlib.Path:
     Packages are first looked for where they are pinned; if that fails on the network's side, where
     they can be had now.
     """
-    inputs = demo.pinned(run.system, request.format, request.authorized_keys)
+    inputs = demo.pinned(run.system, request.format, request.root_fs, request.authorized_keys)
     try:
         return nix_build(run, request, inputs)
     except AgentError as error:
@@ -232,26 +231,40 @@ def nix_config(run: Run, request: Request) -> str:
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
 
 
-def assemble_image(run: Run, spec: ImageSpec) -> tuple[pathlib.Path, str]:
-    """Assemble and hash; returns the image's path and its SHA-256 in hex."""
+def assemble_images(run: Run, spec_path: pathlib.Path, options: ImageOptions) -> list[Artifact]:
+    """Assemble what was asked for: one image, or one for each row of the `--stamp` file."""
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    image = folder / spec.file_name
-    events.emit("assemble", message=f"assembling {spec.file_name}")
     try:
-        assemble(spec, image, run.folder)
-    except (SpecError, LayoutError, FilesystemError) as error:
-        raise AgentError(str(error), kind="assembly") from error
-    with image.open("rb") as file:
-        return image, hashlib.file_digest(file, "sha256").hexdigest()
+        spec = apply(options, read_spec(spec_path.read_text()))
+        if options.stamp:
+            devices = read_devices(
+                pathlib.Path(options.stamp).read_text("utf-8-sig", errors="replace")
+            )
+        else:
+            devices = [one_device(options)]
+        artifacts = []
+        for device in devices:
+            name = f"{spec.name}-{device.host}" if options.stamp else spec.name
+            own = dataclasses.replace(spec, name=name)
+            artifacts.append(make_artifact(run, folder, own, options, device))
+    except (SpecError, TreeError, LayoutError, FilesystemError) as error:
+        full = "No space left on device" in str(error)
+        raise AgentError(str(error), kind="disk" if full else "assembly") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise AgentError("the disk of Docker's data is full", kind="disk") from error
+    return artifacts
 
 
-def hand_over(run: Run, image: pathlib.Path) -> str:
-    """What a person who runs `docker compose up` needs to know to get at the image."""
+def hand_over(run: Run, images: list[Artifact]) -> str:
+    """What a person who runs `docker compose up` needs to know to get at the images."""
+    names = ", ".join(pathlib.Path(image.path).name for image in images)
     if run.id == "compose":
-        return f"{image.name} is done; copy it out with: docker compose cp builder:{image} ."
-    return f"{image.name} is done"
+        return f"{names}: done; copy out with: docker compose cp builder:{run.folder}/image ."
+    return f"{names}: done"
 
 
 def _failure(log: NixLog, code: int) -> AgentError:

@@ -29,16 +29,30 @@ from orchestrator.agents.failure import AgentError
 ROLES = {
     "busybox": "busybox-static",
     "dropbear": "dropbear-bin",
+    "e2fsprogs": "e2fsprogs",
+    "fdisk": "fdisk",
+    "grub": "grub-pc-bin",
     "kernel": "linux-image-cloud-{arch}",
+    "libblkid": "libblkid1",
     "libc": "libc6",
+    "libcom-err": "libcom-err2",
     "libcrypt": "libcrypt1",
+    "libext2fs": "libext2fs2t64",
+    "libfdisk": "libfdisk1",
     "libgmp": "libgmp10",
+    "libreadline": "libreadline8t64",
+    "libsmartcols": "libsmartcols1",
+    "libtinfo": "libtinfo6",
     "libtomcrypt": "libtomcrypt1",
     "libtommath": "libtommath1",
+    "libuuid": "libuuid1",
     "qemu-user": "qemu-user",
     "systemd-boot": "systemd-boot-efi",
     "zlib": "zlib1g",
 }
+
+#: Roles that only some architectures have: GRUB for BIOS is for PCs.
+ONLY = {"grub": frozenset({"amd64"})}
 
 #: Roles whose unpacked tree becomes a Nix store path, so its hash is pinned too.
 UNPACKED = frozenset(ROLES) - {"qemu-user"}
@@ -61,6 +75,11 @@ class Pin:
     path: str
     sha256: str
     tree: str | None = None
+
+
+def roles_of(arch: str) -> list[str]:
+    """Roles that Debian's architecture `arch` has."""
+    return [role for role in ROLES if arch in ONLY.get(role, {arch})]
 
 
 def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
@@ -216,7 +235,7 @@ def make_lock(archs: list[str], snapshot: str) -> dict[str, object]:
         with tempfile.TemporaryDirectory() as folder:
             state = pathlib.Path(folder)
             index = Index(state, arch)
-            for role in ROLES:
+            for role in roles_of(arch):
                 pin = index.resolve(role)
                 if role in UNPACKED:
                     if not fetch(pin, snapshot, state / "deb"):

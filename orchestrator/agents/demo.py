@@ -11,6 +11,7 @@ import tempfile
 
 from orchestrator.agents import debian
 from orchestrator.agents.failure import AgentError
+from orchestrator.agents.formats import FORMATS
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 
 LOCK = pathlib.Path("/opt/nixos-image/locks/debian.json")
@@ -25,6 +26,7 @@ class DemoInputs:
 
     system: str
     format: str
+    root_fs: str
     authorized_keys: tuple[str, ...]
     sources: tuple[tuple[debian.Pin, str], ...]
 
@@ -46,20 +48,27 @@ class DemoInputs:
             "userName": USER,
             "authorizedKeys": "".join(f"{key}\n" for key in self.authorized_keys),
             "format": self.format,
+            "partitionTable": FORMATS[self.format].partition_table,
+            "diskFormat": FORMATS[self.format].disk_format,
+            "rootFs": self.root_fs,
             "packages": packages,
         }
         return json.dumps(document, sort_keys=True)
 
 
-def pinned(system: str, image_format: str, authorized_keys: tuple[str, ...]) -> DemoInputs:
+def pinned(
+    system: str, image_format: str, root_fs: str, authorized_keys: tuple[str, ...]
+) -> DemoInputs:
     """Inputs as pinned, each from the mirror of its suite; nothing is asked of the network yet."""
     if system not in DEBIAN_ARCHITECTURES:
         raise AgentError(
             f"the demo has no parts for {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}"
         )
-    pins = debian.read_lock(LOCK, DEBIAN_ARCHITECTURES[system], sorted(debian.UNPACKED))
+    arch = DEBIAN_ARCHITECTURES[system]
+    roles = sorted(debian.UNPACKED.intersection(debian.roles_of(arch)))
+    pins = debian.read_lock(LOCK, arch, roles)
     sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
-    return DemoInputs(system, image_format, authorized_keys, sources)
+    return DemoInputs(system, image_format, root_fs, authorized_keys, sources)
 
 
 def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:

@@ -1,56 +1,186 @@
 """One image from a spec and the store: sizes, table, file systems, all natively and in place."""
 
+import dataclasses
 import os
 import pathlib
-import shutil
 import subprocess
 import tempfile
 
-from orchestrator.image import bootloader, filesystem, layout, partition
-from orchestrator.image.spec import ImageSpec, read_bootspec
+from orchestrator.image import bootloader, clover, filesystem, grub, partition, rootfs
+from orchestrator.image.bootspec import Bootspec, read_bootspec
+from orchestrator.image.layout import MIB, Layout, Sizes, plan_layout
+from orchestrator.image.spec import LOADERS, ImageSpec
+from orchestrator.image.tree import Entry, Tree
+
+#: What NixOS' first boot loads into its database of store paths, then removes.
+REGISTRATION = "nix-path-registration"
+
+#: NixOS names the folder of kernels so where GRUB reads them from a boot partition.
+GRUB_KERNELS = "kernels"
+
+#: What a FAT partition holds beside its first files, where no size is given: the next generations.
+BOOT_SPARE = 3
 
 
-def closure_of(toplevel: str) -> list[str]:
-    """Store paths that `toplevel` needs at run time, itself included."""
-    command = ["nix-store", "--query", "--requisites", toplevel]
+@dataclasses.dataclass(frozen=True)
+class _BootFiles:
+    """Files of each FAT partition by its name in the layout, and those below /boot of the root."""
+
+    partitions: dict[str, bootloader.Files]
+    root: bootloader.Files
+
+
+def closure_of(paths: list[str]) -> list[str]:
+    """Store paths that `paths` need at run time, themselves included."""
+    command = ["nix-store", "--query", "--requisites", *paths]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-def assemble(spec: ImageSpec, target: pathlib.Path, scratch: pathlib.Path) -> None:
-    """Write the image of `spec` to `target`, a new sparse file.
+def assemble(
+    spec: ImageSpec, target: pathlib.Path, scratch: pathlib.Path, late: tuple[Entry, ...] = ()
+) -> Layout:
+    """Write the raw image of `spec` to `target`, a new sparse file; returns where its parts lie.
 
-    `scratch` takes the ESP's files meanwhile.
+    `scratch` takes the files of FAT partitions meanwhile; `late` are entries of the root file
+    system that no Nix store knows.
     """
-    boot = read_bootspec(pathlib.Path(spec.toplevel))
-    closure = closure_of(spec.toplevel)
-    blocks, inodes = layout.tree_usage(pathlib.Path(path) for path in closure)
-    root_size = layout.ext4_size(blocks, inodes, spec.root.additionalSpaceMiB * layout.MIB)
-    plan = layout.efi_layout(spec.esp.sizeMiB * layout.MIB, root_size)
-    esp_slot, root_slot = plan.partitions
+    closure = closure_of([spec.toplevel, *spec.additionalPaths])
+    tree = Tree(closure)
+    boot_files = _boot_files(spec, read_bootspec(pathlib.Path(spec.toplevel)))
+    if not spec.onlyNixStore:
+        _fill(tree, spec, boot_files, late)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        esp_tree, extra = pathlib.Path(folder, "esp"), pathlib.Path(folder, "extra")
-        esp_tree.mkdir()
-        extra.mkdir()
-        extra.chmod(0o755)
-        bootloader.write_esp(spec, boot, esp_tree)
+        trees = {
+            name: filesystem.fat_tree(files, pathlib.Path(folder, name))
+            for name, files in boot_files.partitions.items()
+        }
+        layout = plan_layout(spec.partitionTable, _sizes(spec, tree, trees))
         try:
             with target.open("xb") as image:
-                os.truncate(image.fileno(), plan.size)
-            filesystem.write_ext4(
-                target,
-                root_slot,
-                label=spec.root.label,
-                identifier=spec.identifier("root"),
-                hash_seed=spec.identifier("hash seed"),
-                closure=closure,
-                extra=extra,
-            )
-            filesystem.write_fat(
-                target, esp_slot, label=spec.esp.label, serial=spec.identifier("esp"), tree=esp_tree
-            )
+                os.truncate(image.fileno(), layout.size)
+            rootfs.write_root(target, layout.root, spec, tree, pathlib.Path(folder))
+            for name, files in trees.items():
+                slot = layout.find(name)
+                assert slot is not None  # _boot_files knows the tables as well as plan_layout
+                label, serial = _fat_identity(spec, name, layout)
+                filesystem.write_fat(target, slot, label=label, serial=serial, tree=files)
             # Last: the tools above find no partition table that they could be careful about.
-            partition.write_gpt(target, plan, spec)
+            partition.write_table(target, layout, spec)
+            if spec.bootLoader.clover and not spec.onlyNixStore:
+                clover.embed(target, layout, pathlib.Path(spec.bootLoader.clover))
+            if "grub" in LOADERS[spec.partitionTable] and not spec.onlyNixStore:
+                place = _grub_place(spec, layout)
+                grub.embed(
+                    target, layout, pathlib.Path(spec.bootLoader.grub), place, pathlib.Path(folder)
+                )
         except BaseException:
             target.unlink(missing_ok=True)
             raise
-        shutil.rmtree(esp_tree)
+    return layout
+
+
+def registration(closure: tuple[str, ...]) -> bytes:
+    """What `nix-store --load-db` takes, the same on every host: without derivers, in order."""
+    command = ["nix-store", "--dump-db", *closure]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    records, at = [], 0
+    while at < len(lines):
+        path, digest, size, _deriver, count = lines[at : at + 5]
+        references = sorted(lines[at + 5 : at + 5 + int(count)])
+        records.append("\n".join([path, digest, size, "", count, *references]))
+        at += 5 + int(count)
+    return "".join(f"{record}\n" for record in sorted(records)).encode()
+
+
+def _fill(tree: Tree, spec: ImageSpec, boot: _BootFiles, late: tuple[Entry, ...]) -> None:
+    """Put what lies beside the closure into the root file system."""
+    if spec.registration:
+        tree.add_file(REGISTRATION, registration(tree.closure))
+    for name, content in boot.root.items():
+        if isinstance(content, str):
+            tree.add_file(f"boot/{name}", content.encode())
+        else:
+            tree.add_from(content, f"boot/{name}", mode=0o644)
+    for one in spec.contents:
+        mode = int(one.mode, 8) if one.mode else None
+        target = one.target.strip("/")
+        tree.add_from(pathlib.Path(one.source), target, mode=mode, user=one.user, group=one.group)
+    for entry in late:
+        tree.add(entry)
+
+
+def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
+    """What each loader of the table needs, and where."""
+    loader = spec.bootLoader
+    if spec.onlyNixStore:
+        return _BootFiles({}, {})
+    entries = bootloader.boot_entries(boot)
+    match spec.partitionTable:
+        case "efi" | "hybrid":
+            esp = {
+                **bootloader.systemd_boot_files(boot.system, loader),
+                **bootloader.bls_files(entries),
+            }
+            if loader.clover:
+                program = f"EFI/systemd/{pathlib.Path(loader.systemdBoot).name}"
+                esp |= clover.files(pathlib.Path(loader.clover), program)
+            if spec.partitionTable == "hybrid":
+                esp |= bootloader.grub_files(entries, loader.timeout, kernels="EFI/nixos")
+            return _BootFiles({"ESP": esp}, {})
+        case "efixbootldr":
+            esp = bootloader.systemd_boot_files(boot.system, loader)
+            return _BootFiles({"ESP": esp, "BOOT": bootloader.bls_files(entries)}, {})
+        case "legacy+boot":
+            files = bootloader.grub_files(entries, loader.timeout, kernels=GRUB_KERNELS)
+            return _BootFiles({"BOOT": files}, {})
+        case "sd-card":
+            firmware: bootloader.Files = {
+                name: pathlib.Path(source) for name, source in spec.firmware.files.items()
+            }
+            assert loader.extlinux is not None  # checked with the spec
+            files = bootloader.extlinux_files(entries, loader.extlinux, loader.timeout)
+            return _BootFiles({"FIRMWARE": firmware}, files)
+        case "legacy" | "legacy+gpt":
+            return _BootFiles({}, bootloader.grub_files(entries, loader.timeout, kernels=None))
+        case "none":
+            # Whoever starts it from outside brings a loader that reads one of these.
+            files = {}
+            if loader.grub:
+                files |= bootloader.grub_files(entries, loader.timeout, kernels=None)
+            if loader.extlinux:
+                files |= bootloader.extlinux_files(entries, loader.extlinux, loader.timeout)
+            return _BootFiles({}, files)
+
+
+def _grub_place(spec: ImageSpec, layout: Layout) -> tuple[int, str, str]:
+    """Where grub.cfg lies: partition, file system, folder."""
+    if slot := layout.find("ESP") or layout.find("BOOT"):
+        return slot.number, "vfat", "/grub"
+    return layout.root.number, spec.root.fsType, "/boot/grub"
+
+
+def _fat_identity(spec: ImageSpec, name: str, layout: Layout) -> tuple[str, str]:
+    """Label and serial number of the FAT partition `name`."""
+    if name == "FIRMWARE":
+        return spec.firmware.label, spec.firmware.identifier
+    other = name == "ESP" and layout.find("BOOT")
+    return (spec.esp if other else spec.boot).label, spec.identifier(name.lower()).hex[:8]
+
+
+def _sizes(spec: ImageSpec, tree: Tree, trees: dict[str, pathlib.Path]) -> Sizes:
+    def fat(name: str, given: int) -> int:
+        if given or name not in trees:
+            return given * MIB
+        return BOOT_SPARE * filesystem.fat_size(trees[name])
+
+    two = spec.partitionTable == "efixbootldr"
+    return Sizes(
+        root=rootfs.root_size(spec.root, tree),
+        boot=fat(
+            "BOOT" if two or spec.partitionTable == "legacy+boot" else "ESP", spec.boot.sizeMiB
+        ),
+        esp=fat("ESP", spec.esp.sizeMiB),
+        firmware=fat("FIRMWARE", spec.firmware.sizeMiB),
+        firmware_offset=spec.firmware.offsetMiB * MIB,
+        disk=spec.diskSizeMiB * MIB,
+    )

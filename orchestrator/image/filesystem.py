@@ -1,39 +1,80 @@
 """File systems written straight into a slot of the image.
 
-No mount, no root, no second copy, no clock.
-
-ext4 takes the closure as a tar stream (`mke2fs -d -`, e2fsprogs >= 1.47.1 built with libarchive),
-FAT is made by mkfs.vfat and filled by mtools. Every identifier and time is fixed, so the same input
+No mount, no root, no second copy, no clock. Every identifier and time is fixed, so the same input
 gives the same bytes.
 """
 
+import contextlib
+import dataclasses
 import os
 import pathlib
+import shutil
 import subprocess
 import uuid
 
-from orchestrator.image.layout import (
-    EXT4_BLOCK,
-    EXT4_BYTES_PER_INODE,
-    EXT4_JOURNAL,
-    EXT4_RESERVED_PERCENT,
-    MIB,
-    Partition,
-)
-
-#: Nix gives every file of the store this time (seconds since 1970); so has everything else in an
-#: image.
-STORE_TIME = 1
+from orchestrator.image.layout import MIB, SECTOR, Partition
+from orchestrator.image.tree import BLOCK, STORE_TIME, Tree
 
 #: FAT cannot tell times before 1980, mtools take this one from SOURCE_DATE_EPOCH:
 #: 1980-01-01T00:00:00Z.
 FAT_TIME = 315532800
 
-SECTOR = 512
+#: A FAT32 has at least this many clusters, or it is no FAT32 (Microsoft's FAT specification 1.03,
+#: page 14); and this many reserved sectors, by mkfs.vfat's default.
+FAT32_CLUSTERS = 65525
+FAT32_RESERVED = 32
+
+#: From here on FAT32 with clusters of one sector has enough of them.
+FAT32_BYTES = 33 * MIB
+
+#: Below it, FAT12: a FAT16 has at least 4,085 clusters.
+FAT16_BYTES = 3 * MIB
+
+#: The longest track that mkfs.vfat reckons with.
+TRACK_SECTORS = 63
+
+#: Files and folders at the top of a FAT16, mkfs.vfat's default.
+FAT16_ROOT_ENTRIES = 512
+
+#: ext4's inode size, and one inode for this many bytes.
+EXT4_INODE = 256
+EXT4_BYTES_PER_INODE = 8192
+
+#: The journal's size, given to mke2fs: enough for any image's first boots, and the same whatever
+#: the file system's size.
+EXT4_JOURNAL = 64 * MIB
+
+#: mke2fs refuses a journal that takes more than half of the file system.
+EXT4_SMALLEST = 2 * EXT4_JOURNAL + 8 * MIB
+
+#: Superblock copies, group descriptors and what mke2fs reserves for growing them.
+EXT4_FIXED = 8 * MIB
+
+#: Share of blocks that only root may use (`mke2fs -m`), in percent.
+EXT4_RESERVED_PERCENT = 1
+
+#: What mke2fs' defaults are, without the newest two: boot loaders (U-Boot, older GRUBs) and kernels
+#: before 5.15 refuse a file system with features that they do not know.
+EXT4_FEATURES = (
+    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
+    "large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+)
 
 
 class FilesystemError(Exception):
     """A tool that makes a file system failed; the message has its name and its last words."""
+
+
+def ext4_size(usage: tuple[int, int], free: int) -> int:
+    """Smallest sensible size of an ext4 that holds `usage` and leaves `free` bytes, whole MiB."""
+    blocks, inodes = usage
+    # Extent trees and directories' growth: below 2 %.
+    data = blocks + blocks // 50 + free + EXT4_JOURNAL + EXT4_FIXED
+    data += data * (EXT4_RESERVED_PERCENT + 1) // 100  # and the bitmaps: 2 blocks in 32,768
+    by_inodes = inodes * EXT4_BYTES_PER_INODE  # mke2fs makes one inode for each that many bytes
+    size = max(data + data // EXT4_BYTES_PER_INODE * EXT4_INODE, by_inodes + inodes * EXT4_INODE)
+    size = max(size, EXT4_SMALLEST)
+    return -(-size // MIB) * MIB
 
 
 def write_ext4(
@@ -43,104 +84,162 @@ def write_ext4(
     label: str,
     identifier: uuid.UUID,
     hash_seed: uuid.UUID,
-    closure: list[str],
-    extra: pathlib.Path,
+    tree: Tree,
 ) -> None:
-    """Make an ext4 of the store paths `closure` and, beside them, what the folder `extra` holds."""
-    names = "".join(f"{path.lstrip('/')}\0" for path in sorted(closure))
-    tar = [
-        *(
-            "tar",
-            "--create",
-            "--file=-",
-            "--format=posix",
-            "--pax-option=delete=atime,delete=ctime",
-        ),
-        *("--sort=name", "--owner=0", "--group=0", "--numeric-owner", f"--mtime=@{STORE_TIME}"),
-        *("--directory=/", "--no-recursion", "--null", "--verbatim-files-from", "nix", "nix/store"),
-        *("--recursion", "--files-from=-", f"--directory={extra}", "."),
-    ]
-    mke2fs = [
+    """Make an ext4 of `tree`, which mke2fs takes as a tar stream (e2fsprogs >= 1.47.1)."""
+    command = [
         *("mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", "-L", label, "-U", str(identifier)),
-        *("-b", str(EXT4_BLOCK), "-i", str(EXT4_BYTES_PER_INODE), "-m", str(EXT4_RESERVED_PERCENT)),
-        *("-J", f"size={EXT4_JOURNAL // MIB}"),
-        *(
-            "-E",
-            f"offset={slot.start},hash_seed={hash_seed},lazy_itable_init=1,root_owner=0:0,nodiscard",
-        ),
+        *("-O", EXT4_FEATURES, "-I", str(EXT4_INODE), "-b", str(BLOCK)),
+        *("-i", str(EXT4_BYTES_PER_INODE), "-m", str(EXT4_RESERVED_PERCENT)),
+        *("-J", f"size={EXT4_JOURNAL // MIB}", "-E"),
+        f"offset={slot.start},hash_seed={hash_seed},lazy_itable_init=1,root_owner=0:0,nodiscard",
         *(os.fspath(image), f"{slot.size // 1024}k"),
     ]
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(STORE_TIME), "MKE2FS_SYNC": "0"}
+    variables = {
+        "SOURCE_DATE_EPOCH": str(STORE_TIME),
+        "MKE2FS_SYNC": "0",
+        "LC_ALL": "C.UTF-8",  # or libarchive refuses names that are not ASCII
+    }
+    stream(tree, command, variables)
+
+
+def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
+    """Run `command` with the tar stream of `tree` as its input."""
     with subprocess.Popen(
-        tar, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as source:
-        assert source.stdin is not None and source.stderr is not None
-        with subprocess.Popen(
-            mke2fs, stdin=source.stdout, stderr=subprocess.PIPE, env=environment
-        ) as sink:
-            if source.stdout is not None:
-                source.stdout.close()  # so that tar sees a broken pipe if mke2fs stops
-            source.stdin.write(names.encode())
-            source.stdin.close()
-            complaints = sink.communicate()[1].decode(errors="replace")
-        errors = source.stderr.read().decode(errors="replace")
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **variables},
+    ) as sink:
+        assert sink.stdin is not None
+        complaint = ""
+        # A pipe that breaks, here or at the close: the reader has ended, and says why.
+        with contextlib.suppress(BrokenPipeError), sink.stdin as pipe:
+            complaint = tree.write_tar(pipe)
+        sink.stdin = None
+        said = sink.communicate()[1].decode(errors="replace")
+    if complaint and "Broken pipe" not in complaint:
+        raise FilesystemError(f"tar: {complaint}")
     if sink.returncode != 0:
-        raise FilesystemError(f"mke2fs: {_last(complaints) or f'exit code {sink.returncode}'}")
-    if source.returncode != 0:
-        raise FilesystemError(f"tar: {_last(errors) or f'exit code {source.returncode}'}")
+        raise FilesystemError(f"{command[0]}: {_last(said) or f'exit code {sink.returncode}'}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fat:
+    """Geometry of a FAT: `bits` wide entries, `cluster` sectors each, `fixed` sectors before."""
+
+    bits: int
+    cluster: int
+    fixed: int
+
+    @classmethod
+    def of(cls, size: int) -> "_Fat":
+        """What fits a partition of `size` bytes.
+
+        Microsoft's FAT specification 1.03: page 14 for the numbers of clusters, 20 for their size.
+        Given explicitly because mkfs.vfat guesses from the size of the whole image, and firmware
+        refuses a FAT32 that has too few clusters.
+        """
+        if size >= FAT32_BYTES:
+            return cls(32, 1 if size <= 260 << 20 else 8, FAT32_RESERVED)
+        top = FAT16_ROOT_ENTRIES * 32 // SECTOR
+        if size < FAT16_BYTES:
+            return cls(12, 1, 1 + top)
+        cluster = 1
+        while size // SECTOR // cluster >= FAT32_CLUSTERS:
+            cluster *= 2
+        return cls(16, cluster, cluster + top)
+
+    def room(self, size: int) -> int:
+        """Clusters in a partition of `size` bytes, with both tables taken off."""
+        # mkfs.vfat lets what does not fill a track go to waste.
+        sectors = size // SECTOR // TRACK_SECTORS * TRACK_SECTORS - self.fixed
+        table = -(-(sectors // self.cluster + 2) * self.bits // 8 // SECTOR)
+        table = -(-table // self.cluster) * self.cluster  # mkfs.vfat aligns what is before the data
+        return (sectors - 2 * table) // self.cluster
+
+
+def fat_size(tree: pathlib.Path) -> int:
+    """Smallest FAT32 that holds the folder `tree`, in bytes; clusters are of one sector."""
+    clusters = max(_clusters(tree, SECTOR), FAT32_CLUSTERS)
+    return (FAT32_RESERVED + clusters + 2 * -(-4 * (clusters + 2) // SECTOR)) * SECTOR
+
+
+def _clusters(tree: pathlib.Path, size: int) -> int:
+    """Clusters of `size` bytes that what is below `tree` takes."""
+    total = 0
+    for path in [tree, *tree.rglob("*")]:
+        if path.is_file():
+            needed = path.stat().st_size
+        else:  # a folder: long names take an entry for 13 letters, 32 bytes each
+            needed = 64 + sum(32 * (2 + len(inner.name) // 13) for inner in path.iterdir())
+        total += -(-needed // size)
+    return total
 
 
 def write_fat(
-    image: pathlib.Path, slot: Partition, *, label: str, serial: uuid.UUID, tree: pathlib.Path
+    image: pathlib.Path, slot: Partition, *, label: str, serial: str, tree: pathlib.Path
 ) -> None:
-    """Make a FAT32 of the folder `tree`; its serial number is the first 32 bits of `serial`."""
-    environment = {
-        **os.environ,
-        "SOURCE_DATE_EPOCH": str(FAT_TIME),
-        "MTOOLS_SKIP_CHECK": "1",
-        "TZ": "UTC",
-    }
+    """Make a FAT32 of `tree`, whose files' times are changed; `serial` is 8 hex digits."""
+    fat = _Fat.of(slot.size)
+    needed = _clusters(tree, fat.cluster * SECTOR)
+    if needed > fat.room(slot.size):
+        enough = slot.size
+        while _clusters(tree, _Fat.of(enough).cluster * SECTOR) > _Fat.of(enough).room(enough):
+            enough += MIB
+        raise FilesystemError(
+            f"partition {slot.name} has {slot.size // MIB} MiB, its files need {enough // MIB} MiB"
+            f" ({'--firmware-size' if slot.name == 'FIRMWARE' else '--boot-size'})"
+        )
+    variables = {"SOURCE_DATE_EPOCH": str(FAT_TIME), "MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
+    variables["LC_ALL"] = "C.UTF-8"
     mkfs = [
-        *(
-            "mkfs.vfat",
-            "--invariant",
-            "-F",
-            "32",
-            "-n",
-            label,
-            "-i",
-            serial.hex[:8],
-            "-S",
-            str(SECTOR),
-        ),
-        *("-s", str(_sectors_per_cluster(slot.size))),
-        *("--offset", str(slot.start // SECTOR), os.fspath(image), str(slot.size // 1024)),
+        *("mkfs.vfat", "--invariant", "-F", str(fat.bits), "-n", label, "-i", serial),
+        *("-S", str(SECTOR), "-s", str(fat.cluster), "--offset"),
+        *(str(slot.start // SECTOR), os.fspath(image), str(slot.size // 1024)),
     ]
-    _run(mkfs, environment)
+    run(mkfs, variables)
     # mcopy keeps the order of its arguments and, with -m, the files' own times: both are made equal
     # here.
     for path in [tree, *sorted(tree.rglob("*"))]:
         os.utime(path, (FAT_TIME, FAT_TIME))
-    entries = [os.fspath(path) for path in sorted(tree.iterdir())]
-    _run(
-        ["mcopy", "-s", "-p", "-m", "-Q", "-i", f"{image}@@{slot.start}", *entries, "::/"],
-        environment,
+    if entries := [os.fspath(path) for path in sorted(tree.iterdir())]:
+        place = f"{image}@@{slot.start}"
+        run(["mcopy", "-s", "-p", "-m", "-Q", "-i", place, *entries, "::/"], variables)
+
+
+def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> pathlib.Path:
+    """Put `files` (text, or a file to copy) below the new folder `folder`, checking their names."""
+    folder.mkdir()
+    for name, content in files.items():
+        bad = [letter for letter in name if letter in '"*:<>?\\|' or ord(letter) < 32]
+        parts = pathlib.PurePosixPath(name).parts
+        if (
+            bad
+            or not parts
+            or ".." in parts
+            or name.startswith("/")
+            or any(len(part) > 255 or part[-1] in ". " for part in parts)
+        ):
+            raise FilesystemError(f"{name}: FAT cannot hold a file of that name")
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            target.write_text(content)
+        else:
+            shutil.copyfile(content, target)
+    folded = [path.relative_to(folder).as_posix().lower() for path in folder.rglob("*")]
+    if twice := sorted({name for name in folded if folded.count(name) > 1}):
+        raise FilesystemError(f"{twice[0]}: FAT cannot tell names apart that differ in case only")
+    return folder
+
+
+def run(command: list[str], variables: dict[str, str]) -> None:
+    """Run a tool; its last words are the error."""
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
-
-
-def _sectors_per_cluster(size: int) -> int:
-    """Cluster size for a FAT32 of `size` bytes.
-
-    It must have at least 65,525 clusters, or firmware refuses it.
-
-    The steps are those of Microsoft's FAT specification 1.03, page 20. Given explicitly because
-    mkfs.vfat guesses from the size of the whole image.
-    """
-    return 1 if size <= 260 << 20 else 8
-
-
-def _run(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise FilesystemError(
             f"{command[0]}: {_last(done.stderr) or f'exit code {done.returncode}'}"

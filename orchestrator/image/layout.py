@@ -1,37 +1,31 @@
 """Where partitions lie: sizes and offsets, computed before a byte is written.
 
-All numbers are bytes.
+All numbers are bytes. Tables are those of nixpkgs' make-disk-image.nix, with the same numbers of
+partitions; the root file system is always the last one, so that it can grow.
 """
 
 import dataclasses
-import os
-import pathlib
-from collections.abc import Iterable
+
+from orchestrator.image.spec import PartitionTable
 
 MIB = 1 << 20
+SECTOR = 512
 
 #: Partitions start on whole MiB: what every partitioner does, and a multiple of any flash's erase
 #: block in use.
 ALIGNMENT = MIB
 
 #: GPT needs 34 sectors at the start and 33 at the end (UEFI specification, section 5.3.1); a whole
-#: MiB each keeps alignment.
-GPT_RESERVE = MIB
+#: MiB each keeps alignment. An MBR's first MiB holds the boot loader's second stage.
+RESERVE = MIB
 
-#: ext4's defaults of mke2fs: block size, inode size, and one inode for this many bytes.
-EXT4_BLOCK = 4096
-EXT4_INODE = 256
-EXT4_BYTES_PER_INODE = 8192
+#: Types as sfdisk knows them: aliases, MBR codes, and the BIOS boot partition's GUID (GRUB manual,
+#: "BIOS installation").
+BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
+ESP, XBOOTLDR, LINUX = "uefi", "xbootldr", "linux"
+MBR_FAT32, MBR_FAT32_LBA, MBR_LINUX = "b", "c", "83"
 
-#: The journal's size, given to mke2fs: enough for any image's first boots, and the same whatever
-#: the file system's size.
-EXT4_JOURNAL = 64 * MIB
-
-#: Superblock copies, group descriptors and what mke2fs reserves for growing them.
-EXT4_FIXED = 8 * MIB
-
-#: Share of blocks that only root may use (`mke2fs -m`), in percent.
-EXT4_RESERVED_PERCENT = 1
+ROOT_NAME = "nixos"
 
 
 class LayoutError(Exception):
@@ -40,70 +34,112 @@ class LayoutError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """A slot of the disk.
+    """A slot of the disk: `number` in the table, `start` and `size` in bytes, `type` for sfdisk.
 
-    `start` and `size` in bytes, `type` a GPT type alias that sfdisk knows.
+    Number 0 is a file system without a table.
     """
 
+    number: int
     name: str
     type: str
     start: int
     size: int
+    active: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Partitions in order, and the size of the whole disk in bytes."""
+    """Partitions in the order in which they lie, the table's kind, and the disk's size."""
 
+    label: str
     partitions: tuple[Partition, ...]
     size: int
 
+    def find(self, name: str) -> Partition | None:
+        """The partition `name`, if the table has one."""
+        return next((part for part in self.partitions if part.name == name), None)
 
-def tree_usage(paths: Iterable[pathlib.Path]) -> tuple[int, int]:
-    """Count what `paths` and all below them need in ext4: (bytes in whole blocks, inodes)."""
-    blocks = inodes = 0
-    stack = [os.fspath(path) for path in paths]
-    while stack:
-        path = stack.pop()
-        inodes += 1
-        if os.path.islink(path):
-            continue  # a link of less than 60 bytes lives in its inode; longer ones are rare
-        if os.path.isdir(path):
-            blocks += EXT4_BLOCK
-            with os.scandir(path) as entries:
-                stack.extend(entry.path for entry in entries)
-        else:
-            blocks += -(-os.stat(path).st_size // EXT4_BLOCK) * EXT4_BLOCK
-    return blocks, inodes
+    @property
+    def root(self) -> Partition:
+        """The root file system's slot."""
+        return self.partitions[-1]
 
 
-def ext4_size(blocks: int, inodes: int, free: int) -> int:
-    """Smallest sensible size of an ext4 file system that holds this much and leaves `free` bytes.
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What the parts need: `disk` 0 means as large as that. `firmware_offset` is the SD card's."""
 
-    Whole MiB.
+    root: int
+    boot: int = 0
+    esp: int = 0
+    firmware: int = 0
+    firmware_offset: int = RESERVE
+    disk: int = 0
+
+
+def plan_layout(table: PartitionTable, sizes: Sizes) -> Layout:
+    """Lay the parts of `table` out.
+
+    Raises `LayoutError` where a given disk size is too small.
     """
-    data = (
-        blocks + blocks // 50 + free + EXT4_JOURNAL + EXT4_FIXED
-    )  # extent trees and directories' growth: below 2 %
-    data += data * (EXT4_RESERVED_PERCENT + 1) // 100  # and the bitmaps: 2 blocks in 32,768
-    by_inodes = inodes * EXT4_BYTES_PER_INODE  # mke2fs makes one inode for each that many bytes
-    size = max(data + data // EXT4_BYTES_PER_INODE * EXT4_INODE, by_inodes + inodes * EXT4_INODE)
-    return _round_up(size)
-
-
-def efi_layout(esp_size: int, root_size: int, disk_size: int | None = None) -> Layout:
-    """ESP, then root over the rest; `disk_size` None means as large as needed."""
-    esp = Partition("ESP", "uefi", ALIGNMENT, _round_up(esp_size))
-    root_start = esp.start + esp.size
-    needed = root_start + _round_up(root_size) + GPT_RESERVE
-    size = needed if disk_size is None else disk_size // ALIGNMENT * ALIGNMENT
+    label, parts = _parts(table, sizes)
+    partitions = []
+    at = 0 if table == "none" else sizes.firmware_offset if table == "sd-card" else RESERVE
+    for part in parts:
+        partitions.append(dataclasses.replace(part, start=at, size=_round_up(part.size)))
+        at += partitions[-1].size
+    end = RESERVE if label == "gpt" else 0
+    needed = at + end
+    size = sizes.disk // ALIGNMENT * ALIGNMENT if sizes.disk else needed
     if size < needed:
         raise LayoutError(
             f"the disk of {size // MIB} MiB is too small: its parts need {needed // MIB} MiB"
+            " (--disk-size)"
         )
-    return Layout(
-        (esp, Partition("nixos", "linux", root_start, size - GPT_RESERVE - root_start)), size
-    )
+    partitions[-1] = dataclasses.replace(partitions[-1], size=size - end - partitions[-1].start)
+    return Layout(label, tuple(partitions), size)
+
+
+def _parts(table: PartitionTable, sizes: Sizes) -> tuple[str, list[Partition]]:
+    """Kind of the table and its partitions in the order in which they lie, not yet placed."""
+
+    def part(number: int, name: str, kind: str, size: int, *, active: bool = False) -> Partition:
+        return Partition(number, name, kind, 0, size, active)
+
+    match table:
+        case "none":
+            return "", [part(0, ROOT_NAME, "", sizes.root)]
+        case "legacy":
+            return "dos", [part(1, ROOT_NAME, MBR_LINUX, sizes.root, active=True)]
+        case "legacy+boot":
+            return "dos", [
+                part(1, "BOOT", MBR_FAT32_LBA, sizes.boot, active=True),
+                part(2, ROOT_NAME, MBR_LINUX, sizes.root),
+            ]
+        case "legacy+gpt":
+            return "gpt", [
+                part(1, "BIOS", BIOS_BOOT, MIB),
+                part(2, ROOT_NAME, LINUX, sizes.root),
+            ]
+        case "efi":
+            return "gpt", [part(1, "ESP", ESP, sizes.boot), part(2, ROOT_NAME, LINUX, sizes.root)]
+        case "efixbootldr":
+            return "gpt", [
+                part(1, "ESP", ESP, sizes.esp),
+                part(2, "BOOT", XBOOTLDR, sizes.boot),
+                part(3, ROOT_NAME, LINUX, sizes.root),
+            ]
+        case "hybrid":
+            return "gpt", [
+                part(2, "BIOS", BIOS_BOOT, MIB),
+                part(1, "ESP", ESP, sizes.boot),
+                part(3, ROOT_NAME, LINUX, sizes.root),
+            ]
+        case "sd-card":
+            return "dos", [
+                part(1, "FIRMWARE", MBR_FAT32, sizes.firmware),
+                part(2, ROOT_NAME, MBR_LINUX, sizes.root, active=True),
+            ]
 
 
 def _round_up(size: int) -> int:

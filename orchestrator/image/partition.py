@@ -3,27 +3,37 @@
 import pathlib
 import subprocess
 
-from orchestrator.image.filesystem import SECTOR, FilesystemError
-from orchestrator.image.layout import Layout
+from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.layout import SECTOR, Layout
 from orchestrator.image.spec import ImageSpec
 
 
-def write_gpt(image: pathlib.Path, layout: Layout, spec: ImageSpec) -> None:
-    """Write the GPT of `layout`.
+def write_table(image: pathlib.Path, layout: Layout, spec: ImageSpec) -> None:
+    """Write the table of `layout`, or nothing where it has none.
 
     Disk and partition identifiers come from the spec, names from the layout.
     """
+    if not layout.label:
+        return
+    gpt = layout.label == "gpt"
+    if spec.partitionTable == "sd-card":
+        identifier = f"0x{spec.firmware.identifier}"
+    else:
+        disk = spec.identifier("disk")
+        identifier = str(disk) if gpt else f"0x{disk.hex[:8]}"
     lines = [
-        "label: gpt",
-        f"label-id: {spec.identifier('disk')}",
+        f"label: {layout.label}",
+        f"label-id: {identifier}",
         "unit: sectors",
         f"sector-size: {SECTOR}",
     ]
-    lines += [
-        f"start={part.start // SECTOR}, size={part.size // SECTOR}, type={part.type}, "
-        f'uuid={spec.identifier(f"partition {part.name}")}, name="{part.name}"'
-        for part in layout.partitions
-    ]
+    for part in layout.partitions:
+        fields = [f"start={part.start // SECTOR}, size={part.size // SECTOR}, type={part.type}"]
+        if gpt:
+            fields += [f"uuid={spec.identifier(f'partition {part.name}')}", f'name="{part.name}"']
+        if part.active:
+            fields.append("bootable")
+        lines.append(f"{part.number} : {', '.join(fields)}")
     command = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(image)]
     done = subprocess.run(
         command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False

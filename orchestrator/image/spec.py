@@ -2,12 +2,14 @@
 
 Nix evaluates a configuration to this; everything after it is assembly. Unknown fields are an error,
 because a spec that asks for something that is silently left out makes an image that is not what was
-asked for.
+asked for. Names of fields are the JSON's own; sizes are MiB, 0 means as large as needed.
 """
+
+# ruff: noqa: N815
 
 import dataclasses
 import json
-import pathlib
+import re
 import types
 import typing
 import uuid
@@ -15,11 +17,60 @@ import uuid
 #: Version of the spec that this assembler reads.
 SCHEMA = 1
 
-#: Key of the bootspec document in a toplevel's `boot.json` (NixOS RFC 125).
-BOOTSPEC_V1 = "org.nixos.bootspec.v1"
-
 #: Any constant will do: it makes the identifiers of one image from its spec, the same on every run.
 _NAMESPACE = uuid.UUID("6b0f4c1e-7a6e-5d0c-9a53-0f2c7b9d1e11")
+
+#: Those of nixpkgs' make-disk-image.nix, and the SD card's of its sd-image.nix.
+PartitionTable = typing.Literal[
+    "none", "legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "sd-card"
+]
+FsType = typing.Literal["ext4", "btrfs", "xfs", "erofs", "f2fs"]
+DiskFormat = typing.Literal[
+    "raw", "qcow2", "qcow2-compressed", "vdi", "vpc", "vpc-fixed", "vhdx", "vmdk"
+]
+Compression = typing.Literal["none", "zstd", "xz", "gz"]
+Firmware = typing.Literal["uefi", "bios", "u-boot"]
+
+#: File name suffixes: those of nixpkgs.
+SUFFIX = {
+    "raw": "img",
+    "qcow2": "qcow2",
+    "qcow2-compressed": "qcow2",
+    "vdi": "vdi",
+    "vpc": "vhd",
+    "vpc-fixed": "vhd",
+    "vhdx": "vhdx",
+    "vmdk": "vmdk",
+}
+COMPRESSED_SUFFIX = {"none": "", "zstd": ".zst", "xz": ".xz", "gz": ".gz"}
+
+#: Which loaders each partition table needs: fields of `BootLoader`.
+LOADERS = {
+    "none": (),
+    "legacy": ("grub",),
+    "legacy+boot": ("grub",),
+    "legacy+gpt": ("grub",),
+    "efi": ("systemdBoot",),
+    "efixbootldr": ("systemdBoot",),
+    "hybrid": ("systemdBoot", "grub"),
+    "sd-card": ("extlinux",),
+}
+
+#: Which firmware starts a loader. U-Boot reads an ESP, too, but that is not what it is made for.
+FIRMWARE: dict[str, Firmware] = {"grub": "bios", "systemdBoot": "uefi", "extlinux": "u-boot"}
+
+#: Why a file system that the spec knows is not made.
+REFUSED = {
+    "f2fs": "it cannot grow while it is mounted, and no boot loader here reads it",
+}
+
+#: File systems that a loader can read its files from, where they lie on the root file system.
+#: GRUB 2.12 was tried with each; U-Boot as Debian builds it knows ext4 alone.
+READS: dict[str, tuple[FsType, ...]] = {"grub": ("ext4", "btrfs", "xfs"), "extlinux": ("ext4",)}
+BOOTS_FROM_ROOT = ("legacy", "legacy+gpt", "sd-card")
+
+#: A volume label's longest length in bytes, by file system.
+LABEL_BYTES = {"ext4": 16, "btrfs": 255, "xfs": 12, "erofs": 16, "f2fs": 512, "vfat": 11}
 
 
 class SpecError(Exception):
@@ -27,54 +78,118 @@ class SpecError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class BootLoader:
-    """`source` is the store path of the EFI program, `timeout` is in seconds."""
+class Extlinux:
+    """generic-extlinux-compatible.
 
-    type: typing.Literal["systemd-boot"]
-    source: str
-    timeout: int
+    With `deviceTree` the device trees go with the kernel, `deviceTreeName` picks one of them.
+    """
+
+    deviceTree: bool = True
+    deviceTreeName: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Esp:
-    """The EFI system partition: FAT32 label and size in MiB."""
+class BootLoader:
+    """Loaders that the system can have; the partition table says which of them are installed.
+
+    `systemdBoot` is the store path of the EFI program, `grub` of the folder with GRUB's i386-pc
+    modules, `clover` of the folder with Clover's stages and its EFI folder, which starts
+    systemd-boot on a BIOS; `timeout` is in seconds, -1 for ever.
+    """
+
+    timeout: int
+    systemdBoot: str = ""
+    grub: str = ""
+    clover: str = ""
+    extlinux: Extlinux | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fat:
+    """A FAT32 partition."""
 
     label: str
-    sizeMiB: int  # noqa: N815 - the JSON's own name
+    sizeMiB: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class FirmwarePartition:
+    """The SD card's first partition: `files` maps names on it to store paths.
+
+    `identifier` is the MBR's disk signature and the FAT's serial number, 8 hex digits.
+    """
+
+    label: str = "FIRMWARE"
+    sizeMiB: int = 30
+    offsetMiB: int = 8
+    identifier: str = "2178694e"
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Root:
-    """The root file system: `additionalSpaceMiB` is what stays free beside the closure."""
+    """The root file system: `additionalSpaceMiB` is what stays free beside the closure.
 
-    fsType: typing.Literal["ext4"]  # noqa: N815
+    `uuid` and `partUuid` fix what is otherwise derived from the spec.
+    """
+
+    fsType: FsType
     label: str
-    additionalSpaceMiB: int  # noqa: N815
+    additionalSpaceMiB: int = 512
+    uuid: str = ""
+    partUuid: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """A file or folder of the store (`source`) that goes to `target` in the root file system.
+
+    `mode` is octal, empty for that of the store; `user` and `group` are numbers.
+    """
+
+    source: str
+    target: str
+    mode: str = ""
+    user: int = 0
+    group: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
     """One image: `toplevel` is the store path of the NixOS system.
 
-    `name` the file's name without its suffix.
+    `name` is the file's name without its suffix, `boot` the FAT partition that holds what the
+    loader reads (the ESP, or where there are two, the one beside it), `esp` the other one.
     """
 
     schema: int
     name: str
     system: str
     toplevel: str
-    format: typing.Literal["raw-efi"]
-    partitionTable: typing.Literal["efi"]  # noqa: N815
-    bootLoader: BootLoader  # noqa: N815
-    esp: Esp
+    format: str
+    partitionTable: PartitionTable
+    bootLoader: BootLoader
     root: Root
-    readyText: str = ""  # noqa: N815 - printed on the console of a booted system, where there is such a text
+    boot: Fat = Fat("ESP")
+    esp: Fat = Fat("ESP", 40)
+    firmware: FirmwarePartition = FirmwarePartition()
+    diskSizeMiB: int = 0
+    contents: tuple[Content, ...] = ()
+    additionalPaths: tuple[str, ...] = ()
+    onlyNixStore: bool = False
+    registration: bool = True
+    diskFormat: DiskFormat = "raw"
+    compression: Compression = "none"
+    readyText: str = ""
 
     def identifier(self, what: str) -> uuid.UUID:
         """A UUID for `what` (a file system, a partition).
 
         The same for the same spec, different between specs.
         """
+        given = {"root": self.root.uuid, "partition nixos": self.root.partUuid}.get(what)
+        if given:
+            return uuid.UUID(given)
         return uuid.uuid5(
             _NAMESPACE, f"{json.dumps(dataclasses.asdict(self), sort_keys=True)}/{what}"
         )
@@ -82,97 +197,122 @@ class ImageSpec:
     @property
     def file_name(self) -> str:
         """Name of the image file."""
-        return f"{self.name}.img"
+        return f"{self.name}.{SUFFIX[self.diskFormat]}{COMPRESSED_SUFFIX[self.compression]}"
 
-
-@dataclasses.dataclass(frozen=True)
-class Bootspec:
-    """What a boot loader needs of a system (RFC 125, version 1).
-
-    Paths in the store, kernel parameters in order.
-    """
-
-    system: str
-    label: str
-    kernel: str
-    initrd: str
-    init: str
-    toplevel: str
-    kernel_params: tuple[str, ...]
+    @property
+    def boots_under(self) -> tuple[Firmware, ...]:
+        """The firmware that can start this image, the one to prefer first."""
+        found = tuple(FIRMWARE[name] for name in LOADERS[self.partitionTable])
+        return (*found, "bios") if self.bootLoader.clover else found
 
 
 def read_spec(text: str) -> ImageSpec:
     """Parse an image spec.
 
-    Raises `SpecError` for unknown or missing fields, wrong types and unknown values.
+    Raises `SpecError` for unknown or missing fields, wrong types, unknown values and parts that do
+    not go together.
     """
     try:
         document = json.loads(text)
     except ValueError as error:
         raise SpecError(f"image spec: not JSON: {error}") from error
     spec = typing.cast("ImageSpec", _build(ImageSpec, document, "spec"))
+    check(spec)
+    return spec
+
+
+def check(spec: ImageSpec) -> None:
+    """Raise `SpecError` for what each field allows by itself, but not with the others."""
     if spec.schema != SCHEMA:
         raise SpecError(
             f"spec.schema: {spec.schema} is not supported, this assembler reads {SCHEMA}"
         )
     if "/" in spec.name or spec.name in {"", ".", ".."}:
         raise SpecError(f"spec.name: {spec.name!r} cannot be a file name")
-    return spec
-
-
-def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
-    """Read `boot.json` of a toplevel.
-
-    Raises `SpecError` where it is missing, or of another version.
-    """
-    path = toplevel / "boot.json"
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get(BOOTSPEC_V1), dict):
-        keys = document if isinstance(document, dict) else {}
-        versions = ", ".join(sorted(key for key in keys if key.startswith("org.nixos.bootspec")))
-        raise SpecError(f"{path}: no {BOOTSPEC_V1} (found: {versions or 'none'})")
-    boot = document[BOOTSPEC_V1]
-    texts = {
-        name: boot.get(name) for name in ("system", "label", "kernel", "initrd", "init", "toplevel")
-    }
-    params = boot.get("kernelParams")
-    wrong = [name for name, text in texts.items() if not isinstance(text, str)]
-    if wrong or not isinstance(params, list) or not all(isinstance(word, str) for word in params):
+    for loader in () if spec.onlyNixStore else LOADERS[spec.partitionTable]:
+        if not getattr(spec.bootLoader, loader):
+            raise SpecError(
+                f"spec.bootLoader.{loader} is missing: partition table {spec.partitionTable} is"
+                f" started by {FIRMWARE[loader]}, which {spec.system} has no loader for here"
+            )
+    if spec.bootLoader.clover and (
+        spec.partitionTable != "efi" or spec.system not in {"x86_64-linux", "i686-linux"}
+    ):
         raise SpecError(
-            f"{path}: {BOOTSPEC_V1} has no valid field {', '.join(wrong) or 'kernelParams'}"
+            "spec.bootLoader.clover: emulates UEFI on a PC's BIOS, with partition table efi alone"
         )
-    return Bootspec(**typing.cast("dict[str, str]", texts), kernel_params=tuple(params))
+    kind = spec.root.fsType
+    if kind in REFUSED:
+        raise SpecError(f"spec.root.fsType: {kind} is not made: {REFUSED[kind]}")
+    if spec.partitionTable in BOOTS_FROM_ROOT and not spec.onlyNixStore:
+        (loader,) = LOADERS[spec.partitionTable]
+        if kind not in READS[loader]:
+            raise SpecError(
+                f"spec.root.fsType: with partition table {spec.partitionTable}, {loader} reads its"
+                f" files from the root file system, and cannot read {kind}"
+            )
+    labels: dict[str, tuple[str, str]] = {"root.label": (spec.root.label, spec.root.fsType)}
+    labels |= {f"{name}.label": (getattr(spec, name).label, "vfat") for name in ("boot", "esp")}
+    labels["firmware.label"] = (spec.firmware.label, "vfat")
+    for name, (label, holder) in labels.items():
+        if len(label.encode()) > LABEL_BYTES[holder]:
+            raise SpecError(f"spec.{name}: {label!r} is longer than {holder} allows")
+    if not re.fullmatch("[0-9a-fA-F]{8}", spec.firmware.identifier):
+        raise SpecError(f"spec.firmware.identifier: {spec.firmware.identifier!r} is not 8 digits")
+    for name in ("uuid", "partUuid"):
+        try:
+            uuid.UUID(getattr(spec.root, name) or str(_NAMESPACE))
+        except ValueError as error:
+            raise SpecError(f"spec.root.{name}: {error}") from error
 
 
 def _build(kind: type, value: object, where: str) -> object:
     """Make a `kind` of a JSON value, checking names and types on the way."""
     if dataclasses.is_dataclass(kind):
+        return _build_fields(typing.cast("type", kind), value, where)
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        if value not in parts:
+            raise SpecError(f"{where}: {value!r} is not one of {', '.join(map(str, parts))}")
+        return value
+    if origin is types.UnionType:  # X | None
+        return None if value is None else _build(parts[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise SpecError(f"{where}: expected a list, found {value!r}")
+        return tuple(_build(parts[0], item, f"{where}[{at}]") for at, item in enumerate(value))
+    if origin is dict:
         if not isinstance(value, dict):
             raise SpecError(f"{where}: expected an object, found {value!r}")
-        hints = typing.get_type_hints(kind)
-        fields = {field.name: field for field in dataclasses.fields(kind)}
-        unknown = sorted(value.keys() - fields.keys())
-        if unknown:
-            raise SpecError(f"{where}: unknown field {', '.join(unknown)}")
-        required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-        missing = sorted(required - value.keys())
-        if missing:
-            raise SpecError(f"{where}: field {', '.join(missing)} is missing")
-        return kind(
-            **{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
-        )
-    if typing.get_origin(kind) is typing.Literal:
-        allowed = typing.get_args(kind)
-        if value not in allowed:
-            raise SpecError(f"{where}: {value!r} is not one of {', '.join(map(str, allowed))}")
-        return value
-    if (
-        isinstance(kind, types.UnionType)
-        or not isinstance(value, kind)
-        or isinstance(value, bool) is not (kind is bool)
-    ):
+        return {name: _build(parts[1], item, f"{where}.{name}") for name, item in value.items()}
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise SpecError(f"{where}: expected {kind.__name__}, found {value!r}")
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and value < 0
+        and "timeout" not in where
+    ):
+        raise SpecError(f"{where}: {value} is negative")
     return value
+
+
+def _build_fields(kind: type, value: object, where: str) -> object:
+    if not isinstance(value, dict):
+        raise SpecError(f"{where}: expected an object, found {value!r}")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(value.keys() - fields.keys())
+    if unknown:
+        raise SpecError(f"{where}: unknown field {', '.join(unknown)}")
+    required = {
+        name
+        for name, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    missing = sorted(required - value.keys())
+    if missing:
+        raise SpecError(f"{where}: field {', '.join(missing)} is missing")
+    return kind(
+        **{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+    )

@@ -67,8 +67,15 @@ check "the caller's key is in the image" grep -aq "$(cut -d ' ' -f 2 "$odd/home/
 first=$(sha256sum < "$image")
 expect "a second build" 0 'deliver' \
   setpriv --reuid 12345 --regid 12345 --groups "$group" env HOME="$odd/home" "$odd/run.sh" demo --no-boot -o "$odd/again" --log-format json
-check "two builds are the same bits" test "$first" = "$(sha256sum < "$(cat "$work/out")")"
 check "JSON events are JSON" sh -c "grep -v '^[^{]' '$work/err' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]'"
+check "two builds are the same bits" test "$first" = "$(sha256sum < "$(cat "$work/out")")"
+expect "a large disk" 0 'deliver' "$project/run.sh" demo --no-boot --disk-size 2G -o "$work/large"
+image=$(cat "$work/out")
+check "has the size that was asked for" test "$(stat -c %s "$image")" = 2147483648
+check "and costs only its data" test "$(stat -c %b "$image")" -lt 800000
+expect "a disk that is too small is refused with both numbers" 7 'too small: its parts need [0-9]+ MiB .--disk-size' \
+  "$project/run.sh" demo --no-boot --disk-size 64 -o "$work/large"
+image=$odd/again/${image##*/}
 expect "the image boots" 0 "uname -m: $foreign" "$project/run.sh" boot --test "$image"
 
 # The caller's own key opens the user's account, and his alone.
@@ -114,7 +121,7 @@ check "and has shown the console" grep -aq 'nixos-image demo: ready' "$work/type
 exec 4>&-
 
 expect "docker compose up does the same by itself" 0 '' "$project/run.sh" up
-check "and says where the image is" grep -q 'copy it out with: docker compose cp' "$work/out"
+check "and says where the image is" grep -q 'copy out with: docker compose cp' "$work/out"
 "$project/run.sh" down > /dev/null 2>&1
 
 tiny=$work/tiny

@@ -77,7 +77,7 @@ Alter = Callable[[str, str], None]
 def orchestrate() -> Run:
     """Call the orchestrator as run.sh does, but in this container."""
 
-    def call(*arguments: str, **variables: str) -> Outcome:
+    def call(*arguments: str, files: dict[str, bytes] | None = None, **variables: str) -> Outcome:
         run = secrets.token_hex(4)
         # What tells other runs on this host that this one is looked after: the orchestrator's
         # container, here a stand-in.
@@ -101,14 +101,29 @@ def orchestrate() -> Run:
             "PYTHONPATH": "/opt/nixos-image:/opt/orchestrator",
             **variables,
         }
+        if files:
+            environment["NIXOS_IMAGE_INPUT"] = "1"
         command = [sys.executable, "-m", "orchestrator", *arguments]
         try:
-            done = subprocess.run(command, capture_output=True, env=environment, check=False)
+            done = subprocess.run(
+                command, input=sent(files or {}), capture_output=True, env=environment, check=False
+            )
         finally:
             docker("rm", "-f", f"nixos-image-{run}")
         return Outcome(done.returncode, done.stderr.decode(), done.stdout)
 
     return call
+
+
+def sent(files: dict[str, bytes]) -> bytes:
+    """The tar stream in which run.sh sends the caller's files, by their absolute paths."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as stream:
+        for path, content in files.items():
+            info = tarfile.TarInfo(path.lstrip("/"))
+            info.size, info.mode = len(content), 0o600
+            stream.addfile(info, io.BytesIO(content))
+    return target.getvalue()
 
 
 def things() -> set[str]:

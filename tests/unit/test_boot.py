@@ -3,54 +3,64 @@
 No QEMU is started.
 """
 
+import argparse
 import itertools
-import json
 import pathlib
 import sys
 import time
 
 import pytest
 
-from orchestrator.agents import qemu
-from orchestrator.agents.boot import KvmFailedError, Machine, root_offset
+from orchestrator.agents import boot, qemu
+from orchestrator.agents.boot import KvmFailedError, Machine
 from orchestrator.agents.failure import AgentError
+from orchestrator.image.spec import Firmware
 
-DISK = pathlib.Path("/somewhere/disk.img")
+DISK = qemu.Disk(pathlib.Path("/somewhere/disk.img"))
 
 
 def pairs(command: list[str]) -> list[tuple[str, str]]:
     return list(itertools.pairwise(command))
 
 
-@pytest.mark.parametrize("guest", qemu.GUESTS.values(), ids=qemu.GUESTS)
-def test_the_emulated_machine(guest: qemu.Guest) -> None:
-    command = qemu.command(guest, DISK, "tcg", "mon:stdio")
+KINDS = [(guest, kind) for guest in qemu.GUESTS.values() for kind in guest.firmware]
+
+
+@pytest.mark.parametrize(("guest", "kind"), KINDS)
+def test_the_emulated_machine(guest: qemu.Guest, kind: Firmware) -> None:
+    command = qemu.command(guest, kind, DISK, "tcg", "mon:stdio")
     found = pairs(command)
     assert command[0] == guest.program == f"qemu-system-{guest.system.partition('-')[0]}"
     assert ("-cpu", guest.cpu) in found
     assert ("-accel", "tcg,thread=multi") in found
     assert ("-serial", "mon:stdio") in found
-    assert ("-bios", guest.firmware) in found
+    assert ("-boot", "menu=on,splash-time=0") in found, "or UEFI waits five seconds"
+    assert set(itertools.pairwise(guest.firmware[kind])) <= set(found)
+    assert ("-bios" in command) == (kind != "bios")
+
+
+def test_each_firmware_of_a_guest_is_another_one() -> None:
+    for guest in qemu.GUESTS.values():
+        assert len(set(guest.firmware.values())) == len(guest.firmware) == 2
 
 
 @pytest.mark.parametrize("guest", qemu.GUESTS.values(), ids=qemu.GUESTS)
 def test_the_machine_under_kvm(guest: qemu.Guest) -> None:
-    found = pairs(qemu.command(guest, DISK, "kvm", "file:x"))
+    found = pairs(qemu.command(guest, "uefi", DISK, "kvm", "file:x"))
     assert ("-cpu", "host") in found
     assert ("-accel", "kvm") in found
 
 
 def test_a_comma_in_the_disks_name_is_no_option() -> None:
-    command = qemu.command(
-        qemu.GUESTS["x86_64-linux"], pathlib.Path("/a,snapshot=on/d.img"), "tcg", "x"
-    )
+    disk = qemu.Disk(pathlib.Path("/a,snapshot=on/d.img"))
+    command = qemu.command(qemu.GUESTS["x86_64-linux"], "bios", disk, "tcg", "x")
     (drive,) = (value for option, value in pairs(command) if option == "-drive")
     assert "file=/a,,snapshot=on/d.img," in drive
     assert "format=raw" in drive, "never guessed: a guest could write a header of another format"
 
 
 def test_the_guests_ssh_is_reachable_from_here_alone() -> None:
-    command = qemu.command(qemu.GUESTS["x86_64-linux"], DISK, "tcg", "x")
+    command = qemu.command(qemu.GUESTS["x86_64-linux"], "uefi", DISK, "tcg", "x")
     (network,) = (value for option, value in pairs(command) if option == "-netdev")
     assert f"hostfwd=tcp:127.0.0.1:{qemu.SSH_PORT}-:22" in network
 
@@ -113,54 +123,29 @@ def test_kvm_that_fails_is_no_verdict_on_the_image(code: str, serial: pathlib.Pa
         machine.wait_for("is ready", time.monotonic() + 20)
 
 
+def test_kvm_that_stands_still_is_no_verdict_either(
+    serial: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot, "KVM_STALL_SECONDS", 0.3)
+    serial.write_bytes(b"GRUB")
+    sleeping = python("import time; time.sleep(60)")
+    with (
+        Machine([*sleeping, "kvm"], serial) as machine,
+        pytest.raises(KvmFailedError, match="stood still"),
+    ):
+        machine.wait_for("is ready", time.monotonic() + 20)
+    with Machine(sleeping, serial) as machine, pytest.raises(AgentError, match="in time"):
+        machine.wait_for("is ready", time.monotonic() + 0.6)
+
+
+def test_a_machine_without_that_firmware_is_refused() -> None:
+    arguments = argparse.Namespace(system="aarch64-linux", firmware="bios")
+    with pytest.raises(AgentError, match="have no bios") as caught:
+        boot.machine_command(arguments, DISK, "tcg", "x")
+    assert caught.value.hint == "--firmware uefi or u-boot"
+
+
 def test_the_machine_is_gone_after_the_block(serial: pathlib.Path) -> None:
     with Machine(python("import time; time.sleep(60)"), serial) as machine:
         process = machine._process
     assert process.returncode == -9
-
-
-ESP = {"start": 2048, "type": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"}
-
-
-@pytest.mark.parametrize(
-    ("table", "offset"),
-    [
-        (
-            {"partitions": [ESP, {"start": 4096, "type": "0fc63daf-8483-4772-8e79-3d69d8477de4"}]},
-            4096 * 512,
-        ),
-        ({"sectorsize": 4096, "partitions": [{"start": 16, "type": "83"}]}, 16 * 4096),
-    ],
-)
-def test_the_root_partition_is_found(
-    table: dict[str, object], offset: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_sfdisk(
-        tmp_path, monkeypatch, f"cat <<'END'\n{json.dumps({'partitiontable': table})}\nEND\n"
-    )
-    assert root_offset(DISK) == offset
-
-
-@pytest.mark.parametrize(
-    ("script", "message"),
-    [
-        (
-            "echo 'does not contain a recognized partition table' >&2; exit 1\n",
-            "recognized partition table",
-        ),
-        ("""echo '{"partitiontable": {"partitions": []}}'\n""", "no Linux partition"),
-    ],
-)
-def test_an_image_without_a_root_partition_is_refused(
-    script: str, message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_sfdisk(tmp_path, monkeypatch, script)
-    with pytest.raises(AgentError, match=message) as caught:
-        root_offset(DISK)
-    assert caught.value.kind == "boot"
-
-
-def fake_sfdisk(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    (folder / "sfdisk").write_text(f"#!/bin/sh\n{script}")
-    (folder / "sfdisk").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")

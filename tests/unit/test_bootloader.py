@@ -1,14 +1,16 @@
-"""The ESP's files: names and texts as NixOS' own systemd-boot builder makes them."""
+"""Boot loaders' files: names and texts as NixOS' own builders make them."""
 
-import json
+import dataclasses
 import pathlib
 
 import pytest
 
 from orchestrator.image import bootloader
-from orchestrator.image.spec import Bootspec, ImageSpec, SpecError, read_spec
+from orchestrator.image.bootspec import Bootspec
+from orchestrator.image.spec import BootLoader, Extlinux, SpecError
 
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
+KERNEL, INITRD = f"{HASH}-linux-6.12-Image", f"{HASH}-initrd-initrd"
 
 
 @pytest.fixture
@@ -16,99 +18,175 @@ def store(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     store = tmp_path / "nix/store"
     for name, text in (
         ("linux-6.12/Image", "kernel"),
+        ("linux-6.12/dtbs/vendor/board.dtb", "tree"),
         ("initrd/initrd", "initrd"),
-        ("boot/systemd-bootaa64.efi", "loader"),
+        ("microcode.img", "microcode"),
     ):
         path = store / f"{HASH}-{name}"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     top = store / f"{HASH}-toplevel"
     top.mkdir()
     (top / "kernel").symlink_to(store / f"{HASH}-linux-6.12/Image")
+    (top / "dtbs").symlink_to(store / f"{HASH}-linux-6.12/dtbs")
     monkeypatch.setattr(bootloader, "_STORE", store)
     return store
 
 
-def spec_of(store: pathlib.Path) -> ImageSpec:
-    loader = {
-        "type": "systemd-boot",
-        "source": str(store / f"{HASH}-boot/systemd-bootaa64.efi"),
-        "timeout": 3,
-    }
-    return read_spec(
-        json.dumps(
-            {
-                "schema": 1,
-                "name": "demo",
-                "system": "aarch64-linux",
-                "toplevel": "/nix/store/x",
-                "format": "raw-efi",
-                "partitionTable": "efi",
-                "bootLoader": loader,
-                "esp": {"label": "ESP", "sizeMiB": 96},
-                "root": {"fsType": "ext4", "label": "nixos", "additionalSpaceMiB": 0},
-            }
-        )
-    )
-
-
-def boot_of(
-    store: pathlib.Path, *, system: str = "aarch64-linux", kernel: str | None = None
-) -> Bootspec:
-    return Bootspec(
-        system=system,
+def boot_of(store: pathlib.Path, **changes: object) -> Bootspec:
+    boot = Bootspec(
+        system="aarch64-linux",
         label="NixOS demo",
-        kernel=kernel or str(store / f"{HASH}-toplevel/kernel"),
-        initrd=str(store / f"{HASH}-initrd/initrd"),
-        init="/nix/store/t/init",
-        toplevel="/nix/store/t",
+        kernel=str(store / f"{HASH}-toplevel/kernel"),
+        initrds=(str(store / f"{HASH}-initrd/initrd"),),
+        init=str(store / f"{HASH}-toplevel/init"),
+        toplevel=str(store / f"{HASH}-toplevel"),
         kernel_params=("console=ttyAMA0", "loglevel=4"),
     )
+    return dataclasses.replace(boot, **changes)  # type: ignore[arg-type]
 
 
-def test_the_files_are_exactly_these(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    esp = tmp_path / "esp"
-    esp.mkdir()
-    bootloader.write_esp(spec_of(store), boot_of(store), esp)
-    found = {
-        path.relative_to(esp).as_posix(): path.read_text()
-        for path in esp.rglob("*")
-        if path.is_file()
+def texts(files: bootloader.Files) -> dict[str, str]:
+    """What would be in each file."""
+    return {
+        name: content if isinstance(content, str) else content.read_text()
+        for name, content in files.items()
     }
-    kernel = f"EFI/nixos/{HASH}-linux-6.12-Image.efi"
-    initrd = f"EFI/nixos/{HASH}-initrd-initrd.efi"
-    assert found == {
+
+
+def test_the_esp_has_the_loader_twice_and_its_settings(tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "systemd-bootaa64.efi"
+    program.write_text("loader")
+    loader = BootLoader(timeout=3, systemdBoot=str(program))
+    assert texts(bootloader.systemd_boot_files("aarch64-linux", loader)) == {
         "EFI/BOOT/BOOTAA64.EFI": "loader",
         "EFI/systemd/systemd-bootaa64.efi": "loader",
-        kernel: "kernel",
-        initrd: "initrd",
         "loader/loader.conf": "timeout 3\ndefault nixos-*\n",
-        "loader/entries/nixos-generation-1.conf": (
-            "title NixOS\n"
-            "sort-key nixos\n"
-            "version Generation 1 NixOS demo\n"
-            f"linux /{kernel}\n"
-            f"initrd /{initrd}\n"
-            "options init=/nix/store/t/init console=ttyAMA0 loglevel=4\n"
-        ),
     }
+    forever = dataclasses.replace(loader, timeout=-1)
+    files = bootloader.systemd_boot_files("aarch64-linux", forever)
+    assert files["loader/loader.conf"] == "timeout menu-force\ndefault nixos-*\n"
 
 
 @pytest.mark.parametrize(
     ("system", "name"), [("x86_64-linux", "BOOTX64.EFI"), ("riscv64-linux", "BOOTRISCV64.EFI")]
 )
-def test_the_removable_medias_name_is_the_systems(
-    system: str, name: str, store: pathlib.Path, tmp_path: pathlib.Path
+def test_the_removable_medias_name_is_the_systems(system: str, name: str) -> None:
+    files = bootloader.systemd_boot_files(system, BootLoader(0, systemdBoot="/x/sd.efi"))
+    assert [path for path in files if path.startswith("EFI/BOOT/")] == [f"EFI/BOOT/{name}"]
+
+
+def test_a_system_without_efi_is_refused() -> None:
+    with pytest.raises(SpecError, match="powerpc64le-linux"):
+        bootloader.systemd_boot_files("powerpc64le-linux", BootLoader(0, systemdBoot="/x"))
+
+
+def test_an_entry_of_systemd_boot_is_exactly_this(store: pathlib.Path) -> None:
+    entries = bootloader.boot_entries(boot_of(store))
+    init = store / f"{HASH}-toplevel/init"
+    assert texts(bootloader.bls_files(entries)) == {
+        f"EFI/nixos/{KERNEL}.efi": "kernel",
+        f"EFI/nixos/{INITRD}.efi": "initrd",
+        "loader/entries/nixos-generation-1.conf": (
+            "title NixOS\n"
+            "version Generation 1 NixOS demo\n"
+            f"linux /EFI/nixos/{KERNEL}.efi\n"
+            f"initrd /EFI/nixos/{INITRD}.efi\n"
+            f"options init={init} console=ttyAMA0 loglevel=4\n"
+            "sort-key nixos\n"
+        ),
+    }
+
+
+def test_specialisations_device_trees_and_further_initrds_get_their_lines(
+    store: pathlib.Path,
 ) -> None:
-    bootloader.write_esp(spec_of(store), boot_of(store, system=system), tmp_path / "esp")
-    assert [path.name for path in (tmp_path / "esp/EFI/BOOT").iterdir()] == [name]
+    special = boot_of(store, label="other", sort_key="special")
+    boot = boot_of(
+        store,
+        specialisations=(("fast", special),),
+        device_tree=str(store / f"{HASH}-linux-6.12/dtbs/vendor/board.dtb"),
+        initrds=(str(store / f"{HASH}-microcode.img"), str(store / f"{HASH}-initrd/initrd")),
+    )
+    files = texts(bootloader.bls_files(bootloader.boot_entries(boot)))
+    first = files["loader/entries/nixos-generation-1.conf"].splitlines()
+    assert [line for line in first if line.startswith("initrd")] == [
+        f"initrd /EFI/nixos/{HASH}-microcode.img.efi",
+        f"initrd /EFI/nixos/{INITRD}.efi",
+    ]
+    assert f"devicetree /EFI/nixos/{HASH}-linux-6.12-board.dtb.efi" in first
+    second = files["loader/entries/nixos-generation-1-specialisation-fast.conf"].splitlines()
+    assert second[:2] == ["title NixOS (fast)", "version Generation 1 other"]
+    assert second[-1] == "sort-key special"
 
 
-def test_a_system_without_efi_is_refused(store: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(SpecError, match="armv7l-linux"):
-        bootloader.write_esp(
-            spec_of(store), boot_of(store, system="armv7l-linux"), tmp_path / "esp"
-        )
+@pytest.mark.parametrize(
+    ("kernels", "kernel"),
+    [
+        ("EFI/nixos", f"/EFI/nixos/{KERNEL}.efi"),
+        ("kernels", f"/kernels/{KERNEL}"),
+        (None, f"{{store}}/{HASH}-linux-6.12/Image"),
+    ],
+)
+def test_grub_reads_the_same_entries(kernels: str | None, kernel: str, store: pathlib.Path) -> None:
+    boot = boot_of(store, kernel_params=("root=LABEL=nixos", "x=a b;c'"))
+    files = bootloader.grub_files(bootloader.boot_entries(boot), 5, kernels=kernels)
+    config = str(files["grub/grub.cfg"])
+    assert "set timeout=5\n" in config
+    assert 'menuentry "NixOS - Generation 1 NixOS demo" --id "nixos-generation-1" {\n' in config
+    line = next(line for line in config.splitlines() if line.startswith("  linux "))
+    assert line.split()[1] == kernel.format(store=store)
+    assert line.endswith(" root=LABEL=nixos x=a 'b;c'\\'''")
+    if kernels:
+        assert kernel.removeprefix("/") in files
+
+
+def test_extlinux_is_what_nixos_writes(store: pathlib.Path) -> None:
+    entries = bootloader.boot_entries(boot_of(store))
+    files = texts(bootloader.extlinux_files(entries, Extlinux(), 5))
+    init = store / f"{HASH}-toplevel/init"
+    assert files == {
+        f"nixos/{KERNEL}": "kernel",
+        f"nixos/{INITRD}": "initrd",
+        f"nixos/{HASH}-linux-6.12-dtbs/vendor/board.dtb": "tree",
+        "extlinux/extlinux.conf": (
+            "# Generated file, all changes will be lost on nixos-rebuild!\n"
+            "\n"
+            "# Change this to e.g. nixos-42 to temporarily boot to an older configuration.\n"
+            "DEFAULT nixos-default\n"
+            "\n"
+            "TIMEOUT 50\n"
+            "MENU TITLE ------------------------------------------------------------\n"
+            "\n"
+            "LABEL nixos-default\n"
+            "  MENU LABEL NixOS - Default\n"
+            f"  LINUX ../nixos/{KERNEL}\n"
+            f"  INITRD ../nixos/{INITRD}\n"
+            f"  APPEND init={init} console=ttyAMA0 loglevel=4\n"
+            f"  FDTDIR ../nixos/{HASH}-linux-6.12-dtbs\n"
+        ),
+    }
+
+
+@pytest.mark.parametrize(("timeout", "tenths", "menu"), [(0, 1, False), (-1, 0, True)])
+def test_extlinux_knows_no_menu_and_no_end(
+    timeout: int, tenths: int, menu: bool, store: pathlib.Path
+) -> None:
+    entries = bootloader.boot_entries(boot_of(store))
+    config = str(bootloader.extlinux_files(entries, Extlinux(), timeout)["extlinux/extlinux.conf"])
+    assert f"TIMEOUT {tenths}\n" in config
+    assert ("MENU TITLE" in config) == menu
+
+
+def test_a_named_device_tree_is_taken_or_refused(store: pathlib.Path) -> None:
+    entries = bootloader.boot_entries(boot_of(store))
+    named = Extlinux(deviceTreeName="vendor/board.dtb")
+    config = str(bootloader.extlinux_files(entries, named, 1)["extlinux/extlinux.conf"])
+    assert f"  FDT ../nixos/{HASH}-linux-6.12-dtbs/vendor/board.dtb\n" in config
+    with pytest.raises(SpecError, match=r"no device tree other\.dtb"):
+        bootloader.extlinux_files(entries, Extlinux(deviceTreeName="other.dtb"), 1)
+    none = bootloader.extlinux_files(entries, Extlinux(deviceTree=False), 1)
+    assert "FDT" not in str(none["extlinux/extlinux.conf"])
 
 
 @pytest.mark.parametrize(
@@ -122,4 +200,4 @@ def test_a_kernel_that_is_not_in_the_store_is_refused(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("kernel")
     with pytest.raises(SpecError):
-        bootloader.write_esp(spec_of(store), boot_of(store, kernel=str(path)), tmp_path / "esp")
+        bootloader.boot_entries(boot_of(store, kernel=str(path)))

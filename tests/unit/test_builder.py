@@ -1,6 +1,7 @@
 """The builder: what it was asked, what it tells Nix, and what a failure of Nix is called."""
 
 import collections
+import dataclasses
 import io
 import json
 import pathlib
@@ -13,6 +14,7 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nixlog import NixLog
 from orchestrator.agents.run import Run
 from orchestrator.agents.systems import foreign_system, this_system
+from orchestrator.image.options import ImageOptions
 
 FOREIGN = foreign_system(this_system())
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
@@ -29,14 +31,23 @@ def test_the_request_is_read(run: Run) -> None:
     document = {
         "emulated": False,
         "format": "raw-efi",
+        "root_fs": "btrfs",
         "authorized_keys": ["ssh-ed25519 A me"],
         "locked": True,
         "wait_seconds": 5,
         "ca_bundle": "/somewhere/x",
+        "options": dataclasses.asdict(ImageOptions(disk_size=7)),
     }
     (run.folder / "request.json").write_text(json.dumps(document))
     assert builder.Request.read(run) == builder.Request(
-        False, "raw-efi", ("ssh-ed25519 A me",), True, 5, "/somewhere/x"
+        False,
+        "raw-efi",
+        "btrfs",
+        ("ssh-ed25519 A me",),
+        True,
+        5,
+        "/somewhere/x",
+        ImageOptions(disk_size=7),
     )
 
 
@@ -47,7 +58,9 @@ def test_without_a_request_the_demo_is_built(run: Run, system: str, emulated: bo
 
 
 def test_a_request_of_another_version_is_an_error(run: Run) -> None:
-    (run.folder / "request.json").write_text('{"authorized_keys": [], "unheard_of": 1}')
+    (run.folder / "request.json").write_text(
+        '{"authorized_keys": [], "options": {}, "unheard_of": 1}'
+    )
     with pytest.raises(TypeError, match="unheard_of"):
         builder.Request.read(run)
 

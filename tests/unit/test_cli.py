@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from orchestrator import cli
 from orchestrator.errors import UsageError
+from orchestrator.image.options import ImageOptions, Injection
+from orchestrator.image_arguments import DEMO_HELP
 from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Request, Test
 
 P = pathlib.PurePosixPath
@@ -24,6 +26,7 @@ TestRequest.__test__ = False  # type: ignore[attr-defined]
 DEMO = Demo(
     system="",
     format="raw-efi",
+    root_fs="ext4",
     ssh_key=None,
     out=P("/home/me/project/out"),
     boot=True,
@@ -33,6 +36,19 @@ DEMO = Demo(
     boot_timeout=300.0,
     timeout=6 * 3600.0,
     dry_run=False,
+    log_format="auto",
+    image=ImageOptions(),
+)
+
+BOOT = Boot(
+    image=P("/x"),
+    system="",
+    firmware="",
+    identity=None,
+    grow=0,
+    run="true",
+    test=False,
+    boot_timeout=300.0,
     log_format="auto",
 )
 
@@ -63,10 +79,50 @@ def demo(**changes: object) -> Demo:
             demo(timeout=9.0, boot_timeout=1.5, emulation_timeout=2.0),
         ),
         (["demo", "-f", "raw-efi", "--log-format", "json"], demo(log_format="json")),
-        (["boot", "x.img"], Boot(P("/home/me/project/x.img"), "", False, 300.0, "auto")),
+        (["boot", "x.img"], dataclasses.replace(BOOT, image=P("/home/me/project/x.img"))),
         (
             ["boot", "--test", "--system", "aarch64-linux", "/x"],
-            Boot(P("/x"), "aarch64-linux", True, 300.0, "auto"),
+            dataclasses.replace(BOOT, system="aarch64-linux", test=True),
+        ),
+        (
+            ["boot", "--firmware", "bios", "--grow", "4G", "--identity", "key", "/x"],
+            dataclasses.replace(
+                BOOT, firmware="bios", grow=4096, identity=P("/home/me/project/key")
+            ),
+        ),
+        (
+            ["demo", "-f", "sd-aarch64", "--disk-size", "8G", "--boot-size", "1000K"],
+            demo(format="sd-aarch64", image=ImageOptions(disk_size=8192, boot_size=1)),
+        ),
+        (
+            ["demo", "--partition-table", "hybrid", "--disk-format", "vpc", "--compress", "xz"],
+            demo(image=ImageOptions(partition_table="hybrid", disk_format="vpc", compression="xz")),
+        ),
+        (
+            ["demo", "--firmware-size", "64", "--additional-space", "1G", "--bmap", "--check"],
+            demo(
+                image=ImageOptions(firmware_size=64, additional_space=1024, bmap=True, check=True)
+            ),
+        ),
+        (
+            ["demo", "--host-name", "pi", "--inject", "a:/b", "--inject", "/c::d:/e f:0440"],
+            demo(
+                image=ImageOptions(
+                    host_name="pi",
+                    injections=(
+                        Injection("/home/me/project/a", "/b", 0o600),
+                        Injection("/c:d", "/e f", 0o440),
+                    ),
+                )
+            ),
+        ),
+        (
+            ["demo", "--wifi-ssid", "n", "--wifi-password-file", "/p"],
+            demo(image=ImageOptions(wifi_ssid="n", wifi_password_file="/p")),
+        ),
+        (
+            ["demo", "--stamp", "hosts.csv"],
+            demo(image=ImageOptions(stamp="/home/me/project/hosts.csv")),
         ),
         (["clean"], Clean(False, "auto")),
         (["clean", "--all", "--log-format", "plain"], Clean(True, "plain")),
@@ -104,6 +160,18 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
             (["demo", "--timeout", text], "--timeout: invalid", "./run.sh demo --help")
             for text in ("0", "-1", "x", "inf", "nan", "")
         ),
+        *(
+            (["demo", "--inject", text], f"--inject {text}: ", "./run.sh demo --help")
+            for text in ("a", "a:", ":/b", "a:b", "a:/b/../c", "a:/b:9", "a:/b:0600:x", "")
+        ),
+        *(
+            (["demo", "--disk-size", text], "--disk-size: invalid", "./run.sh demo --help")
+            for text in ("0", "-1", "1P", "x", "1.5G", "99999T", "")
+        ),
+        (["demo", "--wifi-password-file", "p"], "needs --wifi-ssid", DEMO_HELP),
+        (["demo", "--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", DEMO_HELP),
+        (["demo", "--host-name", "../x"], "--host-name: '../x' is not a host name", DEMO_HELP),
+        (["demo", "--host-name", "a", "--stamp", "b"], "exclude each other", DEMO_HELP),
         (["demo", "--timeout"], "--timeout: expected one argument", "./run.sh demo --help"),
         (["demo", "-o", ""], "an empty path", "name a file or folder"),
         (["boot", ""], "an empty path", "name a file or folder"),
@@ -162,7 +230,7 @@ def test_the_callers_side_has_defaults() -> None:
 #: Plays run.sh: prints what each of its functions was called with, one word per NUL.
 FUNCTIONS = "".join(
     f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n"
-    for name in ("out_dir", "send", "send_keys", "terminal")
+    for name in ("out_dir", "send", "send_keys", "send_result", "terminal")
 )
 
 
@@ -209,7 +277,12 @@ NASTY = [
 def test_a_shell_gets_each_path_as_it_is(path: str, who: Caller) -> None:
     request = demo(out=P(path), ssh_key=P(path))
     assert obeyed(cli.script(request, who)) == [["out_dir", path], ["send", "--ssh-key", path]]
-    assert obeyed(cli.script(Boot(P(path), "", True, 1, "auto"), who)) == [["send", "boot", path]]
+    booted = dataclasses.replace(BOOT, image=P(path), test=True, identity=P(path))
+    assert obeyed(cli.script(booted, who)) == [
+        ["send", "boot", path],
+        ["send_result", str(P(path).parent / "result.json")],
+        ["send", "--identity", path],
+    ]
     with_bundle = dataclasses.replace(who, ca_bundle=path)
     assert obeyed(cli.script(Clean(False, "auto"), with_bundle)) == [
         ["send", "SSL_CERT_FILE", path]
@@ -225,14 +298,23 @@ def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
     assert isinstance(request, Boot)
     assert request.image.is_absolute()
     assert ".." not in request.image.parts
-    assert obeyed(cli.script(request, who)) == [["send", "boot", str(request.image)]]
+    assert obeyed(cli.script(request, who))[0] == ["send", "boot", str(request.image)]
 
 
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
         (DEMO, [["out_dir", "/home/me/project/out"], ["send_keys"]]),
-        (Boot(P("/x"), "", False, 1, "auto"), [["send", "boot", "/x"], ["terminal"]]),
+        (BOOT, [["send", "boot", "/x"], ["send_result", "/result.json"], ["terminal"]]),
+        (
+            demo(image=ImageOptions(injections=(Injection("/s", "/d", 0o600),), stamp="/c")),
+            [
+                ["out_dir", "/home/me/project/out"],
+                ["send_keys"],
+                ["send", "--inject", "/s"],
+                ["send", "--stamp", "/c"],
+            ],
+        ),
         (Compose(("ps",)), [["terminal"]]),
         (Test(()), [["terminal"]]),
         (Clean(False, "auto"), []),
@@ -247,12 +329,12 @@ def test_every_order_is_one_that_run_sh_knows(who: Caller) -> None:
     requests: list[Request] = [
         DEMO,
         demo(ssh_key=P("/k")),
-        Boot(P("/x"), "", False, 1, "auto"),
+        BOOT,
         Compose(("ps",)),
         Test(()),
     ]
     names = {call[0] for request in requests for call in obeyed(cli.script(request, who))}
-    assert len(names) == 4
+    assert len(names) == 5
     assert all(f"\n{name}() {{" in text for name in names)
 
 

@@ -27,8 +27,10 @@ PIN = debian.Pin(
 )
 
 
-@pytest.mark.parametrize("role", debian.ROLES)
-@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+@pytest.mark.parametrize(
+    ("arch", "role"),
+    [(arch, role) for arch in ("amd64", "arm64") for role in debian.roles_of(arch)],
+)
 def test_each_pin_is_complete(role: str, arch: str) -> None:
     (pin,) = debian.read_lock(LOCK, arch, [role])
     assert re.fullmatch(r"[0-9a-f]{64}", pin.sha256)
@@ -49,8 +51,9 @@ def test_the_lock_has_all_roles_and_nothing_else() -> None:
     assert DOCUMENT["schema"] == 1
     assert re.fullmatch(r"\d{8}T\d{6}Z", DOCUMENT["snapshot"])
     assert DOCUMENT["packages"].keys() == debian.ROLES.keys()
-    for archs in DOCUMENT["packages"].values():
-        assert archs.keys() == set(DEBIAN_ARCHITECTURES.values())
+    for role, archs in DOCUMENT["packages"].items():
+        wanted = {arch for arch in DEBIAN_ARCHITECTURES.values() if role in debian.roles_of(arch)}
+        assert archs.keys() == wanted
 
 
 def test_no_two_pins_share_a_hash() -> None:

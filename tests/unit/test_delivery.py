@@ -128,6 +128,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
         emulator=None,
         emulator_version=None,
         boot=None,
+        images=[{"name": "demo"}],
         seconds={"total": 1.5},
     )
     result.write(tmp_path)
@@ -135,7 +136,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     assert document["path"] == "/out/demo.img"
     assert document["boot"] is None
     assert document["seconds"] == {"total": 1.5}
-    assert len(document) == 13
+    assert len(document) == 14
 
 
 # --- the caller's files -----------------------------------------------------------------------

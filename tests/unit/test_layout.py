@@ -1,6 +1,6 @@
-"""Where partitions lie: aligned, apart, inside the disk, large enough."""
+"""Where partitions lie: aligned, apart, inside the disk, large enough, numbered as nixpkgs does."""
 
-import pathlib
+import typing
 
 import hypothesis
 import pytest
@@ -8,96 +8,96 @@ from hypothesis import strategies as st
 
 from orchestrator.image.layout import (
     ALIGNMENT,
-    EXT4_BYTES_PER_INODE,
-    GPT_RESERVE,
     MIB,
+    RESERVE,
+    Layout,
     LayoutError,
-    efi_layout,
-    ext4_size,
-    tree_usage,
+    Sizes,
+    plan_layout,
 )
+from orchestrator.image.spec import PartitionTable
 
+TABLES: tuple[PartitionTable, ...] = typing.get_args(PartitionTable)
 SIZES = st.integers(1, 1 << 42)
 
 
-@hypothesis.given(SIZES, SIZES, st.none() | SIZES)
-def test_partitions_are_aligned_apart_and_inside(
-    esp_size: int, root_size: int, disk_size: int | None
-) -> None:
+def needed(sizes: Sizes) -> int:
+    return sizes.root + sizes.boot + sizes.esp + sizes.firmware + sizes.firmware_offset
+
+
+@hypothesis.given(
+    st.sampled_from(TABLES),
+    st.builds(Sizes, SIZES, SIZES, SIZES, SIZES, st.just(8 * MIB), st.just(0) | SIZES),
+)
+def test_partitions_are_aligned_apart_and_inside(table: PartitionTable, sizes: Sizes) -> None:
     try:
-        layout = efi_layout(esp_size, root_size, disk_size)
+        layout = plan_layout(table, sizes)
     except LayoutError:
-        assert disk_size is not None
-        assert disk_size < esp_size + root_size + 5 * MIB
+        assert 0 < sizes.disk < needed(sizes) + 8 * MIB
         return
-    if disk_size is not None:
-        assert disk_size - ALIGNMENT < layout.size <= disk_size
-    esp, root = layout.partitions
-    assert (esp.name, root.name) == ("ESP", "nixos")
-    assert esp.size >= esp_size
-    assert root.size >= root_size
-    assert esp.start >= 34 * 512, "the primary GPT lies before it"
-    assert esp.start + esp.size <= root.start
-    assert root.start + root.size <= layout.size - 33 * 512, "the backup GPT lies behind it"
-    assert all(
-        number % ALIGNMENT == 0 for part in layout.partitions for number in (part.start, part.size)
-    )
-    assert layout.size % ALIGNMENT == 0
+    if sizes.disk:
+        assert sizes.disk - ALIGNMENT < layout.size <= sizes.disk
+    first = layout.partitions[0]
+    assert first.start >= (34 * 512 if layout.label else 0), "the table lies before it"
+    end = 0
+    for part in layout.partitions:
+        assert part.start >= end
+        assert part.start % ALIGNMENT == part.size % ALIGNMENT == 0
+        end = part.start + part.size
+    behind = 33 * 512 if layout.label == "gpt" else 0
+    assert end <= layout.size - behind, "the backup GPT lies behind it"
+    assert layout.root.size >= sizes.root
+    wanted = {"BOOT": sizes.boot, "FIRMWARE": sizes.firmware}
+    wanted["ESP"] = sizes.esp if layout.find("BOOT") else sizes.boot
+    for name, size in wanted.items():
+        slot = layout.find(name)
+        assert slot is None or slot.size >= size
+
+
+def shape(layout: Layout) -> list[tuple[int, str, bool]]:
+    return [(part.number, part.name, part.active) for part in layout.partitions]
+
+
+@pytest.mark.parametrize(
+    ("table", "label", "expected"),
+    [
+        ("none", "", [(0, "nixos", False)]),
+        ("legacy", "dos", [(1, "nixos", True)]),
+        ("legacy+boot", "dos", [(1, "BOOT", True), (2, "nixos", False)]),
+        ("legacy+gpt", "gpt", [(1, "BIOS", False), (2, "nixos", False)]),
+        ("efi", "gpt", [(1, "ESP", False), (2, "nixos", False)]),
+        ("efixbootldr", "gpt", [(1, "ESP", False), (2, "BOOT", False), (3, "nixos", False)]),
+        ("hybrid", "gpt", [(2, "BIOS", False), (1, "ESP", False), (3, "nixos", False)]),
+        ("sd-card", "dos", [(1, "FIRMWARE", False), (2, "nixos", True)]),
+    ],
+)
+def test_each_tables_partitions(
+    table: PartitionTable, label: str, expected: list[tuple[int, str, bool]]
+) -> None:
+    layout = plan_layout(table, Sizes(root=MIB, boot=MIB, esp=MIB, firmware=MIB))
+    assert layout.label == label
+    assert shape(layout) == expected
+
+
+def test_an_sd_cards_firmware_lies_where_its_offset_says() -> None:
+    sizes = Sizes(root=MIB, firmware=30 * MIB, firmware_offset=8 * MIB)
+    layout = plan_layout("sd-card", sizes)
+    assert [part.start // MIB for part in layout.partitions] == [8, 38]
+    assert layout.size == 39 * MIB
 
 
 def test_as_large_as_needed_and_not_a_mib_more() -> None:
-    layout = efi_layout(96 * MIB, 200 * MIB)
-    assert layout.size == (1 + 96 + 200) * MIB + GPT_RESERVE
-    assert efi_layout(96 * MIB, 200 * MIB, layout.size) == layout
+    layout = plan_layout("efi", Sizes(root=200 * MIB, boot=96 * MIB))
+    assert layout.size == (1 + 96 + 200) * MIB + RESERVE
+    again = plan_layout("efi", Sizes(root=200 * MIB, boot=96 * MIB, disk=layout.size))
+    assert again == layout
 
 
-def test_a_disk_too_small_is_refused_with_both_numbers() -> None:
-    with pytest.raises(LayoutError, match=r"297 MiB .* need 298 MiB"):
-        efi_layout(96 * MIB, 200 * MIB, 298 * MIB - 1)
+def test_the_root_takes_what_is_left() -> None:
+    layout = plan_layout("efi", Sizes(root=200 * MIB, boot=96 * MIB, disk=1024 * MIB))
+    assert layout.root.start + layout.root.size == layout.size - RESERVE == 1023 * MIB
 
 
-COUNTS = st.integers(0, 1 << 40)
-
-
-@hypothesis.given(COUNTS, COUNTS, COUNTS, COUNTS, st.integers(0, 2))
-def test_more_content_never_makes_a_smaller_file_system(
-    blocks: int, inodes: int, free: int, more: int, which: int
-) -> None:
-    grown = [blocks, inodes, free]
-    grown[which] += more
-    assert ext4_size(*grown) >= ext4_size(blocks, inodes, free)
-
-
-GIB = 1 << 30
-
-
-@hypothesis.given(st.integers(0, 4 * GIB), st.integers(0, 1 << 19), st.integers(0, 2 * GIB))
-def test_the_file_system_holds_its_content(blocks: int, inodes: int, free: int) -> None:
-    """Up to 6 GiB; the journals are those that mke2fs 1.47 makes of itself, seen with dumpe2fs."""
-    size = ext4_size(blocks, inodes, free)
-    inode_tables = size // EXT4_BYTES_PER_INODE * 256
-    journal = (32 if size < 2 * GIB else 64) * MIB
-    bitmaps = -(-size // (128 * MIB)) * 2 * 4096
-    assert size % MIB == 0
-    assert size // EXT4_BYTES_PER_INODE >= inodes
-    assert size - inode_tables - journal - bitmaps >= blocks + free
-
-
-def test_usage_counts_whole_blocks_and_each_inode(tmp_path: pathlib.Path) -> None:
-    tree = tmp_path / "tree"
-    (tree / "inner").mkdir(parents=True)
-    (tree / "empty").touch()
-    (tree / "one").write_bytes(b"x")
-    (tree / "inner/two").write_bytes(bytes(4097))
-    (tree / "link").symlink_to("/etc")
-    (tree / "dangling").symlink_to("/nowhere")
-    alone = tmp_path / "alone"
-    alone.write_bytes(bytes(4096))
-    # two folders, one block of `one`, two of `two`, one of `alone`
-    assert tree_usage([tree, alone]) == (6 * 4096, 8)
-
-
-def test_usage_does_not_follow_a_store_path_that_is_a_link(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "big").write_bytes(bytes(1 << 16))
-    (tmp_path / "link").symlink_to(tmp_path / "big")
-    assert tree_usage([tmp_path / "link"]) == (0, 1)
+def test_a_disk_too_small_is_refused_with_both_numbers_and_the_option() -> None:
+    with pytest.raises(LayoutError, match=r"297 MiB .* need 298 MiB \(--disk-size\)"):
+        plan_layout("efi", Sizes(root=200 * MIB, boot=96 * MIB, disk=298 * MIB - 1))

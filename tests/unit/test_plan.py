@@ -7,8 +7,10 @@ import typing
 import pytest
 
 from orchestrator.agents.systems import RUNS_TOO
-from orchestrator.errors import EmulationError, HostError
+from orchestrator.errors import EmulationError, HostError, UsageError
 from orchestrator.host import HostFacts
+from orchestrator.image.options import ImageOptions
+from orchestrator.image.spec import PartitionTable
 from orchestrator.plan import (
     DEMO_DATA_BYTES,
     DEMO_OUT_BYTES,
@@ -16,6 +18,7 @@ from orchestrator.plan import (
     SHARED_SERVICES,
     check_space,
     make_plan,
+    target_system,
 )
 from orchestrator.request import Demo
 
@@ -33,6 +36,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
     demo = Demo(
         system="",
         format="raw-efi",
+        root_fs="ext4",
         ssh_key=None,
         out=pathlib.PurePosixPath("/out"),
         boot=True,
@@ -43,6 +47,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         timeout=3600,
         dry_run=False,
         log_format="auto",
+        image=ImageOptions(),
     )
     return dataclasses.replace(demo, **changes)
 
@@ -83,6 +88,25 @@ def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str
 def test_modes_that_the_host_cannot_have(host: HostFacts, system: str, emulation: str) -> None:
     with pytest.raises(EmulationError, match=f"--emulation {emulation}: .*{system}"):
         make_plan(request(system=system, emulation=emulation), host)
+
+
+@pytest.mark.parametrize(
+    ("form", "table", "expected"),
+    [("raw-efi", None, ARM), ("raw", None, X86), ("raw-efi", "hybrid", X86), ("qcow", "efi", ARM)],
+)
+def test_without_a_system_one_is_taken_that_can_have_the_format(
+    form: str, table: PartitionTable | None, expected: str
+) -> None:
+    asked = request(format=form, image=ImageOptions(partition_table=table))
+    assert target_system(asked, X86) == expected
+
+
+def test_a_format_that_the_system_cannot_have_is_refused_with_the_reason() -> None:
+    message = "--format raw: partition table legacy is started by bios, which aarch64-linux"
+    with pytest.raises(UsageError, match=message):
+        make_plan(request(format="raw", system=ARM), facts())
+    with pytest.raises(UsageError, match="started by u-boot"):
+        make_plan(request(format="sd-aarch64", system=X86), facts())
 
 
 def test_cleanup_starts_first_and_its_image_is_asked_for_once() -> None:

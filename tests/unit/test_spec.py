@@ -1,9 +1,10 @@
-"""The image spec and the bootspec: what is taken, what is refused and by which field's name."""
+"""The image spec: what is taken, what is refused and by which field's name."""
 
 import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import typing
@@ -12,7 +13,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.image.spec import BOOTSPEC_V1, ImageSpec, SpecError, read_bootspec, read_spec
+from orchestrator.image.spec import ImageSpec, SpecError, read_spec
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -24,13 +25,40 @@ SPEC: dict[str, typing.Any] = {
     "format": "raw-efi",
     "partitionTable": "efi",
     "bootLoader": {
-        "type": "systemd-boot",
-        "source": "/nix/store/x/systemd-bootaa64.efi",
         "timeout": 0,
+        "systemdBoot": "/nix/store/x/systemd-bootaa64.efi",
+        "grub": "",
+        "clover": "",
+        "extlinux": {"deviceTree": True, "deviceTreeName": ""},
     },
-    "esp": {"label": "ESP", "sizeMiB": 96},
-    "root": {"fsType": "ext4", "label": "nixos", "additionalSpaceMiB": 64},
+    "root": {
+        "fsType": "ext4",
+        "label": "nixos",
+        "additionalSpaceMiB": 64,
+        "uuid": "",
+        "partUuid": "",
+    },
+    "boot": {"label": "ESP", "sizeMiB": 96},
+    "esp": {"label": "ESP", "sizeMiB": 40},
+    "firmware": {
+        "label": "FIRMWARE",
+        "sizeMiB": 30,
+        "offsetMiB": 8,
+        "identifier": "2178694e",
+        "files": {"config.txt": "/nix/store/x/config.txt"},
+    },
+    "diskSizeMiB": 0,
+    "contents": [{"source": "/nix/store/x", "target": "/etc/x", "mode": "", "user": 0, "group": 0}],
+    "additionalPaths": [],
+    "onlyNixStore": False,
+    "registration": True,
+    "diskFormat": "raw",
+    "compression": "none",
+    "readyText": "",
 }
+
+#: What has no default.
+NEEDED = ("schema", "name", "system", "toplevel", "format", "partitionTable", "bootLoader", "root")
 
 
 def changed(path: str, value: object) -> str:
@@ -56,32 +84,80 @@ def without(path: str) -> str:
 
 def test_a_spec_is_read() -> None:
     spec = read_spec(json.dumps(SPEC))
-    assert dataclasses.asdict(spec) == {**SPEC, "readyText": ""}
+    assert json.loads(json.dumps(dataclasses.asdict(spec))) == SPEC
     assert spec.file_name == "nixos-demo-aarch64.img"
     assert read_spec(changed("readyText", "up")).readyText == "up"
+    least = read_spec(json.dumps({name: SPEC[name] for name in NEEDED}))
+    assert (least.firmware.offsetMiB, least.diskFormat, least.contents) == (8, "raw", ())
+
+
+def test_a_files_name_says_what_it_is() -> None:
+    document = {**SPEC, "diskFormat": "qcow2-compressed", "compression": "xz"}
+    assert read_spec(json.dumps(document)).file_name == "nixos-demo-aarch64.qcow2.xz"
+
+
+@pytest.mark.parametrize(
+    ("table", "firmware"), [("efi", ("uefi",)), ("sd-card", ("u-boot",)), ("none", ())]
+)
+def test_a_table_says_what_starts_it(table: str, firmware: tuple[str, ...]) -> None:
+    assert read_spec(changed("partitionTable", table)).boots_under == firmware
+
+
+@pytest.mark.parametrize("table", ["legacy", "legacy+boot", "legacy+gpt", "hybrid"])
+def test_a_table_without_its_loader_is_refused_with_the_reason(table: str) -> None:
+    with pytest.raises(SpecError, match=rf"bootLoader\.grub is missing: .*{re.escape(table)}"):
+        read_spec(changed("partitionTable", table))
+
+
+def test_a_root_that_cannot_be_is_refused_with_the_reason() -> None:
+    with pytest.raises(SpecError, match=r"f2fs is not made: it cannot grow"):
+        read_spec(changed("root.fsType", "f2fs"))
+    document = json.loads(changed("root.fsType", "btrfs"))
+    assert read_spec(json.dumps(document)).root.fsType == "btrfs"
+    with pytest.raises(SpecError, match=r"extlinux reads its files .* cannot read btrfs"):
+        read_spec(json.dumps({**document, "partitionTable": "sd-card"}))
+
+
+def test_clover_is_for_pcs_with_an_esp() -> None:
+    document = json.loads(changed("bootLoader.clover", "/nix/store/x"))
+    with pytest.raises(SpecError, match=r"bootLoader\.clover"):
+        read_spec(json.dumps(document))
+    spec = read_spec(json.dumps({**document, "system": "x86_64-linux"}))
+    assert spec.boots_under == ("uefi", "bios")
+
+
+def test_given_identifiers_are_taken() -> None:
+    given = "44444444-4444-4444-8888-888888888888"
+    spec = read_spec(changed("root.uuid", given))
+    assert str(spec.identifier("root")) == given
+    assert str(spec.identifier("partition nixos")) != given
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (changed("compression", "zstd"), r"^spec: unknown field compression$"),
+        (changed("unheard", "zstd"), r"^spec: unknown field unheard$"),
         (changed("esp.files", []), r"^spec\.esp: unknown field files$"),
         (without("toplevel"), r"^spec: field toplevel is missing$"),
         (without("root.label"), r"^spec\.root: field label is missing$"),
         (changed("esp.sizeMiB", "96"), r"^spec\.esp\.sizeMiB: expected int, found '96'$"),
         (changed("esp.sizeMiB", 96.5), r"^spec\.esp\.sizeMiB: expected int"),
         (changed("esp.sizeMiB", True), r"^spec\.esp\.sizeMiB: expected int, found True$"),
+        (changed("esp.sizeMiB", -1), r"^spec\.esp\.sizeMiB: -1 is negative$"),
         (changed("schema", True), r"^spec\.schema: expected int, found True$"),
         (changed("name", 7), r"^spec\.name: expected str, found 7$"),
         (changed("name", None), r"^spec\.name: expected str, found None$"),
         (changed("esp", []), r"^spec\.esp: expected an object, found \[\]$"),
-        (changed("format", "iso"), r"^spec\.format: 'iso' is not one of raw-efi$"),
-        (changed("root.fsType", "btrfs"), r"^spec\.root\.fsType: 'btrfs' is not one of ext4$"),
-        (changed("root.fsType", []), r"^spec\.root\.fsType: \[\] is not one of ext4$"),
-        (
-            changed("bootLoader.type", {}),
-            r"^spec\.bootLoader\.type: \{\} is not one of systemd-boot$",
-        ),
+        (changed("partitionTable", "mbr"), r"^spec\.partitionTable: 'mbr' is not one of none, "),
+        (changed("root.fsType", "zfs"), r"^spec\.root\.fsType: 'zfs' is not one of ext4, "),
+        (changed("root.fsType", []), r"^spec\.root\.fsType: \[\] is not one of ext4"),
+        (changed("contents", {}), r"^spec\.contents: expected a list"),
+        (changed("contents", [{}]), r"^spec\.contents\[0\]: field source, target is missing$"),
+        (changed("firmware.files", {"a": 1}), r"^spec\.firmware\.files\.a: expected str"),
+        (changed("firmware.identifier", "x"), r"^spec\.firmware\.identifier: 'x' is not 8"),
+        (changed("root.uuid", "x"), r"^spec\.root\.uuid: "),
+        (changed("root.label", "x" * 17), r"^spec\.root\.label: 'x+' is longer than ext4"),
+        (changed("boot.label", "é" * 6), r"^spec\.boot\.label: 'é+' is longer than vfat"),
         (changed("schema", 2), r"^spec\.schema: 2 is not supported"),
         (changed("name", "../out"), r"^spec\.name: '\.\./out' cannot be a file name$"),
         (changed("name", ""), r"^spec\.name"),
@@ -104,7 +180,11 @@ JSON = st.recursive(
 )
 FIELDS = [
     *SPEC,
-    *(f"{part}.{name}" for part in ("bootLoader", "esp", "root") for name in SPEC[part]),
+    *(
+        f"{part}.{name}"
+        for part in ("bootLoader", "boot", "esp", "firmware", "root")
+        for name in SPEC[part]
+    ),
 ]
 
 
@@ -157,65 +237,3 @@ def test_identifiers_do_not_depend_on_the_process() -> None:
             command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
         )
         assert done.stdout.strip() == expected
-
-
-BOOT = {
-    "system": "aarch64-linux",
-    "label": "demo",
-    "kernel": "/nix/store/k/Image",
-    "initrd": "/nix/store/i/initrd",
-    "init": "/nix/store/t/init",
-    "toplevel": "/nix/store/t",
-    "kernelParams": ["console=ttyAMA0", "quiet"],
-}
-
-
-def boot_json(folder: pathlib.Path, document: object) -> pathlib.Path:
-    (folder / "boot.json").write_text(json.dumps(document))
-    return folder
-
-
-def test_a_bootspec_is_read(tmp_path: pathlib.Path) -> None:
-    found = read_bootspec(
-        boot_json(
-            tmp_path,
-            {BOOTSPEC_V1: {**BOOT, "initrdSecrets": "/x"}, "org.nixos.specialisation.v1": {}},
-        )
-    )
-    assert (found.kernel, found.init, found.kernel_params) == (
-        BOOT["kernel"],
-        BOOT["init"],
-        ("console=ttyAMA0", "quiet"),
-    )
-
-
-def test_a_bootspec_of_another_version_is_refused_by_name(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(
-        SpecError, match=r"no org\.nixos\.bootspec\.v1 \(found: org\.nixos\.bootspec\.v2\)"
-    ):
-        read_bootspec(boot_json(tmp_path, {"org.nixos.bootspec.v2": BOOT}))
-
-
-def test_a_toplevel_without_a_bootspec_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(SpecError, match=r"boot\.json: cannot be read"):
-        read_bootspec(tmp_path)
-    (tmp_path / "boot.json").write_text("{")
-    with pytest.raises(SpecError, match=r"boot\.json: cannot be read"):
-        read_bootspec(tmp_path)
-
-
-@pytest.mark.parametrize("name", BOOT)
-def test_a_missing_field_of_a_bootspec_is_named(name: str, tmp_path: pathlib.Path) -> None:
-    document = {key: value for key, value in BOOT.items() if key != name}
-    with pytest.raises(SpecError, match=name):
-        read_bootspec(boot_json(tmp_path, {BOOTSPEC_V1: document}))
-
-
-@hypothesis.given(document=JSON)
-def test_any_json_is_no_bootspec(
-    document: object, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("toplevel")
-    for candidate in (document, {BOOTSPEC_V1: document}):
-        with pytest.raises(SpecError):
-            read_bootspec(boot_json(folder, candidate))

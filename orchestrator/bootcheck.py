@@ -1,0 +1,50 @@
+"""The boot check's container: starting it and following it to its verdict."""
+
+import os
+import pathlib
+import typing
+
+from orchestrator.engine import Engine
+from orchestrator.errors import ApplianceError, BootError
+from orchestrator.progress import Progress
+from orchestrator.supervisor import Exit, Supervisor
+
+
+def start_boot(
+    engine: Engine, name: str, image: pathlib.Path, arguments: list[str], *, kvm: bool
+) -> None:
+    """Start the boot container for `image`, with the host's KVM if `kvm` and the host has one."""
+    # With KVM its user is a root without capabilities, who may write to no other user's folder.
+    for folder in (image.parent, image.parent.parent):
+        folder.chmod(0o777)
+    if kvm:
+        try:
+            engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
+        except ApplianceError:
+            # The engine knows no /dev/kvm: the half-made container is in the way.
+            engine.remove(name)
+        else:
+            return
+    engine.create_one("boot", name, [os.fspath(image), *arguments])
+
+
+def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.Any]:
+    """Follow the boot container to its verdict."""
+    while True:
+        item = supervisor.next()
+        if item is None:
+            continue
+        if isinstance(item, Exit):
+            if item.service == "boot":
+                raise BootError("the boot check ended without a verdict")
+            continue
+        service, event = item
+        if service != "boot":
+            continue
+        if event["event"] == "booted":
+            progress.say(f"boot: {event['message']}", fields=event)
+            if event["said"]:
+                progress.say(str(event["said"]))
+            keys = ("accelerator", "machine", "seconds")
+            return {key: event[key] for key in keys}
+        progress.to("boot", str(event.get("message", "")))

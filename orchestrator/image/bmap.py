@@ -1,0 +1,68 @@
+"""Block maps: which parts of an image must be written, and their checksums.
+
+`bmaptool copy IMAGE CARD` then skips the holes and verifies the rest. The format is that of
+bmap-tools, version 2.0 (`bmaptool/BmapCreate.py`).
+"""
+
+import errno
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+BLOCK = 4096
+
+_HEAD = """<?xml version="1.0" ?>
+<!-- Flash the image with `bmaptool copy` -->
+<bmap version="2.0">
+    <ImageSize> {size} </ImageSize>
+    <BlockSize> {block} </BlockSize>
+    <BlocksCount> {blocks} </BlocksCount>
+    <MappedBlocksCount> {mapped} </MappedBlocksCount>
+    <ChecksumType> sha256 </ChecksumType>
+    <BmapFileChecksum> {checksum} </BmapFileChecksum>
+    <BlockMap>
+"""
+_FOOT = "    </BlockMap>\n</bmap>\n"
+
+
+def block_map(image: pathlib.Path) -> str:
+    """The map of the raw image `image`, from the holes that its tools have left.
+
+    What was never written may hold anything on the card; zeros that were written must be zeros
+    there, too, so the content alone would not do.
+    """
+    size = image.stat().st_size
+    lines, mapped = [], 0
+    with image.open("rb") as file:
+        for first, last in _ranges(file.fileno(), size):
+            file.seek(first * BLOCK)
+            digest = hashlib.sha256(file.read((last - first + 1) * BLOCK)).hexdigest()
+            place = str(first) if first == last else f"{first}-{last}"
+            lines.append(f'        <Range chksum="{digest}"> {place} </Range>\n')
+            mapped += last - first + 1
+    blocks = -(-size // BLOCK)
+    facts = {"size": size, "block": BLOCK, "blocks": blocks, "mapped": mapped}
+    # The map's own checksum is taken with zeros in its place.
+    body = "".join([*lines, _FOOT])
+    blank = _HEAD.format(**facts, checksum="0" * 64) + body
+    checksum = hashlib.sha256(blank.encode()).hexdigest()
+    return _HEAD.format(**facts, checksum=checksum) + body
+
+
+def _ranges(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """Runs of written blocks, first and last, of at most 64 MiB each."""
+    offset, last_block = 0, -1
+    while offset < size:
+        try:
+            start = os.lseek(file, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole is left
+            raise
+        offset = os.lseek(file, start, os.SEEK_HOLE)
+        first, last = max(start // BLOCK, last_block + 1), (offset - 1) // BLOCK
+        while first <= last:
+            last_block = min(last, first + (64 << 20) // BLOCK - 1)
+            yield first, last_block
+            first = last_block + 1

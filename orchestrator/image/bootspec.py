@@ -1,0 +1,91 @@
+"""The bootspec of a toplevel (NixOS RFC 125): what a boot loader needs to know of a system."""
+
+import dataclasses
+import json
+import pathlib
+import typing
+
+from orchestrator.image.spec import SpecError
+
+#: Keys of documents in a toplevel's `boot.json`: RFC 125, and NixOS' extensions of it.
+BOOTSPEC_V1 = "org.nixos.bootspec.v1"
+SPECIALISATION_V1 = "org.nixos.specialisation.v1"
+EXTRA_INITRD_V1 = "org.nixos.extra-initrd.v1"
+SYSTEMD_BOOT = "org.nixos.systemd-boot"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootspec:
+    """One bootable system: paths in the store, kernel parameters in order.
+
+    `initrds` are loaded in this order; `device_tree` is a file or empty; `specialisations` are
+    further systems by name.
+    """
+
+    system: str
+    label: str
+    kernel: str
+    init: str
+    toplevel: str
+    kernel_params: tuple[str, ...]
+    initrds: tuple[str, ...]
+    sort_key: str = "nixos"
+    device_tree: str = ""
+    specialisations: tuple[tuple[str, "Bootspec"], ...] = ()
+
+
+def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
+    """Read `boot.json` of a toplevel.
+
+    Raises `SpecError` where it is missing, or of another version.
+    """
+    path = toplevel / "boot.json"
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    return _parse(document, str(path))
+
+
+def _parse(document: object, where: str) -> Bootspec:
+    if not isinstance(document, dict) or not isinstance(document.get(BOOTSPEC_V1), dict):
+        keys = document if isinstance(document, dict) else {}
+        versions = ", ".join(sorted(key for key in keys if key.startswith("org.nixos.bootspec")))
+        raise SpecError(f"{where}: no {BOOTSPEC_V1} (found: {versions or 'none'})")
+    boot = document[BOOTSPEC_V1]
+    if boot.get("initrdSecrets"):
+        raise SpecError(
+            f"{where}: boot.initrd.secrets are appended on the device itself; the image cannot hold"
+            " them (put them into the root file system with --inject)"
+        )
+    loader = document.get(SYSTEMD_BOOT) or {}
+    specialisations = document.get(SPECIALISATION_V1) or {}
+    initrd = boot.get("initrd")  # optional in RFC 125: a kernel may have all that it needs
+    extra = (document.get(EXTRA_INITRD_V1) or {}).get("paths") or []
+    return Bootspec(
+        **{
+            name: _text(boot, name, where)
+            for name in ("system", "label", "kernel", "init", "toplevel")
+        },
+        kernel_params=_texts(boot.get("kernelParams"), "kernelParams", where),
+        initrds=_texts([*([] if initrd is None else [initrd]), *extra], "initrd", where),
+        sort_key=_text({"sortKey": "nixos", **loader}, "sortKey", where),
+        device_tree=loader.get("devicetree") or "",
+        specialisations=tuple(
+            (name, _parse(inner, f"{where}: {name}"))
+            for name, inner in sorted(specialisations.items())
+        ),
+    )
+
+
+def _text(document: dict[str, typing.Any], name: str, where: str) -> str:
+    value = document.get(name)
+    if not isinstance(value, str):
+        raise SpecError(f"{where}: {BOOTSPEC_V1} has no valid field {name}")
+    return value
+
+
+def _texts(value: object, name: str, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise SpecError(f"{where}: {BOOTSPEC_V1} has no valid field {name}")
+    return tuple(value)

@@ -1,0 +1,108 @@
+"""Where two images differ first: partition, file and offset in it."""
+
+import pathlib
+import re
+import subprocess
+import typing
+
+from orchestrator.image.layout import SECTOR, Layout, Partition
+from orchestrator.image.tree import BLOCK
+
+_CHUNK = 1 << 20
+
+#: ext4's inodes below this one are its own (journal, resizing), but for the root folder's.
+FIRST_INODE, ROOT_INODE = 11, 2
+
+
+def first_difference(one: pathlib.Path, other: pathlib.Path) -> int | None:
+    """Offset of the first byte that differs, None if none does."""
+    with one.open("rb") as left, other.open("rb") as right:
+        at = 0
+        while True:
+            a, b = left.read(_CHUNK), right.read(_CHUNK)
+            if a != b:
+                same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+                return at + (min(len(a), len(b)) if same is None else same)
+            if not a:
+                return None
+            at += len(a)
+
+
+def describe(image: pathlib.Path, layout: Layout, offset: int) -> str:
+    """Say for a person what lies at `offset` of the raw image `image`."""
+    for part in layout.partitions:
+        if part.start <= offset < part.start + part.size:
+            inner = offset - part.start
+            place = f"partition {part.number} ({part.name}), offset {inner}"
+            owner = _owner(image, part, inner)
+            return f"{place}: {owner}" if owner else place
+    return f"offset {offset}, outside of all partitions"
+
+
+def _owner(image: pathlib.Path, part: Partition, offset: int) -> str:
+    """The file that holds `offset` of a partition, or what else does, where a tool can tell."""
+    if part.name in {"ESP", "BOOT", "FIRMWARE"}:
+        return _fat_owner(image, part, offset)
+    kind = subprocess.run(
+        ["blkid", "-p", "-O", str(part.start), "-s", "TYPE", "-o", "value", image],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return _ext4_owner(image, part, offset) if kind == "ext4" else kind
+
+
+def _ext4_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
+    block, inside = divmod(offset, BLOCK)
+    inode = _debugfs(image, part, f"icheck {block}", rf"^{block}\s+(\d+)$")
+    if not inode or ROOT_INODE < int(inode[0]) < FIRST_INODE or int(inode[0]) < ROOT_INODE:
+        return "ext4's own structures"
+    path = _debugfs(image, part, f"ncheck {inode[0]}", rf"^{inode[0]}\s+(.+)$")
+    name = f"/{path[0].lstrip('/')}" if path else f"inode {inode[0]}"
+    # Leaves of the extent tree: first and last block in the file, first and last on the disk.
+    leaf = r"^\s*\d+/\s*\d+\s+\d+/\s*\d+\s+(\d+)\s*-\s*\d+\s+(\d+)\s*-\s*(\d+)\s"
+    for extent in _debugfs(image, part, f"dump_extents <{inode[0]}>", leaf):
+        logical, first, last = (int(number) for number in extent)
+        if first <= block <= last:
+            return f"{name}, offset {(logical + block - first) * BLOCK + inside}"
+    return f"{name}, its list of blocks"
+
+
+def _debugfs(image: pathlib.Path, part: Partition, request: str, pattern: str) -> list[typing.Any]:
+    """All matches of `pattern` in debugfs' answer, as `re.findall` gives them."""
+    command = ["debugfs", "-R", request, f"{image}?offset={part.start}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return re.findall(pattern, said, re.MULTILINE)
+
+
+def _fat_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
+    """Mshowfat lists the clusters of a file; the data area begins behind both tables."""
+    with image.open("rb") as disk:
+        disk.seek(part.start)
+        boot = disk.read(SECTOR)
+    sector = int.from_bytes(boot[11:13], "little")
+    cluster = sector * boot[13]
+    reserved = int.from_bytes(boot[14:16], "little")
+    # FAT16 has its root folder before the data, FAT32 has a longer field for the table's size.
+    table = int.from_bytes(boot[22:24], "little") or int.from_bytes(boot[36:40], "little")
+    top = int.from_bytes(boot[17:19], "little") * 32
+    data = (reserved + boot[16] * table) * sector + top
+    if offset < data:
+        return "FAT's own structures"
+    number = (offset - data) // cluster + 2
+    place = f"{image}@@{part.start}"
+    names = subprocess.run(
+        ["mdir", "-b", "-f", "-/", "-i", place, "::/"], capture_output=True, text=True, check=False
+    ).stdout.split("\n")
+    for name in filter(None, names):
+        shown = subprocess.run(
+            ["mshowfat", "-i", place, name], capture_output=True, text=True, check=False
+        ).stdout
+        before = 0
+        for first, last in re.findall(r"<(\d+)(?:-(\d+))?>", shown):
+            start, end = int(first), int(last or first)
+            if start <= number <= end:
+                at = (before + number - start) * cluster + (offset - data) % cluster
+                return f"{name.removeprefix('::')}, offset {at}"
+            before += end - start + 1
+    return "a folder, or nothing that is in use"

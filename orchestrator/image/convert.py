@@ -1,0 +1,181 @@
+"""From the raw image to what is delivered: another disk format, compression.
+
+qemu-img writes random identifiers and today's time into some formats' headers; they are replaced by
+ones that are derived from the image, so that the same input gives the same bits.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import typing
+import uuid
+from collections.abc import Callable
+
+from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.layout import SECTOR
+from orchestrator.image.spec import Compression, DiskFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class _Format:
+    """qemu-img's driver, its options, and what makes the result the same every time."""
+
+    driver: str
+    options: str = ""
+    compress: bool = False
+    fix: Callable[[typing.BinaryIO, uuid.UUID], None] | None = None
+
+
+def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity: uuid.UUID) -> None:
+    """Write `raw` to `target` as `kind`; nothing is copied where that is raw, too."""
+    if kind == "raw":
+        raw.rename(target)
+        return
+    form = FORMATS[kind]
+    # Written in order, so that clusters lie where they lay the last time.
+    command = ["qemu-img", "convert", "-f", "raw", "-O", form.driver]
+    command += ["-c"] if form.compress else []
+    if form.options:
+        command += ["-o", form.options]
+    _run([*command, os.fspath(raw), os.fspath(target)])
+    if form.fix:
+        with target.open("r+b") as image:
+            form.fix(image, identity)
+
+
+def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> None:
+    """Compress `image` to `target` with all cores; the bits do not depend on how many there are."""
+    cores = len(os.sched_getaffinity(0))
+    commands = {
+        "zstd": ["zstd", "-q", "-T0", "-9", "--no-progress", "-o", os.fspath(target)],
+        # One thread is asked for as `+1`: without the sign xz would not write blocks then.
+        "xz": ["xz", "-6", f"-T{cores if cores > 1 else '+1'}", "--block-size=24MiB", "--stdout"],
+        "gz": ["pigz", "-n", "-6", "-p", str(max(cores, 2)), "--stdout"],
+    }
+    if how == "none":
+        image.rename(target)
+        return
+    if how == "zstd":
+        _run([*commands[how], os.fspath(image)])
+        return
+    with target.open("xb") as sink:
+        _run([*commands[how], os.fspath(image)], sink)
+
+
+def _run(command: list[str], sink: typing.BinaryIO | None = None) -> None:
+    done = subprocess.run(
+        command, stdout=sink or subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+    )
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise FilesystemError(f"{command[0]}: {said[-1] if said else done.returncode}")
+
+
+def _write_at(image: typing.BinaryIO, offset: int, data: bytes) -> None:
+    image.seek(offset)
+    image.write(data)
+
+
+def _read_at(image: typing.BinaryIO, offset: int, size: int) -> bytes:
+    image.seek(offset)
+    return image.read(size)
+
+
+def _fix_vdi(image: typing.BinaryIO, identity: uuid.UUID) -> None:
+    """UUIDs of the image and of its last snapshot (QEMU's `block/vdi.c`, VdiHeader)."""
+    _write_at(image, 0x188, identity.bytes_le + uuid.uuid5(identity, "snapshot").bytes_le)
+
+
+def _fix_vpc(image: typing.BinaryIO, identity: uuid.UUID) -> None:
+    """Time and UUID of both footers and their checksums.
+
+    "Virtual Hard Disk Image Format Specification" 1.0, Hard Disk Footer Format: time stamp at 24,
+    checksum at 64, unique id at 68. The first is a copy that fixed disks lack.
+    """
+    image.seek(-512, os.SEEK_END)
+    last = image.tell()
+    for offset in (0, last):
+        footer = bytearray(_read_at(image, offset, 512))
+        if footer[:8] != b"conectix":
+            continue
+        footer[24:28] = bytes(4)
+        footer[64:68] = bytes(4)
+        footer[68:84] = identity.bytes
+        footer[64:68] = struct.pack(">I", ~sum(footer) & 0xFFFFFFFF)
+        _write_at(image, offset, bytes(footer))
+
+
+def _fix_vhdx(image: typing.BinaryIO, identity: uuid.UUID) -> None:
+    """GUIDs of the two headers and of the disk (MS-VHDX 2.2.2 and 2.6.2.3).
+
+    Headers lie at 64 and 128 KiB, each with a CRC-32C at 4, a sequence number at 8, file and data
+    GUID at 16 and 32, the log's length and place at 68. The
+    metadata table is found by the region table at 192 KiB.
+    """
+    headers = {at: bytearray(_read_at(image, at, 4096)) for at in (64 << 10, 128 << 10)}
+    if any(header[:4] != b"head" for header in headers.values()):
+        raise FilesystemError("qemu-img: its VHDX has no header where one must be")
+    # The higher number says which one holds; QEMU begins with a random one.
+    order = sorted(headers, key=lambda at: int.from_bytes(headers[at][8:16], "little"))
+    for offset, header in headers.items():
+        header[8:16] = struct.pack("<Q", order.index(offset))
+        header[16:32] = uuid.uuid5(identity, "file").bytes_le
+        header[32:48] = uuid.uuid5(identity, "data").bytes_le
+        header[4:8] = bytes(4)
+        header[4:8] = struct.pack("<I", crc32c(bytes(header)))
+        _write_at(image, offset, bytes(header))
+        log_size, log_offset = struct.unpack_from("<IQ", header, 68)
+        # An empty log (the header says so) still holds entries that QEMU has done with.
+        _write_at(image, log_offset, bytes(log_size))
+    regions = _read_at(image, 192 << 10, 64 << 10)
+    metadata = _vhdx_entry(regions, 16, 32, "8b7ca206-4790-4b9a-b8fe-575f050f886e", "<Q", 16)
+    table = _read_at(image, metadata, 64 << 10)
+    page83 = _vhdx_entry(table, 32, 32, "beca12ab-b2e6-4523-93ef-c309e000c746", "<I", 16)
+    _write_at(image, metadata + page83, identity.bytes_le)
+
+
+def _vhdx_entry(table: bytes, first: int, step: int, guid: str, form: str, at: int) -> int:
+    """The offset that the entry `guid` of a VHDX table holds."""
+    wanted = uuid.UUID(guid).bytes_le
+    for offset in range(first, len(table) - step + 1, step):
+        if table[offset : offset + 16] == wanted:
+            return int(struct.unpack_from(form, table, offset + at)[0])
+    raise FilesystemError(f"qemu-img: its VHDX has no entry {guid}")
+
+
+def _fix_vmdk(image: typing.BinaryIO, identity: uuid.UUID) -> None:
+    """The content ID of the descriptor, a text padded with zeros.
+
+    VMware's "Virtual Disk Format 1.1", SparseExtentHeader: its place and size in sectors at 28.
+    """
+    place, size = (SECTOR * n for n in struct.unpack("<QQ", _read_at(image, 28, 16)))
+    text = _read_at(image, place, size).rstrip(b"\0")
+    content = b"CID=" + identity.hex[:8].encode()
+    fixed, count = re.subn(rb"^CID=[0-9a-f]{1,8}$", content, text, flags=re.MULTILINE)
+    if count != 1:
+        raise FilesystemError("qemu-img: its VMDK has no content ID")
+    _write_at(image, place, fixed.ljust(size, b"\0"))
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli, RFC 3720 appendix B.4): polynomial 0x1EDC6F41, reflected."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+FORMATS: dict[DiskFormat, _Format] = {
+    "qcow2": _Format("qcow2"),
+    "qcow2-compressed": _Format("qcow2", compress=True),
+    "vdi": _Format("vdi", fix=_fix_vdi),
+    "vpc": _Format("vpc", "subformat=dynamic,force_size=on", fix=_fix_vpc),
+    "vpc-fixed": _Format("vpc", "subformat=fixed,force_size=on", fix=_fix_vpc),
+    "vhdx": _Format("vhdx", "subformat=dynamic", fix=_fix_vhdx),
+    "vmdk": _Format("vmdk", "subformat=streamOptimized", fix=_fix_vmdk),
+}

@@ -1,0 +1,201 @@
+"""Late values: what goes into an image after the build, never into the Nix store or a log.
+
+Files by `--inject`, the host's name, Wi-Fi access, one device after the other by `--stamp`.
+"""
+
+import csv
+import dataclasses
+import io
+import pathlib
+import re
+import stat
+
+from orchestrator.image.options import ImageOptions
+from orchestrator.image.spec import SpecError
+from orchestrator.image.tree import BLOCK, Entry
+
+#: Columns of a `--stamp` file. `host` is needed and names the image, the others may be empty.
+AS_IT_IS = "wifi_password"
+COLUMNS = ("host", "ssh_key", "ssh_user", "wifi_ssid", AS_IT_IS)
+
+#: Where systems look for late values: OpenSSH as NixOS sets it up, NetworkManager and
+#: wpa_supplicant (`networking.wireless.allowAuxiliaryImperativeNetworks`).
+HOST_NAME = "etc/hostname"
+KEYS = "etc/ssh/authorized_keys.d"
+NETWORK_MANAGER = "etc/NetworkManager/system-connections"
+WPA_SUPPLICANT = "etc/wpa_supplicant.conf"
+
+#: The shortest secret that is looked for: WPA's shortest passphrase.
+SECRET_BYTES = 8
+
+#: One label of a host name (RFC 1123, section 2.1).
+HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """One device's own values; an empty `host` is that of the configuration."""
+
+    host: str = ""
+    ssh_key: str = ""
+    ssh_user: str = ""
+    wifi_ssid: str = ""
+    wifi_password: str = dataclasses.field(default="", repr=False)
+
+
+def read_devices(text: str) -> list[Device]:
+    """Rows of a CSV file with a header.
+
+    Raises `SpecError` with the line's number, never with a password.
+    """
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    devices: list[Device] = []
+    try:
+        unknown = sorted(set(rows.fieldnames or ()) - set(COLUMNS))
+        if "host" not in (rows.fieldnames or ()):
+            raise SpecError(f"--stamp: the first line must name the columns: {', '.join(COLUMNS)}")
+        if unknown:
+            raise SpecError(f"--stamp: unknown column {unknown[0]}, known: {', '.join(COLUMNS)}")
+        if len(set(rows.fieldnames or ())) != len(rows.fieldnames or ()):
+            raise SpecError("--stamp: line 1: a column is there twice")
+        for row in rows:
+            if None in row or None in row.values():
+                raise SpecError(
+                    f"--stamp: line {rows.line_num} has not as many fields as the first"
+                )
+            # A password may begin and end with a blank.
+            values = {name: text.strip() for name, text in row.items() if name != AS_IT_IS}
+            device = Device(**values, wifi_password=row.get(AS_IT_IS, ""))
+            if not device.host:
+                raise SpecError(f"--stamp: line {rows.line_num}: host is empty")
+            _check_device(device, f"--stamp: line {rows.line_num}")
+            if any(device.host.lower() == other.host.lower() for other in devices):
+                raise SpecError(f"--stamp: line {rows.line_num}: host is there twice")
+            devices.append(device)
+    except csv.Error as error:
+        raise SpecError(f"--stamp: line {rows.reader.line_num}: {error}") from error
+    if not devices:
+        raise SpecError("--stamp: there is no row")
+    return devices
+
+
+def one_device(options: ImageOptions) -> Device:
+    """The values that options give, where there is no `--stamp` file."""
+    password = ""
+    if options.wifi_password_file:
+        text = pathlib.Path(options.wifi_password_file).read_text(errors="replace")
+        password = text.removesuffix("\n").removesuffix("\r")
+    device = Device(host=options.host_name, wifi_ssid=options.wifi_ssid, wifi_password=password)
+    _check_device(device, "--wifi")
+    return device
+
+
+def late_entries(options: ImageOptions, device: Device) -> tuple[Entry, ...]:
+    """Entries of the root file system for one device, those of `--inject` included."""
+    entries = []
+    for one in options.injections:
+        source = pathlib.Path(one.source)
+        if not source.is_file():
+            raise SpecError(f"--inject: {one.target}: its source is not a file")
+        entries.append(Entry(one.target.strip("/"), "file", one.mode, data=source.read_bytes()))
+    if device.host:
+        entries.append(_file(HOST_NAME, f"{device.host}\n", 0o644))
+    if device.ssh_key:
+        entries.append(_file(f"{KEYS}/{device.ssh_user or 'root'}", f"{device.ssh_key}\n", 0o644))
+    if device.wifi_ssid:
+        entries += _wifi(device)
+    return tuple(entries)
+
+
+def check_host(host: str, where: str) -> None:
+    """Raise `SpecError` for what is no host name: it becomes part of a file's name, too."""
+    labels = host.split(".")
+    if len(host) > 253 or not all(HOST_LABEL.fullmatch(label) for label in labels):
+        raise SpecError(f"{where}: {host!r} is not a host name")
+
+
+def _check_device(device: Device, where: str) -> None:
+    if device.host:
+        check_host(device.host, where)
+    key = device.ssh_key
+    if key and not (key.startswith(("ssh-", "ecdsa-", "sk-")) and key.isprintable()):
+        raise SpecError(f"{where}: ssh_key is not a public key")
+    if device.ssh_user and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", device.ssh_user):
+        raise SpecError(f"{where}: {device.ssh_user!r} is not a user's name")
+    # 32 bytes: IEEE 802.11, 9.4.2.2; 8 to 63 ASCII letters: WPA's passphrase.
+    if len(device.wifi_ssid.encode()) > 32 or not device.wifi_ssid.isprintable():
+        raise SpecError(f"{where}: wifi_ssid is not a network's name")
+    if device.wifi_password and not re.fullmatch(r"[ -~]{8,63}", device.wifi_password):
+        raise SpecError(f"{where}: wifi_password must have 8 to 63 ASCII letters")
+    if device.wifi_password and not device.wifi_ssid:
+        raise SpecError(f"{where}: wifi_password without wifi_ssid")
+
+
+def _wifi(device: Device) -> list[Entry]:
+    """Access for NetworkManager and for wpa_supplicant: whichever the system has reads its own."""
+    hexed = device.wifi_ssid.encode().hex()
+    # A key file's SSID as a list of bytes and its password with backslashes doubled: nothing in
+    # them can end the line or the section.
+    numbers = "".join(f"{byte};" for byte in device.wifi_ssid.encode())
+    password = device.wifi_password.replace("\\", "\\\\")
+    password = re.sub("^ ", r"\\s", password)
+    security = f"\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={password}\n" if password else ""
+    manager = (
+        "[connection]\nid=wifi\ntype=wifi\n\n"
+        f"[wifi]\nmode=infrastructure\nssid={numbers}\n{security}"
+    )
+    lines = [f"ssid={hexed}"]
+    lines.append(f'psk="{device.wifi_password}"' if device.wifi_password else "key_mgmt=NONE")
+    supplicant = "network={\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
+    return [
+        Entry(NETWORK_MANAGER, "folder", 0o700),
+        _file(f"{NETWORK_MANAGER}/wifi.nmconnection", manager, 0o600),
+        _file(WPA_SUPPLICANT, supplicant, 0o600),
+    ]
+
+
+def _file(path: str, text: str, mode: int) -> Entry:
+    return Entry(path, "file", mode, data=text.encode())
+
+
+def secrets(entries: tuple[Entry, ...]) -> list[Entry]:
+    """Those of `entries` that only their owner may read."""
+    return [
+        entry
+        for entry in entries
+        if entry.kind == "file" and entry.data and not entry.mode & (stat.S_IRWXG | stat.S_IRWXO)
+    ]
+
+
+def misplaced(
+    image: pathlib.Path, entries: tuple[Entry, ...], *, inline_twice: bool = False
+) -> list[str]:
+    """Look for every secret in the whole raw image.
+
+    Returns the paths of those that are there more or less often than in the files that were put in.
+    With `inline_twice` the file system (btrfs) keeps small files in metadata, of which there are
+    two copies.
+    """
+    files = secrets(entries)
+    if not files:
+        return []
+    # A file lies in blocks that need not follow each other: its first one tells. What is shorter
+    # than a password may be anywhere by chance.
+    needles = {entry.path: entry.data[:BLOCK] for entry in files if len(entry.data) >= SECRET_BYTES}
+    everything = [entry.data for entry in entries if entry.kind == "file"]
+    wanted = {
+        path: sum(data.count(needle) for data in everything) for path, needle in needles.items()
+    }
+    found = dict.fromkeys(needles, 0)
+    with image.open("rb") as file:
+        keep = b""
+        while chunk := file.read(16 << 20):
+            text = keep + chunk
+            for path, needle in needles.items():
+                # Those that end in `keep` were counted before.
+                found[path] += text.count(needle) - keep.count(needle)
+            keep = text[-(BLOCK - 1) :]
+    times = {1, 2} if inline_twice else {1}
+    return sorted(
+        path for path in needles if found[path] not in {wanted[path] * time for time in times}
+    )

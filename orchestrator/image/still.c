@@ -1,0 +1,192 @@
+/* A library that mkfs.btrfs and mkfs.xfs are started with (LD_PRELOAD), so that the same input gives the same bits and
+   files belong to root without root: a world in which time stands still, nothing is random, folders are in order, and a
+   file is not told from its copy on another disk.
+
+   STILL_SEED    16 bytes as hex digits: identifiers that the tools make up are derived from it
+   STILL_OWNERS  a file of lines "UID GID PATH": what does not belong to root
+   STILL_SIZE    set: the size that was asked for is taken (mkfs.btrfs walks the tree first to guess its own) */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STORE_TIME = 1 };
+
+/* --- owners and times ------------------------------------------------------------------------------------------------ */
+
+static void own(const char *path, struct stat *status) {
+  static char *lines;
+  static size_t size;
+  const char *file = getenv("STILL_OWNERS");
+  status->st_uid = status->st_gid = 0;
+  if (!file) return;
+  if (!lines) {
+    FILE *table = fopen(file, "r");
+    if (!table || getdelim(&lines, &size, '\0', table) < 0) lines = "";
+    if (table) fclose(table);
+  }
+  for (char *line = lines; *line;) {
+    char *end = strchr(line, '\n'), *rest;
+    if (!end) break;
+    unsigned long user = strtoul(line, &rest, 10), group = strtoul(rest, &rest, 10);
+    size_t length = end - rest - 1;
+    if (strlen(path) == length && !strncmp(path, rest + 1, length)) {
+      status->st_uid = user;
+      status->st_gid = group;
+      return;
+    }
+    line = end + 1;
+  }
+}
+
+int lstat(const char *path, struct stat *status) {
+  int result = fstatat(AT_FDCWD, path, status, AT_SYMLINK_NOFOLLOW);
+  if (result || S_ISBLK(status->st_mode) || S_ISCHR(status->st_mode)) return result;
+  own(path, status);
+  status->st_atim.tv_sec = status->st_mtim.tv_sec = status->st_ctim.tv_sec = STORE_TIME;
+  status->st_atim.tv_nsec = status->st_mtim.tv_nsec = status->st_ctim.tv_nsec = 0;
+  /* The store links equal files to each other, or not: an image must not show which. */
+  if (!S_ISDIR(status->st_mode)) status->st_nlink = 1;
+  else status->st_size = 4096;
+  return 0;
+}
+
+int lstat64(const char *path, struct stat64 *status) { return lstat(path, (struct stat *)status); }
+
+time_t time(time_t *target) {
+  if (target) *target = STORE_TIME;
+  return STORE_TIME;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+  (void)zone;
+  now->tv_sec = STORE_TIME;
+  now->tv_usec = 0;
+  return 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  static int (*real)(clockid_t, struct timespec *);
+  if (clock == CLOCK_REALTIME) {
+    now->tv_sec = STORE_TIME;
+    now->tv_nsec = 0;
+    return 0;
+  }
+  if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+  return real(clock, now);
+}
+
+/* --- identifiers ------------------------------------------------------------------------------------------------------ */
+
+static void seed(unsigned char *bytes) {
+  const char *text = getenv("STILL_SEED");
+  memset(bytes, 0, 16);
+  for (int at = 0; text && at < 16 && text[2 * at] && text[2 * at + 1]; at++) {
+    char pair[3] = {text[2 * at], text[2 * at + 1], 0};
+    bytes[at] = strtoul(pair, NULL, 16);
+  }
+}
+
+ssize_t getrandom(void *target, size_t size, unsigned flags) {
+  unsigned char bytes[16];
+  (void)flags;
+  seed(bytes);
+  for (size_t at = 0; at < size; at++) ((unsigned char *)target)[at] = bytes[at % 16];
+  return size;
+}
+
+void uuid_generate(unsigned char *target) {
+  static unsigned char count;
+  seed(target);
+  target[15] ^= ++count;
+  target[6] = (target[6] & 0x0f) | 0x40; /* RFC 9562: version 4, variant 10 */
+  target[8] = (target[8] & 0x3f) | 0x80;
+}
+
+/* --- folders, holes and attributes ------------------------------------------------------------------------------------ */
+
+typedef int (*visitor)(const char *, const struct stat *, int, struct FTW *);
+
+static int by_name(const void *one, const void *other) { return strcmp(*(char **)one, *(char **)other); }
+
+static int walk(const char *path, visitor visit, int level, int base) {
+  struct stat status;
+  struct FTW place = {base, level};
+  if (lstat(path, &status)) return visit(path, &status, FTW_NS, &place);
+  int kind = S_ISDIR(status.st_mode) ? FTW_D : S_ISLNK(status.st_mode) ? FTW_SL : FTW_F;
+  char **names = NULL;
+  size_t count = 0, room = 0;
+  if (kind == FTW_D) {
+    DIR *folder = opendir(path);
+    struct dirent *entry;
+    if (!folder) return visit(path, &status, FTW_DNR, &place);
+    while ((entry = readdir(folder))) {
+      if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+      if (count == room && !(names = realloc(names, (room = room ? 2 * room : 64) * sizeof *names))) abort();
+      if (!(names[count++] = strdup(entry->d_name))) abort();
+    }
+    closedir(folder);
+    if (count) qsort(names, count, sizeof *names, by_name);
+  }
+  int result = visit(path, &status, kind, &place);
+  for (size_t at = 0; at < count; at++) {
+    char *inner;
+    if (!result) {
+      if (asprintf(&inner, "%s/%s", path, names[at]) < 0) abort();
+      result = walk(inner, visit, level + 1, strlen(path) + 1);
+      free(inner);
+    }
+    free(names[at]);
+  }
+  free(names);
+  return result;
+}
+
+int nftw(const char *path, visitor visit, int descriptors, int flags) {
+  static int walked;
+  const char *name = strrchr(path, '/');
+  (void)descriptors;
+  (void)flags; /* both tools ask for a physical walk */
+  if (!walked++ && getenv("STILL_SIZE")) return 0;
+  return walk(path, visit, 0, name ? name + 1 - path : 0);
+}
+
+int nftw64(const char *path, int (*visit)(const char *, const struct stat64 *, int, struct FTW *), int descriptors,
+           int flags) {
+  return nftw(path, (visitor)visit, descriptors, flags);
+}
+
+off_t lseek(int file, off_t offset, int from) {
+  static off_t (*real)(int, off_t, int);
+  if (!real) real = dlsym(RTLD_NEXT, "lseek");
+  if (from != SEEK_DATA && from != SEEK_HOLE) return real(file, offset, from);
+  struct stat status;
+  if (fstat(file, &status)) return -1;
+  if (offset >= status.st_size) {
+    errno = ENXIO;
+    return -1;
+  }
+  return from == SEEK_DATA ? offset : status.st_size;
+}
+
+off64_t lseek64(int file, off64_t offset, int from) { return lseek(file, offset, from); }
+
+ssize_t llistxattr(const char *path, char *list, size_t size) {
+  (void)path, (void)list, (void)size;
+  return 0;
+}
+
+ssize_t flistxattr(int file, char *list, size_t size) {
+  (void)file, (void)list, (void)size;
+  return 0;
+}

@@ -1,0 +1,121 @@
+"""Options of the command line that are about an image: its disk, its file, its late values."""
+
+import argparse
+import os
+import pathlib
+import re
+import typing
+
+from orchestrator.errors import UsageError
+from orchestrator.image.late import check_host
+from orchestrator.image.options import ImageOptions, Injection
+from orchestrator.image.spec import Compression, DiskFormat, PartitionTable, SpecError
+from orchestrator.request import Caller
+
+#: Where a person finds what `demo` takes.
+DEMO_HELP = "./run.sh demo --help"
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Options of nixpkgs' make-disk-image, the output's, and late values."""
+    disk = parser.add_argument_group("the disk (sizes in MiB, or with K, M, G, T)")
+    disk.add_argument("--partition-table", choices=typing.get_args(PartitionTable))
+    disk.add_argument("--disk-size", type=mebibytes, metavar="SIZE", help="default: auto")
+    disk.add_argument("--boot-size", type=mebibytes, metavar="SIZE", help="the boot partition")
+    disk.add_argument("--firmware-size", type=mebibytes, metavar="SIZE", help="of an SD card")
+    disk.add_argument(
+        "--additional-space", type=mebibytes, metavar="SIZE", help="what stays free of the root"
+    )
+    output = parser.add_argument_group("the file")
+    output.add_argument("--disk-format", choices=typing.get_args(DiskFormat))
+    output.add_argument("--compress", choices=typing.get_args(Compression))
+    output.add_argument("--bmap", action="store_true", help="make a block map, for bmaptool")
+    output.add_argument("--check", action="store_true", help="assemble twice and compare")
+    late = parser.add_argument_group("late values: never in the Nix store")
+    late.add_argument(
+        "--inject",
+        action="append",
+        default=[],
+        metavar="SRC:DEST[:MODE]",
+        help="put a file into the root file system (mode: 600)",
+    )
+    late.add_argument("--host-name", default="", metavar="NAME")
+    late.add_argument("--wifi-ssid", default="", metavar="NAME")
+    late.add_argument("--wifi-password-file", metavar="FILE")
+    late.add_argument(
+        "--stamp", metavar="FILE", help="CSV of devices (host, ssh_key, ...): an image for each"
+    )
+
+
+def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
+    """What was asked for, with the paths of the caller's host; raises `UsageError`."""
+    for name in ("host_name", "wifi_ssid", "wifi_password_file"):
+        if getattr(found, name) and found.stamp:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} and --stamp exclude each other", hint=DEMO_HELP)
+    if found.wifi_password_file and not found.wifi_ssid:
+        raise UsageError("--wifi-password-file needs --wifi-ssid", hint=DEMO_HELP)
+    try:
+        if found.host_name:
+            check_host(found.host_name, "--host-name")
+    except SpecError as error:
+        raise UsageError(str(error), hint=DEMO_HELP) from error
+    return ImageOptions(
+        partition_table=found.partition_table,
+        disk_size=found.disk_size,
+        boot_size=found.boot_size,
+        firmware_size=found.firmware_size,
+        additional_space=found.additional_space,
+        disk_format=found.disk_format,
+        compression=found.compress,
+        bmap=found.bmap,
+        check=found.check,
+        host_name=found.host_name,
+        wifi_ssid=found.wifi_ssid,
+        wifi_password_file=_sent(found.wifi_password_file, who),
+        injections=tuple(_injection(text, who) for text in found.inject),
+        stamp=_sent(found.stamp, who),
+    )
+
+
+def _sent(text: str | None, who: Caller) -> str:
+    """The path of a file that run.sh is to send, empty where none is named."""
+    return os.fspath(caller_path(text, who)) if text is not None else ""
+
+
+def _injection(text: str, who: Caller) -> Injection:
+    """SRC:DEST[:MODE]; a colon in a path is written twice."""
+    parts = [part.replace("\0", ":") for part in text.replace("::", "\0").split(":")]
+    if len(parts) not in {2, 3} or not all(parts):
+        raise UsageError(f"--inject {text}: expected SRC:DEST[:MODE]", hint=DEMO_HELP)
+    source, target, *mode = parts
+    if not target.startswith("/") or ".." in pathlib.PurePosixPath(target).parts:
+        raise UsageError(
+            f"--inject {text}: the destination must be an absolute path", hint=DEMO_HELP
+        )
+    if mode and not re.fullmatch("[0-7]{3,4}", mode[0]):
+        raise UsageError(f"--inject {text}: {mode[0]} is not an octal mode", hint=DEMO_HELP)
+    return Injection(
+        os.fspath(caller_path(source, who)), target, int(mode[0], 8) if mode else 0o600
+    )
+
+
+def mebibytes(text: str) -> int:
+    """A size as make-disk-image takes it: MiB, or with a suffix."""
+    match = re.fullmatch(r"([0-9]+)([KMGT]?)(?:i?B)?", text)
+    if not match:
+        raise ValueError
+    # Rounded up: what was asked for must fit.
+    size = -(
+        -int(match[1]) * {"K": 1, "": 1024, "M": 1024, "G": 1 << 20, "T": 1 << 30}[match[2]] // 1024
+    )
+    if not 0 < size < 1 << 24:
+        raise ValueError
+    return size
+
+
+def caller_path(text: str, who: Caller) -> pathlib.PurePosixPath:
+    """An absolute path on the caller's host, without `..`: it becomes a name in a tar stream."""
+    if not text:
+        raise UsageError("an empty path", hint="name a file or folder")
+    return pathlib.PurePosixPath(os.path.normpath(who.cwd / text))

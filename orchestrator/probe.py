@@ -1,0 +1,68 @@
+"""What an image file is: by what its own run has said of it, else by what it looks like."""
+
+import dataclasses
+import json
+import pathlib
+
+from orchestrator.errors import UsageError
+
+#: Names that UEFI looks for on an ESP, as FAT writes them.
+EFI_NAMES = {"aarch64-linux": b"BOOTAA64EFI", "x86_64-linux": b"BOOTX64 EFI"}
+
+#: What `extlinux.conf` begins its lines with, where NixOS has written it.
+EXTLINUX = b"  LINUX ../nixos/"
+
+#: Suffixes of files that are not raw images, by QEMU's names.
+DISK_FORMATS = {".qcow2": "qcow2", ".vdi": "vdi", ".vhd": "vpc", ".vhdx": "vhdx", ".vmdk": "vmdk"}
+
+#: And of what says nothing until it is unpacked.
+COMPRESSED = frozenset({".zst", ".xz", ".gz"})
+
+#: Boot partitions lie within the first of these bytes.
+HEAD_BYTES = 512 << 20
+
+#: Code of a BIOS boot loader: the first bytes of an MBR.
+CODE_BYTES = 440
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFacts:
+    """Empty where it could not be told."""
+
+    system: str
+    firmware: str
+    disk_format: str
+
+
+def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
+    """Facts of `image`; `result` is the `result.json` beside it, if there is one."""
+    try:
+        document = json.loads(result.read_text())
+        for one in document["images"]:
+            if pathlib.PurePosixPath(one["path"]).name == image.name:
+                return ImageFacts(document["system"], one["firmware"][0], one["disk_format"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        pass  # it is another's, or an older one: the image itself tells
+    *inner, suffix = ["", *image.suffixes]
+    if suffix.lower() in COMPRESSED:
+        return ImageFacts("", "", DISK_FORMATS.get(inner[-1].lower(), "raw"))
+    if suffix.lower() in DISK_FORMATS:
+        return ImageFacts("", "", DISK_FORMATS[suffix.lower()])
+    with image.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    systems = [system for system, name in EFI_NAMES.items() if name in head]
+    if len(systems) == 1:
+        return ImageFacts(systems[0], "uefi", "raw")
+    if EXTLINUX in head:
+        return ImageFacts("aarch64-linux", "u-boot", "raw")
+    if any(head[:CODE_BYTES]):
+        return ImageFacts("x86_64-linux", "bios", "raw")
+    return ImageFacts("", "", "raw")
+
+
+def needed(facts: ImageFacts, name: str) -> None:
+    """Raise `UsageError` for what the caller has to say himself."""
+    if not facts.system or not facts.firmware:
+        raise UsageError(
+            f"{name}: which machine is it for?", hint="--system SYSTEM --firmware uefi|bios|u-boot"
+        )

@@ -1,0 +1,145 @@
+"""Every kind of image that is assembled natively, booted under the firmware that it is made for."""
+
+import hashlib
+import pathlib
+import subprocess
+
+import pytest
+
+from tests.integration.conftest import Outcome, Run
+
+pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]
+
+ARM, X86 = "aarch64-linux", "x86_64-linux"
+
+
+def described(outcome: Outcome) -> list[dict[str, object]]:
+    """The images of `result.json`, each seen to be what it says of itself."""
+    assert outcome.code == 0, outcome.err
+    files = outcome.files()
+    images = outcome.result()["images"]
+    assert isinstance(images, list)
+    for image in images:
+        content = files[pathlib.PurePosixPath(image["path"]).name]
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (
+            image["size"],
+            image["sha256"],
+        )
+    return images
+
+
+@pytest.mark.parametrize(
+    ("system", "form", "options", "firmware", "suffix"),
+    [
+        (ARM, "sd-aarch64", [], "u-boot", ".img"),
+        (X86, "raw", ["--partition-table", "legacy+gpt"], "bios", ".img"),
+        (X86, "raw", ["--partition-table", "legacy+boot"], "bios", ".img"),
+        (X86, "qcow", [], "bios", ".qcow2"),
+        (X86, "raw-efi", ["--partition-table", "efixbootldr"], "uefi", ".img"),
+        (
+            ARM,
+            "qcow-efi",
+            ["--disk-format", "qcow2-compressed", "--compress", "zstd"],
+            "uefi",
+            ".qcow2.zst",
+        ),
+    ],
+)
+def test_it_boots(
+    system: str, form: str, options: list[str], firmware: str, suffix: str, orchestrate: Run
+) -> None:
+    outcome = orchestrate("demo", "--system", system, "-f", form, *options)
+    (image,) = described(outcome)
+    assert image["firmware"] == [firmware]
+    assert str(image["path"]).endswith(f"-{form}{suffix}")
+    boot = outcome.result()["boot"]
+    assert isinstance(boot, dict)
+    assert boot["machine"] == system.partition("-")[0]
+
+
+def image_file(outcome: Outcome) -> dict[str, bytes]:
+    """The image under a path of the caller's, as run.sh would send it."""
+    (image,) = described(outcome)
+    path = str(image["path"])
+    files = outcome.files()
+    names = (pathlib.PurePosixPath(path).name, "result.json")
+    folder = pathlib.PurePosixPath(path).parent
+    return {str(folder / name): files[name] for name in names}
+
+
+def test_one_hybrid_image_boots_under_uefi_and_bios(orchestrate: Run) -> None:
+    options = ["--partition-table", "hybrid", "--no-boot"]
+    files = image_file(orchestrate("demo", "--system", X86, "-f", "raw-efi", *options))
+    path = next(iter(files))
+    for firmware in ("uefi", "bios"):
+        outcome = orchestrate(
+            "boot", "--test", "--firmware", firmware, "--run", "ls /sys/firmware", path, files=files
+        )
+        assert outcome.code == 0, outcome.err
+        assert ("efi" in outcome.err.split("uname -m", 1)[1]) == (firmware == "uefi")
+
+
+def test_the_root_grows_to_a_larger_disk(orchestrate: Run) -> None:
+    files = image_file(orchestrate("demo", "--system", X86, "-f", "qcow-efi", "--no-boot"))
+    path = next(iter(files))
+    seen = {}
+    for grow in ("1M", "3G"):
+        outcome = orchestrate(
+            "boot", "--test", "--grow", grow, "--run", "df -Pm / | tail -n 1", path, files=files
+        )
+        assert outcome.code == 0, outcome.err
+        line = next(line for line in outcome.err.splitlines() if line.startswith("/dev/"))
+        seen[grow] = int(line.split()[1])
+    assert seen["1M"] < 400
+    assert seen["3G"] > 2700
+
+
+@pytest.fixture
+def key(tmp_path: pathlib.Path) -> dict[str, bytes]:
+    """A key pair as files of the caller's."""
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return {
+        "/home/me/key": path.read_bytes(),
+        "/home/me/key.pub": path.with_suffix(".pub").read_bytes(),
+    }
+
+
+@pytest.mark.parametrize("kind", ["btrfs", "xfs", "erofs"])
+def test_a_root_of_another_kind_boots_and_is_the_same_twice(
+    kind: str, orchestrate: Run, key: dict[str, bytes]
+) -> None:
+    inject = ["--inject", "/home/me/key.pub:/root/.ssh/authorized_keys"]
+    options = ["--root-fs", kind, "--no-boot", "--check", *inject]
+    built = orchestrate("demo", "--system", X86, *options, files=key)
+    assert "two builds are the same bits" in built.err
+    files = image_file(built)
+    outcome = orchestrate(
+        *("boot", "--test", "--identity", "/home/me/key"),
+        *("--run", "cat /proc/mounts; ls -ln /root/.ssh", next(iter(files))),
+        files=files | key,
+    )
+    assert outcome.code == 0, outcome.err
+    seen = "overlay / " if kind == "erofs" else f" {kind} "  # what changes is kept beside it
+    assert seen in outcome.err
+    assert "-rw-------    1 0        0" in outcome.err
+
+
+def test_each_row_of_a_list_becomes_a_device(orchestrate: Run) -> None:
+    rows = b"host,wifi_ssid,wifi_password\nalpha,net,first secret\nbeta,net,second secret\n"
+    options = ["--system", X86, "--stamp", "/home/me/hosts.csv", "--bmap", "--no-boot"]
+    built = orchestrate("demo", *options, files={"/home/me/hosts.csv": rows})
+    images = described(built)
+    assert [image["host"] for image in images] == ["alpha", "beta"]
+    assert "secret" not in built.err
+    files = built.files()
+    assert b"secret" not in files["result.json"]
+    alpha, beta = (files[pathlib.PurePosixPath(str(image["path"])).name] for image in images)
+    assert b"first secret" in alpha
+    assert b"second secret" not in alpha
+    assert b"first secret" not in beta
+    assert files[str(images[0]["bmap"])].startswith(b"<?xml")
+    path = str(images[1]["path"])
+    outcome = orchestrate("boot", "--test", "--run", "hostname", path, files={path: beta})
+    assert outcome.code == 0, outcome.err
+    assert "\nbeta\n" in outcome.err

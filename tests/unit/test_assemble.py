@@ -1,0 +1,197 @@
+"""Whole images from a small made-up system in a real Nix store, read back with other tools."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+from orchestrator.image.assemble import assemble, registration
+from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.late import misplaced
+from orchestrator.image.layout import MIB, LayoutError
+from orchestrator.image.spec import BootLoader, Extlinux, Fat, ImageSpec, PartitionTable, Root
+from orchestrator.image.tree import Entry, TreeError
+
+pytestmark = pytest.mark.skipif(
+    "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs a Nix store of its own"
+)
+
+
+def run(*command: str, **variables: str) -> str:
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment
+    ).stdout.strip()
+
+
+def add(path: pathlib.Path) -> str:
+    return run("nix-store", "--add", str(path))
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
+    """A system of a kernel, an initrd, a loader; its toplevel names them without a reference."""
+    folder = tmp_path_factory.mktemp("system")
+    parts = {}
+    for name, content in (("kernel", "kernel"), ("initrd", "initrd"), ("loader.efi", "loader")):
+        (folder / name).write_text(content * 1000)
+        parts[name] = add(folder / name)
+    dtbs = folder / "dtbs"
+    dtbs.mkdir()
+    (dtbs / "board.dtb").write_text("tree")
+    boot = {
+        "system": "aarch64-linux",
+        "label": "made up",
+        "kernel": parts["kernel"],
+        "initrd": parts["initrd"],
+        "init": "/nix/store/x/init",
+        "kernelParams": ["quiet"],
+        "toplevel": "/nix/store/x",
+    }
+    toplevel = folder / "toplevel"
+    toplevel.mkdir()
+    (toplevel / "boot.json").write_text(json.dumps({"org.nixos.bootspec.v1": boot}))
+    (toplevel / "ünï cödé").write_text("a name")
+    (toplevel / "link").symlink_to("boot.json")
+    return ImageSpec(
+        schema=1,
+        name="made-up",
+        system="aarch64-linux",
+        toplevel=add(toplevel),
+        format="test",
+        partitionTable="efi",
+        bootLoader=BootLoader(
+            timeout=1, systemdBoot=parts["loader.efi"], extlinux=Extlinux(deviceTree=False)
+        ),
+        root=Root("ext4", "nixos", additionalSpaceMiB=8),
+        boot=Fat("ESP", 40),
+        additionalPaths=tuple(parts.values()),
+    )
+
+
+def listing(image: pathlib.Path, start: int, path: str) -> list[str]:
+    said = run("debugfs", "-R", f"ls -p {path}", f"{image}?offset={start}")
+    return [line for line in said.splitlines() if line.startswith("/")]
+
+
+def test_an_image_has_its_table_its_boot_files_and_its_closure(
+    spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    image = tmp_path / "image"
+    layout = assemble(spec, image, tmp_path)
+    assert image.stat().st_size == layout.size
+    table = json.loads(run("sfdisk", "--json", str(image)))["partitiontable"]
+    assert [part["name"] for part in table["partitions"]] == ["ESP", "nixos"]
+    assert table["id"].lower() == str(spec.identifier("disk"))
+    names = run("mdir", "-b", "-f", "-/", "-i", f"{image}@@{MIB}", "::/").splitlines()
+    assert "::/EFI/BOOT/BOOTAA64.EFI" in names
+    assert "::/loader/entries/nixos-generation-1.conf" in names
+    root = listing(image, layout.root.start, "/")
+    assert {line.split("/")[5] for line in root} >= {"nix", "nix-path-registration", "lost+found"}
+    store = listing(image, layout.root.start, "/nix/store")
+    for line in store:
+        _, _inode, _mode, user, group, name, _size, _ = line.split("/")
+        assert (user, group) == (("0", "30000") if name == "." else ("0", "0")), name
+    present = {line.split("/")[5] for line in store} - {".", ".."}
+    paths = [spec.toplevel, *spec.additionalPaths]
+    assert present == {path.removeprefix("/nix/store/") for path in paths}
+    assert "ünï cödé" in run(
+        "debugfs", "-R", f"ls -p {spec.toplevel}", f"{image}?offset={layout.root.start}"
+    )
+
+
+def test_the_first_boot_can_register_the_store_paths(
+    spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    paths = (spec.toplevel, *spec.additionalPaths)
+    document = registration(paths)
+    assert document == registration(paths[::-1]), "in an order of its own"
+    state = {"NIX_STATE_DIR": str(tmp_path / "state"), "NIX_REMOTE": "local"}
+    subprocess.run(
+        ["nix-store", "--load-db"], input=document, check=True, env={**os.environ, **state}
+    )
+    run("nix-store", "--check-validity", *paths, **state)
+    run("nix-store", "--verify-path", *paths, **state)
+
+
+@pytest.mark.parametrize("table", ["efi", "efixbootldr", "sd-card", "none"])
+def test_the_same_spec_gives_the_same_bits(
+    table: PartitionTable, spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    digests = set()
+    for turn in range(2):
+        image = tmp_path / f"image{turn}"
+        time.sleep(1.1)  # no clock may show
+        assemble(dataclasses.replace(spec, partitionTable=table), image, tmp_path)
+        with image.open("rb") as file:
+            digests.add(hashlib.file_digest(file, "sha256").hexdigest())
+    assert len(digests) == 1
+
+
+def test_an_sd_card_has_extlinux_on_an_active_root(spec: ImageSpec, tmp_path: pathlib.Path) -> None:
+    image = tmp_path / "image"
+    layout = assemble(dataclasses.replace(spec, partitionTable="sd-card"), image, tmp_path)
+    table = json.loads(run("sfdisk", "--json", str(image)))["partitiontable"]
+    assert table["id"] == "0x2178694e"
+    firmware, root = table["partitions"]
+    assert (firmware["start"], firmware["type"], firmware.get("bootable")) == (16384, "b", None)
+    assert (root["type"], root["bootable"]) == ("83", True)
+    config = run(
+        "debugfs",
+        "-R",
+        "cat /boot/extlinux/extlinux.conf",
+        f"{image}?offset={layout.root.start}",
+    )
+    kernel = next(path for path in spec.additionalPaths if path.endswith("-kernel"))
+    assert f"  LINUX ../nixos/{kernel.removeprefix('/nix/store/')}\n" in config
+
+
+def test_a_late_value_is_where_it_belongs_and_nowhere_else(
+    spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    entry = Entry("etc/wifi", "file", 0o600, data=b"psk=correct horse", user=5, group=6)
+    image = tmp_path / "image"
+    layout = assemble(spec, image, tmp_path, (entry,))
+    assert misplaced(image, (entry,)) == []
+    place = f"{image}?offset={layout.root.start}"
+    shown = run("debugfs", "-R", "stat /etc/wifi", place)
+    assert "Mode:  0600" in shown
+    assert "User:     5   Group:     6" in shown
+    assert run("debugfs", "-R", "cat /etc/wifi", place) == "psk=correct horse"
+    twice = (entry, dataclasses.replace(entry, path="etc/other"))
+    assert misplaced(image, twice) == ["etc/other", "etc/wifi"]
+
+
+def test_a_disk_that_is_too_small_leaves_no_file(spec: ImageSpec, tmp_path: pathlib.Path) -> None:
+    image = tmp_path / "image"
+    with pytest.raises(LayoutError, match="too small"):
+        assemble(dataclasses.replace(spec, diskSizeMiB=64), image, tmp_path)
+    assert not image.exists()
+
+
+def test_a_tool_that_fails_leaves_no_file(
+    spec: ImageSpec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sfdisk").write_text("#!/bin/sh\necho no table >&2; exit 1\n")
+    (tmp_path / "bin/sfdisk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    with pytest.raises(FilesystemError, match="sfdisk: no table"):
+        assemble(spec, tmp_path / "image", tmp_path)
+    assert not (tmp_path / "image").exists()
+
+
+def test_a_path_that_is_missing_from_the_store_is_named(
+    spec: ImageSpec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-gone"
+    monkeypatch.setattr(
+        "orchestrator.image.assemble.closure_of", lambda _paths: [spec.toplevel, gone]
+    )
+    with pytest.raises(TreeError, match=f"{gone}: belongs to the system, but is not in the store"):
+        assemble(spec, tmp_path / "image", tmp_path)

@@ -1,0 +1,329 @@
+"""The throwaway disk and the check's key, on real images: the delivered file stays as it was."""
+
+import hashlib
+import os
+import pathlib
+import random
+import re
+import subprocess
+
+import pytest
+
+from orchestrator.agents.disk import DRIVERS, give_key, root_offset, throwaway, virtual_size
+from orchestrator.agents.failure import AgentError
+from orchestrator.agents.qemu import Disk
+
+MIB = 1 << 20
+ROOT = 2 * MIB
+KEYS = "/root/.ssh/authorized_keys"
+
+
+def run(*command: str | pathlib.Path) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def table(image: pathlib.Path, *lines: str, size: int = 24 * MIB, label: str = "gpt") -> None:
+    """A new image with a partition table."""
+    with image.open("xb") as file:
+        os.truncate(file.fileno(), size)
+    script = "\n".join([f"label: {label}", "unit: sectors", *lines]) + "\n"
+    subprocess.run(
+        ["sfdisk", "--quiet", image], input=script, text=True, check=True, capture_output=True
+    )
+
+
+ESP = "1 : start=2048, size=2048, type=uefi"
+LINUX = "2 : start=4096, size=40960, type=linux"
+
+
+@pytest.fixture
+def raw(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A disk with an ext4 root that knows nobody, in a folder as the work volume has it."""
+    (tmp_path / "image").mkdir()
+    path = tmp_path / "image/nixos.img"
+    table(path, ESP, LINUX)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-E", f"offset={ROOT}", path, "20480k")
+    return path
+
+
+def converted(raw: pathlib.Path, driver: str, *options: str) -> pathlib.Path:
+    target = raw.with_name(f"nixos.{driver}")
+    run("qemu-img", "convert", "-f", "raw", "-O", driver, *options, raw, target)
+    return target
+
+
+# --- the disk ---------------------------------------------------------------------------------
+
+
+def test_a_raw_image_is_copied(raw: pathlib.Path) -> None:
+    before = digest(raw)
+    with throwaway(raw, "raw", 0) as disk:
+        assert disk.format == "raw"
+        assert not disk.path.samefile(raw)
+        assert digest(disk.path) == before
+        assert disk.path.stat().st_mode & 0o777 == 0o600
+        disk.path.write_bytes(b"overwritten")
+    assert digest(raw) == before
+    assert not disk.path.exists()
+    assert not disk.path.parent.exists()
+    assert list(raw.parent.parent.iterdir()) == [raw.parent]
+
+
+def test_the_copy_keeps_holes(raw: pathlib.Path) -> None:
+    dense = raw.with_name("dense.img")
+    dense.write_bytes(raw.read_bytes())
+    with throwaway(dense, "raw", 0) as disk:
+        assert disk.path.stat().st_blocks * 512 < 8 * MIB
+
+
+def test_a_read_only_image_has_a_throwaway_disk_that_can_be_written(raw: pathlib.Path) -> None:
+    raw.chmod(0o444)
+    with throwaway(raw, "raw", 0) as disk:
+        assert disk.path.stat().st_mode & 0o200
+
+
+@pytest.mark.parametrize(("grow", "size"), [(0, 24), (10, 24), (24, 24), (64, 64)])
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_a_disk_grows_but_never_shrinks(
+    driver: str, grow: int, size: int, raw: pathlib.Path
+) -> None:
+    image = raw if driver == "raw" else converted(raw, driver)
+    with throwaway(image, driver, grow) as disk:
+        assert virtual_size(disk) == size * MIB
+
+
+@pytest.mark.parametrize("disk_format", [name for name in DRIVERS if name != "raw"])
+def test_any_other_image_gets_an_overlay(disk_format: str, raw: pathlib.Path) -> None:
+    driver = DRIVERS[disk_format]
+    options = ("-o", "subformat=streamOptimized") if driver == "vmdk" else ()
+    image = converted(raw, driver, *options)
+    before = digest(image)
+    with throwaway(image, disk_format, 0) as disk:
+        assert (disk.format, disk.path.suffix) == ("qcow2", ".qcow2")
+        info = run("qemu-img", "info", disk.path)
+        assert f"backing file: {image}\n" in info
+        assert f"backing file format: {driver}\n" in info
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 7 4M 64k", disk.path)
+    assert digest(image) == before
+    assert list(raw.parent.parent.iterdir()) == [raw.parent]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "command"),
+    [
+        ("zst", ["zstd", "-q", "--rm"]),
+        ("xz", ["xz"]),
+        ("gz", ["gzip"]),
+    ],
+)
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_a_compressed_image_is_unpacked_first(
+    suffix: str, command: list[str], driver: str, raw: pathlib.Path
+) -> None:
+    content = digest(raw)
+    plain = raw if driver == "raw" else converted(raw, driver)
+    run(*command, plain)
+    packed = plain.with_name(f"{plain.name}.{suffix}")
+    before = digest(packed)
+    with throwaway(packed, driver, 0) as disk:
+        back = raw.with_name("back")
+        run("qemu-img", "convert", "-f", disk.format, "-O", "raw", disk.path, back)
+        assert digest(back) == content
+    assert digest(packed) == before
+    assert not disk.path.parent.exists()
+
+
+def test_the_disk_is_gone_after_an_error_too(raw: pathlib.Path) -> None:
+    with pytest.raises(ZeroDivisionError), throwaway(raw, "raw", 0):
+        raise ZeroDivisionError
+    assert list(raw.parent.parent.iterdir()) == [raw.parent]
+
+
+@pytest.mark.parametrize(
+    ("name", "disk_format"), [("a.img.zst", "raw"), ("a.img.xz", "raw"), ("a.qcow2", "qcow2")]
+)
+def test_what_is_no_image_is_told_with_the_tools_words(
+    name: str, disk_format: str, raw: pathlib.Path
+) -> None:
+    broken = raw.with_name(name)
+    broken.write_bytes(b"neither compressed nor a disk")
+    with (
+        pytest.raises(AgentError, match=r"^(zstd|xz|qemu-img) failed: .") as caught,
+        throwaway(broken, disk_format, 0),
+    ):
+        pytest.fail("it was taken")
+    assert caught.value.kind == "boot"
+    assert {path.name for path in raw.parent.parent.iterdir()} == {raw.parent.name}
+
+
+# --- the key ----------------------------------------------------------------------------------
+
+
+def root_of(disk: Disk, folder: pathlib.Path) -> pathlib.Path:
+    """The root file system on `disk` as a file; nothing is wrong with it."""
+    plain, root = folder / "plain", folder / "root"
+    run("qemu-img", "convert", "-f", disk.format, "-O", "raw", disk.path, plain)
+    run("dd", f"if={plain}", f"of={root}", "bs=1M", "skip=2", "count=20", "status=none")
+    run("fsck.ext4", "-f", "-n", root)
+    return root
+
+
+@pytest.mark.parametrize("driver", ["raw", "qcow2", "vmdk"])
+@pytest.mark.parametrize("home", [[], ["mkdir /root"], ["mkdir /root", "mkdir /root/.ssh"]])
+def test_the_key_is_let_in(
+    driver: str, home: list[str], raw: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for request in home:
+        run("debugfs", "-w", "-R", request, f"{raw}?offset={ROOT}")
+    image = raw if driver == "raw" else converted(raw, driver)
+    before = digest(image)
+    with throwaway(image, driver, 64) as disk:
+        key = give_key(disk)
+        public = key.with_name("key.pub").read_text()
+        assert public.startswith("ssh-ed25519 ")
+        assert run("ssh-keygen", "-y", "-f", key).split()[:2] == public.split()[:2]
+        assert key.stat().st_mode & 0o777 == 0o600
+        root = root_of(disk, tmp_path)
+        assert run("debugfs", "-R", f"cat {KEYS}", root) == public
+        for path, mode in ((KEYS, "0600"), ("/root/.ssh", "0700")):
+            said = run("debugfs", "-R", f"stat {path}", root)
+            assert re.search(rf"Mode:\s+{mode}\b", said)
+            assert re.search(r"User:\s+0\s+Group:\s+0\b", said)
+        said = run("debugfs", "-R", "stat /root", root)
+        assert re.search(r"Mode:\s+07[05][05]\b", said), "sshd wants it closed to others' writing"
+        left = {path.name for path in disk.path.parent.iterdir()}
+        assert not left & {"before.img", "after.img"}
+    assert digest(image) == before
+    assert not key.exists()
+
+
+def test_the_overlay_takes_only_what_differs(raw: pathlib.Path) -> None:
+    with raw.open("r+b") as file:
+        file.seek(MIB)
+        file.write(random.Random(1).randbytes(MIB))  # noqa: S311
+    with throwaway(converted(raw, "qcow2"), "qcow2", 0) as disk:
+        give_key(disk)
+        assert disk.path.stat().st_size < 3 * MIB
+
+
+def refused(disk: Disk) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        give_key(disk)
+    assert caught.value.kind == "boot"
+    return caught.value
+
+
+@pytest.mark.parametrize("driver", ["raw", "qcow2"])
+def test_an_image_whose_root_is_no_ext4_is_refused_with_a_way_out(
+    driver: str, raw: pathlib.Path
+) -> None:
+    with raw.open("r+b") as file:
+        file.seek(ROOT)
+        file.write(bytes(MIB))
+    image = raw if driver == "raw" else converted(raw, driver)
+    with throwaway(image, driver, 0) as disk:
+        error = refused(disk)
+    assert str(error).startswith("the check's key cannot be written: ")
+    assert error.hint.startswith("--identity FILE ")
+
+
+def test_an_empty_disk_is_refused_with_a_way_out(tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "disk.img").open("xb") as file:
+        os.truncate(file.fileno(), MIB)
+    assert refused(Disk(tmp_path / "disk.img")).hint.startswith("--identity FILE ")
+
+
+def test_a_disk_without_a_linux_partition_is_refused_with_a_way_out(
+    tmp_path: pathlib.Path,
+) -> None:
+    table(tmp_path / "disk.img", ESP)
+    error = refused(Disk(tmp_path / "disk.img"))
+    assert str(error) == "the image has no Linux partition"
+    assert error.hint.startswith("--identity FILE ")
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_keys_that_are_there_stay(end: str, raw: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "keys").write_text(f"ssh-ed25519 AAAA old{end}")
+    for request in ("mkdir root", "mkdir root/.ssh", f"write {tmp_path}/keys {KEYS}"):
+        run("debugfs", "-w", "-R", request, f"{raw}?offset={ROOT}")
+    with throwaway(raw, "raw", 0) as disk:
+        public = give_key(disk).with_suffix(".pub").read_text()
+        said = run("debugfs", "-R", f"cat {KEYS}", root_of(disk, tmp_path))
+    assert said == f"ssh-ed25519 AAAA old\n{public}"
+
+
+def test_a_full_root_is_refused(raw: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "big").write_bytes(bytes([1]) * 30 * MIB)
+    run("debugfs", "-w", "-R", f"write {tmp_path}/big big", f"{raw}?offset={ROOT}")
+    with throwaway(raw, "raw", 0) as disk:
+        refused(disk)
+
+
+# --- where the root is ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "lines", "sector"),
+    [
+        ("gpt", [ESP, LINUX], 4096),
+        ("gpt", ["1 : start=4096, size=2048, type=linux", LINUX.replace("4096,", "8192,")], 4096),
+        (
+            "gpt",
+            [
+                "2 : start=2048, size=2048, type=21686148-6449-6E6F-744E-656564454649",
+                "1 : start=4096, size=2048, type=uefi",
+                "3 : start=6144, size=2048, type=linux",
+            ],
+            6144,
+        ),
+        (
+            "gpt",
+            [
+                "1 : start=2048, size=2048, type=uefi",
+                "2 : start=4096, size=2048, type=xbootldr",
+                "3 : start=6144, size=2048, type=linux",
+            ],
+            6144,
+        ),
+        ("dos", ["1 : start=2048, size=2048, type=83, bootable"], 2048),
+        ("dos", ["1 : start=2048, size=2048, type=c", "2 : start=4096, size=2048, type=83"], 4096),
+        (
+            "dos",
+            ["1 : start=16384, size=2048, type=b", "2 : start=18432, size=2048, type=83"],
+            18432,
+        ),
+    ],
+    ids=["efi", "two roots", "hybrid", "xbootldr", "legacy", "legacy+boot", "sd-card"],
+)
+def test_the_root_partition_is_found(
+    label: str, lines: list[str], sector: int, tmp_path: pathlib.Path
+) -> None:
+    table(tmp_path / "disk.img", *lines, label=label, size=48 * MIB)
+    assert root_offset(tmp_path / "disk.img") == sector * 512
+
+
+def test_without_a_table_the_root_is_the_whole_disk(tmp_path: pathlib.Path) -> None:
+    image = tmp_path / "disk.img"
+    with image.open("xb") as file:
+        os.truncate(file.fileno(), 24 * MIB)
+    assert root_offset(image) == 0
+    run("mke2fs", "-q", "-F", "-t", "ext4", image)
+    assert root_offset(image) == 0
+    give_key(Disk(image))
+    said = run("debugfs", "-R", f"cat {KEYS}", image)
+    assert said.startswith("ssh-ed25519 ")
+
+
+@pytest.mark.parametrize("lines", [[], [ESP], ["1 : start=2048, size=2048, type=swap"]])
+def test_a_table_without_a_linux_partition_is_refused(
+    lines: list[str], tmp_path: pathlib.Path
+) -> None:
+    table(tmp_path / "disk.img", *lines)
+    with pytest.raises(AgentError, match=r"^the image has no Linux partition$") as caught:
+        root_offset(tmp_path / "disk.img")
+    assert caught.value.kind == "boot"

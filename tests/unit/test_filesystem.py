@@ -1,0 +1,528 @@
+"""ext4 and FAT written into an image by the real tools, and read back by others."""
+
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from orchestrator.image import filesystem
+from orchestrator.image.filesystem import (
+    EXT4_BYTES_PER_INODE,
+    EXT4_FIXED,
+    EXT4_JOURNAL,
+    FilesystemError,
+    ext4_size,
+    fat_size,
+    fat_tree,
+    write_ext4,
+    write_fat,
+)
+from orchestrator.image.layout import MIB, SECTOR, Partition
+from orchestrator.image.tree import BLOCK, Entry, Tree
+
+UUID = uuid.UUID("f222513b-ded1-49fa-b591-20ce86a2fe7f")
+SEED = uuid.UUID("8f4fcc50-4cc7-4a3a-8a3e-0d3b4b1c1a11")
+START = 3 * MIB
+
+
+def run(*command: str | pathlib.Path) -> str:
+    """A tool's output; it must have found nothing wrong."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def blank(path: pathlib.Path, size: int) -> pathlib.Path:
+    """A sparse image with room before and behind a slot of `size` bytes at `START`."""
+    with path.open("xb") as file:
+        os.truncate(file.fileno(), START + size + MIB)
+    return path
+
+
+def cut(image: pathlib.Path, size: int) -> pathlib.Path:
+    """The slot alone, as a file of its own."""
+    target = image.with_name(f"{image.name}.slot")
+    command = ["dd", f"if={image}", f"of={target}", "bs=1M", f"skip={START // MIB}"]
+    run(*command, f"count={size // MIB}", "conv=sparse", "status=none")
+    os.truncate(target, size)
+    return target
+
+
+def digest(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def untouched_around(image: pathlib.Path, size: int) -> bool:
+    with image.open("rb") as file:
+        before = file.read(START)
+        file.seek(START + size)
+        return not any(before) and not any(file.read())
+
+
+# --- ext4 -------------------------------------------------------------------------------------
+
+
+def ext4(image: pathlib.Path, tree: Tree, size: int, label: str = "nixos") -> pathlib.Path:
+    """The slot of an ext4 of `tree` in the new file `image`."""
+    slot = Partition(1, "nixos", "linux", START, size)
+    write_ext4(blank(image, size), slot, label=label, identifier=UUID, hash_seed=SEED, tree=tree)
+    assert untouched_around(image, size)
+    return cut(image, size)
+
+
+def debugfs(slot: pathlib.Path, request: str) -> str:
+    return run("debugfs", "-R", request, slot)
+
+
+def status(slot: pathlib.Path, path: str) -> tuple[int, int, int, int]:
+    """Mode, user, group and time of modification."""
+    said = debugfs(slot, f'stat "{path}"')
+    fields = [re.search(rf"{name}:\s+(\w+)", said) for name in ("Mode", "User", "Group")]
+    mode, user, group = (match[1] for match in fields if match)
+    time_of = re.search(r"mtime: 0x([0-9a-f]+)", said)
+    assert time_of is not None
+    return int(mode, 8), int(user), int(group), int(time_of[1], 16)
+
+
+def tree_of(store: pathlib.Path, *names: str) -> Tree:
+    """A closure that lies in `store`: mke2fs wants the folder itself before."""
+    tree = Tree(f"{store}/{name}" for name in names)
+    tree.add(Entry(f"{store}".lstrip("/"), "folder", 0o755))
+    return tree
+
+
+def small_tree(store: pathlib.Path) -> Tree:
+    """Two store paths below `store`, and entries beside them."""
+    for name, data in (("one/a b", b"blank"), ("one/Käse ☕", b"unicode"), ("two", bytes(9000))):
+        path = store / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o444)
+    (store / "one/run").write_bytes(b"#!")
+    (store / "one/run").chmod(0o555)
+    (store / "one/link").symlink_to("run")
+    (store / "one/far").symlink_to("/nix/store/" + "x" * 200)
+    tree = tree_of(store, "one", "two")
+    tree.add(Entry("etc/key", "file", 0o600, data=b"secret", user=1000, group=100))
+    tree.add(Entry("home/me", "folder", 0o700, user=1000, group=100))
+    tree.add(Entry("bin/sh", "link", 0o777, target="/nix/store/sh"))
+    return tree
+
+
+SMALL = 160 * MIB
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
+    """The slot of `small_tree`, and where its store lies."""
+    folder = tmp_path_factory.mktemp("ext4")
+    return ext4(folder / "image", small_tree(folder / "store"), SMALL), folder / "store"
+
+
+def test_ext4_is_sound(written: tuple[pathlib.Path, pathlib.Path]) -> None:
+    run("fsck.ext4", "-f", "-n", written[0])
+
+
+def test_ext4_has_label_identifier_seed_and_size(
+    written: tuple[pathlib.Path, pathlib.Path],
+) -> None:
+    said = dict(re.findall(r"^(.+?):\s+(.+)$", run("dumpe2fs", "-h", written[0]), re.MULTILINE))
+    assert said["Filesystem volume name"] == "nixos"
+    assert said["Filesystem UUID"] == str(UUID)
+    assert said["Directory Hash Seed"] == str(SEED)
+    assert int(said["Block count"]) * int(said["Block size"]) == SMALL
+    assert said["Inode size"] == "256"
+    features = said["Filesystem features"].split()
+    assert not {"orphan_file", "metadata_csum_seed"} & set(features)
+    assert {"has_journal", "extent", "resize_inode", "metadata_csum"} <= set(features)
+
+
+def test_what_is_in_the_tree_is_in_ext4(
+    written: tuple[pathlib.Path, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    slot, store = written
+    run("debugfs", "-R", f"rdump / {tmp_path}", slot)
+    found = {
+        path.relative_to(tmp_path).as_posix()
+        for path in tmp_path.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+    top = f"{store}".lstrip("/")
+    names = ("one/a b", "one/Käse ☕", "one/run", "one/link", "one/far", "two")
+    assert found == {*(f"{top}/{name}" for name in names), "etc/key", "bin/sh"}
+    for name in ("one/a b", "one/Käse ☕", "two"):
+        assert (tmp_path / top / name).read_bytes() == (store / name).read_bytes()
+    assert (tmp_path / "etc/key").read_bytes() == b"secret"
+    assert (tmp_path / top / "one/link").readlink() == pathlib.Path("run")
+    assert (tmp_path / top / "one/far").readlink() == pathlib.Path("/nix/store/" + "x" * 200)
+    assert (tmp_path / "bin/sh").readlink() == pathlib.Path("/nix/store/sh")
+
+
+def test_owners_modes_and_times_are_in_ext4(written: tuple[pathlib.Path, pathlib.Path]) -> None:
+    slot, store = written
+    assert status(slot, "/") == (0o755, 0, 0, 1)
+    assert status(slot, "/nix/store") == (0o1775, 0, 30000, 1)
+    assert status(slot, f"{store}/one/a b") == (0o444, 0, 0, 1)
+    assert status(slot, f"{store}/one/run") == (0o555, 0, 0, 1)
+    assert status(slot, "/etc/key") == (0o600, 1000, 100, 1)
+    assert status(slot, "/home/me") == (0o700, 1000, 100, 1)
+    assert status(slot, "/etc") == (0o755, 0, 0, 1)
+
+
+def test_ext4_is_the_same_whenever_and_in_whatever_order_files_were_made(
+    tmp_path: pathlib.Path,
+) -> None:
+    store = tmp_path / "store"
+    names = [f"one/{number}/file {number}" for number in range(40)]
+    digests = []
+    for order in (1, -1):
+        for name in names[::order]:
+            (store / name).parent.mkdir(parents=True)
+            (store / name).write_bytes(name.encode() * 300)
+        tree = tree_of(store, "one")
+        tree.add(Entry("etc/a", "file", 0o600, data=b"x"))
+        digests.append(digest(ext4(tmp_path / f"image{order}", tree, SMALL)))
+        store.rename(tmp_path / f"before{order}")
+        time.sleep(1.1)
+    assert digests[0] == digests[1]
+
+
+def test_names_on_ext4_do_not_depend_on_the_callers_locale(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    tree = Tree([])
+    tree.add(Entry("etc/Käse ☕", "file", 0o644, data=b"x"))
+    assert debugfs(ext4(tmp_path / "image", tree, SMALL), 'cat "/etc/Käse ☕"') == "x"
+
+
+def test_a_slot_that_is_too_small_for_ext4_is_an_error_with_mke2fs_words(
+    tmp_path: pathlib.Path,
+) -> None:
+    tree = Tree([])
+    tree.add(Entry("big", "file", 0o644, data=os.urandom(110 * MIB)))
+    with pytest.raises(FilesystemError, match=r"^mke2fs: ."):
+        ext4(tmp_path / "image", tree, SMALL)
+
+
+def test_a_store_path_that_has_gone_is_an_error_with_tars_words(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "store").write_bytes(b"x")
+    tree = tree_of(tmp_path, "store")
+    (tmp_path / "store").unlink()
+    with pytest.raises(FilesystemError, match=r"^tar: .*No such file"):
+        ext4(tmp_path / "image", tree, SMALL)
+
+
+def many_tiny(tree: Tree) -> None:
+    for number in range(20_000):
+        tree.add(Entry(f"{number % 400}/{number}-{'n' * 100}", "file", 0o644, data=b"x"))
+
+
+def many_empty(tree: Tree) -> None:
+    for number in range(1_500):
+        tree.add(Entry(f"{number}-{'n' * 200}", "file", 0o644))
+
+
+def few_large(tree: Tree) -> None:
+    for number in range(3):
+        tree.add(Entry(f"{number}", "file", 0o644, data=os.urandom(40 * MIB + 1)))
+
+
+def deep(tree: Tree) -> None:
+    for number in range(60):
+        path = "/".join([str(number), *["d" * 20] * 50])
+        tree.add(Entry(f"{path}/end", "link", 0o777, target="x" * 59))
+
+
+def nothing(tree: Tree) -> None:
+    pass
+
+
+@pytest.mark.parametrize("shape", [many_tiny, many_empty, few_large, deep, nothing])
+@pytest.mark.parametrize("free", [0, 64 * MIB], ids=["full", "free"])
+def test_the_computed_size_is_enough_and_leaves_what_was_asked_for(
+    shape: Callable[[Tree], None], free: int, tmp_path: pathlib.Path
+) -> None:
+    tree = Tree([])
+    shape(tree)
+    size = ext4_size(tree.usage(), free)
+    slot = ext4(tmp_path / "image", tree, size)
+    said = dict(re.findall(r"^(.+?):\s+(.+)$", run("dumpe2fs", "-h", slot), re.MULTILINE))
+    usable = int(said["Free blocks"]) - int(said["Reserved block count"])
+    assert usable * BLOCK >= free
+    assert int(said["Free inodes"]) > 0
+
+
+USAGE = st.tuples(st.integers(0, 1 << 26), st.integers(0, 1 << 22)).map(
+    lambda pair: (pair[0] * BLOCK, pair[1])
+)
+
+
+@hypothesis.given(USAGE, st.integers(0, 1 << 36))
+def test_the_computed_size_is_not_wasteful(usage: tuple[int, int], free: int) -> None:
+    blocks, inodes = usage
+    size = ext4_size(usage, free)
+    content = max(blocks + free, inodes * EXT4_BYTES_PER_INODE)
+    fixed = (EXT4_JOURNAL + EXT4_FIXED) * 1.1 + MIB
+    assert content < size <= max(content * 1.35 + fixed, filesystem.EXT4_SMALLEST)
+    assert size % MIB == 0
+
+
+@hypothesis.given(USAGE, USAGE, st.integers(0, 1 << 36))
+def test_more_content_never_makes_a_smaller_ext4(
+    one: tuple[int, int], more: tuple[int, int], free: int
+) -> None:
+    both = (one[0] + more[0], one[1] + more[1])
+    assert ext4_size(both, free) >= ext4_size(one, free)
+
+
+# --- FAT --------------------------------------------------------------------------------------
+
+
+def fat(image: pathlib.Path, files: pathlib.Path, size: int, name: str = "ESP") -> pathlib.Path:
+    """The slot of a FAT of the folder `files` in the new file `image`."""
+    slot = Partition(1, name, "uefi", START, size)
+    write_fat(blank(image, size), slot, label="ESP", serial="12345678", tree=files)
+    assert untouched_around(image, size)
+    return cut(image, size)
+
+
+FILES: dict[str, str | pathlib.Path] = {
+    "EFI/BOOT/BOOTX64.EFI": "loader",
+    "loader/entries/a long name with blanks.conf": "title x\n",
+    "loader/loader.conf": "timeout 3\n",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        *((size, b"FAT12   ") for size in (1, 2)),
+        *((size, b"FAT16   ") for size in (3, 4, 8, 16, 31, 32)),
+    ],
+)
+def test_a_small_partition_is_a_sound_fat12_or_fat16(
+    size: int, kind: bytes, tmp_path: pathlib.Path
+) -> None:
+    slot = fat(tmp_path / "image", fat_tree(FILES, tmp_path / "files"), size * MIB)
+    boot = slot.read_bytes()[:SECTOR]
+    assert boot[54:62] == kind
+    assert (boot[39:43], boot[43:54]) == (bytes.fromhex("78563412"), b"ESP        ")
+    run("fsck.vfat", "-n", slot)
+
+
+@pytest.mark.parametrize("size", [33, 34, 96, 260, 261, 300, 1024])
+def test_a_large_partition_is_a_sound_fat32(size: int, tmp_path: pathlib.Path) -> None:
+    slot = fat(tmp_path / "image", fat_tree(FILES, tmp_path / "files"), size * MIB)
+    with slot.open("rb") as file:
+        boot = file.read(SECTOR)
+    assert boot[82:90] == b"FAT32   "
+    assert (boot[67:71], boot[71:82]) == (bytes.fromhex("78563412"), b"ESP        ")
+    run("fsck.vfat", "-n", slot)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 15, 16, 31, 32, 33, 34, 35, 64, 259, 260, 261, 512])
+def test_every_fat_has_as_many_clusters_as_its_type_wants(
+    size: int, tmp_path: pathlib.Path
+) -> None:
+    """Firmware tells the type by the number of clusters alone: below 4085 it is FAT12."""
+    slot = fat(tmp_path / "image", fat_tree(FILES, tmp_path / "files"), size * MIB)
+    with slot.open("rb") as file:
+        boot = file.read(SECTOR)
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(boot[at : at + length], "little")
+
+    table = number(22, 2) or number(36, 4)
+    taken = number(14, 2) + boot[16] * table + number(17, 2) * 32 // SECTOR
+    clusters = ((number(19, 2) or number(32, 4)) - taken) // boot[13]
+    if boot[82:87] == b"FAT32":
+        assert clusters >= 65525
+    elif boot[54:59] == b"FAT16":
+        assert 4085 <= clusters < 65525
+    else:
+        assert boot[54:59] == b"FAT12"
+        assert clusters < 4085
+
+
+def test_what_is_in_the_folder_is_in_the_fat(tmp_path: pathlib.Path) -> None:
+    files = fat_tree(FILES, tmp_path / "files")
+    fat(tmp_path / "image", files, 40 * MIB)
+    (tmp_path / "back").mkdir()
+    place = f"{tmp_path}/image@@{START}"
+    run("mcopy", "-s", "-i", place, "::/*", tmp_path / "back")
+    back = {
+        path.relative_to(tmp_path / "back").as_posix(): path.read_text()
+        for path in (tmp_path / "back").rglob("*")
+        if path.is_file()
+    }
+    assert back == FILES
+    assert "1980-01-01" in run("mdir", "-i", place, "::/loader/loader.conf")
+
+
+@pytest.mark.parametrize("size", [16, 40])
+def test_names_that_are_not_ascii_are_kept(
+    size: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    files = fat_tree({"Käse ☕.conf": "a", "Köse ☕.conf": "b"}, tmp_path / "files")
+    slot = fat(tmp_path / "image", files, size * MIB)
+    data = slot.read_bytes()
+    assert "Käse".encode("utf-16-le") in data
+    assert "Köse".encode("utf-16-le") in data
+
+
+def test_a_folder_without_files_is_an_empty_fat(tmp_path: pathlib.Path) -> None:
+    fat(tmp_path / "image", fat_tree({}, tmp_path / "files"), 40 * MIB)
+    said = subprocess.run(
+        ["mdir", "-b", "-i", f"{tmp_path}/image@@{START}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.stdout.strip() in {"", "::/"}
+
+
+@pytest.mark.parametrize("size", [16, 40])
+def test_fat_is_the_same_whenever_and_in_whatever_order_files_were_made(
+    size: int, tmp_path: pathlib.Path
+) -> None:
+    digests = []
+    for number, order in enumerate((1, -1)):
+        files = fat_tree(dict(list(FILES.items())[::order]), tmp_path / f"files{number}")
+        digests.append(digest(fat(tmp_path / f"image{number}", files, size * MIB)))
+        time.sleep(2.1)  # FAT counts every other second
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("ESP", "--boot-size"), ("BOOT", "--boot-size"), ("FIRMWARE", "--firmware-size")],
+)
+@pytest.mark.parametrize("size", [16, 40])
+def test_a_slot_that_is_too_small_for_its_files_is_told_with_both_numbers_and_the_option(
+    size: int, name: str, option: str, tmp_path: pathlib.Path
+) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "big").write_bytes(bytes(50 * MIB))
+    with pytest.raises(
+        FilesystemError,
+        match=rf"^partition {name} has {size} MiB, its files need 5\d MiB \({option}\)$",
+    ):
+        fat(tmp_path / "image", files, size * MIB, name)
+
+
+def sized(folder: pathlib.Path, size: int) -> pathlib.Path:
+    folder.mkdir()
+    (folder / "big").write_bytes(bytes(size))
+    return folder
+
+
+@pytest.mark.parametrize("size", [16, 34, 100])
+def test_what_the_error_asks_for_is_more_than_there_is_and_enough(
+    size: int, tmp_path: pathlib.Path
+) -> None:
+    """Files that would fit the slot if it had no tables."""
+    geometry = filesystem._Fat.of(size * MIB)
+    room = geometry.room(size * MIB) * geometry.cluster * SECTOR
+    files = sized(tmp_path / "files", room + SECTOR)
+    with pytest.raises(FilesystemError) as caught:
+        fat(tmp_path / "image", files, size * MIB)
+    asked = re.search(r"need (\d+) MiB", str(caught.value))
+    assert asked is not None
+    fat(tmp_path / "larger", files, int(asked[1]) * MIB)
+
+
+@pytest.mark.parametrize("size", [1, 4, 16, 32, 33, 34, 100, 261, 1024])
+def test_room_is_reckoned_as_mkfs_vfat_does(size: int, tmp_path: pathlib.Path) -> None:
+    """Files that take all clusters fit, a byte more does not: mcopy agrees."""
+    geometry = filesystem._Fat.of(size * MIB)
+    cluster = geometry.cluster * SECTOR
+    room = geometry.room(size * MIB)
+    top = filesystem._clusters(sized(tmp_path / "empty", 0), cluster)
+    fits = sized(tmp_path / "fits", (room - top) * cluster)
+    run("fsck.vfat", "-n", fat(tmp_path / "image", fits, size * MIB))
+    over = sized(tmp_path / "over", (room - top) * cluster + 1)
+    with pytest.raises(FilesystemError, match="its files need"):
+        fat(tmp_path / "other", over, size * MIB)
+
+
+def test_more_files_at_the_top_than_a_fat16_takes_is_an_error(tmp_path: pathlib.Path) -> None:
+    files: dict[str, str | pathlib.Path] = {f"{number}": "" for number in range(600)}
+    with pytest.raises(FilesystemError):
+        fat(tmp_path / "image", fat_tree(files, tmp_path / "files"), 16 * MIB)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"a": "x"},
+        {f"{number} {'n' * 60}": "x" * 600 for number in range(1000)},
+        {f"{number}/a": "x" for number in range(1000)},
+    ],
+    ids=["nothing", "one", "many", "folders"],
+)
+def test_fat_size_is_enough(files: dict[str, str | pathlib.Path], tmp_path: pathlib.Path) -> None:
+    folder = fat_tree(files, tmp_path / "files")
+    size = -(-fat_size(folder) // MIB) * MIB
+    slot = fat(tmp_path / "image", folder, size)
+    assert b"FAT32" in slot.read_bytes()[:SECTOR]
+
+
+# --- names on FAT -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a:b", "a*", "a?", 'a"', "a<", "a>", "a|", "a\\b", "a\n", "a\x1f", "a\0", "a.", "a "),
+        *("d./a", "d /a", "../a", "d/../a", "x" * 256, "d/" + "x" * 256),
+    ],
+)
+def test_a_name_that_fat_cannot_hold_is_refused(name: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FilesystemError, match=r"FAT cannot hold a file of that name$"):
+        fat_tree({name: "x"}, tmp_path / "files")
+    assert not any((tmp_path / "files").rglob("*"))
+
+
+def test_nothing_is_written_outside_of_the_folder(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FilesystemError):
+        fat_tree({f"{tmp_path}/outside": "x"}, tmp_path / "files")
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("names", [("a", "A"), ("d/a", "D/b"), ("d/a", "d/A"), ("ä", "Ä")])
+def test_names_that_differ_in_case_only_are_refused(
+    names: tuple[str, str], tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(FilesystemError, match=r"differ in case only$"):
+        fat_tree(dict.fromkeys(names, "x"), tmp_path / "files")
+
+
+def test_the_same_name_in_two_folders_is_no_clash(tmp_path: pathlib.Path) -> None:
+    folder = fat_tree({"a/x": "1", "b/X": "2", "X": "3"}, tmp_path / "files")
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    assert {name: path.read_text() for name, path in found.items() if path.is_file()} == {
+        "a/x": "1",
+        "b/X": "2",
+        "X": "3",
+    }
+
+
+def test_files_are_copied_with_their_bytes(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "source").write_bytes(b"\0\xff")
+    (tmp_path / "source").chmod(0o444)
+    folder = fat_tree({"a/b": tmp_path / "source"}, tmp_path / "files")
+    assert (folder / "a/b").read_bytes() == b"\0\xff"

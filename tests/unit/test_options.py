@@ -1,0 +1,159 @@
+"""What is asked for beside the configuration: each option sets its field and no other."""
+
+import dataclasses
+import json
+import typing
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from orchestrator.image.options import ImageOptions, Injection, apply
+from orchestrator.image.spec import (
+    SCHEMA,
+    BootLoader,
+    Compression,
+    DiskFormat,
+    Extlinux,
+    ImageSpec,
+    PartitionTable,
+    Root,
+    SpecError,
+)
+
+SPEC = ImageSpec(
+    schema=SCHEMA,
+    name="nixos",
+    system="x86_64-linux",
+    toplevel="/nix/store/x-toplevel",
+    format="raw-efi",
+    partitionTable="efi",
+    bootLoader=BootLoader(
+        timeout=3,
+        systemdBoot="/nix/store/x-boot.efi",
+        grub="/nix/store/x-grub",
+        extlinux=Extlinux(),
+    ),
+    root=Root("ext4", "nixos"),
+)
+
+
+def flat(document: object, path: str = "") -> dict[str, object]:
+    """Each leaf of a JSON document by its path."""
+    if not isinstance(document, dict):
+        return {path: document}
+    return {
+        key: value
+        for name, inner in document.items()
+        for key, value in flat(inner, f"{path}.{name}").items()
+    }
+
+
+def changes(options: ImageOptions) -> dict[str, object]:
+    """What `apply` has changed."""
+    before, after = (flat(dataclasses.asdict(spec)) for spec in (SPEC, apply(options, SPEC)))
+    assert before.keys() == after.keys()
+    return {path[1:]: value for path, value in after.items() if value != before[path]}
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    assert apply(ImageOptions(), SPEC) == SPEC
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("partition_table", "hybrid", "partitionTable"),
+        ("disk_size", 4096, "diskSizeMiB"),
+        ("boot_size", 77, "boot.sizeMiB"),
+        ("firmware_size", 77, "firmware.sizeMiB"),
+        ("additional_space", 77, "root.additionalSpaceMiB"),
+        ("additional_space", 0, "root.additionalSpaceMiB"),
+        ("firmware_size", 0, "firmware.sizeMiB"),
+        ("disk_format", "vmdk", "diskFormat"),
+        ("compression", "zstd", "compression"),
+    ],
+)
+def test_an_option_changes_its_field_and_no_other(option: str, value: object, field: str) -> None:
+    assert changes(dataclasses.replace(ImageOptions(), **{option: value})) == {field: value}
+
+
+def test_several_options_go_together() -> None:
+    options = ImageOptions(boot_size=64, disk_size=900, disk_format="qcow2", compression="xz")
+    assert changes(options) == {
+        "boot.sizeMiB": 64,
+        "diskSizeMiB": 900,
+        "diskFormat": "qcow2",
+        "compression": "xz",
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ImageOptions(bmap=True, check=True),
+        ImageOptions(host_name="pi", stamp="/x.csv"),
+        ImageOptions(injections=(Injection("/a", "/b", 0o600),)),
+    ],
+)
+def test_what_is_no_field_of_the_spec_changes_nothing(options: ImageOptions) -> None:
+    assert apply(options, SPEC) == SPEC
+
+
+@pytest.mark.parametrize("table", typing.get_args(PartitionTable))
+def test_every_table_is_possible_with_every_loader(table: PartitionTable) -> None:
+    assert apply(ImageOptions(partition_table=table), SPEC).partitionTable == table
+
+
+@pytest.mark.parametrize(
+    ("table", "loader"),
+    [
+        ("legacy", "grub"),
+        ("legacy+boot", "grub"),
+        ("legacy+gpt", "grub"),
+        ("hybrid", "grub"),
+        ("sd-card", "extlinux"),
+    ],
+)
+def test_a_table_without_its_loader_is_refused(table: PartitionTable, loader: str) -> None:
+    spec = dataclasses.replace(SPEC, bootLoader=BootLoader(3, systemdBoot="/nix/store/x-boot.efi"))
+    with pytest.raises(SpecError, match=rf"^spec\.bootLoader\.{loader} is missing"):
+        apply(ImageOptions(partition_table=table), spec)
+    assert apply(ImageOptions(), spec) == spec
+
+
+def strategy_of(field: dataclasses.Field[typing.Any]) -> st.SearchStrategy[typing.Any]:
+    """Values that the type of `field` allows."""
+    if field.name == "injections":
+        one = st.builds(Injection, st.text(), st.text(), st.integers(0, 0o7777))
+        return st.lists(one, max_size=3).map(tuple)
+    return st.from_type(typing.get_type_hints(ImageOptions)[field.name])
+
+
+OPTIONS = st.builds(
+    ImageOptions, **{field.name: strategy_of(field) for field in dataclasses.fields(ImageOptions)}
+)
+
+
+@hypothesis.given(OPTIONS)
+def test_options_come_back_from_json(options: ImageOptions) -> None:
+    document = json.loads(json.dumps(dataclasses.asdict(options)))
+    assert ImageOptions.from_json(document) == options
+
+
+def test_a_document_without_fields_has_the_defaults() -> None:
+    assert ImageOptions.from_json({}) == ImageOptions()
+
+
+def test_an_unknown_field_is_an_error() -> None:
+    with pytest.raises(TypeError):
+        ImageOptions.from_json({"disk-size": 1})
+
+
+@hypothesis.given(
+    st.sampled_from(typing.get_args(DiskFormat)), st.sampled_from(typing.get_args(Compression))
+)
+def test_every_format_has_a_name_of_its_own(form: DiskFormat, packed: Compression) -> None:
+    spec = apply(ImageOptions(disk_format=form, compression=packed), SPEC)
+    assert spec.file_name.startswith("nixos.")
+    assert (packed == "none") == (spec.file_name.count(".") == 1)
