@@ -1,0 +1,123 @@
+"""Time, memory and disk of commands with all that they start."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import threading
+import time
+import typing
+from collections.abc import Callable
+
+#: Where each program of the benchmark leaves what it found: on the store's own volume.
+FOLDER = pathlib.Path("/nix/benchmark")
+
+MIB = 1 << 20
+REPEATS = 3
+SAMPLE_SECONDS = 0.05
+
+Json = dict[str, typing.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One command with all processes that it starts; sizes are bytes.
+
+    `largest_rss` is the biggest process' peak, `total_rss` the peak of all at one time; `disk` is
+    the peak of what lay in its folder, `written` what it has written there, with what it removed.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    largest_rss: int
+    total_rss: int
+    disk: int
+    written: int
+    load: float
+
+
+class Sampler(threading.Thread):
+    """Watches memory and disk of a session of processes."""
+
+    def __init__(self, session: int, folder: pathlib.Path, skip: str) -> None:
+        """`folder` is where the session works, without what is in a folder called `skip`."""
+        super().__init__()
+        self.largest = self.total = self.disk = 0
+        self._ended = threading.Event()
+        self._session, self._folder, self._skip = session, folder, skip
+
+    def run(self) -> None:
+        """Take samples until told to stop."""
+        while not self._ended.wait(SAMPLE_SECONDS):
+            self.sample()
+
+    def sample(self) -> None:
+        """Take the peaks of what was before and what is now."""
+        total = 0
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            # It may end meanwhile; one that has ended, but was not waited for, has no sizes.
+            with contextlib.suppress(OSError, KeyError):
+                if os.getsid(int(process.name)) == self._session:
+                    lines = (process / "status").read_text().splitlines()
+                    fields = dict(line.split(":", 1) for line in lines)
+                    # Not wait4(2)'s ru_maxrss: that counts the parent's memory before execve(2).
+                    self.largest = max(self.largest, int(fields["VmHWM"].split()[0]) * 1024)
+                    total += int(fields["VmRSS"].split()[0]) * 1024
+        self.total = max(self.total, total)
+        self.disk = max(self.disk, disk_use(self._folder, self._skip))
+
+    def stop(self) -> None:
+        """Take the last sample and end."""
+        self._ended.set()
+        self.join()
+        self.sample()
+
+
+def measure(command: list[str], folder: pathlib.Path, skip: str = "") -> Measured:
+    """Run `command` in the new empty `folder`; what others have yet to write is written before."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    folder.chmod(0o777)
+    os.sync()
+    load = os.getloadavg()[0]
+    began = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
+    ) as process:
+        sampler = Sampler(process.pid, folder, skip)
+        sampler.start()
+        _pid, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        sampler.stop()
+    if process.returncode:
+        raise SystemExit(f"{command}: exit code {process.returncode}")
+    return Measured(
+        seconds=round(seconds, 3),
+        cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
+        largest_rss=sampler.largest,
+        total_rss=sampler.total,
+        disk=sampler.disk,
+        written=usage.ru_oublock * 512,
+        load=load,
+    )
+
+
+def best(once: Callable[[], Measured]) -> Json:
+    """The fastest of a few runs; the others' seconds beside it."""
+    runs = [once() for _ in range(REPEATS)]
+    fastest = min(runs, key=lambda run: run.seconds)
+    return {**dataclasses.asdict(fastest), "runs": [run.seconds for run in runs]}
+
+
+def disk_use(folder: pathlib.Path, skip: str = "") -> int:
+    """Bytes that all below `folder` takes on disk, without the folders called `skip`."""
+    total = 0
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != skip]
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # it is being worked on
+                total += os.lstat(f"{path}/{name}").st_blocks * 512
+    return total
