@@ -11,6 +11,7 @@ import contextlib
 import os
 import pathlib
 import subprocess
+import tempfile
 import threading
 import time
 import typing
@@ -26,6 +27,9 @@ LIFE_SECONDS = 1.0
 #: A guest in KVM whose console stands still this long (seconds) is stuck: nested KVM can be there
 #: and not work.
 KVM_STALL_SECONDS = 15
+
+#: UEFI alone says something, or dies in a KVM that does not work, within this time (seconds).
+KVM_TRY_SECONDS = 3
 SSH_TRY_SECONDS = 10
 TAIL_LINES = 25
 
@@ -72,11 +76,9 @@ def machine_command(
 
 def check(arguments: argparse.Namespace) -> None:
     """Boot until ready, log in with the check's own key, run `uname -m` and what was asked for."""
-    accelerators = (
-        ["kvm", "tcg"]
-        if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK)
-        else ["tcg"]
-    )
+    accelerators = ["tcg"]
+    if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK):
+        accelerators = ["kvm", "tcg"] if kvm_works(arguments.system) else ["tcg"]
     for accel in accelerators:
         with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
             key = arguments.identity or give_key(disk)
@@ -102,6 +104,27 @@ def check(arguments: argparse.Namespace) -> None:
             said=said,
         )
         return
+
+
+def kvm_works(system: str) -> bool:
+    """Whether UEFI, without a disk to boot from, lives in KVM; says so if not."""
+    with tempfile.TemporaryDirectory() as folder:
+        empty, serial = pathlib.Path(folder, "empty.img"), pathlib.Path(folder, "serial.log")
+        empty.write_bytes(bytes(1 << 20))
+        serial.touch()
+        command = qemu.command(
+            qemu.GUESTS[system], "uefi", qemu.Disk(empty), "kvm", f"file:{serial}"
+        )
+        until = time.monotonic() + KVM_TRY_SECONDS
+        with Machine(command, serial) as machine:
+            while time.monotonic() < until and not serial.stat().st_size:
+                try:
+                    machine.still_alive("", until + LIFE_SECONDS)
+                except KvmFailedError as error:
+                    events.emit("no-kvm", message=f"KVM does not work here ({error}): emulating")
+                    return False
+                time.sleep(0.05)
+    return True
 
 
 class KvmFailedError(Exception):

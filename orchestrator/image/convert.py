@@ -50,7 +50,8 @@ def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> Non
     """Compress `image` to `target` with all cores; the bits do not depend on how many there are."""
     cores = len(os.sched_getaffinity(0))
     commands = {
-        "zstd": ["zstd", "-q", "-T0", "-9", "--no-progress", "-o", os.fspath(target)],
+        # Level 3, as nixpkgs takes: higher ones cost minutes for a few percent.
+        "zstd": ["zstd", "-q", "-T0", "-3", "--no-progress", "-o", os.fspath(target)],
         # One thread is asked for as `+1`: without the sign xz would not write blocks then.
         "xz": ["xz", "-6", f"-T{cores if cores > 1 else '+1'}", "--block-size=24MiB", "--stdout"],
         "gz": ["pigz", "-n", "-6", "-p", str(max(cores, 2)), "--stdout"],

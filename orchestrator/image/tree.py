@@ -212,9 +212,8 @@ def _write_entry(entry: Entry, sink: typing.IO[bytes]) -> None:
 
 def _usage(paths: Iterable[str]) -> tuple[int, int]:
     blocks = inodes = 0
-    for path in _walk(paths):
+    for status in _walk(paths):
         inodes += 1
-        status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
             blocks += BLOCK
         elif stat.S_ISREG(status.st_mode):
@@ -224,11 +223,15 @@ def _usage(paths: Iterable[str]) -> tuple[int, int]:
     return blocks, inodes
 
 
-def _walk(paths: Iterable[str]) -> Iterator[str]:
-    stack = list(paths)
-    while stack:
-        path = stack.pop()
-        yield path
-        if os.path.isdir(path) and not os.path.islink(path):
-            with os.scandir(path) as entries:
-                stack.extend(entry.path for entry in entries)
+def _walk(paths: Iterable[str]) -> Iterator[os.stat_result]:
+    """What lstat says of `paths` and of all below them, asked once for each."""
+    folders = []
+    for path in paths:
+        status = pathlib.Path(path).lstat()
+        yield status
+        folders += [path] if stat.S_ISDIR(status.st_mode) else []
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                yield entry.stat(follow_symlinks=False)
+                folders += [entry.path] if entry.is_dir(follow_symlinks=False) else []

@@ -138,6 +138,33 @@ def test_kvm_that_stands_still_is_no_verdict_either(
         machine.wait_for("is ready", time.monotonic() + 0.6)
 
 
+@pytest.mark.parametrize(
+    ("code", "works"),
+    [
+        ("import sys; sys.exit('KVM internal error')", False),
+        ("import sys; sys.exit(0)", False),
+        ("import time; time.sleep(60)", True),
+        ("import sys, time; open(sys.argv[1], 'w').write('BdsDxe'); time.sleep(60)", True),
+    ],
+)
+def test_kvm_is_tried_with_the_firmware_alone(
+    code: str, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot, "KVM_TRY_SECONDS", 1)
+    monkeypatch.setattr(
+        qemu,
+        "command",
+        lambda _guest, _firmware, _disk, accel, serial: [
+            *python(code),
+            serial.removeprefix("file:"),
+            accel,
+        ],
+    )
+    began = time.monotonic()
+    assert boot.kvm_works("x86_64-linux") == works
+    assert time.monotonic() - began < 10
+
+
 def test_a_machine_without_that_firmware_is_refused() -> None:
     arguments = argparse.Namespace(system="aarch64-linux", firmware="bios")
     with pytest.raises(AgentError, match="have no bios") as caught:
