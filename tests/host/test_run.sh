@@ -89,7 +89,7 @@ key.chmod(0o600)
 serial = pathlib.Path("/tmp/serial.log")
 serial.touch()
 guest, deadline = qemu.GUESTS[sys.argv[2]], time.monotonic() + 120
-with boot.Machine(qemu.command(guest, disk, "tcg", f"file:{serial}"), serial) as machine:
+with boot.Machine(qemu.command(guest, "uefi", qemu.Disk(disk), "tcg", f"file:{serial}"), serial) as machine:
     machine.wait_for("nixos-image demo: ready", deadline)
     said = boot.log_in(machine, key, deadline, "nixos", ("id", "-un", "&&", "hostname"))
     print("login:", *said.split(), file=sys.stderr)
