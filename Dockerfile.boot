@@ -1,4 +1,8 @@
 # boot: starts a finished image in QEMU and logs in over SSH. One image per architecture of the guest.
+FROM nixos-image-orchestrator AS files
+RUN mkdir /files \
+ && cp -a --parents orchestrator/__init__.py orchestrator/agents orchestrator/image /files
+
 FROM nixos-image-runtime
 ARG GUEST=aarch64
 # The firmware package brings 400 MB of flash images: only the small one, which -bios takes, is unpacked.
@@ -12,9 +16,5 @@ RUN case "$GUEST" in \
       $packages openssh-client e2fsprogs fdisk qemu-utils zstd xz-utils \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 1000 --create-home boot
-COPY orchestrator/__init__.py orchestrator/
-COPY orchestrator/agents orchestrator/agents
-COPY orchestrator/image orchestrator/image
-RUN python3 -m compileall -q orchestrator
+COPY --from=files /files .
 USER boot
-ENTRYPOINT ["python3", "-m", "orchestrator.agents.boot"]

@@ -56,7 +56,7 @@ on_signal() {
 family() {
   ps -A -o pid= -o ppid= 2> /dev/null | awk -v top="$1" '
     { parent[$1] = $2 }
-    END { print top; for (p in parent) { for (q = p; q in parent && q != top; q = parent[q]); if (q == top && p != top) print p } }'
+    END { print top; for (p in parent) { for (q = p; q in parent && q != top && q != parent[q]; q = parent[q]); if (q == top && p != top) print p } }'
 }
 trap 'on_signal INT' INT
 trap 'on_signal TERM' TERM HUP
@@ -262,13 +262,15 @@ out_dir() {
   out=$1
   mkdir -p "$out" 2> /dev/null && [ -d "$out" ] && [ -w "$out" ] || die 2 "$out cannot be written to" "choose another with -o"
   out_kib=$(df -Pk "$out" | awk 'NR == 2 { print $4 }')
-  # Parts of runs whose run.sh is gone: they are named after the run and the process.
+  # Parts of runs whose run.sh is gone: they are named after the run and the process. Another user's process, or another
+  # machine's, cannot be seen: then neither its orchestrator may run nor the part be young.
   for part in "$out"/.nixos-image-*.part; do
     [ -d "$part" ] || continue
     pid=${part##*-}
     kill -0 "${pid%.part}" 2> /dev/null && continue
     other=${part##*/.}
-    [ -n "$(docker ps -q --filter "name=^${other%-*}\$")" ] || rm -rf "$part"
+    other=$(docker ps -q --filter "name=^${other%-*}\$") && [ -z "$other" ] || continue
+    [ -z "$(find "$part" -prune -mmin +10)" ] || rm -rf "$part"
   done
 }
 
@@ -297,7 +299,7 @@ start() {
     --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
     --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \
     --env PIP_INDEX_URL --env PIP_EXTRA_INDEX_URL --env PIP_TRUSTED_HOST \
-    $orchestrator "$@"
+    $orchestrator orchestrator "$@"
 }
 
 # The caller's files, under their own paths.
@@ -329,9 +331,10 @@ take() {
 }
 
 checksum() {
-  if command -v sha256sum > /dev/null; then sha256sum < "$1" | cut -d ' ' -f 1
+  # OpenSSL first: it uses the processor's own instructions, which makes seconds for a large image.
+  if command -v openssl > /dev/null; then openssl dgst -sha256 < "$1" | sed 's/.* //'
+  elif command -v sha256sum > /dev/null; then sha256sum < "$1" | cut -d ' ' -f 1
   elif command -v shasum > /dev/null; then shasum -a 256 < "$1" | cut -d ' ' -f 1
-  elif command -v openssl > /dev/null; then openssl dgst -sha256 < "$1" | sed 's/.* //'
   fi
 }
 

@@ -73,7 +73,7 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
         delivery.receive(cli.input_folder(who))
     match request:
         case Compose():
-            _compose(request, who, stream)
+            _compose(request, stream)
         case Test():
             return _test(request, who, stream)
     from orchestrator.progress import make_progress
@@ -110,13 +110,13 @@ def _demo(request: Demo, who: Caller, progress: "Progress", stream: int, began: 
             )
 
 
-def _compose(request: Compose, who: Caller, stream: int) -> typing.NoReturn:
+def _compose(request: Compose, stream: int) -> typing.NoReturn:
     """Become `docker compose`; before `down`, nothing of ours may be alive or registered."""
     from orchestrator import verbs
 
     if request.arguments[0] == "down":
         verbs.forget_everything()
-    _become(verbs.compose_command(request.arguments, who), stream)
+    _become(verbs.compose_command(request.arguments), stream)
 
 
 def _test(request: Test, who: Caller, stream: int) -> int:

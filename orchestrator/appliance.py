@@ -14,10 +14,10 @@ import typing
 
 from orchestrator import cli, delivery
 from orchestrator.agents import canary
+from orchestrator.agents.artifact import Artifact
 from orchestrator.bootcheck import finish_boot, start_boot
-from orchestrator.delivery import Image, received_image
 from orchestrator.engine import PROJECT, Engine
-from orchestrator.errors import ApplianceError, BuildError, CleanupError
+from orchestrator.errors import ApplianceError, BootError, BuildError, CleanupError
 from orchestrator.image.options import ImageOptions
 from orchestrator.images import Images
 from orchestrator.plan import Plan
@@ -39,6 +39,9 @@ READY_SECONDS = 5
 LOG_SECONDS = 3
 
 BUILD_LOG = "build.log"
+
+#: What goes wrong with these leaves the image as it is: it is handed over, and the exit code tells.
+AFTER_THE_IMAGE = BootError | CleanupError
 
 
 class Appliance:
@@ -75,10 +78,12 @@ class Appliance:
         """
         problem: ApplianceError | None = None
         boot: dict[str, typing.Any] | None = None
-        images: list[Image] = []
+        images: list[Artifact] = []
+        outgoing: delivery.Delivery | None = None
         try:
             self._prepare(keys, ca_bundle)
             images = self._build()
+            outgoing = self._send(images, stream)
             if self._plan.boot:
                 self._start_boot(images[0])
             self._prove_clean()
@@ -95,8 +100,10 @@ class Appliance:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The image's way out and the containers' end do not wait for each other.
             down = pool.submit(self._tear_down)
-            if images:
-                self._deliver(images, boot, stream)
+            if outgoing and isinstance(problem, AFTER_THE_IMAGE | None):
+                self._hand_over(images, boot, outgoing)
+            elif outgoing:
+                outgoing.abandon()
             elif isinstance(problem, BuildError) and (self._folder / "nix.log").exists():
                 # Beside the real problem it does not matter if this fails too.
                 with contextlib.suppress(OSError, ApplianceError):
@@ -147,7 +154,7 @@ class Appliance:
             ),
         )
 
-    def _build(self) -> list[Image]:
+    def _build(self) -> list[Artifact]:
         """Start the plan's containers in order and follow them until the images are there."""
         self._progress.to("start", ", ".join(self._plan.services))
         names = self._engine.create(self._plan.services)
@@ -170,7 +177,7 @@ class Appliance:
                 self._progress.say(f"registered {event['message']}", fields=event)
             elif service == "builder" and name == "images":
                 found = typing.cast("list[dict[str, typing.Any]]", event["images"])
-                return [received_image(fields, self._folder) for fields in found]
+                return [Artifact.received(fields) for fields in found]
             elif service == "builder":
                 self._show(name, event)
 
@@ -219,7 +226,7 @@ class Appliance:
             )
         self._progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
 
-    def _start_boot(self, image: Image) -> None:
+    def _start_boot(self, image: Artifact) -> None:
         self._images.wait(("boot",), self._progress)
         self._progress.to("boot", f"starting {self._plan.guest}")
         name = f"{self._engine.project}-boot-1"
@@ -234,11 +241,11 @@ class Appliance:
             ),
             *(["--try-kvm"] if self._plan.kvm else []),
         ]
-        start_boot(self._engine, name, image.path, arguments, kvm=self._plan.kvm)
+        start_boot(self._engine, name, self._folder / image.path, arguments, kvm=self._plan.kvm)
         self._supervisor.follow("boot", name)
 
-    def _serial(self, image: Image) -> pathlib.Path:
-        return image.path.with_name(f"{image.name}.serial.log")
+    def _serial(self, image: Artifact) -> pathlib.Path:
+        return (self._folder / image.path).with_name(f"{image.name}.serial.log")
 
     def _tear_down(self) -> None:
         """Stop what runs, make sure that the table is clean.
@@ -263,6 +270,10 @@ class Appliance:
             if "cleanup" in self._supervisor.exits:
                 break
             time.sleep(0.05)
+        # A registrar that goes on would register after cleanup's last look.
+        said, exits = self._supervisor.event, self._supervisor.exits
+        overtaken = said("cleanup", "cleaned") and "registrar" not in exits
+        self._engine.remove(f"{self._engine.project}-registrar-1")
         # SIGTERM is its order to clean; SIGKILL if it does not manage in time.
         self._engine.stop(container, CLEAN_SECONDS)
         code = self._engine.exit_code(container)
@@ -273,26 +284,40 @@ class Appliance:
             and time.monotonic() < until
         ):
             time.sleep(0.05)
-        if code != 0 or self._stale or not self._supervisor.event("cleanup", "cleaned"):
+        cleaned = said("cleanup", "cleaned")
+        if code != 0 or self._stale or overtaken or not cleaned:
             repair(self._engine, self._progress)
 
-    def _deliver(
-        self, images: list[Image], boot: dict[str, typing.Any] | None, stream: int
+    def _send(self, images: list[Artifact], stream: int) -> delivery.Delivery:
+        """Start to send the images: they are on their way while the boot is checked."""
+        folder = (self._folder / images[0].path).parent
+        outgoing = delivery.Delivery(folder, stream, sparse=self._caller.sparse)
+        for image in images:
+            outgoing.send(image.file_name, image.sha256)
+            for extra in image.extras:
+                outgoing.send(pathlib.PurePosixPath(extra).name)
+        return outgoing
+
+    def _hand_over(
+        self,
+        images: list[Artifact],
+        boot: dict[str, typing.Any] | None,
+        outgoing: delivery.Delivery,
     ) -> None:
+        """Send what is known at the end, then let the caller believe in all of it."""
         registered = self._supervisor.event("registrar", "registered") or {}
         first = images[0]
-        folder = first.path.parent
-        with self._progress.stage("deliver", ", ".join(image.path.name for image in images)):
-            files = [path for image in images for path in (image.path, *image.extras)]
+        with self._progress.stage("deliver", ", ".join(image.file_name for image in images)):
             serial = self._serial(first)
-            files += [serial] if serial.exists() else []
+            if serial.exists():
+                outgoing.send(serial.name)
             seconds = {**self._progress.seconds, "total": round(time.monotonic() - self._began, 3)}
             delivery.Result(
                 schema=delivery.SCHEMA,
                 name=first.name,
                 system=first.system,
                 format=first.format,
-                path=os.fspath(self._request.out / first.path.name),
+                path=os.fspath(self._request.out / first.file_name),
                 size=first.size,
                 sha256=first.sha256,
                 store_path=first.toplevel,
@@ -302,18 +327,15 @@ class Appliance:
                 boot=boot,
                 images=[image.describe(self._request.out) for image in images],
                 seconds=seconds,
-            ).write(folder)
-            delivery.deliver(
-                folder,
-                [*(path.name for path in files), delivery.RESULT],
-                {image.path.name: image.sha256 for image in images},
-                stream,
-                sparse=self._caller.sparse,
-            )
+            ).write(serial.parent)
+            outgoing.send(delivery.RESULT)
+            outgoing.finish()
 
     def _deliver_log(self, stream: int) -> None:
         (self._folder / "nix.log").rename(self._folder / BUILD_LOG)
-        delivery.deliver(self._folder, [BUILD_LOG], {}, stream, sparse=False)
+        outgoing = delivery.Delivery(self._folder, stream, sparse=False)
+        outgoing.send(BUILD_LOG)
+        outgoing.finish()
 
 
 def _first(

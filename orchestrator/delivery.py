@@ -5,6 +5,7 @@ are right, and then renames. So the caller's files are the caller's, nothing hal
 final name, and no folder of the host is mounted anywhere.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,61 +14,11 @@ import pathlib
 import subprocess
 import typing
 
-from orchestrator.errors import BuildError, DeliveryError
+from orchestrator.errors import DeliveryError
 
 SCHEMA = 1
 MANIFEST = ".complete"
 RESULT = "result.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Image:
-    """What the builder handed over: fields of its `Artifact`, paths made absolute."""
-
-    path: pathlib.Path
-    name: str
-    system: str
-    format: str
-    disk_format: str
-    compression: str
-    firmware: tuple[str, ...]
-    host: str
-    toplevel: str
-    ready_text: str
-    size: int
-    virtual_size: int
-    sha256: str
-    extras: tuple[pathlib.Path, ...]
-
-    def describe(self, out: pathlib.PurePosixPath) -> dict[str, typing.Any]:
-        """This image's own part of `result.json`; `out` is the caller's folder."""
-        return {
-            "name": self.name,
-            "path": os.fspath(out / self.path.name),
-            "host": self.host,
-            "disk_format": self.disk_format,
-            "compression": self.compression,
-            "firmware": list(self.firmware),
-            "size": self.size,
-            "virtual_size": self.virtual_size,
-            "sha256": self.sha256,
-            "bmap": next((path.name for path in self.extras), None),
-        }
-
-
-def received_image(fields: dict[str, typing.Any], folder: pathlib.Path) -> Image:
-    """An image that the builder has announced, seen to be there; `folder` is the run's."""
-    image = Image(
-        **{
-            **fields,
-            "path": folder / fields["path"],
-            "firmware": tuple(fields["firmware"]),
-            "extras": tuple(folder / path for path in fields["extras"]),
-        }
-    )
-    if image.path.stat().st_size != image.size:
-        raise BuildError(f"{image.path.name} is not as large as the builder said")
-    return image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,49 +49,66 @@ class Result:
         (folder / RESULT).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
-def deliver(
-    folder: pathlib.Path, names: list[str], images: dict[str, str], stream: int, *, sparse: bool
-) -> None:
-    """Write the files `names` of `folder` to the file descriptor `stream`, holes kept if `sparse`.
+class Delivery:
+    """The stream to the caller: files as they become ready, a manifest last.
 
-    Then a manifest.
-
-    `images` are those of `names` whose path the caller wants to be told, with the SHA-256 that the
-    builder took: what arrives is compared to what was made, not to what was read here.
+    The first can go out while the others are still made. What ends without a manifest was not
+    handed over.
     """
-    lines = []
-    for name in names:
-        digest = images.get(name) or hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        lines.append(f"{digest} {'image' if name in images else 'file'} {name}\n")
-    (folder / MANIFEST).write_text("".join([*lines, "end\n"]))
-    command = [
-        *(
-            "tar",
-            "--create",
-            "--file=-",
-            "--format=gnu",
-            "--owner=0",
-            "--group=0",
-            "--numeric-owner",
-        ),
-        *(
-            "--mode=u=rw,go=r",
+
+    def __init__(self, folder: pathlib.Path, stream: int, *, sparse: bool) -> None:
+        """Files of `folder` go to the file descriptor `stream`, holes kept if `sparse`."""
+        self._folder = folder
+        self._stream = stream
+        self._lines: list[str] = []
+        command = [
+            *("tar", "--create", "--file=-", "--format=gnu", "--mode=u=rw,go=r"),
+            *("--owner=0", "--group=0", "--numeric-owner"),
             *(["--sparse"] if sparse else []),
             f"--directory={folder}",
-            "--",
-            *names,
-            MANIFEST,
-        ),
-    ]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.PIPE, check=False
-    )
-    os.close(stream)
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise DeliveryError(
-            f"the image cannot be handed over: {said[-1] if said else done.returncode}"
+            # tar reads a name when it has written the file before.
+            *("--null", "--files-from=-"),
+        ]
+        self._tar = subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.PIPE
         )
+
+    def send(self, name: str, digest: str = "") -> None:
+        """Send the file `name`.
+
+        A `digest` says that it is an image, whose path the caller wants to be told, with the
+        SHA-256 that the builder took: what arrives is compared to what was made, not to what was
+        read here.
+        """
+        kind = "image" if digest else "file"
+        digest = digest or hashlib.sha256((self._folder / name).read_bytes()).hexdigest()
+        self._lines.append(f"{digest} {kind} {name}\n")
+        self._name(name)
+
+    def finish(self) -> None:
+        """Send the manifest; raises `DeliveryError` if not all has gone out."""
+        (self._folder / MANIFEST).write_text("".join([*self._lines, "end\n"]))
+        self._name(MANIFEST)
+        said = self._end()
+        if self._tar.returncode != 0:
+            last = said[-1] if said else self._tar.returncode
+            raise DeliveryError(f"the image cannot be handed over: {last}")
+
+    def abandon(self) -> None:
+        """End the stream as it is: without a manifest."""
+        self._tar.kill()
+        self._end()
+
+    def _end(self) -> list[str]:
+        said = self._tar.communicate()[1]
+        os.close(self._stream)
+        return said.decode(errors="replace").strip().splitlines()
+
+    def _name(self, name: str) -> None:
+        assert self._tar.stdin is not None
+        # A pipe that breaks: tar has ended, and says why.
+        with contextlib.suppress(BrokenPipeError):
+            self._tar.stdin.write(os.fsencode(name) + b"\0")
 
 
 def receive(folder: pathlib.Path) -> None:

@@ -25,6 +25,10 @@ VOLUMES = ("store", "work")
 #: The run that containers belong to which `docker compose up` has started by itself (`compose.yaml`
 #: says so).
 COMPOSE_RUN = "compose"
+
+#: Ends of the names of containers that run.sh starts before a run's own: they are no services.
+RUN_SH_SUFFIXES = ("-prepare", "-send")
+
 HOME = pathlib.Path("/opt/nixos-image")
 
 
@@ -236,6 +240,21 @@ class Engine:
             run
             for name, (run, running) in self.containers().items()
             if running and (run == COMPOSE_RUN or name == f"{PROJECT}-{run}")
+        }
+
+    def serving_runs(self) -> set[str]:
+        """Runs of which a service's container runs.
+
+        An orchestrator by itself may be about to do something else: `logs`, `config`, `clean`.
+        """
+        return {
+            run
+            for name, (run, running) in self.containers().items()
+            if running
+            and (
+                run == COMPOSE_RUN
+                or (name.startswith(f"{PROJECT}-{run}-") and not name.endswith(RUN_SH_SUFFIXES))
+            )
         }
 
     def down(self) -> None:

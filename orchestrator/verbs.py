@@ -59,6 +59,7 @@ def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
             facts = measure(engine, target, who.out_kib)
         plan = make_plan(request, facts)
         if request.dry_run:
+            progress.end()
             sys.stderr.write(f"{plan.describe()}\n")
             return
         progress.say(f"{plan.system}, {plan.mode} emulation: {plan.reason}")
@@ -159,7 +160,7 @@ def forget_everything() -> None:
         progress.close()
 
 
-def compose_command(arguments: tuple[str, ...], who: Caller) -> list[str]:
+def compose_command(arguments: tuple[str, ...]) -> list[str]:
     """`docker compose` with this project's files.
 
     Every profile, so that `down` and `config` see all services. What only looks sees the one run
@@ -167,7 +168,7 @@ def compose_command(arguments: tuple[str, ...], who: Caller) -> list[str]:
     """
     nowhere = pathlib.Path("/nonexistent")
     engine = Engine("", nowhere)
-    if arguments[0] in ABOUT_RUNS and len(runs := list(engine.living_runs() - {who.run})) == 1:
+    if arguments[0] in ABOUT_RUNS and len(runs := list(engine.serving_runs())) == 1:
         engine = engine if runs == [COMPOSE_RUN] else Engine(runs[0], nowhere)
     command = engine.compose_command()
     every = ["--profile", "*"] if arguments[0] in {"down", "config", "build", "images"} else []

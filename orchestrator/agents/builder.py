@@ -17,8 +17,9 @@ import typing
 import tenacity
 
 from orchestrator.agents import canary, demo, events
-from orchestrator.agents.artifact import Artifact, make_artifact
+from orchestrator.agents.artifact import Artifact
 from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.agents.imaging import make_artifact
 from orchestrator.agents.lease import PORT, Holder
 from orchestrator.agents.nixlog import NixLog, plain
 from orchestrator.agents.run import TOKEN_FILE, Run, this_run

@@ -63,6 +63,8 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
 
     Raises `AgentError` if any of it is left or another tool's entry differs.
     """
+    # First: a registrar that is late sees that nobody would remove what it has registered.
+    TOKEN_FILE.unlink(missing_ok=True)
     removed = _of_run(run, binfmt.entries())
     for name in removed:
         binfmt.remove(name)
@@ -81,7 +83,6 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
             level="warning",
             message=f"changed by others meanwhile: {', '.join(changed)}",
         )
-    TOKEN_FILE.unlink(missing_ok=True)
     state = "nothing of this run is left" if changed else "the table is as it was"
     message = f"removed {', '.join(removed) or 'nothing'} ({reason}); {state}"
     events.emit(

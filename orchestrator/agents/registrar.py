@@ -29,6 +29,9 @@ def register() -> None:
         binfmt.entry_name(run.id, system), system, emulator, binfmt.kernel_version()
     )
     entry = binfmt.register(line)
+    if not TOKEN_FILE.exists():
+        binfmt.remove(entry.name)
+        raise AgentError("cleanup has ended before the emulator was registered", kind="cleanup")
     outcome = canary.run(run.system, pathlib.Path("/run"))
     if not outcome.runs:
         raise AgentError(

@@ -60,6 +60,10 @@ EXT4_FEATURES = (
     "large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 )
 
+#: Extended options: the file's holes are zeros already, so neither inode tables nor the journal are
+#: written.
+EXT4_OPTIONS = "lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
+
 
 class FilesystemError(Exception):
     """A tool that makes a file system failed; the message has its name and its last words."""
@@ -92,8 +96,8 @@ def write_ext4(
         *("-O", EXT4_FEATURES, "-I", str(EXT4_INODE), "-b", str(BLOCK)),
         *("-i", str(EXT4_BYTES_PER_INODE), "-m", str(EXT4_RESERVED_PERCENT)),
         *("-J", f"size={EXT4_JOURNAL // MIB}", "-E"),
-        f"offset={slot.start},hash_seed={hash_seed},lazy_itable_init=1,root_owner=0:0,nodiscard",
-        *(os.fspath(image), f"{slot.size // 1024}k"),
+        *(f"offset={slot.start},hash_seed={hash_seed},{EXT4_OPTIONS}", os.fspath(image)),
+        f"{slot.size // 1024}k",
     ]
     variables = {
         "SOURCE_DATE_EPOCH": str(STORE_TIME),

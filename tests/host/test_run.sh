@@ -25,8 +25,17 @@ for tool in sh env dirname cat pwd mktemp rm tr od stty cut tar tail; do ln -s "
 expect "a missing docker is named" 3 'docker is not installed' env PATH="$work/bin" "$project/run.sh" demo
 expect "a user who may not use Docker is told so" 3 'may not use Docker' \
   setpriv --reuid 12345 --regid 12345 --clear-groups env HOME=/nonexistent "$project/run.sh" demo
+expect "a plan can be looked at" 0 '^container  registrar$' "$project/run.sh" demo --dry-run -o "$work"
+check "and says nothing of a failure" sh -c "! grep -i fail '$work/err'"
 expect "help needs no work" 0 'run.sh demo' "$project/run.sh" help
 check "refusals start nothing" nothing_left
+
+# Parts of dead runs: one that is young may be of a process that cannot be seen from here.
+mkdir "$work/parts" "$work/parts/.nixos-image-0badcafe-4194305.part" "$work/parts/.nixos-image-0badbeef-4194305.part"
+touch -d '11 minutes ago' "$work/parts/.nixos-image-0badcafe-4194305.part"
+expect "a run looks at its output folder" 0 '' "$project/run.sh" demo --dry-run -o "$work/parts"
+check "and removes old parts only" test "$(ls -A "$work/parts")" = .nixos-image-0badbeef-4194305.part
+rm -r "$work/parts"
 
 mkdir "$work/small"
 if mount -t tmpfs -o size=20m tmpfs "$work/small" 2> /dev/null; then
@@ -114,9 +123,16 @@ until grep -aq 'nixos-image demo: ready' "$work/typescript" 2> /dev/null || [ "$
   tries=$((tries - 1))
   sleep 0.1
 done
+"$project/run.sh" logs -f > /dev/null 2>&1 &
+follower=$!
+sleep 3
+"$project/run.sh" ps > "$work/ps" 2>&1
+check "ps shows the run that lives, beside an orchestrator that only looks" grep -q 'boot-1' "$work/ps"
 printf '\001x' >&4
 wait "$terminal"
 check "boot on a terminal ends with Ctrl-A X" test "$?" = 0
+wait "$follower"
+check "and logs -f ends with it" test "$?" = 0
 check "and has shown the console" grep -aq 'nixos-image demo: ready' "$work/typescript"
 exec 4>&-
 

@@ -90,15 +90,16 @@ def orchestrate() -> Run:
             *labels,
             "--network",
             "none",
-            "nixos-image-runtime",
+            "--entrypoint",
             "sleep",
+            "nixos-image-runtime",
             "900",
         )
         environment = {
             **os.environ,
             "NIXOS_IMAGE_RUN": run,
             "NIXOS_IMAGE_CWD": "/somewhere",
-            "PYTHONPATH": "/opt/nixos-image:/opt/orchestrator",
+            "PYTHONPATH": "/opt/nixos-image:/opt/agents:/opt/orchestrator",
             **variables,
         }
         if files:

@@ -15,6 +15,20 @@ from orchestrator import delivery
 from orchestrator.errors import DeliveryError
 
 
+def send(
+    folder: pathlib.Path,
+    names: list[str],
+    images: dict[str, str],
+    writer: int,
+    *,
+    sparse: bool = False,
+) -> None:
+    outgoing = delivery.Delivery(folder, writer, sparse=sparse)
+    for name in names:
+        outgoing.send(name, images.get(name, ""))
+    outgoing.finish()
+
+
 def stream_of(
     folder: pathlib.Path, names: list[str], images: dict[str, str], *, sparse: bool = False
 ) -> bytes:
@@ -29,7 +43,7 @@ def stream_of(
     thread = threading.Thread(target=read)
     thread.start()
     try:
-        delivery.deliver(folder, names, images, writer, sparse=sparse)
+        send(folder, names, images, writer, sparse=sparse)
     finally:
         thread.join(10)
     return chunks[0]
@@ -96,12 +110,42 @@ def test_a_missing_file_gives_no_manifest_that_could_be_believed(folder: pathlib
         stream_of(folder, ["gone.img"], {"gone.img": "0" * 64})
 
 
+def test_an_image_is_on_its_way_before_the_rest_is_known(folder: pathlib.Path) -> None:
+    content = os.urandom(4 << 20)
+    (folder / "demo.img").write_bytes(content)
+    reader, writer = os.pipe()
+    outgoing = delivery.Delivery(folder, writer, sparse=False)
+    outgoing.send("demo.img", digest(content))
+    with os.fdopen(reader, "rb") as file:
+        # Would wait for ever if nothing came before the end; tar keeps back what fills no record.
+        head = file.read(len(content) - (1 << 20))
+        assert content[:1024] in head
+        (folder / "result.json").write_bytes(b"late")
+        outgoing.send("result.json")
+        rest: list[bytes] = []
+        thread = threading.Thread(target=lambda: rest.append(file.read()))
+        thread.start()
+        outgoing.finish()
+        thread.join(10)
+    with tarfile.open(fileobj=io.BytesIO(head + rest[0])) as tar:
+        assert tar.getnames() == ["demo.img", "result.json", delivery.MANIFEST]
+
+
+def test_what_is_abandoned_has_no_manifest(folder: pathlib.Path) -> None:
+    reader, writer = os.pipe()
+    outgoing = delivery.Delivery(folder, writer, sparse=False)
+    outgoing.send("demo.img", digest(b"image"))
+    outgoing.abandon()
+    with os.fdopen(reader, "rb") as file:
+        assert delivery.MANIFEST.encode() not in file.read()
+
+
 def test_a_reader_that_goes_away_is_told(folder: pathlib.Path) -> None:
     (folder / "demo.img").write_bytes(os.urandom(4 << 20))
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(DeliveryError, match="cannot be handed over"):
-        delivery.deliver(folder, ["demo.img"], {"demo.img": "0" * 64}, writer, sparse=False)
+        send(folder, ["demo.img"], {"demo.img": "0" * 64}, writer)
 
 
 def test_the_stream_is_closed_in_any_case(folder: pathlib.Path) -> None:
@@ -109,7 +153,7 @@ def test_the_stream_is_closed_in_any_case(folder: pathlib.Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(DeliveryError):
-        delivery.deliver(folder, ["demo.img"], {"demo.img": "0" * 64}, writer, sparse=False)
+        send(folder, ["demo.img"], {"demo.img": "0" * 64}, writer)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(writer)
 

@@ -1,0 +1,30 @@
+"""The registrar's last check: nobody may be left to remove what it has registered."""
+
+import pathlib
+
+import pytest
+
+from orchestrator.agents import binfmt, registrar
+from orchestrator.agents.failure import AgentError
+
+
+def test_what_was_registered_after_cleanups_end_is_removed_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.touch()
+    removed: list[str] = []
+
+    def register(line: str) -> binfmt.Entry:
+        token.unlink()  # cleanup has taken its last look just before
+        return binfmt.Entry(line.split(":")[1], True, "", "PF", "enabled\n")
+
+    monkeypatch.setenv("NIXOS_IMAGE_RUN", "0badcafe")
+    monkeypatch.setenv("NIXOS_IMAGE_SYSTEM", "aarch64-linux")
+    monkeypatch.setattr(registrar, "TOKEN_FILE", token)
+    monkeypatch.setattr(binfmt, "mount", lambda: None)
+    monkeypatch.setattr(binfmt, "register", register)
+    monkeypatch.setattr(binfmt, "remove", removed.append)
+    with pytest.raises(AgentError, match="cleanup has ended"):
+        registrar.register()
+    assert removed == ["nixos-image-0badcafe-aarch64"]
