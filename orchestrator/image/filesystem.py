@@ -205,12 +205,18 @@ def write_fat(
     ]
     run(mkfs, variables)
     # mcopy keeps the order of its arguments and, with -m, the files' own times: both are made equal
-    # here.
-    for path in [tree, *sorted(tree.rglob("*"))]:
-        os.utime(path, (FAT_TIME, FAT_TIME))
-    if entries := [os.fspath(path) for path in sorted(tree.iterdir())]:
-        place = f"{image}@@{slot.start}"
-        run(["mcopy", "-s", "-p", "-m", "-Q", "-i", place, *entries, "::/"], variables)
+    # here. Not with -s: it takes folders' entries in the order in which the host has them.
+    place = f"{image}@@{slot.start}"
+    for folder in sorted({tree, *(path for path in tree.rglob("*") if path.is_dir())}):
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        for path in files:
+            os.utime(path, (FAT_TIME, FAT_TIME))
+        inside = f"::/{folder.relative_to(tree)}"
+        if folder != tree:
+            run(["mmd", "-i", place, inside], variables)
+        if files:
+            names = [os.fspath(path) for path in files]
+            run(["mcopy", "-p", "-m", "-Q", "-i", place, *names, inside], variables)
 
 
 def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> pathlib.Path:
