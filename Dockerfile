@@ -54,3 +54,5 @@ RUN apt-get update -q \
  && { [ ! -s /usr/local/share/nixos-image/ca-bundle.crt ] || export PIP_CERT=/usr/local/share/nixos-image/ca-bundle.crt; } \
  && /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
       --target /opt/test --requirement locks/test.txt
+# What the image tools are started with; the builder's image is there before this one is made.
+COPY --from=nixos-image-builder /opt/nixos-image/still.so /opt/nixos-image/bulk.so ./

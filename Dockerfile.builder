@@ -1,14 +1,15 @@
 # builder: Nix, the image tools, the agents, an unprivileged user.
-FROM nixos-image-runtime AS still
-COPY orchestrator/image/still.c .
+FROM nixos-image-runtime AS preloaded
+COPY orchestrator/image/still.c orchestrator/image/bulk.c ./
 RUN apt-get update -q \
- && apt-get install -qy --no-install-recommends tcc libc6-dev \
- && tcc -Wall -Werror -shared -o still.so still.c
+ && apt-get install -qy --no-install-recommends tcc libc6-dev libext2fs-dev \
+ && tcc -Wall -Werror -shared -o still.so still.c \
+ && tcc -Wall -Werror -shared -o bulk.so bulk.c -lext2fs
 
 FROM nixos-image-orchestrator AS files
-COPY --from=still /opt/nixos-image/still.so .
+COPY --from=preloaded /opt/nixos-image/still.so /opt/nixos-image/bulk.so ./
 RUN mkdir /files \
- && cp -a --parents still.so locks/debian.json nix orchestrator/__init__.py orchestrator/agents orchestrator/image /files
+ && cp -a --parents still.so bulk.so locks/debian.json nix orchestrator/__init__.py orchestrator/agents orchestrator/image /files
 
 FROM nixos-image-runtime
 RUN apt-get update -q \

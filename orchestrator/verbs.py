@@ -172,7 +172,9 @@ def compose_command(arguments: tuple[str, ...]) -> list[str]:
         engine = engine if runs == [COMPOSE_RUN] else Engine(runs[0], nowhere)
     command = engine.compose_command()
     every = ["--profile", "*"] if arguments[0] in {"down", "config", "build", "images"} else []
-    return [*command, *every, *arguments]
+    # Of what `compose run` has started, which boots images, Compose tells only when asked for all.
+    everything = ["--all"] if arguments[0] == "ps" else []
+    return [*command, *every, arguments[0], *everything, *arguments[1:]]
 
 
 def test(request: Test, who: Caller, stream: int) -> int:
@@ -180,10 +182,10 @@ def test(request: Test, who: Caller, stream: int) -> int:
     progress = make_progress("auto", who.columns)
     with run_folder(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, folder):
         images = Images(engine, who.source, "aarch64", folder / "logs")
-        wanted = ("test", "cleanup", "builder")
         try:
-            images.want(wanted)
-            images.wait(wanted, progress)
+            for wanted in (("cleanup", "builder"), ("test",)):  # which takes files of the builder's
+                images.want(wanted)
+                images.wait(wanted, progress)
             progress.end()
         finally:
             images.close()

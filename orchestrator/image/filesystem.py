@@ -15,6 +15,9 @@ import uuid
 from orchestrator.image.layout import MIB, SECTOR, Partition
 from orchestrator.image.tree import BLOCK, STORE_TIME, Tree
 
+#: Built from `bulk.c` with the builder's image.
+BULK = pathlib.Path("/opt/nixos-image/bulk.so")
+
 #: FAT cannot tell times before 1980, mtools take this one from SOURCE_DATE_EPOCH:
 #: 1980-01-01T00:00:00Z.
 FAT_TIME = 315532800
@@ -100,6 +103,8 @@ def write_ext4(
         f"{slot.size // 1024}k",
     ]
     variables = {
+        "LD_PRELOAD": os.fspath(BULK),
+        "BULK_OFFSET": str(slot.start),
         "SOURCE_DATE_EPOCH": str(STORE_TIME),
         "MKE2FS_SYNC": "0",
         "LC_ALL": "C.UTF-8",  # or libarchive refuses names that are not ASCII

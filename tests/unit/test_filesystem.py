@@ -222,6 +222,30 @@ def test_a_store_path_that_has_gone_is_an_error_with_tars_words(tmp_path: pathli
         ext4(tmp_path / "image", tree, SMALL)
 
 
+def test_files_are_written_in_bulk_and_whole(tmp_path: pathlib.Path) -> None:
+    """Over several block groups, with blocks of zeros, which mke2fs by itself would leave out."""
+    noise = os.urandom(MIB)
+    data = {
+        "large": noise * 150,
+        "hollow": noise + bytes(MIB) + b"end",
+        "zeros": bytes(MIB),
+        "empty": b"",
+        "short": b"x",
+        "whole": noise[: 2 * BLOCK],
+    }
+    tree = Tree([])
+    for name, content in data.items():
+        tree.add(Entry(f"folder/{name}", "file", 0o644, data=content))
+    slot = ext4(tmp_path / "image", tree, ext4_size(tree.usage(), 0))
+    run("e2fsck", "-fn", slot)
+    for name, content in data.items():
+        debugfs(slot, f'dump "/folder/{name}" {tmp_path}/{name}')
+        assert (tmp_path / name).read_bytes() == content
+        said = re.search(r"Blockcount: (\d+)", debugfs(slot, f'stat "/folder/{name}"'))
+        assert said is not None
+        assert int(said[1]) == -(-len(content) // BLOCK) * BLOCK // 512
+
+
 def many_tiny(tree: Tree) -> None:
     for number in range(20_000):
         tree.add(Entry(f"{number % 400}/{number}-{'n' * 100}", "file", 0o644, data=b"x"))
