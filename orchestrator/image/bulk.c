@@ -54,6 +54,7 @@ errcode_t ext2fs_file_open(ext2_filsys fs, ext2_ino_t number, int flags, ext2_fi
   problem = ext2fs_fallocate(fs, EXT2_FALLOCATE_FORCE_INIT, number, inode, ~0ULL, 0, blocks);
   if (!problem && !at.blocks) problem = ext2fs_get_array(RUN, fs->blocksize, &at.blocks);
   if (problem) return problem;
+  fs->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS; /* of blocks that this process has written a moment before */
   at.file = *file, at.fs = fs, at.number = number, at.inode = inode;
   at.extent.e_len = at.waiting = 0;
   return 0;
