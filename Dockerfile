@@ -43,6 +43,9 @@ COPY . .
 # Modules are compiled once, here: each start of a container would do it again.
 RUN python3 -m compileall -q orchestrator
 
+# The builder's image is there before this one is made.
+FROM nixos-image-builder AS builder
+
 FROM orchestrator AS test
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST
 ENV NIXOS_IMAGE_IN_TEST_IMAGE=1 PATH=/opt/test/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -54,5 +57,5 @@ RUN apt-get update -q \
  && { [ ! -s /usr/local/share/nixos-image/ca-bundle.crt ] || export PIP_CERT=/usr/local/share/nixos-image/ca-bundle.crt; } \
  && /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
       --target /opt/test --requirement locks/test.txt
-# What the image tools are started with; the builder's image is there before this one is made.
-COPY --from=nixos-image-builder /opt/nixos-image/still.so /opt/nixos-image/bulk.so ./
+# What the image tools are started with.
+COPY --from=builder /opt/nixos-image/still.so /opt/nixos-image/bulk.so ./

@@ -291,7 +291,13 @@ class Appliance:
     def _send(self, images: list[Artifact], stream: int) -> delivery.Delivery:
         """Start to send the images: they are on their way while the boot is checked."""
         folder = (self._folder / images[0].path).parent
-        outgoing = delivery.Delivery(folder, stream, sparse=self._caller.sparse)
+        asked = self._request.image
+        outgoing = delivery.Delivery(
+            folder,
+            stream,
+            sparse=self._caller.sparse,
+            private=bool(asked.injections or asked.stamp or asked.wifi_password_file),
+        )
         for image in images:
             outgoing.send(image.file_name, image.sha256)
             for extra in image.extras:

@@ -251,7 +251,7 @@ def _boot(argv: list[str], who: Caller) -> Boot:
     )
     parser.add_argument(
         "--run",
-        default="true",
+        default="",
         metavar="COMMAND",
         help="with --test: run it there, show its output",
     )

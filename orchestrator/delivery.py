@@ -56,13 +56,19 @@ class Delivery:
     handed over.
     """
 
-    def __init__(self, folder: pathlib.Path, stream: int, *, sparse: bool) -> None:
-        """Files of `folder` go to the file descriptor `stream`, holes kept if `sparse`."""
+    def __init__(
+        self, folder: pathlib.Path, stream: int, *, sparse: bool, private: bool = False
+    ) -> None:
+        """Files of `folder` go to the file descriptor `stream`, holes kept if `sparse`.
+
+        With `private` only the caller may read them: there are secrets in the image.
+        """
         self._folder = folder
         self._stream = stream
         self._lines: list[str] = []
         command = [
-            *("tar", "--create", "--file=-", "--format=gnu", "--mode=u=rw,go=r"),
+            *("tar", "--create", "--file=-", "--format=gnu"),
+            f"--mode=u=rw,go={'' if private else 'r'}",
             *("--owner=0", "--group=0", "--numeric-owner"),
             *(["--sparse"] if sparse else []),
             f"--directory={folder}",

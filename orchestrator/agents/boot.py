@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--disk-format", choices=sorted(DRIVERS), default="raw")
     parser.add_argument("--identity", type=pathlib.Path)
     parser.add_argument("--grow", type=int, default=0, help="MiB")
-    parser.add_argument("--run", default="true")
+    parser.add_argument("--run", default="")
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--ready-text", default="")
     parser.add_argument("--timeout", type=float, default=300)
@@ -144,9 +144,12 @@ def boot_and_log_in(
         if arguments.ready_text:
             running.wait_for(arguments.ready_text, deadline)
         ready = time.monotonic() - began
-        program = ("uname", "-m", "&&", arguments.run)
-        answer = log_in(running, key, deadline, program=program)
-        return answer, {"ready": round(ready, 2), "login": round(time.monotonic() - began, 2)}
+        answer = log_in(running, key, deadline)
+        seconds = {"ready": round(ready, 2), "login": round(time.monotonic() - began, 2)}
+        if arguments.run:
+            said = run_there(key, arguments.run, deadline)
+            answer = f"{answer}\n{said}" if said else answer
+        return answer, seconds
 
 
 class Machine:
@@ -226,40 +229,52 @@ def log_in(
     program: tuple[str, ...] = ("uname", "-m"),
 ) -> str:
     """SSH into the guest until it works; returns what `program` says there."""
-    command = [
-        *(
-            "ssh",
-            "-i",
-            str(key),
-            "-p",
-            str(qemu.SSH_PORT),
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "LogLevel=ERROR",
-        ),
-        *(
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "IdentitiesOnly=yes",
-        ),
-        *("-o", f"ConnectTimeout={SSH_TRY_SECONDS}", f"{user}@127.0.0.1", *program),
-    ]
     said = "no answer"
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=2 * SSH_TRY_SECONDS, check=False
-            )
+            done = _ssh(key, user, program, 2 * SSH_TRY_SECONDS)
             if done.returncode == 0:
                 return done.stdout.strip()
             said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         running.still_alive(f"SSH login failed ({said})", deadline)
         events.emit("booting", message=f"waiting for SSH: {said}")
         time.sleep(0.5)
+
+
+def run_there(key: pathlib.Path, command: str, deadline: float) -> str:
+    """Run `command` once by root's shell in the guest; returns what it says."""
+    try:
+        done = _ssh(key, "root", (command,), max(deadline - time.monotonic(), 1))
+    except subprocess.TimeoutExpired as error:
+        raise AgentError(f"--run {command}: it did not end in time", kind="boot") from error
+    if done.returncode != 0:
+        detail = f"{done.stdout}{done.stderr}".strip()
+        raise AgentError(
+            f"--run {command}: exit code {done.returncode}", detail=detail, kind="boot"
+        )
+    return done.stdout.strip()
+
+
+def _ssh(
+    key: pathlib.Path, user: str, program: tuple[str, ...], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    options = {
+        "BatchMode": "yes",
+        "LogLevel": "ERROR",
+        "StrictHostKeyChecking": "no",
+        "UserKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "ConnectTimeout": str(SSH_TRY_SECONDS),
+    }
+    command = ["ssh", "-i", str(key), "-p", str(qemu.SSH_PORT)]
+    command += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    return subprocess.run(
+        [*command, f"{user}@127.0.0.1", *program],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
 
 
 if __name__ == "__main__":

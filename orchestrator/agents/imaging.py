@@ -1,7 +1,9 @@
 """From a spec to the files that are handed over: raw image, its checks, conversion, checksum."""
 
+import glob
 import hashlib
 import pathlib
+import shutil
 import time
 
 from orchestrator.agents import events
@@ -27,33 +29,33 @@ def make_artifact(
     """
     events.emit("assemble", message=f"assembling {spec.file_name}")
     entries = late.late_entries(options, device)
-    raw = folder / RAW
+    raw, second = folder / RAW, folder / "second"
     target = folder / spec.file_name
     try:
-        layout = assemble(spec, raw, run.folder, entries)
+        layout = assemble(spec, raw, run.folder, entries, mapped=options.bmap)
         if options.check:
-            _check_twice(run, spec, raw, entries)
+            _check_raw(run, spec, raw, second / RAW, entries, mapped=options.bmap)
         if wrong := late.misplaced(raw, entries, inline_twice=spec.root.fsType == "btrfs"):
-            raise FilesystemError(f"/{wrong[0]}: a secret is not only where it belongs")
+            raise FilesystemError(
+                f"/{wrong[0]}: a secret is not only where it belongs, the image has its first"
+                " bytes elsewhere, too (mode 644 makes it no secret)"
+            )
         extras = []
         if options.bmap:
             mapped = folder / f"{spec.file_name}.bmap"
             mapped.write_text(bmap.block_map(raw))
             extras.append(mapped)
-        plain = folder / f"{spec.name}.plain"
-        if spec.diskFormat != "raw":
-            events.emit("assemble", message=f"converting to {spec.diskFormat}")
-        convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
-        raw.unlink(missing_ok=True)
-        if spec.compression != "none":
-            events.emit("assemble", message=f"compressing with {spec.compression}")
-        convert.compress(plain, spec.compression, target)
-        plain.unlink(missing_ok=True)
+        _finish(spec, raw, target)
+        if options.check:
+            _finish(spec, second / RAW, second / spec.file_name)
+            _check_file(target, second / spec.file_name)
     except BaseException:
-        for path in folder.glob(f"{spec.name}*"):
+        for path in folder.glob(f"{glob.escape(spec.name)}*"):
             path.unlink()
         raw.unlink(missing_ok=True)
         raise
+    finally:
+        shutil.rmtree(second, ignore_errors=True)
     with target.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Artifact(
@@ -74,20 +76,43 @@ def make_artifact(
     )
 
 
-def _check_twice(
-    run: Run, spec: ImageSpec, first: pathlib.Path, entries: tuple[Entry, ...]
+def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
+    """Turn `raw` into what is delivered; it is gone afterwards."""
+    if spec.diskFormat != "raw":
+        events.emit("assemble", message=f"converting to {spec.diskFormat}")
+    plain = raw.with_name(f"{spec.name}.plain")
+    convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
+    raw.unlink(missing_ok=True)
+    if spec.compression != "none":
+        events.emit("assemble", message=f"compressing with {spec.compression}")
+    convert.compress(plain, spec.compression, target)
+    plain.unlink(missing_ok=True)
+
+
+def _check_raw(
+    run: Run,
+    spec: ImageSpec,
+    first: pathlib.Path,
+    second: pathlib.Path,
+    entries: tuple[Entry, ...],
+    *,
+    mapped: bool,
 ) -> None:
     """Assemble again, at another time and place, and compare."""
     events.emit("assemble", message="assembling once more, to compare")
-    second = first.with_name("second.raw")
+    second.parent.mkdir()
     time.sleep(1.1)  # clocks that count whole seconds must not show the same
-    try:
-        layout = assemble(spec, second, run.folder, entries)
-        offset = compare.first_difference(first, second)
-        if offset is not None:
-            raise FilesystemError(
-                f"two builds differ at byte {offset}: {compare.describe(second, layout, offset)}"
-            )
-    finally:
-        second.unlink(missing_ok=True)
+    layout = assemble(spec, second, run.folder, entries, mapped=mapped)
+    offset = compare.first_difference(first, second)
+    if offset is not None:
+        raise FilesystemError(
+            f"two builds differ at byte {offset}: {compare.describe(second, layout, offset)}"
+        )
+
+
+def _check_file(first: pathlib.Path, second: pathlib.Path) -> None:
+    """Compare what is delivered with the same made of the second build."""
+    offset = compare.first_difference(first, second)
+    if offset is not None:
+        raise FilesystemError(f"two builds of {first.name} differ at byte {offset}")
     events.emit("checked", message="two builds are the same bits")

@@ -10,7 +10,7 @@ from orchestrator.image import bootloader, clover, filesystem, grub, partition, 
 from orchestrator.image.bootspec import Bootspec, read_bootspec
 from orchestrator.image.layout import MIB, Layout, Sizes, plan_layout
 from orchestrator.image.spec import LOADERS, ImageSpec
-from orchestrator.image.tree import Entry, Tree
+from orchestrator.image.tree import Entry, Tree, TreeError
 
 #: What NixOS' first boot loads into its database of store paths, then removes.
 REGISTRATION = "nix-path-registration"
@@ -33,16 +33,25 @@ class _BootFiles:
 def closure_of(paths: list[str]) -> list[str]:
     """Store paths that `paths` need at run time, themselves included."""
     command = ["nix-store", "--query", "--requisites", *paths]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise TreeError(said[-1].removeprefix("error: "))
+    return done.stdout.split()
 
 
 def assemble(
-    spec: ImageSpec, target: pathlib.Path, scratch: pathlib.Path, late: tuple[Entry, ...] = ()
+    spec: ImageSpec,
+    target: pathlib.Path,
+    scratch: pathlib.Path,
+    late: tuple[Entry, ...] = (),
+    *,
+    mapped: bool = False,
 ) -> Layout:
     """Write the raw image of `spec` to `target`, a new sparse file; returns where its parts lie.
 
     `scratch` takes the files of FAT partitions meanwhile; `late` are entries of the root file
-    system that no Nix store knows.
+    system that no Nix store knows; `mapped` says that the image gets a block map.
     """
     closure = closure_of([spec.toplevel, *spec.additionalPaths])
     tree = Tree(closure)
@@ -58,7 +67,7 @@ def assemble(
         try:
             with target.open("xb") as image:
                 os.truncate(image.fileno(), layout.size)
-            rootfs.write_root(target, layout.root, spec, tree, pathlib.Path(folder))
+            rootfs.write_root(target, layout.root, spec, tree, pathlib.Path(folder), mapped=mapped)
             for name, files in trees.items():
                 slot = layout.find(name)
                 assert slot is not None  # _boot_files knows the tables as well as plan_layout

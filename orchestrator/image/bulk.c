@@ -1,8 +1,8 @@
 /* A library that mke2fs is started with (LD_PRELOAD), so that `-d` costs about what writing the data costs. mke2fs and its
    library take a file block by block: each is allocated, looked up and written by itself, and the file's inode with it.
-   Here a file's blocks are allocated at once and written as the runs that they make, folders' paths are looked up once, and
-   the stream is read in large pieces. All by the library's own functions: what it makes is what it would make, but for
-   blocks of zeros, which are allocated like the others (and not written: the image is new, so its holes are zeros).
+   Here a file's blocks are allocated at once and written as the runs that they make, names that were found are kept, and
+   the stream is read in large pieces. All by the library's own functions: a file's blocks of zeros are left out as without
+   this (a block map of the image would not have them, so no file may claim them).
 
    BULK_OFFSET   where the file system begins in the image, in bytes (mke2fs -E offset) */
 #define _GNU_SOURCE
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RUN = 256, FOLDERS = 4096, PIECE = 1 << 20 };
+enum { RUN = 256, NAMES = 4096, PIECE = 1 << 20 };
 
 /* The file that is being written, the extent at hand and the run of blocks that waits to be written. */
 static struct {
@@ -23,9 +23,10 @@ static struct {
   ext2_ino_t number;
   struct ext2_inode *inode;
   struct ext2fs_extent extent;
+  blk64_t blocks, next; /* of the file: how many, and the one that is expected */
   blk64_t start;
   unsigned waiting;
-  char *blocks;
+  char *bytes;
 } at;
 
 static errcode_t flush(void) {
@@ -36,7 +37,7 @@ static errcode_t flush(void) {
   off_t place = (offset ? atoll(offset) : 0) + at.start * at.fs->blocksize;
   at.waiting = 0;
   for (size_t done = 0; done < size;) {
-    ssize_t now = pwrite(image, at.blocks + done, size - done, place + done);
+    ssize_t now = pwrite(image, at.bytes + done, size - done, place + done);
     if (now < 0) return errno;
     done += now;
   }
@@ -52,12 +53,23 @@ errcode_t ext2fs_file_open(ext2_filsys fs, ext2_ino_t number, int flags, ext2_fi
   blk64_t blocks = (EXT2_I_SIZE(inode) + fs->blocksize - 1) / fs->blocksize;
   if (!blocks || !(inode->i_flags & EXT4_EXTENTS_FL) || inode->i_blocks) return 0;
   problem = ext2fs_fallocate(fs, EXT2_FALLOCATE_FORCE_INIT, number, inode, ~0ULL, 0, blocks);
-  if (!problem && !at.blocks) problem = ext2fs_get_array(RUN, fs->blocksize, &at.blocks);
+  /* With more extents than the inode holds, the library writes them, but not the number of blocks. */
+  if (!problem) problem = ext2fs_write_inode(fs, number, inode);
+  if (!problem && !at.bytes) problem = ext2fs_get_array(RUN, fs->blocksize, &at.bytes);
   if (problem) return problem;
   fs->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS; /* of blocks that this process has written a moment before */
   at.file = *file, at.fs = fs, at.number = number, at.inode = inode;
-  at.extent.e_len = at.waiting = 0;
+  at.blocks = blocks;
+  at.next = at.extent.e_len = at.waiting = 0;
   return 0;
+}
+
+/* Blocks before `block` that were not written are zeros. What is freed may be a block of extents that the library still has
+   to write: it must do so before a file's data comes there, which goes past its cache. */
+static errcode_t leave_out(blk64_t block) {
+  if (block <= at.next) return 0;
+  errcode_t problem = ext2fs_punch(at.fs, at.number, at.inode, NULL, at.next, block - 1);
+  return problem ? problem : io_channel_flush(at.fs->io);
 }
 
 static int inside(blk64_t block) {
@@ -85,12 +97,14 @@ errcode_t ext2fs_file_write(ext2_file_t file, const void *bytes, unsigned size, 
   unsigned block_size = at.fs->blocksize;
   if (size > block_size || offset % block_size) return EXT2_ET_INVALID_ARGUMENT;
   blk64_t block = offset / block_size;
+  if ((problem = leave_out(block))) return problem;
+  at.next = block + 1;
   if (!inside(block) && (problem = find_extent(block))) return problem;
   blk64_t place = at.extent.e_pblk + (block - at.extent.e_lblk);
   int follows = at.waiting < RUN && place == at.start + at.waiting;
   if (at.waiting && !follows && (problem = flush())) return problem;
   if (!at.waiting) at.start = place;
-  char *target = at.blocks + (size_t)at.waiting++ * block_size;
+  char *target = at.bytes + (size_t)at.waiting++ * block_size;
   memcpy(target, bytes, size);
   memset(target + size, 0, block_size - size);
   *written = size;
@@ -102,30 +116,32 @@ errcode_t ext2fs_file_close(ext2_file_t file) {
   errcode_t problem = 0;
   if (!real) real = dlsym(RTLD_NEXT, "ext2fs_file_close");
   if (file == at.file) {
-    if (at.waiting) problem = flush();
+    problem = leave_out(at.blocks);
+    if (!problem && at.waiting) problem = flush();
     at.file = NULL;
   }
   errcode_t closing = real(file);
   return problem ? problem : closing;
 }
 
-/* A folder that was found stays where it is: -d removes none. */
-errcode_t ext2fs_namei(ext2_filsys fs, ext2_ino_t root, ext2_ino_t from, const char *name, ext2_ino_t *number) {
-  static errcode_t (*real)(ext2_filsys, ext2_ino_t, ext2_ino_t, const char *, ext2_ino_t *);
-  static struct { char *name; ext2_ino_t number; } folders[FOLDERS];
-  if (!real) real = dlsym(RTLD_NEXT, "ext2fs_namei");
-  if (from != EXT2_ROOT_INO || !strchr(name, '/')) return real(fs, root, from, name, number);
-  unsigned hash = 5381; /* Bernstein's */
-  for (const char *letter = name; *letter; letter++) hash = hash * 33 + (unsigned char)*letter;
-  hash %= FOLDERS;
-  if (folders[hash].name && !strcmp(folders[hash].name, name)) {
-    *number = folders[hash].number;
+/* What was found stays where it is: a tree has nothing twice, so -d removes nothing. */
+errcode_t ext2fs_lookup(ext2_filsys fs, ext2_ino_t folder, const char *name, int length, char *buffer, ext2_ino_t *number) {
+  static errcode_t (*real)(ext2_filsys, ext2_ino_t, const char *, int, char *, ext2_ino_t *);
+  static struct { ext2_ino_t folder, number; int length; char name[EXT2_NAME_LEN]; } found[NAMES];
+  if (!real) real = dlsym(RTLD_NEXT, "ext2fs_lookup");
+  if (length > EXT2_NAME_LEN) return real(fs, folder, name, length, buffer, number);
+  unsigned hash = 5381 + folder; /* Bernstein's */
+  for (int letter = 0; letter < length; letter++) hash = hash * 33 + (unsigned char)name[letter];
+  hash %= NAMES;
+  if (found[hash].number && found[hash].folder == folder && found[hash].length == length &&
+      !memcmp(found[hash].name, name, length)) {
+    *number = found[hash].number;
     return 0;
   }
-  errcode_t problem = real(fs, root, from, name, number);
+  errcode_t problem = real(fs, folder, name, length, buffer, number);
   if (problem) return problem;
-  free(folders[hash].name);
-  folders[hash].name = strdup(name), folders[hash].number = *number;
+  memcpy(found[hash].name, name, length);
+  found[hash].folder = folder, found[hash].number = *number, found[hash].length = length;
   return 0;
 }
 

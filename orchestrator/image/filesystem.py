@@ -63,9 +63,8 @@ EXT4_FEATURES = (
     "large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 )
 
-#: Extended options: the file's holes are zeros already, so neither inode tables nor the journal are
-#: written.
-EXT4_OPTIONS = "lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0,nodiscard"
+#: Extended options: the file's holes are zeros already, so inode tables are not written.
+EXT4_OPTIONS = "lazy_itable_init=1,root_owner=0:0,nodiscard"
 
 
 class FilesystemError(Exception):
@@ -92,24 +91,37 @@ def write_ext4(
     identifier: uuid.UUID,
     hash_seed: uuid.UUID,
     tree: Tree,
+    mapped: bool = False,
 ) -> None:
-    """Make an ext4 of `tree`, which mke2fs takes as a tar stream (e2fsprogs >= 1.47.1)."""
+    """Make an ext4 of `tree`, which mke2fs takes as a tar stream (e2fsprogs >= 1.47.1).
+
+    The journal is left a hole, too, unless the image gets a block map: a card that is written by it
+    may hold another image's journal there.
+    """
+    extended = [f"offset={slot.start}", f"hash_seed={hash_seed}", EXT4_OPTIONS]
+    extended.append(f"lazy_journal_init={0 if mapped else 1}")
     command = [
         *("mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", "-L", label, "-U", str(identifier)),
         *("-O", EXT4_FEATURES, "-I", str(EXT4_INODE), "-b", str(BLOCK)),
         *("-i", str(EXT4_BYTES_PER_INODE), "-m", str(EXT4_RESERVED_PERCENT)),
-        *("-J", f"size={EXT4_JOURNAL // MIB}", "-E"),
-        *(f"offset={slot.start},hash_seed={hash_seed},{EXT4_OPTIONS}", os.fspath(image)),
-        f"{slot.size // 1024}k",
+        *("-J", f"size={EXT4_JOURNAL // MIB}", "-E", ",".join(extended)),
+        *(os.fspath(image), f"{slot.size // 1024}k"),
     ]
     variables = {
-        "LD_PRELOAD": os.fspath(BULK),
+        "LD_PRELOAD": preloaded(BULK),
         "BULK_OFFSET": str(slot.start),
         "SOURCE_DATE_EPOCH": str(STORE_TIME),
         "MKE2FS_SYNC": "0",
         "LC_ALL": "C.UTF-8",  # or libarchive refuses names that are not ASCII
     }
     stream(tree, command, variables)
+
+
+def preloaded(library: pathlib.Path) -> str:
+    """`library` as ld.so takes it: where it is not there, ld.so would go on without it."""
+    if not library.exists():
+        raise FilesystemError(f"{library} is missing: the builder's image is not whole")
+    return os.fspath(library)
 
 
 def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
@@ -131,7 +143,7 @@ def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
     if complaint and "Broken pipe" not in complaint:
         raise FilesystemError(f"tar: {complaint}")
     if sink.returncode != 0:
-        raise FilesystemError(f"{command[0]}: {_last(said) or f'exit code {sink.returncode}'}")
+        raise FilesystemError(f"{command[0]}: {_reason(said) or f'exit code {sink.returncode}'}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,10 +269,14 @@ def run(command: list[str], variables: dict[str, str]) -> None:
     )
     if done.returncode != 0:
         raise FilesystemError(
-            f"{command[0]}: {_last(done.stderr) or f'exit code {done.returncode}'}"
+            f"{command[0]}: {_reason(done.stderr) or f'exit code {done.returncode}'}"
         )
 
 
-def _last(text: str) -> str:
-    """The last line that says something."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+def _reason(text: str) -> str:
+    """The line that says why: the first one that does not only warn.
+
+    What follows tells which step could not go on because of it.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "arning" not in line), lines[-1] if lines else "")

@@ -180,8 +180,12 @@ def misplaced(
     if not files:
         return []
     # A file lies in blocks that need not follow each other: its first one tells. What is shorter
-    # than a password may be anywhere by chance.
-    needles = {entry.path: entry.data[:BLOCK] for entry in files if len(entry.data) >= SECRET_BYTES}
+    # than a password, or the same byte again and again, may be anywhere by chance.
+    needles = {
+        entry.path: entry.data[:BLOCK]
+        for entry in files
+        if len(entry.data) >= SECRET_BYTES and len(set(entry.data[:BLOCK])) > 1
+    }
     everything = [entry.data for entry in entries if entry.kind == "file"]
     wanted = {
         path: sum(data.count(needle) for data in everything) for path, needle in needles.items()

@@ -11,6 +11,7 @@ from orchestrator.image.spec import (
     DiskFormat,
     ImageSpec,
     PartitionTable,
+    SpecError,
     check,
 )
 
@@ -71,4 +72,8 @@ def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
         root = dataclasses.replace(changed.root, additionalSpaceMiB=options.additional_space)
         changed = dataclasses.replace(changed, root=root)
     check(changed)
+    if options.bmap and changed.diskFormat != "raw":
+        raise SpecError(f"--bmap maps raw images, and {changed.diskFormat} is none")
+    if options.bmap and changed.root.fsType != "ext4":
+        raise SpecError(f"--bmap: what {changed.root.fsType} needs as zeros is not known here")
     return changed

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from orchestrator.image import filesystem
-from orchestrator.image.filesystem import FilesystemError, run, stream
+from orchestrator.image.filesystem import FilesystemError, preloaded, run, stream
 from orchestrator.image.layout import MIB, Partition
 from orchestrator.image.spec import FsType, ImageSpec, Root
 from orchestrator.image.tree import STORE_TIME, Tree
@@ -54,9 +54,18 @@ def root_size(root: Root, tree: Tree) -> int:
 
 
 def write_root(
-    image: pathlib.Path, slot: Partition, spec: ImageSpec, tree: Tree, scratch: pathlib.Path
+    image: pathlib.Path,
+    slot: Partition,
+    spec: ImageSpec,
+    tree: Tree,
+    scratch: pathlib.Path,
+    *,
+    mapped: bool,
 ) -> None:
-    """Fill `slot` of the empty `image` with `tree`; `scratch` is a folder on the same volume."""
+    """Fill `slot` of the empty `image` with `tree`; `scratch` is a folder on the same volume.
+
+    `mapped` says that the image gets a block map, which ext4 alone can have.
+    """
     kind = spec.root.fsType
     if kind == "ext4":
         filesystem.write_ext4(
@@ -66,6 +75,7 @@ def write_root(
             identifier=spec.identifier("root"),
             hash_seed=spec.identifier("hash seed"),
             tree=tree,
+            mapped=mapped,
         )
         return
     file = scratch / "root"
@@ -166,7 +176,7 @@ def _owners(tree: Tree, root: pathlib.Path) -> dict[str, tuple[int, int]]:
 
 
 def _still(seed: uuid.UUID, owners: pathlib.Path) -> dict[str, str]:
-    return {"LD_PRELOAD": os.fspath(STILL), "STILL_SEED": seed.hex, "STILL_OWNERS": str(owners)}
+    return {"LD_PRELOAD": preloaded(STILL), "STILL_SEED": seed.hex, "STILL_OWNERS": str(owners)}
 
 
 def _prototype(

@@ -14,64 +14,16 @@ from orchestrator.image.assemble import assemble, registration
 from orchestrator.image.filesystem import FilesystemError
 from orchestrator.image.late import misplaced
 from orchestrator.image.layout import MIB, LayoutError
-from orchestrator.image.spec import BootLoader, Extlinux, Fat, ImageSpec, PartitionTable, Root
+from orchestrator.image.spec import ImageSpec, PartitionTable
 from orchestrator.image.tree import Entry, TreeError
+from tests.unit.nix_store import NEEDED, made_up, run
 
-pytestmark = pytest.mark.skipif(
-    "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs a Nix store of its own"
-)
-
-
-def run(*command: str, **variables: str) -> str:
-    environment = {**os.environ, **variables}
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, env=environment
-    ).stdout.strip()
-
-
-def add(path: pathlib.Path) -> str:
-    return run("nix-store", "--add", str(path))
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
-    """A system of a kernel, an initrd, a loader; its toplevel names them without a reference."""
-    folder = tmp_path_factory.mktemp("system")
-    parts = {}
-    for name, content in (("kernel", "kernel"), ("initrd", "initrd"), ("loader.efi", "loader")):
-        (folder / name).write_text(content * 1000)
-        parts[name] = add(folder / name)
-    dtbs = folder / "dtbs"
-    dtbs.mkdir()
-    (dtbs / "board.dtb").write_text("tree")
-    boot = {
-        "system": "aarch64-linux",
-        "label": "made up",
-        "kernel": parts["kernel"],
-        "initrd": parts["initrd"],
-        "init": "/nix/store/x/init",
-        "kernelParams": ["quiet"],
-        "toplevel": "/nix/store/x",
-    }
-    toplevel = folder / "toplevel"
-    toplevel.mkdir()
-    (toplevel / "boot.json").write_text(json.dumps({"org.nixos.bootspec.v1": boot}))
-    (toplevel / "ünï cödé").write_text("a name")
-    (toplevel / "link").symlink_to("boot.json")
-    return ImageSpec(
-        schema=1,
-        name="made-up",
-        system="aarch64-linux",
-        toplevel=add(toplevel),
-        format="test",
-        partitionTable="efi",
-        bootLoader=BootLoader(
-            timeout=1, systemdBoot=parts["loader.efi"], extlinux=Extlinux(deviceTree=False)
-        ),
-        root=Root("ext4", "nixos", additionalSpaceMiB=8),
-        boot=Fat("ESP", 40),
-        additionalPaths=tuple(parts.values()),
-    )
+    return made_up(tmp_path_factory.mktemp("system"))
 
 
 def listing(image: pathlib.Path, start: int, path: str) -> list[str]:
@@ -195,3 +147,11 @@ def test_a_path_that_is_missing_from_the_store_is_named(
     )
     with pytest.raises(TreeError, match=f"{gone}: belongs to the system, but is not in the store"):
         assemble(spec, tmp_path / "image", tmp_path)
+
+
+def test_a_path_that_nix_does_not_know_is_an_error_with_its_words(
+    spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    unknown = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-unknown"
+    with pytest.raises(TreeError, match=f"{unknown}' is not valid"):
+        assemble(dataclasses.replace(spec, toplevel=unknown), tmp_path / "image", tmp_path)

@@ -131,6 +131,15 @@ def test_an_image_is_on_its_way_before_the_rest_is_known(folder: pathlib.Path) -
         assert tar.getnames() == ["demo.img", "result.json", delivery.MANIFEST]
 
 
+def test_an_image_with_secrets_is_its_owners_alone(folder: pathlib.Path) -> None:
+    reader, writer = os.pipe()
+    outgoing = delivery.Delivery(folder, writer, sparse=False, private=True)
+    outgoing.send("demo.img", digest(b"image"))
+    outgoing.finish()
+    with os.fdopen(reader, "rb") as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
+        assert {member.mode & 0o777 for member in tar.getmembers()} == {0o600}
+
+
 def test_what_is_abandoned_has_no_manifest(folder: pathlib.Path) -> None:
     reader, writer = os.pipe()
     outgoing = delivery.Delivery(folder, writer, sparse=False)

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import pathlib
+import random
 import re
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from orchestrator.image import filesystem
+from orchestrator.image.bmap import block_map
 from orchestrator.image.filesystem import (
     EXT4_BYTES_PER_INODE,
     EXT4_FIXED,
@@ -205,12 +208,25 @@ def test_names_on_ext4_do_not_depend_on_the_callers_locale(
     assert debugfs(ext4(tmp_path / "image", tree, SMALL), 'cat "/etc/Käse ☕"') == "x"
 
 
+@pytest.mark.skipif(
+    "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs Docker's /dev/shm of 64 MiB"
+)
+def test_a_disk_that_fills_meanwhile_is_told_as_such() -> None:
+    tree = Tree([])
+    tree.add(Entry("big", "file", 0o644, data=NOISE * 90))
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        image = blank(pathlib.Path(folder, "image"), SMALL)
+        slot = Partition(1, "nixos", "linux", START, SMALL)
+        with pytest.raises(FilesystemError, match="No space left on device"):
+            write_ext4(image, slot, label="a", identifier=UUID, hash_seed=SEED, tree=tree)
+
+
 def test_a_slot_that_is_too_small_for_ext4_is_an_error_with_mke2fs_words(
     tmp_path: pathlib.Path,
 ) -> None:
     tree = Tree([])
     tree.add(Entry("big", "file", 0o644, data=os.urandom(110 * MIB)))
-    with pytest.raises(FilesystemError, match=r"^mke2fs: ."):
+    with pytest.raises(FilesystemError, match=r"^mke2fs: .*(Could not allocate|No free space)"):
         ext4(tmp_path / "image", tree, SMALL)
 
 
@@ -222,28 +238,99 @@ def test_a_store_path_that_has_gone_is_an_error_with_tars_words(tmp_path: pathli
         ext4(tmp_path / "image", tree, SMALL)
 
 
-def test_files_are_written_in_bulk_and_whole(tmp_path: pathlib.Path) -> None:
-    """Over several block groups, with blocks of zeros, which mke2fs by itself would leave out."""
-    noise = os.urandom(MIB)
+NOISE = os.urandom(MIB)
+
+
+def test_files_are_whole_with_their_holes(tmp_path: pathlib.Path) -> None:
+    """Over several block groups; what is read is a card that was full and got the block map."""
     data = {
-        "large": noise * 150,
-        "hollow": noise + bytes(MIB) + b"end",
+        "large": NOISE * 150,
+        "hollow": bytes(BLOCK) + NOISE + bytes(MIB) + NOISE + bytes(3 * BLOCK) + b"end",
+        "ending": NOISE + bytes(MIB),
+        "comb": b"".join(b"x" * BLOCK + bytes(BLOCK) for _ in range(2000)),
         "zeros": bytes(MIB),
         "empty": b"",
         "short": b"x",
-        "whole": noise[: 2 * BLOCK],
+        "whole": NOISE[: 2 * BLOCK],
     }
     tree = Tree([])
     for name, content in data.items():
         tree.add(Entry(f"folder/{name}", "file", 0o644, data=content))
+    image, size = tmp_path / "image", ext4_size(tree.usage(), 0)
+    slot = Partition(1, "nixos", "linux", START, size)
+    write_ext4(
+        blank(image, size),
+        slot,
+        label="nixos",
+        identifier=UUID,
+        hash_seed=SEED,
+        tree=tree,
+        mapped=True,
+    )
+    card = tmp_path / "card"
+    card.write_bytes(b"\xaa" * image.stat().st_size)
+    with image.open("rb") as source, card.open("r+b") as target:
+        for first, last in re.findall(r"> (\d+)(?:-(\d+))? <", block_map(image)):
+            source.seek(int(first) * BLOCK)
+            target.seek(int(first) * BLOCK)
+            target.write(source.read((int(last or first) - int(first) + 1) * BLOCK))
+    flashed = cut(card, size)
+    run("e2fsck", "-fn", flashed)
+    for name, content in data.items():
+        debugfs(flashed, f'dump "/folder/{name}" {tmp_path}/{name}')
+        assert (tmp_path / name).read_bytes() == content
+        said = re.search(r"Blockcount: (\d+)", debugfs(flashed, f'stat "/folder/{name}"'))
+        blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
+        assert said is not None
+        written = sum(any(block) for block in blocks)
+        extents = len(blocks) // 340 + 4  # of which a block holds 340
+        assert written * 8 <= int(said[1]) <= (written + extents) * 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_files_with_holes_stay_whole(seed: int, tmp_path: pathlib.Path) -> None:
+    """Blocks of extents that are freed become other files' data: neither may overwrite the other."""
+    dice = random.Random(seed)
+    tree, data = Tree([]), {}
+    for number in range(400):
+        blocks = 6000 if number % 40 == 0 else dice.choice([1, 3, 10, 100, 1000])
+        hollow = dice.choice([0, 0.02, 0.3, 0.5, 0.9])
+        pieces = [
+            bytes(BLOCK)
+            if dice.random() < hollow
+            else NOISE[(start := dice.randrange(MIB - BLOCK)) : start + BLOCK]
+            for _ in range(blocks)
+        ]
+        name = f"{number % 7}/{number % 3}/{number}"
+        data[name] = b"".join(pieces)[: blocks * BLOCK - dice.randrange(BLOCK)]
+        tree.add(Entry(name, "file", 0o644, data=data[name]))
     slot = ext4(tmp_path / "image", tree, ext4_size(tree.usage(), 0))
     run("e2fsck", "-fn", slot)
-    for name, content in data.items():
-        debugfs(slot, f'dump "/folder/{name}" {tmp_path}/{name}')
-        assert (tmp_path / name).read_bytes() == content
-        said = re.search(r"Blockcount: (\d+)", debugfs(slot, f'stat "/folder/{name}"'))
-        assert said is not None
-        assert int(said[1]) == -(-len(content) // BLOCK) * BLOCK // 512
+    (tmp_path / "out").mkdir()
+    debugfs(slot, f"rdump / {tmp_path}/out")
+    assert all((tmp_path / "out" / name).read_bytes() == data[name] for name in data)
+
+
+def test_a_file_of_many_extents_is_sound(tmp_path: pathlib.Path) -> None:
+    """More than four extents of 128 MiB, which is what an inode holds by itself."""
+    source = tmp_path / "source"
+    source.write_bytes(NOISE * 660)
+    tree = Tree([])
+    tree.add(Entry("file", "file", 0o644, source=source))
+    image, size = tmp_path / "image", ext4_size(tree.usage(), 0)
+    slot = Partition(1, "nixos", "linux", 0, size)
+    image.touch()
+    os.truncate(image, size)
+    write_ext4(image, slot, label="nixos", identifier=UUID, hash_seed=SEED, tree=tree)
+    run("e2fsck", "-fn", image)
+    said = run("debugfs", "-R", "stat /file", image)
+    assert said.count("(ETB0)") >= 1  # a block of extents: the case that this is about
+
+
+def test_a_library_that_is_missing_is_told(tmp_path: pathlib.Path) -> None:
+    """Where it is not there, ld.so goes on without it, and the image is another one."""
+    with pytest.raises(FilesystemError, match=r"gone.so is missing"):
+        filesystem.preloaded(tmp_path / "gone.so")
 
 
 def many_tiny(tree: Tree) -> None:

@@ -15,6 +15,7 @@ from orchestrator.image.spec import (
     Compression,
     DiskFormat,
     Extlinux,
+    FsType,
     ImageSpec,
     PartitionTable,
     Root,
@@ -98,6 +99,18 @@ def test_several_options_go_together() -> None:
 )
 def test_what_is_no_field_of_the_spec_changes_nothing(options: ImageOptions) -> None:
     assert apply(options, SPEC) == SPEC
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "vhdx"])
+def test_only_raw_images_have_a_block_map(kind: DiskFormat) -> None:
+    with pytest.raises(SpecError, match=f"--bmap maps raw images, and {kind} is none"):
+        apply(ImageOptions(bmap=True, disk_format=kind), SPEC)
+
+
+@pytest.mark.parametrize("kind", ["btrfs", "xfs", "erofs"])
+def test_only_ext4_has_a_block_map(kind: FsType) -> None:
+    with pytest.raises(SpecError, match=f"--bmap: what {kind} needs as zeros"):
+        apply(ImageOptions(bmap=True), dataclasses.replace(SPEC, root=Root(kind, "nixos")))
 
 
 @pytest.mark.parametrize("table", typing.get_args(PartitionTable))

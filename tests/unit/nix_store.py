@@ -1,0 +1,64 @@
+"""A small made-up system in the real Nix store of the test image."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from orchestrator.image.spec import BootLoader, Extlinux, Fat, ImageSpec, Root
+
+NEEDED = pytest.mark.skipif(
+    "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs a Nix store of its own"
+)
+
+
+def run(*command: str, **variables: str) -> str:
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment
+    ).stdout.strip()
+
+
+def add(path: pathlib.Path) -> str:
+    return run("nix-store", "--add", str(path))
+
+
+def made_up(folder: pathlib.Path) -> ImageSpec:
+    """A system of a kernel, an initrd, a loader; its toplevel names them without a reference."""
+    parts = {}
+    for name, content in (("kernel", "kernel"), ("initrd", "initrd"), ("loader.efi", "loader")):
+        (folder / name).write_text(content * 1000)
+        parts[name] = add(folder / name)
+    dtbs = folder / "dtbs"
+    dtbs.mkdir()
+    (dtbs / "board.dtb").write_text("tree")
+    boot = {
+        "system": "aarch64-linux",
+        "label": "made up",
+        "kernel": parts["kernel"],
+        "initrd": parts["initrd"],
+        "init": "/nix/store/x/init",
+        "kernelParams": ["quiet"],
+        "toplevel": "/nix/store/x",
+    }
+    toplevel = folder / "toplevel"
+    toplevel.mkdir()
+    (toplevel / "boot.json").write_text(json.dumps({"org.nixos.bootspec.v1": boot}))
+    (toplevel / "ünï cödé").write_text("a name")
+    (toplevel / "link").symlink_to("boot.json")
+    return ImageSpec(
+        schema=1,
+        name="made-up",
+        system="aarch64-linux",
+        toplevel=add(toplevel),
+        format="test",
+        partitionTable="efi",
+        bootLoader=BootLoader(
+            timeout=1, systemdBoot=parts["loader.efi"], extlinux=Extlinux(deviceTree=False)
+        ),
+        root=Root("ext4", "nixos", additionalSpaceMiB=8),
+        boot=Fat("ESP", 40),
+        additionalPaths=tuple(parts.values()),
+    )

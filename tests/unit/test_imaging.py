@@ -1,0 +1,111 @@
+"""From a spec to what is delivered, and `--check`, which must be able to fail."""
+
+import pathlib
+
+import pytest
+
+from orchestrator.agents import imaging
+from orchestrator.agents.run import Run
+from orchestrator.image import assemble, convert
+from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.late import Device
+from orchestrator.image.layout import Layout
+from orchestrator.image.options import ImageOptions, Injection, apply
+from orchestrator.image.spec import Compression, DiskFormat, ImageSpec
+from orchestrator.image.tree import Entry
+from tests.unit.nix_store import NEEDED, made_up
+
+pytestmark = NEEDED
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
+    return made_up(tmp_path_factory.mktemp("system"))
+
+
+@pytest.fixture
+def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("orchestrator.agents.run.WORK", tmp_path)
+    (tmp_path / "run/image").mkdir(parents=True)
+    return Run("run", "aarch64-linux", 1, 1, 1)
+
+
+def make(run: Run, spec: ImageSpec, options: ImageOptions) -> list[str]:
+    """Names of what lies in the run's folder afterwards."""
+    folder = run.folder / "image"
+    try:
+        imaging.make_artifact(run, folder, apply(options, spec), options, Device())
+    finally:
+        found = sorted(path.name for path in folder.iterdir())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "packed", "name"),
+    [
+        ("raw", "none", "made-up.img"),
+        ("vhdx", "none", "made-up.vhdx"),
+        ("qcow2", "zstd", "made-up.qcow2.zst"),
+    ],
+)
+def test_what_is_delivered_is_checked_as_it_is_delivered(
+    kind: DiskFormat,
+    packed: Compression,
+    name: str,
+    run: Run,
+    spec: ImageSpec,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ImageOptions(check=True, disk_format=kind, compression=packed)
+    assert make(run, spec, options) == [name]
+    assert "two builds are the same bits" in capsys.readouterr().out
+
+
+def test_an_assembly_that_differs_is_told_with_its_place(
+    run: Run, spec: ImageSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsteady(
+        spec: ImageSpec,
+        target: pathlib.Path,
+        scratch: pathlib.Path,
+        late: tuple[Entry, ...],
+        *,
+        mapped: bool,
+    ) -> Layout:
+        layout = assemble.assemble(spec, target, scratch, late, mapped=mapped)
+        if target.parent.name == "second":
+            with target.open("r+b") as image:
+                image.seek(layout.root.start + 1024 + 0x78)  # the label's place in an ext4
+                image.write(b"other")
+        return layout
+
+    monkeypatch.setattr(imaging, "assemble", unsteady)
+    with pytest.raises(FilesystemError, match=r"two builds differ at byte \d+: .*nixos"):
+        make(run, spec, ImageOptions(check=True))
+    assert list((run.folder / "image").iterdir()) == []
+
+
+def test_a_conversion_that_differs_is_told(
+    run: Run, spec: ImageSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(convert.FORMATS, "vhdx", convert._Format("vhdx", "subformat=dynamic"))
+    with pytest.raises(FilesystemError, match=r"two builds of made-up.vhdx differ at byte"):
+        make(run, spec, ImageOptions(check=True, disk_format="vhdx"))
+    assert list((run.folder / "image").iterdir()) == []
+
+
+def test_a_secret_that_is_elsewhere_too_is_told_with_a_way_out(
+    run: Run, spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("kernel" * 1000)  # as the made-up system's kernel begins
+    with pytest.raises(FilesystemError, match=r"elsewhere, too .mode 644"):
+        make(run, spec, ImageOptions(injections=(Injection(str(secret), "/etc/key", 0o600),)))
+    assert list((run.folder / "image").iterdir()) == []
+
+
+def test_a_file_of_zeros_is_no_secret(run: Run, spec: ImageSpec, tmp_path: pathlib.Path) -> None:
+    blank = tmp_path / "blank"
+    blank.write_bytes(bytes(1 << 20))
+    options = ImageOptions(injections=(Injection(str(blank), "/swap", 0o600),))
+    assert make(run, spec, options) == ["made-up.img"]
