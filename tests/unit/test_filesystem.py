@@ -289,8 +289,8 @@ def test_files_are_whole_with_their_holes(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_many_files_with_holes_stay_whole(seed: int, tmp_path: pathlib.Path) -> None:
-    """Blocks of extents that are freed become other files' data: neither may overwrite the other."""
-    dice = random.Random(seed)
+    """Blocks of extents that are freed become other files' data, and must not overwrite it."""
+    dice = random.Random(seed)  # noqa: S311
     tree, data = Tree([]), {}
     for number in range(400):
         blocks = 6000 if number % 40 == 0 else dice.choice([1, 3, 10, 100, 1000])
