@@ -1,0 +1,71 @@
+# The library: NixOS configurations to images of any system, put together by programs of the build machine.
+#
+#   images { system = "aarch64-linux"; modules = [ ./configuration.nix ]; formats = [ "raw-efi" ]; }
+#
+# gives { raw-efi = <derivation>; }: an image spec for the assembler, or the finished file in a folder of its own.
+{ nixpkgs
+, buildSystem ? builtins.currentSystem
+, buildPkgs ? import nixpkgs { system = buildSystem; config = { }; overlays = [ ]; }
+, customFormats ? { }
+}:
+let
+  lib = import (nixpkgs + "/lib");
+
+  formats = import ./formats.nix // customFormats;
+  byAlias = lib.concatMapAttrs (name: format: lib.genAttrs format.aliases (_: name)) formats;
+  canonical = name: byAlias.${name} or name;
+
+  formatNamed = name: system:
+    let
+      format = formats.${canonical name} or (throw "there is no format ${name}; there are ${lib.concatStringsSep ", " (lib.attrNames (formats // byAlias))}");
+    in
+    if ! lib.elem system format.systems then
+      throw "format ${name} exists for ${lib.concatStringsSep ", " format.systems}, not for ${system}"
+    else if format.assembler == "vm" && system != buildSystem then
+      throw "format ${name} is made in a VM that runs ${system} programs: it takes a machine of that system, this is ${buildSystem}"
+    else
+      format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; };
+
+  # The configuration by itself, with our options but nothing of any format.
+  evaluate = { system, modules ? [ ], specialArgs ? { } }: import (nixpkgs + "/nixos/lib/eval-config.nix") {
+    inherit specialArgs;
+    system = null;
+    modules = modules ++ [ ./modules { nixpkgs.hostPlatform = lib.mkForce system; } ];
+  };
+
+  # A module of the table: ours, nixpkgs', or given as it is (custom formats).
+  moduleOf = module:
+    if ! lib.isString module then module
+    else if lib.hasPrefix "./" module then ./modules + lib.removePrefix "." module
+    else nixpkgs + "/nixos/modules/${module}";
+
+  # The configuration as a format's guest.
+  guestOf = evaluated: format: evaluated.extendModules {
+    modules = map moduleOf format.modules
+      ++ lib.optional (format.variant != null) evaluated.config.image.modules.${format.variant}
+      ++ lib.optional (!format.login) { nixosImage.allowNoLogin = lib.mkDefault true; };
+  };
+
+  makers = {
+    native = import ./spec.nix { inherit lib buildPkgs buildSystem; };
+  };
+
+  # Images of one evaluated configuration (what `nixosSystem` and `evaluate` return).
+  imagesOf = { evaluated, formats }:
+    let
+      inherit (evaluated.pkgs.stdenv.hostPlatform) system;
+      wanted = map (name: formatNamed name system // { given = name; }) formats;
+      guests = lib.listToAttrs (map (format: lib.nameValuePair format.guest (guestOf evaluated format)) wanted);
+    in
+    lib.listToAttrs (map
+      (format: lib.nameValuePair format.given (makers.${format.assembler} { inherit format; guest = guests.${format.guest}; }))
+      wanted);
+in
+{
+  inherit formats canonical evaluate imagesOf;
+
+  images = { formats, ... }@arguments: imagesOf {
+    evaluated = evaluate (removeAttrs arguments [ "formats" ]);
+    inherit formats;
+  };
+}
