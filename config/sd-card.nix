@@ -28,13 +28,9 @@
     publish.addresses = true;
   };
 
-  # Wi-Fi. What stands here goes into the world-readable store of the image: a password is better given to one device, with
-  # `--wifi-ssid NAME --wifi-password-file FILE`, which writes /etc/wpa_supplicant.conf after the build.
-  networking.wireless = {
-    enable = true;
-    allowAuxiliaryImperativeNetworks = true;
-    # networks."a network without a password" = { };
-  };
+  # Wi-Fi. What stands here goes into the world-readable store of the image, so the password is better given to one device:
+  # `--wifi-ssid NAME --wifi-password-file FILE` writes a connection that NetworkManager finds, after the build.
+  networking.networkmanager.enable = true;
   hardware.enableRedistributableFirmware = true; # the Pi's Wi-Fi chip does nothing without
 
   # Raspberry Pi

@@ -21,10 +21,9 @@ let
     in
     if ! lib.elem system format.systems then
       throw "format ${name} exists for ${lib.concatStringsSep ", " format.systems}, not for ${system}"
-    else if format.assembler == "vm" && system != buildSystem then
-      throw "format ${name} is made in a VM that runs ${system} programs: it takes a machine of that system, this is ${buildSystem}"
     else
-      format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; };
+      (if format.assembler == "vm" then onTarget system else lib.id)
+        (format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; });
 
   # The configuration by itself, with our options but nothing of any format.
   evaluate = { system, modules ? [ ], specialArgs ? { } }: import (nixpkgs + "/nixos/lib/eval-config.nix") {
@@ -43,12 +42,31 @@ let
   guestOf = evaluated: format: evaluated.extendModules {
     modules = map moduleOf format.modules
       ++ lib.optional (format.variant != null) evaluated.config.image.modules.${format.variant}
-      ++ lib.optional (!format.login) { nixosImage.allowNoLogin = lib.mkDefault true; };
+      ++ lib.optional (!format.login) { nixosImage.allowNoLogin = lib.mkDefault true; }
+      # A script starts the QEMU of the machine that it is made on.
+      ++ lib.optional (lib.hasPrefix "vm" (format.recipe or "")) {
+        virtualisation = lib.genAttrs [ "vmVariant" "vmVariantWithBootLoader" ] (_: { virtualisation.host.pkgs = buildPkgs; });
+      };
   };
 
-  makers = {
-    native = import ./spec.nix { inherit lib buildPkgs buildSystem; };
-  };
+  native = import ./spec.nix { inherit lib buildPkgs buildSystem; };
+  nixpkgsMade = import ./artifacts.nix { inherit lib buildPkgs nixpkgs; };
+
+  make = format: guest:
+    let
+      inherit (guest.config.nixosImage) touchEFIVars postVM;
+    in
+    if format.assembler != "native" then
+      nixpkgsMade { inherit format guest; }
+    else if ! touchEFIVars && postVM == "" then
+      native { inherit format guest; }
+    else
+      nixpkgsMade { inherit guest; format = onTarget guest.pkgs.stdenv.hostPlatform.system format // { recipe = "disk-image"; }; };
+
+  # VMs run the target's programs as the build machine's own: emulating them there takes days.
+  onTarget = system: format:
+    if system == buildSystem then format
+    else throw "format ${format.name} is made in a VM of ${system} here, which takes a machine of that system; this is ${buildSystem}";
 
   # Images of one evaluated configuration (what `nixosSystem` and `evaluate` return).
   imagesOf = { evaluated, formats }:
@@ -58,7 +76,7 @@ let
       guests = lib.listToAttrs (map (format: lib.nameValuePair format.guest (guestOf evaluated format)) wanted);
     in
     lib.listToAttrs (map
-      (format: lib.nameValuePair format.given (makers.${format.assembler} { inherit format; guest = guests.${format.guest}; }))
+      (format: lib.nameValuePair format.given (make format guests.${format.guest}))
       wanted);
 in
 {

@@ -46,10 +46,12 @@ let
       deviceTree = config.boot.loader.generic-extlinux-compatible.useGenerationDeviceTree;
       deviceTreeName = orElse "" config.hardware.deviceTree.name;
     };
-    none = lib.optionalAttrs isx86 { inherit grub; };
+    none = lib.optionalAttrs (isx86 && cfg.installBootLoader) { inherit grub; };
   };
   systemdBoot = "${config.systemd.package}/lib/systemd/boot/efi/systemd-boot${efiArch}.efi";
-  boot = loaders.${table} or { inherit grub; };
+  boot =
+    if cfg.installBootLoader || table == "none" then loaders.${table} or { inherit grub; }
+    else throw "nixosImage.installBootLoader: false takes partitionTableType = \"none\", every other table is there for a loader";
 
   # What the card's own commands put onto the firmware partition. They copy data: the build machine's tools do it.
   firmware = buildPkgs.runCommand "firmware" { } ''

@@ -152,7 +152,7 @@ in
       description = "Make images that nobody can log in to.";
     };
 
-    # Only a VM that runs the target's programs can do these: see nix/vm.nix.
+    # Only a VM can do these: see nix/disk-image.nix.
     touchEFIVars = mkOption {
       type = types.bool;
       default = false;
