@@ -6,36 +6,35 @@
   outputs = { self, nixpkgs }:
     let
       inherit (nixpkgs) lib;
-      library = import ./nix;
     in
     {
       lib = {
+        # What there is; a format of one's own is made from one of these: `formats.raw-efi // { modules = … }`.
         formats = import ./nix/formats.nix;
 
-        # A drop-in for nixos-generators' function of that name: one image of a configuration.
+        # One image: an image spec for the native formats, a folder with the finished file for the others. The arguments are
+        # those of nixos-generators' function, and `buildSystem`, the machine that builds, where it is not the image's own.
         #
-        #   nixosGenerate { system = "aarch64-linux"; modules = [ ./configuration.nix ]; format = "raw-efi"; }
-        nixosGenerate = arguments: self.lib.imageSpec arguments;
-
-        # The same with each argument's meaning: `nixpkgs` can be the caller's, `buildSystem` is the machine that builds,
-        # `customFormats` adds to nix/formats.nix. Native formats give an image spec, the others the finished file.
-        imageSpec = { system ? pkgs.stdenv.hostPlatform.system
-                    , pkgs ? null
-                    , modules ? [ ]
-                    , specialArgs ? { }
-                    , format
-                    , customFormats ? { }
-                    , buildSystem ? system
-                    , nixpkgs ? (if pkgs == null then self.inputs.nixpkgs else pkgs.path)
-                    }:
-          ((library { inherit nixpkgs buildSystem customFormats; }).images {
+        #   imageSpec { system = "aarch64-linux"; modules = [ ./configuration.nix ]; format = "raw-efi"; }
+        imageSpec =
+          { format
+          , pkgs ? null
+          , nixpkgs ? if pkgs == null then self.inputs.nixpkgs else pkgs.path
+          , system ? pkgs.stdenv.hostPlatform.system
+          , buildSystem ? system
+          , modules ? [ ]
+          , specialArgs ? { }
+          , customFormats ? { }
+          }:
+          ((import ./nix { inherit nixpkgs buildSystem customFormats; }).images {
             inherit system modules specialArgs;
             formats = [ format ];
           }).${format};
+        nixosGenerate = self.lib.imageSpec;
 
-        # Images of a configuration that is evaluated already: { formats = [ "raw-efi" ]; evaluated = nixosConfigurations.NAME; }
+        # The same for a nixosConfiguration that is there already, in several formats.
         imagesOf = { evaluated, formats, buildSystem ? evaluated.pkgs.stdenv.hostPlatform.system, customFormats ? { } }:
-          (library { nixpkgs = evaluated.pkgs.path; inherit buildSystem customFormats; }).imagesOf { inherit evaluated formats; };
+          (import ./nix { nixpkgs = evaluated.pkgs.path; inherit buildSystem customFormats; }).imagesOf { inherit evaluated formats; };
       };
 
       # `default` declares `nixosImage`; the others are what formats give their guests.

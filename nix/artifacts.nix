@@ -65,6 +65,7 @@ let
     vm = variant.vmVariant.system.build.vm;
     vm-bootloader = variant.vmVariantWithBootLoader.system.build.vm;
     image = config.system.build.image;
+    format-path = config.system.build.${config.formatAttr};
     disk-image = import ./disk-image.nix { inherit lib nixpkgs config pkgs format name; };
   };
   variant = config.virtualisation;

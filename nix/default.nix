@@ -11,7 +11,8 @@
 let
   lib = import (nixpkgs + "/lib");
 
-  formats = import ./formats.nix // customFormats;
+  # A custom format is made from one of the table, `formats.raw-efi // { modules = [ ... ]; }`, without what is its alone.
+  formats = import ./formats.nix // lib.mapAttrs (_: format: format // { guest = null; aliases = [ ]; }) customFormats;
   byAlias = lib.concatMapAttrs (name: format: lib.genAttrs format.aliases (_: name)) formats;
   canonical = name: byAlias.${name} or name;
 
@@ -25,11 +26,9 @@ let
       (if format.assembler == "vm" then onTarget system else lib.id)
         (format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; });
 
-  # The configuration by itself, with our options but nothing of any format.
-  evaluate = { system, modules ? [ ], specialArgs ? { } }: import (nixpkgs + "/nixos/lib/eval-config.nix") {
-    inherit specialArgs;
+  evaluate = { modules ? [ ], specialArgs ? { } }: import (nixpkgs + "/nixos/lib/eval-config.nix") {
+    inherit modules specialArgs;
     system = null;
-    modules = modules ++ [ ./modules { nixpkgs.hostPlatform = lib.mkForce system; } ];
   };
 
   # A module of the table: ours, nixpkgs', or given as it is (custom formats).
@@ -68,22 +67,22 @@ let
     if system == buildSystem then format
     else throw "format ${format.name} is made in a VM of ${system} here, which takes a machine of that system; this is ${buildSystem}";
 
-  # Images of one evaluated configuration (what `nixosSystem` and `evaluate` return).
-  imagesOf = { evaluated, formats }:
+  # Images of a configuration that is evaluated already, by `nixosSystem` for example.
+  imagesOf = { evaluated, formats, system ? evaluated.pkgs.stdenv.hostPlatform.system, modules ? [ ] }:
     let
-      inherit (evaluated.pkgs.stdenv.hostPlatform) system;
       wanted = map (name: formatNamed name system // { given = name; }) formats;
-      guests = lib.listToAttrs (map (format: lib.nameValuePair format.guest (guestOf evaluated format)) wanted);
+      prepared = evaluated.extendModules {
+        modules = [ ./modules { nixpkgs.hostPlatform = lib.mkForce system; } ] ++ modules;
+      };
+      guests = lib.listToAttrs (map (format: lib.nameValuePair format.guest (guestOf prepared format)) wanted);
     in
-    lib.listToAttrs (map
-      (format: lib.nameValuePair format.given (make format guests.${format.guest}))
-      wanted);
+    lib.listToAttrs (map (format: lib.nameValuePair format.given (make format guests.${format.guest})) wanted);
 in
 {
-  inherit formats canonical evaluate imagesOf;
+  inherit formats imagesOf;
 
-  images = { formats, ... }@arguments: imagesOf {
-    evaluated = evaluate (removeAttrs arguments [ "formats" ]);
-    inherit formats;
+  images = { system, formats, modules ? [ ], specialArgs ? { } }: imagesOf {
+    evaluated = evaluate { inherit modules specialArgs; };
+    inherit system formats;
   };
 }

@@ -53,7 +53,7 @@ let
 
   sdCard = module: own: format // {
     assembler = "native";
-    modules = [ "./sd-card.nix" "installer/sd-card/${module}.nix" ];
+    modules = [ "./sd-card.nix" "./sd-card-system.nix" "installer/sd-card/${module}.nix" ];
     diskFormat = "raw";
     compression = "zstd";
     suffix = "img.zst";
@@ -76,7 +76,10 @@ in
 
   # SD cards
   sd-card = sdCard "sd-image-aarch64" { upstream = "sd-card"; aliases = [ "sd-aarch64" ]; systems = [ "aarch64-linux" ]; };
-  sd-aarch64-installer = sdCard "sd-image-aarch64-installer" { systems = [ "aarch64-linux" ]; };
+  sd-aarch64-installer = sdCard "sd-image-aarch64-installer" {
+    modules = [ "./sd-card.nix" "installer/sd-card/sd-image-aarch64-installer.nix" ];
+    systems = [ "aarch64-linux" ];
+  };
   sd-x86_64 = sdCard "sd-image-x86_64" { upstream = "sd-card"; systems = [ "x86_64-linux" ]; };
   sd-riscv64 = sdCard "sd-image-riscv64-qemu" { systems = [ "riscv64-linux" ]; };
   sd-armv7l = sdCard "sd-image-armv7l-multiplatform" { systems = [ "armv7l-linux" ]; };

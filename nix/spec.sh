@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154
 # Writes $spec to $out, with the files of the folder $firmware, if there is one, in its empty firmware.files.
 # The shell's own commands only. FAT names have neither quotes nor backslashes, so they are JSON as they are.
 files() {

@@ -1,4 +1,4 @@
-# grub.cfg from systemd-boot's files: gawk -f bls-to-grub.awk loader/loader.conf loader/entries/*.conf
+# grub.cfg from systemd-boot's files: awk -f bls-to-grub.awk loader/loader.conf loader/entries/*.conf
 # Newest generation first; the default is the one of loader.conf, unless that is a pattern.
 function quoted(text,    words, count, at, result) {
   count = split(text, words, /[ \t]+/)
@@ -10,9 +10,6 @@ function quoted(text,    words, count, at, result) {
     result = result (at > 1 ? " " : "") words[at]
   }
   return result
-}
-function by_age(i, left, j, right) {
-  return generation[right] - generation[left]
 }
 FILENAME ~ /loader\.conf$/ {
   if ($1 == "timeout") timeout = $2
@@ -40,9 +37,12 @@ END {
   print "set timeout=" (timeout ~ /^[0-9]+$/ ? timeout : -1)
   sub(/\.conf$/, "", default_entry)
   if (default_entry != "" && default_entry !~ /[*?]/) print "set default=\"" default_entry "\""
-  asort(ids, ids, "by_age")
-  for (at = 1; at <= total; at++) {
-    id = ids[at]
+  for (rank = 1; rank <= total; rank++) {
+    id = ""
+    for (at = 1; at <= total; at++) {
+      if (!(ids[at] in done) && (id == "" || generation[ids[at]] > generation[id])) id = ids[at]
+    }
+    done[id]
     printf "menuentry \"%s - %s\" --id \"%s\" {\n", field[id, "title"], field[id, "version"], id
     printf "  linux %s %s\n", field[id, "linux"], quoted(field[id, "options"])
     if (initrd[id] != "") printf "  initrd%s\n", initrd[id]

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # The menu of GRUB's static core: /boot/grub/grub.cfg, for TOPLEVEL ($1), then the system's generations, newest first.
 # TIMEOUT in seconds, LIMIT generations; KERNELS names the folder on the boot partition that kernels are copied to, empty
 # where GRUB reads them from the store.
@@ -57,7 +58,12 @@ entries() {
 mkdir -p /boot/grub ${KERNELS:+"/boot/$KERNELS"}
 : >"$menu.used"
 default=$(readlink -f "$1")
-numbers=$(cd "$profiles" && ls -d system-*-link 2>/dev/null | sed 's/^system-\([0-9]*\)-link$/\1/' | sort -rn | head -n "$LIMIT") || true
+numbers=$(
+  for link in "$profiles"/system-*-link; do
+    number=${link%-link}
+    echo "${number##*-}"
+  done | grep -x '[0-9]*' | sort -rn | head -n "$LIMIT"
+)
 newest=1
 for number in $numbers; do
   if [ "$(readlink -f "$profiles/system-$number-link")" = "$default" ]; then

@@ -6,9 +6,6 @@ let
   commands = lib.filter (name: config.sdImage.${name} != "") [ "preBuildCommands" "postBuildCommands" ];
 in
 {
-  # nixpkgs' profile wants ZFS on every card: a kernel module for a file system that the card does not have.
-  boot.supportedFilesystems.zfs = lib.mkOverride 900 false;
-
   assertions = [
     {
       assertion = cfg.fsType == "ext4";
