@@ -75,4 +75,4 @@ let
     vm-bootloader = variant.vmVariantWithBootLoader.system.build.toplevel;
   }.${format.recipe} or config.system.build.toplevel;
 in
-(folders.${format.recipe} or (file recipes.${format.recipe})) // { inherit toplevel; }
+(folders.${format.recipe} or (file recipes.${format.recipe})) // lib.optionalAttrs (format.recipe != "metadata") { inherit toplevel; }
