@@ -32,7 +32,7 @@ NIX
 # Packages of the target's that a native step takes data from, beside the system: boot loaders and firmware, which a binary cache
 # has. Of an ISO, efi-directory and efi-image are nixpkgs' own steps, a second each; the rest are texts, pictures, downloads.
 allowed='grub-|uboot-|raspberrypi-|config\.txt$|syslinux-|refind-|kexec-tools-|efi-directory$|efi-image_eltorito$'
-allowed="$allowed|version$|source$|efi-background\\.png$|isolinux\\.|grub$|loopback\\.cfg$|extra-commands\\.sh$"
+allowed="$allowed|version$|source$|(efi-background|bios-boot)\\.png$|memtest86|isolinux\\.|grub$|loopback\\.cfg$|extra-commands\\.sh$"
 
 formats() {
   nix-instantiate --eval --strict --json "$here/nix/formats.nix" | python3 -c '
