@@ -51,7 +51,8 @@ let
   # In a folder with nothing but the one file that is wanted.
   file = recipe:
     let
-      suffix = lib.optionalString (format.suffix != "") ".${format.suffix}";
+      extension = if format.recipe == "iso" then config.image.extension else format.suffix;
+      suffix = lib.optionalString (extension != "") ".${extension}";
     in
     buildPkgs.runCommand (lib.strings.sanitizeDerivationName name) { preferLocalBuild = true; } ''
       mkdir $out
@@ -74,4 +75,4 @@ let
     vm-bootloader = variant.vmVariantWithBootLoader.system.build.toplevel;
   }.${format.recipe} or config.system.build.toplevel;
 in
-(folders.${format.recipe} or (file recipes.${format.recipe})) // { inherit toplevel; }
+(folders.${format.recipe} or (file recipes.${format.recipe})) // lib.optionalAttrs (format.recipe != "metadata") { inherit toplevel; }

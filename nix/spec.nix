@@ -13,7 +13,8 @@ let
 
   orElse = fallback: value: if value == null then fallback else value;
   autoIsNull = size: if size == "auto" then 0 else size;
-  store = path: "${path}";
+  # The command line's paths are text: they go into the store like those of a configuration.
+  store = path: if lib.isString path && ! lib.hasPrefix builtins.storeDir path then "${/. + path}" else "${path}";
 
   # Owners are numbers in the image, where nobody can be asked.
   number = kind: field: owner:
@@ -76,7 +77,7 @@ let
       partUuid = orElse "" cfg.rootGPUID;
     } // lib.optionalAttrs sdCard {
       label = config.sdImage.rootVolumeLabel;
-      uuid = orElse (orElse "" cfg.rootFSUID) config.sdImage.rootPartitionUUID;
+      uuid = orElse "" config.sdImage.rootPartitionUUID;
     };
     boot = {
       label = if lib.elem table [ "legacy+boot" "efixbootldr" ] then "BOOT" else "ESP";

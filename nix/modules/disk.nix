@@ -43,7 +43,8 @@ in
         inherit (cfg) fsType;
         autoResize = cfg.fsType != "erofs";
       };
-      boot.growPartition = ours (table != "none" && cfg.fsType != "erofs");
+      # growpart's package needs QEMU, which is gone from 32-bit machines: there, only the file system grows.
+      boot.growPartition = ours (table != "none" && cfg.fsType != "erofs" && pkgs.stdenv.hostPlatform.is64bit);
       boot.loader.grub.enable = ours false;
     }
 
@@ -71,14 +72,6 @@ in
     (lib.mkIf (!uefi) {
       boot.loader.external = { enable = ours true; installHook = ours grubMenu; };
       fileSystems."/boot" = lib.mkIf (table == "legacy+boot") (ours (fat "BOOT"));
-    })
-
-    (lib.mkIf cfg.copyChannel {
-      # As `nixos-install --channel` leaves it; the service's script keeps the path in the closure.
-      systemd.services.register-nix-paths.script = lib.mkAfter ''
-        ${lib.getExe' config.nix.package.out "nix-env"} -p /nix/var/nix/profiles/per-user/root/channels \
-          --set ${pkgs.linkFarm "nixos-channel" { nixos = lib.cleanSource pkgs.path; }}
-      '';
     })
   ];
 }

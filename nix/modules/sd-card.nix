@@ -2,10 +2,18 @@
 { config, lib, options, ... }:
 let
   cfg = config.nixosImage;
+  # What `nixosImage` says is stronger than nixpkgs' defaults, and goes through nixpkgs' options, which its modules read.
+  given = name: lib.mkIf (options.nixosImage.${name}.highestPrio < 1500);
   # These run on the finished image in a Nix build; the assembler works outside of one.
   commands = lib.filter (name: config.sdImage.${name} != "") [ "preBuildCommands" "postBuildCommands" ];
 in
 {
+  sdImage = {
+    rootVolumeLabel = given "label" cfg.label;
+    rootPartitionUUID = given "rootFSUID" cfg.rootFSUID;
+    firmwareSize = given "bootSize" (if cfg.bootSize == "auto" then 0 else cfg.bootSize);
+  };
+
   assertions = [
     {
       assertion = cfg.fsType == "ext4";
