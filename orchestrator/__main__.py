@@ -10,7 +10,7 @@ import typing
 
 from orchestrator import cli, delivery
 from orchestrator.errors import ApplianceError, BugError, InterruptedRunError, TerminatedRunError
-from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Request, Test
+from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Formats, Request, Test
 
 if typing.TYPE_CHECKING:
     from orchestrator.progress import Progress
@@ -74,6 +74,13 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     match request:
         case Compose():
             _compose(request, stream)
+        case Formats():
+            from orchestrator import format_table
+
+            table = format_table.read_formats()
+            table = format_table.chosen(request.names, table)
+            os.write(stream, format_table.describe(table).encode())
+            return 0
         case Test():
             return _test(request, who, stream)
     from orchestrator.progress import make_progress

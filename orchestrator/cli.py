@@ -33,12 +33,13 @@ from orchestrator.request import (
     Compose,
     Demo,
     Emulation,
+    Formats,
     LogFormat,
     Request,
     Test,
 )
 
-OURS = ("demo", "boot", "test", "clean", "help")
+OURS = ("demo", "boot", "test", "clean", "formats", "help")
 
 #: Verbs of Docker Compose 2.26, which get the rest of the command line untouched.
 COMPOSE = frozenset(
@@ -93,7 +94,7 @@ def parse(argv: list[str], who: Caller) -> Request:
     verb, *rest = argv
     if verb in {"help", "-h", "--help"}:
         raise SystemExit(usage())
-    parsers = {"demo": _demo, "boot": _boot, "clean": _clean}
+    parsers = {"demo": _demo, "boot": _boot, "clean": _clean, "formats": _formats}
     if verb in parsers:
         return typing.cast("Request", parsers[verb](rest, who))
     if verb == "test":
@@ -111,6 +112,7 @@ def usage() -> str:
     return """\
 ./run.sh demo [OPTIONS]         build a small bootable system for another CPU, and boot it
 ./run.sh boot [--test] IMAGE    boot an image on this terminal, or check that it boots
+./run.sh formats [NAME ...]     the formats of NixOS images
 ./run.sh clean                  remove what dead runs have left
 ./run.sh test [PYTEST ARGS]     run the test suite
 ./run.sh down --rmi all -v      remove every trace of this project
@@ -144,7 +146,7 @@ def script(request: Request, who: Caller) -> str:
             if request.identity:
                 calls.append(["send", "--identity", os.fspath(request.identity)])
             calls += [] if request.test else [["terminal"]]
-        case Compose() | Test():
+        case Compose() | Formats() | Test():
             calls.append(["terminal"])
         case Clean():
             pass
@@ -282,6 +284,14 @@ def _clean(argv: list[str], _who: Caller) -> Clean:
     _add_log_format(parser)
     found = parser.parse_args(argv)
     return Clean(found.all, found.log_format)
+
+
+def _formats(argv: list[str], _who: Caller) -> Formats:
+    parser = _Parser(
+        prog="formats", description="Print the formats that NixOS images can have, or some of them."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    return Formats(tuple(parser.parse_args(argv).names))
 
 
 def _add_times(parser: argparse.ArgumentParser, *times: tuple[str, float, str]) -> None:

@@ -84,6 +84,13 @@ class Clean:
 
 
 @dataclasses.dataclass(frozen=True)
+class Formats:
+    """`formats [NAME ...]`: the table of NixOS formats, or the rows of some."""
+
+    names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Test:
     """`test`: the test suite, with arguments for pytest."""
 
@@ -97,4 +104,4 @@ class Compose:
     arguments: tuple[str, ...]
 
 
-Request = Demo | Boot | Clean | Test | Compose
+Request = Demo | Boot | Clean | Formats | Test | Compose

@@ -25,6 +25,9 @@ for tool in sh env dirname cat pwd mktemp rm tr od stty cut tar tail; do ln -s "
 expect "a missing docker is named" 3 'docker is not installed' env PATH="$work/bin" "$project/run.sh" demo
 expect "a user who may not use Docker is told so" 3 'may not use Docker' \
   setpriv --reuid 12345 --regid 12345 --clear-groups env HOME=/nonexistent "$project/run.sh" demo
+expect "formats are told" 0 '' "$project/run.sh" formats qcow-efi
+check "with what they are" grep -q '^qemu-efi, qcow-efi .* \.qcow2 .*uefi' "$work/out"
+expect "a format that does not exist gets the nearest" 2 'did you mean qcow-efi' "$project/run.sh" formats qcow-uefi
 expect "a plan can be looked at" 0 '^container  registrar$' "$project/run.sh" demo --dry-run -o "$work"
 check "and says nothing of a failure" sh -c "! grep -i fail '$work/err'"
 expect "help needs no work" 0 'run.sh demo' "$project/run.sh" help

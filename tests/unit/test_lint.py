@@ -32,7 +32,14 @@ def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
 
 
 def shell_scripts() -> list[pathlib.Path]:
-    folders = (("tests/host", "*.sh"), ("nix/demo", "*.sh"))
+    folders = (
+        ("tests/host", "*.sh"),
+        ("tests/nix", "*.sh"),
+        ("benchmarks", "*.sh"),
+        ("nix", "*.sh"),
+        ("nix/modules", "*.sh"),
+        ("nix/demo", "*.sh"),
+    )
     found = [path for folder, pattern in folders for path in sorted((ROOT / folder).glob(pattern))]
     return [ROOT / "run.sh", *([ROOT / ".ci/run"] if (ROOT / ".ci/run").exists() else []), *found]
 

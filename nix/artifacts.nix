@@ -1,0 +1,78 @@
+# What nixpkgs assembles: ISO, tarballs, kexec with the build machine's tools; scripts for QEMU; and what takes a VM.
+#
+# nixpkgs' recipes are functions of their tools (`.override`); what they pack is the target's, and only packed.
+{ lib, buildPkgs, nixpkgs }:
+{ format, guest }:
+let
+  inherit (guest) config pkgs;
+  inherit (pkgs.stdenv.hostPlatform) system;
+  cfg = config.nixosImage;
+  name = if cfg.baseName != null then cfg.baseName else "nixos-image-${format.name}-${config.system.nixos.version}-${system}";
+
+  asTarball = tarball: tarball.override { inherit (buildPkgs) stdenv closureInfo pixz; };
+  tarball = arguments: buildPkgs.callPackage (nixpkgs + "/nixos/lib/make-system-tarball.nix") ({ fileName = name; } // arguments);
+
+  # A small system that runs from memory: kernel, and an initrd with the store in it.
+  ramdisk = buildPkgs.makeInitrdNG {
+    inherit (config.boot.initrd) compressor compressorArgs;
+    prepend = [ "${config.system.build.initialRamdisk}/initrd" ];
+    contents = [{
+      source = config.system.build.squashfsStore.override { inherit (buildPkgs) stdenv squashfsTools closureInfo; };
+      target = "/nix-store.squashfs";
+    }];
+  };
+  kexec = buildPkgs.writeScript "kexec_nixos" ''
+    #!/bin/sh -e
+    # Unpacked to /, this replaces the running system by NixOS.
+    kexec=${pkgs.kexec-tools}/bin/kexec
+    $kexec --load ${config.system.build.kernel}/${config.system.boot.loader.kernelFile} --initrd=${ramdisk}/initrd \
+      --command-line "init=${config.system.build.toplevel}/init ${toString config.boot.kernelParams}"
+    sync
+    $kexec -e
+  '';
+  kexecTarball = tarball { storeContents = [{ object = kexec; symlink = "/kexec_nixos"; }]; contents = [ ]; };
+
+  recipes = {
+    iso = config.system.build.isoImage.override {
+      inherit (buildPkgs) stdenv callPackage closureInfo xorriso libossp_uuid squashfsTools zstd;
+    };
+    tarball = asTarball config.system.build.tarball;
+    metadata = asTarball config.system.build.metadata;
+    # Its module leaves the name to the machine that packs.
+    docker = (asTarball config.system.build.tarball).override { fileName = name; };
+    kexec = kexecTarball;
+    kexec-bundle = buildPkgs.runCommand "kexec-bundle" { } ''
+      mkdir $out
+      printf '%s\n' '#!/bin/sh -e' 'tail -n +4 "$0" | tar -xJ -C /' 'exec /kexec_nixos' > $out/${name}
+      cat ${kexecTarball}/tarball/*.tar.xz >> $out/${name}
+      chmod +x $out/${name}
+    '';
+  };
+  # In a folder with nothing but the one file that is wanted.
+  file = recipe:
+    let
+      extension = if format.recipe == "iso" then config.image.extension else format.suffix;
+      suffix = lib.optionalString (extension != "") ".${extension}";
+    in
+    buildPkgs.runCommand (lib.strings.sanitizeDerivationName name) { preferLocalBuild = true; } ''
+      mkdir $out
+      file=$(find ${recipe} -type f ! -path '*/nix-support/*')
+      [ "$(echo "$file" | wc -l)" = 1 ]
+      ln -s "$file" $out/${lib.escapeShellArg "${name}${suffix}"}
+    '';
+
+  # As nixpkgs makes them: scripts have their folder, a VM's builders may leave more than one file.
+  folders = {
+    vm = variant.vmVariant.system.build.vm;
+    vm-bootloader = variant.vmVariantWithBootLoader.system.build.vm;
+    image = config.system.build.image;
+    format-path = config.system.build.${config.formatAttr};
+    disk-image = import ./disk-image.nix { inherit lib nixpkgs config pkgs format name; };
+  };
+  variant = config.virtualisation;
+  toplevel = {
+    vm = variant.vmVariant.system.build.toplevel;
+    vm-bootloader = variant.vmVariantWithBootLoader.system.build.toplevel;
+  }.${format.recipe} or config.system.build.toplevel;
+in
+(folders.${format.recipe} or (file recipes.${format.recipe})) // lib.optionalAttrs (format.recipe != "metadata") { inherit toplevel; }

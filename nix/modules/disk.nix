@@ -1,0 +1,77 @@
+# The guest's side of a disk image: file systems and boot loader as the assembler lays them out, so that `nixos-rebuild switch`
+# on the device goes on where the image began. Priority 55 beats the provider's modules and the user's hardware
+# configuration, which speak of other disks; lib.mkForce still wins.
+{ config, lib, pkgs, ... }:
+let
+  cfg = config.nixosImage;
+  table = cfg.partitionTableType;
+  ours = lib.mkOverride 55;
+
+  uefi = lib.elem table [ "efi" "efixbootldr" "hybrid" ];
+  two = table == "efixbootldr";
+  fat = label: { device = "/dev/disk/by-label/${label}"; fsType = "vfat"; options = [ "umask=0077" ]; };
+
+  # nixos-rebuild's hook where GRUB's static core starts the system: it writes the core's grub.cfg, nothing else.
+  grubMenu = pkgs.writeShellScript "grub-menu" ''
+    export PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.gnused pkgs.gnugrep ]}
+    export TIMEOUT=${toString timeout} LIMIT=10 KERNELS=${lib.optionalString (table == "legacy+boot") "kernels"}
+    exec ${pkgs.runtimeShell} ${./grub-menu.sh} "$1"
+  '';
+  timeout = if config.boot.loader.timeout == null then -1 else config.boot.loader.timeout;
+in
+{
+  imports = [ ./first-boot.nix ];
+
+  config = lib.mkMerge [
+    {
+      nixosImage.partitionTableType = lib.mkDefault (
+        if cfg.emulatedUEFI.enable && cfg.emulatedUEFI.loader == "grub" then "hybrid" else "efi"
+      );
+      assertions = [
+        {
+          assertion = cfg.fsType == "erofs" -> cfg.onlyNixStore;
+          message = "nixosImage.fsType: NixOS needs a root file system that can be written to; erofs can hold a store (onlyNixStore)";
+        }
+        {
+          assertion = lib.elem table [ "efi" "efixbootldr" "none" ] || pkgs.stdenv.hostPlatform.isx86;
+          message = "nixosImage.partitionTableType: only a PC's BIOS starts ${table}";
+        }
+      ];
+
+      fileSystems."/" = ours {
+        device = "/dev/disk/by-label/${cfg.label}";
+        inherit (cfg) fsType;
+        autoResize = cfg.fsType != "erofs";
+      };
+      # growpart's package needs QEMU, which is gone from 32-bit machines: there, only the file system grows.
+      boot.growPartition = ours (table != "none" && cfg.fsType != "erofs" && pkgs.stdenv.hostPlatform.is64bit);
+      boot.loader.grub.enable = ours false;
+    }
+
+    (lib.mkIf uefi {
+      fileSystems."/boot" = ours (fat (if two then "BOOT" else "ESP"));
+      boot.loader = {
+        systemd-boot.enable = ours true;
+        systemd-boot.configurationLimit = lib.mkDefault 5;
+        systemd-boot.xbootldrMountPoint = lib.mkIf two (ours "/boot");
+        efi.efiSysMountPoint = ours (if two then "/efi" else "/boot");
+        # Images move between machines: the removable-media path starts them everywhere.
+        efi.canTouchEfiVariables = ours cfg.touchEFIVars;
+      };
+    })
+    (lib.mkIf two { fileSystems."/efi" = ours (fat "ESP"); })
+
+    (lib.mkIf (table == "hybrid") {
+      boot.loader.systemd-boot.extraInstallCommands = ''
+        ${pkgs.coreutils}/bin/mkdir -p /boot/grub
+        ${pkgs.gawk}/bin/gawk -f ${./bls-to-grub.awk} /boot/loader/loader.conf /boot/loader/entries/nixos-*.conf > /boot/grub/grub.cfg.new
+        ${pkgs.coreutils}/bin/mv /boot/grub/grub.cfg.new /boot/grub/grub.cfg
+      '';
+    })
+
+    (lib.mkIf (!uefi) {
+      boot.loader.external = { enable = ours true; installHook = ours grubMenu; };
+      fileSystems."/boot" = lib.mkIf (table == "legacy+boot") (ours (fat "BOOT"));
+    })
+  ];
+}

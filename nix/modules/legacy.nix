@@ -1,0 +1,5 @@
+# A PC's BIOS, MBR.
+{ lib, ... }:
+{
+  nixosImage.partitionTableType = lib.mkOverride 900 "legacy";
+}

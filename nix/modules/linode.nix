@@ -1,0 +1,5 @@
+# Linode brings GRUB and reads /boot/grub/grub.cfg from a disk without a partition table.
+{ lib, ... }:
+{
+  nixosImage.partitionTableType = lib.mkOverride 900 "none";
+}

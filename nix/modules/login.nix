@@ -1,0 +1,44 @@
+# No image without a way in: a key that is a placeholder is always refused, having none only where nothing else lets one in.
+{ config, lib, options, ... }:
+let
+  cfg = config.nixosImage;
+  users = lib.attrValues config.users.users;
+
+  # Comments may follow, options may come first: `from="10.*" ssh-ed25519 AAAA... me@home`.
+  isKey = key: builtins.match "(.* )?(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ AAAA[0-9A-Za-z+/=]{60,}( .*)?[\n]?" key != null;
+  keysOf = user: user.openssh.authorizedKeys.keys;
+  broken = lib.concatMap (user: map (key: { inherit (user) name; inherit key; }) (lib.filter (key: !isKey key) (keysOf user))) users;
+
+  hasPassword = user: lib.any (field: (user.${field} or null) != null)
+    [ "hashedPassword" "password" "hashedPasswordFile" "initialHashedPassword" "initialPassword" ];
+  letsIn = user: keysOf user != [ ] || user.openssh.authorizedKeys.keyFiles != [ ] || hasPassword user;
+
+  # The line where a user's keys are written, for who has to edit it.
+  places = name: lib.concatMap
+    (definition:
+      let
+        found = builtins.unsafeGetAttrPos "keys" (lib.attrByPath [ name "openssh" "authorizedKeys" ] { } definition.value);
+      in
+      lib.optional (found != null) "${found.file}:${toString found.line}")
+    options.users.users.definitionsWithLocations;
+  where = name: lib.concatMapStrings (place: "\n  edit ${place}") (places name);
+in
+{
+  key = "nixos-image/login";
+  _file = ./login.nix;
+
+  assertions = lib.mkIf (!cfg.allowNoLogin) (
+    map
+      ({ name, key }: {
+        assertion = false;
+        message = "users.users.${name}.openssh.authorizedKeys.keys: ${builtins.toJSON key} is not a public key.${where name}"
+          + "\n  put your own there (cat ~/.ssh/id_ed25519.pub), or set nixosImage.allowNoLogin = true";
+      })
+      broken
+    ++ [{
+      assertion = lib.any letsIn users || config.services.cloud-init.enable;
+      message = "nobody could log in: no user has an SSH key or a password.${lib.concatMapStrings (user: where user.name) users}"
+        + "\n  set users.users.NAME.openssh.authorizedKeys.keys, or nixosImage.allowNoLogin = true";
+    }]
+  );
+}

@@ -1,0 +1,3 @@
+{
+  virtualisation.vmVariant.virtualisation.graphics = false;
+}

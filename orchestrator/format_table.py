@@ -1,0 +1,90 @@
+"""The table of NixOS formats, as `./run.sh formats` prints it.
+
+`nix/formats.json` is made of `nix/formats.nix`, the one place where a format is described.
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+
+from orchestrator.engine import HOME
+from orchestrator.errors import UsageError
+
+TABLE = HOME / "nix/formats.json"
+
+#: Who puts an image together, for a person.
+ASSEMBLERS = {
+    "native": "here, natively",
+    "nixpkgs": "nixpkgs' recipe",
+    "vm": "nixpkgs, in a VM",
+}
+
+COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots under")
+
+
+@dataclasses.dataclass(frozen=True)
+class NixosFormat:
+    """One format: `upstream` is its name in nixpkgs' `system.build.images`, empty without one."""
+
+    name: str
+    upstream: str
+    aliases: tuple[str, ...]
+    systems: tuple[str, ...]
+    assembler: str
+    suffix: str
+    firmware: tuple[str, ...]
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Cells in the order of `COLUMNS`."""
+        return (
+            ", ".join((self.name, *self.aliases)),
+            self.upstream or "-",
+            " ".join(system.removesuffix("-linux") for system in self.systems),
+            f".{self.suffix}" if self.suffix else "a program",
+            ASSEMBLERS[self.assembler],
+            ", ".join(self.firmware) or "-",
+        )
+
+
+def read_formats(path: pathlib.Path = TABLE) -> tuple[NixosFormat, ...]:
+    """All formats, by name."""
+    document = json.loads(path.read_text())
+    return tuple(
+        NixosFormat(
+            name=name,
+            upstream=fields["upstream"] or "",
+            aliases=tuple(fields["aliases"]),
+            systems=tuple(fields["systems"]),
+            assembler=fields["assembler"],
+            suffix=fields["suffix"],
+            firmware=tuple(fields["firmware"]),
+        )
+        for name, fields in sorted(document.items())
+    )
+
+
+def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[NixosFormat, ...]:
+    """Those of `formats` that `names` name, by alias or not; all without names.
+
+    Raises `UsageError` with the nearest name for one that does not exist.
+    """
+    known = {name: one for one in formats for name in (one.name, *one.aliases)}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "./run.sh formats"
+            raise UsageError(f"{name}: no such format", hint=hint)
+    return tuple(known[name] for name in names) or formats
+
+
+def describe(formats: tuple[NixosFormat, ...]) -> str:
+    """The table, in columns that are as wide as they need."""
+    rows = [COLUMNS, *(one.row for one in formats)]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "".join(f"{line}\n" for line in lines)

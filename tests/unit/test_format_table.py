@@ -1,0 +1,91 @@
+"""The table of NixOS formats: complete, of words that the assembler knows, and as it is printed."""
+
+import json
+import os
+import pathlib
+import subprocess
+import typing
+
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.format_table import COLUMNS, chosen, describe, read_formats
+from orchestrator.image.spec import Compression, DiskFormat, Firmware
+
+ROOT = pathlib.Path(__file__).parents[2]
+FORMATS = read_formats(ROOT / "nix/formats.json")
+RAW = json.loads((ROOT / "nix/formats.json").read_text())
+
+#: nixos-generators' formats, and nixpkgs' system.build.images (NIX.md of the project's notes).
+GENERATORS = (
+    "amazon azure cloudstack do docker gce hyperv install-iso install-iso-hyperv iso kexec"
+    " kexec-bundle kubevirt linode lxc lxc-metadata openstack proxmox proxmox-lxc qcow qcow-efi raw"
+    " raw-efi sd-aarch64 sd-aarch64-installer sd-x86_64 vagrant-virtualbox virtualbox vm"
+    " vm-bootloader vm-nogui vmware"
+).split()
+UPSTREAM = (
+    "amazon azure cloudstack digital-ocean google-compute hyperv iso iso-installer kexec kubevirt"
+    " linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qemu qemu-efi raw"
+    " raw-efi sd-card vagrant-virtualbox virtualbox vmware"
+).split()
+
+
+@pytest.mark.skipif("NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs Nix")
+def test_the_table_is_what_nix_says() -> None:
+    said = subprocess.run(
+        ["nix-instantiate", "--eval", "--strict", "--json", "nix/formats.nix"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert json.loads(said) == RAW
+
+
+@pytest.mark.parametrize("name", [*GENERATORS, "sd-riscv64"])
+def test_every_name_of_nixos_generators_is_there(name: str) -> None:
+    assert len(chosen((name,), FORMATS)) == 1
+
+
+def test_every_variant_of_nixpkgs_is_there() -> None:
+    assert len(UPSTREAM) == 26
+    assert {one.upstream for one in FORMATS} - {""} == set(UPSTREAM)
+    for name in UPSTREAM:
+        assert chosen((name,), FORMATS)[0].upstream == name
+
+
+def test_no_name_means_two_formats() -> None:
+    names = [name for one in FORMATS for name in (one.name, *one.aliases)]
+    assert len(set(names)) == len(names)
+
+
+def test_the_assembler_knows_what_it_is_to_make() -> None:
+    native = [RAW[one.name] for one in FORMATS if one.assembler == "native"]
+    assert len(native) > 15
+    assert {one["diskFormat"] for one in native} <= set(typing.get_args(DiskFormat))
+    assert {one["compression"] for one in native} <= set(typing.get_args(Compression))
+    assert {name for one in FORMATS for name in one.firmware} <= set(typing.get_args(Firmware))
+
+
+def test_rows_are_in_columns() -> None:
+    lines = describe(chosen(("qcow-efi", "vm"), FORMATS)).splitlines()
+    assert len(lines) == 3
+    for at, column in enumerate(COLUMNS):
+        start = lines[0].index(column)
+        assert all(line[start - 1] == " " or not at for line in lines)
+    assert lines[1].startswith("qemu-efi, qcow-efi  qemu-efi ")
+    assert " .qcow2 " in lines[1]
+    assert " a program " in lines[2]
+
+
+def test_without_a_name_all_are_told() -> None:
+    assert len(describe(chosen((), FORMATS)).splitlines()) == len(FORMATS) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("qcow-uefi", "did you mean qcow-efi?"), ("zzz", "./run.sh formats")]
+)
+def test_a_name_that_does_not_exist_gets_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}: no such format") as caught:
+        chosen((name,), FORMATS)
+    assert caught.value.hint == hint
