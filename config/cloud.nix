@@ -1,4 +1,4 @@
-# For a cloud or a hypervisor: ./run.sh -c config/cloud.nix -f qcow-efi --system x86_64-linux
+# For a cloud or a hypervisor: format qcow-efi (docs/nixos.md).
 #
 # The image starts on UEFI, and on x86_64 on a BIOS, too. Its root grows to the disk's size on each boot. Who may log in comes
 # from cloud-init: a disk labelled `cidata` (NoCloud) or `config-2` (ConfigDrive). Made by hand:

@@ -1,5 +1,5 @@
-# What `./run.sh` builds when it is told nothing else: a NixOS for a Raspberry Pi 3, 4, Zero 2 W or another 64-bit ARM board
-# that U-Boot starts. Edit the key, then run it again.
+# A NixOS for a Raspberry Pi 3, 4, Zero 2 W or another 64-bit ARM board that U-Boot starts: format sd-aarch64. Edit the key
+# first (docs/nixos.md).
 { lib, pkgs, ... }:
 {
   networking.hostName = "nixos-pi";
@@ -28,8 +28,7 @@
     publish.addresses = true;
   };
 
-  # Wi-Fi. What stands here goes into the world-readable store of the image, so the password is better given to one device:
-  # `--wifi-ssid NAME --wifi-password-file FILE` writes a connection that NetworkManager finds, after the build.
+  # Wi-Fi. What stands here goes into the world-readable store of the image: no password belongs here.
   networking.networkmanager.enable = true;
   hardware.enableRedistributableFirmware = true; # the Pi's Wi-Fi chip does nothing without
 
