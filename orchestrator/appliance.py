@@ -177,7 +177,7 @@ class Appliance:
                 self._progress.say(f"registered {event['message']}", fields=event)
             elif service == "builder" and name == "images":
                 found = typing.cast("list[dict[str, typing.Any]]", event["images"])
-                return [Artifact.received(fields) for fields in found]
+                return [delivery.received_image(fields, self._folder) for fields in found]
             elif service == "builder":
                 self._show(name, event)
 

@@ -14,7 +14,8 @@ import pathlib
 import subprocess
 import typing
 
-from orchestrator.errors import DeliveryError
+from orchestrator.agents.artifact import Artifact
+from orchestrator.errors import BuildError, DeliveryError
 
 SCHEMA = 1
 MANIFEST = ".complete"
@@ -47,6 +48,15 @@ class Result:
     def write(self, folder: pathlib.Path) -> None:
         """Write it below `folder`."""
         (folder / RESULT).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+
+def received_image(fields: dict[str, typing.Any], folder: pathlib.Path) -> Artifact:
+    """An image that the builder has announced as JSON, seen to be there; `folder` is the run's."""
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    image = Artifact(**{**fields, **lists})
+    if (folder / image.path).stat().st_size != image.size:
+        raise BuildError(f"{image.file_name} is not as large as the builder said")
+    return image
 
 
 class Delivery:

@@ -28,12 +28,6 @@ class Artifact:
     sha256: str
     extras: tuple[str, ...]
 
-    @classmethod
-    def received(cls, fields: dict[str, typing.Any]) -> "Artifact":
-        """The artifact whose fields have come as JSON, which has lists for tuples."""
-        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return cls(**{**fields, **lists})
-
     @property
     def file_name(self) -> str:
         """Name of the image's file."""

@@ -87,6 +87,7 @@ check() {
   grep -qxF "$toplevel" "$work/image" || { echo "$image: does not have $toplevel in it"; return 1; }
   payload=
   if [ "$build" != "$system" ]; then
+    # Nothing found is no error.
     xargs grep -l "\\],\"$system\",\"" <"$work/beside" >"$work/foreign" || true
     comm -23 "$work/beside" "$work/foreign" | xargs grep -oh '"/nix/store/[^"]*\.drv"' | tr -d '"' | sort -u |
       comm -12 - "$work/foreign" | sed 's,/nix/store/[0-9a-z]*-,,; s,\.drv$,,' >"$work/payload"
