@@ -202,7 +202,7 @@ source_state() {
 parts() {
   parts=
   for part in .ci .dockerignore .gitattributes Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup LICENSE \
-    README.md benchmarks compose.yaml config docs locks nix orchestrator pyproject.toml run.sh tests; do
+    README.md benchmarks compose.yaml docs flake.lock locks nix orchestrator pyproject.toml run.sh tests; do
     [ ! -e "$root/$part" ] || parts="$parts $part"
   done
 }
@@ -274,7 +274,48 @@ out_dir() {
   done
 }
 
+# A file or folder with all that lies beside it: the git repository that it is in, without what git ignores, else its folder.
+# nixpkgs and whatever else is only looked into is sent without what is around it.
+send_tree() {
+  [ -e "$2" ] || die 2 "$1: $2 does not exist"
+  tree=$2
+  [ -d "$tree" ] || tree=$(dirname -- "$2")
+  inside=
+  if git -C "$tree" rev-parse --is-inside-work-tree > /dev/null 2>&1 && ! git -C "$tree" check-ignore -q . 2> /dev/null; then
+    case $1 in
+      --configuration | --flake)
+        inside=$(git -C "$tree" rev-parse --show-prefix) && inside=${inside%/}
+        case $tree in
+          */"$inside") tree=${tree%/"$inside"} ;;
+          *) [ -z "$inside" ] || die 2 "$1: $2 is reached through a link into its repository" "name it by its real path" ;;
+        esac
+        ;;
+    esac
+    git -C "$tree" -c core.quotePath=false ls-files --deleted > "$state/deleted"
+    git -C "$tree" -c core.quotePath=false ls-files --cached --others --exclude-standard \
+      | awk -v folder="${tree#/}/" -v deleted="$state/deleted" '
+          BEGIN { while ((getline line < deleted) > 0) gone[line] = 1 }
+          !($0 in gone) { print folder $0 }' > "$state/found"
+    kib=$(tr '\n' '\0' < "$state/found" | (cd / && xargs -0 du -k 2> /dev/null) | awk '{ kib += $1 } END { print kib + 0 }')
+  else
+    case $tree in
+      / | "${HOME:-/}") die 2 "$1: all of $tree would be sent" "put it into a folder of its own" ;;
+    esac
+    printf '%s\n' "${tree#/}" > "$state/found"
+    kib=$(du -sk "$tree" 2> /dev/null | awk '{ print $1 }')
+  fi
+  [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
+    "put it into a folder of its own, or into a git repository that ignores the rest"
+  grep -qxF "$tree" "$state/trees" || {
+    say "sending $tree: $((kib / 1024)).$((kib % 1024 * 10 / 1024)) MiB"
+    printf '%s\n' "$tree" >> "$state/trees"
+    cat "$state/found" >> "$state/whole"
+  }
+}
+
 terminal() { mode=terminal; }
+
+then_boot() { then_boot=1; }
 
 # A volume that outlives runs, labelled as Compose itself labels it for the project of `docker compose up`.
 create_volume() {
@@ -294,7 +335,7 @@ start() {
   # shellcheck disable=SC2086  # options are words of our own
   docker run --rm --log-driver none $options --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
     --volume "$socket:/var/run/docker.sock" --volume nixos-image-work:/var/nixos-image \
-    --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" \
+    --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" --env NIXOS_IMAGE_ROOT="$root" \
     --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \
     --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
     --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \
@@ -302,8 +343,11 @@ start() {
     $orchestrator orchestrator "$@"
 }
 
-# The caller's files, under their own paths.
-pack() { tar -chf - $sparse_flag -C / -T "$state/send"; }
+# The caller's files, under their own paths. Folders keep their links; the list of them says at the end that all was sent.
+pack() {
+  [ ! -s "$state/send" ] || tar -chf - $sparse_flag -C / -T "$state/send" || return
+  [ ! -s "$state/trees" ] || { cp "$state/trees" "$state/.trees" && tar -cf - -C / -T "$state/whole" && tar -cf - -C "$state" .trees; }
+}
 
 # Takes the orchestrator's tar stream; believes it only with its manifest, then gives the files their names.
 unpack() {
@@ -326,7 +370,10 @@ take() {
   done < "$1/.complete"
   while read -r sum kind name && [ "$sum" != end ]; do
     mv -f "$1/$name" "$out/$name" || return 8
-    if [ "$kind" = image ]; then printf '%s\n' "$out/$name"; fi
+    if [ "$kind" = image ]; then
+      printf '%s\n' "$out/$name"
+      [ -s "$state/image" ] || printf '%s\n' "$out/$name" > "$state/image"
+    fi
   done < "$1/.complete"
 }
 
@@ -341,7 +388,7 @@ checksum() {
 # A run with files in both directions; what people read goes to stderr, the image's path to stdout.
 run_streams() {
   container=nixos-image-$run
-  if [ -s "$state/send" ]; then
+  if [ -s "$state/send" ] || [ -s "$state/trees" ]; then
     { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack &
   else
     { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack &
@@ -424,7 +471,7 @@ main() {
   [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ] || ca_bundle=
   sparse=1 sparse_flag=-S
   case $(tar --version 2>&1) in *busybox* | *BusyBox*) sparse=0 sparse_flag= ;; esac
-  out='' out_kib='' mode=streams
+  out='' out_kib='' mode=streams then_boot=
   run=$(new_run)
 
   find_docker
@@ -436,7 +483,7 @@ main() {
   fi
   ensure_base
   ensure_images
-  : > "$state/send"
+  : > "$state/send" && : > "$state/trees" && : > "$state/whole"
   create_volume store && create_volume work || die 3 "volumes cannot be created" "run: docker volume create test"
   container=nixos-image-$run-prepare
   orders=$(start -- prepare "$@") || exit $?
@@ -456,6 +503,10 @@ main() {
     INT) [ $code != 0 ] || code=130 ;;
     TERM) [ $code != 0 ] || code=143 ;;
   esac
+  if [ -n "$then_boot" ] && [ $code = 0 ] && [ -s "$state/image" ]; then
+    "$root/run.sh" boot "$(cat "$state/image")" <&3
+    code=$?
+  fi
   exit $code
 }
 

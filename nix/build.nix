@@ -1,11 +1,12 @@
 # What the builder calls: every image of a run, in one attribute set, so that one `nix-build` makes them all.
 #
 # `inputs` is a JSON file:
-#   nixpkgs        path of the tree
+#   nixpkgs        path of the tree; for a flake null is its own
 #   configuration  path of a NixOS module; or
 #   flake, attribute   reference of a flake and which of its nixosConfigurations
 #   formats        names of nix/formats.nix, or their aliases, or of `formatPaths`
 #   systems        "aarch64-linux", …
+#   systemsGiven   whether somebody has chosen them: a flake's configuration is for one system already (default true)
 #   disk           options of nixosImage that the command line gives, stronger than the configuration's (default {})
 #   modules        paths of further modules (default [])
 #   specialArgs    (default {})
@@ -18,6 +19,7 @@
 let
   given = {
     configuration = null;
+    systemsGiven = true;
     disk = { };
     modules = [ ];
     specialArgs = { };
@@ -28,8 +30,12 @@ let
   } // builtins.fromJSON (builtins.readFile inputs);
 
   path = text: /. + text;
-  nixpkgs = path given.nixpkgs;
+  nixpkgs = if given.nixpkgs != null then path given.nixpkgs else ofFlake.pkgs.path;
   lib = import (nixpkgs + "/lib");
+
+  configurations = (builtins.getFlake given.flake).nixosConfigurations or (throw "flake ${given.flake} has no nixosConfigurations");
+  ofFlake = configurations.${given.attribute} or (throw
+    "flake ${given.flake} has no nixosConfigurations.${given.attribute}, but: ${builtins.concatStringsSep ", " (builtins.attrNames configurations)}");
 
   library = import ./. {
     inherit nixpkgs;
@@ -60,7 +66,10 @@ let
     if given.configuration == null then
       library.imagesOf
         {
-          evaluated = (builtins.getFlake given.flake).nixosConfigurations.${given.attribute};
+          evaluated =
+            let own = ofFlake.pkgs.stdenv.hostPlatform.system; in
+            if given.systemsGiven || own == system then ofFlake
+            else throw "nixosConfigurations.${given.attribute} is for ${own}: say --system ${own}, or another one";
           inherit system modules;
           inherit (given) formats;
         }

@@ -8,9 +8,9 @@ import traceback
 import types
 import typing
 
-from orchestrator import cli, delivery
+from orchestrator import cli, delivery, sources
 from orchestrator.errors import ApplianceError, BugError, InterruptedRunError, TerminatedRunError
-from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Formats, Request, Test
+from orchestrator.request import Boot, Build, Caller, Clean, Compose, Demo, Formats, Request, Test
 
 if typing.TYPE_CHECKING:
     from orchestrator.progress import Progress
@@ -30,7 +30,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if argv == ["receive"]:
-            delivery.receive(cli.input_folder(who))
+            delivery.receive(sources.input_folder(who))
             return 0
         request = cli.parse(argv[1:] if preparing else argv, who)
         if preparing:
@@ -70,7 +70,7 @@ def tell(error: ApplianceError) -> None:
 def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     """Do what was asked. The heavy imports are here: `prepare` must be quick."""
     if os.environ.get("NIXOS_IMAGE_INPUT") == "1":
-        delivery.receive(cli.input_folder(who))
+        delivery.receive(sources.input_folder(who))
     match request:
         case Compose():
             _compose(request, stream)
@@ -79,7 +79,8 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
 
             table = format_table.read_formats()
             table = format_table.chosen(request.names, table)
-            os.write(stream, format_table.describe(table).encode())
+            text = format_table.names(table) if request.brief else format_table.describe(table)
+            os.write(stream, text.encode())
             return 0
         case Test():
             return _test(request, who, stream)
@@ -88,8 +89,8 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     progress = make_progress(request.log_format, who.columns)
     try:
         match request:
-            case Demo():
-                _demo(request, who, progress, stream, began)
+            case Demo() | Build():
+                _images(request, who, progress, stream, began)
             case Boot():
                 from orchestrator.verbs import boot
 
@@ -103,11 +104,13 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     return 0
 
 
-def _demo(request: Demo, who: Caller, progress: "Progress", stream: int, began: float) -> None:
-    from orchestrator.verbs import demo
+def _images(
+    request: Demo | Build, who: Caller, progress: "Progress", stream: int, began: float
+) -> None:
+    from orchestrator.verbs import images
 
     try:
-        demo(request, who, progress, stream)
+        images(request, who, progress, stream)
     finally:
         if progress.seconds:
             times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in progress.seconds.items())

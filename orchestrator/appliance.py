@@ -5,29 +5,24 @@ Owns try/finally, the deadlines and the exit code.
 
 import concurrent.futures
 import contextlib
-import dataclasses
-import json
 import os
 import pathlib
 import time
 import typing
 
-from orchestrator import cli, delivery
+from orchestrator import delivery
 from orchestrator.agents import canary
 from orchestrator.agents.artifact import Artifact
+from orchestrator.agents.task import Task
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.engine import PROJECT, Engine
 from orchestrator.errors import ApplianceError, BootError, BuildError, CleanupError
-from orchestrator.image.options import ImageOptions
 from orchestrator.images import Images
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
 from orchestrator.repair import repair
-from orchestrator.request import Caller, Demo
+from orchestrator.request import Build, Caller, Demo
 from orchestrator.supervisor import Exit, Supervisor
-
-#: Uid of the unprivileged user in the builder's and the boot image.
-BUILDER_UID = 1000
 
 #: Longest time (seconds) that cleanup may take once it is unlocked or told to stop.
 CLEAN_SECONDS = 20
@@ -50,7 +45,7 @@ class Appliance:
     def __init__(
         self,
         caller: Caller,
-        request: Demo,
+        request: Demo | Build,
         plan: Plan,
         engine: Engine,
         images: Images,
@@ -71,8 +66,8 @@ class Appliance:
         self._began = time.monotonic()
         self._stale = False
 
-    def run(self, keys: tuple[str, ...], ca_bundle: bytes, stream: int) -> None:
-        """Build, deliver to the file descriptor `stream`, boot.
+    def run(self, task: Task, stream: int) -> None:
+        """Have `task` done, deliver to the file descriptor `stream`, boot.
 
         Raises what went wrong, after all is taken down.
         """
@@ -81,9 +76,10 @@ class Appliance:
         images: list[Artifact] = []
         outgoing: delivery.Delivery | None = None
         try:
-            self._prepare(keys, ca_bundle)
+            self._images.wait(self._plan.images, self._progress)
+            task.write(self._folder)
             images = self._build()
-            outgoing = self._send(images, stream)
+            outgoing = self._send(images, stream) if images else None
             if self._plan.boot:
                 self._start_boot(images[0])
             self._prove_clean()
@@ -104,7 +100,7 @@ class Appliance:
                 self._hand_over(images, boot, outgoing)
             elif outgoing:
                 outgoing.abandon()
-            elif isinstance(problem, BuildError) and (self._folder / "nix.log").exists():
+            elif problem and self._has_log(problem):
                 # Beside the real problem it does not matter if this fails too.
                 with contextlib.suppress(OSError, ApplianceError):
                     self._deliver_log(stream)
@@ -116,46 +112,11 @@ class Appliance:
         if problem:
             raise problem
 
-    def _prepare(self, keys: tuple[str, ...], ca_bundle: bytes) -> None:
-        self._images.wait(self._plan.images, self._progress)
-        document = {
-            "emulated": self._plan.mode == "shared",
-            "format": self._request.format,
-            "root_fs": self._request.root_fs,
-            "authorized_keys": keys,
-            "locked": self._request.locked,
-            "wait_seconds": self._request.emulation_timeout,
-            "ca_bundle": "",
-            "options": dataclasses.asdict(self._received_options()),
-        }
-        if ca_bundle:
-            (self._folder / "ca-bundle.crt").write_bytes(ca_bundle)
-            document["ca_bundle"] = os.fspath(self._folder / "ca-bundle.crt")
-        (self._folder / "request.json").write_text(json.dumps(document))
-
-    def _received_options(self) -> ImageOptions:
-        """The image's options with the paths under which run.sh's files have arrived."""
-
-        def here(path: str) -> str:
-            arrived = cli.received(self._caller, pathlib.PurePosixPath(path))
-            arrived.chmod(0o600)
-            os.chown(arrived, BUILDER_UID, BUILDER_UID)
-            return os.fspath(arrived)
-
-        options = self._request.image
-        return dataclasses.replace(
-            options,
-            injections=tuple(
-                dataclasses.replace(one, source=here(one.source)) for one in options.injections
-            ),
-            stamp=here(options.stamp) if options.stamp else "",
-            wifi_password_file=(
-                here(options.wifi_password_file) if options.wifi_password_file else ""
-            ),
-        )
-
     def _build(self) -> list[Artifact]:
-        """Start the plan's containers in order and follow them until the images are there."""
+        """Start the plan's containers in order and follow them until the images are there.
+
+        Where only a plan was wanted there are none.
+        """
         self._progress.to("start", ", ".join(self._plan.services))
         names = self._engine.create(self._plan.services)
         self._engine.start([names[service] for service in self._plan.services])
@@ -178,6 +139,10 @@ class Appliance:
             elif service == "builder" and name == "images":
                 found = typing.cast("list[dict[str, typing.Any]]", event["images"])
                 return [delivery.received_image(fields, self._folder) for fields in found]
+            elif service == "builder" and name == "plan":
+                self._progress.end()
+                self._progress.say(str(event["message"]), fields=event)
+                return []
             elif service == "builder":
                 self._show(name, event)
 
@@ -188,6 +153,8 @@ class Appliance:
                 self._progress.to("emulation", str(event.get("message", "")))
             case "canary" | "retry":
                 self._progress.to("build", "evaluating")
+            case "network" | "evaluating":
+                self._progress.to("build", str(event["message"]))
             case "nix":
                 left = (
                     f"{event['done']} of {event['expected']} derivations"
@@ -218,10 +185,11 @@ class Appliance:
                 "cleanup ended without saying that the table is clean", hint="./run.sh clean"
             )
         tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own
-        still_runs = not self._plan.ran_before and canary.run(self._plan.system, tmp).runs
-        if still_runs and not self._engine.living_runs() - {self._engine.run}:
+        new = set(self._plan.register) - self._plan.ran_before
+        still = [system for system in sorted(new) if canary.run(system, tmp).runs]
+        if still and not self._engine.living_runs() - {self._engine.run}:
             raise CleanupError(
-                f"{self._plan.system} programs still run, although nothing of ours is registered",
+                f"{still[0]} programs still run, although nothing of ours is registered",
                 hint="./run.sh clean",
             )
         self._progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
@@ -311,7 +279,8 @@ class Appliance:
         outgoing: delivery.Delivery,
     ) -> None:
         """Send what is known at the end, then let the caller believe in all of it."""
-        registered = self._supervisor.event("registrar", "registered") or {}
+        said = self._supervisor.event("registrar", "registered") or {"entries": []}
+        registered = typing.cast("list[dict[str, str]]", said["entries"])
         first = images[0]
         with self._progress.stage("deliver", ", ".join(image.file_name for image in images)):
             serial = self._serial(first)
@@ -328,14 +297,19 @@ class Appliance:
                 sha256=first.sha256,
                 store_path=first.toplevel,
                 emulation=self._plan.mode,
-                emulator=typing.cast("str | None", registered.get("emulator")),
-                emulator_version=typing.cast("str | None", registered.get("version")),
+                emulators=[
+                    {"emulator": one["emulator"], "version": one["version"]} for one in registered
+                ],
                 boot=boot,
                 images=[image.describe(self._request.out) for image in images],
                 seconds=seconds,
             ).write(serial.parent)
             outgoing.send(delivery.RESULT)
             outgoing.finish()
+
+    def _has_log(self, problem: ApplianceError) -> bool:
+        failed = isinstance(problem, BuildError) and not self._request.dry_run
+        return failed and (self._folder / "nix.log").exists()
 
     def _deliver_log(self, stream: int) -> None:
         (self._folder / "nix.log").rename(self._folder / BUILD_LOG)

@@ -5,7 +5,6 @@ run.sh must do on the caller's side (it alone sees the caller's files); then the
 again to do the work.
 """
 
-import argparse
 import difflib
 import os
 import pathlib
@@ -14,30 +13,33 @@ import typing
 
 from orchestrator.agents import qemu
 from orchestrator.agents.formats import FORMATS
-from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
+from orchestrator.arguments import (
+    Parser,
+    add_log_format,
+    add_run_arguments,
+    add_times,
+    caller_path,
+    mebibytes,
+    run_arguments,
+)
+from orchestrator.build_arguments import build
 from orchestrator.delivery import RESULT
 from orchestrator.errors import UsageError
 from orchestrator.image.spec import REFUSED, Firmware, FsType
-from orchestrator.image_arguments import (
-    DEMO_HELP,
-    add_image_options,
-    caller_path,
-    image_options,
-    mebibytes,
-)
+from orchestrator.image_arguments import add_image_options, image_options
 from orchestrator.request import (
     Boot,
+    Build,
     Caller,
     Clean,
     Compose,
     Demo,
-    Emulation,
     Formats,
-    LogFormat,
     Request,
     Test,
 )
+from orchestrator.sources import received
 
 OURS = ("demo", "boot", "test", "clean", "formats", "help")
 
@@ -46,25 +48,6 @@ COMPOSE = frozenset(
     "attach build config cp create down events exec images kill logs ls pause port ps pull push"
     " restart rm run scale start stats stop top unpause up version wait watch".split()
 )
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, but wrong arguments are an error of ours, with a did-you-mean.
-
-    And options are not abbreviated.
-    """
-
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
-
-    def error(self, message: str) -> typing.NoReturn:
-        hint = f"./run.sh {self.prog} --help"
-        if message.startswith("unrecognized arguments: "):
-            wrong = message.removeprefix("unrecognized arguments: ").split()[0]
-            known = [option for action in self._actions for option in action.option_strings]
-            near = difflib.get_close_matches(wrong.partition("=")[0], known, n=1)
-            hint = f"did you mean {near[0]}?" if near else hint
-        raise UsageError(message, hint=hint)
 
 
 def caller(environment: typing.Mapping[str, str]) -> Caller:
@@ -77,6 +60,7 @@ def caller(environment: typing.Mapping[str, str]) -> Caller:
     return Caller(
         cwd=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_CWD") or "/"),
         home=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_HOME") or "/"),
+        root=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_ROOT") or "/"),
         columns=number("NIXOS_IMAGE_COLUMNS"),
         out_kib=number("NIXOS_IMAGE_OUT_KIB") if environment.get("NIXOS_IMAGE_OUT_KIB") else None,
         socket=environment.get("NIXOS_IMAGE_SOCKET") or "/var/run/docker.sock",
@@ -89,17 +73,17 @@ def caller(environment: typing.Mapping[str, str]) -> Caller:
 
 def parse(argv: list[str], who: Caller) -> Request:
     """The request of the command line `argv`; raises `UsageError`."""
-    if not argv:
-        argv = ["help"]
+    if not argv or argv[0].startswith("-"):
+        return build(argv, who)
     verb, *rest = argv
-    if verb in {"help", "-h", "--help"}:
+    if verb == "help":
         raise SystemExit(usage())
     parsers = {"demo": _demo, "boot": _boot, "clean": _clean, "formats": _formats}
     if verb in parsers:
         return typing.cast("Request", parsers[verb](rest, who))
     if verb == "test":
         return Test(tuple(rest))
-    if verb in COMPOSE or verb.startswith("-"):
+    if verb in COMPOSE:
         return Compose(tuple(argv))
     near = difflib.get_close_matches(verb, [*OURS, *COMPOSE], n=1)
     raise UsageError(
@@ -110,6 +94,7 @@ def parse(argv: list[str], who: Caller) -> Request:
 def usage() -> str:
     """The first help that a person sees."""
     return """\
+./run.sh [OPTIONS]              build NixOS images: config/sd-card.nix, or -c FILE, or --flake REF
 ./run.sh demo [OPTIONS]         build a small bootable system for another CPU, and boot it
 ./run.sh boot [--test] IMAGE    boot an image on this terminal, or check that it boots
 ./run.sh formats [NAME ...]     the formats of NixOS images
@@ -118,7 +103,7 @@ def usage() -> str:
 ./run.sh down --rmi all -v      remove every trace of this project
 ./run.sh up|ps|logs|config ...  docker compose with this project's files
 
-Each of our verbs has --help. Exit codes: docs/exit-codes.md
+Each of our verbs has --help, and so has the build. Exit codes: docs/exit-codes.md
 """
 
 
@@ -128,18 +113,18 @@ def script(request: Request, who: Caller) -> str:
     Quoted for a POSIX shell.
     """
     calls: list[list[str]] = []
+    if isinstance(request, Demo | Build):
+        calls += [] if request.dry_run else [["out_dir", os.fspath(request.out)]]
+        calls += [["send", "--inject", one.source] for one in request.image.injections]
+        named = {"--stamp": request.image.stamp}
+        named["--wifi-password-file"] = request.image.wifi_password_file
+        calls += [["send", option, path] for option, path in named.items() if path]
     match request:
-        case Demo():
-            calls += [] if request.dry_run else [["out_dir", os.fspath(request.out)]]
-            calls.append(
-                ["send", "--ssh-key", os.fspath(request.ssh_key)]
-                if request.ssh_key
-                else ["send_keys"]
-            )
-            calls += [["send", "--inject", one.source] for one in request.image.injections]
-            named = {"--stamp": request.image.stamp}
-            named["--wifi-password-file"] = request.image.wifi_password_file
-            calls += [["send", option, path] for option, path in named.items() if path]
+        case Demo(ssh_key=key):
+            calls.append(["send", "--ssh-key", os.fspath(key)] if key else ["send_keys"])
+        case Build():
+            calls += [["send_tree", option, os.fspath(path)] for option, path in request.trees]
+            calls += [["then_boot"]] if request.run else []
         case Boot():
             calls.append(["send", "boot", os.fspath(request.image)])
             calls.append(["send_result", os.fspath(request.image.parent / RESULT)])
@@ -153,16 +138,6 @@ def script(request: Request, who: Caller) -> str:
     if who.ca_bundle:
         calls.append(["send", "SSL_CERT_FILE", who.ca_bundle])
     return "".join(f"{shlex.join(call)}\n" for call in calls)
-
-
-def received(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
-    """Where the caller's file `path` is, once run.sh has sent it."""
-    return input_folder(who) / path.relative_to("/")
-
-
-def input_folder(who: Caller) -> pathlib.Path:
-    """Where the caller's files are, under their own paths."""
-    return WORK / who.run / "input"
 
 
 def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
@@ -183,9 +158,7 @@ def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
 
 
 def _demo(argv: list[str], who: Caller) -> Demo:
-    parser = _Parser(
-        prog="demo", description="Build a small bootable system, deliver it to ./out, and boot it."
-    )
+    parser = Parser("demo", "Build a small bootable system, deliver it to ./out, and boot it.")
     parser.add_argument(
         "--system",
         choices=sorted(DEBIAN_ARCHITECTURES),
@@ -196,48 +169,28 @@ def _demo(argv: list[str], who: Caller) -> Demo:
     parser.add_argument(
         "--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)"
     )
-    parser.add_argument(
-        "-o", "--out", metavar="DIR", default="out", help="where the image goes (default: ./out)"
-    )
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
-    parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
-    parser.add_argument(
-        "--locked",
-        action="store_true",
-        help="fail where a pinned package is gone, take no successor",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, do nothing")
-    _add_times(
-        parser, ("emulation", 60, "foreign programs run"), ("boot", 300, "the image is ready")
-    )
-    parser.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", default=6 * 3600.0, help="for the whole run"
-    )
+    add_run_arguments(parser, timeout=6 * 3600.0)
     add_image_options(parser)
-    _add_log_format(parser)
+    add_log_format(parser)
     found = parser.parse_args(argv)
     if found.root_fs in REFUSED:
-        raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=DEMO_HELP)
+        raise UsageError(
+            f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=f"{parser.prog} --help"
+        )
     return Demo(
         system=found.system or "",
         format=found.format,
         root_fs=found.root_fs,
         ssh_key=None if found.ssh_key is None else caller_path(found.ssh_key, who),
-        out=caller_path(found.out, who),
         boot=not found.no_boot,
-        emulation=found.emulation,
-        locked=found.locked,
-        emulation_timeout=found.emulation_timeout,
-        boot_timeout=found.boot_timeout,
-        timeout=found.timeout,
-        dry_run=found.dry_run,
-        log_format=found.log_format,
-        image=image_options(found, who),
+        image=image_options(parser, found, who),
+        **run_arguments(found, who),
     )
 
 
 def _boot(argv: list[str], who: Caller) -> Boot:
-    parser = _Parser(prog="boot", description="Boot a throwaway copy of an image in QEMU.")
+    parser = Parser("boot", "Boot a throwaway copy of an image in QEMU.")
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument(
         "--test", action="store_true", help="no terminal: see it get ready, log in over SSH"
@@ -260,8 +213,8 @@ def _boot(argv: list[str], who: Caller) -> Boot:
     parser.add_argument(
         "--grow", type=mebibytes, metavar="SIZE", default=0, help="boot it on a larger disk"
     )
-    _add_times(parser, ("boot", 300, "the image is ready"))
-    _add_log_format(parser)
+    add_times(parser, ("boot", 300, "the image is ready"))
+    add_log_format(parser)
     found = parser.parse_args(argv)
     return Boot(
         caller_path(found.image, who),
@@ -277,37 +230,14 @@ def _boot(argv: list[str], who: Caller) -> Boot:
 
 
 def _clean(argv: list[str], _who: Caller) -> Clean:
-    parser = _Parser(
-        prog="clean", description="Remove binfmt entries, containers and networks of dead runs."
-    )
+    parser = Parser("clean", "Remove binfmt entries, containers and networks of dead runs.")
     parser.add_argument("--all", action="store_true", help="those of living runs, too")
-    _add_log_format(parser)
+    add_log_format(parser)
     found = parser.parse_args(argv)
     return Clean(found.all, found.log_format)
 
 
 def _formats(argv: list[str], _who: Caller) -> Formats:
-    parser = _Parser(
-        prog="formats", description="Print the formats that NixOS images can have, or some of them."
-    )
+    parser = Parser("formats", "Print the formats that NixOS images can have, or some of them.")
     parser.add_argument("names", nargs="*", metavar="NAME")
     return Formats(tuple(parser.parse_args(argv).names))
-
-
-def _add_times(parser: argparse.ArgumentParser, *times: tuple[str, float, str]) -> None:
-    for name, default, until in times:
-        text = f"how long to wait until {until} (default: {default:.0f})"
-        parser.add_argument(
-            f"--{name}-timeout", type=_seconds, metavar="SECONDS", default=float(default), help=text
-        )
-
-
-def _add_log_format(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log-format", choices=typing.get_args(LogFormat), default="auto")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise ValueError
-    return seconds

@@ -39,8 +39,7 @@ class Result:
     sha256: str
     store_path: str
     emulation: str
-    emulator: str | None
-    emulator_version: str | None
+    emulators: list[dict[str, str]]
     boot: dict[str, typing.Any] | None
     images: list[dict[str, typing.Any]]
     seconds: dict[str, float]
@@ -134,6 +133,7 @@ def receive(folder: pathlib.Path) -> None:
         "tar",
         "--extract",
         "--file=-",
+        "--ignore-zeros",  # more than one archive, one after the other
         "--no-same-owner",
         "--no-same-permissions",
         f"--directory={folder}",

@@ -24,7 +24,7 @@ class ApplianceError(Exception):
 
 
 class UsageError(ApplianceError):
-    """The command line or an input file is wrong; nothing was started."""
+    """The command line or an input file is wrong; nothing was built."""
 
     exit_code = 2
 
@@ -117,6 +117,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "emulation": EmulationError,
     "failed": BuildError,
     "network": NetworkError,
+    "usage": UsageError,
 }
 
 

@@ -35,6 +35,14 @@ class NixosFormat:
     suffix: str
     firmware: tuple[str, ...]
 
+    def check(self, system: str) -> None:
+        """Raise `UsageError` if `system` cannot have it."""
+        if system not in self.systems:
+            raise UsageError(
+                f"--format {self.name}: {system} cannot have it, only {', '.join(self.systems)}",
+                hint="./run.sh formats",
+            )
+
     @property
     def row(self) -> tuple[str, ...]:
         """Cells in the order of `COLUMNS`."""
@@ -88,3 +96,8 @@ def describe(formats: tuple[NixosFormat, ...]) -> str:
         for row in rows
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def names(formats: tuple[NixosFormat, ...]) -> str:
+    """The names, nixos-generators' too, a line each."""
+    return "".join(f"{name}\n" for one in formats for name in (one.name, *one.aliases))

@@ -18,10 +18,13 @@ from orchestrator.errors import HostError
 class HostFacts:
     """`system` is the engine's Nix system, `runs` the systems whose programs run there now.
 
+    `natively` are those of them that need no emulator.
+
     `data_free` and `out_free` are bytes for volumes and for the image, None where that is unknown.
     """
 
     system: str
+    natively: frozenset[str]
     kernel: str
     engine: str
     runs: frozenset[str]
@@ -29,8 +32,8 @@ class HostFacts:
     out_free: int | None
 
 
-def measure(engine: Engine, target: str, out_kib: int | None) -> HostFacts:
-    """Ask the engine, and try a canary of `target` right here.
+def measure(engine: Engine, targets: tuple[str, ...], out_kib: int | None) -> HostFacts:
+    """Ask the engine, and try a canary of each of `targets` right here.
 
     This container sees the table that builders see.
     """
@@ -40,14 +43,15 @@ def measure(engine: Engine, target: str, out_kib: int | None) -> HostFacts:
             f"Docker runs on {info.architecture}: only x86_64 and aarch64 hosts are supported"
         )
     system = MACHINES[info.architecture]
-    runs = {system} | RUNS_TOO.get(system, frozenset())
-    if target not in runs and canary.run(target, pathlib.Path("/tmp")).runs:  # noqa: S108 - this container's own
-        runs.add(target)
+    natively = frozenset({system}) | RUNS_TOO.get(system, frozenset())
+    tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own
+    foreign = {one for one in targets if one not in natively and canary.run(one, tmp).runs}
     return HostFacts(
         system=system,
         kernel=info.kernel,
         engine=info.version,
-        runs=frozenset(runs),
+        natively=natively,
+        runs=natively | foreign,
         data_free=shutil.disk_usage(WORK).free,
         out_free=None if out_kib is None else out_kib * 1024,
     )

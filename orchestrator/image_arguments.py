@@ -6,17 +6,15 @@ import pathlib
 import re
 import typing
 
+from orchestrator.arguments import Parser, caller_path, mebibytes
 from orchestrator.errors import UsageError
 from orchestrator.image.late import check_host
 from orchestrator.image.options import ImageOptions, Injection
 from orchestrator.image.spec import Compression, DiskFormat, PartitionTable, SpecError
 from orchestrator.request import Caller
 
-#: Where a person finds what `demo` takes.
-DEMO_HELP = "./run.sh demo --help"
 
-
-def add_image_options(parser: argparse.ArgumentParser) -> None:
+def add_image_options(parser: Parser) -> None:
     """Options of nixpkgs' make-disk-image, the output's, and late values."""
     disk = parser.add_argument_group("the disk (sizes in MiB, or with K, M, G, T)")
     disk.add_argument("--partition-table", choices=typing.get_args(PartitionTable))
@@ -47,19 +45,20 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
-    """What was asked for, with the paths of the caller's host; raises `UsageError`."""
+def image_options(parser: Parser, found: argparse.Namespace, who: Caller) -> ImageOptions:
+    """What `parser` has found, with the paths of the caller's host; raises `UsageError`."""
+    help_of = f"{parser.prog} --help"
     for name in ("host_name", "wifi_ssid", "wifi_password_file"):
         if getattr(found, name) and found.stamp:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} and --stamp exclude each other", hint=DEMO_HELP)
+            raise UsageError(f"{option} and --stamp exclude each other", hint=help_of)
     if found.wifi_password_file and not found.wifi_ssid:
-        raise UsageError("--wifi-password-file needs --wifi-ssid", hint=DEMO_HELP)
+        raise UsageError("--wifi-password-file needs --wifi-ssid", hint=help_of)
     try:
         if found.host_name:
             check_host(found.host_name, "--host-name")
     except SpecError as error:
-        raise UsageError(str(error), hint=DEMO_HELP) from error
+        raise UsageError(str(error), hint=help_of) from error
     return ImageOptions(
         partition_table=found.partition_table,
         disk_size=found.disk_size,
@@ -73,7 +72,7 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
         host_name=found.host_name,
         wifi_ssid=found.wifi_ssid,
         wifi_password_file=_sent(found.wifi_password_file, who),
-        injections=tuple(_injection(text, who) for text in found.inject),
+        injections=tuple(_injection(parser, text, who) for text in found.inject),
         stamp=_sent(found.stamp, who),
     )
 
@@ -83,39 +82,17 @@ def _sent(text: str | None, who: Caller) -> str:
     return os.fspath(caller_path(text, who)) if text is not None else ""
 
 
-def _injection(text: str, who: Caller) -> Injection:
+def _injection(parser: Parser, text: str, who: Caller) -> Injection:
     """SRC:DEST[:MODE]; a colon in a path is written twice."""
+    help_of = f"{parser.prog} --help"
     parts = [part.replace("\0", ":") for part in text.replace("::", "\0").split(":")]
     if len(parts) not in {2, 3} or not all(parts):
-        raise UsageError(f"--inject {text}: expected SRC:DEST[:MODE]", hint=DEMO_HELP)
+        raise UsageError(f"--inject {text}: expected SRC:DEST[:MODE]", hint=help_of)
     source, target, *mode = parts
     if not target.startswith("/") or ".." in pathlib.PurePosixPath(target).parts:
-        raise UsageError(
-            f"--inject {text}: the destination must be an absolute path", hint=DEMO_HELP
-        )
+        raise UsageError(f"--inject {text}: the destination must be an absolute path", hint=help_of)
     if mode and not re.fullmatch("[0-7]{3,4}", mode[0]):
-        raise UsageError(f"--inject {text}: {mode[0]} is not an octal mode", hint=DEMO_HELP)
+        raise UsageError(f"--inject {text}: {mode[0]} is not an octal mode", hint=help_of)
     return Injection(
         os.fspath(caller_path(source, who)), target, int(mode[0], 8) if mode else 0o600
     )
-
-
-def mebibytes(text: str) -> int:
-    """A size as make-disk-image takes it: MiB, or with a suffix."""
-    match = re.fullmatch(r"([0-9]+)([KMGT]?)(?:i?B)?", text)
-    if not match:
-        raise ValueError
-    # Rounded up: what was asked for must fit.
-    size = -(
-        -int(match[1]) * {"K": 1, "": 1024, "M": 1024, "G": 1 << 20, "T": 1 << 30}[match[2]] // 1024
-    )
-    if not 0 < size < 1 << 24:
-        raise ValueError
-    return size
-
-
-def caller_path(text: str, who: Caller) -> pathlib.PurePosixPath:
-    """An absolute path on the caller's host, without `..`: it becomes a name in a tar stream."""
-    if not text:
-        raise UsageError("an empty path", hint="name a file or folder")
-    return pathlib.PurePosixPath(os.path.normpath(who.cwd / text))

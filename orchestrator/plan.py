@@ -6,11 +6,12 @@ Pure: no Docker, no clock, no environment.
 import dataclasses
 import typing
 
+from orchestrator import format_table
 from orchestrator.agents.formats import FORMATS, impossible
-from orchestrator.agents.systems import RUNS_TOO, foreign_system
+from orchestrator.agents.systems import SYSTEMS, foreign_system
 from orchestrator.errors import EmulationError, HostError, UsageError
 from orchestrator.host import HostFacts
-from orchestrator.request import Demo
+from orchestrator.request import Build, Demo
 
 MIB = 1 << 20
 
@@ -18,6 +19,11 @@ MIB = 1 << 20
 #: boot check's copy.
 DEMO_DATA_BYTES = 1024 * MIB
 DEMO_OUT_BYTES = 160 * MIB
+
+#: Below this no NixOS fits: nixpkgs has 450 MiB, the smallest system that was built 430 MiB, and
+#: its image as much again.
+BUILD_DATA_BYTES = 2048 * MIB
+BUILD_OUT_BYTES = 256 * MIB
 
 Mode = typing.Literal["native", "host", "shared"]
 
@@ -29,17 +35,30 @@ SHARED_SERVICES = ("cleanup", "registrar", "builder")
 class Plan:
     """What will happen: containers in starting order, which emulation and why.
 
-    `ran_before` says that the target's programs ran on this host before anything was registered.
+    `systems` are what is built for, `register` those of them whose emulator the registrar
+    registers, `natively` those that need none, `ran_before` those whose programs ran on this host
+    before. `boot` says whether the first image is booted, `kvm` whether that may be tried with KVM.
     """
 
-    system: str
+    systems: tuple[str, ...]
     mode: Mode
     reason: str
+    register: tuple[str, ...]
     services: tuple[str, ...]
-    guest: str
     boot: bool
     kvm: bool
-    ran_before: bool
+    natively: frozenset[str]
+    ran_before: frozenset[str]
+
+    @property
+    def guest(self) -> str:
+        """The machine that the first image is for, by the kernel's name."""
+        return self.systems[0].partition("-")[0]
+
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """Systems whose programs the builder needs an emulator for."""
+        return tuple(system for system in self.systems if system not in self.natively)
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -48,7 +67,8 @@ class Plan:
 
     def describe(self) -> str:
         """The plan for a person (`--dry-run`)."""
-        lines = [f"system     {self.system}", f"emulation  {self.mode}: {self.reason}"]
+        lines = [f"system     {system}" for system in self.systems]
+        lines += [f"emulation  {self.mode}: {self.reason}"]
         lines += [f"container  {name}" for name in self.services]
         lines += (
             [f"boot       {self.guest} ({'KVM if it works, else TCG' if self.kvm else 'TCG'})"]
@@ -58,61 +78,96 @@ class Plan:
         return "\n".join(lines)
 
 
-def make_plan(request: Demo, facts: HostFacts) -> Plan:
+def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
     """Decide what to do.
 
     Raises `HostError` for too little disk, `EmulationError` for a mode that this host cannot have.
     """
-    system = target_system(request, facts.system)
-    check_space(facts)
-    mode, reason = _emulation(request, facts, system)
+    systems = target_systems(request, facts.system)
+    check_space(request, facts)
+    modes = {system: _emulation(request, facts, system) for system in systems}
+    # Where one system needs the registrar, the run has one; a host's own emulators next.
+    first = sorted(systems, key=lambda system: ("shared", "host", "native").index(modes[system][0]))
+    mode, reason = modes[first[0]]
     return Plan(
-        system=system,
+        systems=systems,
         mode=mode,
         reason=reason,
+        register=tuple(system for system in systems if modes[system][0] == "shared"),
         services=SHARED_SERVICES if mode == "shared" else ("builder",),
-        guest=system.partition("-")[0],
         boot=request.boot,
-        kvm=system == facts.system,
-        ran_before=system in facts.runs,
+        kvm=systems[0] == facts.system,
+        natively=facts.natively,
+        ran_before=facts.runs,
     )
 
 
-def target_system(request: Demo, native: str) -> str:
-    """What is built for: where none is asked for, the system foreign to `native` that can have it.
+def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
+    """What is built for: where nothing is asked for, one that can have it.
 
+    For the demo the system foreign to `native`, otherwise `native` itself if that is possible.
     Raises `UsageError` for a format that the system cannot have.
     """
+    if isinstance(request, Build):
+        return _build_systems(request, native)
     table = request.image.partition_table or FORMATS[request.format].partition_table
     if request.system:
         if why := impossible(request.system, table):
             raise UsageError(f"--format {request.format}: {why}")
-        return request.system
+        return (request.system,)
     foreign = foreign_system(native)
-    return native if impossible(foreign, table) else foreign
+    return (native if impossible(foreign, table) else foreign,)
 
 
-def check_space(facts: HostFacts) -> None:
+def _build_systems(request: Build, native: str) -> tuple[str, ...]:
+    formats = format_table.chosen(request.formats, format_table.read_formats())
+    formats = formats if request.formats else ()
+    systems = request.systems
+    if not systems:
+        possible = set(SYSTEMS).intersection(*(one.systems for one in formats))
+        if not possible:
+            raise UsageError(
+                f"no system can have all of {', '.join(request.formats)}", hint="./run.sh formats"
+            )
+        systems = (next(one for one in (native, *SYSTEMS) if one in possible),)
+    for one in formats:
+        if one.assembler == "vm" and systems != (native,):
+            raise UsageError(
+                f"--format {one.name} is made in a virtual machine of its own system, by nixpkgs:"
+                f" this host is {native}",
+                hint="./run.sh formats",
+            )
+    return systems
+
+
+def check_space(request: Demo | Build, facts: HostFacts) -> None:
     """Refuse to start what cannot end: both disks, each with its numbers."""
+    build = isinstance(request, Build)
     places = (
-        ("Docker's data", facts.data_free, DEMO_DATA_BYTES, "free some (docker system df)"),
+        (
+            "Docker's data",
+            facts.data_free,
+            BUILD_DATA_BYTES if build else DEMO_DATA_BYTES,
+            "free some (docker system df)",
+        ),
         (
             "the output folder",
             facts.out_free,
-            DEMO_OUT_BYTES,
+            BUILD_OUT_BYTES if build else DEMO_OUT_BYTES,
             "free some, or choose another with -o",
         ),
     )
+    what = "an image" if build else "the demo"
     for name, free, needed, hint in places:
         if free is not None and free < needed:
-            message = (
-                f"the disk of {name} has {free // MIB} MiB free, the demo needs {needed // MIB} MiB"
+            raise HostError(
+                f"the disk of {name} has {free // MIB} MiB free, {what} needs {needed // MIB} MiB",
+                hint=hint,
             )
-            raise HostError(message, hint=hint)
 
 
-def _emulation(request: Demo, facts: HostFacts, system: str) -> tuple[Mode, str]:
-    native = system == facts.system or system in RUNS_TOO.get(facts.system, frozenset())
+def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mode, str]:
+    native = system in facts.natively
     runs = system in facts.runs
     match request.emulation:
         case "auto" if native:
@@ -131,8 +186,10 @@ def _emulation(request: Demo, facts: HostFacts, system: str) -> tuple[Mode, str]
             return "host", "asked for"
         case "host":
             raise EmulationError(f"--emulation host: {system} programs do not run on this host")
-        case "shared" if native:
+        case "shared" if native and len(target_systems(request, facts.system)) == 1:
             raise EmulationError(
                 f"--emulation shared: {facts.system} runs {system} programs by itself"
             )
+        case "shared" if native:
+            return "native", f"{facts.system} runs {system} programs by itself"
     return "shared", "asked for"

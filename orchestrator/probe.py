@@ -40,7 +40,7 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
         document = json.loads(result.read_text())
         for one in document["images"]:
             if pathlib.PurePosixPath(one["path"]).name == image.name:
-                return ImageFacts(document["system"], one["firmware"][0], one["disk_format"])
+                return ImageFacts(one["system"], one["firmware"][0], one["disk_format"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         pass  # it is another's, or an older one: the image itself tells
     *inner, suffix = ["", *image.suffixes]

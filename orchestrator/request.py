@@ -15,14 +15,15 @@ LogFormat = typing.Literal["auto", "plain", "json"]
 class Caller:
     """Where run.sh was called: facts of the host's side that a container cannot see.
 
-    `cwd` and `home` are the host's paths; `columns` is the terminal's width, 0 where there is none;
-    `out_kib` the free KiB where images go, None if unknown; `socket` the Docker socket's path on
-    the engine's host; `source` names the state of the checkout that run.sh saw; `sparse` says
-    whether the caller's tar knows holes.
+    `cwd`, `home` and `root`, the checkout, are the host's paths; `columns` is the terminal's width,
+    0 where there is none; `out_kib` the free KiB where images go, None if unknown; `socket` the
+    Docker socket's path on the engine's host; `source` names the state of the checkout that run.sh
+    saw; `sparse` says whether the caller's tar knows holes.
     """
 
     cwd: pathlib.PurePosixPath
     home: pathlib.PurePosixPath
+    root: pathlib.PurePosixPath
     columns: int
     out_kib: int | None
     socket: str
@@ -33,16 +34,9 @@ class Caller:
 
 
 @dataclasses.dataclass(frozen=True)
-class Demo:
-    """`demo`: build the demo system.
+class ImageRequest:
+    """What is asked by everything that makes images; `timeout` and the others are seconds."""
 
-    An empty `system` means the one that is foreign to the host.
-    """
-
-    system: str
-    format: str
-    root_fs: FsType
-    ssh_key: pathlib.PurePosixPath | None
     out: pathlib.PurePosixPath
     boot: bool
     emulation: Emulation
@@ -53,6 +47,61 @@ class Demo:
     dry_run: bool
     log_format: LogFormat
     image: ImageOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo(ImageRequest):
+    """`demo`: build the demo system.
+
+    An empty `system` means the one that is foreign to the host.
+    """
+
+    system: str
+    format: str
+    root_fs: FsType
+    ssh_key: pathlib.PurePosixPath | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Build(ImageRequest):
+    """Without a verb: build NixOS images of a configuration, or of a flake's.
+
+    `flake` is a path of the caller's or a reference that Nix fetches, as is `nixpkgs`, which may be
+    empty: then it is the one that is pinned, or the flake's own. `systems` may be empty, too.
+    `options` are Nix' own, `arguments` the modules' special ones.
+    """
+
+    configuration: pathlib.PurePosixPath | None
+    flake: pathlib.PurePosixPath | str | None
+    attribute: str
+    nixpkgs: pathlib.PurePosixPath | str
+    search_path: tuple[tuple[str, pathlib.PurePosixPath | str], ...]
+    formats: tuple[str, ...]
+    format_paths: tuple[pathlib.PurePosixPath, ...]
+    systems: tuple[str, ...]
+    root_fs: FsType | None
+    options: tuple[tuple[str, str], ...]
+    arguments: tuple[tuple[str, str], ...]
+    substituters: tuple[str, ...]
+    trusted_keys: tuple[str, ...]
+    cores: int | None
+    show_trace: bool
+    allow_no_login: bool
+    run: bool
+
+    @property
+    def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:
+        """What run.sh must send with all that lies beside it: the option, and the path."""
+        named: list[tuple[str, pathlib.PurePosixPath | str | None]] = [
+            ("--configuration", self.configuration),
+            ("--flake", self.flake),
+            ("--nixpkgs", self.nixpkgs),
+            *(("-I", path) for _name, path in self.search_path),
+            *(("--format-path", path) for path in self.format_paths),
+        ]
+        return tuple(
+            (option, path) for option, path in named if isinstance(path, pathlib.PurePosixPath)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +134,13 @@ class Clean:
 
 @dataclasses.dataclass(frozen=True)
 class Formats:
-    """`formats [NAME ...]`: the table of NixOS formats, or the rows of some."""
+    """`formats [NAME ...]`: the table of NixOS formats, or the rows of some.
+
+    With `brief` their names only.
+    """
 
     names: tuple[str, ...]
+    brief: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,4 +157,4 @@ class Compose:
     arguments: tuple[str, ...]
 
 
-Request = Demo | Boot | Clean | Formats | Test | Compose
+Request = Demo | Build | Boot | Clean | Formats | Test | Compose

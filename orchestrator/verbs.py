@@ -10,21 +10,24 @@ import sys
 import time
 from collections.abc import Iterator
 
-from orchestrator import cli
+from orchestrator import cli, sources
 from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import this_system
-from orchestrator.appliance import BUILDER_UID, CLEAN_SECONDS, Appliance
+from orchestrator.agents.task import DemoTask
+from orchestrator.appliance import CLEAN_SECONDS, Appliance
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.delivery import RESULT
 from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
 from orchestrator.errors import BootError
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
-from orchestrator.plan import make_plan, target_system
+from orchestrator.make_task import make_task
+from orchestrator.plan import Plan, make_plan, target_systems
 from orchestrator.probe import needed, probe
 from orchestrator.progress import Progress, make_progress
 from orchestrator.repair import repair
-from orchestrator.request import Boot, Caller, Clean, Demo, Test
+from orchestrator.request import Boot, Build, Caller, Clean, Demo, Test
+from orchestrator.sources import BUILDER_UID
 from orchestrator.supervisor import Supervisor
 
 #: What cleanup and registrar are made from.
@@ -37,59 +40,68 @@ ABOUT_RUNS = frozenset({"events", "logs", "ps", "stats", "top"})
 YOUNG_SECONDS = 60
 
 
-def demo(request: Demo, who: Caller, progress: Progress, stream: int) -> None:
-    """Build, deliver and boot the demo."""
-    keys = cli.ssh_keys(request, who)
-    target = target_system(request, this_system())
-    guest = target.partition("-")[0]
-    variables = {"NIXOS_IMAGE_SYSTEM": target, "NIXOS_IMAGE_GUEST": guest}
+def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
+    """Build images, deliver them, and boot the first one if asked for."""
+    targets = target_systems(request, this_system())
+    guest = targets[0].partition("-")[0]
+    variables = {"NIXOS_IMAGE_GUEST": guest}
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_folder(who, variables) as (engine, folder):
         progress.to("look", "at the Docker host")
-        facts = measure(engine, target, who.out_kib)
-        if (
-            target in facts.runs
-            and target != facts.system
-            and engine.image_source(SETUP_IMAGE)
-            and not request.dry_run
-        ):
-            # Because the host has it, or because a dead run left it? Then it goes first.
-            repair(engine, progress)
-            facts = measure(engine, target, who.out_kib)
-        plan = make_plan(request, facts)
+        plan = _plan(request, engine, targets, who, progress)
+        write_variables(
+            who, variables | {"NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets)}
+        )
+        task = make_task(request, plan, who, folder)
         if request.dry_run:
             progress.end()
             sys.stderr.write(f"{plan.describe()}\n")
-            return
-        progress.say(f"{plan.system}, {plan.mode} emulation: {plan.reason}")
-        if not keys:
+            if isinstance(request, Demo):
+                return
+            # An evaluation runs no foreign program.
+            plan = dataclasses.replace(plan, services=("builder",), mode="native", boot=False)
+            task = dataclasses.replace(task, leased=False, foreign=())
+        else:
+            progress.say(f"{', '.join(plan.systems)}, {plan.mode} emulation: {plan.reason}")
+        if isinstance(task.work, DemoTask) and not task.work.authorized_keys:
             progress.say(
                 "no SSH key was found: the image will let nobody in (--ssh-key FILE)",
                 level="warning",
             )
         progress.to("look", "for what dead runs have left")
         forget_dead_runs(engine)
-        images = Images(engine, who.source, guest, folder / "logs", locked=request.locked)
-        images.want(plan.images)
-        images.want(("boot",) if plan.boot else ())
+        built = Images(engine, who.source, guest, folder / "logs", locked=request.locked)
+        built.want(plan.images)
+        built.want(("boot",) if plan.boot else ())
         try:
-            Appliance(who, request, plan, engine, images, progress, folder).run(
-                keys, _ca_bundle(who), stream
-            )
+            Appliance(who, request, plan, engine, built, progress, folder).run(task, stream)
         finally:
-            images.close()
+            built.close()
+
+
+def _plan(
+    request: Demo | Build, engine: Engine, targets: tuple[str, ...], who: Caller, progress: Progress
+) -> Plan:
+    """Look at the host, and plan; what a dead run has registered does not count."""
+    facts = measure(engine, targets, who.out_kib)
+    foreign = facts.runs.intersection(targets) - facts.natively
+    if foreign and engine.image_source(SETUP_IMAGE) and not request.dry_run:
+        # Because the host has it, or because a dead run left it? Then it goes first.
+        repair(engine, progress)
+        facts = measure(engine, targets, who.out_kib)
+    return make_plan(request, facts)
 
 
 def boot(request: Boot, who: Caller, progress: Progress) -> None:
     """Boot an image that run.sh sent."""
-    image = cli.received(who, request.image)
+    image = sources.received(who, request.image)
     facts = probe(image, image.parent / RESULT)
     system = request.system or facts.system
     firmware = request.firmware or facts.firmware
     needed(dataclasses.replace(facts, system=system, firmware=firmware), image.name)
     guest = system.partition("-")[0]
-    with run_folder(who, {"NIXOS_IMAGE_SYSTEM": system, "NIXOS_IMAGE_GUEST": guest}) as (
+    with run_folder(who, {"NIXOS_IMAGE_SYSTEMS": system, "NIXOS_IMAGE_GUEST": guest}) as (
         engine,
         folder,
     ):
@@ -107,7 +119,7 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
         arguments = ["--system", system, "--firmware", firmware]
         arguments += ["--disk-format", facts.disk_format, "--grow", str(request.grow)]
         if request.identity:
-            key = cli.received(who, request.identity)
+            key = sources.received(who, request.identity)
             key.chmod(0o600)
             os.chown(key, BUILDER_UID, BUILDER_UID)
             arguments += ["--identity", os.fspath(key)]
@@ -221,7 +233,16 @@ def run_folder(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine,
     os.chown(WORK, BUILDER_UID, BUILDER_UID)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     os.chown(folder, BUILDER_UID, BUILDER_UID)
-    env_file = folder / "compose.env"
+    env_file = write_variables(who, variables)
+    try:
+        yield Engine(who.run, env_file), folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_variables(who: Caller, variables: dict[str, str]) -> pathlib.Path:
+    """Write the run's variables where Compose reads them at each command."""
+    env_file = WORK / who.run / "compose.env"
     document = {
         "NIXOS_IMAGE_RUN": who.run,
         "NIXOS_IMAGE_LOG": "json",
@@ -229,10 +250,7 @@ def run_folder(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine,
         **variables,
     }
     env_file.write_text("".join(f"{name}={value}\n" for name, value in document.items()))
-    try:
-        yield Engine(who.run, env_file), folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return env_file
 
 
 def forget_dead_runs(engine: Engine) -> None:
@@ -257,11 +275,3 @@ def forget_dead_runs(engine: Engine) -> None:
     for folder in folders:
         if folder.name not in {*keep, "lost+found"}:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ca_bundle(who: Caller) -> bytes:
-    return (
-        cli.received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes()
-        if who.ca_bundle
-        else b""
-    )

@@ -1,9 +1,18 @@
-"""What the builder hands over: the one description of a finished image, on both sides."""
+"""What Nix hands over to the assembler, and the builder to the orchestrator."""
 
 import dataclasses
 import os
 import pathlib
 import typing
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What Nix has made for one `format` and `system`: an image spec, or a folder with files."""
+
+    path: pathlib.Path
+    system: str
+    format: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +46,9 @@ class Artifact:
         """This image's own part of `result.json`; `out` is the caller's folder."""
         return {
             "name": self.name,
+            "system": self.system,
+            "format": self.format,
+            "store_path": self.toplevel,
             "path": os.fspath(out / self.file_name),
             "host": self.host,
             "disk_format": self.disk_format,

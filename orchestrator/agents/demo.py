@@ -1,18 +1,20 @@
-"""The demo's inputs.
-
-Pinned Debian packages of the target's architecture and what the user said, as JSON for nix/demo.
-"""
+"""The demo system: pinned Debian packages of the target's architecture, built by nix/demo."""
 
 import concurrent.futures
 import dataclasses
 import json
+import os
 import pathlib
 import tempfile
 
-from orchestrator.agents import debian
+from orchestrator.agents import debian, events
+from orchestrator.agents.artifact import Built
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.formats import FORMATS
+from orchestrator.agents.nix import Nix
+from orchestrator.agents.run import Run
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
+from orchestrator.agents.task import DemoTask
 
 LOCK = pathlib.Path("/opt/nixos-image/locks/debian.json")
 EXPRESSION = pathlib.Path("/opt/nixos-image/nix/demo")
@@ -54,6 +56,31 @@ class DemoInputs:
             "packages": packages,
         }
         return json.dumps(document, sort_keys=True)
+
+
+def build(task: DemoTask, run: Run, nix: Nix) -> list[Built]:
+    """Build the image spec with Nix, and with it all that the image needs.
+
+    Packages are first looked for where they are pinned; if that fails on the network's side, where
+    they can be had now.
+    """
+    inputs = pinned(task.system, task.format, task.root_fs, task.authorized_keys)
+    try:
+        spec = _build_once(run, nix, inputs)
+    except AgentError as error:
+        if error.kind != "network":
+            raise
+        events.emit("retry", level="warning", message=f"{error}: looking for it elsewhere")
+        spec = _build_once(run, nix, located(inputs, locked=task.locked))
+    return [Built(spec, task.system, task.format)]
+
+
+def _build_once(run: Run, nix: Nix, inputs: DemoInputs) -> pathlib.Path:
+    inputs_file = run.folder / "inputs.json"
+    inputs_file.write_text(inputs.to_json())
+    arguments = ["--file", os.fspath(EXPRESSION), "--argstr", "inputs", os.fspath(inputs_file)]
+    (spec,) = nix.build([*arguments, "imageSpec"])
+    return spec
 
 
 def pinned(

@@ -2,12 +2,13 @@
 
 import glob
 import hashlib
+import json
 import pathlib
 import shutil
 import time
 
 from orchestrator.agents import events
-from orchestrator.agents.artifact import Artifact
+from orchestrator.agents.artifact import Artifact, Built
 from orchestrator.agents.run import Run
 from orchestrator.image import bmap, compare, convert, late
 from orchestrator.image.assemble import assemble
@@ -15,6 +16,12 @@ from orchestrator.image.filesystem import FilesystemError
 from orchestrator.image.options import ImageOptions
 from orchestrator.image.spec import ImageSpec
 from orchestrator.image.tree import Entry
+
+#: The table of formats, for what nixpkgs puts together.
+FORMATS = pathlib.Path("/opt/nixos-image/nix/formats.json")
+
+#: Disks that nixpkgs' own builders may leave, by QEMU's names.
+DISK_FORMATS = {".qcow2": "qcow2", ".vdi": "vdi", ".vhd": "vpc", ".vhdx": "vhdx", ".vmdk": "vmdk"}
 
 #: The image before its conversion; a stamp's images are made one after the other.
 RAW = "image.raw"
@@ -56,8 +63,6 @@ def make_artifact(
         raise
     finally:
         shutil.rmtree(second, ignore_errors=True)
-    with target.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Artifact(
         path=target.relative_to(run.folder).as_posix(),
         name=spec.name,
@@ -71,9 +76,52 @@ def make_artifact(
         ready_text=spec.readyText,
         size=target.stat().st_size,
         virtual_size=layout.size,
-        sha256=digest,
+        sha256=_sha256(target),
         extras=tuple(path.relative_to(run.folder).as_posix() for path in extras),
     )
+
+
+def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifact]:
+    """Copy what nixpkgs' recipe has made to `folder`: each file but those for Hydra."""
+    found = sorted(
+        path
+        for path in built.path.rglob("*")
+        if path.is_file() and "nix-support" not in path.relative_to(built.path).parts
+    )
+    if not found:
+        raise FilesystemError(f"{built.path}: nixpkgs' recipe has made no file")
+    formats = json.loads(FORMATS.read_text())
+    firmware = tuple(formats[built.format]["firmware"]) if built.format in formats else ()
+    artifacts = []
+    for path in found:
+        events.emit("assemble", message=f"taking {path.name}")
+        target = folder / path.name
+        shutil.copyfile(path, target)
+        artifacts.append(
+            Artifact(
+                path=target.relative_to(run.folder).as_posix(),
+                name=path.name.partition(".")[0],
+                system=built.system,
+                format=built.format,
+                # A hybrid ISO is a disk, too; whatever else it is, no machine boots it.
+                disk_format=DISK_FORMATS.get(path.suffix, "raw"),
+                compression="none",
+                firmware=firmware,
+                host="",
+                toplevel="",
+                ready_text="",
+                size=target.stat().st_size,
+                virtual_size=target.stat().st_size,
+                sha256=_sha256(target),
+                extras=(),
+            )
+        )
+    return artifacts
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:

@@ -38,6 +38,18 @@ def derivation_name(path: str) -> str:
     return re.sub(r"^/nix/store/[^-]+-|\.drv$", "", path)
 
 
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """An error of Nix' own: `places` are files with lines, from the nearest one outwards.
+
+    `trace` is all that Nix would tell.
+    """
+
+    text: str
+    places: tuple[str, ...]
+    trace: str
+
+
 @dataclasses.dataclass
 class NixLog:
     """State of one Nix command; `feed` it every line of stderr. Writes the whole story to `log`."""
@@ -46,6 +58,8 @@ class NixLog:
     done: int = 0
     expected: int = 0
     errors: list[str] = dataclasses.field(default_factory=list)
+    problem: Problem | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
     _running: dict[int, str] = dataclasses.field(default_factory=dict)
     _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
     _builds: set[int] = dataclasses.field(default_factory=set)
@@ -93,7 +107,20 @@ class NixLog:
             case {"action": "msg", "msg": str(text)}:
                 self._write(plain(text))
                 if event.get("level") == LEVEL_ERROR:
-                    self.errors.append(plain(str(event.get("raw_msg") or text)))
+                    self._error(event, plain(text))
+
+    def _error(self, event: dict[str, typing.Any], text: str) -> None:
+        """Nix' own errors have a raw message; what it only wants to be read has none."""
+        if "raw_msg" not in event:
+            self.notes.append(text)
+            self.errors.append(text)
+            return
+        raw = plain(str(event["raw_msg"]))
+        self.errors.append(raw)
+        frames = [event, *(event.get("trace") or [])]
+        places = (str(frame["file"]) for frame in frames if frame.get("line"))
+        # Without the column, which Nix has put behind the line.
+        self.problem = Problem(raw, tuple(place.rpartition(":")[0] for place in places), text)
 
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
         fields = event.get("fields")

@@ -7,47 +7,57 @@ import tenacity
 
 from orchestrator.agents import binfmt, canary, events
 from orchestrator.agents.failure import AgentError, run_agent
-from orchestrator.agents.run import TOKEN_FILE, this_run
-from orchestrator.agents.systems import SYSTEMS
+from orchestrator.agents.run import TOKEN_FILE, Run, this_run
+from orchestrator.agents.systems import SYSTEMS, System
 
 EMULATORS = pathlib.Path("/opt/qemu")
 
 
 def main() -> None:
-    """Register the emulator of the run's system."""
+    """Register the emulators of the run's systems."""
     run_agent("registrar", register)
 
 
 def register() -> None:
-    """Wait until cleanup holds the table, write one entry, read it back, try it."""
+    """Wait until cleanup holds the table, write an entry for each system, read it back, try it."""
     run = this_run()
     wait_for_cleanup(run.start_seconds)
     binfmt.mount()
-    system = SYSTEMS[run.system]
-    emulator = EMULATORS / system.emulator
-    line = binfmt.registration(
-        binfmt.entry_name(run.id, system), system, emulator, binfmt.kernel_version()
-    )
-    entry = binfmt.register(line)
+    lines = {name: registration(run, SYSTEMS[name]) for name in run.systems}
+    entries = {name: binfmt.register(line) for name, line in lines.items()}
     if not TOKEN_FILE.exists():
-        binfmt.remove(entry.name)
+        for entry in entries.values():
+            binfmt.remove(entry.name)
         raise AgentError("cleanup has ended before the emulator was registered", kind="cleanup")
-    outcome = canary.run(run.system, pathlib.Path("/run"))
-    if not outcome.runs:
-        raise AgentError(
-            f"{run.system} programs do not run although registered: {outcome.cause}",
-            kind="emulation",
-        )
-    version = emulator_version(emulator)
-    events.emit(
-        "registered",
-        message=f"{entry.name} -> {emulator.name} {version}, flags {entry.flags}",
-        entry=entry.name,
-        line=line,
-        flags=entry.flags,
-        emulator=emulator.name,
-        version=version,
+    for name in run.systems:
+        outcome = canary.run(name, pathlib.Path("/run"))
+        if not outcome.runs:
+            raise AgentError(
+                f"{name} programs do not run although registered: {outcome.cause}",
+                kind="emulation",
+            )
+    emulators = {name: EMULATORS / SYSTEMS[name].emulator for name in run.systems}
+    registered = [
+        {
+            "entry": entry.name,
+            "line": lines[name],
+            "flags": entry.flags,
+            "emulator": emulators[name].name,
+            "version": emulator_version(emulators[name]),
+        }
+        for name, entry in entries.items()
+    ]
+    told = (
+        f"{one['entry']} -> {one['emulator']} {one['version']}, flags {one['flags']}"
+        for one in registered
     )
+    events.emit("registered", message=", ".join(told), entries=registered)
+
+
+def registration(run: Run, system: System) -> str:
+    """The line that registers the emulator of `system`."""
+    name = binfmt.entry_name(run.id, system)
+    return binfmt.registration(name, system, EMULATORS / system.emulator, binfmt.kernel_version())
 
 
 def wait_for_cleanup(seconds: float) -> None:

@@ -18,10 +18,13 @@ WORK = pathlib.Path("/var/nixos-image")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """`id` names the run, `system` is what is built for; seconds are waits' limits."""
+    """`id` names the run, `systems` are those that it needs foreign programs of, or builds for.
+
+    Seconds are waits' limits.
+    """
 
     id: str
-    system: str
+    systems: tuple[str, ...]
     start_seconds: float
     grace_seconds: float
     deadline_seconds: float
@@ -38,12 +41,13 @@ def this_run() -> Run:
     Every variable has a default, so that `docker compose up` works by itself.
     """
     variables = os.environ
-    system = variables.get("NIXOS_IMAGE_SYSTEM") or foreign_system(this_system())
-    if system not in SYSTEMS:
-        raise ValueError(f"NIXOS_IMAGE_SYSTEM: {system} is not one of {', '.join(SYSTEMS)}")
+    named = variables.get("NIXOS_IMAGE_SYSTEMS", "").split()
+    systems = tuple(named or [foreign_system(this_system())])
+    if wrong := [system for system in systems if system not in SYSTEMS]:
+        raise ValueError(f"NIXOS_IMAGE_SYSTEMS: {wrong[0]} is not one of {', '.join(SYSTEMS)}")
     return Run(
         id=variables.get("NIXOS_IMAGE_RUN") or "compose",
-        system=system,
+        systems=systems,
         start_seconds=float(variables.get("NIXOS_IMAGE_START_SECONDS") or 120),
         grace_seconds=float(variables.get("NIXOS_IMAGE_GRACE_SECONDS") or 15),
         deadline_seconds=float(variables.get("NIXOS_IMAGE_DEADLINE_SECONDS") or 86400),

@@ -26,7 +26,9 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     assert result["path"] == f"/somewhere/out/{image}"
     assert result["system"] == system
     assert result["emulation"] == "shared"
-    assert result["emulator_version"]
+    emulator = result["emulators"][0]
+    assert emulator["emulator"].startswith("qemu-")
+    assert emulator["version"]
     assert result["size"] == len(files[image])
     assert result["sha256"] == hashlib.sha256(files[image]).hexdigest()
     boot = result["boot"]
@@ -47,7 +49,7 @@ def test_native_demo_needs_neither_registrar_nor_cleanup(orchestrate: Run) -> No
     assert outcome.code == 0, outcome.err
     result = outcome.result()
     assert result["emulation"] == "native"
-    assert result["emulator"] is None
+    assert result["emulators"] == []
     boot = result["boot"]
     assert isinstance(boot, dict)
     assert boot["machine"] == this_system().partition("-")[0]

@@ -74,6 +74,7 @@ def who() -> Caller:
     return Caller(
         cwd=pathlib.PurePosixPath("/home/me/project"),
         home=pathlib.PurePosixPath("/home/me"),
+        root=pathlib.PurePosixPath("/checkout"),
         columns=0,
         out_kib=None,
         socket="/var/run/docker.sock",

@@ -11,13 +11,15 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator import cli
+from orchestrator import cli, sources
 from orchestrator.errors import UsageError
 from orchestrator.image.options import ImageOptions, Injection
-from orchestrator.image_arguments import DEMO_HELP
-from orchestrator.request import Boot, Caller, Clean, Compose, Demo, Request, Test
+from orchestrator.request import Boot, Build, Caller, Clean, Compose, Demo, Formats, Request, Test
+from tests.unit.requests import BUILD
 
 P = pathlib.PurePosixPath
+
+DEMO_HELP = "./run.sh demo --help"
 
 #: Not collected by pytest, whatever its name.
 TestRequest = Test
@@ -51,6 +53,10 @@ BOOT = Boot(
     boot_timeout=300.0,
     log_format="auto",
 )
+
+
+def build(**changes: object) -> Build:
+    return dataclasses.replace(BUILD, **changes)  # type: ignore[arg-type]
 
 
 def demo(**changes: object) -> Demo:
@@ -124,6 +130,60 @@ def demo(**changes: object) -> Demo:
             ["demo", "--stamp", "hosts.csv"],
             demo(image=ImageOptions(stamp="/home/me/project/hosts.csv")),
         ),
+        ([], BUILD),
+        (
+            ["-c", "my.nix", "-f", "raw-efi", "-f", "iso", "--system", "x86_64-linux"],
+            build(
+                configuration=P("/home/me/project/my.nix"),
+                formats=("raw-efi", "iso"),
+                systems=("x86_64-linux",),
+            ),
+        ),
+        # The same format by two names is one format; so is the same system twice.
+        (
+            ["-f", "qcow", "-f", "qemu", "--system", "i686-linux", "--system", "i686-linux"],
+            build(formats=("qcow",), systems=("i686-linux",)),
+        ),
+        (
+            ["--flake", ".#pi", "--nixpkgs", "github:NixOS/nixpkgs", "--boot", "--run"],
+            build(
+                configuration=None,
+                flake=P("/home/me/project"),
+                attribute="pi",
+                nixpkgs="github:NixOS/nixpkgs",
+                boot=True,
+                run=True,
+            ),
+        ),
+        (
+            ["--flake", "github:me/machines?dir=a#pi"],
+            build(configuration=None, flake="github:me/machines?dir=a", attribute="pi"),
+        ),
+        (["-I", "nixpkgs=channel:nixos-19.09"], build(nixpkgs="channel:nixos-19.09")),
+        (
+            ["-I", "nixpkgs=../n", "-I", "mine=x", "-I", "all", "--nixpkgs", "path:other"],
+            build(
+                nixpkgs=P("/home/me/project/other"),
+                search_path=(("mine", P("/home/me/project/x")), ("", P("/home/me/project/all"))),
+            ),
+        ),
+        (
+            ["--format-path", "my.nix"],
+            build(formats=(), format_paths=(P("/home/me/project/my.nix"),)),
+        ),
+        (
+            ["--option", "a", "b", "--special-arg", "x", "y", "--cores", "0", "--show-trace"],
+            build(options=(("a", "b"),), arguments=(("x", "y"),), cores=0, show_trace=True),
+        ),
+        (
+            ["--substituter", "https://c", "--trusted-public-key", "k", "--allow-no-login"],
+            build(substituters=("https://c",), trusted_keys=("k",), allow_no_login=True),
+        ),
+        (
+            ["--disk-size", "8G", "--root-fs", "btrfs", "--dry-run", "-o", "/o"],
+            build(image=ImageOptions(disk_size=8192), root_fs="btrfs", dry_run=True, out=P("/o")),
+        ),
+        (["--list"], Formats((), brief=True)),
         (["clean"], Clean(False, "auto")),
         (["clean", "--all", "--log-format", "plain"], Clean(True, "plain")),
         (["test"], Test(())),
@@ -172,6 +232,23 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
         (["demo", "--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", DEMO_HELP),
         (["demo", "--host-name", "../x"], "--host-name: '../x' is not a host name", DEMO_HELP),
         (["demo", "--host-name", "a", "--stamp", "b"], "exclude each other", DEMO_HELP),
+        (["--sytem", "x"], "unrecognized arguments: --sytem", "did you mean --system?"),
+        (["my.nix"], "my.nix: no such command", "./run.sh help"),
+        (["-f", "raw-eif"], "raw-eif: no such format", "did you mean raw-efi?"),
+        (
+            ["-f", "sd-aarch64", "--system", "x86_64-linux"],
+            "--format sd-card: x86_64-linux cannot have it, only aarch64-linux",
+            "./run.sh formats",
+        ),
+        (["-f", "iso", "--bmap"], "--format iso is put together by nixpkgs", "./run.sh formats"),
+        (["-f", "lxc", "--host-name", "a"], "--format lxc is put together", "./run.sh formats"),
+        (["-c", "a", "--flake", ".#b"], "exclude each other", "./run.sh --help"),
+        (["--flake", "."], "which of its nixosConfigurations?", "--flake '.#NAME'"),
+        (["--flake", "git+file:///x#a"], "is on this host", "name the folder itself"),
+        (["--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh --help"),
+        (["--cores", "-1"], "a number of cores", "./run.sh --help"),
+        (["-c", ""], "an empty path", "name a file or folder"),
+        (["--option", "a"], "--option: expected 2 arguments", "./run.sh --help"),
         (["demo", "--timeout"], "--timeout: expected one argument", "./run.sh demo --help"),
         (["demo", "-o", ""], "an empty path", "name a file or folder"),
         (["boot", ""], "an empty path", "name a file or folder"),
@@ -202,10 +279,9 @@ def test_options_are_not_abbreviated(argv: list[str], who: Caller) -> None:
         cli.parse(argv, who)
 
 
-@pytest.mark.parametrize("argv", [[], ["help"], ["-h"], ["--help"]])
-def test_help_names_every_verb(argv: list[str], who: Caller) -> None:
+def test_help_names_every_verb(who: Caller) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.parse(argv, who)
+        cli.parse(["help"], who)
     assert all(f"./run.sh {verb}" in str(caught.value.code) for verb in cli.OURS if verb != "help")
 
 
@@ -230,7 +306,15 @@ def test_the_callers_side_has_defaults() -> None:
 #: Plays run.sh: prints what each of its functions was called with, one word per NUL.
 FUNCTIONS = "".join(
     f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n"
-    for name in ("out_dir", "send", "send_keys", "send_result", "terminal")
+    for name in (
+        "out_dir",
+        "send",
+        "send_keys",
+        "send_result",
+        "send_tree",
+        "terminal",
+        "then_boot",
+    )
 )
 
 
@@ -310,9 +394,34 @@ def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
             demo(image=ImageOptions(injections=(Injection("/s", "/d", 0o600),), stamp="/c")),
             [
                 ["out_dir", "/home/me/project/out"],
-                ["send_keys"],
                 ["send", "--inject", "/s"],
                 ["send", "--stamp", "/c"],
+                ["send_keys"],
+            ],
+        ),
+        (
+            BUILD,
+            [
+                ["out_dir", "/home/me/project/out"],
+                ["send_tree", "--configuration", "/checkout/config/sd-card.nix"],
+            ],
+        ),
+        (
+            build(
+                dry_run=True,
+                configuration=None,
+                flake=P("/f"),
+                nixpkgs=P("/n"),
+                search_path=(("a", P("/a")), ("b", "channel:b")),
+                format_paths=(P("/p.nix"),),
+                run=True,
+            ),
+            [
+                ["send_tree", "--flake", "/f"],
+                ["send_tree", "--nixpkgs", "/n"],
+                ["send_tree", "-I", "/a"],
+                ["send_tree", "--format-path", "/p.nix"],
+                ["then_boot"],
             ],
         ),
         (Compose(("ps",)), [["terminal"]]),
@@ -330,11 +439,12 @@ def test_every_order_is_one_that_run_sh_knows(who: Caller) -> None:
         DEMO,
         demo(ssh_key=P("/k")),
         BOOT,
+        dataclasses.replace(BUILD, run=True),
         Compose(("ps",)),
         Test(()),
     ]
     names = {call[0] for request in requests for call in obeyed(cli.script(request, who))}
-    assert len(names) == 5
+    assert len(names) == 7
     assert all(f"\n{name}() {{" in text for name in names)
 
 
@@ -347,7 +457,7 @@ SK = "sk-ssh-ed25519@openssh.com AAAAG me"
 
 @pytest.fixture
 def received(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.setattr(cli, "input_folder", lambda _who: tmp_path)
+    monkeypatch.setattr(sources, "input_folder", lambda _who: tmp_path)
     (tmp_path / "home/me/.ssh").mkdir(parents=True)
     return tmp_path
 

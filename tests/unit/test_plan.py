@@ -12,15 +12,18 @@ from orchestrator.host import HostFacts
 from orchestrator.image.options import ImageOptions
 from orchestrator.image.spec import PartitionTable
 from orchestrator.plan import (
+    BUILD_DATA_BYTES,
+    BUILD_OUT_BYTES,
     DEMO_DATA_BYTES,
     DEMO_OUT_BYTES,
     MIB,
     SHARED_SERVICES,
     check_space,
     make_plan,
-    target_system,
+    target_systems,
 )
-from orchestrator.request import Demo
+from orchestrator.request import Build, Demo
+from tests.unit.requests import BUILD
 
 X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"
 
@@ -28,8 +31,8 @@ X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"
 def facts(
     system: str = X86, *also: str, data_free: int = 1 << 40, out_free: int | None = None
 ) -> HostFacts:
-    runs = frozenset({system, *RUNS_TOO.get(system, ()), *also})
-    return HostFacts(system, "6.18", "28.0", runs, data_free, out_free)
+    natively = frozenset({system, *RUNS_TOO.get(system, ())})
+    return HostFacts(system, natively, "6.18", "28.0", natively | {*also}, data_free, out_free)
 
 
 def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
@@ -69,11 +72,13 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
 )
 def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str, str]) -> None:
     plan = make_plan(request(system=system, emulation=emulation), host)
-    assert (plan.system, plan.mode) == expected
+    assert (plan.systems, plan.mode) == ((expected[0],), expected[1])
     assert plan.services == (SHARED_SERVICES if plan.mode == "shared" else ("builder",))
     assert plan.reason
-    assert plan.kvm == (plan.system == host.system)
-    assert plan.guest == plan.system.removesuffix("-linux")
+    assert plan.kvm == (plan.systems == (host.system,))
+    assert plan.guest == expected[0].removesuffix("-linux")
+    assert plan.register == (plan.systems if plan.mode == "shared" else ())
+    assert plan.foreign == (() if expected[0] in host.natively else plan.systems)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,7 @@ def test_without_a_system_one_is_taken_that_can_have_the_format(
     form: str, table: PartitionTable | None, expected: str
 ) -> None:
     asked = request(format=form, image=ImageOptions(partition_table=table))
-    assert target_system(asked, X86) == expected
+    assert target_systems(asked, X86) == (expected,)
 
 
 def test_a_format_that_the_system_cannot_have_is_refused_with_the_reason() -> None:
@@ -141,8 +146,9 @@ def test_too_little_disk_is_refused_with_both_numbers(
 
 
 def test_enough_or_unknown_disk_is_taken() -> None:
-    check_space(facts(data_free=DEMO_DATA_BYTES, out_free=DEMO_OUT_BYTES))
-    check_space(facts(out_free=None))
+    check_space(request(), facts(data_free=DEMO_DATA_BYTES, out_free=DEMO_OUT_BYTES))
+    check_space(request(), facts(out_free=None))
+    check_space(build(), facts(data_free=BUILD_DATA_BYTES, out_free=BUILD_OUT_BYTES))
 
 
 def test_a_plan_is_told() -> None:
@@ -161,3 +167,55 @@ def test_a_plan_is_told() -> None:
         "boot       x86_64 (KVM if it works, else TCG)"
     )
     assert "boot " not in make_plan(request(boot=False), facts()).describe()
+
+
+# --- NixOS images ---------------------------------------------------------------------------------
+
+RISCV = "riscv64-linux"
+
+
+def build(**changes: typing.Any) -> Build:  # noqa: ANN401 - any field
+    return dataclasses.replace(BUILD, **changes)
+
+
+@pytest.mark.parametrize(
+    ("formats", "systems", "expected"),
+    [
+        (("sd-aarch64",), (), (ARM,)),
+        (("raw-efi",), (), (X86,)),
+        (("raw-efi", "sd-aarch64"), (), (ARM,)),
+        (("sd-riscv64",), (), (RISCV,)),
+        ((), (), (X86,)),
+        (("raw-efi",), (RISCV, ARM), (RISCV, ARM)),
+    ],
+)
+def test_without_a_system_it_is_the_hosts_or_one_that_can_have_all_formats(
+    formats: tuple[str, ...], systems: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    assert target_systems(build(formats=formats, systems=systems), X86) == expected
+
+
+def test_formats_that_no_system_can_have_all_of_are_refused() -> None:
+    with pytest.raises(UsageError, match="no system can have all of sd-aarch64, sd-x86_64"):
+        make_plan(build(formats=("sd-aarch64", "sd-x86_64")), facts())
+
+
+def test_a_format_made_in_a_virtual_machine_is_for_the_hosts_own_system() -> None:
+    assert make_plan(build(formats=("vm-bootloader",)), facts()).systems == (X86,)
+    with pytest.raises(UsageError, match=r"virtual machine of its own system.* x86_64-linux"):
+        make_plan(build(formats=("vm-bootloader",), systems=(ARM,)), facts())
+
+
+def test_several_systems_share_one_run_and_only_those_that_need_it_are_registered() -> None:
+    asked = build(formats=("raw-efi",), systems=(X86, ARM, RISCV))
+    plan = make_plan(asked, facts(X86, RISCV))
+    assert (plan.mode, plan.register, plan.foreign) == ("shared", (ARM,), (ARM, RISCV))
+    assert plan.services == SHARED_SERVICES
+    assert make_plan(asked, facts(X86, RISCV, ARM)).mode == "host"
+    forced = make_plan(dataclasses.replace(asked, emulation="shared"), facts(X86, RISCV))
+    assert forced.register == (ARM, RISCV)
+
+
+def test_too_little_disk_for_an_image_is_refused() -> None:
+    with pytest.raises(HostError, match=f"an image needs {BUILD_DATA_BYTES // MIB} MiB"):
+        make_plan(build(), facts(data_free=BUILD_DATA_BYTES - 1))

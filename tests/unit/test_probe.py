@@ -11,10 +11,19 @@ from orchestrator.probe import ImageFacts, needed, probe
 
 MIB = 1 << 20
 RESULT = {
-    "system": "aarch64-linux",
     "images": [
-        {"path": "/out/other.img", "firmware": ["bios"], "disk_format": "raw"},
-        {"path": "/out/a.img", "firmware": ["uefi", "bios"], "disk_format": "vpc-fixed"},
+        {
+            "path": "/out/other.img",
+            "system": "i686-linux",
+            "firmware": ["bios"],
+            "disk_format": "raw",
+        },
+        {
+            "path": "/out/a.img",
+            "system": "aarch64-linux",
+            "firmware": ["uefi", "bios"],
+            "disk_format": "vpc-fixed",
+        },
     ],
 }
 

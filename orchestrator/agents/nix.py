@@ -1,0 +1,132 @@
+"""Running Nix: its settings, its progress as events, its failures as errors of ours."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import subprocess
+import time
+import typing
+
+from orchestrator.agents import events
+from orchestrator.agents.evaluation import explain
+from orchestrator.agents.failure import AgentError
+from orchestrator.agents.nixlog import NixLog, plain
+
+#: News of a build at most so often (seconds).
+PROGRESS_SECONDS = 0.2
+
+#: Exit code of a process that the kernel killed, as shells and Nix tell it: 128 + SIGKILL.
+KILLED = 137
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What differs between runs: foreign systems whose programs run here, caches and their keys."""
+
+    platforms: tuple[str, ...] = ()
+    substituters: tuple[str, ...] = ()
+    trusted_keys: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Nix' configuration, from what was measured."""
+        lines = {
+            "experimental-features": "nix-command flakes",
+            "substituters": " ".join(self.substituters),
+            "trusted-public-keys": " ".join(self.trusted_keys),
+            # It needs user namespaces, which Docker's default seccomp profile forbids.
+            "sandbox": "false",
+            "build-users-group": "",
+            "max-jobs": "auto",
+            # On the volume: a container's /tmp may be small.
+            "build-dir": "/nix/var/nix/builds",
+            "connect-timeout": "10",
+            "download-attempts": "2",
+        }
+        if self.platforms:
+            lines["extra-platforms"] = " ".join(self.platforms)
+        return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Nix:
+    """Nix with `settings`; what a command says goes to `log_file`.
+
+    What lies below `sources` is the caller's, who knows it by the path without that.
+    """
+
+    settings: Settings
+    log_file: pathlib.Path
+    sources: str = ""
+    show_trace: bool = False
+
+    def build(self, arguments: list[str]) -> list[pathlib.Path]:
+        """`nix build`: the outputs, in the order in which they are asked for.
+
+        Raises `AgentError` with the derivation's name and the end of its log.
+        """
+        said = self.run(["build", "--json", "--no-link", *arguments])
+        return [pathlib.Path(one["outputs"]["out"]) for one in json.loads(said)]
+
+    def run(self, arguments: list[str]) -> str:
+        """One command of Nix; returns its stdout."""
+        return self.run_logged(arguments)[0]
+
+    def run_logged(self, arguments: list[str]) -> tuple[str, NixLog]:
+        """One command of Nix; returns its stdout and what it has said beside."""
+        # Traces tell which of the caller's lines it was, whoever is shown them.
+        command = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
+        environment = {**os.environ, "NIX_CONFIG": self.settings.text()}
+        with (
+            self.log_file.open("w") as text,
+            subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=environment,
+            ) as process,
+        ):
+            assert process.stderr is not None and process.stdout is not None
+            log = NixLog(text)
+            told, last = 0.0, ""
+            for line in process.stderr:
+                log.feed(line.rstrip("\n"))
+                now = time.monotonic()
+                if now - told >= PROGRESS_SECONDS and log.current != last:
+                    events.emit(
+                        "nix",
+                        message=None,
+                        done=log.done,
+                        expected=log.expected,
+                        current=log.current,
+                    )
+                    told, last = now, log.current
+            output = process.stdout.read()
+        if process.returncode != 0:
+            raise self._failure(log, process.returncode)
+        return output.strip(), log
+
+    def _failure(self, log: NixLog, code: int) -> AgentError:
+        """What a command that has ended with exit code `code` has failed of."""
+        text = "\n".join([*log.errors, log.tail]).strip()
+        if match := re.search(r"unable to download '([^']+)': (.*)", text):
+            return AgentError(f"{match[1]} cannot be fetched: {plain(match[2])}", kind="network")
+        if "No space left on device" in text:
+            return AgentError("the disk of Docker's data is full", detail=text, kind="disk")
+        if log.failed:
+            return AgentError(
+                f"derivation {log.failed} failed", detail=log.tail or text, kind="build"
+            )
+        if code in (KILLED, -9):
+            return AgentError("Nix was killed: out of memory?", kind="build")
+        if log.problem:
+            return explain(log.problem, self.sources, show_trace=self.show_trace)
+        return AgentError("Nix failed", detail=text, kind="build")
+
+
+def attribute_paths(attributes: typing.Iterable[tuple[str, ...]]) -> list[str]:
+    """Attribute paths as Nix' command line takes them."""
+    return [".".join(json.dumps(name) for name in names) for names in attributes]

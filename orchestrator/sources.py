@@ -1,0 +1,105 @@
+"""The caller's files and folders, once run.sh has sent them: where they are, and what is refused.
+
+They lie in the run's folder under the paths that they have on the caller's host.
+"""
+
+import os
+import pathlib
+import re
+
+from orchestrator.agents.run import WORK
+from orchestrator.errors import DeliveryError, UsageError
+from orchestrator.request import Caller
+
+#: Beside what was sent: the folders that were sent whole. It comes last, so all has come with it.
+TREES = ".trees"
+
+#: Uid of the unprivileged user in the builder's and the boot image.
+BUILDER_UID = 1000
+
+#: How config/ writes a key that is still to be filled in.
+PLACEHOLDER = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ +\.\.\.")
+
+
+def received(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
+    """Where the caller's file `path` is."""
+    return input_folder(who) / path.relative_to("/")
+
+
+def input_folder(who: Caller) -> pathlib.Path:
+    """Where all of the caller's files are."""
+    return WORK / who.run / "input"
+
+
+def hand_to_builder(who: Caller, path: pathlib.PurePosixPath) -> str:
+    """The received file `path`, for the builder's user alone."""
+    arrived = received(who, path)
+    arrived.chmod(0o600)
+    os.chown(arrived, BUILDER_UID, BUILDER_UID)
+    return os.fspath(arrived)
+
+
+def trees(who: Caller) -> tuple[pathlib.Path, ...]:
+    """The folders that were sent whole, longest path first."""
+    try:
+        names = (input_folder(who) / TREES).read_text().splitlines()
+    except FileNotFoundError:
+        raise DeliveryError("not all of the caller's files arrived") from None
+    found = {received(who, pathlib.PurePosixPath(name)) for name in names}
+    return tuple(sorted(found, key=lambda tree: len(tree.parts), reverse=True))
+
+
+def tree_of(path: pathlib.Path, sent: tuple[pathlib.Path, ...]) -> pathlib.Path:
+    """The one of `sent` that `path` is in."""
+    return next(tree for tree in sent if path.is_relative_to(tree))
+
+
+def check_trees(who: Caller) -> None:
+    """Refuse links that lead out of what was sent; give all of it to the builder's user.
+
+    A link into a Nix store is what `nix build` leaves behind: it goes, nothing refers to it.
+    """
+    for tree in trees(who):
+        for folder, folders, files in os.walk(tree):
+            os.chown(folder, BUILDER_UID, BUILDER_UID)
+            for name in (*folders, *files):
+                place = pathlib.Path(folder, name)
+                os.chown(place, BUILDER_UID, BUILDER_UID, follow_symlinks=False)
+                if place.is_symlink():
+                    _check_link(who, tree, place)
+
+
+def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
+    """Refuse a placeholder for a key right away; whatever else is one, the evaluation will find."""
+    try:
+        text = received(who, configuration).read_text(errors="replace")
+    except FileNotFoundError:
+        raise UsageError(f"{configuration} was not sent", hint="does git ignore it?") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if PLACEHOLDER.search(line.partition("#")[0]):
+            raise UsageError(
+                f"{configuration}:{number}: the SSH key is a placeholder: nobody could log in",
+                hint="put yours there (cat ~/.ssh/id_ed25519.pub), or --allow-no-login",
+            )
+
+
+def on_the_callers_host(text: str, who: Caller) -> str:
+    """`text` with the paths that the caller knows instead of those in here."""
+    return text.replace(os.fspath(input_folder(who)), "")
+
+
+def _check_link(who: Caller, tree: pathlib.Path, link: pathlib.Path) -> None:
+    target = link.readlink()
+    if target.is_relative_to("/nix/store"):
+        link.unlink()
+        return
+    if target.is_absolute():  # by the caller's path, which is another in here
+        link.unlink()
+        link.symlink_to(received(who, pathlib.PurePosixPath(target)))
+    if not pathlib.Path(os.path.realpath(link)).is_relative_to(tree):
+        name = link.relative_to(input_folder(who))
+        root = tree.relative_to(input_folder(who))
+        raise UsageError(
+            f"/{name}: links to {target}, which is not sent with /{root}",
+            hint="put the file itself there, or have git ignore it",
+        )

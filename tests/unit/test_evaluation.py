@@ -1,0 +1,81 @@
+"""Nix' errors in one line. The texts are what Nix 2.26 and nixpkgs' module system say."""
+
+import io
+import json
+
+import pytest
+
+from orchestrator.agents.evaluation import explain
+from orchestrator.agents.nixlog import NixLog, Problem
+
+SOURCES = "/var/nixos-image/0badcafe/input"
+FILE = f"{SOURCES}/home/me/pi.nix"
+
+
+def told(text: str, *places: str, show_trace: bool = False) -> tuple[str, str, str]:
+    error = explain(Problem(text, places, f"error: {text}"), SOURCES, show_trace=show_trace)
+    assert error.kind == "build"
+    assert SOURCES not in f"{error} {error.detail}"
+    return str(error), error.detail, error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "places", "message"),
+    [
+        ("undefined variable 'foo'", (f"{FILE}:6",), "/home/me/pi.nix:6: undefined variable 'foo'"),
+        ("syntax error, unexpected ';'", (f"{FILE}:6",), "/home/me/pi.nix:6: syntax error, unex"),
+        ("attribute 'foo' missing", ("/nix/x.nix:1", f"{FILE}:6"), "/home/me/pi.nix:6: attribute"),
+        (f"path '{SOURCES}/home/me/no.nix' does not exist", (), "path '/home/me/no.nix' does not"),
+        ("\nFailed assertions:\n- the moon is wrong", (), "failed assertion: the moon is wrong"),
+        ("infinite recursion encountered", (f"{FILE}:6",), "/home/me/pi.nix:6: infinite recursion"),
+        (
+            f"The option `foo' does not exist. Definition values:\n- In `{FILE}':\n    1\n",
+            (f"{FILE}:9",),
+            "The option `foo' does not exist.",
+        ),
+        ("mine", ("/elsewhere/x.nix:1",), "mine"),
+        ("", (), "Nix says nothing"),
+    ],
+)
+def test_an_error_is_one_line_with_its_place(
+    text: str, places: tuple[str, ...], message: str
+) -> None:
+    first, _detail, hint = told(text, *places)
+    assert first.startswith(message)
+    assert "\n" not in first
+    assert hint
+
+
+def test_more_lines_are_kept_as_detail() -> None:
+    first, detail, _hint = told("\nFailed assertions:\n- one\n- two\n  edit x")
+    assert (first, detail) == ("failed assertion: one", "- two\n  edit x")
+    first, detail, hint = told(
+        f"The option `a' does not exist. Definition values:\n- In `{FILE}': 1"
+    )
+    assert (first, detail) == ("The option `a' does not exist.", "- In `/home/me/pi.nix': 1")
+    assert "options" in hint
+
+
+def test_the_trace_is_told_to_who_asks_for_it() -> None:
+    assert told("mine") == ("mine", "", "--show-trace tells how Nix got there")
+    assert told("mine", show_trace=True) == ("mine", "error: mine", "")
+
+
+def test_places_come_from_the_log_without_columns_nearest_first() -> None:
+    log = NixLog(io.StringIO())
+    frames = [
+        {"file": "/a.nix:2:3", "line": 2, "column": 3, "raw_msg": "while calling"},
+        {"file": None, "line": None, "column": None, "raw_msg": "while evaluating"},
+        {"file": "«none»:0", "line": 0, "column": 0, "raw_msg": "x"},
+        {"file": "/b.nix:4:9", "line": 4, "column": 9, "raw_msg": "from call site"},
+    ]
+    event = {"action": "msg", "level": 0, "msg": "error: hm\n trace", "raw_msg": "hm", "file": None}
+    log.feed(f"@nix {json.dumps({**event, 'trace': frames})}")
+    assert log.problem == Problem("hm", ("/a.nix:2", "/b.nix:4"), "error: hm\n trace")
+    assert (log.errors, log.notes) == (["hm"], [])
+
+
+def test_what_nix_only_wants_to_be_read_is_no_problem() -> None:
+    log = NixLog(io.StringIO())
+    log.feed('@nix {"action":"msg","level":0,"msg":"these 2 derivations will be built:"}')
+    assert (log.problem, log.notes) == (None, ["these 2 derivations will be built:"])

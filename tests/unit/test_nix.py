@@ -1,0 +1,97 @@
+"""What Nix is told, and what a failure of Nix is called."""
+
+import collections
+import io
+import pathlib
+
+import pytest
+
+from orchestrator.agents.failure import AgentError
+from orchestrator.agents.nix import Nix, Settings, attribute_paths
+from orchestrator.agents.nixlog import NixLog
+
+DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
+
+
+def config(settings: Settings) -> dict[str, str]:
+    text = settings.text()
+    assert text.endswith("\n")
+    return dict(line.split(" = ", 1) for line in text.splitlines())
+
+
+def test_nix_is_told_of_foreign_programs_only_where_they_run() -> None:
+    found = config(Settings(platforms=("aarch64-linux", "riscv64-linux")))
+    assert found["extra-platforms"] == "aarch64-linux riscv64-linux"
+    assert "extra-platforms" not in config(Settings())
+
+
+def test_nix_asks_the_caches_that_it_is_told_of_and_builds_on_the_volume() -> None:
+    found = config(Settings())
+    assert (found["substituters"], found["trusted-public-keys"]) == ("", "")
+    assert found["build-dir"].startswith("/nix/")
+    assert found["build-users-group"] == ""
+    told = config(Settings(substituters=("https://a", "https://b"), trusted_keys=("k",)))
+    assert (told["substituters"], told["trusted-public-keys"]) == ("https://a https://b", "k")
+
+
+def test_attributes_are_quoted_as_nix_reads_them() -> None:
+    assert attribute_paths([("x86_64-linux", "raw-efi")]) == ['"x86_64-linux"."raw-efi"']
+
+
+def failure(*errors: str, code: int = 1, tail: tuple[str, ...] = ()) -> AgentError:
+    log = NixLog(io.StringIO(), errors=list(errors), _tails={"linux": collections.deque(tail)})
+    return Nix(Settings(), pathlib.Path("/nowhere"))._failure(log, code)
+
+
+def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
+    error = failure(
+        f"builder for '{DRV}' failed with exit code 2", tail=("make: *** [all] Error 1",)
+    )
+    assert (str(error), error.kind, error.detail) == (
+        "derivation linux failed",
+        "build",
+        "make: *** [all] Error 1",
+    )
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        ("unable to download 'http://m/pool/x.deb': Couldn't resolve host name (6)",),
+        (
+            f"builder for '{DRV}' failed with exit code 1",
+            "unable to download 'http://m/pool/x.deb': HTTP error 404",
+        ),
+    ],
+)
+def test_what_cannot_be_fetched_is_the_networks_fault(errors: tuple[str, ...]) -> None:
+    error = failure(*errors)
+    assert error.kind == "network"
+    assert str(error).startswith("http://m/pool/x.deb cannot be fetched: ")
+
+
+def test_a_full_disk_is_told() -> None:
+    error = failure("error: writing to file: No space left on device")
+    assert (str(error), error.kind) == ("the disk of Docker's data is full", "disk")
+
+
+def test_a_disk_that_fills_up_in_a_derivation_is_told() -> None:
+    error = failure(
+        f"builder for '{DRV}' failed with exit code 1",
+        tail=("cp: error writing 'x': No space left on device",),
+    )
+    assert error.kind == "disk"
+
+
+@pytest.mark.parametrize("code", [137, -9])
+def test_a_killed_nix_is_told(code: int) -> None:
+    assert "killed" in str(failure(code=code))
+
+
+def test_any_other_failure_has_what_nix_said() -> None:
+    error = failure("undefined variable 'x'", "at line 3")
+    assert (str(error), error.kind, error.detail) == (
+        "Nix failed",
+        "build",
+        "undefined variable 'x'\nat line 3",
+    )

@@ -1,0 +1,235 @@
+"""NixOS images: what Nix is asked, what is asked of the network, what a dry run tells."""
+
+import dataclasses
+import http.server
+import json
+import pathlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.agents import nixos
+from orchestrator.agents.failure import AgentError
+from orchestrator.agents.nix import Nix, Settings
+from orchestrator.agents.systems import foreign_system, this_system
+from orchestrator.agents.task import DemoTask, NixosTask, Task
+from orchestrator.image.options import ImageOptions, Injection
+
+TASK = NixosTask(
+    systems=("aarch64-linux",),
+    systems_given=True,
+    formats=("sd-aarch64",),
+    format_paths={},
+    configuration="/in/home/me/pi.nix",
+    flake="",
+    attribute="",
+    nixpkgs="",
+    search_path=(),
+    disk={"diskSize": 8192},
+    arguments={"who": "me"},
+    options=(),
+    substituters=(),
+    trusted_keys=(),
+    cores=None,
+    show_trace=False,
+    dry_run=False,
+    sources="/in",
+)
+
+
+def task(**changes: object) -> NixosTask:
+    return dataclasses.replace(TASK, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        DemoTask("x86_64-linux", authorized_keys=("ssh-ed25519 A me",), locked=True),
+        TASK,
+        task(search_path=(("a", "/b"),), options=(("x", "y"),), format_paths={"f": "/g.nix"}),
+    ],
+)
+def test_a_task_is_read_as_it_was_written(
+    work: DemoTask | NixosTask, tmp_path: pathlib.Path
+) -> None:
+    options = ImageOptions(disk_size=7, injections=(Injection("/s", "/d", 0o600),))
+    written = Task(work, True, ("aarch64-linux",), 5, "/ca", options)
+    written.write(tmp_path)
+    assert Task.read(tmp_path) == written
+
+
+def test_a_task_of_another_version_is_an_error(tmp_path: pathlib.Path) -> None:
+    Task(TASK, False, ()).write(tmp_path)
+    document = json.loads((tmp_path / "task.json").read_text())
+    document["nixos"]["unheard_of"] = 1
+    (tmp_path / "task.json").write_text(json.dumps(document))
+    with pytest.raises(TypeError, match="unheard_of"):
+        Task.read(tmp_path)
+
+
+def test_inputs_name_a_configuration_or_a_flakes() -> None:
+    given = nixos.inputs_of(TASK, nixos.Nixpkgs("/n", "rev", ".1.rev"))
+    assert given["configuration"] == "/in/home/me/pi.nix"
+    assert (given["nixpkgs"], given["revision"], given["versionSuffix"]) == ("/n", "rev", ".1.rev")
+    assert (given["disk"], given["specialArgs"]) == ({"diskSize": 8192}, {"who": "me"})
+    assert "flake" not in given
+    flake = nixos.inputs_of(task(flake="path:/in/x", attribute="pi"), nixos.Nixpkgs(None))
+    assert (flake["flake"], flake["attribute"], flake["nixpkgs"]) == ("path:/in/x", "pi", None)
+    assert "configuration" not in flake
+
+
+def test_inputs_are_those_that_the_expression_knows() -> None:
+    """What nix/build.nix documents, and nothing else."""
+    text = (pathlib.Path(__file__).parents[2] / "nix/build.nix").read_text()
+    head = text[: text.index("{ inputs }:")]
+    for work in (TASK, task(flake="path:/x", attribute="a")):
+        for name in nixos.inputs_of(work, nixos.Nixpkgs("/n")):
+            assert name in head, name
+
+
+def test_options_of_nix_are_passed_on() -> None:
+    asked = task(search_path=(("a", "/b"), ("", "/c")), options=(("keep-going", "true"),), cores=2)
+    assert nixos.nix_arguments(asked, nixos.Nixpkgs("/n")) == [
+        *("-I", "nixpkgs=/n", "-I", "a=/b", "-I", "/c"),
+        *("--option", "keep-going", "true", "--cores", "2"),
+    ]
+    assert nixos.nix_arguments(TASK, nixos.Nixpkgs(None)) == []
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of something that answers, if only that it has nothing."""
+    monkeypatch.setenv("no_proxy", "*")
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+#: Nobody listens there.
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("reference", "host"),
+    [
+        ("github:NixOS/nixpkgs/nixos-26.05", "https://github.com"),
+        ("https://example.org/a/b.tar.gz?x", "https://example.org"),
+        ("git+https://example.org:8443/a", "https://example.org:8443"),
+        ("tarball+http://example.org/a", "http://example.org"),
+        ("channel:nixos-19.09", "https://channels.nixos.org"),
+        ("path:/in/home", ""),
+        ("/in/home", ""),
+        ("git+ssh://me@example.org/x", ""),
+        ("", ""),
+    ],
+)
+def test_who_is_asked_for_a_reference(reference: str, host: str) -> None:
+    assert nixos.host_of(reference) == host
+
+
+def test_whoever_answers_is_there(cache: str) -> None:
+    assert nixos.answers(cache) == ""
+    assert "refused" in nixos.answers(NOBODY)
+
+
+def test_caches_that_do_not_answer_are_left_out_with_a_warning(
+    cache: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nixos, "CACHE", NOBODY)
+    asked = task(nixpkgs="/in/n", substituters=(cache, "s3://mine"), trusted_keys=("k",))
+    settings = nixos.look_around(asked, Settings(platforms=("aarch64-linux",)))
+    assert settings.substituters == (cache, "s3://mine")
+    assert settings.trusted_keys == (nixos.CACHE_KEY, "k")
+    assert settings.platforms == ("aarch64-linux",)
+    said = capsys.readouterr().out
+    assert f"{NOBODY} cannot be reached" in said
+    assert f"{cache} cannot be reached" not in said
+
+
+def test_sources_that_cannot_be_had_end_the_run_with_ways_out(
+    cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nixos, "CACHE", cache)
+    with pytest.raises(AgentError, match=f"{NOBODY}/n.tar.gz cannot be reached") as caught:
+        nixos.look_around(task(nixpkgs=f"{NOBODY}/n.tar.gz"), Settings())
+    assert caught.value.kind == "network"
+    assert all(way in caught.value.hint for way in ("--nixpkgs PATH", "--substituter", "demo"))
+    with pytest.raises(AgentError, match="cannot be reached"):
+        nixos.look_around(task(flake=f"{NOBODY}/f.tar.gz", attribute="a"), Settings())
+
+
+def test_a_folder_that_is_no_nixpkgs_is_refused_by_the_callers_path(tmp_path: pathlib.Path) -> None:
+    asked = task(nixpkgs=f"{tmp_path}/home/me/n", sources=f"{tmp_path}")
+    with pytest.raises(AgentError, match="--nixpkgs /home/me/n: no nixpkgs is there"):
+        nixos.find_nixpkgs(asked, Nix(Settings(), tmp_path / "log"))
+
+
+def test_the_pinned_nixpkgs_is_that_of_the_lock_file() -> None:
+    lock = pathlib.Path(__file__).parents[2] / "flake.lock"
+    locked = json.loads(lock.read_text())["nodes"]["nixpkgs"]["locked"]
+    assert nixos._pinned_url(locked).endswith(f"/NixOS/nixpkgs/archive/{locked['rev']}.tar.gz")
+    # What nixpkgs' own flake says of that very commit.
+    assert nixos.version_suffix(locked["lastModified"], locked["rev"]) == ".20260714.8eeec93"
+
+
+# --- dry runs -------------------------------------------------------------------------------------
+
+NOTES = """\
+these 2 derivations will be built:
+  /nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-a.drv
+  /nix/store/1c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-b.drv
+these 3 paths will be fetched (1.50 MiB download, 4096.25 MiB unpacked):
+  /nix/store/2c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-c
+  /nix/store/3c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-d
+  /nix/store/4c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-e"""
+
+ONE = """\
+this derivation will be built:
+  /nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-a.drv
+this path will be fetched (0.00 MiB download, 0.01 MiB unpacked):
+  /nix/store/2c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-c"""
+
+
+@pytest.mark.parametrize(
+    ("notes", "built", "fetched", "download", "unpacked"),
+    [
+        (NOTES, 2, 3, 3 << 19, (4096 << 20) + (1 << 18)),
+        (ONE, 1, 1, 0, 10486),
+        ("something else\n  /nix/store/x", 0, 0, 0, 0),
+        ("", 0, 0, 0, 0),
+    ],
+)
+def test_what_would_be_built_and_fetched_is_read(
+    notes: str, built: int, fetched: int, download: int, unpacked: int
+) -> None:
+    found = nixos.read_missing(notes.splitlines())
+    assert (len(found.derivations), len(found.paths)) == (built, fetched)
+    assert (found.download, found.unpacked) == (download, unpacked)
+
+
+@pytest.mark.parametrize(
+    ("system", "emulated"),
+    [
+        (this_system(), False),
+        (foreign_system(this_system()), True),
+        ("riscv64-linux", True),
+        ("builtin", False),
+    ],
+)
+def test_emulated_is_what_another_machine_runs(
+    system: str, emulated: bool, tmp_path: pathlib.Path
+) -> None:
+    drv = tmp_path / "a.drv"
+    drv.write_text(
+        'Derive([("out","/nix/store/o","","")],[("/nix/store/i.drv",["out"])],["/nix/store/s"],'
+        f'"{system}","/bin/sh",["-c","x"],[("env","[\\"a\\"],\\"b\\"")])'
+    )
+    assert nixos.is_emulated(str(drv)) is emulated

@@ -1,0 +1,99 @@
+"""What the caller has sent: links that lead out, keys that are none, folders that are missing."""
+
+import pathlib
+
+import pytest
+
+from orchestrator import sources
+from orchestrator.errors import DeliveryError, UsageError
+from orchestrator.request import Caller
+
+P = pathlib.PurePosixPath
+
+
+@pytest.fixture
+def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A folder /home/me/machines that has arrived."""
+    monkeypatch.setattr(sources, "input_folder", lambda _who: tmp_path)
+    tree = tmp_path / "home/me/machines"
+    (tree / "hosts").mkdir(parents=True)
+    (tree / "hosts/pi.nix").write_text("{ }\n")
+    (tmp_path / sources.TREES).write_text("/home/me/machines\n")
+    return tree
+
+
+def test_links_inside_are_kept_and_lead_where_they_led(sent: pathlib.Path, who: Caller) -> None:
+    (sent / "relative").symlink_to("hosts/../hosts/pi.nix")
+    (sent / "absolute").symlink_to("/home/me/machines/hosts/pi.nix")
+    (sent / "dangling").symlink_to("hosts/gone.nix")
+    sources.check_trees(who)
+    assert (sent / "relative").read_text() == (sent / "absolute").read_text() == "{ }\n"
+    assert (sent / "dangling").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../../../etc", "hosts/../../x", "/home/me/machines/../other"]
+)
+def test_a_link_that_leads_out_is_refused_by_name(
+    target: str, sent: pathlib.Path, who: Caller
+) -> None:
+    (sent / "hosts/escape.nix").symlink_to(target if target[0] == "/" else f"../{target}")
+    with pytest.raises(UsageError, match=r"/home/me/machines/hosts/escape.nix: links to") as caught:
+        sources.check_trees(who)
+    assert str(caught.value).endswith("is not sent with /home/me/machines")
+
+
+def test_a_link_that_leads_out_through_another_is_refused(sent: pathlib.Path, who: Caller) -> None:
+    (sent / "a/b").mkdir(parents=True)
+    (sent / "near").symlink_to("a/b")
+    (sent / "a/b/inner").symlink_to("../../near/../../../outside")
+    with pytest.raises(UsageError, match="a/b/inner: links to"):
+        sources.check_trees(who)
+
+
+def test_what_nix_build_leaves_behind_is_left_out(sent: pathlib.Path, who: Caller) -> None:
+    (sent / "result").symlink_to("/nix/store/abc-x")
+    sources.check_trees(who)
+    assert not (sent / "result").is_symlink()
+
+
+def test_folders_that_did_not_arrive_are_told(sent: pathlib.Path, who: Caller) -> None:
+    (sent.parents[2] / sources.TREES).unlink()
+    with pytest.raises(DeliveryError, match="not all of the caller's files"):
+        sources.check_trees(who)
+
+
+def test_the_innermost_folder_is_the_one_that_a_path_is_in(who: Caller, sent: pathlib.Path) -> None:
+    (sent.parents[2] / sources.TREES).write_text("/home/me\n/home/me/machines\n/x\n")
+    trees = sources.trees(who)
+    assert sources.tree_of(sent / "hosts", trees) == sent
+    assert sources.tree_of(sent.parent / "other", trees) == sent.parent
+
+
+@pytest.mark.parametrize("line", ['"ssh-ed25519 ... you@example.org"', '  "ecdsa-sha2  ..."'])
+def test_a_placeholder_is_refused_with_its_line(line: str, sent: pathlib.Path, who: Caller) -> None:
+    (sent / "hosts/pi.nix").write_text(f"{{\n  # keys\n{line}\n}}\n")
+    with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pi.nix:3: the SSH key is"):
+        sources.check_keys(who, P("/home/me/machines/hosts/pi.nix"))
+
+
+@pytest.mark.parametrize(
+    "line", ['"ssh-ed25519 AAAAC3 me"', '# "ssh-ed25519 ... like this"', "ssh.settings = { ... };"]
+)
+def test_what_is_no_placeholder_is_not_taken_for_one(
+    line: str, sent: pathlib.Path, who: Caller
+) -> None:
+    (sent / "hosts/pi.nix").write_text(f"{line}\r\n")
+    sources.check_keys(who, P("/home/me/machines/hosts/pi.nix"))
+
+
+def test_a_configuration_that_git_ignores_is_told(sent: pathlib.Path, who: Caller) -> None:
+    with pytest.raises(UsageError, match=r"/home/me/machines/my.nix was not sent") as caught:
+        sources.check_keys(who, P("/home/me/machines/my.nix"))
+    assert "git ignore" in caught.value.hint
+
+
+def test_the_configuration_of_the_project_waits_for_a_key() -> None:
+    """Or the first run would build an image that nobody can log in to."""
+    text = (pathlib.Path(__file__).parents[2] / "config/sd-card.nix").read_text()
+    assert sources.PLACEHOLDER.search(text)
