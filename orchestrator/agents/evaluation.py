@@ -18,21 +18,26 @@ WAYS_OUT = (
 )
 
 
-def explain(problem: Problem, sources: str, *, show_trace: bool) -> AgentError:
-    """`problem` by the caller's paths; below `sources` lies what the caller has sent."""
+def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -> AgentError:
+    """`problem` by the caller's paths; below `sources` lies what the caller has sent.
+
+    The place is the nearest line of the caller's own, which `nixpkgs` is not, sent or not.
+    """
 
     def known(text: str) -> str:
         return text.replace(sources, "") if sources else text
 
     lines = [line.rstrip() for line in known(problem.text).strip().splitlines()]
     first, *more = [line for line in lines if line] or ["Nix says nothing"]
-    if first == "Failed assertions:" and more:
+    asserted = first == "Failed assertions:" and more
+    if asserted:
         first, *more = more
         first = f"failed assertion: {first.removeprefix('- ')}"
-    inside = sources + os.sep
-    place = next((known(one) for one in problem.places if sources and one.startswith(inside)), "")
-    # A message that names the file itself need not be told where.
-    where = f"{place}: " if place and place.rpartition(":")[0] not in problem.text else ""
+    own = (one for one in problem.places if sources and one.startswith(sources + os.sep))
+    place = next((one for one in own if not (nixpkgs and one.startswith(nixpkgs + os.sep))), "")
+    # An assertion, and a message that names the file itself, says where better than a trace.
+    named = asserted or place.rpartition(":")[0] in problem.text
+    where = f"{known(place)}: " if place and not named else ""
     hint = next((way for words, way in WAYS_OUT if words in problem.text), "")
     if not hint and not show_trace:
         hint = "--show-trace tells how Nix got there"

@@ -53,12 +53,14 @@ class Settings:
 class Nix:
     """Nix with `settings`; what a command says goes to `log_file`.
 
-    What lies below `sources` is the caller's, who knows it by the path without that.
+    What lies below `sources` is the caller's, who knows it by the path without that; what lies
+    below `nixpkgs` nobody has to mend.
     """
 
     settings: Settings
     log_file: pathlib.Path
     sources: str = ""
+    nixpkgs: str = ""
     show_trace: bool = False
 
     def build(self, arguments: list[str]) -> list[pathlib.Path]:
@@ -123,7 +125,7 @@ class Nix:
         if code in (KILLED, -9):
             return AgentError("Nix was killed: out of memory?", kind="build")
         if log.problem:
-            return explain(log.problem, self.sources, show_trace=self.show_trace)
+            return explain(log.problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
         return AgentError("Nix failed", detail=text, kind="build")
 
 

@@ -59,6 +59,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
         nix,
         settings=look_around(task, nix.settings),
         sources=task.sources,
+        nixpkgs=task.nixpkgs,
         show_trace=task.show_trace,
     )
     nixpkgs = find_nixpkgs(task, nix)

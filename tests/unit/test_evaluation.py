@@ -10,10 +10,13 @@ from orchestrator.agents.nixlog import NixLog, Problem
 
 SOURCES = "/var/nixos-image/0badcafe/input"
 FILE = f"{SOURCES}/home/me/pi.nix"
+NIXPKGS = f"{SOURCES}/home/me/nixpkgs"
 
 
 def told(text: str, *places: str, show_trace: bool = False) -> tuple[str, str, str]:
-    error = explain(Problem(text, places, f"error: {text}"), SOURCES, show_trace=show_trace)
+    error = explain(
+        Problem(text, places, f"error: {text}"), SOURCES, NIXPKGS, show_trace=show_trace
+    )
     assert error.kind == "build"
     assert SOURCES not in f"{error} {error.detail}"
     return str(error), error.detail, error.hint
@@ -34,6 +37,8 @@ def told(text: str, *places: str, show_trace: bool = False) -> tuple[str, str, s
             "The option `foo' does not exist.",
         ),
         ("mine", ("/elsewhere/x.nix:1",), "mine"),
+        ("mine", (f"{NIXPKGS}/lib/x.nix:1", f"{FILE}:6"), "/home/me/pi.nix:6: mine"),
+        ("\nFailed assertions:\n- no", (f"{FILE}:6",), "failed assertion: no"),
         ("", (), "Nix says nothing"),
     ],
 )
