@@ -69,7 +69,8 @@ def tell(error: ApplianceError) -> None:
 
 def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     """Do what was asked. The heavy imports are here: `prepare` must be quick."""
-    if os.environ.get("NIXOS_IMAGE_INPUT") == "1":
+    sent = os.environ.get("NIXOS_IMAGE_INPUT") == "1"
+    if sent and not isinstance(request, Build):
         delivery.receive(sources.input_folder(who))
     match request:
         case Compose():
@@ -88,6 +89,9 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
 
     progress = make_progress(request.log_format, who.columns)
     try:
+        if sent and isinstance(request, Build):  # folders may be large
+            with progress.stage("receive", "what is sent"):
+                delivery.receive(sources.input_folder(who))
         match request:
             case Demo() | Build():
                 _images(request, who, progress, stream, began)

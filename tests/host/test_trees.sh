@@ -1,0 +1,56 @@
+#!/bin/sh
+# What run.sh sends of a configuration, a flake, a nixpkgs: as git sees it, nothing from outside, its size said first.
+. "$(dirname -- "$0")/lib.sh"
+before=$(table)
+
+# git needs no one's settings here.
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
+repository="$work/my machines"
+mkdir -p "$repository/hosts" "$repository/junk" "$work/no nixpkgs"
+git init -q "$repository"
+echo '{ ... }: { }' > "$repository/hosts/pi.nix"
+echo '{ ... }: { }' > "$repository/gone.nix"
+printf 'junk\nsecret.nix\n' > "$repository/.gitignore"
+echo '{ ... }: { }' > "$repository/secret.nix"
+git -C "$repository" add .
+head -c 100000000 /dev/zero > "$repository/junk/large"
+rm "$repository/gone.nix"
+
+# build CONFIGURATION OPTIONS...: as far as it comes without a nixpkgs
+build() {
+  configuration=$1
+  shift
+  "$project/run.sh" --dry-run -c "$configuration" --nixpkgs "$work/no nixpkgs" "$@"
+}
+
+expect "a folder that is no nixpkgs is refused" 2 "^error: --nixpkgs $work/no nixpkgs: no nixpkgs is there" build "$repository/hosts/pi.nix"
+check "the repository is sent, its size said" grep -qx "sending $repository: 0.0 MiB" "$work/err"
+check "without what git ignores, and what is deleted is not missed" sh -c "! grep -q 'Cannot stat' '$work/err'"
+expect "a configuration that git ignores is named" 2 "secret.nix was not sent" build "$repository/secret.nix"
+
+ln -s ../../../../../../etc/passwd "$repository/hosts/escape.nix"
+expect "a link that leads out is refused" 2 "^error: $repository/hosts/escape.nix: links to .*/etc/passwd" build "$repository/hosts/pi.nix"
+expect "also as the configuration itself" 2 "hosts/escape.nix: links to" build "$repository/hosts/escape.nix"
+rm "$repository/hosts/escape.nix"
+
+mkdir "$work/plain"
+cp "$repository/hosts/pi.nix" "$work/plain"
+head -c 3145728 /dev/zero > "$work/plain/beside"
+expect "without git the folder is sent" 2 "^sending $work/plain: 3.0 MiB" build "$work/plain/pi.nix"
+expect "but nobody's home" 2 "all of $work/plain would be sent" env HOME="$work/plain" "$project/run.sh" --dry-run -c "$work/plain/pi.nix"
+mkdir "$repository/junk/plain"
+cp "$work/plain/pi.nix" "$repository/junk/plain"
+expect "a folder that git ignores is no repository" 2 "^sending $repository/junk/plain: 0.0 MiB" build "$repository/junk/plain/pi.nix"
+expect "a path that does not exist is refused" 2 "^error: -I: $work/none does not exist" build "$repository/hosts/pi.nix" -I "x=$work/none"
+cp "$project/config/sd-card.nix" "$work/plain"
+expect "a placeholder for a key is refused with its line" 2 "^error: $work/plain/sd-card.nix:[0-9]+: the SSH key is a placeholder" \
+  "$project/run.sh" -c "$work/plain/sd-card.nix" -o "$work/out folder"
+expect "unless it shall be so" 2 'no nixpkgs is there' build "$work/plain/sd-card.nix" --allow-no-login
+
+began=$(date +%s)
+expect "a nixpkgs that cannot be had ends the run" 11 'nobody.invalid/n.tar.gz cannot be reached' \
+  "$project/run.sh" -c "$repository/hosts/pi.nix" --nixpkgs https://nobody.invalid/n.tar.gz --system "$(uname -m)-linux" -f raw-efi -o "$work/never"
+check "in seconds, with ways out" sh -c "[ $(($(date +%s) - began)) -lt 60 ] && grep -q -e '^try: --nixpkgs PATH, --substituter URL' '$work/err'"
+check "and nothing is left" nothing_left
+check "no partial file" no_partial_file
+finish
