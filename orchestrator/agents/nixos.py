@@ -16,6 +16,7 @@ from orchestrator.agents import events
 from orchestrator.agents.artifact import Built
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nix import Nix, Settings, attribute_paths
+from orchestrator.agents.nixlog import derivation_name
 from orchestrator.agents.run import Run
 from orchestrator.agents.systems import RUNS_TOO, this_system
 from orchestrator.agents.task import NixosTask
@@ -70,7 +71,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     arguments += [*nix_arguments(task, nixpkgs), *attribute_paths(wanted)]
     events.emit("evaluating", message="evaluating")
     if task.dry_run:
-        tell_plan(task, nix, arguments)
+        tell_plan(wanted, nix, arguments)
         return []
     outputs = nix.build(arguments)
     return [Built(path, *one) for path, one in zip(outputs, wanted, strict=True)]
@@ -108,20 +109,29 @@ def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
 # --- the plan of a dry run -----------------------------------------------------------------------
 
 
-def tell_plan(task: NixosTask, nix: Nix, arguments: list[str]) -> None:
-    """Evaluate, and tell what would be built and fetched."""
-    _said, log = nix.run_logged(["build", "--dry-run", "--no-link", *arguments])
+def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> None:
+    """Evaluate, and tell what would be built and fetched for `wanted`, systems and formats."""
+    said, log = nix.run_logged(["build", "--dry-run", "--json", "--no-link", *arguments])
+    made = [one["drvPath"] for one in json.loads(said)]
     missing = read_missing(log.notes)
     emulated = sum(1 for path in missing.derivations if is_emulated(path))
     space = -(-missing.unpacked // GIB)
     fetched = f"{missing.download // MIB} MiB, {missing.unpacked // MIB} MiB unpacked"
     lines = [
-        f"formats    {', '.join(task.formats)}",
+        *(
+            f"image      {name} for {system}: {derivation_name(drv)}"
+            for (system, name), drv in zip(wanted, made, strict=True)
+        ),
         f"build      {len(missing.derivations)} derivations, {emulated} of them emulated",
         f"fetch      {len(missing.paths)} paths: {fetched}",
         f"disk       {space} GiB of Docker's for what is fetched, more for builds and images",
     ]
-    events.emit("plan", message="\n".join(lines), **dataclasses.asdict(missing))
+    images = [
+        {"system": system, "format": name, "derivation": drv}
+        for (system, name), drv in zip(wanted, made, strict=True)
+    ]
+    fields = dataclasses.asdict(missing)
+    events.emit("plan", message="\n".join(lines), images=images, emulated=emulated, **fields)
 
 
 @dataclasses.dataclass(frozen=True)
