@@ -85,6 +85,11 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
             return 0
         case Test():
             return _test(request, who, stream)
+        case Boot(print_command=True):
+            from orchestrator import verbs
+
+            os.write(stream, verbs.print_command(request, who).encode())
+            return 0
     from orchestrator.progress import make_progress
 
     progress = make_progress(request.log_format, who.columns)

@@ -130,7 +130,7 @@ def script(request: Request, who: Caller) -> str:
             calls.append(["send_result", os.fspath(request.image.parent / RESULT)])
             if request.identity:
                 calls.append(["send", "--identity", os.fspath(request.identity)])
-            calls += [] if request.test else [["terminal"]]
+            calls += [] if request.test and not request.print_command else [["terminal"]]
         case Compose() | Formats() | Test():
             calls.append(["terminal"])
         case Clean():
@@ -202,7 +202,18 @@ def _boot(argv: list[str], who: Caller) -> Boot:
         "--firmware", choices=typing.get_args(Firmware), help="default: what the image is made for"
     )
     parser.add_argument(
-        "--identity", metavar="FILE", help="private key of root's, instead of one for this check"
+        "--identity", metavar="FILE", help="private key of its, instead of one for this check"
+    )
+    parser.add_argument(
+        "--user",
+        default="root",
+        metavar="NAME",
+        help="who logs in (default: root; needs --identity)",
+    )
+    parser.add_argument(
+        "--print-command",
+        action="store_true",
+        help="print how QEMU and libvirt boot it on a computer that has them, and do nothing",
     )
     parser.add_argument(
         "--run",
@@ -216,14 +227,21 @@ def _boot(argv: list[str], who: Caller) -> Boot:
     add_times(parser, ("boot", 300, "the image is ready"))
     add_log_format(parser)
     found = parser.parse_args(argv)
+    if found.user != "root" and not found.identity:
+        raise UsageError(
+            "--user needs --identity: the check can give a key to root only",
+            hint=f"{parser.prog} --help",
+        )
     return Boot(
         caller_path(found.image, who),
         found.system or "",
         found.firmware or "",
         caller_path(found.identity, who) if found.identity else None,
+        found.user,
         found.grow,
         found.run,
         found.test,
+        found.print_command,
         found.boot_timeout,
         found.log_format,
     )

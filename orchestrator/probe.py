@@ -30,7 +30,7 @@ class ImageFacts:
     """Empty where it could not be told."""
 
     system: str
-    firmware: str
+    firmware: tuple[str, ...]
     disk_format: str
 
 
@@ -40,29 +40,29 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
         document = json.loads(result.read_text())
         for one in document["images"]:
             if pathlib.PurePosixPath(one["path"]).name == image.name:
-                return ImageFacts(one["system"], one["firmware"][0], one["disk_format"])
+                return ImageFacts(one["system"], tuple(one["firmware"]), one["disk_format"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         pass  # it is another's, or an older one: the image itself tells
     *inner, suffix = ["", *image.suffixes]
     if suffix.lower() in COMPRESSED:
-        return ImageFacts("", "", DISK_FORMATS.get(inner[-1].lower(), "raw"))
+        return ImageFacts("", (), DISK_FORMATS.get(inner[-1].lower(), "raw"))
     if suffix.lower() in DISK_FORMATS:
-        return ImageFacts("", "", DISK_FORMATS[suffix.lower()])
+        return ImageFacts("", (), DISK_FORMATS[suffix.lower()])
     with image.open("rb") as file:
         head = file.read(HEAD_BYTES)
     systems = [system for system, name in EFI_NAMES.items() if name in head]
     if len(systems) == 1:
-        return ImageFacts(systems[0], "uefi", "raw")
+        return ImageFacts(systems[0], ("uefi",), "raw")
     if EXTLINUX in head:
-        return ImageFacts("aarch64-linux", "u-boot", "raw")
+        return ImageFacts("aarch64-linux", ("u-boot",), "raw")
     if any(head[:CODE_BYTES]):
-        return ImageFacts("x86_64-linux", "bios", "raw")
-    return ImageFacts("", "", "raw")
+        return ImageFacts("x86_64-linux", ("bios",), "raw")
+    return ImageFacts("", (), "raw")
 
 
-def needed(facts: ImageFacts, name: str) -> None:
+def needed(system: str, firmware: str, name: str) -> None:
     """Raise `UsageError` for what the caller has to say himself."""
-    if not facts.system or not facts.firmware:
+    if not system or not firmware:
         raise UsageError(
             f"{name}: which machine is it for?", hint="--system SYSTEM --firmware uefi|bios|u-boot"
         )

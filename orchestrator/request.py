@@ -109,17 +109,19 @@ class Boot:
     """`boot IMAGE`: on the terminal, or as a check.
 
     An empty `system` or `firmware` is what the image looks like; `identity` is a private key that
-    opens root's account, where the check need not write one of its own; `grow` is the disk's size
-    in MiB; `run` is a command for the guest's shell.
+    opens the account of `user`, where the check need not write one of its own; `grow` is the disk's
+    size in MiB; `run` is a command for the guest's shell. With `print_command` nothing is booted.
     """
 
     image: pathlib.PurePosixPath
     system: str
     firmware: str
     identity: pathlib.PurePosixPath | None
+    user: str
     grow: int
     run: str
     test: bool
+    print_command: bool
     boot_timeout: float
     log_format: LogFormat
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from orchestrator import cli, sources
+from orchestrator import cli, machine_commands, sources
 from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import this_system
 from orchestrator.agents.task import DemoTask
@@ -98,8 +98,8 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
     image = sources.received(who, request.image)
     facts = probe(image, image.parent / RESULT)
     system = request.system or facts.system
-    firmware = request.firmware or facts.firmware
-    needed(dataclasses.replace(facts, system=system, firmware=firmware), image.name)
+    firmware = request.firmware or next(iter(facts.firmware), "")
+    needed(system, firmware, image.name)
     guest = system.partition("-")[0]
     with run_folder(who, {"NIXOS_IMAGE_SYSTEMS": system, "NIXOS_IMAGE_GUEST": guest}) as (
         engine,
@@ -135,7 +135,7 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
             )
             arguments += [
                 "--test",
-                *("--run", request.run),
+                *("--run", request.run, "--user", request.user),
                 "--timeout",
                 str(request.boot_timeout),
                 *(["--try-kvm"] if kvm else []),
@@ -147,6 +147,16 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
             progress.end()
         finally:
             engine.down()
+
+
+def print_command(request: Boot, who: Caller) -> str:
+    """How an image that run.sh sent is booted elsewhere."""
+    image = sources.received(who, request.image)
+    facts = probe(image, image.parent / RESULT)
+    system = request.system or facts.system
+    firmware = (request.firmware,) if request.firmware else facts.firmware
+    needed(system, "".join(firmware), image.name)
+    return machine_commands.describe(system, firmware, os.fspath(request.image), facts.disk_format)
 
 
 def clean(request: Clean, who: Caller, progress: Progress) -> None:

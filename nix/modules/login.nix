@@ -11,7 +11,8 @@ let
 
   hasPassword = user: lib.any (field: (user.${field} or null) != null)
     [ "hashedPassword" "password" "hashedPasswordFile" "initialHashedPassword" "initialPassword" ];
-  letsIn = user: keysOf user != [ ] || user.openssh.authorizedKeys.keyFiles != [ ] || hasPassword user;
+  hasKey = user: keysOf user != [ ] || user.openssh.authorizedKeys.keyFiles != [ ];
+  letsIn = user: (config.services.openssh.enable && hasKey user) || hasPassword user;
 
   # The line where a user's keys are written, for who has to edit it.
   places = name: lib.concatMap
@@ -37,8 +38,12 @@ in
       broken
     ++ [{
       assertion = lib.any letsIn users || config.services.cloud-init.enable;
-      message = "nobody could log in: no user has an SSH key or a password.${lib.concatMapStrings (user: where user.name) users}"
-        + "\n  set users.users.NAME.openssh.authorizedKeys.keys, or nixosImage.allowNoLogin = true";
+      message =
+        if lib.any hasKey users then
+          "nobody could log in: there are SSH keys, but services.openssh.enable is false"
+        else
+          "nobody could log in: no user has an SSH key or a password.${lib.concatMapStrings (user: where user.name) users}"
+          + "\n  set users.users.NAME.openssh.authorizedKeys.keys, or nixosImage.allowNoLogin = true";
     }]
   );
 }

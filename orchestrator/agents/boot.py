@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--firmware", choices=typing.get_args(Firmware), required=True)
     parser.add_argument("--disk-format", choices=sorted(DRIVERS), default="raw")
     parser.add_argument("--identity", type=pathlib.Path)
+    parser.add_argument("--user", default="root")
     parser.add_argument("--grow", type=int, default=0, help="MiB")
     parser.add_argument("--run", default="")
     parser.add_argument("--test", action="store_true")
@@ -144,10 +145,10 @@ def boot_and_log_in(
         if arguments.ready_text:
             running.wait_for(arguments.ready_text, deadline)
         ready = time.monotonic() - began
-        answer = log_in(running, key, deadline)
+        answer = log_in(running, key, deadline, arguments.user)
         seconds = {"ready": round(ready, 2), "login": round(time.monotonic() - began, 2)}
         if arguments.run:
-            said = run_there(key, arguments.run, deadline)
+            said = run_there(key, arguments.user, arguments.run, deadline)
             answer = f"{answer}\n{said}" if said else answer
         return answer, seconds
 
@@ -241,10 +242,10 @@ def log_in(
         time.sleep(0.5)
 
 
-def run_there(key: pathlib.Path, command: str, deadline: float) -> str:
-    """Run `command` once by root's shell in the guest; returns what it says."""
+def run_there(key: pathlib.Path, user: str, command: str, deadline: float) -> str:
+    """Run `command` once by the shell of `user` in the guest; returns what it says."""
     try:
-        done = _ssh(key, "root", (command,), max(deadline - time.monotonic(), 1))
+        done = _ssh(key, user, (command,), max(deadline - time.monotonic(), 1))
     except subprocess.TimeoutExpired as error:
         raise AgentError(f"--run {command}: it did not end in time", kind="boot") from error
     if done.returncode != 0:

@@ -47,9 +47,11 @@ BOOT = Boot(
     system="",
     firmware="",
     identity=None,
+    user="root",
     grow=0,
     run="",
     test=False,
+    print_command=False,
     boot_timeout=300.0,
     log_format="auto",
 )
@@ -95,6 +97,10 @@ def demo(**changes: object) -> Demo:
             dataclasses.replace(
                 BOOT, firmware="bios", grow=4096, identity=P("/home/me/project/key")
             ),
+        ),
+        (
+            ["boot", "--test", "--user", "me", "--identity", "/k", "--print-command", "/x"],
+            dataclasses.replace(BOOT, user="me", identity=P("/k"), test=True, print_command=True),
         ),
         (
             ["demo", "-f", "sd-aarch64", "--disk-size", "8G", "--boot-size", "1000K"],
@@ -211,6 +217,7 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
         (["demo", "--ot=x"], "unrecognized arguments: --ot=x", "did you mean --out?"),
         (["clean", "--al1"], "unrecognized arguments: --al1", "did you mean --all?"),
         (["demo", "extra"], "unrecognized arguments: extra", "./run.sh demo --help"),
+        (["boot", "--user", "me", "x"], "--user needs --identity", "./run.sh boot --help"),
         (["boot"], "required: IMAGE", "./run.sh boot --help"),
         (["demo", "--system", "z80-linux"], "invalid choice: 'z80-linux'", "./run.sh demo --help"),
         (["demo", "--emulation", "magic"], "invalid choice: 'magic'", "./run.sh demo --help"),

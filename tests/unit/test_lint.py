@@ -34,7 +34,7 @@ def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
 def shell_scripts() -> list[pathlib.Path]:
     folders = (
         ("tests/host", "*.sh"),
-        ("tests/nix", "*.sh"),
+        ("tests/nixos", "*.sh"),
         ("benchmarks", "*.sh"),
         ("nix", "*.sh"),
         ("nix/modules", "*.sh"),

@@ -1,0 +1,59 @@
+"""Command lines for others' QEMU: for each firmware one, which a shell takes as they are meant."""
+
+import shlex
+
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.machine_commands import MACHINES, describe
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands in `text`, as a shell reads them."""
+    plain = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    return [shlex.split(part.replace("\\\n", "")) for part in plain.split("\n\n") if part.strip()]
+
+
+def test_each_firmware_has_a_command_and_libvirt_one() -> None:
+    text = describe("x86_64-linux", ("uefi", "bios"), "/out/a.qcow2", "qcow2-compressed")
+    uefi, bios, libvirt = commands(text)
+    assert uefi[0] == bios[0] == "qemu-system-x86_64"
+    assert "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd" in uefi
+    assert not any("pflash" in word for word in bios)
+    assert "file=/out/a.qcow2,format=qcow2,if=none,id=disk,cache=writeback,werror=report" in bios
+    assert "type=1,serial=ds=nocloud" in uefi
+    assert libvirt[:3] == ["virt-install", "--name", "a"]
+    assert libvirt[libvirt.index("--boot") + 1] == "uefi"
+    assert "path=/out/a.qcow2,format=qcow2,bus=virtio" in libvirt
+    assert [line for line in text.splitlines() if line in {"# UEFI", "# BIOS", "# libvirt"}]
+
+
+def test_a_machine_without_uefi_is_not_told_of_it() -> None:
+    _bios, libvirt = commands(describe("i686-linux", ("bios",), "/a.img", "raw"))
+    assert "--boot" not in libvirt
+    (u_boot,) = commands(describe("aarch64-linux", ("u-boot",), "/a.img", "raw"))
+    assert u_boot[u_boot.index("-bios") + 1] == "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
+    (u_boot,) = commands(describe("riscv64-linux", ("u-boot",), "/a.img", "raw"))
+    assert u_boot[u_boot.index("-kernel") + 1].endswith("qemu-riscv64_smode/u-boot.bin")
+
+
+@pytest.mark.parametrize("path", ["/it's a,b.img", '/"$HOME".img', "/a b.img"])
+def test_any_path_stays_one_word(path: str) -> None:
+    qemu, _libvirt = commands(describe("x86_64-linux", ("bios",), path, "raw"))
+    drive = qemu[qemu.index("-drive") + 1]
+    assert drive.startswith(f"file={path.replace(',', ',,')},format=raw,")
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "message"),
+    [("x86_64-linux", "/a.img.zst", "is compressed"), ("z80-linux", "/a.img", "no such system")],
+)
+def test_what_cannot_be_booted_is_refused(system: str, name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        describe(system, ("bios",), name, "raw")
+    assert caught.value.hint
+
+
+def test_every_system_has_a_machine() -> None:
+    for system in MACHINES:
+        assert commands(describe(system, ("bios",), "/a.img", "raw"))
