@@ -79,17 +79,19 @@ def make_plan(request: Demo, facts: HostFacts) -> Plan:
 
 
 def target_system(request: Demo, native: str) -> str:
-    """What is built for: where none is asked for, the system foreign to `native` that can have it.
+    """What is built for.
 
-    Raises `UsageError` for a format that the system cannot have.
+    Where none is asked for, the format's own system, or the one foreign to `native` if that can
+    have it. Raises `UsageError` for a format that the system cannot have.
     """
-    table = request.image.partition_table or FORMATS[request.format].partition_table
-    if request.system:
-        if why := impossible(request.system, table):
-            raise UsageError(f"--format {request.format}: {why}")
-        return request.system
-    foreign = foreign_system(native)
-    return native if impossible(foreign, table) else foreign
+    form = FORMATS[request.format]
+    table = request.image.partition_table or form.partition_table
+    asked = request.system or form.system
+    why = ""
+    for system in [asked] if asked else [foreign_system(native), native]:
+        if not (why := impossible(system, form, table)):
+            return system
+    raise UsageError(f"--format {request.format}: {why}")
 
 
 def check_space(facts: HostFacts) -> None:
