@@ -9,6 +9,7 @@ ARG GUEST=aarch64
 # hadolint ignore=SC2086
 RUN case "$GUEST" in \
       aarch64) packages="qemu-system-arm qemu-efi-aarch64 u-boot-qemu" ;; \
+      riscv64) packages="qemu-system-riscv opensbi u-boot-qemu" ;; \
       x86_64) packages="qemu-system-x86 ovmf seabios" ;; \
     esac \
  && apt-get update -q \

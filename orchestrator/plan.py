@@ -105,18 +105,19 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
 def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
     """What is built for: where nothing is asked for, one that can have it.
 
-    For the demo the system foreign to `native`, otherwise `native` itself if that is possible.
-    Raises `UsageError` for a format that the system cannot have.
+    For the demo the format's own system, or the one foreign to `native`; otherwise `native` itself
+    if that is possible. Raises `UsageError` for a format that the system cannot have.
     """
     if isinstance(request, Build):
         return _build_systems(request, native)
-    table = request.image.partition_table or FORMATS[request.format].partition_table
-    if request.system:
-        if why := impossible(request.system, table):
-            raise UsageError(f"--format {request.format}: {why}")
-        return (request.system,)
-    foreign = foreign_system(native)
-    return (native if impossible(foreign, table) else foreign,)
+    form = FORMATS[request.format]
+    table = request.image.partition_table or form.partition_table
+    asked = request.system or form.system
+    why = ""
+    for system in [asked] if asked else [foreign_system(native), native]:
+        if not (why := impossible(system, form, table)):
+            return (system,)
+    raise UsageError(f"--format {request.format}: {why}")
 
 
 def _build_systems(request: Build, native: str) -> tuple[str, ...]:

@@ -7,10 +7,18 @@ import pathlib
 from orchestrator.errors import UsageError
 
 #: Names that UEFI looks for on an ESP, as FAT writes them.
-EFI_NAMES = {"aarch64-linux": b"BOOTAA64EFI", "x86_64-linux": b"BOOTX64 EFI"}
+EFI_NAMES = {
+    "aarch64-linux": b"BOOTAA64EFI",
+    "riscv64-linux": b"BOOTRI~1EFI",  # of BOOTRISCV64.EFI
+    "x86_64-linux": b"BOOTX64 EFI",
+}
 
 #: What `extlinux.conf` begins its lines with, where NixOS has written it.
 EXTLINUX = b"  LINUX ../nixos/"
+
+#: In the header of a RISC-V kernel image: both of its magic numbers (the kernel's
+#: `Documentation/arch/riscv/boot-image-header.rst`).
+RISCV_KERNEL = b"RISCV\0\0\0RSC\x05"
 
 #: Suffixes of files that are not raw images, by QEMU's names.
 DISK_FORMATS = {".qcow2": "qcow2", ".vdi": "vdi", ".vhd": "vpc", ".vhdx": "vhdx", ".vmdk": "vmdk"}
@@ -54,7 +62,8 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
     if len(systems) == 1:
         return ImageFacts(systems[0], ("uefi",), "raw")
     if EXTLINUX in head:
-        return ImageFacts("aarch64-linux", ("u-boot",), "raw")
+        system = "riscv64-linux" if RISCV_KERNEL in head else "aarch64-linux"
+        return ImageFacts(system, ("u-boot",), "raw")
     if any(head[:CODE_BYTES]):
         return ImageFacts("x86_64-linux", ("bios",), "raw")
     return ImageFacts("", (), "raw")

@@ -12,14 +12,15 @@ let
 
   arch = {
     aarch64-linux = { efi = "aa64"; console = "ttyAMA0"; loaders.extlinux = { }; };
+    riscv64-linux = { efi = "riscv64"; console = "ttyS0"; loaders.extlinux = { }; };
     x86_64-linux = { efi = "x64"; console = "ttyS0"; loaders.grub = "${packages.grub}/usr/lib/grub/i386-pc"; };
   }.${system};
-  # Modules of the root file system, after those that they depend on (`modprobe --show-depends`); ext4 is built in.
+  # Modules of the root file system, after those that they depend on (`modprobe --show-depends`).
   rootModules = {
-    ext4 = "";
-    erofs = " libcrc32c erofs overlay";
-    btrfs = " libcrc32c raid6_pq ${if system == "aarch64-linux" then "xor-neon " else ""}xor blake2b_generic btrfs";
-    xfs = " libcrc32c xfs";
+    ext4 = "crc32c_generic crc16 mbcache jbd2 ext4";
+    erofs = "crc32c_generic libcrc32c erofs overlay";
+    btrfs = "crc32c_generic libcrc32c zlib_deflate raid6_pq ${if system == "aarch64-linux" then "xor-neon " else ""}xor blake2b_generic btrfs";
+    xfs = "crc32c_generic libcrc32c xfs";
   }.${demo.rootFs};
 
   release = "demo-1";
@@ -69,8 +70,8 @@ let
 
   linux = onTarget "linux" ./linux.sh {
     kernel = packages.kernel;
-    # What the cloud kernel keeps in modules and a virtual machine needs, with what those depend on, in loading order.
-    modules = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat" + rootModules;
+    # What a virtual machine needs, with what that depends on, in loading order; each kernel has other parts of it built in.
+    wanted = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat ${rootModules}";
   };
 
   libraries = onTarget "libraries" ./libraries.sh {

@@ -4,10 +4,13 @@ for source in "$kernel"/usr/lib/modules/* "$kernel"/lib/modules/*; do [ ! -d "$s
 release=${source##*/}
 target=$out/lib/modules/$release
 mkdir -p "$target"
-cp "$kernel/boot/vmlinuz-$release" "$out/vmlinuz"
+cp "$kernel"/boot/vmlinu[xz]-"$release" "$out/vmlinuz" # x where it is not compressed
 cp "$source/modules.builtin" "$source/modules.order" "$target/"
-for module in $modules; do
+modules=
+for module in $wanted; do
+  grep -q "/$module\.ko\$" "$source/modules.builtin" && continue
   file=$(grep "/$module\.ko\$" "$source/modules.order") || { echo "the kernel has no module $module" >&2; exit 1; }
+  modules="${modules:+$modules }$module"
   mkdir -p "$target/$(dirname "$file")"
   cp "$source/$file".* "$target/$(dirname "$file")/"
 done

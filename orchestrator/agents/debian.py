@@ -20,9 +20,11 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Collection
 
 from orchestrator.agents import events
 from orchestrator.agents.failure import AgentError
+from orchestrator.agents.systems import DEBIAN_ARCHITECTURES, MACHINES
 
 #: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
 #: today.
@@ -51,8 +53,14 @@ ROLES = {
     "zlib": "zlib1g",
 }
 
-#: Roles that only some architectures have: GRUB for BIOS is for PCs.
-ONLY = {"grub": frozenset({"amd64"})}
+#: Packages of one architecture where it has not the usual one: riscv64 has no cloud kernel.
+ELSEWHERE = {("kernel", "riscv64"): "linux-image-riscv64"}
+
+#: Roles that only some architectures have: GRUB for BIOS is for PCs, the emulators for hosts.
+ONLY = {
+    "grub": frozenset({"amd64"}),
+    "qemu-user": frozenset(DEBIAN_ARCHITECTURES[host] for host in MACHINES.values()),
+}
 
 #: Roles whose unpacked tree becomes a Nix store path, so its hash is pinned too.
 UNPACKED = frozenset(ROLES) - {"qemu-user"}
@@ -93,6 +101,11 @@ def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
         hint = "renew it: docs/architecture.md, Generated files"
         raise AgentError(f"{lock.name} pins no {', '.join(missing)} for {arch}", hint=hint)
     return [Pin(role=role, **packages[role][arch]) for role in roles]
+
+
+def left_out(lock: pathlib.Path, arch: str) -> frozenset[str]:
+    """Suites that the pins of `arch` were made without; their successors are, too."""
+    return frozenset(json.loads(lock.read_text())["without"].get(arch, []))
 
 
 @functools.cache
@@ -149,8 +162,11 @@ class Index:
     Works for an unprivileged user too.
     """
 
-    def __init__(self, state: pathlib.Path, arch: str) -> None:
-        """Update the index for `arch` under the existing folder `state`."""
+    def __init__(self, state: pathlib.Path, arch: str, without: Collection[str]) -> None:
+        """Update the index for `arch` under the existing folder `state`.
+
+        Suites in `without` are not read: apt is given the others, all checked with its own keys.
+        """
         for name in ("lists/partial", "cache/archives/partial"):
             (state / name).mkdir(parents=True, exist_ok=True)
         self._arch = arch
@@ -159,11 +175,21 @@ class Index:
             *("-o", "Dir::State::status=/dev/null", "-o", f"APT::Architecture={arch}"),
             *("-o", f"APT::Architectures={arch}", "-o", "Acquire::Languages=none"),
         ]
+        if without:
+            sources = state / "sources.list"
+            lines = [
+                f"deb {base} {suite} main\n"
+                for suite, base in repositories().items()
+                if suite not in without
+            ]
+            sources.write_text("".join(lines))
+            self._options += ["-o", f"Dir::Etc::sourcelist={sources}"]
+            self._options += ["-o", "Dir::Etc::sourceparts=/dev/null"]
         _apt([*self._options, "update"])
 
     def resolve(self, role: str) -> Pin:
         """Return the version of `role` that is in the archive now; its tree is not known."""
-        package = ROLES[role].format(arch=self._arch)
+        package = ELSEWHERE.get((role, self._arch), ROLES[role].format(arch=self._arch))
         if (
             role == "kernel"
         ):  # the metapackage follows the ABI, the package that it depends on holds the kernel
@@ -208,8 +234,19 @@ def superseded(old: Pin, new: Pin) -> None:
     )
 
 
-def obtain(pin: Pin, arch: str, snapshot: str, target: pathlib.Path, *, locked: bool) -> Pin:
-    """Download `pin`, or its successor unless `locked`; returns what `target` now holds."""
+def obtain(
+    pin: Pin,
+    arch: str,
+    snapshot: str,
+    target: pathlib.Path,
+    without: Collection[str],
+    *,
+    locked: bool,
+) -> Pin:
+    """Download `pin`, or its successor unless `locked`; returns what `target` now holds.
+
+    No successor is taken of the suites in `without`.
+    """
     if fetch(pin, snapshot, target):
         return pin
     if locked:
@@ -218,23 +255,23 @@ def obtain(pin: Pin, arch: str, snapshot: str, target: pathlib.Path, *, locked: 
             hint="reach a mirror, or leave out --locked",
         )
     with tempfile.TemporaryDirectory() as state:
-        new = Index(pathlib.Path(state), arch).resolve(pin.role)
+        new = Index(pathlib.Path(state), arch, without).resolve(pin.role)
     if not fetch(new, snapshot, target):
         raise AgentError(f"neither {pin.version} nor {new.version} of {pin.package} can be fetched")
     superseded(pin, new)
     return new
 
 
-def make_lock(archs: list[str], snapshot: str) -> dict[str, object]:
-    """Resolve every role for every architecture in `archs`.
+def make_lock(snapshot: str, without: dict[str, list[str]]) -> dict[str, object]:
+    """Resolve every role for every architecture, in all suites but those `without` has for it.
 
     Needs Nix for the hashes of unpacked trees.
     """
     packages: dict[str, dict[str, dict[str, str]]] = {role: {} for role in ROLES}
-    for arch in archs:
+    for arch in DEBIAN_ARCHITECTURES.values():
         with tempfile.TemporaryDirectory() as folder:
             state = pathlib.Path(folder)
-            index = Index(state, arch)
+            index = Index(state, arch, without.get(arch, []))
             for role in roles_of(arch):
                 pin = index.resolve(role)
                 if role in UNPACKED:
@@ -246,7 +283,7 @@ def make_lock(archs: list[str], snapshot: str) -> dict[str, object]:
                 packages[role][arch] = {
                     key: value for key, value in fields.items() if value is not None
                 }
-    return {"schema": 1, "snapshot": snapshot, "packages": packages}
+    return {"schema": 1, "snapshot": snapshot, "without": without, "packages": packages}
 
 
 def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
@@ -277,6 +314,15 @@ def _apt(arguments: list[str]) -> str:
     return done.stdout
 
 
+def _without(text: str) -> tuple[str, str]:
+    """The architecture and the suite of `ARCH/SUITE`: both are read where this does not say so."""
+    arch, _, suite = text.partition("/")
+    if arch not in DEBIAN_ARCHITECTURES.values() or suite not in repositories():
+        known = ", ".join(repositories())
+        raise argparse.ArgumentTypeError(f"{text!r}: not an architecture / one of {known}")
+    return arch, suite
+
+
 def main() -> None:
     """`fetch ROLE FILE` at image build, `lock` to print a new lock file."""
     parser = argparse.ArgumentParser(prog="debian")
@@ -288,9 +334,20 @@ def main() -> None:
     get.add_argument("--locked", action="store_true")
     new = verbs.add_parser("lock")
     new.add_argument("snapshot", help="a time as YYYYMMDDTHHMMSSZ")
+    new.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        type=_without,
+        metavar="ARCH/SUITE",
+        help="a suite whose index for an architecture is broken",
+    )
     arguments = parser.parse_args()
     if arguments.verb == "lock":
-        json.dump(make_lock(["amd64", "arm64"], arguments.snapshot), sys.stdout, indent=2)
+        without: dict[str, list[str]] = {}
+        for arch, suite in arguments.without:
+            without.setdefault(arch, []).append(suite)
+        json.dump(make_lock(arguments.snapshot, without), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
     arch = subprocess.run(
@@ -298,7 +355,14 @@ def main() -> None:
     ).stdout.strip()
     (pin,) = read_lock(arguments.lock, arch, [arguments.role])
     snapshot = json.loads(arguments.lock.read_text())["snapshot"]
-    got = obtain(pin, arch, snapshot, arguments.target, locked=arguments.locked)
+    got = obtain(
+        pin,
+        arch,
+        snapshot,
+        arguments.target,
+        left_out(arguments.lock, arch),
+        locked=arguments.locked,
+    )
     print(got.version)
 
 

@@ -122,7 +122,8 @@ def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
             kind="network",
         )
     with tempfile.TemporaryDirectory() as state:
-        index = debian.Index(pathlib.Path(state), DEBIAN_ARCHITECTURES[inputs.system])
+        arch = DEBIAN_ARCHITECTURES[inputs.system]
+        index = debian.Index(pathlib.Path(state), arch, debian.left_out(LOCK, arch))
         for pin in lost:
             new = index.resolve(pin.role)
             debian.superseded(pin, new)

@@ -14,11 +14,15 @@ LOADER_SYSTEMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A name of nixos-generators' list, and what the native assembler makes of it."""
+    """A name of nixos-generators' list, and what the native assembler makes of it.
+
+    `system` is the only one that can have it, empty where the partition table alone decides.
+    """
 
     name: str
     partition_table: PartitionTable
     disk_format: DiskFormat
+    system: str = ""
 
 
 FORMATS = {
@@ -28,17 +32,18 @@ FORMATS = {
         Format("raw", "legacy", "raw"),
         Format("qcow-efi", "efi", "qcow2"),
         Format("qcow", "legacy", "qcow2"),
-        Format("sd-aarch64", "sd-card", "raw"),
+        Format("sd-aarch64", "sd-card", "raw", "aarch64-linux"),
+        Format("sd-riscv64", "sd-card", "raw", "riscv64-linux"),
     )
 }
 
 
-def impossible(system: str, table: PartitionTable) -> str:
-    """Why `system` cannot have the partition table `table`; nothing if it can."""
+def impossible(system: str, form: Format, table: PartitionTable) -> str:
+    """Why `system` cannot have `form` with the partition table `table`; nothing if it can."""
     for loader in LOADERS[table]:
         if system not in LOADER_SYSTEMS[loader]:
             return (
                 f"partition table {table} is started by {FIRMWARE[loader]},"
                 f" which {system} machines do not have"
             )
-    return ""
+    return f"it is for {form.system}" if form.system not in ("", system) else ""

@@ -13,6 +13,16 @@ MEMORY_MIB = 1024
 CPUS = 2
 
 
+#: OpenSBI, in machine mode, starts U-Boot in supervisor mode. U-Boot looks for extlinux.conf first,
+#: then is a UEFI firmware itself.
+RISCV_U_BOOT = (
+    "-bios",
+    "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin",
+    "-kernel",
+    "/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Guest:
     """A machine type: `cpu` is the model under TCG, `firmware` how QEMU is told of each kind."""
@@ -43,6 +53,13 @@ GUESTS = {
                     "/usr/lib/u-boot/qemu_arm64/u-boot.bin",
                 ),
             },
+        ),
+        Guest(
+            "riscv64-linux",
+            "qemu-system-riscv64",
+            "virt",
+            "rv64",
+            {"uefi": RISCV_U_BOOT, "u-boot": RISCV_U_BOOT},
         ),
         Guest(
             "x86_64-linux",

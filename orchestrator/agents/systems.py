@@ -62,7 +62,11 @@ MACHINES = {
 }
 
 #: Debian's names of the architectures that the demo's parts are taken for.
-DEBIAN_ARCHITECTURES = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
+DEBIAN_ARCHITECTURES = {
+    "x86_64-linux": "amd64",
+    "aarch64-linux": "arm64",
+    "riscv64-linux": "riscv64",
+}
 
 #: Systems whose programs the kernel of another runs by itself (a 64-bit x86 kernel runs i686
 #: programs).

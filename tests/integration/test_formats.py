@@ -10,7 +10,7 @@ from tests.integration.conftest import Outcome, Run
 
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]
 
-ARM, X86 = "aarch64-linux", "x86_64-linux"
+ARM, RISCV, X86 = "aarch64-linux", "riscv64-linux", "x86_64-linux"
 
 
 def described(outcome: Outcome) -> list[dict[str, object]]:
@@ -32,6 +32,8 @@ def described(outcome: Outcome) -> list[dict[str, object]]:
     ("system", "form", "options", "firmware", "suffix"),
     [
         (ARM, "sd-aarch64", [], "u-boot", ".img"),
+        (RISCV, "sd-riscv64", [], "u-boot", ".img"),
+        (RISCV, "raw-efi", [], "uefi", ".img"),
         (X86, "raw", ["--partition-table", "legacy+gpt"], "bios", ".img"),
         (X86, "raw", ["--partition-table", "legacy+boot"], "bios", ".img"),
         (X86, "qcow", [], "bios", ".qcow2"),

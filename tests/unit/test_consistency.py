@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.agents import lease, qemu
 from orchestrator.agents.run import TOKEN_FILE, WORK
+from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 from orchestrator.engine import LABEL, PROJECT, RUN_LABEL, SOURCE_LABEL, VOLUMES
 from orchestrator.image.spec import SCHEMA
 from orchestrator.images import IMAGES
@@ -206,6 +207,12 @@ def test_each_guest_of_qemu_can_be_built() -> None:
     assert set(re.findall(r"^ +(\w+)\) packages=", text, re.MULTILINE)) == {
         name.removesuffix("-linux") for name in qemu.GUESTS
     }
+
+
+def test_the_demo_has_parts_for_every_guest() -> None:
+    text = (ROOT / "nix/demo/default.nix").read_text()
+    described = set(re.findall(r"^ +(\w+-linux) = \{ efi = ", text, re.MULTILINE))
+    assert described == DEBIAN_ARCHITECTURES.keys() == qemu.GUESTS.keys()
 
 
 def test_the_lease_is_where_the_design_says() -> None:

@@ -3,10 +3,12 @@
 And where packages are looked for.
 """
 
+import itertools
 import json
 import pathlib
 import re
 import subprocess
+import typing
 from collections.abc import Callable
 
 import pytest
@@ -29,7 +31,7 @@ PIN = debian.Pin(
 
 @pytest.mark.parametrize(
     ("arch", "role"),
-    [(arch, role) for arch in ("amd64", "arm64") for role in debian.roles_of(arch)],
+    [(arch, role) for arch in DEBIAN_ARCHITECTURES.values() for role in debian.roles_of(arch)],
 )
 def test_each_pin_is_complete(role: str, arch: str) -> None:
     (pin,) = debian.read_lock(LOCK, arch, [role])
@@ -40,6 +42,7 @@ def test_each_pin_is_complete(role: str, arch: str) -> None:
     assert pin.path.endswith((f"_{arch}.deb", "_all.deb"))
     assert pin.version.rpartition(":")[2] in pin.path, "the file is of the version that is named"
     assert re.fullmatch(r"[a-z]+(-security|-updates|-backports)?", pin.suite)
+    assert pin.suite not in debian.left_out(LOCK, arch)
     if role in debian.UNPACKED:
         assert pin.tree is not None
         assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", pin.tree)
@@ -54,6 +57,11 @@ def test_the_lock_has_all_roles_and_nothing_else() -> None:
     for role, archs in DOCUMENT["packages"].items():
         wanted = {arch for arch in DEBIAN_ARCHITECTURES.values() if role in debian.roles_of(arch)}
         assert archs.keys() == wanted
+
+
+def test_suites_are_left_out_for_architectures_that_are_pinned() -> None:
+    assert DOCUMENT["without"].keys() <= set(DEBIAN_ARCHITECTURES.values())
+    assert debian.left_out(LOCK, "s390x") == frozenset()
 
 
 def test_no_two_pins_share_a_hash() -> None:
@@ -152,6 +160,74 @@ def test_a_failing_apt_is_told_with_its_own_words(monkeypatch: pytest.MonkeyPatc
         debian.repositories.__wrapped__()
 
 
+class Apt:
+    """Plays apt's programs for `Index`; `options` are what they were given with -o."""
+
+    SHOWN: typing.ClassVar = {
+        "linux-image-riscv64": "Version: 6\nDepends: linux-image-6-riscv64 (= 6), x\n",
+        "linux-image-6-riscv64": f"Version: 6\nSHA256: {64 * '1'}\n",
+        "linux-image-cloud-arm64": "Version: 7\nDepends: linux-image-7-cloud-arm64 (= 7)\n",
+        "linux-image-7-cloud-arm64": f"Version: 7\nSHA256: {64 * '2'}\n",
+    }
+
+    def __init__(self) -> None:
+        self.options: set[str] = set()
+
+    def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        self.options.update(value for word, value in itertools.pairwise(command) if word == "-o")
+        said = self.SHOWN[command[-1]] if command[0] == "apt-cache" else ""
+        if "--print-uris" in command:
+            said = f"'http://b/debian/pool/{command[-1].replace('=', '_')}.deb' x 1 SHA256:0\n"
+        return subprocess.CompletedProcess(command, 0, said, "")
+
+
+@pytest.fixture
+def index_apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
+    """Every program of apt's is played; the repositories are `MIRRORS`."""
+    playing = Apt()
+    monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
+    monkeypatch.setattr(subprocess, "run", playing.run)
+    return playing
+
+
+def test_an_index_reads_all_suites_from_apts_own_sources(
+    index_apt: Apt, tmp_path: pathlib.Path
+) -> None:
+    debian.Index(tmp_path, "arm64", frozenset())
+    assert not [option for option in index_apt.options if option.startswith("Dir::Etc::")]
+
+
+def test_a_suite_that_is_left_out_is_not_read(index_apt: Apt, tmp_path: pathlib.Path) -> None:
+    debian.Index(tmp_path, "riscv64", {"trixie-updates", "trixie-security"})
+    sources = tmp_path / "sources.list"
+    assert f"Dir::Etc::sourcelist={sources}" in index_apt.options
+    assert "Dir::Etc::sourceparts=/dev/null" in index_apt.options
+    assert sources.read_text() == "deb http://b/debian trixie main\n"
+
+
+@pytest.mark.parametrize(
+    ("arch", "package"),
+    [("arm64", "linux-image-7-cloud-arm64"), ("riscv64", "linux-image-6-riscv64")],
+)
+def test_the_kernel_is_the_smallest_that_the_architecture_has(
+    arch: str, package: str, index_apt: Apt, tmp_path: pathlib.Path
+) -> None:
+    pin = debian.Index(tmp_path, arch, frozenset()).resolve("kernel")
+    assert (pin.package, pin.suite) == (package, "trixie")
+
+
+@pytest.mark.parametrize("text", ["riscv64/sid", "s390x/trixie", "trixie", "riscv64", ""])
+def test_only_a_suite_that_would_be_read_can_be_left_out(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
+    monkeypatch.setattr(debian, "make_lock", lambda *_: pytest.fail("a lock was made"))
+    monkeypatch.setattr("sys.argv", ["debian", "lock", "S", "--without", text])
+    with pytest.raises(SystemExit):
+        debian.main()
+    assert f"argument --without: {text!r}: not an architecture" in capsys.readouterr().err
+
+
 def fetched(monkeypatch: pytest.MonkeyPatch, *results: bool) -> None:
     outcomes = iter(results)
     monkeypatch.setattr(debian, "fetch", lambda *_: next(outcomes))
@@ -160,8 +236,8 @@ def fetched(monkeypatch: pytest.MonkeyPatch, *results: bool) -> None:
 class FakeIndex:
     """Apt's index with one newer package."""
 
-    def __init__(self, _state: pathlib.Path, _arch: str) -> None:
-        pass
+    def __init__(self, _state: pathlib.Path, _arch: str, without: list[str]) -> None:
+        assert without == ["trixie-updates"]
 
     def resolve(self, role: str) -> debian.Pin:
         return debian.Pin(role, "busybox-static", "2", "trixie", "pool/new.deb", "1" * 64)
@@ -171,7 +247,7 @@ def test_what_is_pinned_is_taken_where_it_can_be_had(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     fetched(monkeypatch, True)
-    assert debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=True) == PIN
+    assert debian.obtain(PIN, "amd64", "S", tmp_path / "deb", [], locked=True) == PIN
 
 
 def test_a_successor_is_taken_with_a_warning_that_names_both(
@@ -179,7 +255,9 @@ def test_a_successor_is_taken_with_a_warning_that_names_both(
 ) -> None:
     fetched(monkeypatch, False, True)
     monkeypatch.setattr(debian, "Index", FakeIndex)
-    assert debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=False).version == "2"
+    without = ["trixie-updates"]
+    got = debian.obtain(PIN, "amd64", "S", tmp_path / "deb", without, locked=False)
+    assert got.version == "2"
     said = capsys.readouterr().out
     assert PIN.version in said
     assert "busybox-static 2" in said
@@ -189,7 +267,7 @@ def test_locked_takes_no_successor(monkeypatch: pytest.MonkeyPatch, tmp_path: pa
     fetched(monkeypatch, False)
     monkeypatch.setattr(debian, "Index", lambda *_: pytest.fail("the index was asked"))
     with pytest.raises(AgentError, match=re.escape(PIN.version)):
-        debian.obtain(PIN, "amd64", "S", tmp_path / "deb", locked=True)
+        debian.obtain(PIN, "amd64", "S", tmp_path / "deb", [], locked=True)
 
 
 def test_a_download_whose_hash_is_wrong_leaves_nothing(

@@ -26,6 +26,7 @@ from orchestrator.request import Build, Demo
 from tests.unit.requests import BUILD
 
 X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"
+RISCV = "riscv64-linux"
 
 
 def facts(
@@ -63,6 +64,8 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         (facts(X86), X86, "auto", (X86, "native")),
         (facts(X86), I686, "auto", (I686, "native")),
         (facts(ARM), I686, "auto", (I686, "shared")),
+        (facts(X86), RISCV, "auto", (RISCV, "shared")),
+        (facts(ARM), RISCV, "auto", (RISCV, "shared")),
         (facts(X86, ARM), "", "auto", (ARM, "host")),
         (facts(X86), X86, "native", (X86, "native")),
         (facts(X86, ARM), ARM, "host", (ARM, "host")),
@@ -97,7 +100,15 @@ def test_modes_that_the_host_cannot_have(host: HostFacts, system: str, emulation
 
 @pytest.mark.parametrize(
     ("form", "table", "expected"),
-    [("raw-efi", None, ARM), ("raw", None, X86), ("raw-efi", "hybrid", X86), ("qcow", "efi", ARM)],
+    [
+        ("raw-efi", None, ARM),
+        ("raw", None, X86),
+        ("raw-efi", "hybrid", X86),
+        ("qcow", "efi", ARM),
+        ("sd-aarch64", None, ARM),
+        ("sd-riscv64", None, RISCV),
+        ("sd-riscv64", "efi", RISCV),
+    ],
 )
 def test_without_a_system_one_is_taken_that_can_have_the_format(
     form: str, table: PartitionTable | None, expected: str
@@ -112,6 +123,19 @@ def test_a_format_that_the_system_cannot_have_is_refused_with_the_reason() -> No
         make_plan(request(format="raw", system=ARM), facts())
     with pytest.raises(UsageError, match="started by u-boot"):
         make_plan(request(format="sd-aarch64", system=X86), facts())
+    legacy = request(format="sd-riscv64", image=ImageOptions(partition_table="legacy"))
+    with pytest.raises(UsageError, match="started by bios, which riscv64-linux"):
+        make_plan(legacy, facts())
+
+
+@pytest.mark.parametrize(
+    ("form", "system", "own"), [("sd-aarch64", RISCV, ARM), ("sd-riscv64", ARM, RISCV)]
+)
+def test_a_format_that_is_named_after_a_system_is_for_no_other(
+    form: str, system: str, own: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^--format {form}: it is for {own}$"):
+        make_plan(request(format=form, system=system), facts())
 
 
 def test_cleanup_starts_first_and_its_image_is_asked_for_once() -> None:

@@ -44,8 +44,10 @@ def look(path: pathlib.Path) -> ImageFacts:
 
 
 AARCH64 = (MIB + 70, b"BOOTAA64EFI ")
+RISCV = (MIB + 70, b"BOOTRI~1EFI ")
 X86 = (MIB + 102, b"BOOTX64 EFI ")
 SD_CARD = (2 * MIB, b"LABEL nixos\n  LINUX ../nixos/x-Image\n")
+RISCV_KERNEL = (3 * MIB, b"MZ" + bytes(46) + b"RISCV\0\0\0RSC\x05\x40")
 MBR = (0, b"\xeb\x63\x90")
 
 
@@ -102,16 +104,21 @@ def test_a_word_that_cannot_be_read_is_ignored(tmp_path: pathlib.Path) -> None:
     ("pieces", "facts"),
     [
         ((AARCH64,), ImageFacts("aarch64-linux", ("uefi",), "raw")),
+        ((RISCV, RISCV_KERNEL), ImageFacts("riscv64-linux", ("uefi",), "raw")),
         ((X86,), ImageFacts("x86_64-linux", ("uefi",), "raw")),
         ((X86, MBR), ImageFacts("x86_64-linux", ("uefi",), "raw")),
         ((SD_CARD,), ImageFacts("aarch64-linux", ("u-boot",), "raw")),
+        ((SD_CARD, RISCV_KERNEL), ImageFacts("riscv64-linux", ("u-boot",), "raw")),
         ((MBR,), ImageFacts("x86_64-linux", ("bios",), "raw")),
         (((439, b"\1"),), ImageFacts("x86_64-linux", ("bios",), "raw")),
         (((440, b"disk signature"), (510, b"\x55\xaa")), ImageFacts("", (), "raw")),
         ((AARCH64, X86), ImageFacts("", (), "raw")),
         ((), ImageFacts("", (), "raw")),
     ],
-    ids=["aarch64", "x86", "hybrid", "sd card", "bios", "last byte", "table", "both", "nothing"],
+    ids=[
+        *("aarch64", "riscv64", "x86", "hybrid", "sd card", "riscv64 sd card"),
+        *("bios", "last byte", "table", "both", "nothing"),
+    ],
 )
 def test_an_image_is_known_by_its_looks(
     pieces: tuple[tuple[int, bytes], ...], facts: ImageFacts, tmp_path: pathlib.Path
