@@ -49,6 +49,8 @@ def build(argv: list[str], who: Caller) -> Build | Formats:
     format_paths = tuple(caller_path(path, who) for path in found.format_path)
     image = image_options(parser, found, who)
     formats = _formats(found.format, format_paths, tuple(found.system), image)
+    if (found.boot or found.run) and formats:
+        _check_bootable(formats[0])
     return Build(
         boot=found.boot,
         image=image,
@@ -147,6 +149,15 @@ def _formats(
                 hint="./run.sh formats",
             )
     return tuple(wanted.values())
+
+
+def _check_bootable(name: str) -> None:
+    """Raise `UsageError` for the format `name` if no machine starts from it."""
+    (one,) = format_table.chosen((name,), format_table.read_formats())
+    if not one.firmware:
+        raise UsageError(
+            f"--format {name}: no machine boots it by itself", hint="leave out --boot and --run"
+        )
 
 
 def _flake(text: str | None, who: Caller) -> tuple[pathlib.PurePosixPath | str | None, str]:

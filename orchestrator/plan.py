@@ -7,6 +7,7 @@ import dataclasses
 import typing
 
 from orchestrator import format_table
+from orchestrator.agents import qemu
 from orchestrator.agents.formats import FORMATS, impossible
 from orchestrator.agents.systems import SYSTEMS, foreign_system
 from orchestrator.errors import EmulationError, HostError, UsageError
@@ -84,6 +85,10 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
     Raises `HostError` for too little disk, `EmulationError` for a mode that this host cannot have.
     """
     systems = target_systems(request, facts.system)
+    if request.boot and systems[0] not in qemu.GUESTS:
+        raise UsageError(
+            f"--boot: there is no machine for {systems[0]} here", hint=f"{', '.join(qemu.GUESTS)}"
+        )
     check_space(request, facts)
     modes = {system: _emulation(request, facts, system) for system in systems}
     # Where one system needs the registrar, the run has one; a host's own emulators next.

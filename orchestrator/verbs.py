@@ -36,6 +36,9 @@ SETUP_IMAGE = IMAGES["cleanup"]
 #: Verbs of Docker Compose that look at what runs.
 ABOUT_RUNS = frozenset({"events", "logs", "ps", "stats", "top"})
 
+#: How much longer than the run (seconds) its agents wait by themselves.
+SPARE_SECONDS = 600
+
 #: A folder in the work volume that is younger may belong to a run that is about to start.
 YOUNG_SECONDS = 60
 
@@ -45,6 +48,8 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
     targets = target_systems(request, this_system())
     guest = targets[0].partition("-")[0]
     variables = {"NIXOS_IMAGE_GUEST": guest}
+    # cleanup waits longer than the run: only a run that nobody looks after any more gets there.
+    variables["NIXOS_IMAGE_DEADLINE_SECONDS"] = f"{request.timeout + SPARE_SECONDS:.0f}"
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_folder(who, variables) as (engine, folder):

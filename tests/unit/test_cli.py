@@ -249,6 +249,7 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
         ),
         (["-f", "iso", "--bmap"], "--format iso is put together by nixpkgs", "./run.sh formats"),
         (["-f", "lxc", "--host-name", "a"], "--format lxc is put together", "./run.sh formats"),
+        (["-f", "lxc", "--boot"], "lxc: no machine boots it", "leave out --boot and --run"),
         (["-c", "a", "--flake", ".#b"], "exclude each other", "./run.sh --help"),
         (["--flake", "."], "which of its nixosConfigurations?", "--flake '.#NAME'"),
         (["--flake", "git+file:///x#a"], "is on this host", "name the folder itself"),

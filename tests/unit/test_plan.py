@@ -74,7 +74,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
     ],
 )
 def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str, str]) -> None:
-    plan = make_plan(request(system=system, emulation=emulation), host)
+    plan = make_plan(request(system=system, emulation=emulation, boot=False), host)
     assert (plan.systems, plan.mode) == ((expected[0],), expected[1])
     assert plan.services == (SHARED_SERVICES if plan.mode == "shared" else ("builder",))
     assert plan.reason
@@ -95,7 +95,7 @@ def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str
 )
 def test_modes_that_the_host_cannot_have(host: HostFacts, system: str, emulation: str) -> None:
     with pytest.raises(EmulationError, match=f"--emulation {emulation}: .*{system}"):
-        make_plan(request(system=system, emulation=emulation), host)
+        make_plan(request(system=system, emulation=emulation, boot=False), host)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +238,13 @@ def test_several_systems_share_one_run_and_only_those_that_need_it_are_registere
     assert make_plan(asked, facts(X86, RISCV, ARM)).mode == "host"
     forced = make_plan(dataclasses.replace(asked, emulation="shared"), facts(X86, RISCV))
     assert forced.register == (ARM, RISCV)
+
+
+def test_what_no_machine_here_boots_is_not_promised_to() -> None:
+    asked = build(formats=("sd-armv7l",), boot=True)
+    with pytest.raises(UsageError, match="no machine for armv7l-linux here"):
+        make_plan(asked, facts())
+    assert make_plan(dataclasses.replace(asked, boot=False), facts()).systems == ("armv7l-linux",)
 
 
 def test_too_little_disk_for_an_image_is_refused() -> None:

@@ -1,0 +1,103 @@
+#!/bin/sh
+# Configurations and flakes as people write them, evaluated by the product's own command: what has effect, and what every
+# common mistake is called. Nothing is built.
+#
+#   NIXPKGS=FOLDER tests/nixos/test_inputs.sh
+. "$(dirname -- "$0")/../host/lib.sh"
+if [ -z "${NIXPKGS:-}" ]; then
+  echo "skipped: NIXPKGS names no tree to evaluate"
+  exit 0
+fi
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
+folder="$work/my machines"
+mkdir -p "$folder"
+cp "$project/tests/nixos/configuration.nix" "$folder"
+
+# with NAME MODULE: a configuration that is the tests' and a module
+with() {
+  printf '%s\n' "{ ... }: { imports = [ ./configuration.nix ($2) ]; }" > "$folder/$1.nix"
+}
+
+# dry OPTIONS...: an evaluation; NIXPKGS is sent each time
+dry() { "$project/run.sh" --dry-run --nixpkgs "$NIXPKGS" --log-format json "$@"; }
+
+# The image's spec as it is evaluated
+spec_of() {
+  drv=$(sed -n 's/.*"derivation": "\([^"]*\)".*/\1/p' "$work/err" | head -n 1)
+  docker run --rm --network none --volume nixos-image-store:/nix --entrypoint nix nixos-image-builder \
+    --extra-experimental-features nix-command derivation show "$drv" \
+    | python3 -c 'import json, sys; [print(one["env"]["spec"]) for one in json.load(sys.stdin).values()]'
+}
+
+# in_system PATTERN: whether a derivation of the image that was evaluated last has the text
+in_system() {
+  docker run --rm --network none --volume nixos-image-store:/nix --entrypoint sh nixos-image-builder -c \
+    'nix-store --query --requisites "$0" | grep "\.drv$" | xargs grep -lE -e "$1"' "$drv" "$1" | grep -q .
+}
+
+with plain '{ }'
+expect "a configuration is evaluated" 0 '"plan"' dry -c "$folder/plain.nix" -f qcow-efi --system aarch64-linux
+spec_of > "$work/plain"
+with cloud '{ nixosImage.cloud.enable = true; }'
+expect "a cloud's" 0 '"plan"' dry -c "$folder/cloud.nix" -f qcow-efi --system aarch64-linux
+spec_of > "$work/cloud"
+check "cloud-init is in its system" in_system 'datasource_list.*NoCloud.*ConfigDrive'
+expect "UEFI emulation is on for x86_64" 0 '"plan"' dry -c "$folder/plain.nix" -f raw-efi --system x86_64-linux
+spec_of > "$work/emulated"
+check "by GRUB, which reads systemd-boot's entries" grep -q '"partitionTable":"hybrid".*' "$work/emulated"
+with uefi '{ nixosImage.emulatedUEFI.enable = false; }'
+expect "and can be turned off" 0 '"plan"' dry -c "$folder/uefi.nix" -f raw-efi --system x86_64-linux
+spec_of > "$work/uefi"
+check "then there is no GRUB" sh -c "grep -q '\"partitionTable\":\"efi\"' '$work/uefi' && ! grep -q grub '$work/uefi'"
+expect "options of the disk reach the spec" 0 '"plan"' dry -c "$folder/plain.nix" -f raw-efi --system aarch64-linux --disk-size 8G \
+  --boot-size 256M --root-fs btrfs --compress xz --disk-format vdi
+spec_of > "$work/disk"
+check "each of them" sh -c "grep -q '\"diskSizeMiB\":8192' '$work/disk' && grep -q '\"sizeMiB\":256' '$work/disk' \
+  && grep -q '\"fsType\":\"btrfs\"' '$work/disk' && grep -q '\"compression\":\"xz\"' '$work/disk' && grep -q '\"diskFormat\":\"vdi\"' '$work/disk'"
+sed 's/$/\r/' "$folder/plain.nix" > "$folder/crlf.nix"
+expect "lines may end as on Windows" 0 '"plan"' dry -c "$folder/crlf.nix" -f qcow-efi --system aarch64-linux
+spec_of > "$work/crlf"
+check "and mean the same" cmp -s "$work/plain" "$work/crlf"
+
+# A flake in a subfolder of a repository; what it needs of the rest lies beside it. Its nixpkgs is nowhere but in NIX_PATH,
+# because there is no network.
+git init -q "$folder"
+mkdir "$folder/flake"
+cat > "$folder/flake/flake.nix" << 'NIX'
+{
+  outputs = { self }: {
+    nixosConfigurations.pi = import <mine/nixos/lib/eval-config.nix> {
+      system = null;
+      modules = [ ../configuration.nix { nixpkgs.hostPlatform = "aarch64-linux"; } ];
+    };
+  };
+}
+NIX
+flake() { "$project/run.sh" --dry-run --log-format json --flake "$folder/flake#$1" -I "mine=$NIXPKGS" -f qcow-efi "$2" "$3"; }
+plain() { sed 's,/nix/store/[^-]*-,,g' "$1"; }
+expect "a flake is evaluated with its own nixpkgs" 0 '"plan"' flake pi --system aarch64-linux
+spec_of > "$work/flake"
+check "and makes the same image as plain files" test "$(plain "$work/plain")" = "$(plain "$work/flake")"
+expect "a name that the flake does not have is told, with those it has" 6 'no nixosConfigurations.server, but: pi' flake server --system aarch64-linux
+if [ "$(uname -m)" != aarch64 ]; then
+  expect "a flake's system is not guessed" 6 'nixosConfigurations.pi is for aarch64-linux: say --system aarch64-linux' flake pi --emulation auto
+fi
+rm -rf "$folder/.git"
+
+# mistake NAME PATTERN MODULE: one line, by the caller's path, and no trace
+mistake() {
+  with "$1" "$3"
+  expect "$1 is told" 6 '"event": "failed"|.' dry -c "$folder/$1.nix" -f qcow-efi --system aarch64-linux --log-format plain
+  check "$1: by what it is" grep -qE -- "^error: $2" "$work/err"
+  check "$1: without Nix' trace" sh -c "! grep -qE '… (while|from)|/var/nixos-image' '$work/err'"
+}
+mistake missing-file "path '$folder/none.nix' does not exist" './none.nix'
+mistake unknown-option "The option .services.sssh' does not exist" '{ services.sssh.enable = true; }'
+mistake assertion 'failed assertion: the moon is wrong' '{ assertions = [ { assertion = false; message = "the moon is wrong"; } ]; }'
+mistake recursion "$folder/recursion.nix:1: infinite recursion" '{ config, ... }: { imports = if config.networking.hostName == "x" then [ ] else [ ]; }'
+mistake undefined "$folder/undefined.nix:1: undefined variable 'foo'" '{ networking.hostName = foo; }'
+mistake type "A definition for option .networking.hostName' is not of type" '{ networking.hostName = 5; }'
+mistake keyless "failed assertion: nobody could log in: there are SSH keys" '{ lib, ... }: { services.openssh.enable = lib.mkForce false; }'
+printf '{ ... }: { x = ; }\n' > "$folder/syntax.nix"
+expect "a syntax error is told" 6 "^error: $folder/syntax.nix:1: syntax error" dry -c "$folder/syntax.nix" -f qcow-efi --log-format plain
+finish
