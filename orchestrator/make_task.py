@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import urllib.parse
 
 from orchestrator import cli
 from orchestrator.agents.task import DemoTask, NixosTask, Task
@@ -106,7 +107,8 @@ def _flake(request: Build, who: Caller) -> str:
     folder = received(who, request.flake)
     tree = tree_of(folder, trees(who))
     inside = folder.relative_to(tree)
-    return f"path:{tree}" + (f"?dir={inside}" if inside.parts else "")
+    place = urllib.parse.quote(os.fspath(tree))
+    return f"path:{place}" + (f"?dir={urllib.parse.quote(str(inside))}" if inside.parts else "")
 
 
 def _options(options: ImageOptions, who: Caller) -> ImageOptions:

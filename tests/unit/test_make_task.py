@@ -1,0 +1,127 @@
+"""From a request to the builder's task: paths, options of the disk, what a dry run need not have."""
+
+import dataclasses
+import os
+import pathlib
+
+import pytest
+
+from orchestrator import make_task as module
+from orchestrator import sources
+from orchestrator.agents.task import NixosTask, Task
+from orchestrator.errors import UsageError
+from orchestrator.image.options import ImageOptions, Injection
+from orchestrator.plan import Plan
+from orchestrator.request import Build, Caller
+from tests.unit.requests import BUILD
+
+P = pathlib.PurePosixPath
+PLAN = Plan(
+    systems=("aarch64-linux", "x86_64-linux"),
+    mode="shared",
+    reason="",
+    register=("aarch64-linux",),
+    services=(),
+    boot=False,
+    kvm=False,
+    natively=frozenset({"x86_64-linux"}),
+    ran_before=frozenset({"x86_64-linux"}),
+)
+
+
+@pytest.fixture
+def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """What has arrived: a configuration, a flake in a folder of its repository, a nixpkgs."""
+    here = tmp_path / "input"
+    monkeypatch.setattr(sources, "input_folder", lambda _who: here)
+    monkeypatch.setattr(module, "input_folder", lambda _who: here)
+    monkeypatch.setattr(os, "chown", lambda *_args, **_options: None)
+    for name in ("checkout/config", "me/my machines/pi", "n"):
+        (here / name).mkdir(parents=True)
+    (here / "checkout/config/sd-card.nix").write_text("{ }\n")
+    (here / "secret").write_text("s")
+    (here / sources.TREES).write_text("/checkout\n/me/my machines\n/n\n")
+    return here
+
+
+def made(request: Build, who: Caller, folder: pathlib.Path) -> tuple[Task, NixosTask]:
+    task = module.make_task(request, PLAN, who, folder)
+    assert isinstance(task.work, NixosTask)
+    return task, task.work
+
+
+def test_the_builder_is_told_its_own_paths(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    request = dataclasses.replace(
+        BUILD, nixpkgs=P("/n"), search_path=(("a", P("/n")), ("b", "channel:b"))
+    )
+    task, work = made(request, who, tmp_path)
+    assert work.configuration == f"{sent}/checkout/config/sd-card.nix"
+    assert work.nixpkgs == f"{sent}/n"
+    assert work.search_path == (("a", f"{sent}/n"), ("b", "channel:b"))
+    assert (work.systems, work.systems_given) == (PLAN.systems, False)
+    assert (task.leased, task.foreign) == (True, ("aarch64-linux",))
+    assert work.sources == str(sent)
+
+
+def test_a_flake_is_the_whole_repository_and_its_folder_in_it(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    flake = dataclasses.replace(
+        BUILD, configuration=None, flake=P("/me/my machines/pi"), attribute="pi"
+    )
+    _task, work = made(flake, who, tmp_path)
+    assert work.flake == f"path:{sent}/me/my%20machines?dir=pi"
+    whole = dataclasses.replace(flake, flake=P("/me/my machines"))
+    assert made(whole, who, tmp_path)[1].flake == f"path:{sent}/me/my%20machines"
+    remote = dataclasses.replace(flake, flake="github:me/machines")
+    assert made(remote, who, tmp_path)[1].flake == "github:me/machines"
+
+
+def test_options_of_the_disk_are_nixs_too(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    image = ImageOptions(partition_table="efi", disk_size=9, compression="xz", boot_size=5)
+    request = dataclasses.replace(BUILD, image=image, root_fs="btrfs", allow_no_login=True)
+    task, work = made(request, who, tmp_path)
+    assert work.disk == {
+        "partitionTableType": "efi",
+        "diskSize": 9,
+        "bootSize": 5,
+        "compression": "xz",
+        "fsType": "btrfs",
+        "allowNoLogin": True,
+    }
+    assert task.options == image
+    assert made(BUILD, who, tmp_path)[1].disk == {}
+
+
+def test_secrets_are_the_builders_alone(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    image = ImageOptions(injections=(Injection("/secret", "/etc/s", 0o600),))
+    task, _work = made(dataclasses.replace(BUILD, image=image), who, tmp_path)
+    (injection,) = task.options.injections
+    assert injection.source == f"{sent}/secret"
+    assert pathlib.Path(injection.source).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_placeholder_ends_the_run_unless_nobody_need_log_in(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / "checkout/config/sd-card.nix").write_text('"ssh-ed25519 ... you@example.org"\n')
+    with pytest.raises(UsageError, match=r"/checkout/config/sd-card.nix:1: the SSH key"):
+        made(BUILD, who, tmp_path)
+    made(dataclasses.replace(BUILD, allow_no_login=True), who, tmp_path)
+
+
+def test_a_format_of_ones_own_has_the_files_name(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    request = dataclasses.replace(BUILD, format_paths=(P("/n/mine.nix"),))
+    _task, work = made(request, who, tmp_path)
+    assert (work.formats, work.format_paths) == (
+        ("sd-aarch64", "mine"),
+        {"mine": f"{sent}/n/mine.nix"},
+    )
