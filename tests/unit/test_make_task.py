@@ -1,4 +1,4 @@
-"""From a request to the builder's task: paths, options of the disk, what a dry run need not have."""
+"""From a request to the builder's task: paths, options of the disk, what is refused."""
 
 import dataclasses
 import os
