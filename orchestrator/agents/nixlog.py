@@ -24,8 +24,13 @@ LEVEL_ERROR = 0
 #: Lines of a failed derivation's log that are told inline.
 TAIL_LINES = 30
 
-#: Control sequences as ECMA-48 section 5.4 has them, and single control characters.
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: Control sequences and control strings as ECMA-48, sections 5.4 and 5.6, has them (xterm ends the
+#: latter with BEL, too), and single control characters.
+_ANSI = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"
+    r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 def plain(text: str) -> str:

@@ -128,6 +128,11 @@ def test_plain_text_cannot_steer_a_terminal(text: str) -> None:
     ]
 
 
+def test_control_strings_are_left_out_whole() -> None:
+    assert plain("a\x1b]104\x07b\x1b]0;title\x1b\\c\x1bPx\x1b\\d") == "abcd"
+    assert plain("a\x1b]unfinished\nb") == "a]unfinished\nb"
+
+
 def test_plain_leaves_text_alone() -> None:
     assert plain("Ünïcode → tab\there\n") == "Ünïcode → tab\there\n"
 

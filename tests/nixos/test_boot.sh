@@ -1,0 +1,77 @@
+#!/bin/sh
+# A real NixOS, built by the product's own command with packages that stand in for nixpkgs' (make-tree), and booted: as raw
+# and qcow2 under UEFI and BIOS, as an SD card for aarch64 through the emulating builder. docs/verification.md says what this
+# cannot show. Takes an hour where QEMU has to emulate.
+#
+#   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud...]
+. "$(dirname -- "$0")/../host/lib.sh"
+if [ -z "${NIXPKGS:-}" ]; then
+  echo "skipped: NIXPKGS names no tree to make the stand-ins' of"
+  exit 0
+fi
+cases=${*:-x86_64 aarch64 cloud}
+here=$project/tests/nixos
+native=$(uname -m)-linux
+before=$(table)
+mkdir "$work/configuration"
+cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
+foreign=
+case $cases in *aarch64*) foreign=aarch64-linux ;; esac
+# shellcheck disable=SC2086
+"$here/make-tree" "$NIXPKGS" "$work/tree" "$native" ${foreign:+"$foreign"} || exit 1
+
+build() {
+  "$project/run.sh" -c "$work/configuration/configuration.nix" --nixpkgs "$work/tree" -o "$work/out folder" "$@"
+}
+
+# What a system that has come up says of itself. Its first boot has grown the root and registered the store's paths.
+# shellcheck disable=SC2016
+questions='nixos-version --json; hostname; systemctl is-system-running --wait; systemctl --failed --no-legend;
+  df --output=size -m / | tail -n 1; nix-store --verify-path "$(readlink -f /run/current-system)" && echo registered;
+  readlink /nix/var/nix/profiles/system; ls /boot'
+
+# boots NAME IMAGE OPTIONS...: to a login, on a larger disk, with the questions answered
+boots() {
+  name=$1 image=$2
+  shift 2
+  expect "$name boots and lets the key in" 0 'booted' "$project/run.sh" boot --test --boot-timeout 1500 --grow 6G --run "$questions" "$@" "$image"
+  check "$name: nixos-version answers" grep -q '"nixosVersion"' "$work/err"
+  check "$name: all units are up" grep -qx 'running' "$work/err"
+  check "$name: the root has grown" awk '/^ *[0-9]+$/ { found = $1 > 5000 } END { exit !found }' "$work/err"
+  check "$name: the store's paths are registered" grep -qx 'registered' "$work/err"
+  check "$name: it is generation 1" grep -qx 'system-1-link' "$work/err"
+}
+
+case $cases in *x86_64*)
+  expect "raw-efi and qcow2 are built in one go" 0 'deliver' build -f raw-efi -f qcow-efi --system x86_64-linux
+  raw=$(grep 'raw-efi' "$work/out") qcow=$(grep 'qemu-efi' "$work/out")
+  check "the raw image's partitions are a hybrid disk's" sh -c "sfdisk --dump '$raw' | grep -c 'type=' | grep -qx 3"
+  expect "its loader entry is systemd-boot's own" 0 '' mtype -i "$raw@@$(($(sfdisk --json "$raw" | python3 -c '
+import json, sys; print(json.load(sys.stdin)["partitiontable"]["partitions"][0]["start"])') * 512))" ::/loader/entries/nixos-generation-1.conf
+  check "with the system's init" grep -q '^options init=/nix/store/.*-nixos-system-standin-.*/init' "$work/out"
+  boots "raw-efi under UEFI" "$raw" --firmware uefi
+  boots "the same under BIOS" "$raw" --firmware bios
+  boots "qcow2" "$qcow"
+  rm -r "$work/out folder"
+  ;;
+esac
+
+case $cases in *aarch64*)
+  expect "an SD card and a raw-efi for aarch64 are built" 0 'deliver' build -f sd-aarch64 -f raw-efi --system aarch64-linux --compress none
+  card=$(grep 'sd-card' "$work/out") raw=$(grep 'raw-efi' "$work/out")
+  check "the card's partitions are those of NixOS' cards" sh -c "sfdisk --dump '$card' | grep -c 'type=\(b\|83\)' | grep -qx 2"
+  boots "the SD card under U-Boot" "$card"
+  boots "raw-efi for aarch64" "$raw"
+  check "and the table is as it was" nothing_left
+  rm -r "$work/out folder"
+  ;;
+esac
+
+case $cases in *cloud*)
+  printf '%s\n' '{ imports = [ ./configuration.nix ]; nixosImage.cloud.enable = true; }' > "$work/configuration/cloud.nix"
+  expect "a cloud's image is built" 0 'deliver' "$project/run.sh" -c "$work/configuration/cloud.nix" --nixpkgs "$work/tree" \
+    -f qcow-efi --system "$native" -o "$work/out folder"
+  boots "the cloud's image" "$(cat "$work/out")"
+  ;;
+esac
+finish
