@@ -22,8 +22,30 @@ let
   mentioned = expression: lib.unique (map lib.head (lib.filter lib.isList (builtins.split expression modules)));
   units = mentioned "\"([A-Za-z0-9@._-]+\\.(service|socket|target|timer|path|slice|mount|automount|wants))\"";
   helpers = mentioned "/lib/systemd/([a-z0-9/-]+)";
+
+  # Files that a test finds in an image, and no machine will run.
+  placeholders = folder: files: script ''
+    mkdir -p "$first/${folder}"
+    for file in ${toString files}; do
+      echo "stand-in for $file" > "$first/${folder}/$file"
+    done
+  '';
 in
-{
+# What cards for a Raspberry Pi have, and the firmware that an installer brings for all the hardware there is.
+lib.genAttrs [
+  "alsa-firmware" "ipw2200-firmware" "libreelec-dvb-firmware" "linux-firmware" "raspberrypi-wireless-firmware" "rt5677-firmware"
+  "rtl8192su-firmware" "rtl8761b-firmware" "sof-firmware" "wireless-regdb" "zd1211-firmware"
+]
+  (_: placeholders "lib/firmware" [ ]) // {
+  uboot-rpi_3_defconfig = placeholders "." [ "u-boot.bin" ];
+  uboot-rpi_4_defconfig = placeholders "." [ "u-boot.bin" ];
+  raspberrypi-armstubs = placeholders "." [ "armstub8-gic.bin" ];
+  raspberrypi-firmware = placeholders "share/raspberrypi/boot" (
+    [ "bootcode.bin" "fixup.dat" "fixup4.dat" "start.elf" "start4.elf" ]
+    ++ map (board: "bcm2710-rpi-${board}.dtb") [ "2-b" "3-b" "3-b-plus" "cm3" "zero-2" "zero-2-w" ]
+    ++ map (board: "bcm2711-rpi-${board}.dtb") [ "4-b" "400" "cm4" "cm4s" ]
+  );
+
   systemd = script ''
     cd "$first"
     mkdir -p example/systemd

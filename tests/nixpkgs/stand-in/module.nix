@@ -36,6 +36,9 @@ in
   };
   systemd.tmpfiles.rules = [ "d /run/sshd 0755 root root" ];
 
+  # An RSA key takes minutes on an emulated machine.
+  services.openssh.hostKeys = [{ type = "ed25519"; path = "/etc/ssh/ssh_host_ed25519_key"; }];
+
   # What an older dhcpcd does is not what NixOS' filter lets its own do.
   systemd.services.dhcpcd.serviceConfig.SystemCallFilter = lib.mkForce [ ];
 

@@ -52,6 +52,7 @@
     nss-cacert = [ "ca-certificates" ];
     openresolv = [ "openresolv" ];
     openssh = [ "openssh-client" "openssh-server" "openssh-sftp-server" ];
+    parted = [ "parted" ];
     patch = [ "patch" ];
     perl = [ "bash" "perl" "perl-base" "perl-modules-5.40" "libperl5.40" "libfile-slurp-perl" "libjson-perl" ];
     procps = [ "procps" ];
