@@ -124,6 +124,24 @@ lib.genAttrs [
   shared-mime-info = silent [ "update-mime-database" ];
   desktop-file-utils = silent [ "update-desktop-database" ];
 
+  # NixOS is a distribution of its own to cloud-init.
+  cloud-init = script ''
+    patch -d "$first/lib/python3/dist-packages" -p1 < ${../pkgs/by-name/cl/cloud-init/0001-add-nixos-support.patch}
+    sed -i 's,"/usr/sbin"\, "/bin","/run/current-system/sw/bin",' "$first/lib/python3/dist-packages/cloudinit/net/networkd.py"
+    sed -i "1s,.*,#!$first/bin/python3.13," "$first/bin/cloud-init"
+  '';
+  # JSON is YAML. This is called as `json2yaml --unwrap KEY FROM TO`.
+  remarshal = script ''
+    mkdir -p "$first/bin"
+    cat > "$first/bin/json2yaml" <<'END'
+    #!${debian.tools}/bin/python3
+    import json, sys
+    _, _, key, source, target = sys.argv
+    json.dump(json.load(open(source))[key], open(target, "w"))
+    END
+    chmod +x "$first/bin/json2yaml"
+  '';
+
   # One perl, with the modules that NixOS' scripts take, whoever asks for which.
   perl = script ''
     mv "$first/bin/bash" "$first/lib/sh"
