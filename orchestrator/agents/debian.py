@@ -199,29 +199,48 @@ class Index:
         uri = _apt(
             [*self._options, "download", "--print-uris", f"{package}={shown['Version']}"]
         ).split("'")[1]
-        # Suites may share one repository, so the version's own listing says which suite it is from.
-        suite, base = next((s, b) for s, b in repositories().items() if uri.startswith(f"{b}/"))
-        return Pin(
-            role,
-            package,
-            shown["Version"],
-            suite,
-            urllib.parse.unquote(uri[len(base) + 1 :]),
-            shown["SHA256"],
+        return _pin(role, uri, shown)
+
+    def closure(self, packages: list[str]) -> list[Pin]:
+        """Return `packages` and all that they depend on, each under its own name as its role.
+
+        They are what could be installed together.
+        """
+        command = ["install", "--print-uris", "--yes", "--no-install-recommends", *packages]
+        found = re.findall(
+            r"^'(.+)' ([^_ ]+)_([^_ ]+)_[^_ ]+\.deb ",
+            _apt([*self._options, *command]),
+            re.MULTILINE,
         )
+        exact = [f"{name}={urllib.parse.unquote(version)}" for _, name, version in found]
+        shown = {one["Package"]: one for one in self._show_all(exact)}
+        return [_pin(name, uri, shown[name]) for uri, name, _ in found]
 
     def _show(self, package: str) -> dict[str, str]:
-        command = ["apt-cache", *self._options, "show", "--no-all-versions", package]
+        return self._show_all([package])[0]
+
+    def _show_all(self, packages: list[str]) -> list[dict[str, str]]:
+        command = ["apt-cache", *self._options, "show", "--no-all-versions", *packages]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise AgentError(
-                f"Debian's index has no package {package}",
+                f"Debian's index has no package {', '.join(packages)}",
                 hint="check the apt sources of the base image",
             )
-        fields: list[tuple[str, str]] = re.findall(
-            r"^([A-Za-z0-9-]+): (.*)$", done.stdout, re.MULTILINE
-        )
-        return dict(fields)
+        shown = []
+        for text in done.stdout.strip().split("\n\n"):
+            fields: list[tuple[str, str]] = re.findall(
+                r"^([A-Za-z0-9-]+): (.*)$", text, re.MULTILINE
+            )
+            shown.append(dict(fields))
+        return shown
+
+
+def _pin(role: str, uri: str, shown: dict[str, str]) -> Pin:
+    # Suites may share one repository, so the version's own listing says which suite it is from.
+    suite, base = next((s, b) for s, b in repositories().items() if uri.startswith(f"{b}/"))
+    path = urllib.parse.unquote(uri[len(base) + 1 :])
+    return Pin(role, shown["Package"], shown["Version"], suite, path, shown["SHA256"])
 
 
 def superseded(old: Pin, new: Pin) -> None:

@@ -287,3 +287,38 @@ def test_a_download_whose_hash_is_wrong_leaves_nothing(
     monkeypatch.setattr(debian, "urls", lambda *_: ["http://first/x", "http://second/x"])
     assert debian.fetch(PIN, "S", target)
     assert target.exists()
+
+
+def test_what_a_package_depends_on_is_pinned_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "'http://b/debian/pool/main/j/jq/jq_1.7-6%2bu4_amd64.deb' jq_1.7-6+u4_amd64.deb 78900 \n"
+        "'http://c/security/pool/o/libo_1.1-1_amd64.deb' libo_2%3a1.1-1_amd64.deb 9 \n"
+    )
+    shown = "\n\n".join(
+        f"Package: {name}\nVersion: {version}\nSHA256: {sha256}\nDescription: x\n y"
+        for name, version, sha256 in (("libo", "2:1.1-1", "1" * 64), ("jq", "1.7-6+u4", "2" * 64))
+    )
+    asked: list[list[str]] = []
+
+    def apt(arguments: list[str]) -> str:
+        asked.append(arguments)
+        return said
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, shown, "")
+
+    monkeypatch.setattr(debian, "_apt", apt)
+    monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
+    monkeypatch.setattr(debian.Index, "__init__", lambda self: setattr(self, "_options", []))
+    monkeypatch.setattr(subprocess, "run", run)
+    assert debian.Index().closure(["jq"]) == [  # type: ignore[call-arg]
+        debian.Pin(
+            "jq", "jq", "1.7-6+u4", "trixie", "pool/main/j/jq/jq_1.7-6+u4_amd64.deb", "2" * 64
+        ),
+        debian.Pin(
+            "libo", "libo", "2:1.1-1", "trixie-security", "pool/o/libo_1.1-1_amd64.deb", "1" * 64
+        ),
+    ]
+    assert asked[0][-1] == "jq"
+    assert asked[1][-2:] == ["jq=1.7-6+u4", "libo=2:1.1-1"]

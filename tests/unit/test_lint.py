@@ -35,6 +35,8 @@ def shell_scripts() -> list[pathlib.Path]:
     folders = (
         ("tests/host", "*.sh"),
         ("tests/nixos", "*.sh"),
+        ("tests/nixos", "make-tree"),
+        ("tests/nixos/stand-in", "*.sh"),
         ("benchmarks", "*.sh"),
         ("nix", "*.sh"),
         ("nix/modules", "*.sh"),
@@ -77,7 +79,7 @@ def test_shellcheck(script: pathlib.Path) -> None:
         PIECE
         if script.parent.name == "demo"
         else ()
-        if script.read_bytes().startswith(b"#!")
+        if script.read_bytes().startswith((b"#!", b"# shellcheck shell=bash"))
         else ("--shell=sh",)
     )
     if script.name == "lib.sh":

@@ -1,0 +1,91 @@
+"""Debian packages of the stand-ins: `lock` prints the lock file, `fetch` downloads what it pins.
+
+Runs in the builder's image, which has apt, Nix and the agents: `make-tree` says how.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from orchestrator.agents.debian import Index, Pin, fetch, read_lock
+from orchestrator.agents.failure import AgentError
+
+HERE = pathlib.Path(__file__).parent / "stand-in"
+LOCK = HERE / "debian.json"
+ARCHITECTURES = ("amd64", "arm64")
+
+
+def lock(snapshot: str) -> dict[str, object]:
+    """Resolve the kernel, all packages of the table, and the libraries that these need."""
+    table = json.loads(
+        subprocess.run(
+            ["nix-instantiate", "--eval", "--strict", "--json", HERE / "packages.nix"],
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+    )
+    named = {*table["tools"], *(name for names in table["debian"].values() for name in names)}
+    packages: dict[str, dict[str, dict[str, str]]] = {}
+    for arch in ARCHITECTURES:
+        others = {name for one, names in table["only"].items() if one != arch for name in names}
+        with tempfile.TemporaryDirectory() as state:
+            index = Index(pathlib.Path(state), arch)
+            pins = {"kernel": index.resolve("kernel")}
+            here = named - others - {"kernel"} - set(table["alone"])
+            for group in (sorted(here), *([name] for name in table["alone"])):
+                pins |= {pin.role: pin for pin in index.closure(group) if _wanted(pin.role, named)}
+        for role, pin in pins.items():
+            packages.setdefault(role, {})[arch] = {
+                "package": pin.package,
+                "version": pin.version,
+                "suite": pin.suite,
+                "path": pin.path,
+                "sha256": pin.sha256,
+            }
+    return {"schema": 1, "snapshot": snapshot, "packages": dict(sorted(packages.items()))}
+
+
+def _wanted(name: str, named: set[str]) -> bool:
+    """Whether the stand-ins take `name`: of what is not in the table, libraries only."""
+    return name in named or name.startswith("lib") or name == "zlib1g"
+
+
+def download(arch: str, target: pathlib.Path) -> None:
+    """Download what the lock pins for `arch` to `target`, but what is there already."""
+    document = json.loads(LOCK.read_text())
+    roles = [role for role, pins in document["packages"].items() if arch in pins]
+    target.mkdir(parents=True, exist_ok=True)
+    for pin in read_lock(LOCK, arch, roles):
+        deb = target / f"{pin.role}.deb"
+        if not _is(deb, pin) and not fetch(pin, document["snapshot"], deb):
+            raise AgentError(f"{pin.package} {pin.version} cannot be fetched")
+
+
+def _is(deb: pathlib.Path, pin: Pin) -> bool:
+    return deb.exists() and hashlib.sha256(deb.read_bytes()).hexdigest() == pin.sha256
+
+
+def main() -> None:
+    """`lock TIME`, or `fetch FOLDER ARCH...` into FOLDER/ARCH."""
+    parser = argparse.ArgumentParser(prog="debs")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    new = verbs.add_parser("lock")
+    new.add_argument("snapshot", help="a time as YYYYMMDDTHHMMSSZ")
+    get = verbs.add_parser("fetch")
+    get.add_argument("folder", type=pathlib.Path)
+    get.add_argument("arch", nargs="+", choices=ARCHITECTURES)
+    arguments = parser.parse_args()
+    if arguments.verb == "lock":
+        json.dump(lock(arguments.snapshot), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    for arch in arguments.arch:
+        download(arch, arguments.folder / arch)
+
+
+if __name__ == "__main__":
+    main()

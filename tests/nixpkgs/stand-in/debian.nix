@@ -1,0 +1,46 @@
+# Debian's packages in the store: the libraries of a system's architecture, and the tools that the build machine runs.
+{ lib, system, buildSystem ? builtins.currentSystem }:
+let
+  table = import ./packages.nix;
+  pins = (builtins.fromJSON (builtins.readFile ./debian.json)).packages;
+  named = table.tools ++ lib.concatLists (lib.attrValues table.debian);
+
+  archOf = system: { x86_64-linux = "amd64"; aarch64-linux = "arm64"; }.${system} or (throw "there are no stand-ins for ${system}");
+  machineOf = system: "${lib.removeSuffix "-linux" system}-linux-gnu";
+  debOf = arch: role: ./debs + "/${arch}/${role}.deb";
+  has = arch: role: pins ? ${role}.${arch};
+
+  # These run before there is anything in the store, so a bash of the builder's image does.
+  build = name: attributes: derivation ({
+    inherit name;
+    system = buildSystem;
+    builder = "/bin/bash";
+    unpack = ./unpack.sh;
+  } // attributes);
+
+  librariesOf = system:
+    let
+      arch = archOf system;
+      isLibrary = role: has arch role && ! lib.elem role named;
+    in
+    build "debian-libraries-${arch}" {
+      args = [ "-e" ./libraries.sh ];
+      machine = machineOf system;
+      debs = map (debOf arch) (lib.filter isLibrary (lib.attrNames pins));
+    };
+in
+{
+  libraries = librariesOf system;
+  machine = machineOf system;
+  tools = build "debian-tools" {
+    args = [ "-e" ./tools.sh ];
+    machine = machineOf buildSystem;
+    libraries = librariesOf buildSystem;
+    debs = map (debOf (archOf buildSystem)) table.tools;
+  };
+  # Of what Debian has not for every architecture, there is nothing.
+  debs = roles: map (debOf (archOf system)) (lib.filter (has (archOf system)) roles);
+  kernelVersion =
+    let package = pins.kernel.${archOf system}.package;
+    in lib.removePrefix "linux-image-" package;
+}

@@ -1,0 +1,179 @@
+# What some stand-ins need beside Debian's files, or instead: shell commands that run in the builder with the package's path
+# in $first, and attributes that NixOS asks the package for.
+{ lib, debian }:
+let
+  script = text: { script = text; };
+  # A program that does nothing, successfully.
+  silent = names: script ''
+    mkdir -p "$first/bin"
+    for name in ${toString names}; do
+      printf '#!/bin/sh\n' > "$first/bin/$name"
+      chmod +x "$first/bin/$name"
+    done
+  '';
+  # Scripts that nixpkgs gives a search path of their own.
+  withSystemPath = program: script ''
+    sed -i '1a PATH=/run/current-system/sw/bin:$PATH' "$first/bin/${program}"
+  '';
+
+  # What NixOS wants of its systemd, which is newer than Debian's: read off the modules, so that there is no list to keep.
+  modules = lib.concatMapStrings builtins.readFile
+    (lib.filter (lib.hasSuffix ".nix") (map toString (lib.filesystem.listFilesRecursive ../nixos/modules/system/boot)));
+  mentioned = expression: lib.unique (map lib.head (lib.filter lib.isList (builtins.split expression modules)));
+  units = mentioned "\"([A-Za-z0-9@._-]+\\.(service|socket|target|timer|path|slice|mount|automount|wants))\"";
+  helpers = mentioned "/lib/systemd/([a-z0-9/-]+)";
+
+  # Files that a test finds in an image, and no machine will run.
+  placeholders = folder: files: script ''
+    mkdir -p "$first/${folder}"
+    for file in ${toString files}; do
+      echo "stand-in for $file" > "$first/${folder}/$file"
+    done
+  '';
+in
+# What cards for a Raspberry Pi have, and the firmware that an installer brings for all the hardware there is.
+lib.genAttrs [
+  "alsa-firmware" "ipw2200-firmware" "libreelec-dvb-firmware" "linux-firmware" "raspberrypi-wireless-firmware" "rt5677-firmware"
+  "rtl8192su-firmware" "rtl8761b-firmware" "sof-firmware" "wireless-regdb" "zd1211-firmware"
+]
+  (_: placeholders "lib/firmware" [ ]) // {
+  uboot-rpi_3_defconfig = placeholders "." [ "u-boot.bin" ];
+  uboot-rpi_4_defconfig = placeholders "." [ "u-boot.bin" ];
+  raspberrypi-armstubs = placeholders "." [ "armstub8-gic.bin" ];
+  raspberrypi-firmware = placeholders "share/raspberrypi/boot" (
+    [ "bootcode.bin" "fixup.dat" "fixup4.dat" "start.elf" "start4.elf" ]
+    ++ map (board: "bcm2710-rpi-${board}.dtb") [ "2-b" "3-b" "3-b-plus" "cm3" "zero-2" "zero-2-w" ]
+    ++ map (board: "bcm2711-rpi-${board}.dtb") [ "4-b" "400" "cm4" "cm4s" ]
+  );
+
+  systemd = script ''
+    cd "$first"
+    mkdir -p example/systemd
+    mv lib/systemd/{system,user} example/systemd/
+    mv lib/{tmpfiles.d,sysctl.d} example/
+    # Of the package that handles crashes, which is left out.
+    echo "kernel.core_pattern=|$first/lib/systemd/systemd-coredump" > example/sysctl.d/50-coredump.conf
+    # Units call programs by their bare names. modprobe stays: NixOS gives it a search path.
+    for unit in example/systemd/*/*; do
+      [ -f "$unit" ] && [ ! -L "$unit" ] || continue
+      sed -nE 's/^Exec[A-Za-z]*=[-+!:@]*([a-z][a-z0-9-]*)( .*)?$/\1/p' "$unit" | sort -u | while read -r program; do
+        [ ! -e "bin/$program" ] || sed -i -E "s,^(Exec[A-Za-z]*=[-+!:@]*)$program\b,\1$first/bin/$program," "$unit"
+      done
+    done
+    for unit in ${toString units}; do
+      for of in system user; do
+        file=example/systemd/$of/$unit
+        [ ! -e "$file" ] || continue
+        case $unit in
+          *.wants) mkdir "$file" ;;
+          *.socket) printf '[Unit]\nConditionPathExists=/nonexistent\n[Socket]\nListenStream=/run/nonexistent\n' > "$file" ;;
+          *.service) printf '[Unit]\nConditionPathExists=/nonexistent\n[Service]\nExecStart=/bin/sh\n' > "$file" ;;
+          *) printf '[Unit]\nConditionPathExists=/nonexistent\n' > "$file" ;;
+        esac
+      done
+    done
+    for helper in ${toString helpers}; do
+      if [ ! -e "lib/systemd/$helper" ]; then
+        mkdir -p "$(dirname "lib/systemd/$helper")"
+        printf '#!/bin/sh\n' > "lib/systemd/$helper"
+        chmod +x "lib/systemd/$helper"
+      fi
+    done
+    cd -
+  '';
+  nixos-init = script ''
+    mkdir -p "$first/bin"
+    cp ${./resolve-in-root} "$first/bin/resolve-in-root"
+    printf '#!/bin/sh\n' | tee "$first/bin/find-etc" > "$first/bin/env-generator"
+    chmod +x "$first"/bin/*
+  '';
+  make-initrd-ng = script ''
+    mkdir -p "$first/bin"
+    printf '#!%s\nexec %s %s "$@"\n' ${debian.tools}/bin/bash ${debian.tools}/bin/python3 ${./make-initrd-ng.py} > "$first/bin/make-initrd-ng"
+    chmod +x "$first/bin/make-initrd-ng"
+  '';
+  lndir = script ''
+    mkdir -p "$first/bin"
+    printf '#!%s\n%s\n' ${debian.tools}/bin/bash '[ "$1" != -silent ] || shift; cp -rsn "$(realpath "$1")/." "''${2-.}/"' > "$first/bin/lndir"
+    chmod +x "$first/bin/lndir"
+  '';
+  switch-to-configuration = script ''
+    mkdir -p "$first/bin"
+    cp ${./switch-to-configuration} "$first/bin/switch-to-configuration"
+    chmod +x "$first/bin/switch-to-configuration"
+  '';
+
+  bash = script ''ln -s bash "$first/bin/sh"'';
+  bash-interactive = script ''ln -s bash "$first/bin/sh"'';
+  glibc-nolibgcc = script ''cp -rsn "$libraries/lib/." "$first/lib/"'';
+  # Debian's group of those who may use the daemon.
+  nix = script ''sed -i /nix-users/d "$first"/lib/tmpfiles.d/nix-daemon.conf'';
+  gawk = script ''ln -s gawk "$first/bin/awk"'';
+  which = script ''ln -s which.debianutils "$first/bin/which"'';
+  cloud-utils = withSystemPath "growpart";
+  openresolv = withSystemPath "resolvconf";
+  python3 = script ''ln -s python3.13 "$first/bin/python3"'';
+  openssh = script ''ln -s lib/openssh "$first/libexec"'';
+  nss-cacert = script ''
+    mkdir -p "$first/etc/ssl/certs"
+    cat "$first"/share/ca-certificates/mozilla/*.crt > "$first/etc/ssl/certs/ca-bundle.crt"
+  '';
+  "kmod-debian-aliases.conf" = script '': > "$first"'';
+  kmod-blacklist = script ''mkdir -p "$first"; : > "$first/modprobe.conf"'';
+  mypy = silent [ "mypy" ];
+  shared-mime-info = silent [ "update-mime-database" ];
+  desktop-file-utils = silent [ "update-desktop-database" ];
+
+  # NixOS is a distribution of its own to cloud-init.
+  cloud-init = script ''
+    patch -d "$first/lib/python3/dist-packages" -p1 < ${../pkgs/by-name/cl/cloud-init/0001-add-nixos-support.patch}
+    sed -i 's,"/usr/sbin"\, "/bin","/run/current-system/sw/bin",' "$first/lib/python3/dist-packages/cloudinit/net/networkd.py"
+    sed -i "1s,.*,#!$first/bin/python3.13," "$first/bin/cloud-init"
+  '';
+  # JSON is YAML. This is called as `json2yaml --unwrap KEY FROM TO`.
+  remarshal = script ''
+    mkdir -p "$first/bin"
+    cat > "$first/bin/json2yaml" <<'END'
+    #!${debian.tools}/bin/python3
+    import json, sys
+    _, _, key, source, target = sys.argv
+    json.dump(json.load(open(source))[key], open(target, "w"))
+    END
+    chmod +x "$first/bin/json2yaml"
+  '';
+
+  # One perl, with the modules that NixOS' scripts take, whoever asks for which.
+  perl = script ''
+    mv "$first/bin/bash" "$first/lib/sh"
+    mv "$first/bin/perl" "$first/bin/.perl"
+    cat > "$first/bin/perl" <<END
+    #!$first/lib/sh
+    export PERL5LIB=$first/lib/perl-base:$first/lib/perl/5.40:$first/share/perl/5.40:$first/share/perl5:$first/lib/perl5
+    exec $first/bin/.perl "\$@"
+    END
+    chmod +x "$first/bin/perl"
+  '';
+
+  linux-config = script ''
+    mv "$first"/boot/config-* config
+    rm -r "$first"
+    mv config "$first"
+  '';
+  linux = {
+    script = ''
+      cp "$first"/boot/vmlinuz-* "$first/bzImage"
+      cp "$first"/boot/vmlinuz-* "$first/Image"
+      cp "$first"/boot/config-* "$first/config"
+      mkdir -p "$modules/lib"
+      mv "$first/lib/modules" "$modules/lib/"
+      rm -r "$first"/{boot,lib,share}
+      depmod -b "$modules" ${debian.kernelVersion}
+      others=dev
+    '';
+    passthru = rec {
+      modDirVersion = debian.kernelVersion;
+      config = lib.genAttrs [ "isYes" "isEnabled" "isSet" ] (_: _: true) // lib.genAttrs [ "isNo" "isDisabled" "isModule" ] (_: _: false);
+      features = { efiBootStub = true; };
+    };
+  };
+}

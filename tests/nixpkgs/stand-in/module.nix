@@ -1,0 +1,62 @@
+# What a NixOS of stand-ins needs, and what it does without. Imported by the configuration, beside what a user would write.
+{ config, lib, pkgs, ... }:
+let
+  systemd = config.systemd.package;
+  # Debian's programs look for each other where Debian puts them.
+  links = {
+    "/usr/lib/systemd" = "${systemd}/lib/systemd";
+    "/usr/lib/udev" = "${systemd}/lib/udev";
+    "/usr/lib/openssh" = "${pkgs.openssh}/lib/openssh";
+    "/usr/lib/dhcpcd" = "${pkgs.dhcpcd}/lib/dhcpcd";
+    "/usr/lib/resolvconf" = "${pkgs.openresolv}/lib/resolvconf";
+    "/usr/sbin/resolvconf" = "${pkgs.openresolv}/bin/resolvconf";
+    "/usr/lib/modules" = "/run/booted-system/kernel-modules/lib/modules";
+    "/lib/modules" = "/run/booted-system/kernel-modules/lib/modules";
+    "/usr/share/dbus-1" = "/etc/dbus-1";
+    "/usr/bin/dbus-broker" = "${pkgs.dbus-broker}/bin/dbus-broker";
+    "/usr/bin/mount" = "${pkgs.util-linux}/bin/mount";
+    "/usr/bin/umount" = "${pkgs.util-linux}/bin/umount";
+    "/usr/sbin/agetty" = "${pkgs.util-linux}/bin/agetty";
+    "/usr/sbin/sulogin" = "${pkgs.util-linux}/bin/sulogin";
+    "/usr/bin/kmod" = "${pkgs.kmod}/bin/kmod";
+    "/usr/sbin/unix_chkpwd" = "/run/wrappers/bin/unix_chkpwd";
+  };
+in
+{
+  # Stage 2's first step: PID 1 comes after it.
+  system.activationScripts.standIn = lib.concatStrings (lib.mapAttrsToList
+    (place: target: ''
+      mkdir -p ${dirOf place}
+      ln -sfn ${target} ${place}
+    '')
+    links);
+  boot.initrd.systemd.contents = {
+    "/usr/lib/systemd".source = "${systemd}/lib/systemd";
+    "/usr/lib/udev".source = "${systemd}/lib/udev";
+  };
+  systemd.tmpfiles.rules = [ "d /run/sshd 0755 root root" ];
+
+  # An RSA key takes minutes on an emulated machine.
+  services.openssh.hostKeys = [{ type = "ed25519"; path = "/etc/ssh/ssh_host_ed25519_key"; }];
+
+  # What an older dhcpcd does is not what NixOS' filter lets its own do.
+  systemd.services.dhcpcd.serviceConfig.SystemCallFilter = lib.mkForce [ ];
+
+  # Debian's kernel for clouds has not all that NixOS' initrd asks for.
+  boot.initrd.allowMissingModules = true;
+
+  # These have no stand-in, or one that is of no use.
+  services.nscd.enable = false;
+  system.nssModules = lib.mkForce [ ];
+  security.sudo.enable = false;
+  networking.firewall.enable = false;
+  systemd.shutdownRamfs.enable = false;
+  boot.initrd.systemd.fido2.enable = false;
+  boot.initrd.systemd.tpm2.enable = false;
+  services.lvm.enable = false;
+  boot.bcache.enable = false;
+  console.enable = false;
+  fonts.fontconfig.enable = false;
+  documentation.enable = false;
+  environment.stub-ld.enable = false;
+}

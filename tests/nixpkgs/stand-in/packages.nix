@@ -1,0 +1,103 @@
+# What stands in for what: nixpkgs' pname to Debian's packages of which the stand-in is made ("kernel" is the one that
+# linux-image-cloud-<arch> needs). fixups.nix may add to it. A name that neither has fails when it is built.
+{
+  debian = {
+    acl = [ "acl" ];
+    attr = [ "attr" ];
+    bash = [ "bash" ];
+    bash-interactive = [ "bash" ];
+    btrfs-progs = [ "btrfs-progs" ];
+    bzip2 = [ "bzip2" ];
+    busybox = [ "busybox" ];
+    cloud-init = [
+      "cloud-init" "python3.13" "python3.13-minimal" "libpython3.13-minimal" "libpython3.13-stdlib" "python3-attr" "python3-bcrypt"
+      "python3-certifi" "python3-cffi-backend" "python3-charset-normalizer" "python3-configobj" "python3-cryptography" "python3-idna"
+      "python3-jinja2" "python3-json-pointer" "python3-jsonpatch" "python3-jsonschema" "python3-jsonschema-specifications"
+      "python3-jwt" "python3-markupsafe" "python3-oauthlib" "python3-referencing" "python3-requests" "python3-rpds-py"
+      "python3-urllib3" "python3-yaml"
+    ];
+    cloud-utils = [ "cloud-guest-utils" ];
+    coreutils = [ "coreutils" ];
+    coreutils-full = [ "coreutils" ];
+    cpio = [ "cpio" ];
+    curl = [ "curl" ];
+    dash = [ "dash" ];
+    dbus = [ "dbus" "dbus-user-session" "dbus-bin" "dbus-daemon" "dbus-system-bus-common" "dbus-session-bus-common" ];
+    dbus-broker = [ "dbus-broker" ];
+    dhcpcd = [ "dhcpcd-base" ];
+    diffutils = [ "diffutils" ];
+    dosfstools = [ "dosfstools" ];
+    e2fsprogs = [ "e2fsprogs" "logsave" ];
+    findutils = [ "findutils" ];
+    gawk = [ "gawk" ];
+    glibc-nolibgcc = [ "libc-bin" ];
+    gnugrep = [ "grep" ];
+    gnused = [ "sed" ];
+    gnutar = [ "tar" ];
+    grub = [ "grub-pc-bin" ];
+    gzip = [ "gzip" ];
+    hostname-debian = [ "hostname" ];
+    iana-etc = [ "netbase" ];
+    iproute2 = [ "iproute2" ];
+    iputils = [ "iputils-ping" ];
+    jq = [ "jq" ];
+    kbd = [ "kbd" ];
+    kexec-tools = [ "kexec-tools" ];
+    kmod = [ "kmod" ];
+    less = [ "less" ];
+    libcap = [ "libcap2-bin" ];
+    libxslt = [ "xsltproc" ];
+    linux = [ "kernel" ];
+    linux-config = [ "kernel" ];
+    linux-headers = [ "linux-libc-dev" "libc6-dev" ];
+    linux-pam = [ "libpam-modules" "libpam-modules-bin" ];
+    logrotate = [ "logrotate" ];
+    mdadm = [ "mdadm" ];
+    mtools = [ "mtools" ];
+    nano = [ "nano" ];
+    ncurses = [ "ncurses-bin" "ncurses-base" ];
+    net-tools = [ "net-tools" ];
+    nix = [ "nix-bin" "nix-setup-systemd" ];
+    nss-cacert = [ "ca-certificates" ];
+    openresolv = [ "openresolv" ];
+    openssh = [ "openssh-client" "openssh-server" "openssh-sftp-server" ];
+    parted = [ "parted" ];
+    patch = [ "patch" ];
+    perl = [ "bash" "perl" "perl-base" "perl-modules-5.40" "libperl5.40" "libfile-slurp-perl" "libjson-perl" ];
+    procps = [ "procps" ];
+    python3 = [ "python3.13" "python3.13-minimal" "libpython3.13-minimal" "libpython3.13-stdlib" ];
+    qemu-host-cpu-only = [ "qemu-guest-agent" ];
+    rsync = [ "rsync" ];
+    shadow = [ "passwd" "login" "login.defs" "uidmap" "util-linux" ];
+    systemd = [
+      "systemd" "systemd-sysv" "udev" "systemd-boot-efi" "systemd-boot-tools" "systemd-timesyncd" "systemd-resolved" "systemd-repart"
+      "libpam-systemd" "libnss-myhostname"
+    ];
+    systemd-minimal = [ "systemd" "systemd-sysv" "udev" ];
+    tzdata = [ "tzdata" "tzdata-legacy" ];
+    util-linux = [ "util-linux" "util-linux-extra" "bsdutils" "bsdextrautils" "mount" "fdisk" "eject" "login" "lastlog2" ];
+    util-linux-minimal = [ "util-linux" "util-linux-extra" "bsdutils" "bsdextrautils" "mount" "fdisk" "eject" "login" "lastlog2" ];
+    which = [ "debianutils" ];
+    xz = [ "xz-utils" ];
+    zstd = [ "zstd" ];
+  };
+
+  # These may be empty: nothing that is tested runs them.
+  empty = [
+    "bash-completion" "bind" "glibc-locales" "gnupg" "hicolor-icon-theme" "libfido2" "libressl"
+    "man-db" "mkpasswd" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng"
+    "sound-theme-freedesktop" "strace" "time" "tpm2-tss" "xauth" "shellcheck"
+  ];
+
+  # What builders run, of the build machine's architecture.
+  tools = [
+    "bash" "bzip2" "coreutils" "cpio" "diffutils" "dpkg" "findutils" "gawk" "grep" "gzip" "kmod" "patch" "patchelf" "sed" "tar" "tcc"
+    "xz-utils" "zstd" "python3.13-minimal" "libpython3.13-minimal" "python3.13" "libpython3.13-stdlib" "libc6-dev" "linux-libc-dev"
+  ];
+
+  # Debian has these in the place of others of the table, so that one lock takes two goes.
+  alone = [ "openresolv" ];
+
+  # What Debian has not for all: a PC's boot loader.
+  only.amd64 = [ "grub-pc-bin" ];
+}
