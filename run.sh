@@ -213,7 +213,7 @@ context() {
   if [ -n "$ca_bundle" ]; then cat "$ca_bundle" > "$state/context/ca-bundle.crt"; else : > "$state/context/ca-bundle.crt"; fi
   parts
   # shellcheck disable=SC2086  # names without blanks
-  tar -cf - --exclude __pycache__ -C "$root" $parts -C "$state/context" ca-bundle.crt
+  tar -cf - --exclude __pycache__ --exclude tests/nixpkgs -C "$root" $parts -C "$state/context" ca-bundle.crt
 }
 
 build_image() {

@@ -37,6 +37,7 @@ boots() {
   expect "$name boots and lets the key in" 0 'booted' "$project/run.sh" boot --test --boot-timeout 1500 --grow 6G --run "$questions" "$@" "$image"
   check "$name: nixos-version answers" grep -q '"nixosVersion"' "$work/err"
   check "$name: all units are up" grep -qx 'running' "$work/err"
+  # shellcheck disable=SC2016
   check "$name: the root has grown" awk '/^ *[0-9]+$/ { found = $1 > 5000 } END { exit !found }' "$work/err"
   check "$name: the store's paths are registered" grep -qx 'registered' "$work/err"
   check "$name: it is generation 1" grep -qx 'system-1-link' "$work/err"

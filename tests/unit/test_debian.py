@@ -175,7 +175,8 @@ class Apt:
 
     def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         self.options.update(value for word, value in itertools.pairwise(command) if word == "-o")
-        said = self.SHOWN[command[-1]] if command[0] == "apt-cache" else ""
+        name = command[-1]
+        said = f"Package: {name}\n{self.SHOWN[name]}" if command[0] == "apt-cache" else ""
         if "--print-uris" in command:
             said = f"'http://b/debian/pool/{command[-1].replace('=', '_')}.deb' x 1 SHA256:0\n"
         return subprocess.CompletedProcess(command, 0, said, "")

@@ -47,7 +47,7 @@ let
       known = table.debian ? ${pname} || lib.elem pname table.empty || fixup ? script;
       # Not while evaluating: assertions compare packages that are never built.
       unknown = ''
-        echo "tests/nixpkgs: ${pname} has no stand-in; packages.nix says what Debian has for it, or that it may be empty" >&2
+        echo "tests/nixos: ${pname} has no stand-in; packages.nix says what Debian has for it, or that it may be empty" >&2
         exit 1
       '';
     in
