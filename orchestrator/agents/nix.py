@@ -115,7 +115,11 @@ class Nix:
         """What a command that has ended with exit code `code` has failed of."""
         text = "\n".join([*log.errors, log.tail]).strip()
         if match := re.search(r"unable to download '([^']+)': (.*)", text):
-            return AgentError(f"{match[1]} cannot be fetched: {plain(match[2])}", kind="network")
+            return AgentError(
+                f"{match[1]} cannot be fetched: {plain(match[2])}",
+                hint="check the network; proxies are taken from http_proxy and https_proxy",
+                kind="network",
+            )
         if "No space left on device" in text:
             return AgentError("the disk of Docker's data is full", detail=text, kind="disk")
         if log.failed:

@@ -51,6 +51,15 @@ began=$(date +%s)
 expect "a nixpkgs that cannot be had ends the run" 11 'nobody.invalid/n.tar.gz cannot be reached' \
   "$project/run.sh" -c "$repository/hosts/pi.nix" --nixpkgs https://nobody.invalid/n.tar.gz --system "$(uname -m)-linux" -f raw-efi -o "$work/never"
 check "in seconds, with ways out" sh -c "[ $(($(date +%s) - began)) -lt 60 ] && grep -q -e '^try: --nixpkgs PATH, --substituter URL' '$work/err'"
+mkdir "$work/flake"
+cat > "$work/flake/flake.nix" << 'NIX'
+{
+  inputs.far.url = "https://nobody.invalid/far.tar.gz";
+  outputs = { self, far }: { nixosConfigurations.pi = far.pi; };
+}
+NIX
+expect "a flake that needs a network it has not is told what is missing" 11 '^error: https://nobody.invalid/far.tar.gz cannot be fetched' \
+  "$project/run.sh" --dry-run --flake "$work/flake#pi" -f raw-efi
 check "and nothing is left" nothing_left
 check "no partial file" no_partial_file
 finish
