@@ -280,30 +280,19 @@ send_tree() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
   tree=$2
   [ -d "$tree" ] || tree=$(dirname -- "$2")
-  inside=
-  if git -C "$tree" rev-parse --is-inside-work-tree > /dev/null 2>&1 && ! git -C "$tree" check-ignore -q . 2> /dev/null; then
-    case $1 in
-      --configuration | --flake)
-        inside=$(git -C "$tree" rev-parse --show-prefix) && inside=${inside%/}
-        case $tree in
-          */"$inside") tree=${tree%/"$inside"} ;;
-          *) [ -z "$inside" ] || die 2 "$1: $2 is reached through a link into its repository" "name it by its real path" ;;
-        esac
-        ;;
-    esac
-    git -C "$tree" -c core.quotePath=false ls-files --deleted > "$state/deleted"
-    git -C "$tree" -c core.quotePath=false ls-files --cached --others --exclude-standard \
-      | awk -v folder="${tree#/}/" -v deleted="$state/deleted" '
-          BEGIN { while ((getline line < deleted) > 0) gone[line] = 1 }
-          !($0 in gone) { print folder $0 }' > "$state/found"
-    kib=$(tr '\n' '\0' < "$state/found" | (cd / && xargs -0 du -k 2> /dev/null) | awk '{ kib += $1 } END { print kib + 0 }')
+  : > "$state/found"
+  if in_repository "$1" "$tree"; then
+    case $1 in --configuration | --flake) find_top "$1" "$2" ;; esac
+    not_home "$1"
+    git -C "$tree" ls-files -z --cached --others --exclude-standard \
+      | xargs -0 sh -c "$only_files" sh "${tree#/}" "$(physical "$tree")" > "$state/found"
+    [ ! -s "$state/found" ] || kib=$( (cd / && xargs -0 du -k) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
   else
-    case $tree in
-      / | "${HOME:-/}") die 2 "$1: all of $tree would be sent" "put it into a folder of its own" ;;
-    esac
-    printf '%s\n' "${tree#/}" > "$state/found"
-    kib=$(du -sk "$tree" 2> /dev/null | awk '{ print $1 }')
+    not_home "$1"
+    printf '%s\0' "${tree#/}/." > "$state/found"
+    kib=$(du -sk "$tree/." 2> /dev/null | awk '{ print $1 }')
   fi
+  [ -s "$state/found" ] || die 2 "$1: git ignores all of $tree" "git add what is to be built"
   [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
     "put it into a folder of its own, or into a git repository that ignores the rest"
   grep -qxF "$tree" "$state/trees" || {
@@ -312,6 +301,54 @@ send_tree() {
     cat "$state/found" >> "$state/whole"
   }
 }
+
+physical() { (cd "$1" && pwd -P); }
+
+# in_repository OPTION FOLDER: whether git tells what belongs to it. Where it should, but cannot, nothing is guessed.
+in_repository() {
+  if git -C "$2" rev-parse --show-toplevel > "$state/top" 2> "$state/git"; then
+    ! git -C "$2" check-ignore -q . 2> /dev/null
+    return
+  fi
+  above=$(physical "$2")
+  while [ ! -e "$above/.git" ]; do
+    [ "$above" != / ] || return 1
+    above=$(dirname -- "$above")
+  done
+  die 2 "$1: $2 is in a git repository, but git cannot say what belongs to it: $(tail -n 1 "$state/git")" \
+    "install git, or have it trust the repository (git config --global --add safe.directory $above)"
+}
+
+# find_top OPTION PATH: from $tree up to its repository's top, by the name that the caller has used.
+find_top() {
+  top=$(physical "$(cat "$state/top")")
+  while [ "$(physical "$tree")" != "$top" ]; do
+    [ "$tree" != / ] || die 2 "$1: $2 is reached through a link into its repository" "name it by its real path"
+    tree=$(dirname -- "$tree")
+  done
+}
+
+not_home() {
+  case $(physical "$tree") in
+    / | "$(physical "${HOME:-/}")") die 2 "$1: all of $tree would be sent" "put it into a folder of its own" ;;
+  esac
+}
+
+# Of the names that git has, relative to a folder that is called $1 and really is $2: those that are there, not below a link
+# that has taken a folder's place, and no repositories inside, which are none of this one's files.
+# shellcheck disable=SC2016  # another shell's program
+only_files='
+  name=$1 real=$2 last= good=1
+  shift 2
+  for file; do
+    case $file in */*) folder=/${file%/*} ;; *) folder= ;; esac
+    if [ "$folder" != "$last" ]; then
+      last=$folder good=
+      cd -P "$real$folder" 2> /dev/null && [ "$PWD" = "$real$folder" ] && good=1
+    fi
+    [ -n "$good" ] || continue
+    if [ -L "$real/$file" ] || [ -f "$real/$file" ]; then printf "%s\0" "$name/$file"; fi
+  done'
 
 terminal() { mode=terminal; }
 
@@ -346,7 +383,10 @@ start() {
 # The caller's files, under their own paths. Folders keep their links; the list of them says at the end that all was sent.
 pack() {
   [ ! -s "$state/send" ] || tar -chf - $sparse_flag -C / -T "$state/send" || return
-  [ ! -s "$state/trees" ] || { cp "$state/trees" "$state/.trees" && tar -cf - -C / -T "$state/whole" && tar -cf - -C "$state" .trees; }
+  [ ! -s "$state/trees" ] || {
+    # Names as arguments: what is in a list, each tar reads in its own way. More than one archive is no trouble.
+    cp "$state/trees" "$state/.trees" && xargs -0 tar -cf - -C / < "$state/whole" && tar -cf - -C "$state" .trees
+  }
 }
 
 # Takes the orchestrator's tar stream; believes it only with its manifest, then gives the files their names.

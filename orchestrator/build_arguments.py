@@ -49,8 +49,8 @@ def build(argv: list[str], who: Caller) -> Build | Formats:
     format_paths = tuple(caller_path(path, who) for path in found.format_path)
     image = image_options(parser, found, who)
     formats = _formats(found.format, format_paths, tuple(found.system), image)
-    if (found.boot or found.run) and formats:
-        _check_bootable(formats[0])
+    if found.boot or found.run:
+        _check_bootable((*formats, *(path.stem for path in format_paths))[0])
     return Build(
         boot=found.boot,
         image=image,
@@ -153,8 +153,8 @@ def _formats(
 
 def _check_bootable(name: str) -> None:
     """Raise `UsageError` for the format `name` if no machine starts from it."""
-    (one,) = format_table.chosen((name,), format_table.read_formats())
-    if not one.firmware:
+    table = format_table.read_formats()
+    if not any(name in (one.name, *one.aliases) and one.firmware for one in table):
         raise UsageError(
             f"--format {name}: no machine boots it by itself", hint="leave out --boot and --run"
         )
@@ -187,7 +187,6 @@ def _path_or_reference(text: str, who: Caller) -> pathlib.PurePosixPath | str:
 
 
 def _count(text: str) -> int:
-    found = int(text)
-    if found < 0:
-        raise argparse.ArgumentTypeError("a number of cores")
-    return found
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of cores")
+    return int(text)

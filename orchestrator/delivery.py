@@ -77,7 +77,7 @@ class Delivery:
         self._lines: list[str] = []
         command = [
             *("tar", "--create", "--file=-", "--format=gnu"),
-            f"--mode=u=rw,go={'' if private else 'r'}",
+            f"--mode=u=rwX,go={'' if private else 'rX'}",
             *("--owner=0", "--group=0", "--numeric-owner"),
             *(["--sparse"] if sparse else []),
             f"--directory={folder}",

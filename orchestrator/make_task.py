@@ -61,8 +61,11 @@ def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
 
 def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
     check_trees(who)
-    if request.configuration and not request.allow_no_login:
-        check_keys(who, request.configuration)
+    configuration = request.configuration
+    if configuration and received(who, configuration).is_dir():
+        configuration /= "default.nix"
+    if configuration and not request.allow_no_login:
+        check_keys(who, configuration)
 
     def here(path: pathlib.PurePosixPath | str | None) -> str:
         return os.fspath(received(who, path)) if isinstance(path, pathlib.PurePosixPath) else ""
@@ -83,7 +86,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         systems_given=bool(request.systems),
         formats=(*request.formats, *format_paths),
         format_paths=format_paths,
-        configuration=here(request.configuration),
+        configuration=here(configuration),
         flake=_flake(request, who),
         attribute=request.attribute,
         nixpkgs=here_or_as_it_is(request.nixpkgs),
@@ -105,6 +108,7 @@ def _flake(request: Build, who: Caller) -> str:
     if not isinstance(request.flake, pathlib.PurePosixPath):
         return request.flake or ""
     folder = received(who, request.flake)
+    folder = folder.parent if folder.is_file() else folder
     tree = tree_of(folder, trees(who))
     inside = folder.relative_to(tree)
     place = urllib.parse.quote(os.fspath(tree))

@@ -3,6 +3,7 @@
 They lie in the run's folder under the paths that they have on the caller's host.
 """
 
+import hashlib
 import os
 import pathlib
 import re
@@ -32,11 +33,19 @@ def input_folder(who: Caller) -> pathlib.Path:
 
 
 def hand_to_builder(who: Caller, path: pathlib.PurePosixPath) -> str:
-    """The received file `path`, for the builder's user alone."""
-    arrived = received(who, path)
-    arrived.chmod(0o600)
-    os.chown(arrived, BUILDER_UID, BUILDER_UID)
-    return os.fspath(arrived)
+    """The received file `path`, for the builder's user alone; returns where it is.
+
+    It is taken away from where it was: that may be a folder which Nix copies into its store.
+    """
+    folder = input_folder(who).with_name("late")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    place = folder / hashlib.sha256(os.fsencode(path)).hexdigest()
+    if not place.exists():  # two options may name the same file
+        received(who, path).replace(place)
+    place.chmod(0o600)
+    for one in (folder, place):
+        os.chown(one, BUILDER_UID, BUILDER_UID)
+    return os.fspath(place)
 
 
 def trees(who: Caller) -> tuple[pathlib.Path, ...]:
@@ -93,7 +102,8 @@ def _check_link(who: Caller, tree: pathlib.Path, link: pathlib.Path) -> None:
     if target.is_relative_to("/nix/store"):
         link.unlink()
         return
-    if target.is_absolute():  # by the caller's path, which is another in here
+    # By the caller's path, which is another in here; of a tree in a tree it has been seen to.
+    if target.is_absolute() and not target.is_relative_to(input_folder(who)):
         link.unlink()
         link.symlink_to(received(who, pathlib.PurePosixPath(target)))
     if not pathlib.Path(os.path.realpath(link)).is_relative_to(tree):

@@ -6,7 +6,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -61,7 +60,7 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
         task = make_task(request, plan, who, folder)
         if request.dry_run:
             progress.end()
-            sys.stderr.write(f"{plan.describe()}\n")
+            progress.say(plan.describe())
             if isinstance(request, Demo):
                 return
             # An evaluation runs no foreign program.

@@ -38,6 +38,11 @@ def make_artifact(
     entries = late.late_entries(options, device)
     raw, second = folder / RAW, folder / "second"
     target = folder / spec.file_name
+    if target.exists():
+        raise FilesystemError(
+            f"{target.name}: two images of this run have that name; build one at a time, or leave"
+            " nixosImage.baseName out"
+        )
     try:
         layout = assemble(spec, raw, run.folder, entries, mapped=options.bmap)
         if options.check:
@@ -90,17 +95,21 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
     )
     if not found:
         raise FilesystemError(f"{built.path}: nixpkgs' recipe has made no file")
-    formats = json.loads(FORMATS.read_text())
-    firmware = tuple(formats[built.format]["firmware"]) if built.format in formats else ()
+    formats = json.loads(FORMATS.read_text()).items()
+    named = (one for name, one in formats if built.format in (name, *one["aliases"]))
+    firmware = tuple(next(named, {"firmware": ()})["firmware"])
     artifacts = []
     for path in found:
         events.emit("assemble", message=f"taking {path.name}")
         target = folder / path.name
+        if target.exists():  # of another format or system
+            target = folder / f"{built.format}-{built.system}-{path.name}"
         shutil.copyfile(path, target)
+        target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         artifacts.append(
             Artifact(
                 path=target.relative_to(run.folder).as_posix(),
-                name=path.name.partition(".")[0],
+                name=target.name.partition(".")[0],
                 system=built.system,
                 format=built.format,
                 # A hybrid ISO is a disk, too; whatever else it is, no machine boots it.

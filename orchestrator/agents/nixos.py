@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import datetime
+import http.client
 import json
 import os
 import pathlib
@@ -27,6 +28,9 @@ FLAKE_LOCK = pathlib.Path("/opt/nixos-image/flake.lock")
 #: NixOS' own cache, and the key that signs what it has.
 CACHE = "https://cache.nixos.org"
 CACHE_KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
+
+#: What Nix' search path takes as it is; other references are those of flakes there.
+PLACES = ("/", "channel:", "https:", "http:", "flake:")
 
 CHANNELS = "https://channels.nixos.org"
 
@@ -100,6 +104,7 @@ def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
     """Options of the command line that are Nix' own."""
     arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
     for name, place in task.search_path:
+        place = place if place.startswith(PLACES) else f"flake:{place}"
         arguments += ["-I", f"{name}={place}" if name else place]
     for name, value in task.options:
         arguments += ["--option", name, value]
@@ -179,15 +184,20 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
     """
     caches = (CACHE, *task.substituters)
     sources = [one for one in (_needed_nixpkgs(task), task.flake) if host_of(one)]
-    asked = {cache: f"{cache.rstrip('/')}/nix-cache-info" for cache in caches if _is_web(cache)}
+    asked = {
+        cache: f"{public(cache).rstrip('/')}/nix-cache-info" for cache in caches if _is_web(cache)
+    }
     asked |= {source: host_of(source) for source in sources}
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(asked)) as pool:
         problems = dict(zip(asked, pool.map(answers, asked.values()), strict=True))
-    found = [f"{name}: {problem or 'reachable'}" for name, problem in problems.items()]
-    events.emit("network", message="; ".join(found), problems=problems)
+    told = {public(name): problem or "reachable" for name, problem in problems.items()}
+    found = [f"{name}: {state}" for name, state in told.items()]
+    events.emit("network", message="; ".join(found), found=told)
     if lost := [source for source in sources if problems[source]]:
         raise AgentError(
-            f"{lost[0]} cannot be reached: {problems[lost[0]]}", hint=WAY_OUT, kind="network"
+            f"{public(lost[0])} cannot be reached: {problems[lost[0]]}",
+            hint=WAY_OUT,
+            kind="network",
         )
     good = tuple(cache for cache in caches if not problems.get(cache))
     for cache in caches:
@@ -195,7 +205,7 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
             events.emit(
                 "cache-lost",
                 level="warning",
-                message=f"{cache} cannot be reached ({problems[cache]}):"
+                message=f"{public(cache)} cannot be reached ({problems[cache]}):"
                 " what it has is built here, from its sources",
             )
     return dataclasses.replace(
@@ -223,8 +233,14 @@ def host_of(reference: str) -> str:
         return FORGES[scheme]
     scheme = scheme.rpartition("+")[2]
     if scheme in {"http", "https"}:
-        return f"{scheme}://{urllib.parse.urlsplit(f'{scheme}:{rest}').netloc}"
+        place = urllib.parse.urlsplit(public(f"{scheme}:{rest}"))
+        return f"{scheme}://{place.netloc}"
     return ""
+
+
+def public(url: str) -> str:
+    """`url` without the name and the password that may be in it."""
+    return re.sub(r"(?<=://)[^/@?#]*@", "", url)
 
 
 def answers(url: str) -> str:
@@ -235,7 +251,7 @@ def answers(url: str) -> str:
             return ""
     except urllib.error.HTTPError:
         return ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return str(getattr(error, "reason", error))
 
 
@@ -271,7 +287,7 @@ def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
 def _fetched(nix: Nix, reference: str) -> Nixpkgs:
     if reference.startswith("channel:"):
         reference = f"{CHANNELS}/{reference.removeprefix('channel:')}/nixexprs.tar.xz"
-    events.emit("network", message=f"fetching {reference}")
+    events.emit("network", message=f"fetching {public(reference)}")
     found = json.loads(nix.run(["flake", "prefetch", "--json", reference]))
     locked = found.get("locked", {})
     if "rev" not in locked or "lastModified" not in locked:
