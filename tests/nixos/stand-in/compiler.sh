@@ -4,8 +4,12 @@ PATH=$tools/bin
 # shellcheck disable=SC2086
 unpack "$out" $debs
 relink "$out"
-# The linker's script names libc by its place on Debian.
-sed -i -E "s,/(usr/)?lib/[a-z0-9_]+-linux-gnu/(libc\.so|ld-linux),$libraries/lib/\2,; s,/(usr/)?lib/[a-z0-9_]+-linux-gnu/,$out/lib/,; s,/lib(64)?/ld-linux,$libraries/lib/ld-linux,g" "$out/lib/libc.so"
+# The linker's script names its files by their places on Debian: first the loader's, then those of its machine's folder.
+sed -i -E \
+  -e "s,/lib(64)?/ld-linux,$libraries/lib/ld-linux,g" \
+  -e "s,(/usr)?/lib/$machine/libc\.so,$libraries/lib/libc.so,g" \
+  -e "s,(/usr)?/lib/$machine/,$out/lib/,g" \
+  "$out/lib/libc.so"
 cat >"$out/bin/cc" <<END
 #!$tools/bin/bash
 # As cc, but what it makes finds its libraries in the store.

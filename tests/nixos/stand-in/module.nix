@@ -36,6 +36,8 @@ in
   };
   systemd.tmpfiles.rules = [ "d /run/sshd 0755 root root" ];
 
+  # On a busy host an emulated machine needs longer for its devices than the 90 s that systemd gives them.
+  boot.kernelParams = [ "systemd.default_device_timeout_sec=600" ];
   # An RSA key takes minutes on an emulated machine.
   services.openssh.hostKeys = [{ type = "ed25519"; path = "/etc/ssh/ssh_host_ed25519_key"; }];
 
