@@ -245,8 +245,9 @@ def public(url: str) -> str:
 
 def answers(url: str) -> str:
     """Ask `url`; empty if somebody answers, whatever it is, else why not."""
-    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - schemes are checked before
     try:
+        # Schemes are checked before.
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310
             return ""
     except urllib.error.HTTPError:

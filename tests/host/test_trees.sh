@@ -33,6 +33,39 @@ expect "a link that leads out is refused" 2 "^error: $repository/hosts/escape.ni
 expect "also as the configuration itself" 2 "hosts/escape.nix: links to" build "$repository/hosts/escape.nix"
 rm "$repository/hosts/escape.nix"
 
+# A repository whose folder has the name of the link that leads into it, below a repository that is none of its business.
+git init -q "$work/etc"
+echo secret > "$work/etc/shadow"
+ln -s "$repository/hosts" "$work/etc/hosts"
+expect "a link into a repository is not taken for another repository" 2 'reached through a link' build "$work/etc/hosts/pi.nix"
+ln -s "$repository" "$work/linked"
+expect "but a link to a whole one is" 2 "^sending $work/linked: 0.0 MiB" build "$work/linked/hosts/pi.nix"
+check "and it arrives" grep -q 'no nixpkgs is there' "$work/err"
+
+# What git calls untracked may be a repository of its own; what it has may be called anything.
+git init -q "$repository/nested"
+head -c 3145728 /dev/urandom > "$repository/nested/large"
+printf '{ }\n' > "$repository/odd\\x2d \"name\".nix"
+mkdir "$repository/moved"
+echo x > "$repository/moved/file"
+git -C "$repository" add moved
+rm -r "$repository/moved"
+mkdir "$work/outside"
+echo secret > "$work/outside/file"
+ln -s "$work/outside" "$repository/moved"
+expect "a repository inside is none of its files" 2 "^sending $repository: 0.0 MiB" build "$repository/hosts/pi.nix"
+check "a folder that a link has replaced is refused" grep -q "^error: $repository/moved: links to" "$work/err"
+rm "$repository/moved"
+expect "names may have quotes and backslashes" 2 'no nixpkgs is there' build "$repository/hosts/pi.nix"
+rm -rf "$repository/nested"
+expect "a home that is a repository is not sent" 2 "all of $repository would be sent" \
+  env HOME="$work/linked" "$project/run.sh" --dry-run -c "$repository/hosts/pi.nix"
+mkdir "$work/foreign"
+git init -q "$work/foreign"
+echo '{ }' > "$work/foreign/a.nix"
+chown -R 12345 "$work/foreign"
+expect "a repository that git does not trust is not sent whole" 2 'git cannot say what belongs to it' build "$work/foreign/a.nix"
+
 mkdir "$work/plain"
 cp "$repository/hosts/pi.nix" "$work/plain"
 head -c 3145728 /dev/zero > "$work/plain/beside"

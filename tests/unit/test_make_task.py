@@ -103,8 +103,43 @@ def test_secrets_are_the_builders_alone(
     image = ImageOptions(injections=(Injection("/secret", "/etc/s", 0o600),))
     task, _work = made(dataclasses.replace(BUILD, image=image), who, tmp_path)
     (injection,) = task.options.injections
-    assert injection.source == f"{sent}/secret"
-    assert pathlib.Path(injection.source).stat().st_mode & 0o777 == 0o600
+    place = pathlib.Path(injection.source)
+    assert (place.read_text(), place.stat().st_mode & 0o777) == ("s", 0o600)
+    assert place.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_secret_in_a_folder_that_nix_sees_is_taken_out_of_it(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / "me/my machines/key").write_text("s")
+    twice = (
+        Injection("/me/my machines/key", "/a", 0o600),
+        Injection("/me/my machines/key", "/b", 0o600),
+    )
+    request = dataclasses.replace(
+        BUILD,
+        configuration=None,
+        flake=P("/me/my machines/pi"),
+        attribute="pi",
+        image=ImageOptions(injections=twice),
+    )
+    task, work = made(request, who, tmp_path)
+    assert not (sent / "me/my machines/key").exists()
+    places = {one.source for one in task.options.injections}
+    assert len(places) == 1
+    assert pathlib.Path(places.pop()).read_text() == "s"
+    assert "my%20machines" in work.flake
+
+
+def test_a_folder_is_its_default_nix_and_a_flakes_file_its_folder(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / "n/default.nix").write_text("{ }\n")
+    (sent / "n/flake.nix").write_text("{ }\n")
+    folder = dataclasses.replace(BUILD, configuration=P("/n"))
+    assert made(folder, who, tmp_path)[1].configuration == f"{sent}/n/default.nix"
+    file = dataclasses.replace(BUILD, configuration=None, flake=P("/n/flake.nix"), attribute="pi")
+    assert made(file, who, tmp_path)[1].flake == f"path:{sent}/n"
 
 
 def test_a_placeholder_ends_the_run_unless_nobody_need_log_in(

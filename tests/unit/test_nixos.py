@@ -89,9 +89,14 @@ def test_inputs_are_those_that_the_expression_knows() -> None:
 
 
 def test_options_of_nix_are_passed_on() -> None:
-    asked = task(search_path=(("a", "/b"), ("", "/c")), options=(("keep-going", "true"),), cores=2)
+    asked = task(
+        search_path=(("a", "/b"), ("", "/c"), ("d", "github:x/y"), ("e", "channel:f")),
+        options=(("keep-going", "true"),),
+        cores=2,
+    )
     assert nixos.nix_arguments(asked, nixos.Nixpkgs("/n")) == [
         *("-I", "nixpkgs=/n", "-I", "a=/b", "-I", "/c"),
+        *("-I", "d=flake:github:x/y", "-I", "e=channel:f"),
         *("--option", "keep-going", "true", "--cores", "2"),
     ]
     assert nixos.nix_arguments(TASK, nixos.Nixpkgs(None)) == []
@@ -133,6 +138,36 @@ NOBODY = "http://127.0.0.1:9"
 )
 def test_who_is_asked_for_a_reference(reference: str, host: str) -> None:
     assert nixos.host_of(reference) == host
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:secret@cache.example.org/a?b", "https://cache.example.org/a?b"),
+        ("https://token@example.org", "https://example.org"),
+        ("https://example.org/a@b", "https://example.org/a@b"),
+        ("github:me/a", "github:me/a"),
+        ("git+https://me:s@example.org/x", "git+https://example.org/x"),
+    ],
+)
+def test_a_password_in_an_address_is_never_told(url: str, shown: str) -> None:
+    assert nixos.public(url) == shown
+    assert "secret" not in nixos.host_of(url)
+
+
+def test_a_cache_with_a_password_is_asked_without_and_told_without(
+    cache: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(nixos, "CACHE", cache)
+    good, bad = (f"http://me:secret@{url.removeprefix('http://')}" for url in (cache, NOBODY))
+    settings = nixos.look_around(task(nixpkgs="/in/n", substituters=(good, bad)), Settings())
+    assert settings.substituters == (cache, good)
+    assert "secret" not in capsys.readouterr().out
+
+
+def test_an_address_that_is_none_is_not_there() -> None:
+    assert nixos.answers("http://a:b@c:d/")
+    assert nixos.answers("http://[")
 
 
 def test_whoever_answers_is_there(cache: str) -> None:
