@@ -7,6 +7,7 @@ import hashlib
 import os
 import pathlib
 import re
+import stat
 
 from orchestrator.agents.run import WORK
 from orchestrator.errors import DeliveryError, UsageError
@@ -69,13 +70,14 @@ def check_trees(who: Caller) -> None:
     A link into a Nix store is what `nix build` leaves behind: it goes, nothing refers to it.
     """
     for tree in trees(who):
-        for folder, folders, files in os.walk(tree):
-            os.chown(folder, BUILDER_UID, BUILDER_UID)
+        os.chown(tree, BUILDER_UID, BUILDER_UID)
+        # By descriptors: a nixpkgs has 90,000 entries, and each would be looked up from the root.
+        for folder, folders, files, descriptor in os.fwalk(tree):
             for name in (*folders, *files):
-                place = pathlib.Path(folder, name)
-                os.chown(place, BUILDER_UID, BUILDER_UID, follow_symlinks=False)
-                if place.is_symlink():
-                    _check_link(who, tree, place)
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                os.chown(name, BUILDER_UID, BUILDER_UID, dir_fd=descriptor, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    _check_link(who, tree, pathlib.Path(folder, name))
 
 
 def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
