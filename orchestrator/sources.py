@@ -94,11 +94,6 @@ def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
             )
 
 
-def on_the_callers_host(text: str, who: Caller) -> str:
-    """`text` with the paths that the caller knows instead of those in here."""
-    return text.replace(os.fspath(input_folder(who)), "")
-
-
 def _check_link(who: Caller, tree: pathlib.Path, link: pathlib.Path) -> None:
     target = link.readlink()
     if target.is_relative_to("/nix/store"):
