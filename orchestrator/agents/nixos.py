@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 import typing
 import urllib.error
 import urllib.parse
@@ -217,7 +218,10 @@ def _needed_nixpkgs(task: NixosTask) -> str:
     """The reference of nixpkgs that has to be fetched, empty if none has."""
     if task.nixpkgs.startswith("/") or (task.flake and not task.nixpkgs):
         return ""
-    return task.nixpkgs or _pinned_url(_pinned())
+    if task.nixpkgs:
+        return task.nixpkgs
+    locked = _pinned()
+    return "" if pathlib.Path(_store_path(locked["narHash"])).exists() else _pinned_url(locked)
 
 
 def _is_web(url: str) -> bool:
@@ -306,6 +310,12 @@ def version_suffix(seconds: int, revision: str) -> str:
 def _pinned() -> dict[str, typing.Any]:
     document: dict[str, typing.Any] = json.loads(FLAKE_LOCK.read_text())
     return typing.cast("dict[str, typing.Any]", document["nodes"]["nixpkgs"]["locked"])
+
+
+def _store_path(nar_hash: str) -> str:
+    """Where the store has, or would have, a source tree of that hash."""
+    command = ["nix-store", "--print-fixed-path", "--recursive", "sha256", nar_hash, "source"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _pinned_url(locked: dict[str, typing.Any]) -> str:

@@ -215,6 +215,18 @@ def test_the_pinned_nixpkgs_is_that_of_the_lock_file() -> None:
     assert nixos.version_suffix(locked["lastModified"], locked["rev"]) == ".20260714.8eeec93"
 
 
+def test_a_pinned_nixpkgs_that_is_in_the_store_is_not_asked_for(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = pathlib.Path(__file__).parents[2] / "flake.lock"
+    monkeypatch.setattr(nixos, "FLAKE_LOCK", lock)
+    monkeypatch.setattr(nixos, "_store_path", lambda _hash: str(tmp_path / "source"))
+    assert nixos._needed_nixpkgs(TASK).startswith("https://github.com/NixOS/nixpkgs/archive/")
+    (tmp_path / "source").mkdir()
+    assert nixos._needed_nixpkgs(TASK) == ""
+    assert nixos._needed_nixpkgs(task(nixpkgs="channel:x")) == "channel:x"
+
+
 # --- dry runs -------------------------------------------------------------------------------------
 
 NOTES = """\

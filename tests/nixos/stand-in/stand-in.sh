@@ -10,7 +10,7 @@ if [ -n "$debs" ]; then
   relink "$first"
   # What units, rules and D-Bus services call by its place on Debian, where this package has it.
   while IFS= read -r file; do
-    { grep -oE '/(usr/)?(s?bin|lib)/[A-Za-z0-9@._/-]+' "$file" || true; } | sort -u | while read -r path; do
+    { grep -oE '/(usr/)?(s?bin|lib)/[A-Za-z0-9@._/-]+' "$file" || [ $? = 1 ]; } | sort -u | while read -r path; do
       own=$first/$(sed -E 's,^/(usr/)?,,; s,^sbin,bin,' <<<"$path")
       [ ! -e "$own" ] || printf '%s\n' "s,(^|[^A-Za-z0-9._-])$path\b,\1$own,g"
     done >expressions
