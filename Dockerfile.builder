@@ -14,7 +14,7 @@ RUN mkdir /files \
 FROM nixos-image-runtime
 RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends nix-bin e2fsprogs libarchive13t64 dosfstools mtools fdisk \
-      grub-common qemu-utils zstd xz-utils pigz erofs-utils btrfs-progs xfsprogs \
+      busybox-static grub-common qemu-utils zstd xz-utils pigz erofs-utils btrfs-progs xfsprogs \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 1000 --create-home builder \
  # Nix as a user needs these to be its own; a fresh volume takes them over as they are.

@@ -35,6 +35,9 @@ LOG_SECONDS = 3
 
 BUILD_LOG = "build.log"
 
+#: What `result.json` says of Nix' sandbox: whether there was one, and what a build has seen in it.
+SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces")
+
 #: What goes wrong with these leaves the image as it is: it is handed over, and the exit code tells.
 AFTER_THE_IMAGE = BootError | CleanupError
 
@@ -134,7 +137,7 @@ class Appliance:
                     str(entry).startswith(f"{PROJECT}-")
                     for entry in typing.cast("list[str]", event["entries"])
                 )
-            elif service == "registrar" and name == "registered":
+            elif name == "registered":
                 self._progress.say(f"registered {event['message']}", fields=event)
             elif service == "builder" and name == "images":
                 found = typing.cast("list[dict[str, typing.Any]]", event["images"])
@@ -151,7 +154,9 @@ class Appliance:
         match name:
             case "lease-held" | "waiting":
                 self._progress.to("emulation", str(event.get("message", "")))
-            case "canary" | "retry":
+            case "canary" | "retry" | "sandbox":
+                if name == "sandbox" and event["level"] == "info":  # a warning is told anyway
+                    self._progress.say(str(event["message"]), fields=event)
                 self._progress.to("build", "evaluating")
             case "network" | "evaluating":
                 self._progress.to("build", str(event["message"]))
@@ -279,8 +284,15 @@ class Appliance:
         outgoing: delivery.Delivery,
     ) -> None:
         """Send what is known at the end, then let the caller believe in all of it."""
-        said = self._supervisor.event("registrar", "registered") or {"entries": []}
-        registered = typing.cast("list[dict[str, str]]", said["entries"])
+        # Whoever has registered them: the registrar, or the builder for itself.
+        said = [self._supervisor.event(one, "registered") for one in self._plan.services]
+        registered = [
+            entry
+            for event in said
+            if event
+            for entry in typing.cast("list[dict[str, str]]", event["entries"])
+        ]
+        sandbox = self._supervisor.event("builder", "sandbox") or {}
         first = images[0]
         with self._progress.stage("deliver", ", ".join(image.file_name for image in images)):
             serial = self._serial(first)
@@ -300,6 +312,7 @@ class Appliance:
                 emulators=[
                     {"emulator": one["emulator"], "version": one["version"]} for one in registered
                 ],
+                sandbox={name: sandbox.get(name) for name in SANDBOX_FIELDS},
                 boot=boot,
                 images=[image.describe(self._request.out) for image in images],
                 seconds=seconds,

@@ -49,6 +49,11 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
         action="store_true",
         help="fail where a pinned package is gone, take no successor",
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail where Nix' sandbox is not to be had, do not build without",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, make nothing")
     add_times(
         parser,
@@ -62,7 +67,10 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
 
 def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.Any]:
     """What `add_run_arguments` has found, as fields of an `ImageRequest`."""
-    names = ("emulation", "locked", "dry_run", "emulation_timeout", "boot_timeout", "timeout")
+    names = (
+        *("emulation", "locked", "strict", "dry_run"),
+        *("emulation_timeout", "boot_timeout", "timeout"),
+    )
     fields = {name: getattr(found, name) for name in names}
     return {**fields, "out": caller_path(found.out, who), "log_format": found.log_format}
 

@@ -144,6 +144,15 @@ class Engine:
                 pass
         return {service: f"{self.project}-{service}-1" for service in services}
 
+    def run_to_end(self, service: str) -> tuple[int, list[str]]:
+        """Run the container of `service`, which ends by itself; its exit code and what it says."""
+        (name,) = self.create((service,)).values()
+        try:
+            self.start([name])
+            return self.exit_code(name), list(self.logs(name))
+        finally:
+            self.remove(name)
+
     def create_one(self, service: str, name: str, arguments: list[str]) -> None:
         """Start a one-off container of `service` in the background."""
         with told(f"starting {service}"), signals_wait():

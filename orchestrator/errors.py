@@ -116,6 +116,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "disk": HostError,
     "emulation": EmulationError,
     "failed": BuildError,
+    "host": HostError,
     "network": NetworkError,
     "usage": UsageError,
 }

@@ -43,6 +43,8 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, folder: pathlib.Pa
         work=work,
         leased=plan.mode == "shared",
         foreign=plan.foreign,
+        private=plan.private,
+        strict=request.strict,
         wait_seconds=request.emulation_timeout,
         ca_bundle=ca_bundle,
         options=_options(request.image, who),

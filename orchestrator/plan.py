@@ -26,10 +26,18 @@ DEMO_OUT_BYTES = 160 * MIB
 BUILD_DATA_BYTES = 2048 * MIB
 BUILD_OUT_BYTES = 256 * MIB
 
-Mode = typing.Literal["native", "host", "shared"]
+Mode = typing.Literal["native", "private", "host", "shared"]
 
-#: The three containers of a shared run, in the order in which they start.
-SHARED_SERVICES = ("cleanup", "registrar", "builder")
+#: The containers of a run of each mode, in the order in which they start.
+SERVICES: dict[Mode, tuple[str, ...]] = {
+    "native": ("builder",),
+    "private": ("emulators", "builder"),
+    "host": ("builder",),
+    "shared": ("cleanup", "registrar", "builder"),
+}
+
+#: Services that are made from another one's image.
+SAME_IMAGE = {"registrar": "cleanup", "emulators": "cleanup"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +45,16 @@ class Plan:
     """What will happen: containers in starting order, which emulation and why.
 
     `systems` are what is built for, `register` those of them whose emulator the registrar
-    registers, `natively` those that need none, `ran_before` those whose programs ran on this host
-    before. `boot` says whether the first image is booted, `kvm` whether that may be tried with KVM.
+    registers, `private` those whose emulator the builder registers for itself, `natively` those
+    that need none, `ran_before` those whose programs ran on this host before. `boot` says whether
+    the first image is booted, `kvm` whether that may be tried with KVM.
     """
 
     systems: tuple[str, ...]
     mode: Mode
     reason: str
     register: tuple[str, ...]
+    private: tuple[str, ...]
     services: tuple[str, ...]
     boot: bool
     kvm: bool
@@ -64,7 +74,7 @@ class Plan:
     @property
     def images(self) -> tuple[str, ...]:
         """Services whose images the build needs; `boot` is built meanwhile."""
-        return tuple(name for name in self.services if name != "registrar")  # it shares cleanup's
+        return tuple(dict.fromkeys(SAME_IMAGE.get(name, name) for name in self.services))
 
     def describe(self) -> str:
         """The plan for a person (`--dry-run`)."""
@@ -91,15 +101,17 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
         )
     check_space(request, facts)
     modes = {system: _emulation(request, facts, system) for system in systems}
-    # Where one system needs the registrar, the run has one; a host's own emulators next.
-    first = sorted(systems, key=lambda system: ("shared", "host", "native").index(modes[system][0]))
+    # The run is called by the system that needs most: a registrar, then a table of its own.
+    order = ("shared", "private", "host", "native")
+    first = sorted(systems, key=lambda system: order.index(modes[system][0]))
     mode, reason = modes[first[0]]
     return Plan(
         systems=systems,
         mode=mode,
         reason=reason,
         register=tuple(system for system in systems if modes[system][0] == "shared"),
-        services=SHARED_SERVICES if mode == "shared" else ("builder",),
+        private=tuple(system for system in systems if modes[system][0] == "private"),
+        services=SERVICES[mode],
         boot=request.boot,
         kvm=systems[0] == facts.system,
         natively=facts.natively,
@@ -178,24 +190,32 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
     match request.emulation:
         case "auto" if native:
             return "native", f"{facts.system} runs {system} programs by itself"
+        case "auto" if not facts.no_private:
+            return "private", "the builder may have a binfmt_misc of its own"
         case "auto" if runs:
             return "host", f"the host runs {system} programs already"
         case "auto":
-            return "shared", f"{system} programs do not run here yet"
+            return "shared", f"private emulation is not possible: {facts.no_private}"
         case "native" if native:
             return "native", "asked for"
         case "native":
             raise EmulationError(
                 f"--emulation native: this host is {facts.system}, the target {system}"
             )
+        case "private" | "shared" if native and len(target_systems(request, facts.system)) > 1:
+            return "native", f"{facts.system} runs {system} programs by itself"
+        case "private" | "shared" if native:
+            raise EmulationError(
+                f"--emulation {request.emulation}: {facts.system} runs {system} programs by itself"
+            )
+        case "private" if facts.no_private:
+            raise EmulationError(
+                f"--emulation private: {facts.no_private}", hint="--emulation shared"
+            )
+        case "private":
+            return "private", "asked for"
         case "host" if runs:
             return "host", "asked for"
         case "host":
             raise EmulationError(f"--emulation host: {system} programs do not run on this host")
-        case "shared" if native and len(target_systems(request, facts.system)) == 1:
-            raise EmulationError(
-                f"--emulation shared: {facts.system} runs {system} programs by itself"
-            )
-        case "shared" if native:
-            return "native", f"{facts.system} runs {system} programs by itself"
     return "shared", "asked for"

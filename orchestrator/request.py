@@ -7,7 +7,7 @@ import typing
 from orchestrator.image.options import ImageOptions
 from orchestrator.image.spec import FsType
 
-Emulation = typing.Literal["auto", "native", "host", "shared"]
+Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
 LogFormat = typing.Literal["auto", "plain", "json"]
 
 
@@ -41,6 +41,7 @@ class ImageRequest:
     boot: bool
     emulation: Emulation
     locked: bool
+    strict: bool
     emulation_timeout: float
     boot_timeout: float
     timeout: float

@@ -20,7 +20,12 @@ from orchestrator.progress import Progress
 Event = dict[str, object]
 
 #: How a service that ends without a word of its own is told.
-SILENT_DEATH = {"cleanup": CleanupError, "registrar": EmulationError, "builder": BuildError}
+SILENT_DEATH = {
+    "cleanup": CleanupError,
+    "registrar": EmulationError,
+    "emulators": EmulationError,
+    "builder": BuildError,
+}
 
 #: Lines of a container that are no event (a traceback) are kept for the error, as many as these.
 NOISE_LINES = 20

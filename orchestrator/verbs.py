@@ -17,7 +17,7 @@ from orchestrator.appliance import CLEAN_SECONDS, Appliance
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.delivery import RESULT
 from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
-from orchestrator.errors import BootError
+from orchestrator.errors import ApplianceError, BootError
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
 from orchestrator.make_task import make_task
@@ -53,7 +53,11 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_folder(who, variables) as (engine, folder):
         progress.to("look", "at the Docker host")
-        plan = _plan(request, engine, targets, who, progress)
+        try:
+            plan = _plan(request, engine, targets, who, progress)
+        except ApplianceError:
+            engine.down()  # Compose has made networks to look with
+            raise
         write_variables(
             who, variables | {"NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets)}
         )
@@ -62,6 +66,7 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
             progress.end()
             progress.say(plan.describe())
             if isinstance(request, Demo):
+                engine.down()
                 return
             # An evaluation runs no foreign program.
             plan = dataclasses.replace(plan, services=("builder",), mode="native", boot=False)
@@ -88,13 +93,15 @@ def _plan(
     request: Demo | Build, engine: Engine, targets: tuple[str, ...], who: Caller, progress: Progress
 ) -> Plan:
     """Look at the host, and plan; what a dead run has registered does not count."""
-    facts = measure(engine, targets, who.out_kib)
-    foreign = facts.runs.intersection(targets) - facts.natively
-    if foreign and engine.image_source(SETUP_IMAGE) and not request.dry_run:
+    private = request.emulation in {"auto", "private"}
+    facts = measure(engine, targets, who.out_kib, private=private)
+    plan = make_plan(request, facts)
+    if plan.mode == "host" and engine.image_source(SETUP_IMAGE) and not request.dry_run:
         # Because the host has it, or because a dead run left it? Then it goes first.
         repair(engine, progress)
-        facts = measure(engine, targets, who.out_kib)
-    return make_plan(request, facts)
+        facts = measure(engine, targets, who.out_kib, private=private)
+        plan = make_plan(request, facts)
+    return plan
 
 
 def boot(request: Boot, who: Caller, progress: Progress) -> None:

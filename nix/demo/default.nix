@@ -40,12 +40,13 @@ let
     preferLocalBuild = true;
   };
 
-  # The only step that uses a program of the builder's container (dpkg-deb). What it may produce is pinned as well.
+  # The only step that uses a program of the builder's container, a static one, which the sandbox shows (UNPACKER in
+  # agents/demo.py). What it may produce is pinned as well.
   unpack = p: derivation ({
     name = storeName p;
     system = builtins.currentSystem;
-    builder = "/bin/sh";
-    args = [ "-e" ./unpack.sh ];
+    builder = "/usr/bin/busybox";
+    args = [ "sh" "-e" ./unpack.sh ];
     deb = fetch p;
   } // (if p.tree == null then { } else { outputHash = p.tree; outputHashMode = "recursive"; }));
 

@@ -1,3 +1,4 @@
-# A Debian package's files as a tree. Nix drops owners and times; dpkg-deb keeps names, links and executable bits.
-PATH=/usr/bin:/bin
-dpkg-deb -x "$deb" "$out"
+# A Debian package's files as a tree (deb(5): an ar archive). Nix drops owners and times.
+mkdir "$out"
+cd "$out" || exit
+ar p "$deb" data.tar.xz | tar -xJf -

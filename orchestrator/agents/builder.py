@@ -12,7 +12,7 @@ import time
 
 import tenacity
 
-from orchestrator.agents import canary, demo, events, nixos
+from orchestrator.agents import canary, demo, emulators, events, nixos, private, sandbox
 from orchestrator.agents.artifact import Artifact, Built
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.agents.imaging import make_artifact, take_artifacts
@@ -30,6 +30,9 @@ from orchestrator.image.tree import TreeError
 
 CLEANUP_ADDRESS = ("cleanup", PORT)
 
+#: The user that this runs as, in the container's /etc/passwd.
+USER = "builder"
+
 #: A sign of life at least this often (seconds), and not much more often.
 LIFE_SECONDS = 1.0
 
@@ -44,6 +47,8 @@ def build() -> None:
     run = this_run()
     task = read_task(run)
     run.folder.mkdir(parents=True, exist_ok=True)
+    if task.private:
+        register_privately(run, task.private)
     if task.ca_bundle:  # for Nix, for Python and, in `debian`, for apt
         os.environ["NIX_SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"] = task.ca_bundle
     holder = None
@@ -54,7 +59,8 @@ def build() -> None:
     wait_for_canaries(run, task)
     waited = time.monotonic()
     # Foreign programs have been seen to run, so Nix may be told.
-    nix = Nix(Settings(platforms=task.foreign), run.folder / "nix.log")
+    settings = Settings(platforms=task.foreign, sandbox_paths=sandbox_paths(task))
+    nix = Nix(sandbox.obtain(settings, USER, strict=task.strict), run.folder / "nix.log")
     if isinstance(task.work, DemoTask):
         results = demo.build(task.work, run, nix)
     else:
@@ -76,6 +82,21 @@ def build() -> None:
             "assemble": round(time.monotonic() - built, 3),
         },
     )
+
+
+def register_privately(run: Run, systems: tuple[str, ...]) -> None:
+    """Register the emulators of `systems` for this container alone; no right is left afterwards."""
+    user, group = os.getuid(), os.getgid()
+    private.enter()
+    entries = emulators.register(run, systems)
+    private.leave(user, group)
+    emulators.announce(run, systems, entries, run.folder)
+
+
+def sandbox_paths(task: Task) -> tuple[str, ...]:
+    """What builds see of this container: the caller's CA bundle, and what the demo unpacks with."""
+    bundle = (task.ca_bundle,) if task.ca_bundle else ()
+    return (*bundle, demo.UNPACKER) if isinstance(task.work, DemoTask) else bundle
 
 
 def read_task(run: Run) -> Task:

@@ -19,6 +19,9 @@ from orchestrator.agents.task import DemoTask
 LOCK = pathlib.Path("/opt/nixos-image/locks/debian.json")
 EXPRESSION = pathlib.Path("/opt/nixos-image/nix/demo")
 USER = "nixos"
+
+#: The one program of the builder's container that a derivation of the demo uses: a static one.
+UNPACKER = "/usr/bin/busybox"
 HOST_NAME = "nixos-demo"
 
 

@@ -23,11 +23,16 @@ KILLED = 137
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What differs between runs: foreign systems whose programs run here, caches and their keys."""
+    """What differs between runs: foreign systems whose programs run here, caches and their keys.
+
+    `sandbox` says whether builds get one, `sandbox_paths` what of this container they see in it.
+    """
 
     platforms: tuple[str, ...] = ()
     substituters: tuple[str, ...] = ()
     trusted_keys: tuple[str, ...] = ()
+    sandbox: bool = False
+    sandbox_paths: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Nix' configuration, from what was measured."""
@@ -35,8 +40,10 @@ class Settings:
             "experimental-features": "nix-command flakes",
             "substituters": " ".join(self.substituters),
             "trusted-public-keys": " ".join(self.trusted_keys),
-            # It needs user namespaces, which Docker's default seccomp profile forbids.
-            "sandbox": "false",
+            "sandbox": "true" if self.sandbox else "false",
+            # Whether there is one was measured: it must not go away without a word.
+            "sandbox-fallback": "false",
+            "extra-sandbox-paths": " ".join(self.sandbox_paths),
             "build-users-group": "",
             "max-jobs": "auto",
             # On the volume: a container's /tmp may be small.

@@ -55,7 +55,11 @@ class NixosTask:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """`foreign` are systems whose programs must run in the builder; `leased` that cleanup waits."""
+    """`foreign` are systems whose programs must run in the builder; `leased` that cleanup waits.
+
+    `private` are those whose emulators the builder registers for itself. `strict` forbids builds
+    without a sandbox.
+    """
 
     work: DemoTask | NixosTask
     leased: bool
@@ -63,6 +67,8 @@ class Task:
     wait_seconds: float = 60
     ca_bundle: str = ""
     options: ImageOptions = dataclasses.field(default_factory=ImageOptions)
+    private: tuple[str, ...] = ()
+    strict: bool = False
 
     def write(self, folder: pathlib.Path) -> None:
         """Write it to the run's `folder`."""

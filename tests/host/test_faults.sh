@@ -35,7 +35,8 @@ of() { docker ps --format '{{.Names}}' --filter label=org.nixos-image | grep -E 
 
 for stage in 'start: ' 'build: ' 'boot: '; do
   for signal in INT TERM; do
-    start_demo
+    case $signal in INT) emulation=shared ;; TERM) emulation=private ;; esac
+    start_demo --emulation "$emulation"
     check "SIG$signal during ${stage%: }: the stage is reached" wait_line "^$stage"
     kill -"$signal" "$demo"
     wait_demo
@@ -46,7 +47,7 @@ for stage in 'start: ' 'build: ' 'boot: '; do
 done
 
 for service in registrar builder cleanup; do
-  start_demo --no-boot
+  start_demo --no-boot --emulation shared
   wait_line '^start: ' && victim=
   while [ -z "$victim" ] && kill -0 "$demo" 2> /dev/null; do victim=$(of "$service-1"); done
   docker kill "$victim" > /dev/null
@@ -56,14 +57,22 @@ for service in registrar builder cleanup; do
   check "$service killed: nothing is left" nothing_left
 done
 
-start_demo
+start_demo --no-boot --emulation private
+wait_line '^start: ' && victim=
+while [ -z "$victim" ] && kill -0 "$demo" 2> /dev/null; do victim=$(of "builder-1"); done
+docker kill "$victim" > /dev/null
+wait_demo
+check "private builder killed: exit code 6, the stage is named" told 6 'error: builder was killed during'
+check "private builder killed: nothing is left" nothing_left
+
+start_demo --emulation shared
 check "orchestrator killed: the boot is reached" wait_line '^boot: '
 docker kill "$(of 'nixos-image-[0-9a-f]{8}$')" > /dev/null
 wait_demo
 check "orchestrator killed: said, with an exit code" told 137 'error: the orchestrator was killed'
 check "orchestrator killed: nothing is left" nothing_left
 
-start_demo --no-boot
+start_demo --no-boot --emulation shared
 wait_line '^start: '
 docker kill "$(of 'nixos-image-[0-9a-f]{8}$')" > /dev/null
 wait_demo

@@ -28,7 +28,7 @@ expect "a user who may not use Docker is told so" 3 'may not use Docker' \
 expect "formats are told" 0 '' "$project/run.sh" formats qcow-efi
 check "with what they are" grep -q '^qemu-efi, qcow-efi .* \.qcow2 .*uefi' "$work/out"
 expect "a format that does not exist gets the nearest" 2 'did you mean qcow-efi' "$project/run.sh" formats qcow-uefi
-expect "a plan can be looked at" 0 '^container  registrar$' "$project/run.sh" demo --dry-run -o "$work"
+expect "a plan can be looked at" 0 '^container  registrar$' "$project/run.sh" demo --dry-run --emulation shared -o "$work"
 check "and says nothing of a failure" sh -c "! grep -i fail '$work/err'"
 expect "help needs no work" 0 'run.sh demo' "$project/run.sh" help
 check "refusals start nothing" nothing_left

@@ -17,7 +17,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJJJJJJJJJJJJJJJJJJJJJJJJJJJJJJJJJJJJ
 @pytest.mark.e2e
 def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: Run) -> None:
     before = table()
-    first = orchestrate("demo")
+    first = orchestrate("demo", "--emulation", "shared")
     assert first.code == 0, first.err
     result = first.result()
     system = foreign_system(this_system())
@@ -38,8 +38,10 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     assert "the table is as it was" in first.err
     assert table() == before
 
+    # Whoever has emulated.
     second = orchestrate("demo", "--no-boot")
     assert second.code == 0, second.err
+    assert second.result()["emulation"] == "private"
     assert second.result()["sha256"] == result["sha256"]
 
 
@@ -170,7 +172,7 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
         foreign = table()["qemu-riscv64"]
         stale = f"nixos-image-deadbeef-{foreign_system(this_system()).partition('-')[0]}"
         assert set(table()) == {"nixos-image-deadbeef-riscv64", stale, "qemu-riscv64"}
-        outcome = orchestrate("demo", "--no-boot")
+        outcome = orchestrate("demo", "--no-boot", "--emulation", "shared")
         assert outcome.code == 0, outcome.err
         assert (
             f"a dead run left: {', '.join(sorted([stale, 'nixos-image-deadbeef-riscv64']))}"
@@ -188,7 +190,7 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
 
 
 def test_dry_run_starts_nothing(orchestrate: Run) -> None:
-    outcome = orchestrate("demo", "--dry-run")
+    outcome = orchestrate("demo", "--dry-run", "--emulation", "shared")
     assert outcome.code == 0
     assert "emulation  shared" in outcome.err
     assert outcome.tar == b""

@@ -10,6 +10,7 @@ BUILD = Build(
     boot=False,
     emulation="auto",
     locked=False,
+    strict=False,
     emulation_timeout=60.0,
     boot_timeout=300.0,
     timeout=7 * 86400.0,

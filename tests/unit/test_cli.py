@@ -34,6 +34,7 @@ DEMO = Demo(
     boot=True,
     emulation="auto",
     locked=False,
+    strict=False,
     emulation_timeout=60.0,
     boot_timeout=300.0,
     timeout=6 * 3600.0,

@@ -11,7 +11,8 @@ from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 from orchestrator.engine import LABEL, PROJECT, RUN_LABEL, SOURCE_LABEL, VOLUMES
 from orchestrator.image.spec import SCHEMA
 from orchestrator.images import IMAGES
-from orchestrator.plan import SHARED_SERVICES
+from orchestrator.plan import SAME_IMAGE
+from orchestrator.plan import SERVICES as PLANNED
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMPOSE = (ROOT / "compose.yaml").read_text()
@@ -65,8 +66,12 @@ def value(name: str, key: str) -> str:
 
 
 def test_the_services_are_known() -> None:
-    assert SERVICES.keys() == {"cleanup", "registrar", "builder", "boot", "boot-kvm", "test"}
-    assert set(SHARED_SERVICES) <= SERVICES.keys()
+    planned = {name for services in PLANNED.values() for name in services}
+    assert SERVICES.keys() == planned | {"boot", "boot-kvm", "probe", "test"}
+
+
+#: Who may make user namespaces: with the profile of orchestrator/seccomp.py and no right else.
+UNPRIVILEGED = {"builder", "probe"}
 
 
 # --- privileges -------------------------------------------------------------------------------
@@ -90,24 +95,40 @@ def test_nothing_is_privileged_and_nothing_is_published() -> None:
         if not line.lstrip().startswith("#")
     )
     for word in (
-        "privileged:",
+        "privileged: true",
         "ports:",
         "pid:",
         "ipc:",
         "userns_mode:",
         "network_mode: host",
-        "seccomp",
+        "seccomp=unconfined",
+        "seccomp:unconfined",
     ):
-        assert word not in code
+        assert not re.search(rf"\b{word}", code)
 
 
 @EVERY_SERVICE
 def test_no_program_gains_privileges(name: str) -> None:
-    if name != "test":
-        assert '"no-new-privileges:true"' in value(name, "security_opt")
-    assert ("apparmor=unconfined" in value(name, "security_opt")) == (
-        name in {"cleanup", "registrar"}
+    options = value(name, "security_opt")
+    assert (options == "*unprivileged") == (name in UNPRIVILEGED)
+    if name not in UNPRIVILEGED | {"test"}:
+        assert '"no-new-privileges:true"' in options
+    assert ("apparmor=unconfined" in options) == (name in {"cleanup", "registrar"})
+
+
+def test_who_may_make_user_namespaces_has_no_right_but_that() -> None:
+    (options,) = re.findall(
+        r"^x-unprivileged: &unprivileged\n((?:  - .*\n)+)", COMPOSE, re.MULTILINE
     )
+    assert options.splitlines() == [
+        "  - no-new-privileges:true",
+        "  - ${NIXOS_IMAGE_SECCOMP:-seccomp:./orchestrator/seccomp.json}",
+        "  - apparmor=unconfined",
+        "  - systempaths=unconfined",
+    ]
+    assert all(value(name, "cap_add") == "" for name in UNPRIVILEGED)
+    assert "\nUSER builder\n" in (ROOT / "Dockerfile.builder").read_text()
+    assert value("probe", "user") == '"1000"'
 
 
 @EVERY_SERVICE
@@ -121,6 +142,8 @@ def test_root_file_systems_are_read_only(name: str) -> None:
         ("cleanup", "[lease]", ""),
         ("registrar", "", "none"),
         ("builder", "[default, lease]", ""),
+        ("emulators", "", "none"),
+        ("probe", "", "none"),
         ("boot", "", "none"),
         ("boot-kvm", "", "none"),
         ("test", "", "bridge"),
@@ -167,7 +190,8 @@ def test_the_images_are_those_of_the_code() -> None:
     assert found == {
         name: image.format(guest="${NIXOS_IMAGE_GUEST:-aarch64}") for name, image in IMAGES.items()
     }
-    assert value("registrar", "image") == value("cleanup", "image")
+    for name, other in SAME_IMAGE.items():
+        assert value(name, "image") == value(other, "image")
 
 
 def test_every_service_has_an_image_of_ours() -> None:

@@ -21,6 +21,7 @@ PLAN = Plan(
     mode="shared",
     reason="",
     register=("aarch64-linux",),
+    private=(),
     services=(),
     boot=False,
     kvm=False,

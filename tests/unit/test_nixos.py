@@ -54,7 +54,8 @@ def test_a_task_is_read_as_it_was_written(
     work: DemoTask | NixosTask, tmp_path: pathlib.Path
 ) -> None:
     options = ImageOptions(disk_size=7, injections=(Injection("/s", "/d", 0o600),))
-    written = Task(work, True, ("aarch64-linux",), 5, "/ca", options)
+    arm = ("aarch64-linux",)
+    written = Task(work, True, arm, 5, "/ca", options, private=arm, strict=True)
     written.write(tmp_path)
     assert Task.read(tmp_path) == written
 

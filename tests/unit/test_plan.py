@@ -17,7 +17,7 @@ from orchestrator.plan import (
     DEMO_DATA_BYTES,
     DEMO_OUT_BYTES,
     MIB,
-    SHARED_SERVICES,
+    SERVICES,
     check_space,
     make_plan,
     target_systems,
@@ -30,10 +30,23 @@ RISCV = "riscv64-linux"
 
 
 def facts(
-    system: str = X86, *also: str, data_free: int = 1 << 40, out_free: int | None = None
+    system: str = X86,
+    *also: str,
+    no_private: str = "Linux is too old",
+    data_free: int = 1 << 40,
+    out_free: int | None = None,
 ) -> HostFacts:
     natively = frozenset({system, *RUNS_TOO.get(system, ())})
-    return HostFacts(system, natively, "6.18", "28.0", natively | {*also}, data_free, out_free)
+    return HostFacts(
+        system,
+        natively,
+        "6.18",
+        "28.0",
+        natively | {*also},
+        no_private,
+        data_free,
+        out_free,
+    )
 
 
 def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
@@ -46,6 +59,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         boot=True,
         emulation="auto",
         locked=False,
+        strict=False,
         emulation_timeout=60,
         boot_timeout=300,
         timeout=3600,
@@ -71,16 +85,25 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         (facts(X86, ARM), ARM, "host", (ARM, "host")),
         (facts(X86), ARM, "shared", (ARM, "shared")),
         (facts(X86, ARM), ARM, "shared", (ARM, "shared")),
+        (facts(X86, no_private=""), ARM, "auto", (ARM, "private")),
+        (facts(ARM, no_private=""), I686, "auto", (I686, "private")),
+        # The pinned emulator, not whichever the host happens to have.
+        (facts(X86, ARM, no_private=""), ARM, "auto", (ARM, "private")),
+        (facts(X86, no_private=""), X86, "auto", (X86, "native")),
+        (facts(X86, no_private=""), ARM, "private", (ARM, "private")),
+        (facts(X86, no_private=""), ARM, "shared", (ARM, "shared")),
+        (facts(X86, ARM, no_private=""), ARM, "host", (ARM, "host")),
     ],
 )
 def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str, str]) -> None:
     plan = make_plan(request(system=system, emulation=emulation, boot=False), host)
     assert (plan.systems, plan.mode) == ((expected[0],), expected[1])
-    assert plan.services == (SHARED_SERVICES if plan.mode == "shared" else ("builder",))
+    assert plan.services == SERVICES[plan.mode]
     assert plan.reason
     assert plan.kvm == (plan.systems == (host.system,))
     assert plan.guest == expected[0].removesuffix("-linux")
     assert plan.register == (plan.systems if plan.mode == "shared" else ())
+    assert plan.private == (plan.systems if plan.mode == "private" else ())
     assert plan.foreign == (() if expected[0] in host.natively else plan.systems)
 
 
@@ -91,11 +114,18 @@ def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str
         (facts(X86), ARM, "host"),
         (facts(X86), X86, "shared"),
         (facts(X86), I686, "shared"),
+        (facts(X86, no_private=""), X86, "private"),
     ],
 )
 def test_modes_that_the_host_cannot_have(host: HostFacts, system: str, emulation: str) -> None:
     with pytest.raises(EmulationError, match=f"--emulation {emulation}: .*{system}"):
         make_plan(request(system=system, emulation=emulation, boot=False), host)
+
+
+def test_private_emulation_where_it_is_forbidden_is_refused_with_the_cause() -> None:
+    with pytest.raises(EmulationError, match="--emulation private: Linux is too old") as caught:
+        make_plan(request(system=ARM, emulation="private"), facts())
+    assert caught.value.hint == "--emulation shared"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +172,9 @@ def test_cleanup_starts_first_and_its_image_is_asked_for_once() -> None:
     plan = make_plan(request(), facts())
     assert plan.services == ("cleanup", "registrar", "builder")
     assert plan.images == ("cleanup", "builder")
+    private = make_plan(request(), facts(no_private=""))
+    assert private.services == ("emulators", "builder")
+    assert private.images == ("cleanup", "builder")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +211,7 @@ def test_enough_or_unknown_disk_is_taken() -> None:
 def test_a_plan_is_told() -> None:
     assert make_plan(request(), facts()).describe() == (
         "system     aarch64-linux\n"
-        "emulation  shared: aarch64-linux programs do not run here yet\n"
+        "emulation  shared: private emulation is not possible: Linux is too old\n"
         "container  cleanup\n"
         "container  registrar\n"
         "container  builder\n"
@@ -234,10 +267,14 @@ def test_several_systems_share_one_run_and_only_those_that_need_it_are_registere
     asked = build(formats=("raw-efi",), systems=(X86, ARM, RISCV))
     plan = make_plan(asked, facts(X86, RISCV))
     assert (plan.mode, plan.register, plan.foreign) == ("shared", (ARM,), (ARM, RISCV))
-    assert plan.services == SHARED_SERVICES
+    assert plan.services == SERVICES["shared"]
     assert make_plan(asked, facts(X86, RISCV, ARM)).mode == "host"
     forced = make_plan(dataclasses.replace(asked, emulation="shared"), facts(X86, RISCV))
     assert forced.register == (ARM, RISCV)
+    private = make_plan(asked, facts(X86, RISCV, no_private=""))
+    assert (private.mode, private.private, private.register) == ("private", (ARM, RISCV), ())
+    forced = make_plan(dataclasses.replace(asked, emulation="private"), facts(no_private=""))
+    assert (forced.mode, forced.private) == ("private", (ARM, RISCV))
 
 
 def test_what_no_machine_here_boots_is_not_promised_to() -> None:

@@ -1,0 +1,125 @@
+"""Private emulation and Nix' sandbox: an ordinary user's container, no capability, real kernel."""
+
+import json
+import pathlib
+
+import pytest
+
+from orchestrator import seccomp
+from orchestrator.agents.systems import foreign_system, this_system
+from tests.integration.conftest import RIGHTS, Run, docker
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+#: The options of compose.yaml that matter here, for single containers.
+UNPRIVILEGED = (
+    "--rm --cap-drop ALL --security-opt no-new-privileges --security-opt apparmor=unconfined"
+    " --security-opt systempaths=unconfined --network none --read-only --tmpfs /tmp:exec"
+    " --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 --tmpfs /home/builder:uid=1000"
+).split()
+
+#: An option that changes nothing: what Docker itself lets a container do.
+DOCKERS_OWN = "no-new-privileges"
+
+#: Both uses of namespaces, one after the other, as the builder makes them.
+BOTH = """
+import os, pathlib
+from orchestrator.agents import events, private, sandbox
+from orchestrator.agents.nix import Settings
+events.configure("test")
+for folder in ("/nix/store", "/nix/var/nix/builds"):
+    pathlib.Path(folder).mkdir(parents=True)
+user, group = os.getuid(), os.getgid()
+private.probe()
+private.leave(user, group)
+print(os.getuid(), pathlib.Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0])
+sandbox.obtain(Settings(), "builder", strict=True)
+"""
+
+
+def both(folder: pathlib.Path, without: str = "") -> str:
+    """What `BOTH` says under our profile, or under ours without one of its calls."""
+    profile = json.loads(seccomp.PROFILE.read_text())
+    profile["syscalls"][-1]["names"] = sorted(seccomp.ADDED.keys() - {without})
+    path = folder / "seccomp.json"
+    path.write_text(json.dumps(profile))
+    options = [*UNPRIVILEGED, "--security-opt", f"seccomp={path}", "--entrypoint", "sh"]
+    command = 'python3 -c "$1" 2>&1; true'
+    return docker("run", *options, "nixos-image-builder", "-c", command, "sh", BOTH)
+
+
+def test_a_container_without_rights_may_emulate_and_sandbox(tmp_path: pathlib.Path) -> None:
+    said = both(tmp_path)
+    assert "may have a table of its own" in said
+    assert "\n1000 0000000000000000\n" in said
+    assert said.endswith("builds see no network and no file of this one")
+
+
+@pytest.mark.parametrize("call", seccomp.ADDED)
+def test_each_call_that_is_allowed_beyond_dockers_is_needed(
+    call: str, tmp_path: pathlib.Path
+) -> None:
+    said = both(tmp_path, without=call)
+    assert not said.endswith("builds see no network and no file of this one")
+    assert "Operation not permitted" in said or "does not support the kernel namespaces" in said
+
+
+def test_dockers_own_profile_makes_it_shared_and_unsandboxed_with_the_causes(
+    orchestrate: Run,
+) -> None:
+    outcome = orchestrate("demo", "--no-boot", NIXOS_IMAGE_SECCOMP=DOCKERS_OWN)
+    assert outcome.code == 0, outcome.err
+    assert "user namespaces are forbidden (Operation not permitted)" in outcome.err
+    assert "builds are not sandboxed: this system does not support" in outcome.err
+    result = outcome.result()
+    assert result["emulation"] == "shared"
+    sandbox = result["sandbox"]
+    assert isinstance(sandbox, dict)
+    assert sandbox["sandbox"] is False
+    assert "builder" in sandbox["names"]
+
+    strict = orchestrate("demo", "--strict", "--no-boot", NIXOS_IMAGE_SECCOMP=DOCKERS_OWN)
+    assert strict.code == 4
+    assert "error: Nix' sandbox does not work here: this system does not support" in strict.err
+
+    asked = orchestrate("demo", "--emulation", "private", NIXOS_IMAGE_SECCOMP=DOCKERS_OWN)
+    assert asked.code == 5
+    assert "error: --emulation private: user namespaces are forbidden" in asked.err
+    assert "try: --emulation shared" in asked.err
+
+
+def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
+    """A container that holds the host's table looks at it all the time."""
+    watch = (
+        "import json, time; from orchestrator.agents import binfmt; binfmt.mount()\n"
+        "seen = set(); end = time.monotonic() + 600; print('held', flush=True)\n"
+        "while time.monotonic() < end:\n"
+        "    new = set(binfmt.entries()) - seen\n"
+        "    if new:\n"
+        "        seen |= new; print('seen', *new, flush=True)\n"
+        "    time.sleep(0.005)\n"
+    )
+    watcher = docker(
+        *("run", "-d", *RIGHTS, "--tmpfs", "/run", "--entrypoint", "python3"),
+        *("nixos-image-qemu-setup", "-u", "-c", watch),
+    )
+    try:
+        while "held" not in docker("logs", watcher):
+            assert docker("inspect", "-f", "{{.State.Running}}", watcher) == "true"
+        private = orchestrate("demo", "--no-boot", "--emulation", "private")
+        assert private.code == 0, private.err
+        assert docker("logs", watcher) == "held"
+        shared = orchestrate("demo", "--no-boot", "--emulation", "shared")
+        assert shared.code == 0, shared.err
+        foreign = foreign_system(this_system()).partition("-")[0]
+        assert docker("logs", watcher).endswith(f"-{foreign}")  # the watcher does see what is there
+    finally:
+        docker("rm", "-f", watcher)
+
+
+def test_private_runs_start_nothing_that_has_a_capability(orchestrate: Run) -> None:
+    outcome = orchestrate("demo", "--no-boot", "--dry-run")
+    containers = [
+        line.split()[1] for line in outcome.err.splitlines() if line.startswith("container ")
+    ]
+    assert containers == ["emulators", "builder"]
