@@ -10,7 +10,18 @@ import typing
 
 from orchestrator import cli, delivery, sources
 from orchestrator.errors import ApplianceError, BugError, InterruptedRunError, TerminatedRunError
-from orchestrator.request import Boot, Build, Caller, Clean, Compose, Demo, Formats, Request, Test
+from orchestrator.request import (
+    Boot,
+    Build,
+    Caller,
+    Clean,
+    Compose,
+    Demo,
+    Doctor,
+    Formats,
+    Request,
+    Test,
+)
 
 if typing.TYPE_CHECKING:
     from orchestrator.progress import Progress
@@ -104,6 +115,10 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
                 from orchestrator.verbs import boot
 
                 boot(request, who, progress)
+            case Doctor():
+                from orchestrator.verbs import doctor
+
+                os.write(stream, doctor(request, who, progress).encode())
             case Clean():
                 from orchestrator.verbs import clean
 

@@ -5,12 +5,13 @@ Owns try/finally, the deadlines and the exit code.
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import pathlib
 import time
 import typing
 
-from orchestrator import delivery
+from orchestrator import delivery, receipt
 from orchestrator.agents import canary
 from orchestrator.agents.artifact import Artifact
 from orchestrator.agents.task import Task
@@ -96,11 +97,12 @@ class Appliance:
             raise
         if problem:
             self._progress.to("clean up")
+        receipts = self._receipts() if outgoing else []
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The image's way out and the containers' end do not wait for each other.
             down = pool.submit(self._tear_down)
             if outgoing and isinstance(problem, AFTER_THE_IMAGE | None):
-                self._hand_over(images, boot, outgoing)
+                self._hand_over(images, boot, receipts, outgoing)
             elif outgoing:
                 outgoing.abandon()
             elif problem and self._has_log(problem):
@@ -220,6 +222,18 @@ class Appliance:
     def _serial(self, image: Artifact) -> pathlib.Path:
         return (self._folder / image.path).with_name(f"{image.name}.serial.log")
 
+    def _receipts(self) -> list[receipt.Receipt]:
+        """What the run's containers were allowed, while they are still there."""
+        project = self._engine.project
+        there = self._engine.containers().keys()
+        services = [
+            service
+            for service in (*self._plan.services, "boot")
+            if f"{project}-{service}-1" in there
+        ]
+        found = self._engine.inspect([f"{project}-{service}-1" for service in services])
+        return [receipt.of(*pair) for pair in zip(services, found, strict=True)]
+
     def _tear_down(self) -> None:
         """Stop what runs, make sure that the table is clean.
 
@@ -281,6 +295,7 @@ class Appliance:
         self,
         images: list[Artifact],
         boot: dict[str, typing.Any] | None,
+        receipts: list[receipt.Receipt],
         outgoing: delivery.Delivery,
     ) -> None:
         """Send what is known at the end, then let the caller believe in all of it."""
@@ -309,9 +324,8 @@ class Appliance:
                 sha256=first.sha256,
                 store_path=first.toplevel,
                 emulation=self._plan.mode,
-                emulators=[
-                    {"emulator": one["emulator"], "version": one["version"]} for one in registered
-                ],
+                emulators=registered,
+                privileges=[dataclasses.asdict(one) for one in receipts],
                 sandbox={name: sandbox.get(name) for name in SANDBOX_FIELDS},
                 boot=boot,
                 images=[image.describe(self._request.out) for image in images],

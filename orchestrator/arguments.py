@@ -55,6 +55,13 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
         help="fail where Nix' sandbox is not to be had, do not build without",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, make nothing")
+    parser.add_argument(
+        "--memory",
+        type=mebibytes,
+        metavar="SIZE",
+        default=0,
+        help="the builder's limit (default: nine tenths of what Docker has)",
+    )
     add_times(
         parser,
         ("emulation", 60, "foreign programs run"),
@@ -68,7 +75,7 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
 def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.Any]:
     """What `add_run_arguments` has found, as fields of an `ImageRequest`."""
     names = (
-        *("emulation", "locked", "strict", "dry_run"),
+        *("emulation", "locked", "strict", "dry_run", "memory"),
         *("emulation_timeout", "boot_timeout", "timeout"),
     )
     fields = {name: getattr(found, name) for name in names}

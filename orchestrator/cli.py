@@ -35,13 +35,15 @@ from orchestrator.request import (
     Clean,
     Compose,
     Demo,
+    Doctor,
+    Emulation,
     Formats,
     Request,
     Test,
 )
 from orchestrator.sources import received
 
-OURS = ("demo", "boot", "test", "clean", "formats", "help")
+OURS = ("demo", "boot", "test", "clean", "doctor", "formats", "help")
 
 #: Verbs of Docker Compose 2.26, which get the rest of the command line untouched.
 COMPOSE = frozenset(
@@ -78,7 +80,13 @@ def parse(argv: list[str], who: Caller) -> Request:
     verb, *rest = argv
     if verb == "help":
         raise SystemExit(usage())
-    parsers = {"demo": _demo, "boot": _boot, "clean": _clean, "formats": _formats}
+    parsers = {
+        "demo": _demo,
+        "boot": _boot,
+        "clean": _clean,
+        "doctor": _doctor,
+        "formats": _formats,
+    }
     if verb in parsers:
         return typing.cast("Request", parsers[verb](rest, who))
     if verb == "test":
@@ -98,6 +106,7 @@ def usage() -> str:
 ./run.sh demo [OPTIONS]         build a small bootable system for another CPU, and boot it
 ./run.sh boot [--test] IMAGE    boot an image on this terminal, or check that it boots
 ./run.sh formats [NAME ...]     the formats of NixOS images
+./run.sh doctor [--privileges]  what this host can do, and what containers would be allowed
 ./run.sh clean                  remove what dead runs have left
 ./run.sh test [PYTEST ARGS]     run the test suite
 ./run.sh down --rmi all -v      remove every trace of this project
@@ -131,7 +140,7 @@ def script(request: Request, who: Caller) -> str:
             if request.identity:
                 calls.append(["send", "--identity", os.fspath(request.identity)])
             calls += [] if request.test and not request.print_command else [["terminal"]]
-        case Compose() | Formats() | Test():
+        case Compose() | Doctor() | Formats() | Test():
             calls.append(["terminal"])
         case Clean():
             pass
@@ -253,6 +262,17 @@ def _clean(argv: list[str], _who: Caller) -> Clean:
     add_log_format(parser)
     found = parser.parse_args(argv)
     return Clean(found.all, found.log_format)
+
+
+def _doctor(argv: list[str], who: Caller) -> Doctor:
+    parser = Parser("doctor", "Tell what a run would find on this Docker host. Nothing is built.")
+    parser.add_argument("--privileges", action="store_true", help="what each container may do")
+    parser.add_argument("--system", choices=sorted(DEBIAN_ARCHITECTURES), help="what to build for")
+    parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
+    add_log_format(parser)
+    found = parser.parse_args(argv)
+    demo = ["--emulation", found.emulation, *(["--system", found.system] if found.system else [])]
+    return Doctor(_demo(demo, who), found.privileges, found.log_format)
 
 
 def _formats(argv: list[str], _who: Caller) -> Formats:

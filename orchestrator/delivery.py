@@ -40,6 +40,7 @@ class Result:
     store_path: str
     emulation: str
     emulators: list[dict[str, str]]
+    privileges: list[dict[str, typing.Any]]
     sandbox: dict[str, typing.Any]
     boot: dict[str, typing.Any] | None
     images: list[dict[str, typing.Any]]

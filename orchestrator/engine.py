@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import json
 import pathlib
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 import typing
 from collections.abc import Iterable, Iterator
 
-from python_on_whales import DockerClient
+from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
 
 from orchestrator.errors import ApplianceError, DockerError
@@ -34,11 +35,12 @@ HOME = pathlib.Path("/opt/nixos-image")
 
 @dataclasses.dataclass(frozen=True)
 class EngineInfo:
-    """What the Docker server says of itself."""
+    """What the Docker server says of itself; `memory` is in bytes."""
 
     architecture: str
     kernel: str
     version: str
+    memory: int
 
 
 @contextlib.contextmanager
@@ -105,7 +107,10 @@ class Engine:
         with told("docker info"):
             info = self._client.system.info()
         return EngineInfo(
-            info.architecture or "", info.kernel_version or "", info.server_version or ""
+            info.architecture or "",
+            info.kernel_version or "",
+            info.server_version or "",
+            info.mem_total or 0,
         )
 
     def compose_command(self) -> list[str]:
@@ -114,6 +119,19 @@ class Engine:
         For verbs that are passed through.
         """
         return [str(part) for part in self._client.client_config.docker_compose_cmd]
+
+    def config(self) -> dict[str, typing.Any]:
+        """What Compose makes of compose.yaml: every service, whatever its profile."""
+        command = [*self.compose_command(), "--profile", "*", "config", "--format", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise DockerError(f"docker compose config: {done.stderr.strip()}")
+        return typing.cast("dict[str, typing.Any]", json.loads(done.stdout))
+
+    def inspect(self, names: list[str]) -> list[Container]:
+        """What Docker knows of containers, in the order of `names`."""
+        with told("docker inspect"):
+            return self._client.container.inspect(names)
 
     def image_source(self, image: str) -> str:
         """The state of the sources that `image` was built from, or nothing if it is not there."""
@@ -200,6 +218,12 @@ class Engine:
         with contextlib.suppress(DockerException):
             return int(self._client.container.wait(name))
         return -1
+
+    def starved(self, name: str) -> bool:
+        """Whether the kernel has killed the container for want of memory."""
+        with contextlib.suppress(DockerException):
+            return bool(self._client.container.inspect(name).state.oom_killed)
+        return False
 
     def execute(self, name: str, command: list[str]) -> None:
         """Run `command` in a running container."""

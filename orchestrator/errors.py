@@ -36,7 +36,7 @@ class DockerError(ApplianceError):
 
 
 class HostError(ApplianceError):
-    """The host cannot do it: too little disk, an unsupported architecture."""
+    """The host cannot do it: too little disk or memory, an unsupported architecture, no sandbox."""
 
     exit_code = 4
 
@@ -117,6 +117,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "emulation": EmulationError,
     "failed": BuildError,
     "host": HostError,
+    "memory": HostError,
     "network": NetworkError,
     "usage": UsageError,
 }

@@ -23,6 +23,8 @@ class HostFacts:
     `natively` are those of them that need no emulator. `no_private` says why a builder may have no
     binfmt_misc of its own; it is empty where it may.
 
+    `memory` is what the engine has, in bytes.
+
     `data_free` and `out_free` are bytes for volumes and for the image, None where that is unknown.
     """
 
@@ -32,8 +34,20 @@ class HostFacts:
     engine: str
     runs: frozenset[str]
     no_private: str
+    memory: int
     data_free: int
     out_free: int | None
+
+    def describe(self) -> str:
+        """The host for a person."""
+        rows = [
+            f"host       {self.system}, Linux {self.kernel}, Docker {self.engine}",
+            f"memory     {self.memory >> 20} MiB",
+            f"disk       {self.data_free >> 20} MiB free for Docker's data",
+        ]
+        foreign = self.runs - self.natively
+        rows += [f"runs       {', '.join(sorted(foreign))} programs already"] if foreign else []
+        return "\n".join(rows)
 
 
 def measure(
@@ -61,6 +75,7 @@ def measure(
         natively=natively,
         runs=natively | foreign,
         no_private=probe_private(engine) if needed else "it was not looked for",
+        memory=info.memory,
         data_free=shutil.disk_usage(WORK).free,
         out_free=None if out_kib is None else out_kib * 1024,
     )

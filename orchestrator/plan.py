@@ -26,6 +26,9 @@ DEMO_OUT_BYTES = 160 * MIB
 BUILD_DATA_BYTES = 2048 * MIB
 BUILD_OUT_BYTES = 256 * MIB
 
+#: How much of the engine's memory a builder may take where nothing else is asked for.
+MEMORY_SHARE = 0.9
+
 Mode = typing.Literal["native", "private", "host", "shared"]
 
 #: The containers of a run of each mode, in the order in which they start.
@@ -46,8 +49,9 @@ class Plan:
 
     `systems` are what is built for, `register` those of them whose emulator the registrar
     registers, `private` those whose emulator the builder registers for itself, `natively` those
-    that need none, `ran_before` those whose programs ran on this host before. `boot` says whether
-    the first image is booted, `kvm` whether that may be tried with KVM.
+    that need none, `ran_before` those whose programs ran on this host before. `memory` is the
+    builder's limit in MiB. `boot` says whether the first image is booted, `kvm` whether that may be
+    tried with KVM.
     """
 
     systems: tuple[str, ...]
@@ -56,6 +60,7 @@ class Plan:
     register: tuple[str, ...]
     private: tuple[str, ...]
     services: tuple[str, ...]
+    memory: int
     boot: bool
     kvm: bool
     natively: frozenset[str]
@@ -112,6 +117,7 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
         register=tuple(system for system in systems if modes[system][0] == "shared"),
         private=tuple(system for system in systems if modes[system][0] == "private"),
         services=SERVICES[mode],
+        memory=request.memory or int(facts.memory * MEMORY_SHARE) // MIB,
         boot=request.boot,
         kvm=systems[0] == facts.system,
         natively=facts.natively,

@@ -35,13 +35,17 @@ class Caller:
 
 @dataclasses.dataclass(frozen=True)
 class ImageRequest:
-    """What is asked by everything that makes images; `timeout` and the others are seconds."""
+    """What is asked by everything that makes images; `timeout` and the others are seconds.
+
+    `memory` is the builder's limit in MiB, 0 for the default.
+    """
 
     out: pathlib.PurePosixPath
     boot: bool
     emulation: Emulation
     locked: bool
     strict: bool
+    memory: int
     emulation_timeout: float
     boot_timeout: float
     timeout: float
@@ -136,6 +140,15 @@ class Clean:
 
 
 @dataclasses.dataclass(frozen=True)
+class Doctor:
+    """`doctor`: what a run of `demo` would find here; with `privileges`, what it would use."""
+
+    demo: Demo
+    privileges: bool
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
 class Formats:
     """`formats [NAME ...]`: the table of NixOS formats, or the rows of some.
 
@@ -160,4 +173,4 @@ class Compose:
     arguments: tuple[str, ...]
 
 
-Request = Demo | Build | Boot | Clean | Formats | Test | Compose
+Request = Demo | Build | Boot | Clean | Doctor | Formats | Test | Compose

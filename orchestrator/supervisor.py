@@ -27,16 +27,21 @@ SILENT_DEATH = {
     "builder": BuildError,
 }
 
+#: Exit code of a container that was killed: 128 + SIGKILL; and of one that is gone.
+KILLED = 137
+GONE = -1
+
 #: Lines of a container that are no event (a traceback) are kept for the error, as many as these.
 NOISE_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Exit:
-    """A container has ended."""
+    """A container has ended; `starved` if the kernel killed it for want of memory."""
 
     service: str
     code: int
+    starved: bool
 
 
 class Supervisor:
@@ -119,7 +124,9 @@ class Supervisor:
         except (DockerException, OSError) as error:
             self._noise[service].append(str(error))
         finally:
-            self._queue.put(Exit(service, self._engine.exit_code(container)))
+            code = self._engine.exit_code(container)
+            starved = code == KILLED and self._engine.starved(container)
+            self._queue.put(Exit(service, code, starved))
 
     def _take(self, service: str, line: str) -> None:
         try:
@@ -143,7 +150,9 @@ class Supervisor:
     def _check_exit(self, item: Exit) -> None:
         if item.code == 0:
             return
-        how = "was killed" if item.code in (137, -1) else f"ended with exit code {item.code}"
+        how = f"ended with exit code {item.code}"
+        if item.code in (KILLED, GONE):
+            how = "was killed for want of memory" if item.starved else "was killed"
         stage = self._progress.current or "the end"
         detail = "\n".join(self._noise.get(item.service, ()))
         kind = SILENT_DEATH.get(item.service, BuildError)

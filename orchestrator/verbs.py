@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from orchestrator import cli, machine_commands, sources
+from orchestrator import cli, machine_commands, receipt, sources
 from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import this_system
 from orchestrator.agents.task import DemoTask
@@ -25,7 +25,7 @@ from orchestrator.plan import Plan, make_plan, target_systems
 from orchestrator.probe import needed, probe
 from orchestrator.progress import Progress, make_progress
 from orchestrator.repair import repair
-from orchestrator.request import Boot, Build, Caller, Clean, Demo, Test
+from orchestrator.request import Boot, Build, Caller, Clean, Demo, Doctor, Test
 from orchestrator.sources import BUILDER_UID
 from orchestrator.supervisor import Supervisor
 
@@ -59,7 +59,12 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
             engine.down()  # Compose has made networks to look with
             raise
         write_variables(
-            who, variables | {"NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets)}
+            who,
+            variables
+            | {
+                "NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets),
+                "NIXOS_IMAGE_MEMORY": f"{plan.memory}m",
+            },
         )
         task = make_task(request, plan, who, folder)
         if request.dry_run:
@@ -168,6 +173,27 @@ def print_command(request: Boot, who: Caller) -> str:
     firmware = (request.firmware,) if request.firmware else facts.firmware
     needed(system, "".join(firmware), image.name)
     return machine_commands.describe(system, firmware, os.fspath(request.image), facts.disk_format)
+
+
+def doctor(request: Doctor, who: Caller, progress: Progress) -> str:
+    """What a run of the demo would find on this host, and with `privileges` what it would use."""
+    targets = target_systems(request.demo, this_system())
+    with run_folder(who, {"NIXOS_IMAGE_GUEST": targets[0].partition("-")[0]}) as (engine, _folder):
+        private = request.demo.emulation in {"auto", "private"}
+        try:
+            with progress.stage("look", "at the Docker host"):
+                facts = measure(engine, targets, None, private=private)
+            plan = make_plan(request.demo, facts)
+            write_variables(who, {"NIXOS_IMAGE_MEMORY": f"{plan.memory}m"})
+            text = f"{facts.describe()}\n{plan.describe()}\n"
+            if request.privileges:
+                config = engine.config()
+                services = (*plan.services, "boot") if plan.boot else plan.services
+                parts = [receipt.planned(service, config).describe() for service in services]
+                text += "\n" + "\n\n".join(parts) + "\n"
+            return text
+        finally:
+            engine.down()
 
 
 def clean(request: Clean, who: Caller, progress: Progress) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import time
 import typing
 
-from orchestrator.agents import events
+from orchestrator.agents import events, memory
 from orchestrator.agents.evaluation import explain
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nixlog import NixLog, plain
@@ -87,6 +87,7 @@ class Nix:
         # Traces tell which of the caller's lines it was, whoever is shown them.
         command = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
         environment = {**os.environ, "NIX_CONFIG": self.settings.text()}
+        kills = memory.kills()
         with (
             self.log_file.open("w") as text,
             subprocess.Popen(
@@ -115,11 +116,14 @@ class Nix:
                     told, last = now, log.current
             output = process.stdout.read()
         if process.returncode != 0:
-            raise self._failure(log, process.returncode)
+            raise self._failure(log, process.returncode, starved=memory.kills() > kills)
         return output.strip(), log
 
-    def _failure(self, log: NixLog, code: int) -> AgentError:
-        """What a command that has ended with exit code `code` has failed of."""
+    def _failure(self, log: NixLog, code: int, *, starved: bool) -> AgentError:
+        """What a command that has ended with exit code `code` has failed of.
+
+        `starved` says that the kernel has killed a process of this container meanwhile.
+        """
         text = "\n".join([*log.errors, log.tail]).strip()
         if match := re.search(r"unable to download '([^']+)': (.*)", text):
             return AgentError(
@@ -129,6 +133,14 @@ class Nix:
             )
         if "No space left on device" in text:
             return AgentError("the disk of Docker's data is full", detail=text, kind="disk")
+        if starved:
+            what = f"derivation {log.failed}" if log.failed else "Nix"
+            return AgentError(
+                f"{what} failed: the kernel killed a process for want of memory",
+                hint="--memory SIZE gives the builder more; --cores 1 needs less",
+                detail=log.tail or text,
+                kind="memory",
+            )
         if log.failed:
             return AgentError(
                 f"derivation {log.failed} failed", detail=log.tail or text, kind="build"

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator import seccomp
 from orchestrator.agents.systems import foreign_system, this_system
-from tests.integration.conftest import RIGHTS, Run, docker
+from tests.integration.conftest import RIGHTS, Alter, Outcome, Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -117,9 +117,54 @@ def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
         docker("rm", "-f", watcher)
 
 
-def test_private_runs_start_nothing_that_has_a_capability(orchestrate: Run) -> None:
-    outcome = orchestrate("demo", "--no-boot", "--dry-run")
-    containers = [
-        line.split()[1] for line in outcome.err.splitlines() if line.startswith("container ")
-    ]
-    assert containers == ["emulators", "builder"]
+Rights = list[dict[str, object]]
+
+
+def receipts(outcome: Outcome) -> Rights:
+    """What `result.json` says that each container was allowed."""
+    assert outcome.code == 0, outcome.err
+    found = outcome.result()["privileges"]
+    assert isinstance(found, list)
+    assert all(one["read_only"] and one["dropped"] == ["ALL"] for one in found)
+    assert all(one["memory"] and one["pids"] and one["seconds"] is not None for one in found)
+    assert all(str(one["image"]).startswith("sha256:") for one in found)
+    return found
+
+
+def test_what_each_container_was_allowed_is_told_by_docker_itself(orchestrate: Run) -> None:
+    private = receipts(orchestrate("demo", "--no-boot", "--emulation", "private"))
+    assert [one["service"] for one in private] == ["emulators", "builder"]
+    assert [one["capabilities"] for one in private] == [[], []]
+    outcome = orchestrate("demo", "--no-boot", "--emulation", "shared")
+    shared = {one["service"]: one for one in receipts(outcome)}
+    rights = {service: one["capabilities"] for service, one in shared.items()}
+    assert rights == {"cleanup": ["SYS_ADMIN"], "registrar": ["SYS_ADMIN"], "builder": []}
+    assert shared["registrar"]["networks"] == []
+    (network,) = shared["cleanup"]["networks"]  # type: ignore[misc]
+    assert network.endswith("_lease")
+    assert shared["builder"]["security"] == private[1]["security"]
+    (entry,) = outcome.result()["emulators"]  # type: ignore[misc]
+    assert entry["line"].startswith(f":{entry['entry']}:M::")
+
+
+def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> None:
+    outcome = orchestrate("doctor", "--privileges", "--emulation", "shared")
+    assert outcome.code == 0
+    text = outcome.tar.decode()
+    assert "emulation  shared: asked for" in text
+    blocks = {block.split()[0]: block for block in text.split("\n\n")[1:]}
+    assert blocks.keys() == {"cleanup", "registrar", "builder", "boot"}
+    assert "capabilities  SYS_ADMIN" in blocks["cleanup"]
+    assert "networks      lease (internal)" in blocks["cleanup"]
+    assert "capabilities  none" in blocks["builder"]
+    assert "seccomp=orchestrator/seccomp.json" in blocks["builder"]
+
+
+def test_want_of_memory_is_told_from_a_failed_derivation(orchestrate: Run, altered: Alter) -> None:
+    hungry = "tail -c 2000000000 /dev/zero > /dev/null"  # keeps all that it reads
+    altered("nixos-image-builder", f"RUN echo '{hungry}' >> nix/demo/etc.sh")
+    outcome = orchestrate("demo", "--no-boot", "--memory", "300M")
+    assert outcome.code == 4, outcome.err
+    message = "error: derivation etc failed: the kernel killed a process for want of memory"
+    assert message in outcome.err
+    assert "try: --memory SIZE" in outcome.err

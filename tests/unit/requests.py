@@ -11,6 +11,7 @@ BUILD = Build(
     emulation="auto",
     locked=False,
     strict=False,
+    memory=0,
     emulation_timeout=60.0,
     boot_timeout=300.0,
     timeout=7 * 86400.0,

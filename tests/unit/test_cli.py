@@ -35,6 +35,7 @@ DEMO = Demo(
     emulation="auto",
     locked=False,
     strict=False,
+    memory=0,
     emulation_timeout=60.0,
     boot_timeout=300.0,
     timeout=6 * 3600.0,

@@ -57,7 +57,7 @@ def value(name: str, key: str) -> str:
     if match := re.search(r"extends: \{service: (\w+)\}", block):
         return value(match[1], key)
     if (
-        "<<: *service" in block
+        re.search(r"<<: \[?\*service", block)
         and TEMPLATE
         and (match := re.search(rf"^  {key}:(.*)$", TEMPLATE[1], re.MULTILINE))
     ):

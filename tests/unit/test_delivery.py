@@ -179,6 +179,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
         store_path="/nix/store/x",
         emulation="native",
         emulators=[],
+        privileges=[],
         sandbox={"sandbox": True},
         boot=None,
         images=[{"name": "demo"}],
@@ -189,7 +190,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     assert document["path"] == "/out/demo.img"
     assert document["boot"] is None
     assert document["seconds"] == {"total": 1.5}
-    assert len(document) == 14
+    assert len(document) == 15
 
 
 def test_an_image_is_seen_to_be_as_large_as_it_was_said_to_be(folder: pathlib.Path) -> None:

@@ -23,6 +23,7 @@ PLAN = Plan(
     register=("aarch64-linux",),
     private=(),
     services=(),
+    memory=1024,
     boot=False,
     kvm=False,
     natively=frozenset({"x86_64-linux"}),

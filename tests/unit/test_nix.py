@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from orchestrator.agents import memory
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.nixlog import NixLog
@@ -38,9 +39,11 @@ def test_attributes_are_quoted_as_nix_reads_them() -> None:
     assert attribute_paths([("x86_64-linux", "raw-efi")]) == ['"x86_64-linux"."raw-efi"']
 
 
-def failure(*errors: str, code: int = 1, tail: tuple[str, ...] = ()) -> AgentError:
+def failure(
+    *errors: str, code: int = 1, tail: tuple[str, ...] = (), starved: bool = False
+) -> AgentError:
     log = NixLog(io.StringIO(), errors=list(errors), _tails={"linux": collections.deque(tail)})
-    return Nix(Settings(), pathlib.Path("/nowhere"))._failure(log, code)
+    return Nix(Settings(), pathlib.Path("/nowhere"))._failure(log, code, starved=starved)
 
 
 def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
@@ -81,6 +84,29 @@ def test_a_disk_that_fills_up_in_a_derivation_is_told() -> None:
         tail=("cp: error writing 'x': No space left on device",),
     )
     assert error.kind == "disk"
+
+
+def test_want_of_memory_is_told_from_another_failure_and_from_a_full_disk() -> None:
+    failed = f"builder for '{DRV}' failed with exit code 137"
+    error = failure(failed, starved=True)
+    assert str(error) == "derivation linux failed: the kernel killed a process for want of memory"
+    assert (error.kind, "--memory" in error.hint) == ("memory", True)
+    assert failure(failed).kind == "build"
+    assert failure("No space left on device", starved=True).kind == "disk"
+
+
+@pytest.mark.parametrize(
+    ("text", "kills"),
+    [
+        ("low 0\nhigh 0\noom 3\noom_kill 2\noom_group_kill 0\n", 2),
+        ("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n", 5),
+        ("nothing of the kind\n", 0),
+    ],
+)
+def test_what_the_kernel_killed_is_counted(text: str, kills: int, tmp_path: pathlib.Path) -> None:
+    counter = tmp_path / "memory.events"
+    counter.write_text(text)
+    assert memory.kills((tmp_path / "none", counter)) == kills
 
 
 @pytest.mark.parametrize("code", [137, -9])

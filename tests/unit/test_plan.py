@@ -44,6 +44,7 @@ def facts(
         "28.0",
         natively | {*also},
         no_private,
+        16 << 30,
         data_free,
         out_free,
     )
@@ -60,6 +61,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         emulation="auto",
         locked=False,
         strict=False,
+        memory=0,
         emulation_timeout=60,
         boot_timeout=300,
         timeout=3600,

@@ -49,6 +49,10 @@ class FakeEngine:
         self.lines: dict[str, list[str]] = {}
         self.codes: dict[str, int | None] = {}
         self.broken = False
+        self.hungry: set[str] = set()
+
+    def starved(self, name: str) -> bool:
+        return name in self.hungry
 
     def logs(self, name: str) -> Iterator[str]:
         yield from self.lines.get(name, [])
@@ -91,6 +95,17 @@ def world(tmp_path: pathlib.Path) -> Iterator[World]:
     world.progress.close()
 
 
+def test_a_container_that_was_killed_for_want_of_memory_is_told_from_another(world: World) -> None:
+    world.engine.hungry.add("builder")
+    world.run("builder", code=137)
+    with pytest.raises(BuildError, match="builder was killed for want of memory during"):
+        world.supervisor.next()
+    world.engine.hungry.clear()
+    world.run("builder", code=137)
+    with pytest.raises(BuildError, match="builder was killed during"):
+        world.supervisor.next()
+
+
 def test_events_come_in_order_and_are_remembered(world: World) -> None:
     world.run(
         "cleanup",
@@ -105,7 +120,7 @@ def test_events_come_in_order_and_are_remembered(world: World) -> None:
         "table",
         "table",
         "cleaned",
-        Exit("cleanup", 0),
+        Exit("cleanup", 0, starved=False),
     ]
     assert world.supervisor.event("cleanup", "table") == {"event": "table", "n": 2}
     assert world.supervisor.event("cleanup", "nothing") is None

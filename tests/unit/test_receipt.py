@@ -1,0 +1,89 @@
+"""What containers may do, in words: from Compose's configuration and from Docker's."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from orchestrator import receipt, seccomp
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+CONFIG = {
+    "networks": {"lease": {"internal": True}, "default": {}},
+    "services": {
+        "builder": {
+            "image": "nixos-image-builder",
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges:true", f"seccomp:{seccomp.PROFILE}"],
+            "networks": {"default": None, "lease": None},
+            "volumes": [{"source": "store", "target": "/nix"}],
+            "read_only": True,
+            "mem_limit": str(2048 << 20),
+            "pids_limit": 100,
+        },
+        "registrar": {
+            "image": "nixos-image-qemu-setup",
+            "user": "0",
+            "cap_add": ["SYS_ADMIN"],
+            "network_mode": "none",
+            "volumes": [{"source": "lease", "target": "/run/lease", "read_only": True}],
+            "mem_limit": "0",
+        },
+    },
+}
+
+
+def test_a_service_is_told_from_composes_configuration() -> None:
+    assert receipt.planned("builder", CONFIG).describe() == (
+        "builder\n"
+        "  image         nixos-image-builder\n"
+        "  user          the image's\n"
+        "  capabilities  none\n"
+        "  security      no-new-privileges, seccomp=orchestrator/seccomp.json\n"
+        "  networks      default, lease (internal)\n"
+        "  mounts        store:/nix\n"
+        "  root          read-only\n"
+        "  limits        100 processes, 2048 MiB of memory"
+    )
+    text = receipt.planned("registrar", CONFIG).describe()
+    for line in (
+        "capabilities  SYS_ADMIN",
+        "networks      none",
+        "mounts        lease:/run/lease:ro",
+        "root          writable",
+        "limits        none",
+    ):
+        assert f"\n  {line}\n" in f"{text}\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("no-new-privileges:true", "no-new-privileges"),
+        ("no-new-privileges", "no-new-privileges"),
+        ("apparmor=unconfined", "apparmor=unconfined"),
+        ("seccomp=unconfined", "seccomp=unconfined"),
+        (f"seccomp={seccomp.PROFILE.read_text()}", "seccomp=orchestrator/seccomp.json"),
+        (f"seccomp={json.dumps({'defaultAction': 'SCMP_ACT_ALLOW'})}", "seccomp=sha256=e658ea75"),
+    ],
+)
+def test_a_security_option_is_told_in_few_words(option: str, words: str) -> None:
+    assert receipt._option(option).startswith(words)
+
+
+def test_every_service_has_limits() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    (small,) = re.findall(r"^x-small: &small\n((?:  .*\n)+)", text, re.MULTILINE)
+    assert re.search("pids_limit: [0-9]+", small)
+    assert re.search("mem_limit: [0-9]+m", small)
+    services = text.split("\nservices:\n")[1].split("\nnetworks:\n")[0]
+    blocks = re.split(r"^  (?=[\w-]+:$)", services, flags=re.MULTILINE)
+    blocks = [block for block in blocks if re.match(r"[\w-]+:\n", block)]
+    assert len(blocks) == 8
+    for block in blocks:
+        name = block.partition(":")[0]
+        # The suite holds Docker's socket: a limit would keep nothing from it.
+        limited = "*small" in block or ("pids_limit" in block and "mem_limit" in block)
+        assert limited or "extends: {service: boot}" in block or name == "test", name
