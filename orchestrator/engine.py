@@ -156,9 +156,11 @@ class Engine:
                 ) from error
 
     def create(self, services: tuple[str, ...]) -> dict[str, str]:
-        """Create the containers of `services`; returns their names by service."""
+        """Create the containers of `services` and no others; returns their names by service."""
+        # `create` has no --no-deps: it asks for the images of services that will not run.
+        command = ["up", "--no-start", "--no-deps", "--no-build", *services]
         with told(f"creating {', '.join(services)}"), signals_wait():
-            for _ in self._stream(["create", "--no-build", *services]):
+            for _ in self._stream(command):
                 pass
         return {service: f"{self.project}-{service}-1" for service in services}
 
