@@ -139,6 +139,8 @@ def script(request: Request, who: Caller) -> str:
             calls.append(["send_result", os.fspath(request.image.parent / RESULT)])
             if request.identity:
                 calls.append(["send", "--identity", os.fspath(request.identity)])
+            if request.seed and not request.print_command:
+                calls.append(["send", "--seed", os.fspath(request.seed)])
             calls += [] if request.test and not request.print_command else [["terminal"]]
         case Compose() | Doctor() | Formats() | Test():
             calls.append(["terminal"])
@@ -220,6 +222,11 @@ def _boot(argv: list[str], who: Caller) -> Boot:
         help="who logs in (default: root; needs --identity)",
     )
     parser.add_argument(
+        "--seed",
+        metavar="FILE",
+        help="a second disk, raw or ISO, which cloud-init reads its seed from",
+    )
+    parser.add_argument(
         "--print-command",
         action="store_true",
         help="print how QEMU and libvirt boot it on a computer that has them, and do nothing",
@@ -247,6 +254,7 @@ def _boot(argv: list[str], who: Caller) -> Boot:
         found.firmware or "",
         caller_path(found.identity, who) if found.identity else None,
         found.user,
+        caller_path(found.seed, who) if found.seed else None,
         found.grow,
         found.run,
         found.test,

@@ -56,13 +56,18 @@ MACHINES = {
 NOTE = """\
 # KVM is used where it is there. Firmware is named where Debian has it; QEMU's own builds have it as
 # share/qemu/edk2-*-code.fd. ds=nocloud has cloud-init, where there is one, ask a seed disk and
-# nobody else (-drive file=seed.iso,media=cdrom)."""
+# nobody else (--seed FILE has it in these commands)."""
 
 TITLES = {"uefi": "UEFI", "bios": "BIOS", "u-boot": "U-Boot"}
 
 
-def describe(system: str, firmware: tuple[str, ...], image: str, disk_format: str) -> str:
-    """Commands for each of `firmware`, and one for libvirt; `image` is the caller's path."""
+def describe(
+    system: str, firmware: tuple[str, ...], image: str, disk_format: str, seed: str = ""
+) -> str:
+    """Commands for each of `firmware`, and one for libvirt.
+
+    `image` and `seed`, a raw disk with cloud-init's seed, are the caller's paths.
+    """
     if image.endswith((".zst", ".xz", ".gz")):
         raise UsageError(f"{image}: is compressed", hint="unpack it first: QEMU cannot")
     if system not in MACHINES:
@@ -70,23 +75,26 @@ def describe(system: str, firmware: tuple[str, ...], image: str, disk_format: st
     machine = MACHINES[system]
     parts = [NOTE]
     for kind in firmware:
-        command = _lines(_qemu(machine, kind, image, DRIVERS.get(disk_format, disk_format)))
+        command = _lines(_qemu(machine, kind, image, DRIVERS.get(disk_format, disk_format), seed))
         parts.append(f"# {TITLES[kind]}\n{command}")
     if "uefi" in firmware or "bios" in firmware:
-        parts.append(f"# libvirt\n{_lines(_virt_install(machine, firmware, image, disk_format))}")
+        libvirt = _virt_install(machine, firmware, image, disk_format, seed)
+        parts.append(f"# libvirt\n{_lines(libvirt)}")
     return "\n\n".join(parts) + "\n"
 
 
-def _qemu(machine: Machine, firmware: str, image: str, driver: str) -> list[list[str]]:
+def _qemu(machine: Machine, firmware: str, image: str, driver: str, seed: str) -> list[list[str]]:
     """The command, an option with its value a line."""
     head = [machine.program, "-machine", machine.type, "-accel", "kvm", "-accel", "tcg"]
-    # How QEMU quotes a comma.
-    disk = f"file={image.replace(',', ',,')},format={driver},if=none,id=disk"
+    disk = f"file={_quoted(image)},format={driver},if=none,id=disk"
     lines = [
         [*head, "-cpu", "max", "-m", str(MEMORY_MIB), "-smp", str(CPUS)],
         ["-drive", f"{disk},cache=writeback,werror=report"],
         ["-device", "virtio-blk-pci,drive=disk"],
     ]
+    if seed:
+        second = f"file={_quoted(seed)},format=raw,if=none,id=seed,readonly=on"
+        lines.append(["-drive", second, "-device", "virtio-blk-pci,drive=seed"])
     place = machine.firmware.get(firmware)
     if firmware == "uefi" and place:
         lines.append(["-drive", f"if=pflash,format=raw,readonly=on,file={place}"])
@@ -101,7 +109,7 @@ def _qemu(machine: Machine, firmware: str, image: str, driver: str) -> list[list
 
 
 def _virt_install(
-    machine: Machine, firmware: tuple[str, ...], image: str, disk_format: str
+    machine: Machine, firmware: tuple[str, ...], image: str, disk_format: str, seed: str
 ) -> list[list[str]]:
     name = pathlib.PurePosixPath(image).name.partition(".")[0]
     driver = DRIVERS.get(disk_format, disk_format)
@@ -109,8 +117,14 @@ def _virt_install(
         ["virt-install", "--name", name, "--memory", str(MEMORY_MIB), "--vcpus", str(CPUS)],
         ["--arch", machine.arch, "--osinfo", "nixos-unstable"],
         ["--disk", f"path={image},format={driver},bus=virtio", "--network", "user"],
+        *([["--disk", f"path={seed},format=raw,bus=virtio,readonly=on"]] if seed else []),
         [*(["--boot", "uefi"] if "uefi" in firmware else []), "--graphics", "none", "--import"],
     ]
+
+
+def _quoted(path: str) -> str:
+    """As QEMU wants a comma in an option's value."""
+    return path.replace(",", ",,")
 
 
 def _lines(parts: list[list[str]]) -> str:

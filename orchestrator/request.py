@@ -114,8 +114,9 @@ class Boot:
     """`boot IMAGE`: on the terminal, or as a check.
 
     An empty `system` or `firmware` is what the image looks like; `identity` is a private key that
-    opens the account of `user`, where the check need not write one of its own; `grow` is the disk's
-    size in MiB; `run` is a command for the guest's shell. With `print_command` nothing is booted.
+    opens the account of `user`, where the check need not write one of its own; `seed` is a raw disk
+    beside it, for cloud-init; `grow` is the disk's size in MiB; `run` is a command for the guest's
+    shell. With `print_command` nothing is booted.
     """
 
     image: pathlib.PurePosixPath
@@ -123,6 +124,7 @@ class Boot:
     firmware: str
     identity: pathlib.PurePosixPath | None
     user: str
+    seed: pathlib.PurePosixPath | None
     grow: int
     run: str
     test: bool

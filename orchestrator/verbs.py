@@ -139,6 +139,11 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
             key.chmod(0o600)
             os.chown(key, BUILDER_UID, BUILDER_UID)
             arguments += ["--identity", os.fspath(key)]
+        if request.seed:
+            seed = folder / "seed"
+            shutil.move(sources.received(who, request.seed), seed)
+            seed.chmod(0o444)
+            arguments += ["--seed", os.fspath(seed)]
         kvm = system == this_system() and not request.identity  # another user's key is no key
         try:
             if not request.test:
@@ -172,7 +177,10 @@ def print_command(request: Boot, who: Caller) -> str:
     system = request.system or facts.system
     firmware = (request.firmware,) if request.firmware else facts.firmware
     needed(system, "".join(firmware), image.name)
-    return machine_commands.describe(system, firmware, os.fspath(request.image), facts.disk_format)
+    seed = os.fspath(request.seed) if request.seed else ""
+    return machine_commands.describe(
+        system, firmware, os.fspath(request.image), facts.disk_format, seed
+    )
 
 
 def doctor(request: Doctor, who: Caller, progress: Progress) -> str:

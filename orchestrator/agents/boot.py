@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--disk-format", choices=sorted(DRIVERS), default="raw")
     parser.add_argument("--identity", type=pathlib.Path)
     parser.add_argument("--user", default="root")
+    parser.add_argument("--seed", type=pathlib.Path)
     parser.add_argument("--grow", type=int, default=0, help="MiB")
     parser.add_argument("--run", default="")
     parser.add_argument("--test", action="store_true")
@@ -72,7 +73,7 @@ def machine_command(
             hint=f"--firmware {' or '.join(guest.firmware)}",
             kind="boot",
         )
-    return qemu.command(guest, arguments.firmware, disk, accel, serial)
+    return qemu.command(guest, arguments.firmware, disk, accel, serial, arguments.seed)
 
 
 def check(arguments: argparse.Namespace) -> None:

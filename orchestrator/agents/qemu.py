@@ -80,9 +80,18 @@ class Disk:
     format: str = "raw"
 
 
-def command(guest: Guest, firmware: Firmware, disk: Disk, accel: str, serial: str) -> list[str]:
-    """The command that boots `disk`; `serial` is QEMU's name for where the console goes."""
-    file = str(disk.path).replace(",", ",,")  # how QEMU quotes a comma
+def command(
+    guest: Guest,
+    firmware: Firmware,
+    disk: Disk,
+    accel: str,
+    serial: str,
+    seed: pathlib.Path | None = None,
+) -> list[str]:
+    """The command that boots `disk`; `serial` is QEMU's name for where the console goes.
+
+    `seed` is a raw disk beside it, which the guest cannot write to.
+    """
     cpu = "host" if accel == "kvm" else guest.cpu
     acceleration = accel if accel == "kvm" else "tcg,thread=multi"
     return [
@@ -92,8 +101,19 @@ def command(guest: Guest, firmware: Firmware, disk: Disk, accel: str, serial: st
         *guest.firmware[firmware],
         # Without its word the firmware waits five seconds for somebody to press Escape.
         *("-boot", "menu=on,splash-time=0", "-serial", serial, "-drive"),
-        f"if=none,id=disk,file={file},format={disk.format},cache=unsafe,discard=unmap",
+        f"if=none,id=disk,file={_quoted(disk.path)},format={disk.format},cache=unsafe,discard=unmap",
         *("-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "virtio-rng-pci"),
         *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),
+        *(_second_disk(seed) if seed else []),
     ]
+
+
+def _second_disk(raw: pathlib.Path) -> list[str]:
+    drive = f"if=none,id=seed,file={_quoted(raw)},format=raw,readonly=on"
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=seed"]
+
+
+def _quoted(path: pathlib.Path) -> str:
+    """As QEMU wants a comma in an option's value."""
+    return str(path).replace(",", ",,")

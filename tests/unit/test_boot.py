@@ -61,6 +61,17 @@ def test_a_comma_in_the_disks_name_is_no_option() -> None:
     assert "format=raw" in drive, "never guessed: a guest could write a header of another format"
 
 
+def test_a_seed_is_a_second_disk_that_the_guest_cannot_write_to() -> None:
+    seed = pathlib.Path("/a,b/seed")
+    guest = qemu.GUESTS["x86_64-linux"]
+    found = pairs(qemu.command(guest, "uefi", DISK, "tcg", "x", seed))
+    drives = [value for option, value in found if option == "-drive"]
+    assert drives[0].startswith("if=none,id=disk,")
+    assert drives[1:] == ["if=none,id=seed,file=/a,,b/seed,format=raw,readonly=on"]
+    assert ("-device", "virtio-blk-pci,drive=seed") in found
+    assert ("-device", "virtio-blk-pci,drive=disk,bootindex=0") in found
+
+
 def test_the_guests_ssh_is_reachable_from_here_alone() -> None:
     command = qemu.command(qemu.GUESTS["x86_64-linux"], "uefi", DISK, "tcg", "x")
     (network,) = (value for option, value in pairs(command) if option == "-netdev")

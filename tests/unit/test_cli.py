@@ -50,6 +50,7 @@ BOOT = Boot(
     firmware="",
     identity=None,
     user="root",
+    seed=None,
     grow=0,
     run="",
     test=False,
@@ -104,6 +105,7 @@ def demo(**changes: object) -> Demo:
             ["boot", "--test", "--user", "me", "--identity", "/k", "--print-command", "/x"],
             dataclasses.replace(BOOT, user="me", identity=P("/k"), test=True, print_command=True),
         ),
+        (["boot", "--seed", "../s.iso", "/x"], dataclasses.replace(BOOT, seed=P("/home/me/s.iso"))),
         (
             ["demo", "-f", "sd-aarch64", "--disk-size", "8G", "--boot-size", "1000K"],
             demo(format="sd-aarch64", image=ImageOptions(disk_size=8192, boot_size=1)),
@@ -376,11 +378,12 @@ NASTY = [
 def test_a_shell_gets_each_path_as_it_is(path: str, who: Caller) -> None:
     request = demo(out=P(path), ssh_key=P(path))
     assert obeyed(cli.script(request, who)) == [["out_dir", path], ["send", "--ssh-key", path]]
-    booted = dataclasses.replace(BOOT, image=P(path), test=True, identity=P(path))
+    booted = dataclasses.replace(BOOT, image=P(path), test=True, identity=P(path), seed=P(path))
     assert obeyed(cli.script(booted, who)) == [
         ["send", "boot", path],
         ["send_result", str(P(path).parent / "result.json")],
         ["send", "--identity", path],
+        ["send", "--seed", path],
     ]
     with_bundle = dataclasses.replace(who, ca_bundle=path)
     assert obeyed(cli.script(Clean(False, "auto"), with_bundle)) == [

@@ -37,6 +37,14 @@ def test_a_machine_without_uefi_is_not_told_of_it() -> None:
     assert u_boot[u_boot.index("-kernel") + 1].endswith("qemu-riscv64_smode/u-boot.bin")
 
 
+def test_a_seed_is_in_the_commands_where_it_is_given() -> None:
+    qemu, libvirt = commands(describe("x86_64-linux", ("bios",), "/a.img", "raw", "/s,eed.iso"))
+    assert "file=/s,,eed.iso,format=raw,if=none,id=seed,readonly=on" in qemu
+    assert "virtio-blk-pci,drive=seed" in qemu
+    assert "path=/s,eed.iso,format=raw,bus=virtio,readonly=on" in libvirt
+    assert "seed.iso" not in describe("x86_64-linux", ("bios",), "/a.img", "raw")
+
+
 @pytest.mark.parametrize("path", ["/it's a,b.img", '/"$HOME".img', "/a b.img"])
 def test_any_path_stays_one_word(path: str) -> None:
     qemu, _libvirt = commands(describe("x86_64-linux", ("bios",), path, "raw"))
