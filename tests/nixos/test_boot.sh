@@ -69,10 +69,26 @@ case $cases in *aarch64*)
 esac
 
 case $cases in *cloud*)
-  printf '%s\n' '{ imports = [ ./configuration.nix ]; nixosImage.cloud.enable = true; }' > "$work/configuration/cloud.nix"
+  cat > "$work/configuration/cloud.nix" << 'NIX'
+{ lib, ... }: { imports = [ ./configuration.nix ]; nixosImage.cloud.enable = true; networking.hostName = lib.mkForce ""; }
+NIX
   expect "a cloud's image is built" 0 'deliver' "$project/run.sh" -c "$work/configuration/cloud.nix" --nixpkgs "$work/tree" \
     -f qcow-efi --system "$native" -o "$work/out folder"
-  boots "the cloud's image" "$(cat "$work/out")"
+  image=$(cat "$work/out")
+  boots "the cloud's image" "$image"
+
+  # A key that only the seed knows: the check writes none of its own.
+  ssh-keygen -q -t ed25519 -N '' -C seed -f "$work/key"
+  mkdir "$work/seed"
+  printf '%s\n' 'instance-id: i-1' 'local-hostname: seeded' > "$work/seed/meta-data"
+  printf '%s\n' '#cloud-config' "ssh_authorized_keys: [ \"$(cat "$work/key.pub")\" ]" \
+    'runcmd: [ [ sh, -c, "echo runcmd ran > /root/seen" ] ]' > "$work/seed/user-data"
+  mkfs.vfat -C -n CIDATA "$work/seed.img" 1024 > /dev/null
+  mcopy -i "$work/seed.img" "$work/seed/meta-data" "$work/seed/user-data" ::
+  questions="$questions; cat /root/seen"
+  boots "the cloud's image with a seed" "$image" --seed "$work/seed.img" --identity "$work/key"
+  check "its host name is the seed's" grep -qx 'seeded' "$work/err"
+  check "and the seed's command has run" grep -qx 'runcmd ran' "$work/err"
   ;;
 esac
 finish
