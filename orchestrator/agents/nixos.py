@@ -121,8 +121,12 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
     made = [one["drvPath"] for one in json.loads(said)]
     missing = read_missing(log.notes)
     emulated = sum(1 for path in missing.derivations if is_emulated(path))
-    space = -(-missing.unpacked // GIB)
     fetched = f"{missing.download // MIB} MiB, {missing.unpacked // MIB} MiB unpacked"
+    present = present_bytes(made)
+    # No image has more of these in it; while it is converted it is there twice.
+    content = -(-(missing.unpacked + present) // GIB)
+    store = -(-missing.unpacked // GIB)
+    docker = f"{store} GiB for what is fetched, up to {2 * content} GiB for each image"
     lines = [
         *(
             f"image      {name} for {system}: {derivation_name(drv)}"
@@ -130,14 +134,35 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
         ),
         f"build      {len(missing.derivations)} derivations, {emulated} of them emulated",
         f"fetch      {len(missing.paths)} paths: {fetched}",
-        f"disk       {space} GiB of Docker's for what is fetched, more for builds and images",
+        f"disk       Docker's data: {docker}",
+        f"disk       output folder: up to {content} GiB for each image",
+        "disk       what is built here comes on top: its size is not known before",
     ]
     images = [
         {"system": system, "format": name, "derivation": drv}
         for (system, name), drv in zip(wanted, made, strict=True)
     ]
     fields = dataclasses.asdict(missing)
-    events.emit("plan", message="\n".join(lines), images=images, emulated=emulated, **fields)
+    events.emit(
+        "plan",
+        message="\n".join(lines),
+        images=images,
+        emulated=emulated,
+        present=present,
+        **fields,
+    )
+
+
+def present_bytes(derivations: list[str]) -> int:
+    """Size of what the store has already of all that `derivations` are made of, with sources."""
+
+    def ask(*query: str) -> list[str]:
+        command = ["nix-store", "--query", *query]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    related = ask("--requisites", "--include-outputs", *derivations)
+    paths = [path for path in related if not path.endswith(".drv")]
+    return sum(map(int, ask("--size", *paths))) if paths else 0
 
 
 @dataclasses.dataclass(frozen=True)

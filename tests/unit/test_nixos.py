@@ -15,6 +15,7 @@ from orchestrator.agents.nix import Nix, Settings
 from orchestrator.agents.systems import foreign_system, this_system
 from orchestrator.agents.task import DemoTask, NixosTask, Task
 from orchestrator.image.options import ImageOptions, Injection
+from tests.unit.nix_store import NEEDED, run
 
 TASK = NixosTask(
     systems=("aarch64-linux",),
@@ -261,6 +262,21 @@ def test_what_would_be_built_and_fetched_is_read(
     found = nixos.read_missing(notes.splitlines())
     assert (len(found.derivations), len(found.paths)) == (built, fetched)
     assert (found.download, found.unpacked) == (download, unpacked)
+
+
+@NEEDED
+def test_what_the_store_has_of_an_image_is_known_before(tmp_path: pathlib.Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(5000))
+    text = f'''derivation {{
+      name = "made"; system = "{this_system()}"; builder = "/bin/sh"; source = {source};
+      args = [ "-c" "echo made > $out" ];
+    }}'''
+    drv = run("nix-instantiate", "--expr", text)
+    before = nixos.present_bytes([drv])
+    assert 5000 < before < 6000, "a NAR's frame beside the file"
+    run("nix-store", "--realise", drv)
+    assert nixos.present_bytes([drv]) > before, "its output, once it is built"
 
 
 @pytest.mark.parametrize(
