@@ -59,6 +59,76 @@ expect "lines may end as on Windows" 0 '"plan"' dry -c "$folder/crlf.nix" -f qco
 spec_of > "$work/crlf"
 check "and mean the same" sh -c "test -s '$work/plain' && cmp -s '$work/plain' '$work/crlf'"
 
+# What nixos-generators' users know.
+cat > "$folder/special.nix" << 'NIX'
+{ site, ... }: { imports = [ ./configuration.nix ]; nixosImage.baseName = site; }
+NIX
+expect "special arguments reach the modules" 0 '"plan"' dry -c "$folder/special.nix" -f qcow-efi --special-arg site 'the moon' --system aarch64-linux
+spec_of > "$work/special"
+check "as they are" grep -q '"name":"the moon"' "$work/special"
+expect "options of Nix reach Nix" 6 'max-call-depth' dry -c "$folder/plain.nix" -f qcow-efi --option max-call-depth 20 --log-format plain
+cat > "$folder/card.nix" << 'NIX'
+{ config, pkgs, ... }:
+{
+  formatAttr = "card";
+  fileExtension = ".txt";
+  system.build.card = pkgs.writeText "greeting-card" "from ${config.networking.hostName}";
+  fileSystems."/".device = "/dev/null";
+  boot.loader.grub.enable = false;
+}
+NIX
+with host '{ networking.hostName = "mars"; }'
+expect "a format of one's own is evaluated" 0 'card.*greeting-card' dry -c "$folder/host.nix" --format-path "$folder/card.nix" --system aarch64-linux
+spec_of > "$work/card" 2> /dev/null
+check "with the configuration in it" in_system 'from mars'
+printf '{ lib, ... }: { formatAttr = "none"; fileSystems."/".device = "/dev/null"; boot.loader.grub.enable = false; }\n' > "$folder/wrong.nix"
+expect "one that makes nothing is told" 6 "attribute 'none' missing" dry -c "$folder/host.nix" --format-path "$folder/wrong.nix" --log-format plain
+
+# nix/ as a library, in a flake of a user who has Nix: in the builder, with another nixpkgs than the pinned one.
+mkdir "$work/own" "$work/checkout"
+cp "$folder/configuration.nix" "$work/own"
+cp -r "$project/flake.nix" "$project/flake.lock" "$project/nix" "$project/config" "$work/checkout"
+cat > "$work/own/flake.nix" << 'NIX'
+{
+  inputs.nixos-image.url = "path:/tmp/checkout";
+  outputs = { self, nixos-image }:
+    let
+      inherit (nixos-image) lib nixosModules templates;
+      inherit (nixos-image.inputs) nixpkgs;
+      system = "aarch64-linux";
+      one = format: more: lib.nixosGenerate ({ inherit system format; buildSystem = "x86_64-linux"; modules = [ ./configuration.nix ]; } // more);
+      server = modules: nixpkgs.lib.nixosSystem { modules = [ ./configuration.nix { nixpkgs.hostPlatform = system; } ] ++ modules; };
+      derivation = drv: { inherit (drv) drvPath system; };
+    in
+    {
+      seen = {
+        card = derivation (one "sd-aarch64" { }) // { inherit ((one "sd-aarch64" { }).spec) partitionTable; };
+        tarball = derivation (one "lxc" { });
+        site = (one "raw-efi" { modules = [ ./configuration.nix ({ site, ... }: { nixosImage.label = site; }) ]; specialArgs.site = "moon"; }).spec.root.label;
+        mine = (one "mine" {
+          customFormats.mine = lib.formats.raw-efi // { modules = lib.formats.raw-efi.modules ++ [{ nixosImage.partitionTableType = "efixbootldr"; }]; };
+        }).spec.partitionTable;
+        several = builtins.mapAttrs (_: image: image.spec.diskFormat or "a file")
+          (lib.imagesOf { evaluated = server [ ]; formats = [ "raw-efi" "qcow-efi" "docker" ]; buildSystem = "x86_64-linux"; });
+        declared = (server [ nixosModules.default { nixosImage.label = "own"; } ]).config.nixosImage.label;
+        root = (server [ nixosModules.default nixosModules.disk { nixosImage.label = "own"; } ]).config.fileSystems."/".device;
+        template = builtins.pathExists (templates.default.path + "/sd-card.nix");
+      };
+    };
+}
+NIX
+library=$(docker create --network none --volume nixos-image-store:/nix --entrypoint nix nixos-image-builder --offline \
+  --extra-experimental-features 'nix-command flakes' eval --json --no-write-lock-file \
+  --override-input nixos-image/nixpkgs path:/tmp/nixpkgs path:/tmp/own#seen)
+docker cp -q "$work/own" "$library:/tmp/own" && docker cp -q "$work/checkout" "$library:/tmp/checkout" && docker cp -q "$NIXPKGS" "$library:/tmp/nixpkgs"
+expect "the library is used by another flake" 0 '' docker start -a "$library"
+docker rm "$library" > /dev/null
+for fact in '"partitionTable":"sd-card","system":"x86_64-linux"' '"tarball":{"drvPath":"[^"]*","system":"x86_64-linux"' '"site":"moon"' \
+  '"mine":"efixbootldr"' '"several":{"docker":"a file","qcow-efi":"qcow2","raw-efi":"raw"}' '"declared":"own"' \
+  '"root":"/dev/disk/by-label/own"' '"template":true'; do
+  check "the library: $fact" grep -q "$fact" "$work/out"
+done
+
 # A flake in a subfolder of a repository; what it needs of the rest lies beside it. Its nixpkgs is nowhere but in NIX_PATH,
 # because there is no network.
 git init -q "$folder"
