@@ -64,7 +64,8 @@ let
   iso = own: recipe "iso" ({ systems = [ "x86_64-linux" "aarch64-linux" "riscv64-linux" "i686-linux" ]; suffix = "iso"; firmware = [ "uefi" "bios" ]; } // own);
   tarball = name: own: recipe name ({ suffix = "tar.xz"; } // own);
   container = name: own: tarball name ({ login = false; } // own);
-  script = name: own: recipe name ({ systems = main ++ [ "i686-linux" ]; suffix = ""; login = false; } // own);
+  # For 32 bits nixpkgs has no QEMU, nor its agent for guests.
+  script = name: own: recipe name ({ systems = main; suffix = ""; login = false; } // own);
   onTarget = suffix: { assembler = "vm"; recipe = "image"; modules = [ ]; inherit suffix; };
 in
 {
@@ -109,7 +110,13 @@ in
 
   # Live systems and installers
   iso = iso { upstream = "iso"; variant = "iso"; modules = [ "./iso.nix" ]; };
-  iso-installer = iso { upstream = "iso-installer"; aliases = [ "install-iso" ]; variant = "iso-installer"; modules = [ "./installer.nix" ]; };
+  iso-installer = iso {
+    upstream = "iso-installer";
+    aliases = [ "install-iso" ];
+    variant = "iso-installer";
+    modules = [ "./installer.nix" ];
+    systems = main ++ [ "riscv64-linux" ]; # nixpkgs' installers have efivar, which is broken on 32 bits
+  };
   install-iso-hyperv = iso { variant = "iso-installer"; modules = [ "./installer.nix" "./hyperv.nix" ]; systems = main; };
   kexec = tarball "kexec" { upstream = "kexec"; variant = "kexec"; systems = main; };
   kexec-bundle = recipe "kexec-bundle" { variant = "kexec"; systems = main; suffix = ""; };
@@ -125,7 +132,7 @@ in
   vm-nogui = script "vm" { modules = [ "./vm-nogui.nix" ]; };
 
   # nixpkgs' builders that need the target's programs to run: an installed boot loader, ZFS, VirtualBox
-  vm-bootloader = script "vm-bootloader" { assembler = "vm"; systems = main; };
+  vm-bootloader = script "vm-bootloader" { assembler = "vm"; };
   openstack-zfs = provider "openstack-zfs" { } // onTarget "qcow2";
   vagrant-virtualbox = provider "vagrant-virtualbox" { systems = [ "x86_64-linux" ]; } // onTarget "box";
 }

@@ -33,8 +33,8 @@ expect() {
 
 # What the kernel holds, as cleanup sees it; nothing where the table is empty.
 table() {
-  docker run --rm --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
-    --entrypoint python3 nixos-image-qemu-setup -c \
+  docker run --rm --pull never --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined \
+    --tmpfs /run --entrypoint python3 nixos-image-qemu-setup -c \
     'from orchestrator.agents import binfmt; binfmt.mount(); [print(e.name, repr(e.text)) for e in binfmt.entries().values()]'
 }
 

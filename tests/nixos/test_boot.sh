@@ -32,15 +32,15 @@ questions='nixos-version --json; hostname; systemctl is-system-running --wait; s
 
 # boots NAME IMAGE OPTIONS...: to a login, on a larger disk, with the questions answered
 boots() {
-  name=$1 image=$2
+  what=$1 image=$2
   shift 2
-  expect "$name boots and lets the key in" 0 'booted' "$project/run.sh" boot --test --boot-timeout 1500 --grow 6G --run "$questions" "$@" "$image"
-  check "$name: nixos-version answers" grep -q '"nixosVersion"' "$work/err"
-  check "$name: all units are up" grep -qx 'running' "$work/err"
+  expect "$what boots and lets the key in" 0 'booted' "$project/run.sh" boot --test --boot-timeout 1500 --grow 6G --run "$questions" "$@" "$image"
+  check "$what: nixos-version answers" grep -q '"nixosVersion"' "$work/err"
+  check "$what: all units are up" grep -qx 'running' "$work/err"
   # shellcheck disable=SC2016
-  check "$name: the root has grown" awk '/^ *[0-9]+$/ { found = $1 > 5000 } END { exit !found }' "$work/err"
-  check "$name: the store's paths are registered" grep -qx 'registered' "$work/err"
-  check "$name: it is generation 1" grep -qx 'system-1-link' "$work/err"
+  check "$what: the root has grown" awk '/^ *[0-9]+$/ { found = $1 > 5000 } END { exit !found }' "$work/err"
+  check "$what: the store's paths are registered" grep -qx 'registered' "$work/err"
+  check "$what: it is generation 1" grep -qx 'system-1-link' "$work/err"
 }
 
 case $cases in *x86_64*)

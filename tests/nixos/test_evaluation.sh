@@ -11,7 +11,7 @@ if [ -z "${NIXPKGS:-}" ]; then
 fi
 here=$project/tests/nixos
 cp "$here/configuration.nix" "$work"
-systems=${*:-x86_64-linux aarch64-linux}
+systems=${*:-x86_64-linux aarch64-linux riscv64-linux armv7l-linux i686-linux}
 
 formats_of() {
   python3 -c '

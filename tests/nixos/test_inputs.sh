@@ -21,9 +21,12 @@ with() {
 # dry OPTIONS...: an evaluation; NIXPKGS is sent each time
 dry() { "$project/run.sh" --dry-run --nixpkgs "$NIXPKGS" --log-format json "$@"; }
 
+# The image's derivation becomes $drv.
+find_drv() { drv=$(sed -n 's/.*"derivation": "\([^"]*\)".*/\1/p' "$work/err" | head -n 1); }
+
 # The image's spec as it is evaluated
 spec_of() {
-  drv=$(sed -n 's/.*"derivation": "\([^"]*\)".*/\1/p' "$work/err" | head -n 1)
+  find_drv
   docker run --rm --network none --volume nixos-image-store:/nix --entrypoint nix nixos-image-builder \
     --extra-experimental-features nix-command derivation show "$drv" \
     | python3 -c 'import json, sys; [print(one["env"]["spec"]) for one in json.load(sys.stdin).values()]'
@@ -79,7 +82,7 @@ cat > "$folder/card.nix" << 'NIX'
 NIX
 with host '{ networking.hostName = "mars"; }'
 expect "a format of one's own is evaluated" 0 'card.*greeting-card' dry -c "$folder/host.nix" --format-path "$folder/card.nix" --system aarch64-linux
-spec_of > "$work/card" 2> /dev/null
+find_drv
 check "with the configuration in it" in_system 'from mars'
 printf '{ lib, ... }: { formatAttr = "none"; fileSystems."/".device = "/dev/null"; boot.loader.grub.enable = false; }\n' > "$folder/wrong.nix"
 expect "one that makes nothing is told" 6 "attribute 'none' missing" dry -c "$folder/host.nix" --format-path "$folder/wrong.nix" --log-format plain
