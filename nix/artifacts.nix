@@ -61,12 +61,23 @@ let
       ln -s "$file" $out/${lib.escapeShellArg "${name}${suffix}"}
     '';
 
+  # What a module makes may be the file itself, which would be taken for an image spec: a folder has it under `fileName`.
+  inFolder = fileName: made: buildPkgs.runCommand made.name { preferLocalBuild = true; } ''
+    if [ -d ${made} ]; then
+      ln -s ${made} $out
+    else
+      mkdir $out
+      ln -s ${made} $out/${lib.escapeShellArg fileName}
+    fi
+  '';
+  own = config.system.build.${config.formatAttr};
+
   # As nixpkgs makes them: scripts have their folder, a VM's builders may leave more than one file.
   folders = {
     vm = variant.vmVariant.system.build.vm;
     vm-bootloader = variant.vmVariantWithBootLoader.system.build.vm;
-    image = config.system.build.image;
-    format-path = config.system.build.${config.formatAttr};
+    image = inFolder "${name}.${format.suffix}" config.system.build.image;
+    format-path = inFolder "${lib.removeSuffix config.fileExtension own.name}${config.fileExtension}" own;
     disk-image = import ./disk-image.nix { inherit lib nixpkgs config pkgs format name; };
   };
   variant = config.virtualisation;

@@ -9,7 +9,7 @@
     fileExtension = lib.mkOption {
       type = lib.types.str;
       default = "";
-      description = "Of the image's name; what the derivation is called decides here.";
+      description = "With its dot: of the image's name, where the image is not a file in a folder.";
     };
   };
 }
