@@ -14,7 +14,7 @@ if ! lib.elem table [ "efi" "efixbootldr" ] then
 else
   import (nixpkgs + "/nixos/lib/make-disk-image.nix") ({
     inherit lib config pkgs name;
-    inherit (cfg) diskSize fsType label onlyNixStore copyChannel touchEFIVars configFile memSize postVM;
+    inherit (cfg) diskSize fsType label onlyNixStore installBootLoader copyChannel touchEFIVars configFile memSize postVM;
     baseName = name;
     partitionTableType = table;
     additionalSpace = inMiB cfg.additionalSpace;

@@ -51,7 +51,7 @@ let
   };
   systemdBoot = "${config.systemd.package}/lib/systemd/boot/efi/systemd-boot${efiArch}.efi";
   boot =
-    if cfg.installBootLoader || table == "none" then loaders.${table} or { inherit grub; }
+    if cfg.installBootLoader || cfg.onlyNixStore || table == "none" then loaders.${table} or { inherit grub; }
     else throw "nixosImage.installBootLoader: false takes partitionTableType = \"none\", every other table is there for a loader";
 
   # What the card's own commands put onto the firmware partition. They copy data: the build machine's tools do it.

@@ -25,7 +25,8 @@ in
   config = lib.mkMerge [
     {
       nixosImage.partitionTableType = lib.mkDefault (
-        if cfg.emulatedUEFI.enable && cfg.emulatedUEFI.loader == "grub" then "hybrid" else "efi"
+        if cfg.onlyNixStore then "none"
+        else if cfg.emulatedUEFI.enable && cfg.emulatedUEFI.loader == "grub" then "hybrid" else "efi"
       );
       assertions = [
         {
@@ -36,15 +37,19 @@ in
           assertion = lib.elem table [ "efi" "efixbootldr" "none" ] || pkgs.stdenv.hostPlatform.isx86;
           message = "nixosImage.partitionTableType: only a PC's BIOS starts ${table}";
         }
+        {
+          assertion = cfg.onlyNixStore -> cfg.contents == [ ] && cfg.configFile == null;
+          message = "nixosImage.onlyNixStore: contents and configFile have no place in a store alone";
+        }
       ];
 
-      fileSystems."/" = ours {
+      fileSystems.${if cfg.onlyNixStore then "/nix/store" else "/"} = ours {
         device = "/dev/disk/by-label/${cfg.label}";
         inherit (cfg) fsType;
         autoResize = cfg.fsType != "erofs";
       };
       # growpart's package needs QEMU, which is gone from 32-bit machines: there, only the file system grows.
-      boot.growPartition = ours (table != "none" && cfg.fsType != "erofs" && pkgs.stdenv.hostPlatform.is64bit);
+      boot.growPartition = ours (table != "none" && !cfg.onlyNixStore && cfg.fsType != "erofs" && pkgs.stdenv.hostPlatform.is64bit);
       boot.loader.grub.enable = ours false;
     }
 

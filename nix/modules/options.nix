@@ -48,7 +48,8 @@ in
     };
     label = mkOption {
       type = types.str;
-      default = "nixos";
+      default = if config.nixosImage.onlyNixStore then "nix-store" else "nixos";
+      defaultText = lib.literalExpression ''"nixos", or "nix-store" with `onlyNixStore`'';
       description = "Label of the root file system, by which the system finds it.";
     };
     rootFSUID = mkOption {
@@ -92,7 +93,10 @@ in
     onlyNixStore = mkOption {
       type = types.bool;
       default = false;
-      description = "The root file system is the store alone: no boot loader, no registration.";
+      description = ''
+        The root file system is the content of /nix/store alone, for a system that mounts it there and has its root elsewhere:
+        no boot loader, no registration, no `contents`, no `configFile`.
+      '';
     };
     format = mkOption {
       type = types.nullOr (types.enum [ "raw" "qcow2" "qcow2-compressed" "vdi" "vpc" "vpc-fixed" "vhdx" "vmdk" ]);
@@ -170,7 +174,8 @@ in
     };
     installBootLoader = mkOption {
       type = types.bool;
-      default = true;
+      default = !config.nixosImage.onlyNixStore;
+      defaultText = lib.literalExpression "!onlyNixStore";
       description = "Whether the image gets a boot loader.";
     };
   };

@@ -54,10 +54,12 @@ def assemble(
     system that no Nix store knows; `mapped` says that the image gets a block map.
     """
     closure = closure_of([spec.toplevel, *spec.additionalPaths])
-    tree = Tree(closure)
+    tree = Tree(closure, alone=spec.onlyNixStore)
     boot_files = _boot_files(spec, read_bootspec(pathlib.Path(spec.toplevel)))
     if not spec.onlyNixStore:
         _fill(tree, spec, boot_files, late)
+    elif late:
+        raise TreeError(f"/{late[0].path}: the image is the store alone (nixosImage.onlyNixStore)")
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         trees = {
             name: filesystem.fat_tree(files, pathlib.Path(folder, name))

@@ -241,6 +241,8 @@ def check(spec: ImageSpec) -> None:
         raise SpecError(
             "spec.bootLoader.clover: emulates UEFI on a PC's BIOS, with partition table efi alone"
         )
+    if spec.onlyNixStore and spec.contents:
+        raise SpecError("spec.contents: there is no place for them in a store alone")
     kind = spec.root.fsType
     if kind in REFUSED:
         raise SpecError(f"spec.root.fsType: {kind} is not made: {REFUSED[kind]}")

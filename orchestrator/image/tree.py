@@ -20,6 +20,7 @@ STORE_TIME = 1
 
 #: How NixOS leaves its store's folder: group nixbld, which `nixos/modules/misc/ids.nix` gives this
 #: number, may write, sticky.
+STORE = "/nix/store"
 STORE_GROUP = 30000
 STORE_MODE = 0o1775
 
@@ -55,14 +56,19 @@ class Entry:
 class Tree:
     """A root file system in the making."""
 
-    def __init__(self, closure: Iterable[str]) -> None:
-        """`closure` are store paths; they must be there."""
+    def __init__(self, closure: Iterable[str], *, alone: bool = False) -> None:
+        """`closure` are store paths; they must be there.
+
+        With `alone` they lie in the root itself: a file system to be mounted as the store.
+        """
         self.closure = tuple(sorted(closure))
         for path in self.closure:
             if not os.path.lexists(path):
                 raise TreeError(f"{path}: belongs to the system, but is not in the store")
+        self._top = STORE if alone else "/"
         self._entries: dict[str, Entry] = {}
-        self.add(Entry("nix/store", "folder", STORE_MODE, group=STORE_GROUP))
+        if not alone:
+            self.add(Entry("nix/store", "folder", STORE_MODE, group=STORE_GROUP))
 
     @property
     def entries(self) -> list[Entry]:
@@ -131,7 +137,7 @@ class Tree:
         for entry in self.entries:
             _write_entry(entry, sink)
         sink.flush()
-        names = "".join(f"{path.lstrip('/')}\0" for path in self.closure)
+        names = "".join(f"{os.path.relpath(path, self._top)}\0" for path in self.closure)
         command = [
             *("tar", "--create", "--file=-", "--format=posix"),
             *("--pax-option=delete=atime,delete=ctime", "--sort=name", "--owner=0", "--group=0"),
@@ -140,7 +146,7 @@ class Tree:
                 "--hard-dereference",
                 "--numeric-owner",
                 f"--mtime=@{STORE_TIME}",
-                "--directory=/",
+                f"--directory={self._top}",
                 "--null",
             ),
             *("--verbatim-files-from", "--files-from=-"),
@@ -171,7 +177,7 @@ class Tree:
             else:
                 place.write_bytes(entry.data)
         for path in self.closure:
-            _link(pathlib.Path(path), pathlib.Path(f"{root}{path}"), link_bytes)
+            _link(pathlib.Path(path), root / os.path.relpath(path, self._top), link_bytes)
         for entry in reversed(self.entries):
             if entry.kind != "link":
                 (root / entry.path).chmod(entry.mode)

@@ -119,10 +119,11 @@ check "nixpkgs is there as a channel" on_root '-nixos-channel' 'ls -p /nix/store
 
 build hybrid '{ partitionTableType = "hybrid"; format = "vhdx"; }' -f qcow-efi
 check "is a VHDX" of_kind vhdx
-check "its partitions" test "$(types)" = gpt:C12A7328,21686148,0FC63DAF
+check "its partitions" test "$(types)" = gpt:21686148,C12A7328,0FC63DAF
 
-build store '{ partitionTableType = "none"; onlyNixStore = true; installBootLoader = false; format = "qcow2"; }' -f raw-efi
+build store '{ onlyNixStore = true; format = "qcow2"; }; fileSystems."/" = { device = "none"; fsType = "tmpfs"; }' -f raw-efi
 check "is plain qcow2" sh -c "! qemu-img check --output=json '$image' | grep -qE '\"compressed-clusters\": [1-9]'"
 check "has no partitions" test "$(types)" = none:
 check "is a store alone" on_root '/[0-9a-z]{32}-nixos-system-standin' 'ls -p /'
+check "by the label that a store has" on_root '^Filesystem volume name: +nix-store$' 'stats -h'
 finish

@@ -118,6 +118,13 @@ def test_a_root_that_cannot_be_is_refused_with_the_reason() -> None:
         read_spec(json.dumps({**document, "partitionTable": "sd-card"}))
 
 
+def test_a_store_alone_has_no_contents() -> None:
+    document = json.loads(changed("onlyNixStore", True))
+    assert read_spec(json.dumps({**document, "contents": []})).onlyNixStore
+    with pytest.raises(SpecError, match=r"contents: there is no place"):
+        read_spec(json.dumps(document))
+
+
 def test_clover_is_for_pcs_with_an_esp() -> None:
     document = json.loads(changed("bootLoader.clover", "/nix/store/x"))
     with pytest.raises(SpecError, match=r"bootLoader\.clover"):

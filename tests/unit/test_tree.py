@@ -49,6 +49,22 @@ def test_the_stores_folder_is_nixs_own() -> None:
     assert store == Entry("nix/store", "folder", STORE_MODE, group=STORE_GROUP)
 
 
+def test_a_store_alone_is_the_root_itself(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.image.tree.STORE", str(tmp_path))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/two").write_text("text")
+    tree = Tree([f"{tmp_path}/one"], alone=True)
+    assert tree.entries == []
+    with (tmp_path / "tar").open("wb") as sink:
+        assert tree.write_tar(sink) == ""
+    with tarfile.open(tmp_path / "tar") as found:
+        assert found.getnames() == ["one", "one/two"]
+    tree.stage(tmp_path / "staged", 1024)
+    assert (tmp_path / "staged/one/two").read_text() == "text"
+
+
 def test_a_store_path_that_is_missing_is_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(TreeError, match=rf"^{tmp_path}/gone: "):
         Tree([f"{tmp_path}/gone"])
