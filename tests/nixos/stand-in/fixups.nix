@@ -104,6 +104,8 @@ lib.genAttrs [
   '';
 
   bash = script ''ln -s bash "$first/bin/sh"'';
+  # Of its applets, what others of cloud-init's path have not.
+  busybox = script ''ln -s busybox "$first/bin/sh"'';
   bash-interactive = script ''ln -s bash "$first/bin/sh"'';
   glibc-nolibgcc = script ''cp -rsn "$libraries/lib/." "$first/lib/"'';
   # Debian's group of those who may use the daemon.

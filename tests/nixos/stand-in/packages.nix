@@ -56,7 +56,7 @@
     mtools = [ "mtools" ];
     nano = [ "nano" ];
     ncurses = [ "ncurses-bin" "ncurses-base" ];
-    net-tools = [ "net-tools" ];
+    net-tools = [ "net-tools" "hostname" ];
     nix = [ "nix-bin" "nix-setup-systemd" ];
     nss-cacert = [ "ca-certificates" ];
     openresolv = [ "openresolv" ];
