@@ -139,6 +139,12 @@ class Appliance:
                     str(entry).startswith(f"{PROJECT}-")
                     for entry in typing.cast("list[str]", event["entries"])
                 )
+            elif service == "cleanup" and name == "cleaned" and event["reason"] != "unlocked":
+                raise CleanupError(
+                    f"cleanup has ended before the build did ({event['reason']}): foreign programs"
+                    " do not run any more",
+                    hint="run it again",
+                )
             elif name == "registered":
                 self._progress.say(f"registered {event['message']}", fields=event)
             elif service == "builder" and name == "images":

@@ -83,8 +83,10 @@ class Supervisor:
             left = until - time.monotonic()
             if left <= 0:
                 if time.monotonic() >= self._deadline:
+                    stage = self._progress.current or "the end"
                     raise TimeLimitError(
-                        "the run took longer than allowed", hint="--timeout gives it longer"
+                        f"the run took longer than allowed, during {stage}",
+                        hint="--timeout gives it longer",
                     )
                 return None
             try:
