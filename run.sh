@@ -243,8 +243,9 @@ send() {
   send_path "$2"
 }
 
+# Names are kept with a zero at their end and given to tar as arguments: what is in a list, each tar reads in its own way.
 send_path() {
-  printf '%s\n' "${1#/}" >> "$state/send"
+  printf './%s\0' "${1#/}" >> "$state/send"
 }
 
 # What an image's own run has said of it.
@@ -261,7 +262,7 @@ send_keys() {
 out_dir() {
   out=$1
   mkdir -p "$out" 2> /dev/null && [ -d "$out" ] && [ -w "$out" ] || die 2 "$out cannot be written to" "choose another with -o"
-  out_kib=$(df -Pk "$out" | awk 'NR == 2 { print $4 }')
+  out_kib=$(df -Pk "$out" | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p') # devices' names may have blanks
   # Parts of runs whose run.sh is gone: they are named after the run and the process. Another user's process, or another
   # machine's, cannot be seen: then neither its orchestrator may run nor the part be young.
   for part in "$out"/.nixos-image-*.part; do
@@ -278,45 +279,55 @@ out_dir() {
 # nixpkgs and whatever else is only looked into is sent without what is around it.
 send_tree() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
+  [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
   tree=$2
   [ -d "$tree" ] || tree=$(dirname -- "$2")
   : > "$state/found"
   if in_repository "$1" "$tree"; then
     case $1 in --configuration | --flake) find_top "$1" "$2" ;; esac
     not_home "$1"
-    git -C "$tree" ls-files -z --cached --others --exclude-standard \
-      | xargs -0 sh -c "$only_files" sh "${tree#/}" "$(physical "$tree")" > "$state/found"
+    repository "$tree" ls-files -z --cached --others --exclude-standard \
+      | xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" > "$state/found"
     [ ! -s "$state/found" ] || kib=$( (cd / && xargs -0 du -k) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
   else
     not_home "$1"
-    printf '%s\0' "${tree#/}/." > "$state/found"
+    printf './%s/.\0' "${tree#/}" > "$state/found"
     kib=$(du -sk "$tree/." 2> /dev/null | awk '{ print $1 }')
   fi
   [ -s "$state/found" ] || die 2 "$1: git ignores all of $tree" "git add what is to be built"
   [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
     "put it into a folder of its own, or into a git repository that ignores the rest"
-  grep -qxF "$tree" "$state/trees" || {
+  tr '\0' '\n' < "$state/trees" | grep -qxF -e "$tree" || {
     say "sending $tree: $((kib / 1024)).$((kib % 1024 * 10 / 1024)) MiB"
-    printf '%s\n' "$tree" >> "$state/trees"
+    printf '%s\0' "$tree" >> "$state/trees"
     cat "$state/found" >> "$state/whole"
   }
 }
 
 physical() { (cd "$1" && pwd -P); }
 
-# in_repository OPTION FOLDER: whether git tells what belongs to it. Where it should, but cannot, nothing is guessed.
+# repository FOLDER COMMAND...: git, which runs no program that somebody else's repository names: neither by its own
+# configuration, nor as one that lies bare among another's files.
+repository() {
+  folder=$1
+  shift
+  git -c core.fsmonitor=false -c core.hooksPath=/dev/null -c safe.bareRepository=explicit -C "$folder" "$@"
+}
+
+# in_repository OPTION FOLDER: whether git tells what belongs to it. Where it should, but cannot, nothing is guessed; nor
+# where the repository's own configuration says that other folders belong to it.
 in_repository() {
-  if git -C "$2" rev-parse --show-toplevel > "$state/top" 2> "$state/git"; then
-    ! git -C "$2" check-ignore -q . 2> /dev/null
-    return
-  fi
   above=$(physical "$2")
   while [ ! -e "$above/.git" ]; do
     [ "$above" != / ] || return 1
     above=$(dirname -- "$above")
   done
-  die 2 "$1: $2 is in a git repository, but git cannot say what belongs to it: $(tail -n 1 "$state/git")" \
-    "install git, or have it trust the repository (git config --global --add safe.directory $above)"
+  repository "$2" rev-parse --show-toplevel > "$state/top" 2> "$state/git" \
+    || die 2 "$1: $2 is in a git repository, but git cannot say what belongs to it: $(tail -n 1 "$state/git")" \
+      "install git, or have it trust the repository (git config --global --add safe.directory $above)"
+  [ "$(physical "$(cat "$state/top")")" = "$above" ] \
+    || die 2 "$1: $above/.git says that $(cat "$state/top") belongs to it" "unset core.worktree there"
+  ! repository "$2" check-ignore -q . 2> /dev/null
 }
 
 # find_top OPTION PATH: from $tree up to its repository's top, by the name that the caller has used.
@@ -382,9 +393,10 @@ start() {
 
 # The caller's files, under their own paths. Folders keep their links; the list of them says at the end that all was sent.
 pack() {
-  [ ! -s "$state/send" ] || tar -chf - $sparse_flag -C / -T "$state/send" || return
+  # shellcheck disable=SC2086  # a flag, or none
+  [ ! -s "$state/send" ] || xargs -0 tar -chf - $sparse_flag -C / < "$state/send" || return
   [ ! -s "$state/trees" ] || {
-    # Names as arguments: what is in a list, each tar reads in its own way. More than one archive is no trouble.
+    # More than one archive is no trouble.
     cp "$state/trees" "$state/.trees" && xargs -0 tar -cf - -C / < "$state/whole" && tar -cf - -C "$state" .trees
   }
 }
@@ -403,8 +415,14 @@ unpack() {
 
 take() {
   # Without a whole manifest nothing was handed over; where that is no wonder, the orchestrator's exit code says so.
-  [ "$(tail -n 1 "$1/.complete" 2> /dev/null)" = end ] || return 8
+  is_file "$1/.complete" && [ "$(tail -n 1 "$1/.complete")" = end ] || return 8
   while read -r sum kind name && [ "$sum" != end ]; do
+    # A link would be followed by whoever comes next, and into a folder mv would put the file.
+    case $name in
+      '' | .* | -* | */* | *[[:cntrl:]]*) say "error: a file has a name that none may have"; return 8 ;;
+    esac
+    is_file "$1/$name" || { say "error: $name is no file"; return 8; }
+    [ ! -d "$out/$name" ] || { say "error: $out/$name is a folder"; return 8; }
     found=$(checksum "$1/$name") || return 8
     [ -z "$found" ] || [ "$found" = "$sum" ] || { say "error: $name did not arrive as it was sent"; return 8; }
   done < "$1/.complete"
@@ -416,6 +434,8 @@ take() {
     fi
   done < "$1/.complete"
 }
+
+is_file() { [ -f "$1" ] && [ ! -L "$1" ]; }
 
 checksum() {
   # OpenSSL first: it uses the processor's own instructions, which makes seconds for a large image.

@@ -9,6 +9,7 @@ import types
 import typing
 
 from orchestrator import cli, delivery, sources
+from orchestrator.agents.nixlog import plain
 from orchestrator.errors import ApplianceError, BugError, InterruptedRunError, TerminatedRunError
 from orchestrator.request import (
     Boot,
@@ -22,6 +23,7 @@ from orchestrator.request import (
     Request,
     Test,
 )
+from orchestrator.workspace import make_shared
 
 if typing.TYPE_CHECKING:
     from orchestrator.progress import Progress
@@ -41,7 +43,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if argv == ["receive"]:
-            delivery.receive(sources.input_folder(who))
+            _receive(who)
             return 0
         request = cli.parse(argv[1:] if preparing else argv, who)
         if preparing:
@@ -70,19 +72,22 @@ def main() -> int:
 
 
 def tell(error: ApplianceError) -> None:
-    """Detail first, so that the line that counts is the last one but the hint."""
+    """Detail first, so that the line that counts is the last one but the hint.
+
+    What others have said may be in it: none of it steers the terminal.
+    """
     if error.detail:
-        sys.stderr.write(f"{error.detail}\n")
-    sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{plain(error.detail)}\n")
+    sys.stderr.write(f"error: {plain(str(error))}\n")
     if error.hint:
-        sys.stderr.write(f"try: {error.hint}\n")
+        sys.stderr.write(f"try: {plain(error.hint)}\n")
 
 
 def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     """Do what was asked. The heavy imports are here: `prepare` must be quick."""
     sent = os.environ.get("NIXOS_IMAGE_INPUT") == "1"
     if sent and not isinstance(request, Build):
-        delivery.receive(sources.input_folder(who))
+        _receive(who)
     match request:
         case Compose():
             _compose(request, stream)
@@ -107,7 +112,7 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     try:
         if sent and isinstance(request, Build):  # folders may be large
             with progress.stage("receive", "what is sent"):
-                delivery.receive(sources.input_folder(who))
+                _receive(who)
         match request:
             case Demo() | Build():
                 _images(request, who, progress, stream, began)
@@ -126,6 +131,12 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     finally:
         progress.close()
     return 0
+
+
+def _receive(who: Caller) -> None:
+    """Unpack what run.sh sends into the run's folder, which nobody else can look into yet."""
+    make_shared(who.run)
+    delivery.receive(sources.input_folder(who))
 
 
 def _images(

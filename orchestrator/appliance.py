@@ -24,6 +24,7 @@ from orchestrator.progress import Progress
 from orchestrator.repair import repair
 from orchestrator.request import Build, Caller, Demo
 from orchestrator.supervisor import Exit, Supervisor
+from orchestrator.workspace import Workspace, open_to_agents, take
 
 #: Longest time (seconds) that cleanup may take once it is unlocked or told to stop.
 CLEAN_SECONDS = 20
@@ -35,6 +36,9 @@ READY_SECONDS = 5
 LOG_SECONDS = 3
 
 BUILD_LOG = "build.log"
+
+#: Where the boot check keeps what the console shows, in the run's shared folder.
+SERIAL_LOG = "serial.log"
 
 #: What `result.json` says of Nix' sandbox: whether there was one, and what a build has seen in it.
 SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces")
@@ -54,18 +58,18 @@ class Appliance:
         engine: Engine,
         images: Images,
         progress: Progress,
-        folder: pathlib.Path,
+        workspace: Workspace,
     ) -> None:
-        """`folder` is the run's own in the work volume, already there."""
+        """`workspace` is the run's own, already there."""
         self._caller = caller
         self._request = request
         self._plan = plan
         self._engine = engine
         self._images = images
         self._progress = progress
-        self._folder = folder
+        self._folder = workspace.shared
         self._supervisor = Supervisor(
-            engine, progress, time.monotonic() + request.timeout, folder / "logs"
+            engine, progress, time.monotonic() + request.timeout, workspace.logs
         )
         self._began = time.monotonic()
         self._stale = False
@@ -82,6 +86,7 @@ class Appliance:
         try:
             self._images.wait(self._plan.images, self._progress)
             task.write(self._folder)
+            open_to_agents(self._folder)
             images = self._build()
             outgoing = self._send(images, stream) if images else None
             if self._plan.boot:
@@ -148,11 +153,10 @@ class Appliance:
             elif name == "registered":
                 self._progress.say(f"registered {event['message']}", fields=event)
             elif service == "builder" and name == "images":
-                found = typing.cast("list[dict[str, typing.Any]]", event["images"])
-                return [delivery.received_image(fields, self._folder) for fields in found]
+                return delivery.received_images(event.get("images"), self._folder)
             elif service == "builder" and name == "plan":
                 self._progress.end()
-                self._progress.say(str(event["message"]), fields=event)
+                self._progress.say(str(event.get("message", "")), fields=event)
                 return []
             elif service == "builder":
                 self._show(name, event)
@@ -167,18 +171,18 @@ class Appliance:
                     self._progress.say(str(event["message"]), fields=event)
                 self._progress.to("build", "evaluating")
             case "network" | "evaluating":
-                self._progress.to("build", str(event["message"]))
+                self._progress.to("build", str(event.get("message", "")))
             case "nix":
                 left = (
-                    f"{event['done']} of {event['expected']} derivations"
-                    if event["expected"]
+                    f"{event.get('done')} of {event['expected']} derivations"
+                    if event.get("expected")
                     else "evaluating"
                 )
-                self._progress.to("build", f"{left}  {event['current']}".rstrip())
+                self._progress.to("build", f"{left}  {event.get('current', '')}".rstrip())
             case "assemble":
                 self._progress.to("assemble", str(event.get("message", "")))
             case "checked":
-                self._progress.say(str(event["message"]), fields=event)
+                self._progress.say(str(event.get("message", "")), fields=event)
 
     def _prove_clean(self) -> None:
         """Wait until cleanup has removed and verified.
@@ -212,21 +216,18 @@ class Appliance:
         self._progress.to("boot", f"starting {self._plan.guest}")
         name = f"{self._engine.project}-boot-1"
         arguments = [
-            *("--test", "--system", image.system, "--ready-text", image.ready_text),
-            *("--disk-format", image.disk_format, "--firmware", image.firmware[0]),
+            *("--test", "--system", image.system, f"--ready-text={image.ready_text}"),
+            *("--disk-format", image.disk_format, "--firmware", next(iter(image.firmware), "")),
             *(
                 "--timeout",
                 str(self._request.boot_timeout),
                 "--serial-log",
-                os.fspath(self._serial(image)),
+                os.fspath(self._folder / SERIAL_LOG),
             ),
             *(["--try-kvm"] if self._plan.kvm else []),
         ]
         start_boot(self._engine, name, self._folder / image.path, arguments, kvm=self._plan.kvm)
         self._supervisor.follow("boot", name)
-
-    def _serial(self, image: Artifact) -> pathlib.Path:
-        return (self._folder / image.path).with_name(f"{image.name}.serial.log")
 
     def _receipts(self) -> list[receipt.Receipt]:
         """What the run's containers were allowed, while they are still there."""
@@ -316,9 +317,8 @@ class Appliance:
         sandbox = self._supervisor.event("builder", "sandbox") or {}
         first = images[0]
         with self._progress.stage("deliver", ", ".join(image.file_name for image in images)):
-            serial = self._serial(first)
-            if serial.exists():
-                outgoing.send(serial.name)
+            if (self._folder / SERIAL_LOG).exists():
+                outgoing.send(take(self._folder, SERIAL_LOG, f"{first.name}.serial.log").name)
             seconds = {**self._progress.seconds, "total": round(time.monotonic() - self._began, 3)}
             delivery.Result(
                 schema=delivery.SCHEMA,
@@ -336,7 +336,7 @@ class Appliance:
                 boot=boot,
                 images=[image.describe(self._request.out) for image in images],
                 seconds=seconds,
-            ).write(serial.parent)
+            ).write((self._folder / first.path).parent)
             outgoing.send(delivery.RESULT)
             outgoing.finish()
 
@@ -345,9 +345,9 @@ class Appliance:
         return failed and (self._folder / "nix.log").exists()
 
     def _deliver_log(self, stream: int) -> None:
-        (self._folder / "nix.log").rename(self._folder / BUILD_LOG)
-        outgoing = delivery.Delivery(self._folder, stream, sparse=False)
-        outgoing.send(BUILD_LOG)
+        log = take(self._folder, "nix.log", BUILD_LOG)
+        outgoing = delivery.Delivery(log.parent, stream, sparse=False)
+        outgoing.send(log.name)
         outgoing.finish()
 
 

@@ -8,7 +8,12 @@ import re
 import typing
 
 from orchestrator.errors import UsageError
+from orchestrator.image.spec import UNUSABLE
 from orchestrator.request import Caller, Emulation, LogFormat
+
+
+#: What Docker makes of bytes that are no UTF-8.
+LOST = "\N{REPLACEMENT CHARACTER}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -119,7 +124,16 @@ def mebibytes(text: str) -> int:
 
 
 def caller_path(text: str, who: Caller) -> pathlib.PurePosixPath:
-    """An absolute path on the caller's host, without `..`: it becomes a name in a tar stream."""
+    """An absolute path on the caller's host, without `..`: it becomes a name in a tar stream.
+
+    Raises `UsageError` for one that would not arrive as it is, or not stay in one line.
+    """
     if not text:
         raise UsageError("an empty path", hint="name a file or folder")
-    return pathlib.PurePosixPath(os.path.normpath(who.cwd / text))
+    path = os.path.normpath(who.cwd / text)
+    if UNUSABLE.search(path) or LOST in path:
+        raise UsageError(
+            f"{path!r}: a path with control characters, or not in UTF-8",
+            hint="rename it, or its folder",
+        )
+    return pathlib.PurePosixPath(f"/{path.lstrip('/')}")  # two slashes at the start stay two

@@ -14,9 +14,6 @@ def start_boot(
     engine: Engine, name: str, image: pathlib.Path, arguments: list[str], *, kvm: bool
 ) -> None:
     """Start the boot container for `image`, with the host's KVM if `kvm` and the host has one."""
-    # With KVM its user is a root without capabilities, who may write to no other user's folder.
-    for folder in (image.parent, image.parent.parent):
-        folder.chmod(0o777)
     if kvm:
         try:
             engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
@@ -42,9 +39,9 @@ def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.
         if service != "boot":
             continue
         if event["event"] == "booted":
-            progress.say(f"boot: {event['message']}", fields=event)
-            if event["said"]:
+            progress.say(f"boot: {event.get('message', '')}", fields=event)
+            if event.get("said"):
                 progress.say(str(event["said"]))
             keys = ("accelerator", "machine", "seconds")
-            return {key: event[key] for key in keys}
+            return {key: event.get(key) for key in keys}
         progress.to("boot", str(event.get("message", "")))

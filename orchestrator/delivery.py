@@ -11,11 +11,14 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import typing
 
 from orchestrator.agents.artifact import Artifact
 from orchestrator.errors import BuildError, DeliveryError
+from orchestrator.image.spec import SpecError, from_json, is_file_name
+from orchestrator.workspace import take
 
 SCHEMA = 1
 MANIFEST = ".complete"
@@ -51,13 +54,39 @@ class Result:
         (folder / RESULT).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
-def received_image(fields: dict[str, typing.Any], folder: pathlib.Path) -> Artifact:
-    """An image that the builder has announced as JSON, seen to be there; `folder` is the run's."""
-    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    image = Artifact(**{**fields, **lists})
-    if (folder / image.path).stat().st_size != image.size:
+def received_images(announced: object, folder: pathlib.Path) -> list[Artifact]:
+    """The images that the builder has announced as JSON, taken over from it.
+
+    `folder` is the run's. Raises `BuildError` for what is not as the builder said, or could not be
+    told or stored where it goes.
+    """
+    try:
+        images = from_json(tuple[Artifact, ...], announced, "images")
+    except SpecError as error:
+        raise BuildError(f"the builder has announced what is no image: {error}") from error
+    if not images:
+        raise BuildError("the builder has announced no image")
+    return [_received(image, folder) for image in images]
+
+
+def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
+    for name in (image.name, image.file_name, *map(_name_of, image.extras)):
+        if not is_file_name(name) or name == RESULT:
+            raise BuildError(f"{name!r} cannot be the name of an image's file")
+    if not re.fullmatch("[0-9a-f]{64}", image.sha256):
+        raise BuildError(f"{image.file_name}: {image.sha256!r} is no checksum")
+    place, *extras = (take(folder, path, _name_of(path)) for path in (image.path, *image.extras))
+    if place.stat().st_size != image.size:
         raise BuildError(f"{image.file_name} is not as large as the builder said")
-    return image
+    return dataclasses.replace(
+        image,
+        path=place.relative_to(folder).as_posix(),
+        extras=tuple(extra.relative_to(folder).as_posix() for extra in extras),
+    )
+
+
+def _name_of(path: str) -> str:
+    return pathlib.PurePosixPath(path).name
 
 
 class Delivery:
@@ -72,7 +101,8 @@ class Delivery:
     ) -> None:
         """Files of `folder` go to the file descriptor `stream`, holes kept if `sparse`.
 
-        With `private` only the caller may read them: there are secrets in the image.
+        Nobody but root may write to `folder`: names in it are followed, and files made there. With
+        `private` only the caller may read them: there are secrets in the image.
         """
         self._folder = folder
         self._stream = stream
@@ -98,7 +128,9 @@ class Delivery:
         read here.
         """
         kind = "image" if digest else "file"
-        digest = digest or hashlib.sha256((self._folder / name).read_bytes()).hexdigest()
+        if not digest:
+            with (self._folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         self._lines.append(f"{digest} {kind} {name}\n")
         self._name(name)
 
@@ -130,7 +162,7 @@ class Delivery:
 
 def receive(folder: pathlib.Path) -> None:
     """Unpack the caller's files from stdin to `folder`, under their paths on the caller's host."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     command = [
         "tar",
         "--extract",

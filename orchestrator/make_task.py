@@ -33,12 +33,12 @@ DISK = {
 
 def make_task(request: Demo | Build, plan: Plan, who: Caller, folder: pathlib.Path) -> Task:
     """The builder's task for `plan`; raises `UsageError` for what was sent and cannot be used."""
+    work = _demo(request, plan, who) if isinstance(request, Demo) else _nixos(request, plan, who)
     ca_bundle = ""
-    if who.ca_bundle:
+    if who.ca_bundle:  # after links of what was sent were looked at: this follows them
         bundle = folder / "ca-bundle.crt"
         bundle.write_bytes(received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes())
         ca_bundle = os.fspath(bundle)
-    work = _demo(request, plan, who) if isinstance(request, Demo) else _nixos(request, plan, who)
     return Task(
         work=work,
         leased=plan.mode == "shared",

@@ -3,8 +3,12 @@
 import dataclasses
 import json
 import pathlib
+import typing
 
+from orchestrator.agents.disk import DRIVERS
+from orchestrator.agents.systems import SYSTEMS
 from orchestrator.errors import UsageError
+from orchestrator.image.spec import Firmware
 
 #: Names that UEFI looks for on an ESP, as FAT writes them.
 EFI_NAMES = {
@@ -48,8 +52,10 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
         document = json.loads(result.read_text())
         for one in document["images"]:
             if pathlib.PurePosixPath(one["path"]).name == image.name:
-                return ImageFacts(one["system"], tuple(one["firmware"]), one["disk_format"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+                facts = ImageFacts(one["system"], tuple(one["firmware"]), one["disk_format"])
+                _check(facts)
+                return facts
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         pass  # it is another's, or an older one: the image itself tells
     *inner, suffix = ["", *image.suffixes]
     if suffix.lower() in COMPRESSED:
@@ -67,6 +73,13 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
     if any(head[:CODE_BYTES]):
         return ImageFacts("x86_64-linux", ("bios",), "raw")
     return ImageFacts("", (), "raw")
+
+
+def _check(facts: ImageFacts) -> None:
+    """Raise `ValueError` for words that no run here says: they would become names of images."""
+    good = facts.system in SYSTEMS and facts.disk_format in DRIVERS
+    if not good or not set(facts.firmware) <= set(typing.get_args(Firmware)):
+        raise ValueError
 
 
 def needed(system: str, firmware: str, name: str) -> None:

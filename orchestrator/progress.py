@@ -86,6 +86,7 @@ class LiveTeller:
         """Redraw the line."""
         self._frame = (self._frame + 1) % len(SPINNER)
         text = f"{SPINNER[self._frame]} {name:<10} {seconds:5.1f} s  {detail}"
+        text = text.replace("\n", " ").replace("\t", " ")
         sys.stderr.write(f"\r\x1b[2K{text[: self._console.width - 1]}")
         sys.stderr.flush()
 

@@ -40,9 +40,13 @@ def hand_to_builder(who: Caller, path: pathlib.PurePosixPath) -> str:
     """
     folder = input_folder(who).with_name("late")
     folder.mkdir(mode=0o700, exist_ok=True)
-    place = folder / hashlib.sha256(os.fsencode(path)).hexdigest()
+    # Where it is a link in a folder that was sent, too, it is that file which must not stay there.
+    source = pathlib.Path(os.path.realpath(received(who, path)))
+    place = folder / hashlib.sha256(os.fsencode(source)).hexdigest()
     if not place.exists():  # two options may name the same file
-        received(who, path).replace(place)
+        if not source.is_relative_to(input_folder(who)) or not source.is_file():
+            raise UsageError(f"{path}: is not sent", hint="name the file itself, not a link to it")
+        source.replace(place)
     place.chmod(0o600)
     for one in (folder, place):
         os.chown(one, BUILDER_UID, BUILDER_UID)
@@ -52,7 +56,7 @@ def hand_to_builder(who: Caller, path: pathlib.PurePosixPath) -> str:
 def trees(who: Caller) -> tuple[pathlib.Path, ...]:
     """The folders that were sent whole, longest path first."""
     try:
-        names = (input_folder(who) / TREES).read_text().splitlines()
+        names = os.fsdecode((input_folder(who) / TREES).read_bytes()).split("\0")[:-1]
     except FileNotFoundError:
         raise DeliveryError("not all of the caller's files arrived") from None
     found = {received(who, pathlib.PurePosixPath(name)) for name in names}
@@ -70,7 +74,7 @@ def check_trees(who: Caller) -> None:
     A link into a Nix store is what `nix build` leaves behind: it goes, nothing refers to it.
     """
     for tree in trees(who):
-        os.chown(tree, BUILDER_UID, BUILDER_UID)
+        os.chown(tree, BUILDER_UID, BUILDER_UID, follow_symlinks=False)
         # By descriptors: a nixpkgs has 90,000 entries, and each would be looked up from the root.
         for folder, folders, files, descriptor in os.fwalk(tree):
             for name in (*folders, *files):
@@ -78,6 +82,11 @@ def check_trees(who: Caller) -> None:
                 os.chown(name, BUILDER_UID, BUILDER_UID, dir_fd=descriptor, follow_symlinks=False)
                 if stat.S_ISLNK(status.st_mode):
                     _check_link(who, tree, pathlib.Path(folder, name))
+                elif not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                    place = pathlib.Path(folder, name).relative_to(input_folder(who))
+                    raise UsageError(
+                        f"/{place}: is no file, folder or link", hint="put it somewhere else"
+                    )
 
 
 def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:

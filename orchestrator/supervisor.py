@@ -10,6 +10,7 @@ import pathlib
 import queue
 import threading
 import time
+import typing
 
 from python_on_whales.exceptions import DockerException
 
@@ -64,7 +65,7 @@ class Supervisor:
         self._queue: queue.Queue[tuple[str, Event] | Exit] = queue.Queue()
         self._noise: dict[str, collections.deque[str]] = {}
         self.exits: dict[str, int] = {}
-        self.seen: dict[str, list[Event]] = {}
+        self._last: dict[tuple[str, str], Event] = {}
 
     def follow(self, service: str, container: str) -> None:
         """Follow `container` from now on."""
@@ -112,10 +113,7 @@ class Supervisor:
 
     def event(self, service: str, name: str) -> Event | None:
         """The last event `name` of `service`, if it has said one."""
-        return next(
-            (event for event in reversed(self.seen.get(service, [])) if event["event"] == name),
-            None,
-        )
+        return self._last.get((service, name))
 
     def _follow(self, service: str, container: str) -> None:
         try:
@@ -131,12 +129,8 @@ class Supervisor:
             self._queue.put(Exit(service, code, starved))
 
     def _take(self, service: str, line: str) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            event = None
-        if isinstance(event, dict) and "event" in event:
-            self.seen.setdefault(service, []).append(event)
+        if event := read_event(line):
+            self._last[service, str(event["event"])] = event
             self._queue.put((service, event))
         else:
             self._noise[service].append(line)
@@ -159,3 +153,13 @@ class Supervisor:
         detail = "\n".join(self._noise.get(item.service, ()))
         kind = SILENT_DEATH.get(item.service, BuildError)
         raise kind(f"{item.service} {how} during {stage}", detail=detail)
+
+
+def read_event(line: str) -> Event | None:
+    """The event that a container's `line` is, if it is one."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(event, dict) and isinstance(event.get("event"), str)
+    return typing.cast("Event", event) if good else None

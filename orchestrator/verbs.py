@@ -6,18 +6,18 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 
 from orchestrator import cli, machine_commands, receipt, sources
-from orchestrator.agents.run import WORK
 from orchestrator.agents.systems import this_system
 from orchestrator.agents.task import DemoTask
 from orchestrator.appliance import CLEAN_SECONDS, Appliance
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.delivery import RESULT
 from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
-from orchestrator.errors import ApplianceError, BootError
+from orchestrator.errors import ApplianceError, BootError, UsageError
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
 from orchestrator.make_task import make_task
@@ -28,6 +28,7 @@ from orchestrator.repair import repair
 from orchestrator.request import Boot, Build, Caller, Clean, Demo, Doctor, Test
 from orchestrator.sources import BUILDER_UID
 from orchestrator.supervisor import Supervisor
+from orchestrator.workspace import Workspace, make_shared, old_folders, open_to_agents
 
 #: What cleanup and registrar are made from.
 SETUP_IMAGE = IMAGES["cleanup"]
@@ -37,9 +38,6 @@ ABOUT_RUNS = frozenset({"events", "logs", "ps", "stats", "top"})
 
 #: How much longer than the run (seconds) its agents wait by themselves.
 SPARE_SECONDS = 600
-
-#: A folder in the work volume that is younger may belong to a run that is about to start.
-YOUNG_SECONDS = 60
 
 
 def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
@@ -51,22 +49,19 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
     variables["NIXOS_IMAGE_DEADLINE_SECONDS"] = f"{request.timeout + SPARE_SECONDS:.0f}"
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
-    with run_folder(who, variables) as (engine, folder):
+    with run_workspace(who, variables) as (engine, workspace):
         progress.to("look", "at the Docker host")
         try:
             plan = _plan(request, engine, targets, who, progress)
         except ApplianceError:
             engine.down()  # Compose has made networks to look with
             raise
-        write_variables(
-            who,
-            variables
-            | {
-                "NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets),
-                "NIXOS_IMAGE_MEMORY": f"{plan.memory}m",
-            },
-        )
-        task = make_task(request, plan, who, folder)
+        measured = {
+            "NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets),
+            "NIXOS_IMAGE_MEMORY": f"{plan.memory}m",
+        }
+        write_variables(workspace.variables, who, variables | measured)
+        task = make_task(request, plan, who, workspace.shared)
         if request.dry_run:
             progress.end()
             progress.say(plan.describe())
@@ -85,11 +80,12 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
             )
         progress.to("look", "for what dead runs have left")
         forget_dead_runs(engine)
-        built = Images(engine, who.source, guest, folder / "logs", locked=request.locked)
+        built = Images(engine, who.source, guest, workspace.logs, locked=request.locked)
         built.want(plan.images)
         built.want(("boot",) if plan.boot else ())
         try:
-            Appliance(who, request, plan, engine, built, progress, folder).run(task, stream)
+            appliance = Appliance(who, request, plan, engine, built, progress, workspace)
+            appliance.run(task, stream)
         finally:
             built.close()
 
@@ -117,20 +113,17 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
     firmware = request.firmware or next(iter(facts.firmware), "")
     needed(system, firmware, image.name)
     guest = system.partition("-")[0]
-    with run_folder(who, {"NIXOS_IMAGE_SYSTEMS": system, "NIXOS_IMAGE_GUEST": guest}) as (
-        engine,
-        folder,
-    ):
-        images = Images(engine, who.source, guest, folder / "logs")
+    variables = {"NIXOS_IMAGE_SYSTEMS": system, "NIXOS_IMAGE_GUEST": guest}
+    with run_workspace(who, variables) as (engine, workspace):
+        images = Images(engine, who.source, guest, workspace.logs)
         images.want(("boot",))
         images.wait(("boot",), progress)
         progress.end()
-        inside = folder / "image"
+        inside = workspace.shared / "image"
         inside.mkdir()
         disk = inside / image.name
         shutil.move(image, disk)
         disk.chmod(0o644)
-        os.chown(inside, BUILDER_UID, BUILDER_UID)
         name = f"{engine.project}-boot-1"
         arguments = ["--system", system, "--firmware", firmware]
         arguments += ["--disk-format", facts.disk_format, "--grow", str(request.grow)]
@@ -140,10 +133,11 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
             os.chown(key, BUILDER_UID, BUILDER_UID)
             arguments += ["--identity", os.fspath(key)]
         if request.seed:
-            seed = folder / "seed"
+            seed = workspace.shared / "seed"
             shutil.move(sources.received(who, request.seed), seed)
             seed.chmod(0o444)
             arguments += ["--seed", os.fspath(seed)]
+        open_to_agents(workspace.shared)
         kvm = system == this_system() and not request.identity  # another user's key is no key
         try:
             if not request.test:
@@ -151,12 +145,11 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
                 if code := engine.run_on_terminal("boot", name, [os.fspath(disk), *arguments]):
                     raise BootError(f"QEMU or its container ended with exit code {code}")
                 return
-            supervisor = Supervisor(
-                engine, progress, time.monotonic() + request.boot_timeout + 60, folder / "logs"
-            )
+            deadline = time.monotonic() + request.boot_timeout + 60
+            supervisor = Supervisor(engine, progress, deadline, workspace.logs)
             arguments += [
                 "--test",
-                *("--run", request.run, "--user", request.user),
+                *(f"--run={request.run}", f"--user={request.user}"),
                 "--timeout",
                 str(request.boot_timeout),
                 *(["--try-kvm"] if kvm else []),
@@ -206,7 +199,7 @@ def doctor(request: Doctor, who: Caller, progress: Progress) -> str:
 
 def clean(request: Clean, who: Caller, progress: Progress) -> None:
     """Remove what dead runs left: entries of binfmt_misc, containers, networks, folders."""
-    with run_folder(who, {}) as (engine, _folder), progress.stage("clean"):
+    with run_workspace(who, {}) as (engine, _workspace), progress.stage("clean"):
         if request.everything:
             for name, (run, running) in engine.containers().items():
                 if run != who.run and running and name == f"{PROJECT}-{run}":
@@ -247,8 +240,8 @@ def compose_command(arguments: tuple[str, ...]) -> list[str]:
 def test(request: Test, who: Caller, stream: int) -> int:
     """Run the suite in the test image, which is built if need be; returns pytest's exit code."""
     progress = make_progress("auto", who.columns)
-    with run_folder(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, folder):
-        images = Images(engine, who.source, "aarch64", folder / "logs")
+    with run_workspace(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, workspace):
+        images = Images(engine, who.source, "aarch64", workspace.logs)
         try:
             for wanted in (("cleanup", "builder"), ("test",)):  # which takes files of the builder's
                 images.want(wanted)
@@ -282,30 +275,34 @@ def test(request: Test, who: Caller, stream: int) -> int:
 
 
 @contextlib.contextmanager
-def run_folder(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine, pathlib.Path]]:
-    """The run's folder in the work volume, with Compose's variables for it; gone afterwards."""
-    folder = WORK / who.run
-    os.chown(WORK, BUILDER_UID, BUILDER_UID)
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    os.chown(folder, BUILDER_UID, BUILDER_UID)
-    env_file = write_variables(who, variables)
-    try:
-        yield Engine(who.run, env_file), folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine, Workspace]]:
+    """The run's folders, with Compose's variables for it; gone afterwards."""
+    with tempfile.TemporaryDirectory() as own:
+        workspace = Workspace(make_shared(who.run), pathlib.Path(own))
+        workspace.logs.mkdir()
+        write_variables(workspace.variables, who, variables)
+        try:
+            yield Engine(who.run, workspace.variables), workspace
+        finally:
+            shutil.rmtree(workspace.shared, ignore_errors=True)
 
 
-def write_variables(who: Caller, variables: dict[str, str]) -> pathlib.Path:
-    """Write the run's variables where Compose reads them at each command."""
-    env_file = WORK / who.run / "compose.env"
+def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, str]) -> None:
+    """Write the run's variables where Compose reads them at each command.
+
+    Raises `UsageError` for what its file format cannot hold.
+    """
     document = {
         "NIXOS_IMAGE_RUN": who.run,
         "NIXOS_IMAGE_LOG": "json",
         "NIXOS_IMAGE_SOURCE": who.source,
         **variables,
     }
-    env_file.write_text("".join(f"{name}={value}\n" for name, value in document.items()))
-    return env_file
+    for name, value in document.items():
+        if {"'", "\\"}.intersection(value) or not value.isprintable():
+            raise UsageError(f"{name}: {value!r} cannot be handed to Docker Compose")
+    # Quoted so, nothing in a value is a comment, an escape or another variable's name.
+    env_file.write_text("".join(f"{name}='{value}'\n" for name, value in document.items()))
 
 
 def forget_dead_runs(engine: Engine) -> None:
@@ -314,13 +311,7 @@ def forget_dead_runs(engine: Engine) -> None:
     What there is to remove is listed before who lives: a run that starts meanwhile is not among the
     former.
     """
-    containers, runs = engine.containers(), engine.runs()
-    now = time.time()
-    folders = [
-        folder
-        for folder in WORK.iterdir()
-        if folder.is_dir() and now - folder.stat().st_mtime > YOUNG_SECONDS
-    ]
+    containers, runs, folders = engine.containers(), engine.runs(), old_folders()
     keep = engine.living_runs() | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith("-cleanup-1"):

@@ -274,6 +274,7 @@ def _ssh(
         [*command, f"{user}@127.0.0.1", *program],
         capture_output=True,
         text=True,
+        errors="replace",  # the guest's words
         timeout=seconds,
         check=False,
     )

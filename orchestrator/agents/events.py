@@ -8,6 +8,8 @@ import sys
 
 import structlog
 
+from orchestrator.agents.nixlog import plain
+
 #: Set to `json` by the orchestrator; anything else means that a person reads the container's log.
 FORMAT_VARIABLE = "NIXOS_IMAGE_LOG"
 
@@ -51,4 +53,4 @@ def _plain(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
         *([detail] if detail else []),
         *([f"{service}: try: {hint}"] if hint else []),
     ]
-    return "\n".join(lines)
+    return plain("\n".join(lines))

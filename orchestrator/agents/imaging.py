@@ -14,7 +14,7 @@ from orchestrator.image import bmap, compare, convert, late
 from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystem import FilesystemError
 from orchestrator.image.options import ImageOptions
-from orchestrator.image.spec import ImageSpec
+from orchestrator.image.spec import ImageSpec, is_file_name
 from orchestrator.image.tree import Entry
 
 #: The table of formats, for what nixpkgs puts together.
@@ -38,6 +38,8 @@ def make_artifact(
     entries = late.late_entries(options, device)
     raw, second = folder / RAW, folder / "second"
     target = folder / spec.file_name
+    if not is_file_name(target.name):  # a stamp's host belongs to it
+        raise FilesystemError(f"{target.name!r} cannot be a file's name: too long?")
     if target.exists():
         raise FilesystemError(
             f"{target.name}: two images of this run have that name; build one at a time, or leave"
@@ -104,6 +106,8 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
         target = folder / path.name
         if target.exists():  # of another format or system
             target = folder / f"{built.format}-{built.system}-{path.name}"
+        if not is_file_name(target.name):
+            raise FilesystemError(f"{target.name!r}: a file of that name is not handed over")
         shutil.copyfile(path, target)
         target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         artifacts.append(

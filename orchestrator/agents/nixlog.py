@@ -32,10 +32,19 @@ _ANSI = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
+#: What str.isprintable does not count as such, and is harmless.
+_SPACES = frozenset("\n\t\N{NO-BREAK SPACE}")
+
 
 def plain(text: str) -> str:
-    """`text` without control sequences: what builders print must not steer the user's terminal."""
-    return _ANSI.sub("", text)
+    """`text` without control sequences: what builders print must not steer the user's terminal.
+
+    Nor may it look like another text: marks that turn the order of letters go, too.
+    """
+    text = _ANSI.sub("", text)
+    if text.isprintable():
+        return text
+    return "".join(letter for letter in text if letter.isprintable() or letter in _SPACES)
 
 
 def derivation_name(path: str) -> str:
@@ -98,7 +107,7 @@ class NixLog:
             return
         try:
             event = json.loads(line.removeprefix(PREFIX))
-        except ValueError:
+        except (ValueError, RecursionError):
             self._write(plain(line))
             return
         match event:
@@ -122,14 +131,19 @@ class NixLog:
             return
         raw = plain(str(event["raw_msg"]))
         self.errors.append(raw)
-        frames = [event, *(event.get("trace") or [])]
-        places = (str(frame["file"]) for frame in frames if frame.get("line"))
+        trace = event.get("trace")
+        frames = [event, *(trace if isinstance(trace, list) else [])]
+        places = (
+            plain(str(frame.get("file")))
+            for frame in frames
+            if isinstance(frame, dict) and frame.get("line")
+        )
         # Without the column, which Nix has put behind the line.
         self.problem = Problem(raw, tuple(place.rpartition(":")[0] for place in places), text)
 
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
         fields = event.get("fields")
-        subject = str(fields[0]) if isinstance(fields, list) and fields else ""
+        subject = plain(str(fields[0])) if isinstance(fields, list) and fields else ""
         if kind == ACT_BUILD:
             self._running[number] = derivation_name(subject)
             self._write(f"building {self._running[number]}")

@@ -1,11 +1,10 @@
 """The bootspec of a toplevel (NixOS RFC 125): what a boot loader needs to know of a system."""
 
 import dataclasses
-import json
 import pathlib
 import typing
 
-from orchestrator.image.spec import SpecError
+from orchestrator.image.spec import UNUSABLE, SpecError, read_json
 
 #: Keys of documents in a toplevel's `boot.json`: RFC 125, and NixOS' extensions of it.
 BOOTSPEC_V1 = "org.nixos.bootspec.v1"
@@ -41,10 +40,10 @@ def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
     """
     path = toplevel / "boot.json"
     try:
-        document = json.loads(path.read_text())
+        text = path.read_text()
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
-    return _parse(document, str(path))
+    return _parse(read_json(text, str(path)), str(path))
 
 
 def _parse(document: object, where: str) -> Bootspec:
@@ -58,10 +57,12 @@ def _parse(document: object, where: str) -> Bootspec:
             f"{where}: boot.initrd.secrets are appended on the device itself; the image cannot hold"
             " them (put them into the root file system with --inject)"
         )
-    loader = document.get(SYSTEMD_BOOT) or {}
-    specialisations = document.get(SPECIALISATION_V1) or {}
+    loader, specialisations, further = (
+        _object(document, name, where)
+        for name in (SYSTEMD_BOOT, SPECIALISATION_V1, EXTRA_INITRD_V1)
+    )
     initrd = boot.get("initrd")  # optional in RFC 125: a kernel may have all that it needs
-    extra = (document.get(EXTRA_INITRD_V1) or {}).get("paths") or []
+    extra = _texts(further.get("paths") or [], "initrd", where)
     return Bootspec(
         **{
             name: _text(boot, name, where)
@@ -70,7 +71,7 @@ def _parse(document: object, where: str) -> Bootspec:
         kernel_params=_texts(boot.get("kernelParams"), "kernelParams", where),
         initrds=_texts([*([] if initrd is None else [initrd]), *extra], "initrd", where),
         sort_key=_text({"sortKey": "nixos", **loader}, "sortKey", where),
-        device_tree=loader.get("devicetree") or "",
+        device_tree=_text({"devicetree": loader.get("devicetree") or ""}, "devicetree", where),
         specialisations=tuple(
             (name, _parse(inner, f"{where}: {name}"))
             for name, inner in sorted(specialisations.items())
@@ -78,14 +79,22 @@ def _parse(document: object, where: str) -> Bootspec:
     )
 
 
+def _object(document: dict[str, typing.Any], name: str, where: str) -> dict[str, typing.Any]:
+    """One of the extensions, which need not be there."""
+    value = document.get(name) or {}
+    if not isinstance(value, dict):
+        raise SpecError(f"{where}: {name} is no object")
+    return value
+
+
 def _text(document: dict[str, typing.Any], name: str, where: str) -> str:
     value = document.get(name)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or UNUSABLE.search(value):
         raise SpecError(f"{where}: {BOOTSPEC_V1} has no valid field {name}")
     return value
 
 
 def _texts(value: object, name: str, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+    if not isinstance(value, list):
         raise SpecError(f"{where}: {BOOTSPEC_V1} has no valid field {name}")
-    return tuple(value)
+    return tuple(_text({name: word}, name, where) for word in value)

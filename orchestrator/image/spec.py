@@ -10,6 +10,7 @@ asked for. Names of fields are the JSON's own; sizes are MiB, 0 means as large a
 import dataclasses
 import json
 import re
+import reprlib
 import types
 import typing
 import uuid
@@ -68,6 +69,18 @@ REFUSED = {
 #: GRUB 2.12 was tried with each; U-Boot as Debian builds it knows ext4 alone.
 READS: dict[str, tuple[FsType, ...]] = {"grub": ("ext4", "btrfs", "xfs"), "extlinux": ("ext4",)}
 BOOTS_FROM_ROOT = ("legacy", "legacy+gpt", "sd-card")
+
+#: The longest name of a file (bytes, ext4's limit) with what names of its parts add to it.
+FILE_NAME_BYTES = 255 - len(".plain.bmap")
+
+#: A user's and a group's largest number: the one after it means none (chown(2)).
+LARGEST_ID = (1 << 32) - 2
+
+#: 16 TiB, what command lines allow, too: larger numbers overflow somewhere.
+TOO_LARGE_MIB = 1 << 24
+
+#: Control characters, and halves of characters that UTF-8 cannot write.
+UNUSABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 #: A volume label's longest length in bytes, by file system.
 LABEL_BYTES = {"ext4": 16, "btrfs": 255, "xfs": 12, "erofs": 16, "f2fs": 512, "vfat": 11}
@@ -212,11 +225,8 @@ def read_spec(text: str) -> ImageSpec:
     Raises `SpecError` for unknown or missing fields, wrong types, unknown values and parts that do
     not go together.
     """
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise SpecError(f"image spec: not JSON: {error}") from error
-    spec = typing.cast("ImageSpec", _build(ImageSpec, document, "spec"))
+    document = read_json(text, "image spec")
+    spec = from_json(ImageSpec, document, "spec")
     check(spec)
     return spec
 
@@ -227,7 +237,7 @@ def check(spec: ImageSpec) -> None:
         raise SpecError(
             f"spec.schema: {spec.schema} is not supported, this assembler reads {SCHEMA}"
         )
-    if "/" in spec.name or spec.name in {"", ".", ".."}:
+    if not is_file_name(spec.file_name):
         raise SpecError(f"spec.name: {spec.name!r} cannot be a file name")
     for loader in () if spec.onlyNixStore else LOADERS[spec.partitionTable]:
         if not getattr(spec.bootLoader, loader):
@@ -266,6 +276,48 @@ def check(spec: ImageSpec) -> None:
             uuid.UUID(getattr(spec.root, name) or str(_NAMESPACE))
         except ValueError as error:
             raise SpecError(f"spec.root.{name}: {error}") from error
+    for one in spec.contents:
+        if one.mode and not re.fullmatch("[0-7]{3,4}", one.mode):
+            raise SpecError(f"spec.contents: {one.target}: {one.mode!r} is not an octal mode")
+        if max(one.user, one.group) > LARGEST_ID:
+            raise SpecError(f"spec.contents: {one.target}: no user or group has such a number")
+
+
+def read_json(text: str, where: str) -> object:
+    """Parse JSON of which every field counts.
+
+    Raises `SpecError` also for a field that is there twice, and for what is nested without end.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            names = [name for name, _value in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise SpecError(f"{where}: field {twice!r} is there twice")
+        return fields
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{where}: not JSON: {error}") from error
+
+
+def from_json[T](kind: type[T], value: object, where: str) -> T:
+    """Make a `kind` (a dataclass, or what its fields can be) of a value that was JSON.
+
+    Raises `SpecError` by the name of the field, `where` at the top.
+    """
+    return typing.cast("T", _build(kind, value, where))
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a file of that name can be handed over.
+
+    It is a line of a list, is shown on terminals and stands where shells expect options.
+    """
+    good = name.isprintable() and name == name.strip() and "/" not in name
+    return good and name[:1] not in {"", ".", "-"} and len(name.encode()) <= FILE_NAME_BYTES
 
 
 def _build(kind: type, value: object, where: str) -> object:
@@ -275,38 +327,46 @@ def _build(kind: type, value: object, where: str) -> object:
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         if value not in parts:
-            raise SpecError(f"{where}: {value!r} is not one of {', '.join(map(str, parts))}")
+            raise SpecError(f"{where}: {_shown(value)} is not one of {', '.join(map(str, parts))}")
         return value
     if origin is types.UnionType:  # X | None
         return None if value is None else _build(parts[0], value, where)
     if origin is tuple:
         if not isinstance(value, list):
-            raise SpecError(f"{where}: expected a list, found {value!r}")
+            raise SpecError(f"{where}: expected a list, found {_shown(value)}")
         return tuple(_build(parts[0], item, f"{where}[{at}]") for at, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise SpecError(f"{where}: expected an object, found {value!r}")
-        return {name: _build(parts[1], item, f"{where}.{name}") for name, item in value.items()}
+            raise SpecError(f"{where}: expected an object, found {_shown(value)}")
+        return {
+            _build(str, name, where): _build(parts[1], item, f"{where}.{name}")
+            for name, item in value.items()
+        }
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise SpecError(f"{where}: expected {kind.__name__}, found {value!r}")
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and value < 0
-        and "timeout" not in where
-    ):
-        raise SpecError(f"{where}: {value} is negative")
+        raise SpecError(f"{where}: expected {kind.__name__}, found {_shown(value)}")
+    if isinstance(value, str) and UNUSABLE.search(value):
+        raise SpecError(f"{where}: {_shown(value)} has characters that no text has")
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0 and "timeout" not in where:
+            raise SpecError(f"{where}: {value} is negative")
+        if value >= TOO_LARGE_MIB and where.endswith("MiB"):
+            raise SpecError(f"{where}: {_shown(value)} MiB is more than any disk has")
     return value
+
+
+def _shown(value: object) -> str:
+    """`value` in a line, however large it is."""
+    return reprlib.repr(value)
 
 
 def _build_fields(kind: type, value: object, where: str) -> object:
     if not isinstance(value, dict):
-        raise SpecError(f"{where}: expected an object, found {value!r}")
+        raise SpecError(f"{where}: expected an object, found {_shown(value)}")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = sorted(value.keys() - fields.keys())
     if unknown:
-        raise SpecError(f"{where}: unknown field {', '.join(unknown)}")
+        raise SpecError(f"{where}: unknown field {', '.join(unknown)[:200]}")
     required = {
         name
         for name, field in fields.items()

@@ -42,7 +42,7 @@ def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
         (here / name).mkdir(parents=True)
     (here / "checkout/config/sd-card.nix").write_text("{ }\n")
     (here / "secret").write_text("s")
-    (here / sources.TREES).write_text("/checkout\n/me/my machines\n/n\n")
+    (here / sources.TREES).write_text("/checkout\0/me/my machines\0/n\0")
     return here
 
 

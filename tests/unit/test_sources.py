@@ -18,7 +18,7 @@ def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     tree = tmp_path / "home/me/machines"
     (tree / "hosts").mkdir(parents=True)
     (tree / "hosts/pi.nix").write_text("{ }\n")
-    (tmp_path / sources.TREES).write_text("/home/me/machines\n")
+    (tmp_path / sources.TREES).write_text("/home/me/machines\0")
     return tree
 
 
@@ -64,7 +64,7 @@ def test_folders_that_did_not_arrive_are_told(sent: pathlib.Path, who: Caller) -
 
 
 def test_the_innermost_folder_is_the_one_that_a_path_is_in(who: Caller, sent: pathlib.Path) -> None:
-    (sent.parents[2] / sources.TREES).write_text("/home/me\n/home/me/machines\n/x\n")
+    (sent.parents[2] / sources.TREES).write_text("/home/me\0/home/me/machines\0/x\0")
     trees = sources.trees(who)
     assert sources.tree_of(sent / "hosts", trees) == sent
     assert sources.tree_of(sent.parent / "other", trees) == sent.parent
