@@ -391,14 +391,15 @@ start() {
     $orchestrator orchestrator "$@"
 }
 
-# The caller's files, under their own paths. Folders keep their links; the list of them says at the end that all was sent.
+# The caller's files, under their own paths. Folders keep their links; the list of them, which may be empty, says at the end
+# that all was sent.
 pack() {
-  # shellcheck disable=SC2086  # a flag, or none
-  [ ! -s "$state/send" ] || xargs -0 tar -chf - $sparse_flag -C / < "$state/send" || return
-  [ ! -s "$state/trees" ] || {
-    # More than one archive is no trouble.
-    cp "$state/trees" "$state/.trees" && xargs -0 tar -cf - -C / < "$state/whole" && tar -cf - -C "$state" .trees
-  }
+  # More than one archive is no trouble.
+  # shellcheck disable=SC2086  # flags, or none
+  [ ! -s "$state/send" ] || xargs -0 tar -chf - $sparse_flag $as_it_is -C / < "$state/send" || return
+  # shellcheck disable=SC2086
+  [ ! -s "$state/whole" ] || xargs -0 tar -cf - $as_it_is -C / < "$state/whole" || return
+  cp "$state/trees" "$state/.trees" && tar -cf - -C "$state" .trees
 }
 
 # Takes the orchestrator's tar stream; believes it only with its manifest, then gives the files their names.
@@ -529,8 +530,11 @@ main() {
   trap 'rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
   [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ] || ca_bundle=
-  sparse=1 sparse_flag=-S
-  case $(tar --version 2>&1) in *busybox* | *BusyBox*) sparse=0 sparse_flag= ;; esac
+  sparse=1 sparse_flag=-S as_it_is=
+  case $(tar --version 2>&1) in
+    *busybox* | *BusyBox*) sparse=0 sparse_flag= ;;
+    *GNU*) as_it_is=--no-unquote ;; # or a backslash in a name would be an escape
+  esac
   out='' out_kib='' mode=streams then_boot=
   run=$(new_run)
 

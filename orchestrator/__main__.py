@@ -137,6 +137,7 @@ def _receive(who: Caller) -> None:
     """Unpack what run.sh sends into the run's folder, which nobody else can look into yet."""
     make_shared(who.run)
     delivery.receive(sources.input_folder(who))
+    sources.trees(who)  # comes last: nothing is missing
 
 
 def _images(

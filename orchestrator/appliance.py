@@ -317,7 +317,7 @@ class Appliance:
         sandbox = self._supervisor.event("builder", "sandbox") or {}
         first = images[0]
         with self._progress.stage("deliver", ", ".join(image.file_name for image in images)):
-            if (self._folder / SERIAL_LOG).exists():
+            if self._plan.boot and (self._folder / SERIAL_LOG).exists():
                 outgoing.send(take(self._folder, SERIAL_LOG, f"{first.name}.serial.log").name)
             seconds = {**self._progress.seconds, "total": round(time.monotonic() - self._began, 3)}
             delivery.Result(

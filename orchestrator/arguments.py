@@ -11,7 +11,6 @@ from orchestrator.errors import UsageError
 from orchestrator.image.spec import UNUSABLE
 from orchestrator.request import Caller, Emulation, LogFormat
 
-
 #: What Docker makes of bytes that are no UTF-8.
 LOST = "\N{REPLACEMENT CHARACTER}"
 

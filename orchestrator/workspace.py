@@ -54,6 +54,7 @@ def make_shared(run: str) -> pathlib.Path:
 
 def open_to_agents(folder: pathlib.Path) -> None:
     """Let agents make files in `folder`; sticky, so that what is there already stays as it is."""
+    (folder / TAKEN).mkdir()
     folder.chmod(0o1777)
 
 
@@ -66,7 +67,6 @@ def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:
     if not parts or ".." in parts or parts[0] == "/":
         raise BuildError(f"{path!r} is no file of this run's")
     taken = folder / TAKEN
-    taken.mkdir(exist_ok=True)
     if os.path.lexists(taken / name):
         raise BuildError(f"{name}: two files of this run have that name")
     with contextlib.ExitStack() as stack:

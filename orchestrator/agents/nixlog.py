@@ -27,8 +27,8 @@ TAIL_LINES = 30
 #: Control sequences and control strings as ECMA-48, sections 5.4 and 5.6, has them (xterm ends the
 #: latter with BEL, too), and single control characters.
 _ANSI = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"
-    r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
