@@ -1,0 +1,231 @@
+"""What the orchestrator takes over from a builder that may put anything in its way."""
+
+import errno
+import os
+import pathlib
+import subprocess
+import typing
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from orchestrator import delivery, verbs, workspace
+from orchestrator.errors import BuildError, UsageError
+from orchestrator.request import Caller
+from orchestrator.workspace import TAKEN, make_shared, old_folders, open_to_agents, take
+from tests.unit.test_spec import JSON
+
+SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of `x`
+
+TEXTS = "name system format disk_format compression host toplevel ready_text".split()
+
+ANNOUNCED: dict[str, typing.Any] = {
+    **dict.fromkeys(TEXTS, "x"),
+    "path": "image/a.img",
+    "sha256": SHA256,
+    "size": 1,
+    "virtual_size": 1,
+    "firmware": ["uefi"],
+    "extras": ["image/a.img.bmap"],
+}
+
+
+@pytest.fixture
+def shared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A run's folder, opened to its agents, with an image and a file that is none of theirs."""
+    monkeypatch.setattr(workspace, "WORK", tmp_path)
+    monkeypatch.setattr(os, "chown", lambda *_args, **_options: None)
+    (tmp_path / "secret").write_text("root's")
+    folder = make_shared("0badcafe")
+    open_to_agents(folder)
+    (folder / "image").mkdir()
+    (folder / "image/a.img").write_text("x")
+    (folder / "image/a.img.bmap").write_text("map")
+    return folder
+
+
+def test_nobody_else_looks_into_a_run_before_its_agents_start(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(workspace, "WORK", tmp_path)
+    monkeypatch.setattr(os, "chown", lambda *arguments: given.append(arguments))
+    folder = make_shared("0badcafe")
+    assert (tmp_path.stat().st_mode & 0o7777, folder.stat().st_mode & 0o7777) == (0o1777, 0o700)
+    assert given == [(tmp_path, 0, 0)]
+    assert make_shared("0badcafe") == folder
+    open_to_agents(folder)
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+    # Root's from the start, so that no agent can make its own.
+    assert (folder / TAKEN).stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_file_is_moved_to_where_root_alone_gives_names(shared: pathlib.Path) -> None:
+    (shared / "image/a.img").chmod(0o600)
+    place = take(shared, "image/a.img", "b.img")
+    assert place == shared / TAKEN / "b.img"
+    assert (place.read_text(), place.stat().st_mode & 0o777) == ("x", 0o644)
+    assert not (shared / "image/a.img").exists()
+    (shared / "image/run").touch(0o700)
+    assert take(shared, "image/run", "run").stat().st_mode & 0o777 == 0o755
+
+
+CLIMBS = ["../secret", "image/../../secret", "/etc/hostname", "", ".", "/", "..", "image/.."]
+
+
+@pytest.mark.parametrize("path", CLIMBS)
+def test_no_path_leads_out_of_the_run(path: str, shared: pathlib.Path) -> None:
+    with pytest.raises(BuildError, match="is no file of this run's"):
+        take(shared, path, "b.img")
+    assert (shared.parent / "secret").read_text() == "root's"
+
+
+def test_no_link_is_followed(shared: pathlib.Path) -> None:
+    (shared / "image/b.img").symlink_to(shared.parent / "secret")
+    with pytest.raises(BuildError, match="is no ordinary file"):
+        take(shared, "image/b.img", "b.img")
+    (shared / "elsewhere").symlink_to(shared.parent)
+    with pytest.raises(BuildError, match="cannot be taken over: Not a directory"):
+        take(shared, "elsewhere/secret", "c.img")
+    assert (shared.parent / "secret").read_text() == "root's"
+    assert (shared.parent / "secret").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_would_be_waited_for_is_refused(shared: pathlib.Path) -> None:
+    os.mkfifo(shared / "image/b.img")
+    with pytest.raises(BuildError, match="is no ordinary file"):
+        take(shared, "image/b.img", "b.img")
+    with pytest.raises(BuildError, match="is no ordinary file"):
+        take(shared, "image", "c.img")
+    with pytest.raises(BuildError, match=os.strerror(errno.ENOENT)):
+        take(shared, "image/gone", "d.img")
+
+
+def test_nothing_that_was_taken_is_replaced(shared: pathlib.Path) -> None:
+    take(shared, "image/a.img", "b.img")
+    with pytest.raises(BuildError, match="two files of this run have that name"):
+        take(shared, "image/a.img.bmap", "b.img")
+    assert (shared / TAKEN / "b.img").read_text() == "x"
+
+
+# --- what the builder announces ---------------------------------------------------------------
+
+
+def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
+    (image,) = delivery.received_images([ANNOUNCED], shared)
+    assert (image.path, image.extras) == (f"{TAKEN}/a.img", (f"{TAKEN}/a.img.bmap",))
+    assert (shared / image.path).read_text() == "x"
+    assert image.firmware == ("uefi",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 6}, r"a.img is not as large as the builder said"),
+        ({"size": -1}, r"images\[0\].size: -1 is negative"),
+        ({"size": True}, r"images\[0\].size: expected int"),
+        ({"size": "1"}, r"images\[0\].size: expected int"),
+        ({"more": 1}, "unknown field more"),
+        ({"path": "../secret"}, "is no file of this run's"),
+        ({"path": "image/gone.img"}, "cannot be taken over"),
+        ({"path": "image/result.json"}, "cannot be the name"),
+        ({"path": "image/.complete"}, "cannot be the name"),
+        ({"path": "image/-rf"}, "cannot be the name"),
+        ({"path": "image/.."}, "cannot be the name"),
+        ({"path": "image/a\u202egmi"}, "cannot be the name"),
+        ({"path": "image/a\nb"}, "has characters that no text has"),
+        ({"path": "image/\ud800"}, "has characters that no text has"),
+        ({"path": f"image/{'a' * 300}"}, "cannot be the name"),
+        ({"name": "../a"}, "cannot be the name"),
+        ({"extras": ["image/a.img"]}, "two files of this run"),
+        ({"extras": ["image/ "]}, "cannot be the name"),
+        ({"sha256": "end"}, "is no checksum"),
+        ({"sha256": SHA256.upper()}, "is no checksum"),
+        ({"firmware": "uefi"}, "expected a list"),
+    ],
+)
+def test_an_image_that_is_none_is_refused(
+    changes: dict[str, object], message: str, shared: pathlib.Path
+) -> None:
+    with pytest.raises(BuildError, match=message):
+        delivery.received_images([ANNOUNCED | changes], shared)
+
+
+@pytest.mark.parametrize("announced", [None, [], {}, [ANNOUNCED, 1], "images", [[]]])
+def test_no_list_of_images_is_refused(announced: object, shared: pathlib.Path) -> None:
+    with pytest.raises(BuildError, match="the builder has announced"):
+        delivery.received_images(announced, shared)
+
+
+@hypothesis.given(changes=st.dictionaries(st.sampled_from(sorted(ANNOUNCED)), JSON, min_size=1))
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_whatever_is_announced_is_taken_or_refused(
+    changes: dict[str, object], shared: pathlib.Path
+) -> None:
+    try:
+        images = delivery.received_images([ANNOUNCED | changes], shared)
+    except BuildError:
+        return
+    for image in images:
+        assert image.path.startswith(f"{TAKEN}/")
+        (shared / image.path).rename(shared / "image/a.img")
+        for extra in image.extras:
+            (shared / extra).rename(shared / "image/a.img.bmap")
+
+
+# --- the volume -------------------------------------------------------------------------------
+
+
+def test_old_folders_are_folders(shared: pathlib.Path) -> None:
+    work = shared.parent
+    for name in ("old", "young"):
+        (work / name).mkdir()
+    (work / "link").symlink_to("old")
+    (work / "file").touch()
+    for name in ("old", "link", "file", "0badcafe"):
+        os.utime(work / name, (1, 1), follow_symlinks=False)
+    assert sorted(folder.name for folder in old_folders()) == ["0badcafe", "old"]
+
+
+# --- Compose's variables ----------------------------------------------------------------------
+
+
+def test_variables_are_what_they_are(tmp_path: pathlib.Path, who: Caller) -> None:
+    verbs.write_variables(tmp_path / "env", who, {"NIXOS_IMAGE_SOCKET": '/a b/#$HOME"/docker.sock'})
+    assert (tmp_path / "env").read_text().splitlines() == [
+        "NIXOS_IMAGE_RUN='0badcafe'",
+        "NIXOS_IMAGE_LOG='json'",
+        "NIXOS_IMAGE_SOURCE='1-2'",
+        "NIXOS_IMAGE_SOCKET='/a b/#$HOME\"/docker.sock'",
+    ]
+
+
+@hypothesis.given(value=st.text())
+@hypothesis.example(value="a\nNIXOS_IMAGE_GUEST=evil")
+@hypothesis.example(value="'; evil")
+@hypothesis.example(value="\\")
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_no_value_becomes_another_variable(value: str, tmp_path: pathlib.Path, who: Caller) -> None:
+    try:
+        verbs.write_variables(tmp_path / "env", who, {"NIXOS_IMAGE_SOCKET": value})
+    except UsageError:
+        return
+    *_, last = (tmp_path / "env").read_text().splitlines()
+    assert last == f"NIXOS_IMAGE_SOCKET='{value}'"
+    assert not {"'", "\\", "\n"}.intersection(value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_task_is_not_for_agents_to_change(shared: pathlib.Path) -> None:
+    """Sticky: what root has made in the opened folder can be moved by root alone."""
+    (shared / "task.json").write_text("{}")
+
+    def agent(*command: str) -> bool:
+        done = subprocess.run(command, cwd=shared, user=1000, group=1000, check=False)
+        return done.returncode == 0
+
+    assert agent("mkdir", "own")
+    assert not agent("mv", "task.json", "own/task.json")
+    assert not agent("mv", TAKEN, "own/taken")
+    assert not agent("ln", "-s", "/etc/hostname", f"{TAKEN}/result.json")
