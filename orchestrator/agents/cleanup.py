@@ -113,6 +113,8 @@ async def _wait(run: Run) -> str:
     lease = Lease(now + run.start_seconds, run.grace_seconds, now + run.deadline_seconds)
     token = secrets.token_hex(32)
     await serve(lease, token, PORT, lambda: _publish(token), stop)
+    # The loop takes its handlers away with it: from here on nothing ends what it has decided.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     return lease.reason
 
 

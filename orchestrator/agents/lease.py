@@ -100,8 +100,8 @@ class _Server:
 
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Talk to one connection until it is refused, closed, or the lease ends."""
-        _keep_alive(writer)
         try:
+            _keep_alive(writer)
             if await self._introduce(reader, writer):
                 self.lease.hold(writer)
                 self.changed.set()

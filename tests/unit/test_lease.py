@@ -180,10 +180,10 @@ class Client:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
-        self._writer = writer
+        self.writer = writer
 
     async def ask(self, line: bytes) -> bytes:
-        self._writer.write(line)
+        self.writer.write(line)
         return await self.answer()
 
     async def answer(self) -> bytes:
@@ -198,9 +198,9 @@ class Client:
             return b"REFUSED\n"
 
     async def close(self) -> None:
-        self._writer.close()
+        self.writer.close()
         with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+            await self.writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
