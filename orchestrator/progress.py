@@ -138,9 +138,9 @@ class JsonTeller:
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
         """The event under its name, with the text and all its fields."""
-        others = {
-            key: value for key, value in fields.items() if key not in {"event", "level", "message"}
-        }
+        # structlog's own arguments are no fields.
+        own = {"event", "level", "message", "self"}
+        others = {key: value for key, value in fields.items() if key not in own}
         getattr(self._log, level)(str(fields.get("event", "note")), message=text, **others)
 
 
