@@ -396,7 +396,11 @@ def test_a_shell_gets_each_path_as_it_is(path: str, who: Caller) -> None:
     max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
-    request = cli.parse(["boot", "--test", "--system=aarch64-linux", "--", text], who)
+    try:
+        request = cli.parse(["boot", "--test", "--system=aarch64-linux", "--", text], who)
+    except UsageError as error:
+        hypothesis.event(error.hint)
+        request = dataclasses.replace(BOOT, image=P("/", text.replace("..", "").lstrip("/")))
     assert isinstance(request, Boot)
     assert request.image.is_absolute()
     assert ".." not in request.image.parts
@@ -464,6 +468,56 @@ def test_every_order_is_one_that_run_sh_knows(who: Caller) -> None:
     names = {call[0] for request in requests for call in obeyed(cli.script(request, who))}
     assert len(names) == 7
     assert all(f"\n{name}() {{" in text for name in names)
+
+
+# --- paths --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["a\nb", "a\rb", "\x1b[2J", "a\ufffdb", "a\udcff", "\x7f"])
+@pytest.mark.parametrize("arguments", [["demo", "-o"], ["-c"], ["boot"], ["--stamp"], ["-I"]])
+def test_a_path_that_would_not_arrive_as_it_is_is_refused(
+    arguments: list[str], path: str, who: Caller
+) -> None:
+    """Docker turns what is no UTF-8 into U+FFFD: another file's name."""
+    with pytest.raises(
+        UsageError, match="a path with control characters, or not in UTF-8"
+    ) as caught:
+        cli.parse([*arguments, path], who)
+    assert str(caught.value).isprintable()
+
+
+def test_so_is_any_in_a_folder_of_such_a_name(who: Caller) -> None:
+    who = dataclasses.replace(who, cwd=P("/home/me/\ufffd"))
+    with pytest.raises(UsageError, match="not in UTF-8"):
+        cli.parse(["demo"], who)
+    assert cli.parse(["demo", "-o", "/out"], who) == demo(out=P("/out"))
+
+
+@pytest.mark.parametrize("path", ["//out", "///out", "/../out", "//a/../out/."])
+def test_a_path_begins_with_one_slash(path: str, who: Caller) -> None:
+    """POSIX gives two a meaning of their own, and so does Python."""
+    assert cli.parse(["demo", f"--out={path}"], who) == demo(out=P("/out"))
+
+
+ODD = [
+    "-rf",
+    "--checkpoint",
+    "it's",
+    'a "b"',
+    "$HOME `id`",
+    "a\\tb",
+    "@x",
+    " a ",
+    "*",
+    "é",
+    ";",
+    "#",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_are_names(name: str, who: Caller) -> None:
+    assert cli.parse(["demo", f"--out={name}"], who) == demo(out=P("/home/me/project") / name)
 
 
 # --- SSH keys ---------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What the caller has sent: links that lead out, keys that are none, folders that are missing."""
 
+import os
 import pathlib
 
 import pytest
@@ -14,11 +15,12 @@ P = pathlib.PurePosixPath
 @pytest.fixture
 def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A folder /home/me/machines that has arrived."""
-    monkeypatch.setattr(sources, "input_folder", lambda _who: tmp_path)
-    tree = tmp_path / "home/me/machines"
+    folder = tmp_path / "input"
+    monkeypatch.setattr(sources, "input_folder", lambda _who: folder)
+    tree = folder / "home/me/machines"
     (tree / "hosts").mkdir(parents=True)
     (tree / "hosts/pi.nix").write_text("{ }\n")
-    (tmp_path / sources.TREES).write_text("/home/me/machines\0")
+    (folder / sources.TREES).write_text("/home/me/machines\0")
     return tree
 
 
@@ -55,6 +57,52 @@ def test_what_nix_build_leaves_behind_is_left_out(sent: pathlib.Path, who: Calle
     (sent / "result").symlink_to("/nix/store/abc-x")
     sources.check_trees(who)
     assert not (sent / "result").is_symlink()
+
+
+def test_what_is_no_file_is_refused_by_name(sent: pathlib.Path, who: Caller) -> None:
+    """A pipe would be waited for; a device is nobody's to hand over."""
+    os.mkfifo(sent / "hosts/pipe")
+    with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pipe: is no file"):
+        sources.check_trees(who)
+
+
+def test_names_that_are_no_text_are_names(sent: pathlib.Path, who: Caller) -> None:
+    name = os.fsdecode(b"a\n\xff\x1b")
+    (sent / name).write_text("")
+    sources.check_trees(who)
+    (sent / "link").symlink_to(f"/{name}")
+    with pytest.raises(UsageError, match="link: links to"):
+        sources.check_trees(who)
+
+
+def test_folders_are_named_with_a_zero_at_the_end(sent: pathlib.Path, who: Caller) -> None:
+    """Whatever else Python takes for the end of a line may be in a name."""
+    names = ["/home/me/a\x0bb", "/home/me/\u2028", "/home/me/\udcff"]
+    (sent.parents[2] / sources.TREES).write_bytes(
+        b"".join(os.fsencode(name) + b"\0" for name in names)
+    )
+    assert {f"/{tree.relative_to(sent.parents[2])}" for tree in sources.trees(who)} == set(names)
+    (sent.parents[2] / sources.TREES).write_text("")
+    assert sources.trees(who) == ()
+
+
+def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller) -> None:
+    """Nix copies the folder: neither the link nor the file may give it away."""
+    (sent / "real").write_text("s")
+    (sent / "link").symlink_to("real")
+    places = {
+        sources.hand_to_builder(who, P(f"/home/me/machines/{name}")) for name in ("link", "real")
+    }
+    assert [pathlib.Path(place).read_text() for place in places] == ["s"]
+    assert not (sent / "real").exists()
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", f"{'../' * 20}etc/hostname", "gone"])
+def test_a_secret_is_no_file_of_ours(target: str, sent: pathlib.Path, who: Caller) -> None:
+    """Following it, root would give the builder a file of its own container."""
+    (sent / "link").symlink_to(target)
+    with pytest.raises(UsageError, match="is not sent"):
+        sources.hand_to_builder(who, P("/home/me/machines/link"))
 
 
 def test_folders_that_did_not_arrive_are_told(sent: pathlib.Path, who: Caller) -> None:
