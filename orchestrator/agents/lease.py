@@ -58,7 +58,6 @@ class Lease:
     def hold(self, connection: object) -> None:
         """`connection` has shown the token and holds the lease."""
         self._holders.add(connection)
-        self._alone_since = math.nan
 
     def drop(self, connection: object, now: float) -> None:
         """`connection` is gone."""
