@@ -151,7 +151,7 @@ class Appliance:
                     hint="run it again",
                 )
             elif name == "registered":
-                self._progress.say(f"registered {event['message']}", fields=event)
+                self._progress.say(f"registered {event.get('message', '')}", fields=event)
             elif service == "builder" and name == "images":
                 return delivery.received_images(event.get("images"), self._folder)
             elif service == "builder" and name == "plan":
@@ -167,8 +167,8 @@ class Appliance:
             case "lease-held" | "waiting":
                 self._progress.to("emulation", str(event.get("message", "")))
             case "canary" | "retry" | "sandbox":
-                if name == "sandbox" and event["level"] == "info":  # a warning is told anyway
-                    self._progress.say(str(event["message"]), fields=event)
+                if name == "sandbox" and event.get("level") == "info":  # a warning is told anyway
+                    self._progress.say(str(event.get("message", "")), fields=event)
                 self._progress.to("build", "evaluating")
             case "network" | "evaluating":
                 self._progress.to("build", str(event.get("message", "")))
@@ -308,12 +308,8 @@ class Appliance:
         """Send what is known at the end, then let the caller believe in all of it."""
         # Whoever has registered them: the registrar, or the builder for itself.
         said = [self._supervisor.event(one, "registered") for one in self._plan.services]
-        registered = [
-            entry
-            for event in said
-            if event
-            for entry in typing.cast("list[dict[str, str]]", event["entries"])
-        ]
+        lists = [event.get("entries") for event in said if event]
+        registered = [entry for one in lists if isinstance(one, list) for entry in one]
         sandbox = self._supervisor.event("builder", "sandbox") or {}
         first = images[0]
         with self._progress.stage("deliver", ", ".join(image.file_name for image in images)):

@@ -179,13 +179,15 @@ def print_command(request: Boot, who: Caller) -> str:
 def doctor(request: Doctor, who: Caller, progress: Progress) -> str:
     """What a run of the demo would find on this host, and with `privileges` what it would use."""
     targets = target_systems(request.demo, this_system())
-    with run_folder(who, {"NIXOS_IMAGE_GUEST": targets[0].partition("-")[0]}) as (engine, _folder):
+    variables = {"NIXOS_IMAGE_GUEST": targets[0].partition("-")[0]}
+    with run_workspace(who, variables) as (engine, workspace):
         private = request.demo.emulation in {"auto", "private"}
         try:
             with progress.stage("look", "at the Docker host"):
                 facts = measure(engine, targets, None, private=private)
             plan = make_plan(request.demo, facts)
-            write_variables(who, {"NIXOS_IMAGE_MEMORY": f"{plan.memory}m"})
+            memory = {"NIXOS_IMAGE_MEMORY": f"{plan.memory}m"}
+            write_variables(workspace.variables, who, memory)
             text = f"{facts.describe()}\n{plan.describe()}\n"
             if request.privileges:
                 config = engine.config()
