@@ -7,6 +7,7 @@ import pathlib
 import re
 import typing
 
+from orchestrator.agents import ladder
 from orchestrator.errors import UsageError
 from orchestrator.image.spec import UNUSABLE
 from orchestrator.request import Caller, Emulation, LogFormat
@@ -49,6 +50,12 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
     )
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
     parser.add_argument(
+        "--qemu",
+        choices=ladder.rungs(),
+        default="",
+        help="version of our emulators (default: the first)",
+    )
+    parser.add_argument(
         "--locked",
         action="store_true",
         help="fail where a pinned package is gone, take no successor",
@@ -78,8 +85,13 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
 
 def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.Any]:
     """What `add_run_arguments` has found, as fields of an `ImageRequest`."""
+    if found.qemu and found.emulation in {"host", "native"}:
+        raise UsageError(
+            f"--qemu {found.qemu}: --emulation {found.emulation} uses none of these",
+            hint="leave out one of them",
+        )
     names = (
-        *("emulation", "locked", "strict", "dry_run", "memory"),
+        *("emulation", "qemu", "locked", "strict", "dry_run", "memory"),
         *("emulation_timeout", "boot_timeout", "timeout"),
     )
     fields = {name: getattr(found, name) for name in names}

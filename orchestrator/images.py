@@ -11,26 +11,38 @@ from orchestrator.progress import Progress
 #: Image of each service that has one of its own (`compose.yaml` says the same; a test holds them
 #: together).
 IMAGES = {
-    "cleanup": "nixos-image-qemu-setup",
+    "cleanup": "nixos-image-qemu-setup:{qemu}",
     "builder": "nixos-image-builder",
     "boot": "nixos-image-boot-{guest}",
     "test": "nixos-image-test",
 }
 
 
+#: In the log of a build: a pin that has a successor (`agents/debian.py`).
+SUPERSEDED = re.compile(r"warning: (.* is no longer in the archive: .*)")
+
+
 class Images:
     """Builds images in the background; `wait` for those that are needed next."""
 
     def __init__(
-        self, engine: Engine, source: str, guest: str, logs: pathlib.Path, *, locked: bool = False
+        self,
+        engine: Engine,
+        source: str,
+        guest: str,
+        logs: pathlib.Path,
+        *,
+        locked: bool = False,
+        qemu: str = "",
     ) -> None:
         """`source` names the state of the checkout: an image that carries it is up to date.
 
-        With `locked`, the image that holds the pinned emulator must have been built so, too.
+        With `locked`, the image that holds the pinned emulator must have been built so, too. `qemu`
+        is that emulator's rung, empty for the default.
         """
         self._engine = engine
         self._source = source
-        self._guest = guest
+        self._names = {"guest": guest, "qemu": qemu or "latest"}
         self._locked = locked
         self._logs = logs
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
@@ -39,7 +51,7 @@ class Images:
     def want(self, services: tuple[str, ...]) -> None:
         """Start to build what of `services` is missing or old."""
         for service in services:
-            image = IMAGES[service].format(guest=self._guest)
+            image = IMAGES[service].format(**self._names)
             good = {self._source}
             if service == "cleanup":
                 good = {f"{self._source}-locked"} | (set() if self._locked else good)
@@ -58,7 +70,7 @@ class Images:
             if job := self._jobs.pop(name, None):
                 job.result()
                 log = (self._logs / f"{name}.build.log").read_text(errors="replace")
-                for line in re.findall(r"warning: (.* is no longer in the archive: .*)", log):
+                for line in SUPERSEDED.findall(log):
                     progress.say(line, "warning")
 
     def close(self) -> None:

@@ -198,7 +198,7 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
             return "native", f"{facts.system} runs {system} programs by itself"
         case "auto" if not facts.no_private:
             return "private", "the builder may have a binfmt_misc of its own"
-        case "auto" if runs:
+        case "auto" if runs and not request.qemu:
             return "host", f"the host runs {system} programs already"
         case "auto":
             return "shared", f"private emulation is not possible: {facts.no_private}"

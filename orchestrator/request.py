@@ -37,12 +37,14 @@ class Caller:
 class ImageRequest:
     """What is asked by everything that makes images; `timeout` and the others are seconds.
 
+    `qemu` is a rung of the ladder of emulators, or empty where none is named.
     `memory` is the builder's limit in MiB, 0 for the default.
     """
 
     out: pathlib.PurePosixPath
     boot: bool
     emulation: Emulation
+    qemu: str
     locked: bool
     strict: bool
     memory: int

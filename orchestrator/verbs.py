@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 from orchestrator import cli, machine_commands, receipt, sources
+from orchestrator.agents import ladder
 from orchestrator.agents.systems import this_system
 from orchestrator.agents.task import DemoTask
 from orchestrator.appliance import CLEAN_SECONDS, Appliance
@@ -30,9 +31,6 @@ from orchestrator.sources import BUILDER_UID
 from orchestrator.supervisor import Supervisor
 from orchestrator.workspace import Workspace, make_shared, old_folders, open_to_agents
 
-#: What cleanup and registrar are made from.
-SETUP_IMAGE = IMAGES["cleanup"]
-
 #: Verbs of Docker Compose that look at what runs.
 ABOUT_RUNS = frozenset({"events", "logs", "ps", "stats", "top"})
 
@@ -49,6 +47,7 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
     variables["NIXOS_IMAGE_DEADLINE_SECONDS"] = f"{request.timeout + SPARE_SECONDS:.0f}"
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
+    qemu = _image_tag(request.qemu)
     with run_workspace(who, variables) as (engine, workspace):
         progress.to("look", "at the Docker host")
         try:
@@ -59,6 +58,7 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
         measured = {
             "NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets),
             "NIXOS_IMAGE_MEMORY": f"{plan.memory}m",
+            "NIXOS_IMAGE_QEMU": qemu,
         }
         write_variables(workspace.variables, who, variables | measured)
         task = make_task(request, plan, who, workspace.shared)
@@ -80,7 +80,9 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
             )
         progress.to("look", "for what dead runs have left")
         forget_dead_runs(engine)
-        built = Images(engine, who.source, guest, workspace.logs, locked=request.locked)
+        built = Images(
+            engine, who.source, guest, workspace.logs, locked=request.locked, qemu=qemu
+        )
         built.want(plan.images)
         built.want(("boot",) if plan.boot else ())
         try:
@@ -97,12 +99,26 @@ def _plan(
     private = request.emulation in {"auto", "private"}
     facts = measure(engine, targets, who.out_kib, private=private)
     plan = make_plan(request, facts)
-    if plan.mode == "host" and engine.image_source(SETUP_IMAGE) and not request.dry_run:
-        # Because the host has it, or because a dead run left it? Then it goes first.
-        repair(engine, progress)
+    # Because the host has it, or because a dead run left it? Then it goes first.
+    if plan.mode == "host" and not request.dry_run and _repair(engine, who, progress):
         facts = measure(engine, targets, who.out_kib, private=private)
         plan = make_plan(request, facts)
     return plan
+
+
+def _image_tag(qemu: str) -> str:
+    """The rung for which `request.qemu` has an image of its own made; empty for the default's."""
+    return "" if qemu == ladder.rungs()[0] else qemu
+
+
+def _repair(engine: Engine, who: Caller, progress: Progress) -> bool:
+    """Remove what dead runs have registered, with whichever image there is; False without one."""
+    for qemu in ("", *ladder.rungs()[1:]):
+        if engine.image_source(IMAGES["cleanup"].format(qemu=qemu or "latest")):
+            write_variables(who, {"NIXOS_IMAGE_QEMU": qemu})
+            repair(engine, progress)
+            return True
+    return False
 
 
 def boot(request: Boot, who: Caller, progress: Progress) -> None:
@@ -207,8 +223,7 @@ def clean(request: Clean, who: Caller, progress: Progress) -> None:
                 if run != who.run and running and name == f"{PROJECT}-{run}":
                     engine.remove(name)
         forget_dead_runs(engine)
-        if engine.image_source(SETUP_IMAGE):
-            repair(engine, progress)
+        _repair(engine, who, progress)
         engine.down()
 
 

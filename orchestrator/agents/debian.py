@@ -22,7 +22,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Collection
 
-from orchestrator.agents import events
+from orchestrator.agents import events, ladder
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES, MACHINES
 
@@ -48,7 +48,6 @@ ROLES = {
     "libtomcrypt": "libtomcrypt1",
     "libtommath": "libtommath1",
     "libuuid": "libuuid1",
-    "qemu-user": "qemu-user",
     "systemd-boot": "systemd-boot-efi",
     "zlib": "zlib1g",
 }
@@ -56,14 +55,17 @@ ROLES = {
 #: Packages of one architecture where it has not the usual one: riscv64 has no cloud kernel.
 ELSEWHERE = {("kernel", "riscv64"): "linux-image-riscv64"}
 
-#: Roles that only some architectures have: GRUB for BIOS is for PCs, the emulators for hosts.
-ONLY = {
-    "grub": frozenset({"amd64"}),
-    "qemu-user": frozenset(DEBIAN_ARCHITECTURES[host] for host in MACHINES.values()),
-}
+#: Roles that only some architectures have: GRUB for BIOS is for PCs.
+ONLY = {"grub": frozenset({"amd64"})}
 
-#: Roles whose unpacked tree becomes a Nix store path, so its hash is pinned too.
-UNPACKED = frozenset(ROLES) - {"qemu-user"}
+#: Architectures of hosts: emulators are pinned for them.
+HOSTS = tuple(dict.fromkeys(DEBIAN_ARCHITECTURES[host] for host in MACHINES.values()))
+
+#: The role of the emulators' pins, which are in a part of the lock of their own.
+EMULATOR = "qemu-user"
+
+#: Ends of suites' names that are in a repository of their own.
+SECURITY = "-security"
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
 PROBE_SECONDS = 20
@@ -73,7 +75,8 @@ PROBE_SECONDS = 20
 class Pin:
     """One Debian package.
 
-    `path` is relative to the repository, `sha256` is hex, `tree` the SRI hash of `dpkg-deb -x`.
+    `path` is relative to the repository, `sha256` is hex. `tree` is the SRI hash of `dpkg-deb -x`,
+    where that becomes a path of Nix' store.
     """
 
     role: str
@@ -103,6 +106,11 @@ def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
     return [Pin(role=role, **packages[role][arch]) for role in roles]
 
 
+def read_emulator(lock: pathlib.Path, arch: str, rung: str) -> Pin:
+    """Read the pin of `rung` for hosts of Debian architecture `arch`."""
+    return Pin(EMULATOR, **json.loads(lock.read_text())["emulators"][rung][arch])
+
+
 def left_out(lock: pathlib.Path, arch: str) -> frozenset[str]:
     """Suites that the pins of `arch` were made without; their successors are, too."""
     return frozenset(json.loads(lock.read_text())["without"].get(arch, []))
@@ -124,7 +132,7 @@ def urls(pin: Pin, snapshot: str) -> list[str]:
     known = repositories()
     mirrors = [known[pin.suite]] if pin.suite in known else []
     mirrors += [uri for uri in known.values() if uri not in mirrors]
-    origin = "Label::Debian-Security" if pin.suite.endswith("-security") else "Origin::Debian"
+    origin = "Label::Debian-Security" if pin.suite.endswith(SECURITY) else "Origin::Debian"
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     archives = re.findall(rf'Acquire::Snapshots::URI::(?:Override::)?{origin} "(\S+?)/?";', dump)
     bases = [*mirrors, *(archive.replace("@SNAPSHOTID@", snapshot) for archive in archives)]
@@ -162,25 +170,29 @@ class Index:
     Works for an unprivileged user too.
     """
 
-    def __init__(self, state: pathlib.Path, arch: str, without: Collection[str]) -> None:
+    def __init__(
+        self, state: pathlib.Path, arch: str, without: Collection[str], suite: str = ""
+    ) -> None:
         """Update the index for `arch` under the existing folder `state`.
 
         Suites in `without` are not read: apt is given the others, all checked with its own keys.
+        With `suite`, only that one and its security updates are, configured or not.
         """
         for name in ("lists/partial", "cache/archives/partial"):
             (state / name).mkdir(parents=True, exist_ok=True)
         self._arch = arch
+        self._suites = _of_release(suite) if suite else repositories()
         self._options = [
             *("-o", f"Dir::State::lists={state}/lists", "-o", f"Dir::Cache={state}/cache"),
             *("-o", "Dir::State::status=/dev/null", "-o", f"APT::Architecture={arch}"),
             *("-o", f"APT::Architectures={arch}", "-o", "Acquire::Languages=none"),
         ]
-        if without:
+        if without or suite:
             sources = state / "sources.list"
             lines = [
-                f"deb {base} {suite} main\n"
-                for suite, base in repositories().items()
-                if suite not in without
+                f"deb {base} {name} main\n"
+                for name, base in self._suites.items()
+                if name not in without
             ]
             sources.write_text("".join(lines))
             self._options += ["-o", f"Dir::Etc::sourcelist={sources}"]
@@ -195,11 +207,15 @@ class Index:
         ):  # the metapackage follows the ABI, the package that it depends on holds the kernel
             depends = self._show(package)["Depends"]
             package = depends.split(",")[0].split("(")[0].strip()
+        return self.newest(role, package)
+
+    def newest(self, role: str, package: str) -> Pin:
+        """Return the version of `package` that is in the archive now, as the pin of `role`."""
         shown = self._show(package)
         uri = _apt(
             [*self._options, "download", "--print-uris", f"{package}={shown['Version']}"]
         ).split("'")[1]
-        return _pin(role, uri, shown)
+        return self._pin(role, uri, shown)
 
     def closure(self, packages: list[str]) -> list[Pin]:
         """Return `packages` and all that they depend on, each under its own name as its role.
@@ -214,7 +230,13 @@ class Index:
         )
         exact = [f"{name}={urllib.parse.unquote(version)}" for _, name, version in found]
         shown = {one["Package"]: one for one in self._show_all(exact)}
-        return [_pin(name, uri, shown[name]) for uri, name, _ in found]
+        return [self._pin(name, uri, shown[name]) for uri, name, _ in found]
+
+    def _pin(self, role: str, uri: str, shown: dict[str, str]) -> Pin:
+        # Suites may share one repository: the first is said to have it.
+        suite, base = next((s, b) for s, b in self._suites.items() if uri.startswith(f"{b}/"))
+        path = urllib.parse.unquote(uri[len(base) + 1 :])
+        return Pin(role, shown["Package"], shown["Version"], suite, path, shown["SHA256"])
 
     def _show(self, package: str) -> dict[str, str]:
         return self._show_all([package])[0]
@@ -236,11 +258,19 @@ class Index:
         return shown
 
 
-def _pin(role: str, uri: str, shown: dict[str, str]) -> Pin:
-    # Suites may share one repository, so the version's own listing says which suite it is from.
-    suite, base = next((s, b) for s, b in repositories().items() if uri.startswith(f"{b}/"))
-    path = urllib.parse.unquote(uri[len(base) + 1 :])
-    return Pin(role, shown["Package"], shown["Version"], suite, path, shown["SHA256"])
+def _of_release(suite: str) -> dict[str, str]:
+    """The repositories of `suite` and of its security updates, as those of the base image's own."""
+    known = repositories()
+    found = {}
+    for name in [suite] if "-" in suite else [suite, f"{suite}{SECURITY}"]:
+        alike = [
+            base
+            for other, base in known.items()
+            if other.endswith(SECURITY) == name.endswith(SECURITY)
+        ]
+        if alike:
+            found[name] = known.get(name, alike[0])
+    return found
 
 
 def superseded(old: Pin, new: Pin) -> None:
@@ -251,34 +281,6 @@ def superseded(old: Pin, new: Pin) -> None:
         message=f"{old.package} {old.version} is no longer in the archive:"
         f" using {new.package} {new.version}",
     )
-
-
-def obtain(
-    pin: Pin,
-    arch: str,
-    snapshot: str,
-    target: pathlib.Path,
-    without: Collection[str],
-    *,
-    locked: bool,
-) -> Pin:
-    """Download `pin`, or its successor unless `locked`; returns what `target` now holds.
-
-    No successor is taken of the suites in `without`.
-    """
-    if fetch(pin, snapshot, target):
-        return pin
-    if locked:
-        raise AgentError(
-            f"{pin.package} {pin.version} cannot be fetched",
-            hint="reach a mirror, or leave out --locked",
-        )
-    with tempfile.TemporaryDirectory() as state:
-        new = Index(pathlib.Path(state), arch, without).resolve(pin.role)
-    if not fetch(new, snapshot, target):
-        raise AgentError(f"neither {pin.version} nor {new.version} of {pin.package} can be fetched")
-    superseded(pin, new)
-    return new
 
 
 def make_lock(snapshot: str, without: dict[str, list[str]]) -> dict[str, object]:
@@ -293,16 +295,36 @@ def make_lock(snapshot: str, without: dict[str, list[str]]) -> dict[str, object]
             index = Index(state, arch, without.get(arch, []))
             for role in roles_of(arch):
                 pin = index.resolve(role)
-                if role in UNPACKED:
-                    if not fetch(pin, snapshot, state / "deb"):
-                        raise AgentError(f"{pin.package} {pin.version} cannot be fetched")
-                    pin = dataclasses.replace(pin, tree=_tree_hash(state / "deb", state / role))
-                fields = dataclasses.asdict(pin)
-                del fields["role"]
-                packages[role][arch] = {
-                    key: value for key, value in fields.items() if value is not None
-                }
-    return {"schema": 1, "snapshot": snapshot, "without": without, "packages": packages}
+                if not fetch(pin, snapshot, state / "deb"):
+                    raise AgentError(f"{pin.package} {pin.version} cannot be fetched")
+                tree = _tree_hash(state / "deb", state / role)
+                packages[role][arch] = _fields(dataclasses.replace(pin, tree=tree))
+    return {
+        "schema": 1,
+        "snapshot": snapshot,
+        "without": without,
+        "packages": packages,
+        "emulators": lock_emulators(without),
+    }
+
+
+def lock_emulators(without: dict[str, list[str]]) -> dict[str, dict[str, dict[str, str]]]:
+    """Resolve the emulators of each of the ladder's suites, for each architecture of hosts."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for suite, package in ladder.SUITES.items():
+        for arch in HOSTS:
+            with tempfile.TemporaryDirectory() as state:
+                index = Index(pathlib.Path(state), arch, without.get(arch, []), suite)
+                pin = index.newest(EMULATOR, package)
+            found.setdefault(ladder.rung_name(pin.version), {})[arch] = _fields(pin)
+    return found
+
+
+def _fields(pin: Pin) -> dict[str, str]:
+    """What the lock says of `pin`, below its role's name."""
+    fields = {key: value for key, value in dataclasses.asdict(pin).items() if value is not None}
+    del fields["role"]
+    return fields
 
 
 def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
@@ -343,14 +365,9 @@ def _without(text: str) -> tuple[str, str]:
 
 
 def main() -> None:
-    """`fetch ROLE FILE` at image build, `lock` to print a new lock file."""
+    """`lock` prints a new lock file."""
     parser = argparse.ArgumentParser(prog="debian")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    get = verbs.add_parser("fetch")
-    get.add_argument("lock", type=pathlib.Path)
-    get.add_argument("role", choices=sorted(ROLES))
-    get.add_argument("target", type=pathlib.Path)
-    get.add_argument("--locked", action="store_true")
     new = verbs.add_parser("lock")
     new.add_argument("snapshot", help="a time as YYYYMMDDTHHMMSSZ")
     new.add_argument(
@@ -362,27 +379,11 @@ def main() -> None:
         help="a suite whose index for an architecture is broken",
     )
     arguments = parser.parse_args()
-    if arguments.verb == "lock":
-        without: dict[str, list[str]] = {}
-        for arch, suite in arguments.without:
-            without.setdefault(arch, []).append(suite)
-        json.dump(make_lock(arguments.snapshot, without), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-        return
-    arch = subprocess.run(
-        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    (pin,) = read_lock(arguments.lock, arch, [arguments.role])
-    snapshot = json.loads(arguments.lock.read_text())["snapshot"]
-    got = obtain(
-        pin,
-        arch,
-        snapshot,
-        arguments.target,
-        left_out(arguments.lock, arch),
-        locked=arguments.locked,
-    )
-    print(got.version)
+    without: dict[str, list[str]] = {}
+    for arch, suite in arguments.without:
+        without.setdefault(arch, []).append(suite)
+    json.dump(make_lock(arguments.snapshot, without), sys.stdout, indent=2)
+    sys.stdout.write("\n")
 
 
 if __name__ == "__main__":

@@ -95,8 +95,7 @@ def pinned(
             f"the demo has no parts for {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}"
         )
     arch = DEBIAN_ARCHITECTURES[system]
-    roles = sorted(debian.UNPACKED.intersection(debian.roles_of(arch)))
-    pins = debian.read_lock(LOCK, arch, roles)
+    pins = debian.read_lock(LOCK, arch, sorted(debian.roles_of(arch)))
     sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
     return DemoInputs(system, image_format, root_fs, authorized_keys, sources)
 

@@ -9,6 +9,7 @@ BUILD = Build(
     out=pathlib.PurePosixPath("/home/me/project/out"),
     boot=False,
     emulation="auto",
+    qemu="",
     locked=False,
     strict=False,
     memory=0,

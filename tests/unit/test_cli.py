@@ -12,12 +12,15 @@ import pytest
 from hypothesis import strategies as st
 
 from orchestrator import cli, sources
+from orchestrator.agents import ladder
 from orchestrator.errors import UsageError
 from orchestrator.image.options import ImageOptions, Injection
 from orchestrator.request import Boot, Build, Caller, Clean, Compose, Demo, Formats, Request, Test
 from tests.unit.requests import BUILD
 
 P = pathlib.PurePosixPath
+
+RUNG = ladder.rungs()[-1]
 
 DEMO_HELP = "./run.sh demo --help"
 
@@ -33,6 +36,7 @@ DEMO = Demo(
     out=P("/home/me/project/out"),
     boot=True,
     emulation="auto",
+    qemu="",
     locked=False,
     strict=False,
     memory=0,
@@ -90,6 +94,8 @@ def demo(**changes: object) -> Demo:
             demo(timeout=9.0, boot_timeout=1.5, emulation_timeout=2.0),
         ),
         (["demo", "-f", "raw-efi", "--log-format", "json"], demo(log_format="json")),
+        (["demo", "--qemu", RUNG], demo(qemu=RUNG)),
+        (["--qemu", RUNG, "--emulation", "shared"], build(qemu=RUNG, emulation="shared")),
         (["boot", "x.img"], dataclasses.replace(BOOT, image=P("/home/me/project/x.img"))),
         (
             ["boot", "--test", "--system", "aarch64-linux", "/x"],
@@ -225,6 +231,12 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
         (["boot"], "required: IMAGE", "./run.sh boot --help"),
         (["demo", "--system", "z80-linux"], "invalid choice: 'z80-linux'", "./run.sh demo --help"),
         (["demo", "--emulation", "magic"], "invalid choice: 'magic'", "./run.sh demo --help"),
+        (["demo", "--qemu", "0.1"], "'0.1' (choose from ", "./run.sh demo --help"),
+        (
+            ["--qemu", RUNG, "--emulation", "host"],
+            f"--qemu {RUNG}: --emulation host uses none of these",
+            "leave out one of them",
+        ),
         (["demo", "--format", "iso"], "invalid choice: 'iso'", "./run.sh demo --help"),
         (["demo", "--log-format", "xml"], "invalid choice: 'xml'", "./run.sh demo --help"),
         *(

@@ -188,7 +188,10 @@ def test_only_the_kvm_service_has_a_device() -> None:
 def test_the_images_are_those_of_the_code() -> None:
     found = {name: value(name, "image") for name in IMAGES}
     assert found == {
-        name: image.format(guest="${NIXOS_IMAGE_GUEST:-aarch64}") for name, image in IMAGES.items()
+        name: image.format(
+            guest="${NIXOS_IMAGE_GUEST:-aarch64}", qemu="${NIXOS_IMAGE_QEMU:-latest}"
+        )
+        for name, image in IMAGES.items()
     }
     for name, other in SAME_IMAGE.items():
         assert value(name, "image") == value(other, "image")

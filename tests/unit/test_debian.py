@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.agents import debian
+from orchestrator.agents import debian, ladder
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 
@@ -35,6 +35,23 @@ PIN = debian.Pin(
 )
 def test_each_pin_is_complete(role: str, arch: str) -> None:
     (pin,) = debian.read_lock(LOCK, arch, [role])
+    check(pin, arch)
+    assert pin.tree is not None
+    assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", pin.tree)
+
+
+@pytest.mark.parametrize("arch", debian.HOSTS)
+@pytest.mark.parametrize(("rung", "suite"), [*zip(ladder.rungs(), ladder.SUITES, strict=True)])
+def test_each_rung_is_pinned_for_every_host(rung: str, suite: str, arch: str) -> None:
+    pin = debian.read_emulator(LOCK, arch, rung)
+    check(pin, arch)
+    assert (ladder.rung_name(pin.version), pin.package) == (rung, ladder.SUITES[suite])
+    assert pin.suite.removesuffix("-security") == suite
+    assert pin.tree is None
+
+
+def check(pin: debian.Pin, arch: str) -> None:
+    """What every pin must be."""
     assert re.fullmatch(r"[0-9a-f]{64}", pin.sha256)
     assert re.fullmatch(r"pool/\S+\.deb", pin.path)
     assert ".." not in pin.path
@@ -43,11 +60,6 @@ def test_each_pin_is_complete(role: str, arch: str) -> None:
     assert pin.version.rpartition(":")[2] in pin.path, "the file is of the version that is named"
     assert re.fullmatch(r"[a-z]+(-security|-updates|-backports)?", pin.suite)
     assert pin.suite not in debian.left_out(LOCK, arch)
-    if role in debian.UNPACKED:
-        assert pin.tree is not None
-        assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", pin.tree)
-    else:
-        assert pin.tree is None
 
 
 def test_the_lock_has_all_roles_and_nothing_else() -> None:
@@ -65,7 +77,8 @@ def test_suites_are_left_out_for_architectures_that_are_pinned() -> None:
 
 
 def test_no_two_pins_share_a_hash() -> None:
-    hashes = [pin["sha256"] for archs in DOCUMENT["packages"].values() for pin in archs.values()]
+    pinned = [*DOCUMENT["packages"].values(), *DOCUMENT["emulators"].values()]
+    hashes = [pin["sha256"] for archs in pinned for pin in archs.values()]
     assert len(set(hashes)) == len(hashes)
 
 
@@ -164,6 +177,7 @@ class Apt:
     """Plays apt's programs for `Index`; `options` are what they were given with -o."""
 
     SHOWN: typing.ClassVar = {
+        "qemu-user": f"Version: 9\nSHA256: {64 * '3'}\n",
         "linux-image-riscv64": "Version: 6\nDepends: linux-image-6-riscv64 (= 6), x\n",
         "linux-image-6-riscv64": f"Version: 6\nSHA256: {64 * '1'}\n",
         "linux-image-cloud-arm64": "Version: 7\nDepends: linux-image-7-cloud-arm64 (= 7)\n",
@@ -172,13 +186,14 @@ class Apt:
 
     def __init__(self) -> None:
         self.options: set[str] = set()
+        self.base = "http://b/debian"
 
     def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         self.options.update(value for word, value in itertools.pairwise(command) if word == "-o")
         name = command[-1]
         said = f"Package: {name}\n{self.SHOWN[name]}" if command[0] == "apt-cache" else ""
         if "--print-uris" in command:
-            said = f"'http://b/debian/pool/{command[-1].replace('=', '_')}.deb' x 1 SHA256:0\n"
+            said = f"'{self.base}/pool/{command[-1].replace('=', '_')}.deb' x 1 SHA256:0\n"
         return subprocess.CompletedProcess(command, 0, said, "")
 
 
@@ -207,6 +222,36 @@ def test_a_suite_that_is_left_out_is_not_read(index_apt: Apt, tmp_path: pathlib.
 
 
 @pytest.mark.parametrize(
+    ("suite", "lines"),
+    [
+        (
+            "bookworm",
+            "deb http://a/debian bookworm main\ndeb http://c/security bookworm-security main\n",
+        ),
+        (
+            "trixie",
+            "deb http://b/debian trixie main\ndeb http://c/security trixie-security main\n",
+        ),
+        ("trixie-backports", "deb http://a/debian trixie-backports main\n"),
+        ("bookworm-security", "deb http://c/security bookworm-security main\n"),
+    ],
+)
+def test_another_suite_is_read_where_its_like_are(
+    suite: str, lines: str, index_apt: Apt, tmp_path: pathlib.Path
+) -> None:
+    index = debian.Index(tmp_path, "arm64", frozenset(), suite)
+    assert (tmp_path / "sources.list").read_text() == lines
+    index_apt.base = lines.split()[1]
+    assert index.newest("qemu-user", "qemu-user").suite == suite
+
+
+def test_a_security_update_is_of_its_own_suite(index_apt: Apt, tmp_path: pathlib.Path) -> None:
+    index = debian.Index(tmp_path, "arm64", frozenset(), "bookworm")
+    index_apt.base = "http://c/security"
+    assert index.newest("qemu-user", "qemu-user").suite == "bookworm-security"
+
+
+@pytest.mark.parametrize(
     ("arch", "package"),
     [("arm64", "linux-image-7-cloud-arm64"), ("riscv64", "linux-image-6-riscv64")],
 )
@@ -227,48 +272,6 @@ def test_only_a_suite_that_would_be_read_can_be_left_out(
     with pytest.raises(SystemExit):
         debian.main()
     assert f"argument --without: {text!r}: not an architecture" in capsys.readouterr().err
-
-
-def fetched(monkeypatch: pytest.MonkeyPatch, *results: bool) -> None:
-    outcomes = iter(results)
-    monkeypatch.setattr(debian, "fetch", lambda *_: next(outcomes))
-
-
-class FakeIndex:
-    """Apt's index with one newer package."""
-
-    def __init__(self, _state: pathlib.Path, _arch: str, without: list[str]) -> None:
-        assert without == ["trixie-updates"]
-
-    def resolve(self, role: str) -> debian.Pin:
-        return debian.Pin(role, "busybox-static", "2", "trixie", "pool/new.deb", "1" * 64)
-
-
-def test_what_is_pinned_is_taken_where_it_can_be_had(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    fetched(monkeypatch, True)
-    assert debian.obtain(PIN, "amd64", "S", tmp_path / "deb", [], locked=True) == PIN
-
-
-def test_a_successor_is_taken_with_a_warning_that_names_both(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fetched(monkeypatch, False, True)
-    monkeypatch.setattr(debian, "Index", FakeIndex)
-    without = ["trixie-updates"]
-    got = debian.obtain(PIN, "amd64", "S", tmp_path / "deb", without, locked=False)
-    assert got.version == "2"
-    said = capsys.readouterr().out
-    assert PIN.version in said
-    assert "busybox-static 2" in said
-
-
-def test_locked_takes_no_successor(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    fetched(monkeypatch, False)
-    monkeypatch.setattr(debian, "Index", lambda *_: pytest.fail("the index was asked"))
-    with pytest.raises(AgentError, match=re.escape(PIN.version)):
-        debian.obtain(PIN, "amd64", "S", tmp_path / "deb", [], locked=True)
 
 
 def test_a_download_whose_hash_is_wrong_leaves_nothing(
@@ -311,7 +314,8 @@ def test_what_a_package_depends_on_is_pinned_with_it(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(debian, "_apt", apt)
     monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
-    monkeypatch.setattr(debian.Index, "__init__", lambda self: setattr(self, "_options", []))
+    state = {"_options": [], "_suites": MIRRORS}
+    monkeypatch.setattr(debian.Index, "__init__", lambda self: vars(self).update(state))
     monkeypatch.setattr(subprocess, "run", run)
     assert debian.Index().closure(["jq"]) == [  # type: ignore[call-arg]
         debian.Pin(

@@ -59,6 +59,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         out=pathlib.PurePosixPath("/out"),
         boot=True,
         emulation="auto",
+        qemu="",
         locked=False,
         strict=False,
         memory=0,
@@ -107,6 +108,13 @@ def test_modes(host: HostFacts, system: str, emulation: str, expected: tuple[str
     assert plan.register == (plan.systems if plan.mode == "shared" else ())
     assert plan.private == (plan.systems if plan.mode == "private" else ())
     assert plan.foreign == (() if expected[0] in host.natively else plan.systems)
+
+
+def test_an_emulator_that_is_asked_for_is_not_the_hosts() -> None:
+    asked = request(qemu="7.2", boot=False)
+    assert make_plan(asked, facts(X86, ARM)).mode == "shared"
+    assert make_plan(asked, facts(X86, ARM, no_private="")).mode == "private"
+    assert make_plan(dataclasses.replace(asked, system=X86), facts()).mode == "native"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,17 @@
-"""What verbs decide by themselves: which run Compose's looking verbs are shown."""
+"""What verbs decide by themselves.
+
+Which run Compose's looking verbs are shown, which image of the emulators' is taken.
+"""
+
+import pathlib
 
 import pytest
 
 from orchestrator import verbs
+from orchestrator.agents import ladder
 from orchestrator.engine import Engine
+from orchestrator.progress import PlainTeller, Progress
+from orchestrator.request import Caller
 
 Containers = dict[str, tuple[str, bool]]
 
@@ -47,3 +55,30 @@ def test_other_verbs_are_those_of_the_project(monkeypatch: pytest.MonkeyPatch) -
     command = verbs.compose_command(("config",))
     assert command[command.index("--project-name") + 1] == "nixos-image"
     assert command[-3:] == ["--profile", "*", "config"]
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ({"latest", ladder.rungs()[-1]}, ""),
+        ({ladder.rungs()[-1]}, ladder.rungs()[-1]),
+        (set(), None),
+    ],
+)
+def test_what_dead_runs_left_is_removed_with_whichever_image_there_is(
+    there: set[str], taken: str | None, monkeypatch: pytest.MonkeyPatch, who: Caller
+) -> None:
+    written: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        Engine, "image_source", lambda _, image: image.rpartition(":")[2] in there and "1-2"
+    )
+    monkeypatch.setattr(verbs, "write_variables", lambda _, variables: written.append(variables))
+    monkeypatch.setattr(verbs, "repair", lambda *_: None)
+    engine = Engine(who.run, pathlib.Path("/nonexistent"))
+    assert verbs._repair(engine, who, Progress(PlainTeller())) == (taken is not None)
+    assert written == ([] if taken is None else [{"NIXOS_IMAGE_QEMU": taken}])
+
+
+@pytest.mark.parametrize(("asked", "tag"), [("", ""), (ladder.rungs()[0], ""), ("x", "x")])
+def test_the_default_rungs_image_is_the_one_without_a_name(asked: str, tag: str) -> None:
+    assert verbs._image_tag(asked) == tag

@@ -1,0 +1,109 @@
+"""The emulators of a rung: where their package comes from, and what is taken out of it."""
+
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from orchestrator.agents import debian, events, qemu_user
+from orchestrator.agents.failure import AgentError
+from orchestrator.agents.systems import SYSTEMS
+from orchestrator.images import SUPERSEDED
+
+PIN = debian.Pin(
+    "qemu-user", "qemu-user-static", "1:7.2-1", "bookworm", "pool/q_7.2-1.deb", "0" * 64
+)
+
+EMULATORS = sorted(system.emulator for system in SYSTEMS.values())
+
+
+def fetched(monkeypatch: pytest.MonkeyPatch, *results: bool) -> None:
+    outcomes = iter(results)
+    monkeypatch.setattr(debian, "fetch", lambda *_: next(outcomes))
+
+
+class FakeIndex:
+    """Apt's index of the pin's suite, with a newer package."""
+
+    def __init__(self, _state: pathlib.Path, _arch: str, without: list[str], suite: str) -> None:
+        assert (without, suite) == (["trixie-updates"], "bookworm")
+
+    def newest(self, role: str, package: str) -> debian.Pin:
+        return debian.Pin(role, package, "1:7.2-2", "bookworm", "pool/new.deb", "1" * 64)
+
+
+def test_what_is_pinned_is_taken_where_it_can_be_had(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    fetched(monkeypatch, True)
+    assert qemu_user.obtain(PIN, "amd64", "S", tmp_path / "deb", [], locked=True) == PIN
+
+
+def test_a_successor_is_taken_with_a_warning_that_names_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetched(monkeypatch, False, True)
+    monkeypatch.setattr(debian, "Index", FakeIndex)
+    events.configure("qemu-user")
+    without = ["trixie-updates"]
+    got = qemu_user.obtain(PIN, "amd64", "S", tmp_path / "deb", without, locked=False)
+    assert got.version == "1:7.2-2"
+    # As the build's log is searched for.
+    (told,) = SUPERSEDED.findall(capsys.readouterr().out)
+    assert PIN.version in told
+    assert "using qemu-user-static 1:7.2-2" in told
+
+
+def test_where_there_is_no_successor_another_rung_is_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    fetched(monkeypatch, False, False)
+    monkeypatch.setattr(debian, "Index", FakeIndex)
+    with pytest.raises(AgentError, match=r"neither 1:7\.2-1 nor 1:7\.2-2") as caught:
+        qemu_user.obtain(PIN, "amd64", "S", tmp_path / "deb", ["trixie-updates"], locked=False)
+    assert "bookworm" in caught.value.hint
+    assert "--qemu" in caught.value.hint
+
+
+def test_locked_takes_no_successor(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    fetched(monkeypatch, False)
+    monkeypatch.setattr(debian, "Index", lambda *_: pytest.fail("the index was asked"))
+    with pytest.raises(AgentError, match=re.escape(PIN.version)):
+        qemu_user.obtain(PIN, "amd64", "S", tmp_path / "deb", [], locked=True)
+
+
+def package(folder: pathlib.Path, *names: str) -> pathlib.Path:
+    """A Debian package of programs; each has its own name as its content."""
+    tree = folder / "tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(
+        "Package: q\nVersion: 1\nArchitecture: all\nMaintainer: m\nDescription: d\n"
+    )
+    (tree / "usr/bin").mkdir(parents=True)
+    for name in names:
+        (tree / "usr/bin" / name).write_text(name)
+    (tree / "usr/bin/qemu-armhf").symlink_to("qemu-arm")
+    command = ["dpkg-deb", "--root-owner-group", "--build", tree, folder / "q.deb"]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "q.deb"
+
+
+@pytest.mark.parametrize("suffix", ["", "-static"])
+def test_our_systems_emulators_are_taken_under_their_plain_names(
+    suffix: str, tmp_path: pathlib.Path
+) -> None:
+    names = [f"{name}{suffix}" for name in (*EMULATORS, "qemu-armeb", "qemu-aarch64_be")]
+    target = tmp_path / "target"
+    target.mkdir()
+    qemu_user.unpack(package(tmp_path, *names), target)
+    assert {path.name: path.read_text() for path in target.iterdir()} == {
+        name: f"{name}{suffix}" for name in EMULATORS
+    }
+    assert all(path.stat().st_mode & 0o777 == 0o755 for path in target.iterdir())
+
+
+def test_a_package_that_lacks_one_is_refused(tmp_path: pathlib.Path) -> None:
+    deb = package(tmp_path, *EMULATORS[1:])
+    with pytest.raises(AgentError, match=f"q.deb has no {EMULATORS[0]}"):
+        qemu_user.unpack(deb, tmp_path)
