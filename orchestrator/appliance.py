@@ -17,7 +17,13 @@ from orchestrator.agents.artifact import Artifact
 from orchestrator.agents.task import Task
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.engine import PROJECT, Engine
-from orchestrator.errors import ApplianceError, BootError, BuildError, CleanupError
+from orchestrator.errors import (
+    ApplianceError,
+    BootError,
+    BuildError,
+    CleanupError,
+    EmulatorCrashError,
+)
 from orchestrator.images import Images
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
@@ -42,6 +48,9 @@ SERIAL_LOG = "serial.log"
 
 #: What `result.json` says of Nix' sandbox: whether there was one, and what a build has seen in it.
 SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces")
+
+#: What Nix' log tells more about.
+IN_THE_BUILD = BuildError | EmulatorCrashError
 
 #: What goes wrong with these leaves the image as it is: it is handed over, and the exit code tells.
 AFTER_THE_IMAGE = BootError | CleanupError
@@ -337,7 +346,7 @@ class Appliance:
             outgoing.finish()
 
     def _has_log(self, problem: ApplianceError) -> bool:
-        failed = isinstance(problem, BuildError) and not self._request.dry_run
+        failed = isinstance(problem, IN_THE_BUILD) and not self._request.dry_run
         return failed and (self._folder / "nix.log").exists()
 
     def _deliver_log(self, stream: int) -> None:

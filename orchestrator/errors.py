@@ -89,6 +89,12 @@ class TimeLimitError(ApplianceError):
     exit_code = 12
 
 
+class EmulatorCrashError(ApplianceError):
+    """A build's emulator crashed or lacks a system call; another version may do (`--qemu`)."""
+
+    exit_code = 13
+
+
 class BugError(ApplianceError):
     """A fault of the appliance itself: a traceback is in the log."""
 
@@ -115,6 +121,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "cleanup": CleanupError,
     "disk": HostError,
     "emulation": EmulationError,
+    "emulator": EmulatorCrashError,
     "failed": BuildError,
     "host": HostError,
     "memory": HostError,

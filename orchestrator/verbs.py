@@ -18,7 +18,7 @@ from orchestrator.appliance import CLEAN_SECONDS, Appliance
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.delivery import RESULT
 from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
-from orchestrator.errors import ApplianceError, BootError, UsageError
+from orchestrator.errors import ApplianceError, BootError, EmulatorCrashError, UsageError
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
 from orchestrator.make_task import make_task
@@ -88,6 +88,9 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
         try:
             appliance = Appliance(who, request, plan, engine, built, progress, workspace)
             appliance.run(task, stream)
+        except EmulatorCrashError as error:
+            error.hint = "; ".join([f"--qemu {_other_rung(request.qemu, plan)}", error.hint])
+            raise
         finally:
             built.close()
 
@@ -104,6 +107,12 @@ def _plan(
         facts = measure(engine, targets, who.out_kib, private=private)
         plan = make_plan(request, facts)
     return plan
+
+
+def _other_rung(qemu: str, plan: Plan) -> str:
+    """What to try after the emulator that the run had; the host's own is none of ours."""
+    rungs = ladder.rungs()
+    return rungs[0] if plan.mode == "host" else ladder.next_rung(qemu or rungs[0], rungs)
 
 
 def _image_tag(qemu: str) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import time
 import typing
 
-from orchestrator.agents import events, memory
+from orchestrator.agents import crash, events, memory
 from orchestrator.agents.evaluation import explain
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nixlog import NixLog, plain
@@ -142,6 +142,12 @@ class Nix:
                 kind="memory",
             )
         if log.failed:
+            if sign := self._crash(log):
+                return AgentError(
+                    f"the emulator failed in derivation {log.failed}: {sign}",
+                    detail=log.tail or text,
+                    kind="emulator",
+                )
             return AgentError(
                 f"derivation {log.failed} failed", detail=log.tail or text, kind="build"
             )
@@ -150,6 +156,13 @@ class Nix:
         if log.problem:
             return explain(log.problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
         return AgentError("Nix failed", detail=text, kind="build")
+
+    def _crash(self, log: NixLog) -> str:
+        """What tells that the failed derivation's emulator is to blame, if it had one."""
+        path = pathlib.Path(log.failed_path)
+        if not path.exists() or crash.system_of(path.read_text()) not in self.settings.platforms:
+            return ""
+        return crash.sign("\n".join(log.errors), log.tail)
 
 
 def attribute_paths(attributes: typing.Iterable[tuple[str, ...]]) -> list[str]:

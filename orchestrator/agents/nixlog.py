@@ -86,14 +86,19 @@ class NixLog:
         return names[-1] if names else ""
 
     @property
-    def failed(self) -> str:
-        """Name of the derivation that failed first, or nothing."""
+    def failed_path(self) -> str:
+        """The derivation that failed first, or nothing."""
         for error in self.errors:
             if match := re.search(
                 r"builder for '([^']+\.drv)' failed|build of '([^']+\.drv)'.* failed", error
             ):
-                return derivation_name(match[1] or match[2])
+                return match[1] or match[2]
         return ""
+
+    @property
+    def failed(self) -> str:
+        """Name of the derivation that failed first, or nothing."""
+        return derivation_name(self.failed_path)
 
     @property
     def tail(self) -> str:

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from orchestrator.agents.ladder import rungs
 from orchestrator.agents.systems import foreign_system, this_system
 from tests.integration.conftest import RIGHTS, Alter, Run, docker, table
 
@@ -74,6 +75,23 @@ def test_failed_derivation_is_named_with_its_log(orchestrate: Run, altered: Alte
     assert "it broke here" in outcome.err
     assert "the full log is /somewhere/out/build.log" in outcome.err
     assert b"etc> it broke here" in outcome.files()["build.log"]
+
+
+CRASH = "qemu: uncaught target signal 11 (Segmentation fault) - core dumped"
+
+
+def test_crash_of_the_emulator_is_named_with_the_rung_to_try(
+    orchestrate: Run, altered: Alter
+) -> None:
+    altered("nixos-image-builder", f"RUN echo 'echo \"{CRASH}\" >&2; exit 139' >> nix/demo/etc.sh")
+    outcome = orchestrate("demo", "--no-boot")
+    assert outcome.code == 13
+    assert f"error: the emulator failed in derivation etc: {CRASH}" in outcome.err
+    assert f"try: --qemu {rungs()[1]}; the full log is /somewhere/out/build.log" in outcome.err
+    # The same words of this machine's own program are no emulator's.
+    native = orchestrate("demo", "--no-boot", "--system", this_system())
+    assert native.code == 6
+    assert "error: derivation etc failed" in native.err
 
 
 def edit_lock(role: str, change: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.agents import memory
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nix import Nix, Settings, attribute_paths
-from orchestrator.agents.nixlog import NixLog
+from orchestrator.agents.nixlog import NixLog, derivation_name
 
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
 
@@ -40,10 +40,17 @@ def test_attributes_are_quoted_as_nix_reads_them() -> None:
 
 
 def failure(
-    *errors: str, code: int = 1, tail: tuple[str, ...] = (), starved: bool = False
+    *errors: str,
+    code: int = 1,
+    tail: tuple[str, ...] = (),
+    platforms: tuple[str, ...] = (),
+    derivation: str = DRV,
+    starved: bool = False,
 ) -> AgentError:
-    log = NixLog(io.StringIO(), errors=list(errors), _tails={"linux": collections.deque(tail)})
-    return Nix(Settings(), pathlib.Path("/nowhere"))._failure(log, code, starved=starved)
+    tails = {derivation_name(derivation): collections.deque(tail)}
+    log = NixLog(io.StringIO(), errors=list(errors), _tails=tails)
+    nix = Nix(Settings(platforms=platforms), pathlib.Path("/nowhere"))
+    return nix._failure(log, code, starved=starved)
 
 
 def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
@@ -121,3 +128,39 @@ def test_any_other_failure_has_what_nix_said() -> None:
         "build",
         "undefined variable 'x'\nat line 3",
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "kind"),
+    [("aarch64-linux", "emulator"), ("riscv64-linux", "emulator"), ("x86_64-linux", "build")],
+)
+def test_an_emulators_failure_is_named_where_there_was_one(
+    system: str, kind: str, tmp_path: pathlib.Path
+) -> None:
+    derivation = tmp_path / "0c7z-linux.drv"
+    derivation.write_text(
+        'Derive([("out","/nix/store/x","","")],[("/nix/store/y.drv",["out"])],["/nix/store/z"],'
+        f'"{system}","/bin/sh",["-c"],[("system","{system}")])'
+    )
+    error = failure(
+        f"builder for '{derivation}' failed with exit code 139",
+        tail=("qemu: uncaught target signal 11 (Segmentation fault) - core dumped", "make: Error"),
+        platforms=("aarch64-linux", "riscv64-linux"),
+        derivation=str(derivation),
+    )
+    assert error.kind == kind
+    assert error.detail.endswith("make: Error")
+    if kind == "emulator":
+        assert str(error).startswith("the emulator failed in derivation ")
+        assert "qemu: uncaught target signal 11" in str(error)
+
+
+def test_a_foreign_derivation_that_fails_by_itself_is_no_emulators_failure(
+    tmp_path: pathlib.Path,
+) -> None:
+    derivation = tmp_path / "0c7z-linux.drv"
+    derivation.write_text('Derive([],[],[],"aarch64-linux","/bin/sh",[],[])')
+    error = failure(
+        f"builder for '{derivation}' failed with exit code 2", platforms=("aarch64-linux",)
+    )
+    assert error.kind == "build"
