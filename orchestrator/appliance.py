@@ -28,7 +28,7 @@ from orchestrator.images import Images
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
 from orchestrator.repair import repair
-from orchestrator.request import Build, Caller, Demo
+from orchestrator.request import AUTO, Build, Caller, Demo
 from orchestrator.supervisor import Exit, Supervisor
 from orchestrator.workspace import Workspace, open_to_agents, take
 
@@ -347,7 +347,8 @@ class Appliance:
 
     def _has_log(self, problem: ApplianceError) -> bool:
         failed = isinstance(problem, IN_THE_BUILD) and not self._request.dry_run
-        return failed and (self._folder / "nix.log").exists()
+        again = isinstance(problem, EmulatorCrashError) and self._request.qemu == AUTO
+        return failed and not again and (self._folder / "nix.log").exists()
 
     def _deliver_log(self, stream: int) -> None:
         log = take(self._folder, "nix.log", BUILD_LOG)

@@ -10,7 +10,7 @@ import typing
 from orchestrator.agents import ladder
 from orchestrator.errors import UsageError
 from orchestrator.image.spec import UNUSABLE
-from orchestrator.request import Caller, Emulation, LogFormat
+from orchestrator.request import AUTO, Caller, Emulation, LogFormat
 
 #: What Docker makes of bytes that are no UTF-8.
 LOST = "\N{REPLACEMENT CHARACTER}"
@@ -51,9 +51,10 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
     parser.add_argument(
         "--qemu",
-        choices=ladder.rungs(),
+        choices=[*ladder.rungs(), AUTO],
         default="",
-        help="version of our emulators (default: the first)",
+        help="version of our emulators (default: the first); auto: where it crashes, once more with"
+        " the next",
     )
     parser.add_argument(
         "--locked",

@@ -8,6 +8,10 @@ from orchestrator.image.options import ImageOptions
 from orchestrator.image.spec import FsType
 
 Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
+
+#: The value of `qemu` that has the next rung tried by itself where the default one crashes.
+AUTO = "auto"
+
 LogFormat = typing.Literal["auto", "plain", "json"]
 
 
@@ -37,7 +41,7 @@ class Caller:
 class ImageRequest:
     """What is asked by everything that makes images; `timeout` and the others are seconds.
 
-    `qemu` is a rung of the ladder of emulators, or empty where none is named.
+    `qemu` is a rung of the ladder of emulators, `AUTO`, or empty where none is named.
     `memory` is the builder's limit in MiB, 0 for the default.
     """
 

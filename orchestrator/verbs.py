@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from orchestrator import cli, machine_commands, receipt, sources
 from orchestrator.agents import ladder
@@ -22,11 +22,11 @@ from orchestrator.errors import ApplianceError, BootError, EmulatorCrashError, U
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
 from orchestrator.make_task import make_task
-from orchestrator.plan import Plan, make_plan, target_systems
+from orchestrator.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.probe import needed, probe
 from orchestrator.progress import Progress, make_progress
 from orchestrator.repair import repair
-from orchestrator.request import Boot, Build, Caller, Clean, Demo, Doctor, Test
+from orchestrator.request import AUTO, Boot, Build, Caller, Clean, Demo, Doctor, Test
 from orchestrator.sources import BUILDER_UID
 from orchestrator.supervisor import Supervisor
 from orchestrator.workspace import Workspace, make_shared, old_folders, open_to_agents
@@ -47,7 +47,6 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
     variables["NIXOS_IMAGE_DEADLINE_SECONDS"] = f"{request.timeout + SPARE_SECONDS:.0f}"
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
-    qemu = _image_tag(request.qemu)
     with run_workspace(who, variables) as (engine, workspace):
         progress.to("look", "at the Docker host")
         try:
@@ -55,12 +54,8 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
         except ApplianceError:
             engine.down()  # Compose has made networks to look with
             raise
-        measured = {
-            "NIXOS_IMAGE_SYSTEMS": " ".join(plan.register or targets),
-            "NIXOS_IMAGE_MEMORY": f"{plan.memory}m",
-            "NIXOS_IMAGE_QEMU": qemu,
-        }
-        write_variables(workspace.variables, who, variables | measured)
+        variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
+        variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
         task = make_task(request, plan, who, workspace.shared)
         if request.dry_run:
             progress.end()
@@ -70,7 +65,7 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
                 return
             # An evaluation runs no foreign program.
             plan = dataclasses.replace(plan, services=("builder",), mode="native", boot=False)
-            task = dataclasses.replace(task, leased=False, foreign=())
+            task = dataclasses.replace(task, leased=False, foreign=(), private=())
         else:
             progress.say(f"{', '.join(plan.systems)}, {plan.mode} emulation: {plan.reason}")
         if isinstance(task.work, DemoTask) and not task.work.authorized_keys:
@@ -80,19 +75,47 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
             )
         progress.to("look", "for what dead runs have left")
         forget_dead_runs(engine)
-        built = Images(
-            engine, who.source, guest, workspace.logs, locked=request.locked, qemu=qemu
-        )
-        built.want(plan.images)
-        built.want(("boot",) if plan.boot else ())
-        try:
-            appliance = Appliance(who, request, plan, engine, built, progress, workspace)
-            appliance.run(task, stream)
-        except EmulatorCrashError as error:
-            error.hint = "; ".join([f"--qemu {_other_rung(request.qemu, plan)}", error.hint])
+
+        def attempt(asked: Demo | Build) -> None:
+            tag = _image_tag(asked.qemu)
+            write_variables(workspace.variables, who, variables | {"NIXOS_IMAGE_QEMU": tag})
+            logs = workspace.logs
+            built = Images(engine, who.source, guest, logs, locked=asked.locked, qemu=tag)
+            built.want(plan.images)
+            built.want(("boot",) if plan.boot else ())
+            try:
+                appliance = Appliance(who, asked, plan, engine, built, progress, workspace)
+                appliance.run(task, stream)
+            finally:
+                built.close()
+
+        climb(request, plan.mode, attempt, progress)
+
+
+def climb(
+    request: Demo | Build,
+    mode: Mode,
+    attempt: Callable[[Demo | Build], None],
+    progress: Progress,
+) -> None:
+    """Call `attempt` for `request`; where it crashes of its emulator, say which one to try next.
+
+    With `AUTO` that is tried right away, once, in the time that is left.
+    """
+    began, rungs = time.monotonic(), ladder.rungs()
+    used = request.qemu if request.qemu in rungs else rungs[0]
+    # The host's own emulator is none of ours.
+    other = rungs[0] if mode == "host" else ladder.next_rung(used)
+    try:
+        attempt(request)
+    except EmulatorCrashError as error:
+        if request.qemu != AUTO:
+            error.hint = "; ".join(filter(None, [f"--qemu {other}", error.hint]))
             raise
-        finally:
-            built.close()
+        progress.say(f"{error}: once more with QEMU {other}", level="warning")
+        left = max(1.0, request.timeout - (time.monotonic() - began))
+        again = dataclasses.replace(request, qemu=other, timeout=left)
+        climb(again, mode, attempt, progress)
 
 
 def _plan(
@@ -109,15 +132,9 @@ def _plan(
     return plan
 
 
-def _other_rung(qemu: str, plan: Plan) -> str:
-    """What to try after the emulator that the run had; the host's own is none of ours."""
-    rungs = ladder.rungs()
-    return rungs[0] if plan.mode == "host" else ladder.next_rung(qemu or rungs[0], rungs)
-
-
 def _image_tag(qemu: str) -> str:
     """The rung for which `request.qemu` has an image of its own made; empty for the default's."""
-    return "" if qemu == ladder.rungs()[0] else qemu
+    return "" if qemu in {AUTO, ladder.rungs()[0]} else qemu
 
 
 def _repair(engine: Engine, who: Caller, progress: Progress) -> bool:

@@ -54,7 +54,7 @@ def make_shared(run: str) -> pathlib.Path:
 
 def open_to_agents(folder: pathlib.Path) -> None:
     """Let agents make files in `folder`; sticky, so that what is there already stays as it is."""
-    (folder / TAKEN).mkdir()
+    (folder / TAKEN).mkdir(exist_ok=True)  # in a second attempt it is there
     folder.chmod(0o1777)
 
 

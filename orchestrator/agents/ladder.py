@@ -31,6 +31,7 @@ def rung_name(version: str) -> str:
     return match[1]
 
 
-def next_rung(rung: str, ladder: tuple[str, ...]) -> str:
+def next_rung(rung: str, lock: pathlib.Path = LOCK) -> str:
     """What to try after `rung`; after the last it is the first."""
+    ladder = rungs(lock)
     return ladder[(ladder.index(rung) + 1) % len(ladder)]

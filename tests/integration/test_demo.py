@@ -3,10 +3,11 @@
 import hashlib
 import json
 import pathlib
+import re
 
 import pytest
 
-from orchestrator.agents.ladder import rungs
+from orchestrator.agents.ladder import next_rung, rungs
 from orchestrator.agents.systems import foreign_system, this_system
 from tests.integration.conftest import RIGHTS, Alter, Run, docker, table
 
@@ -88,10 +89,25 @@ def test_crash_of_the_emulator_is_named_with_the_rung_to_try(
     assert outcome.code == 13
     assert f"error: the emulator failed in derivation etc: {CRASH}" in outcome.err
     assert f"try: --qemu {rungs()[1]}; the full log is /somewhere/out/build.log" in outcome.err
+    assert outcome.err.count("registered nixos-image-") == 1
     # The same words of this machine's own program are no emulator's.
     native = orchestrate("demo", "--no-boot", "--system", this_system())
     assert native.code == 6
     assert "error: derivation etc failed" in native.err
+
+
+def test_auto_tries_the_next_rung_once_by_itself(orchestrate: Run, altered: Alter) -> None:
+    altered("nixos-image-builder", f"RUN echo 'echo \"{CRASH}\" >&2; exit 139' >> nix/demo/etc.sh")
+    outcome = orchestrate("demo", "--no-boot", "--qemu", "auto")
+    assert outcome.code == 13
+    first, second = re.findall(
+        r"^registered nixos-image-\S+ -> qemu-\S+ (\S+),", outcome.err, re.MULTILINE
+    )
+    assert first.startswith(f"{rungs()[0]}.")
+    assert second.startswith(f"{rungs()[1]}.")
+    assert f"once more with QEMU {rungs()[1]}" in outcome.err
+    assert f"try: --qemu {next_rung(rungs()[1])}; the full log is" in outcome.err
+    assert CRASH.encode() in outcome.files()["build.log"]
 
 
 def edit_lock(role: str, change: str) -> str:

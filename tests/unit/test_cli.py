@@ -95,6 +95,7 @@ def demo(**changes: object) -> Demo:
         ),
         (["demo", "-f", "raw-efi", "--log-format", "json"], demo(log_format="json")),
         (["demo", "--qemu", RUNG], demo(qemu=RUNG)),
+        (["demo", "--qemu", "auto"], demo(qemu="auto")),
         (["--qemu", RUNG, "--emulation", "shared"], build(qemu=RUNG, emulation="shared")),
         (["boot", "x.img"], dataclasses.replace(BOOT, image=P("/home/me/project/x.img"))),
         (

@@ -8,9 +8,15 @@ import pytest
 from orchestrator.agents.ladder import next_rung, rung_name, rungs
 
 
-def test_the_first_rung_is_the_default(tmp_path: pathlib.Path) -> None:
-    lock = tmp_path / "lock.json"
-    lock.write_text(json.dumps({"emulators": {"10.0": {}, "11.1": {}, "7.2": {}}}))
+@pytest.fixture
+def lock(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A lock with three rungs."""
+    path = tmp_path / "lock.json"
+    path.write_text(json.dumps({"emulators": {"10.0": {}, "11.1": {}, "7.2": {}}}))
+    return path
+
+
+def test_the_first_rung_is_the_default(lock: pathlib.Path) -> None:
     assert rungs(lock) == ("10.0", "11.1", "7.2")
 
 
@@ -35,6 +41,6 @@ def test_what_is_no_version_names_none() -> None:
         rung_name("sid")
 
 
-@pytest.mark.parametrize(("rung", "after"), [("a", "b"), ("b", "c"), ("c", "a")])
-def test_after_the_last_rung_comes_the_first(rung: str, after: str) -> None:
-    assert next_rung(rung, ("a", "b", "c")) == after
+@pytest.mark.parametrize(("rung", "after"), [("10.0", "11.1"), ("11.1", "7.2"), ("7.2", "10.0")])
+def test_after_the_last_rung_comes_the_first(rung: str, after: str, lock: pathlib.Path) -> None:
+    assert next_rung(rung, lock) == after

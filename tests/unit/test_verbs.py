@@ -3,6 +3,7 @@
 Which run Compose's looking verbs are shown, which image of the emulators' is taken.
 """
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from orchestrator import verbs
 from orchestrator.agents import ladder
 from orchestrator.engine import Engine
+from orchestrator.errors import BuildError, EmulatorCrashError
+from orchestrator.plan import Mode
 from orchestrator.progress import PlainTeller, Progress
-from orchestrator.request import Caller
+from orchestrator.request import Build, Caller, Demo
+from tests.unit.requests import BUILD
 
 Containers = dict[str, tuple[str, bool]]
 
@@ -79,6 +83,69 @@ def test_what_dead_runs_left_is_removed_with_whichever_image_there_is(
     assert written == ([] if taken is None else [{"NIXOS_IMAGE_QEMU": taken}])
 
 
-@pytest.mark.parametrize(("asked", "tag"), [("", ""), (ladder.rungs()[0], ""), ("x", "x")])
+@pytest.mark.parametrize(
+    ("asked", "tag"), [("", ""), ("auto", ""), (ladder.rungs()[0], ""), ("x", "x")]
+)
 def test_the_default_rungs_image_is_the_one_without_a_name(asked: str, tag: str) -> None:
     assert verbs._image_tag(asked) == tag
+
+
+FIRST, SECOND, *_, LAST = ladder.rungs()
+
+
+@pytest.mark.parametrize(
+    ("asked", "mode", "tried", "hint"),
+    [
+        ("", "shared", [""], f"--qemu {SECOND}; the log"),
+        (FIRST, "shared", [FIRST], f"--qemu {SECOND}; the log"),
+        (LAST, "shared", [LAST], f"--qemu {FIRST}; the log"),
+        ("", "host", [""], f"--qemu {FIRST}; the log"),
+        ("auto", "shared", ["auto", SECOND], f"--qemu {ladder.next_rung(SECOND)}; the log"),
+    ],
+)
+def test_a_crash_is_told_with_the_next_rung_which_auto_tries_once(
+    asked: str, mode: Mode, tried: list[str], hint: str
+) -> None:
+    seen: list[str] = []
+
+    def attempt(request: Demo | Build) -> None:
+        seen.append(request.qemu)
+        raise EmulatorCrashError("crashed", hint="the log")
+
+    request = dataclasses.replace(BUILD, qemu=asked)
+    with pytest.raises(EmulatorCrashError) as caught:
+        verbs.climb(request, mode, attempt, Progress(PlainTeller()))
+    assert (seen, caught.value.hint) == (tried, hint)
+
+
+def test_auto_goes_on_in_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[str, float]] = []
+    now = 1000.0
+    monkeypatch.setattr(verbs.time, "monotonic", lambda: now)
+
+    def attempt(request: Demo | Build) -> None:
+        nonlocal now
+        seen.append((request.qemu, request.timeout))
+        now += 70.0
+        if request.qemu == "auto":
+            raise EmulatorCrashError("crashed")
+
+    request = dataclasses.replace(BUILD, qemu="auto", timeout=100.0)
+    verbs.climb(request, "shared", attempt, Progress(PlainTeller()))
+    assert seen == [("auto", 100.0), (SECOND, 30.0)]
+    assert f"warning: crashed: once more with QEMU {SECOND}" in capsys.readouterr().err
+
+
+def test_any_other_failure_is_not_tried_again() -> None:
+    seen: list[str] = []
+
+    def attempt(request: Demo | Build) -> None:
+        seen.append(request.qemu)
+        raise BuildError("failed", hint="as it was")
+
+    request = dataclasses.replace(BUILD, qemu="auto")
+    with pytest.raises(BuildError) as caught:
+        verbs.climb(request, "shared", attempt, Progress(PlainTeller()))
+    assert (seen, caught.value.hint) == (["auto"], "as it was")
