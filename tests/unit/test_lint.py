@@ -33,6 +33,7 @@ def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
 
 def shell_scripts() -> list[pathlib.Path]:
     folders = (
+        ("tests/emulators", "make-compatibility"),
         ("tests/host", "*.sh"),
         ("tests/nixos", "*.sh"),
         ("tests/nixos", "make-tree"),

@@ -1,0 +1,161 @@
+"""The table of emulators and kernels: what is read, what is kept, what the documentation shows."""
+
+import dataclasses
+import pathlib
+import subprocess
+
+import pytest
+
+from orchestrator.agents import ladder
+from tests.emulators.compatibility import (
+    MACHINE,
+    Result,
+    cell,
+    foreign,
+    merged,
+    parse,
+    read,
+    registration,
+    table,
+)
+from tests.unit.test_lint import needed
+
+ROOT = pathlib.Path(__file__).parents[2]
+SUITE = ROOT / "tests/emulators/suite.c"
+MEASURED = read((ROOT / "tests/emulators/results.json").read_text())
+
+ONE = Result("amd64", "6.1.0", "1:7.2+dfsg-7", "aarch64-linux", {"start": "ok"})
+
+
+def test_the_documentation_has_the_table() -> None:
+    text = (ROOT / "docs/compatibility.md").read_text()
+    assert text.partition("<!-- made by tests/emulators/make-compatibility -->\n")[2] == table(
+        MEASURED
+    )
+
+
+def test_the_documentation_has_the_ladder() -> None:
+    text = (ROOT / "docs/compatibility.md").read_text()
+    for rung, suite in zip(ladder.rungs(), ladder.SUITES, strict=True):
+        assert f"\n| {rung} | {suite} | " in text
+
+
+@pytest.mark.parametrize("host", MACHINE)
+def test_every_rung_was_measured_for_every_target(host: str) -> None:
+    wanted = {(rung, system.name) for rung in ladder.rungs() for system in foreign(host)}
+    found = {(ladder.rung_name(one.qemu), one.target) for one in MEASURED if one.host == host}
+    assert found == wanted
+
+
+def test_no_rung_crashes() -> None:
+    """What is pinned may lack what programs can do without, and nothing else."""
+    without = {"openat2", "clone3"}
+    for one in MEASURED:
+        bad = {check for check, outcome in one.outcomes.items() if outcome != "ok"}
+        if binfmt_keeps_argv0(one.kernel):
+            assert bad <= without, one
+        else:
+            assert bad <= without | {"argv0"}, one
+        assert {one.outcomes[check] for check in bad & without} <= {"ENOSYS"}, one
+
+
+def binfmt_keeps_argv0(kernel: str) -> bool:
+    major, minor, *_ = kernel.split(".")
+    return (int(major), int(minor)) >= (5, 12)
+
+
+def test_what_a_machine_says_is_read_by_rung_and_target() -> None:
+    said = (
+        "[    0.1] noise\r\nkernel 6.1.0-39-cloud-amd64\r\n"
+        "result 10.0 aarch64-linux start ok\r\nresult 10.0 aarch64-linux fork signal 11\r\n"
+        "result 7.2 riscv64-linux start not run: Exec format error\r\nend\r\n"
+    )
+    assert parse(said) == (
+        "6.1.0-39-cloud-amd64",
+        {
+            ("10.0", "aarch64-linux"): {"start": "ok", "fork": "signal 11"},
+            ("7.2", "riscv64-linux"): {"start": "not run: Exec format error"},
+        },
+    )
+
+
+def test_what_was_measured_anew_takes_the_place_of_what_was() -> None:
+    newer = dataclasses.replace(ONE, qemu="1:7.2+dfsg-8", outcomes={"start": "signal 11"})
+    other = dataclasses.replace(ONE, kernel="6.12.9")
+    between = dataclasses.replace(ONE, kernel="6.2.0")
+    assert merged([ONE, other, between], [newer]) == [newer, between, other]
+
+
+def test_a_table_has_a_row_for_each_kernel_and_version() -> None:
+    text = table([ONE, dataclasses.replace(ONE, target="riscv64-linux")])
+    assert "| 6.1.0 | 7.2+dfsg-7 | all |  | all |" in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "shown"),
+    [
+        ({"start": "ok", "fork": "ok"}, "all"),
+        (
+            {"start": "ok", "openat2": "ENOSYS", "clone3": "ENOSYS", "fork": "signal 11"},
+            "ENOSYS: openat2, clone3; signal 11: fork",
+        ),
+    ],
+)
+def test_a_cell_says_what_does_not_work(outcomes: dict[str, str], shown: str) -> None:
+    assert cell(outcomes) == shown
+
+
+def test_an_emulator_is_registered_as_the_product_does() -> None:
+    (arm,) = (system for system in foreign("amd64") if system.name == "aarch64-linux")
+    line = registration(arm, pathlib.Path("/7.2"), (5, 10))
+    assert line.startswith(":aarch64-linux:M::\\x7f\\x45")
+    assert line.endswith(":/7.2/qemu-aarch64:F")
+
+
+@pytest.fixture
+def suite(tmp_path: pathlib.Path) -> pathlib.Path:
+    """The suite for this machine."""
+    target = tmp_path / "suite"
+    command = [needed("gcc"), "-Wall", "-Wextra", "-Werror", "-pthread", "-o", target, SUITE]
+    subprocess.run(command, check=True)
+    return target
+
+
+def test_this_machine_passes_its_own_suite(suite: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    done = subprocess.run(
+        [suite, "run", "30", suite], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    outcomes = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    # A container's filter may hide it.
+    assert outcomes.pop("clone3") in {"ok", "ENOSYS"}
+    assert len(outcomes) > 10
+    assert set(outcomes.values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [
+        ("exit 1", "failed"),
+        ("exit 2", "ENOSYS"),
+        ("kill -SEGV $$", "signal 11"),
+        ("sleep 60", "timeout"),
+    ],
+)
+def test_each_end_of_a_check_is_told(
+    script: str, outcome: str, suite: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\n[ "$1" = fork ] || exit 0\n{script}\n')
+    program.chmod(0o755)
+    done = subprocess.run([suite, "run", "1", program], capture_output=True, text=True, check=True)
+    outcomes = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert outcomes.pop("fork") == outcome
+    assert set(outcomes.values()) == {"ok"}
+
+
+def test_what_cannot_be_executed_is_told(suite: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF of nobody")
+    program.chmod(0o755)
+    done = subprocess.run([suite, "run", "1", program], capture_output=True, text=True, check=True)
+    assert "start not run: Exec format error" in done.stdout.splitlines()
