@@ -202,11 +202,9 @@ class Index:
     def resolve(self, role: str) -> Pin:
         """Return the version of `role` that is in the archive now; its tree is not known."""
         package = ELSEWHERE.get((role, self._arch), ROLES[role].format(arch=self._arch))
-        if (
-            role == "kernel"
-        ):  # the metapackage follows the ABI, the package that it depends on holds the kernel
-            depends = self._show(package)["Depends"]
-            package = depends.split(",")[0].split("(")[0].strip()
+        if role == "kernel":  # the metapackage follows the ABI: it depends on the one that is meant
+            names = re.findall(r"[^\s,]+", self._show(package)["Depends"])
+            package = next(name for name in names if name.startswith("linux-image-"))
         return self.newest(role, package)
 
     def newest(self, role: str, package: str) -> Pin:

@@ -180,7 +180,9 @@ class Apt:
         "qemu-user": f"Version: 9\nSHA256: {64 * '3'}\n",
         "linux-image-riscv64": "Version: 6\nDepends: linux-image-6-riscv64 (= 6), x\n",
         "linux-image-6-riscv64": f"Version: 6\nSHA256: {64 * '1'}\n",
-        "linux-image-cloud-arm64": "Version: 7\nDepends: linux-image-7-cloud-arm64 (= 7)\n",
+        "linux-image-cloud-arm64": (
+            "Version: 7\nDepends: linux-base (= 7), linux-image-7-cloud-arm64 (= 7)\n"
+        ),
         "linux-image-7-cloud-arm64": f"Version: 7\nSHA256: {64 * '2'}\n",
     }
 
