@@ -50,7 +50,7 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
     with run_workspace(who, variables) as (engine, workspace):
         progress.to("look", "at the Docker host")
         try:
-            plan = _plan(request, engine, targets, who, progress)
+            plan = _plan(request, engine, workspace, targets, who, progress)
         except ApplianceError:
             engine.down()  # Compose has made networks to look with
             raise
@@ -119,14 +119,19 @@ def climb(
 
 
 def _plan(
-    request: Demo | Build, engine: Engine, targets: tuple[str, ...], who: Caller, progress: Progress
+    request: Demo | Build,
+    engine: Engine,
+    workspace: Workspace,
+    targets: tuple[str, ...],
+    who: Caller,
+    progress: Progress,
 ) -> Plan:
     """Look at the host, and plan; what a dead run has registered does not count."""
     private = request.emulation in {"auto", "private"}
     facts = measure(engine, targets, who.out_kib, private=private)
     plan = make_plan(request, facts)
     # Because the host has it, or because a dead run left it? Then it goes first.
-    if plan.mode == "host" and not request.dry_run and _repair(engine, who, progress):
+    if plan.mode == "host" and not request.dry_run and _repair(engine, workspace, who, progress):
         facts = measure(engine, targets, who.out_kib, private=private)
         plan = make_plan(request, facts)
     return plan
@@ -137,11 +142,11 @@ def _image_tag(qemu: str) -> str:
     return "" if qemu in {AUTO, ladder.rungs()[0]} else qemu
 
 
-def _repair(engine: Engine, who: Caller, progress: Progress) -> bool:
+def _repair(engine: Engine, workspace: Workspace, who: Caller, progress: Progress) -> bool:
     """Remove what dead runs have registered, with whichever image there is; False without one."""
     for qemu in ("", *ladder.rungs()[1:]):
         if engine.image_source(IMAGES["cleanup"].format(qemu=qemu or "latest")):
-            write_variables(who, {"NIXOS_IMAGE_QEMU": qemu})
+            write_variables(workspace.variables, who, {"NIXOS_IMAGE_QEMU": qemu})
             repair(engine, progress)
             return True
     return False
@@ -243,13 +248,13 @@ def doctor(request: Doctor, who: Caller, progress: Progress) -> str:
 
 def clean(request: Clean, who: Caller, progress: Progress) -> None:
     """Remove what dead runs left: entries of binfmt_misc, containers, networks, folders."""
-    with run_workspace(who, {}) as (engine, _workspace), progress.stage("clean"):
+    with run_workspace(who, {}) as (engine, workspace), progress.stage("clean"):
         if request.everything:
             for name, (run, running) in engine.containers().items():
                 if run != who.run and running and name == f"{PROJECT}-{run}":
                     engine.remove(name)
         forget_dead_runs(engine)
-        _repair(engine, who, progress)
+        _repair(engine, workspace, who, progress)
         engine.down()
 
 
