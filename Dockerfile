@@ -36,7 +36,7 @@ COPY --from=wheels /opt/agents /opt/agents
 
 FROM runtime AS orchestrator
 RUN apt-get update -q \
- && apt-get install -qy --no-install-recommends docker-cli docker-compose \
+ && apt-get install -qy --no-install-recommends docker-cli docker-compose openssh-client \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=wheels /opt/orchestrator /opt/orchestrator
 COPY . .
@@ -51,7 +51,7 @@ ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST
 ENV NIXOS_IMAGE_IN_TEST_IMAGE=1 PATH=/opt/test/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends python3-venv shellcheck e2fsprogs libarchive13t64 dosfstools mtools fdisk nix-bin \
-      grub-common qemu-utils zstd xz-utils pigz openssh-client gcc libc6-dev \
+      grub-common qemu-utils zstd xz-utils pigz gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/* \
  && python3 -m venv /opt/pip \
  && { [ ! -s /usr/local/share/nixos-image/ca-bundle.crt ] || export PIP_CERT=/usr/local/share/nixos-image/ca-bundle.crt; } \

@@ -9,7 +9,7 @@ RUN apt-get update -q \
 FROM nixos-image-orchestrator AS files
 COPY --from=preloaded /opt/nixos-image/still.so /opt/nixos-image/bulk.so ./
 RUN mkdir /files \
- && cp -a --parents still.so bulk.so locks/debian.json flake.lock nix orchestrator/__init__.py orchestrator/agents orchestrator/image /files
+ && cp -a --parents still.so bulk.so locks/clover.json locks/debian.json flake.lock nix orchestrator/__init__.py orchestrator/agents orchestrator/image /files
 
 FROM nixos-image-runtime
 RUN apt-get update -q \

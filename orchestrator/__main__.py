@@ -20,8 +20,10 @@ from orchestrator.request import (
     Demo,
     Doctor,
     Formats,
+    Pins,
     Request,
     Test,
+    Verify,
 )
 from orchestrator.workspace import make_shared
 
@@ -86,7 +88,7 @@ def tell(error: ApplianceError) -> None:
 def _work(request: Request, who: Caller, stream: int, began: float) -> int:
     """Do what was asked. The heavy imports are here: `prepare` must be quick."""
     sent = os.environ.get("NIXOS_IMAGE_INPUT") == "1"
-    if sent and not isinstance(request, Build):
+    if sent and not isinstance(request, Build | Verify):
         _receive(who)
     match request:
         case Compose():
@@ -101,6 +103,16 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
             return 0
         case Test():
             return _test(request, who, stream)
+        case Verify():
+            from orchestrator.verify import verify
+
+            sys.stderr.write(verify(request, sys.stdin.buffer))
+            return 0
+        case Pins(update=False):
+            from orchestrator import verbs
+
+            os.write(stream, verbs.pins(request, who).encode())
+            return 0
         case Boot(print_command=True):
             from orchestrator import verbs
 
@@ -124,6 +136,10 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
                 from orchestrator.verbs import doctor
 
                 os.write(stream, doctor(request, who, progress).encode())
+            case Pins():
+                from orchestrator.verbs import update_pins
+
+                update_pins(who, progress, stream)
             case Clean():
                 from orchestrator.verbs import clean
 

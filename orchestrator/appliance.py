@@ -11,7 +11,7 @@ import pathlib
 import time
 import typing
 
-from orchestrator import delivery, receipt
+from orchestrator import delivery, evidence, receipt
 from orchestrator.agents import canary
 from orchestrator.agents.artifact import Artifact
 from orchestrator.agents.task import Task
@@ -27,6 +27,7 @@ from orchestrator.errors import (
 from orchestrator.images import Images
 from orchestrator.plan import Plan
 from orchestrator.progress import Progress
+from orchestrator.provenance import About
 from orchestrator.repair import repair
 from orchestrator.request import AUTO, Build, Caller, Demo
 from orchestrator.supervisor import Exit, Supervisor
@@ -319,7 +320,8 @@ class Appliance:
         said = [self._supervisor.event(one, "registered") for one in self._plan.services]
         lists = [event.get("entries") for event in said if event]
         registered = [entry for one in lists if isinstance(one, list) for entry in one]
-        sandbox = self._supervisor.event("builder", "sandbox") or {}
+        found = self._supervisor.event("builder", "sandbox") or {}
+        sandbox = {name: found.get(name) for name in SANDBOX_FIELDS}
         first = images[0]
         with self._progress.stage("deliver", ", ".join(image.file_name for image in images)):
             if self._plan.boot and (self._folder / SERIAL_LOG).exists():
@@ -337,13 +339,38 @@ class Appliance:
                 emulation=self._plan.mode,
                 emulators=registered,
                 privileges=[dataclasses.asdict(one) for one in receipts],
-                sandbox={name: sandbox.get(name) for name in SANDBOX_FIELDS},
+                sandbox=sandbox,
                 boot=boot,
                 images=[image.describe(self._request.out) for image in images],
                 seconds=seconds,
             ).write((self._folder / first.path).parent)
             outgoing.send(delivery.RESULT)
+            about = self._about(registered, receipts, sandbox)
+            for name in evidence.write((self._folder / first.path).parent, images, about):
+                outgoing.send(name)
             outgoing.finish()
+
+    def _about(
+        self,
+        registered: list[dict[str, str]],
+        receipts: list[receipt.Receipt],
+        sandbox: dict[str, object],
+    ) -> About:
+        """What the images' provenance tells of this run."""
+        told = self._supervisor.event("builder", "images")
+        assert told  # there are images
+        now = time.time()
+        return About(
+            request=self._request,
+            caller=self._caller,
+            emulation=self._plan.mode,
+            emulators=registered,
+            sandbox=sandbox,
+            materials=typing.cast("list[dict[str, typing.Any]]", told["materials"]),
+            containers={one.service: one.image for one in receipts},
+            began=now - (time.monotonic() - self._began),
+            ended=now,
+        )
 
     def _has_log(self, problem: ApplianceError) -> bool:
         failed = isinstance(problem, IN_THE_BUILD) and not self._request.dry_run

@@ -74,6 +74,9 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
         default=0,
         help="the builder's limit (default: nine tenths of what Docker has)",
     )
+    parser.add_argument(
+        "--sign", metavar="FILE", help="sign the images' checksums with this private SSH key"
+    )
     add_times(
         parser,
         ("emulation", 60, "foreign programs run"),
@@ -96,7 +99,13 @@ def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.An
         *("emulation_timeout", "boot_timeout", "timeout"),
     )
     fields = {name: getattr(found, name) for name in names}
-    return {**fields, "out": caller_path(found.out, who), "log_format": found.log_format}
+    sign = caller_path(found.sign, who) if found.sign is not None else None
+    return {
+        **fields,
+        "out": caller_path(found.out, who),
+        "sign": sign,
+        "log_format": found.log_format,
+    }
 
 
 def add_times(parser: Parser, *times: tuple[str, float, str]) -> None:

@@ -12,6 +12,7 @@ import shlex
 import typing
 
 from orchestrator.agents import qemu
+from orchestrator.agents.artifact import BESIDE
 from orchestrator.agents.formats import FORMATS
 from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
 from orchestrator.arguments import (
@@ -38,12 +39,14 @@ from orchestrator.request import (
     Doctor,
     Emulation,
     Formats,
+    Pins,
     Request,
     Test,
+    Verify,
 )
 from orchestrator.sources import received
 
-OURS = ("demo", "boot", "test", "clean", "doctor", "formats", "help")
+OURS = ("demo", "boot", "verify", "pins", "test", "clean", "doctor", "formats", "help")
 
 #: Verbs of Docker Compose 2.26, which get the rest of the command line untouched.
 COMPOSE = frozenset(
@@ -83,6 +86,8 @@ def parse(argv: list[str], who: Caller) -> Request:
     parsers = {
         "demo": _demo,
         "boot": _boot,
+        "verify": _verify,
+        "pins": _pins,
         "clean": _clean,
         "doctor": _doctor,
         "formats": _formats,
@@ -105,6 +110,8 @@ def usage() -> str:
 ./run.sh [OPTIONS]              build NixOS images: config/sd-card.nix, or -c FILE, or --flake REF
 ./run.sh demo [OPTIONS]         build a small bootable system for another CPU, and boot it
 ./run.sh boot [--test] IMAGE    boot an image on this terminal, or check that it boots
+./run.sh verify IMAGE           check an image against what its run has made beside it
+./run.sh pins [--update]        what comes from outside, and its hashes
 ./run.sh formats [NAME ...]     the formats of NixOS images
 ./run.sh doctor [--privileges]  what this host can do, and what containers would be allowed
 ./run.sh clean                  remove what dead runs have left
@@ -128,6 +135,7 @@ def script(request: Request, who: Caller) -> str:
         named = {"--stamp": request.image.stamp}
         named["--wifi-password-file"] = request.image.wifi_password_file
         calls += [["send", option, path] for option, path in named.items() if path]
+        calls += [["send", "--sign", os.fspath(request.sign)]] if request.sign else []
     match request:
         case Demo(ssh_key=key):
             calls.append(["send", "--ssh-key", os.fspath(key)] if key else ["send_keys"])
@@ -142,7 +150,14 @@ def script(request: Request, who: Caller) -> str:
             if request.seed and not request.print_command:
                 calls.append(["send", "--seed", os.fspath(request.seed)])
             calls += [] if request.test and not request.print_command else [["terminal"]]
-        case Compose() | Doctor() | Formats() | Test():
+        case Verify(image=image):
+            calls.append(["send", "verify", os.fspath(image)])
+            calls += [["send_result", f"{image}{suffix}"] for suffix in BESIDE]
+            signers = {"--key": request.key, "--allowed-signers": request.allowed_signers}
+            calls += [["send", option, os.fspath(path)] for option, path in signers.items() if path]
+        case Pins(update=True):
+            calls.append(["out_dir", os.fspath(who.root)])
+        case Compose() | Doctor() | Formats() | Pins() | Test():
             calls.append(["terminal"])
         case Clean():
             pass
@@ -262,6 +277,42 @@ def _boot(argv: list[str], who: Caller) -> Boot:
         found.boot_timeout,
         found.log_format,
     )
+
+
+def _verify(argv: list[str], who: Caller) -> Verify:
+    parser = Parser(
+        "verify", "Check an image against its checksums, SBOM, provenance and signature beside it."
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    signer = parser.add_mutually_exclusive_group()
+    signer.add_argument("--key", metavar="FILE", help="the public SSH key that has signed it")
+    signer.add_argument(
+        "--allowed-signers", metavar="FILE", help="those who may have, as ssh-keygen(1) lists them"
+    )
+    found = parser.parse_args(argv)
+
+    def path(text: str | None) -> pathlib.PurePosixPath | None:
+        return caller_path(text, who) if text is not None else None
+
+    return Verify(caller_path(found.image, who), path(found.key), path(found.allowed_signers))
+
+
+def _pins(argv: list[str], _who: Caller) -> Pins:
+    parser = Parser("pins", "Print what comes from outside: versions and hashes of locks/.")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--update",
+        action="store_true",
+        help="renew the locks of this checkout, show the difference",
+    )
+    what.add_argument(
+        "--installed",
+        action="store_true",
+        help="print the Debian packages of this project's container images instead",
+    )
+    add_log_format(parser)
+    found = parser.parse_args(argv)
+    return Pins(found.update, found.installed, found.log_format)
 
 
 def _clean(argv: list[str], _who: Caller) -> Clean:

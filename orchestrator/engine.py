@@ -139,6 +139,67 @@ class Engine:
             return ""
         return (self._client.image.inspect(image).config.labels or {}).get(SOURCE_LABEL, "")
 
+    def pull_digest(self, image: str) -> str:
+        """Pull `image`, and return the digest by which the registry has it.
+
+        The name is forgotten again, if it is new: the appliance's own is another.
+        """
+        known = self._client.image.exists(image)
+        with told(f"pulling {image}"):
+            self._client.image.pull(image, quiet=True)
+            found = self._client.image.inspect(image).repo_digests
+            if not known:
+                self._client.image.remove(image)
+        name = image.partition(":")[0]
+        return next(one.partition("@")[2] for one in found if name in one)
+
+    def packages(self) -> list[tuple[str, ...]]:
+        """The Debian packages of this project's images: image, package, version, architecture."""
+        rows = []
+        with told("dpkg-query"):
+            tags = {
+                tag
+                for image in self._client.image.list(filters={"label": f"{LABEL}=true"})
+                for tag in image.repo_tags
+            }
+            for tag in sorted(tags):
+                said = self._client.container.run(
+                    tag,
+                    ["-W", "-f", "${Package}\t${Version}\t${Architecture}\n"],
+                    entrypoint="dpkg-query",
+                    networks=["none"],
+                    labels={LABEL: "true", RUN_LABEL: self.run},
+                    remove=True,
+                )
+                name = tag.removesuffix(":latest")
+                lines = str(said).splitlines()
+                rows += [(name, *line.split("\t")) for line in lines]
+        return rows
+
+    def run_service(
+        self,
+        service: str,
+        arguments: list[str],
+        *,
+        program: str = "",
+        variables: dict[str, str] | None = None,
+    ) -> str:
+        """Run a one-off container of `service`, or `program` in it; returns its stdout.
+
+        Raises `DockerError` with the last line that it has said beside.
+        """
+        command = [*self.compose_command(), "run", "--rm", "--no-deps", "--no-TTY"]
+        command += ["--entrypoint", program] if program else []
+        for name, value in (variables or {}).items():
+            command += ["--env", f"{name}={value}"]
+        done = subprocess.run(
+            [*command, service, *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            raise DockerError(lines[-1].removeprefix("error: ") if lines else f"{service} failed")
+        return done.stdout
+
     def build(self, service: str, log: pathlib.Path) -> None:
         """Build the image of `service`; its output goes to `log`, its end into the error."""
         with log.open("wb") as file:

@@ -95,6 +95,12 @@ class EmulatorCrashError(ApplianceError):
     exit_code = 13
 
 
+class VerificationError(ApplianceError):
+    """What lies beside an image is not of it: checksum, SBOM, provenance or signature."""
+
+    exit_code = 14
+
+
 class BugError(ApplianceError):
     """A fault of the appliance itself: a traceback is in the log."""
 

@@ -88,8 +88,12 @@ def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[Ni
 
 
 def describe(formats: tuple[NixosFormat, ...]) -> str:
-    """The table, in columns that are as wide as they need."""
-    rows = [COLUMNS, *(one.row for one in formats)]
+    """The table for a person."""
+    return columns([COLUMNS, *(one.row for one in formats)])
+
+
+def columns(rows: list[tuple[str, ...]]) -> str:
+    """A line for each row, in columns that are as wide as they need."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

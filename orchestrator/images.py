@@ -14,6 +14,7 @@ IMAGES = {
     "cleanup": "nixos-image-qemu-setup:{qemu}",
     "builder": "nixos-image-builder",
     "boot": "nixos-image-boot-{guest}",
+    "pins": "nixos-image-pins",
     "test": "nixos-image-test",
 }
 

@@ -42,7 +42,7 @@ class ImageRequest:
     """What is asked by everything that makes images; `timeout` and the others are seconds.
 
     `qemu` is a rung of the ladder of emulators, `AUTO`, or empty where none is named.
-    `memory` is the builder's limit in MiB, 0 for the default.
+    `memory` is the builder's limit in MiB, 0 for the default; `sign` a private SSH key.
     """
 
     out: pathlib.PurePosixPath
@@ -56,6 +56,7 @@ class ImageRequest:
     boot_timeout: float
     timeout: float
     dry_run: bool
+    sign: pathlib.PurePosixPath | None
     log_format: LogFormat
     image: ImageOptions
 
@@ -140,6 +141,27 @@ class Boot:
 
 
 @dataclasses.dataclass(frozen=True)
+class Verify:
+    """`verify IMAGE`: against what lies beside it, and whose signature it must have.
+
+    That of the public `key`, or of one of the `allowed_signers`; not both, or any at all.
+    """
+
+    image: pathlib.PurePosixPath
+    key: pathlib.PurePosixPath | None
+    allowed_signers: pathlib.PurePosixPath | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pins:
+    """`pins`: what is pinned; with `update` renew it, with `installed` what images have instead."""
+
+    update: bool
+    installed: bool
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
 class Clean:
     """`clean`: remove what dead runs left; with `everything` also what lives."""
 
@@ -181,4 +203,4 @@ class Compose:
     arguments: tuple[str, ...]
 
 
-Request = Demo | Build | Boot | Clean | Doctor | Formats | Test | Compose
+Request = Demo | Build | Boot | Verify | Pins | Clean | Doctor | Formats | Test | Compose

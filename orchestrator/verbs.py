@@ -10,23 +10,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from orchestrator import cli, machine_commands, receipt, sources
+from orchestrator import cli, machine_commands, receipt, renewal, signing, sources
 from orchestrator.agents import ladder
 from orchestrator.agents.systems import this_system
 from orchestrator.agents.task import DemoTask
 from orchestrator.appliance import CLEAN_SECONDS, Appliance
 from orchestrator.bootcheck import finish_boot, start_boot
-from orchestrator.delivery import RESULT
-from orchestrator.engine import COMPOSE_RUN, PROJECT, Engine
+from orchestrator.delivery import RESULT, Delivery
+from orchestrator.engine import COMPOSE_RUN, HOME, PROJECT, Engine
 from orchestrator.errors import ApplianceError, BootError, EmulatorCrashError, UsageError
+from orchestrator.format_table import columns
 from orchestrator.host import measure
 from orchestrator.images import IMAGES, Images
 from orchestrator.make_task import make_task
+from orchestrator.pins import table
 from orchestrator.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.probe import needed, probe
 from orchestrator.progress import Progress, make_progress
 from orchestrator.repair import repair
-from orchestrator.request import AUTO, Boot, Build, Caller, Clean, Demo, Doctor, Test
+from orchestrator.request import AUTO, Boot, Build, Caller, Clean, Demo, Doctor, Pins, Test
 from orchestrator.sources import BUILDER_UID
 from orchestrator.supervisor import Supervisor
 from orchestrator.workspace import Workspace, make_shared, old_folders, open_to_agents
@@ -40,6 +42,8 @@ SPARE_SECONDS = 600
 
 def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
     """Build images, deliver them, and boot the first one if asked for."""
+    if request.sign:
+        signing.take_key(who, request.sign)
     targets = target_systems(request, this_system())
     guest = targets[0].partition("-")[0]
     variables = {"NIXOS_IMAGE_GUEST": guest}
@@ -256,6 +260,35 @@ def clean(request: Clean, who: Caller, progress: Progress) -> None:
         forget_dead_runs(engine)
         _repair(engine, workspace, who, progress)
         engine.down()
+
+
+def pins(request: Pins, who: Caller) -> str:
+    """What is pinned, or what images have installed that is not."""
+    if not request.installed:
+        return table(HOME)
+    with run_workspace(who, {}) as (engine, _workspace):
+        rows = [("image", "package", "version", "architecture"), *engine.packages()]
+    return columns(rows)
+
+
+def update_pins(who: Caller, progress: Progress, stream: int) -> None:
+    """Renew the locks, show the difference, send the new ones to the checkout."""
+    with run_workspace(who, {}) as (engine, workspace):
+        images = Images(engine, who.source, "aarch64", workspace.logs)
+        try:
+            images.want(("builder", "pins"))
+            images.wait(("builder", "pins"), progress)
+            changed = renewal.renew(engine, who, progress)
+        finally:
+            images.close()
+            engine.down()
+        new = workspace.own / "new"
+        new.mkdir()
+        renewal.write(new, changed)
+        outgoing = Delivery(new, stream, sparse=False)
+        for file in changed:
+            outgoing.send(file)
+        outgoing.finish()
 
 
 def forget_everything() -> None:

@@ -9,6 +9,9 @@ let
   size = types.coercedTo (types.strMatching "[1-9][0-9]*[MGT]") inMiB types.ints.unsigned;
   whole = types.either (types.enum [ "auto" ]) size;
 
+  # Clover's archive, pinned like all that comes from outside.
+  clover = lib.importJSON ../../locks/clover.json;
+
   uuid = types.nullOr (types.strMatching "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}");
   owner = types.either types.ints.unsigned types.str;
 
@@ -137,12 +140,14 @@ in
       clover = {
         url = mkOption {
           type = types.str;
-          default = "https://github.com/prinzdezibel/CloverBootloader/releases/download/5161%2Bvirtio.5/CloverISO-5161+virtio.5.tar.lzma";
+          default = clover.url;
+          defaultText = lib.literalMD "that in `locks/clover.json`";
           description = "Archive with Clover's ISO image. The default is a build that knows virtio disks.";
         };
         hash = mkOption {
           type = types.str;
-          default = "sha256-tgwkTcekj/1FqB+/IhS/4KogDKi2zBGwzenbohL2JDI=";
+          default = clover.hash;
+          defaultText = lib.literalMD "that in `locks/clover.json`";
           description = "Its hash.";
         };
       };

@@ -5,6 +5,28 @@ import os
 import pathlib
 import typing
 
+#: What lies beside an image: its name, and one of these. CycloneDX' own suffix comes first.
+SBOM = ".cdx.json"
+PROVENANCE = ".provenance.json"
+CHECKSUMS = ".sha256"
+SIGNATURE = ".sha256.sig"
+BLOCK_MAP = ".bmap"
+BESIDE = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP)
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """Something from outside that an image was made of.
+
+    `uri` is a package URL (purl) or a flake's reference, `digest` has hashes in hex by their names
+    in in-toto's DigestSet.
+    """
+
+    name: str
+    version: str
+    uri: str
+    digest: dict[str, str]
+
 
 @dataclasses.dataclass(frozen=True)
 class Built:
@@ -13,13 +35,15 @@ class Built:
     path: pathlib.Path
     system: str
     format: str
+    materials: tuple[Material, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
     """One finished image: `path` and `extras` are relative to the run's folder, `size` in bytes.
 
-    `virtual_size` is that of the disk inside; `firmware` what can start it.
+    `virtual_size` is that of the disk inside; `firmware` what can start it; `sbom` its bill of
+    materials, a file like `path`.
     """
 
     path: str
@@ -36,6 +60,7 @@ class Artifact:
     virtual_size: int
     sha256: str
     extras: tuple[str, ...]
+    sbom: str
 
     @property
     def file_name(self) -> str:
@@ -57,5 +82,6 @@ class Artifact:
             "size": self.size,
             "virtual_size": self.virtual_size,
             "sha256": self.sha256,
+            "sbom": pathlib.PurePosixPath(self.sbom).name,
             "bmap": next((pathlib.PurePosixPath(path).name for path in self.extras), None),
         }

@@ -12,7 +12,7 @@ import time
 
 import tenacity
 
-from orchestrator.agents import canary, demo, emulators, events, nixos, private, sandbox
+from orchestrator.agents import canary, demo, emulators, events, nixos, private, sandbox, sbom
 from orchestrator.agents.artifact import Artifact, Built
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.agents.imaging import make_artifact, take_artifacts
@@ -76,6 +76,7 @@ def build() -> None:
         "images",
         message=hand_over(run, images),
         images=[dataclasses.asdict(image) for image in images],
+        materials=_materials(results),
         seconds={
             "wait": round(waited - began, 3),
             "nix": round(built - waited, 3),
@@ -166,7 +167,7 @@ def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> li
             if result.path.is_dir():
                 artifacts += take_artifacts(run, folder, result)
             else:
-                artifacts += _assemble(run, folder, result.path, options)
+                artifacts += _assemble(run, folder, result, options)
     except (SpecError, TreeError, LayoutError, FilesystemError) as error:
         full = "No space left on device" in str(error)
         raise AgentError(str(error), kind="disk" if full else "assembly") from error
@@ -178,9 +179,10 @@ def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> li
 
 
 def _assemble(
-    run: Run, folder: pathlib.Path, spec_path: pathlib.Path, options: ImageOptions
+    run: Run, folder: pathlib.Path, built: Built, options: ImageOptions
 ) -> list[Artifact]:
-    spec = apply(options, read_spec(spec_path.read_text()))
+    spec = apply(options, read_spec(built.path.read_text()))
+    parts = sbom.parts_of_spec(spec, built.materials)
     if options.stamp:
         devices = read_devices(pathlib.Path(options.stamp).read_text("utf-8-sig", errors="replace"))
     else:
@@ -189,8 +191,15 @@ def _assemble(
     for device in devices:
         name = f"{spec.name}-{device.host}" if options.stamp else spec.name
         own = dataclasses.replace(spec, name=name)
-        artifacts.append(make_artifact(run, folder, own, options, device))
+        artifacts.append(make_artifact(run, folder, own, options, device, parts))
     return artifacts
+
+
+def _materials(results: list[Built]) -> list[dict[str, object]]:
+    """What came from outside, and the programs that have made images of it, each once."""
+    found = [one for result in results for one in result.materials]
+    unique = {one.uri: dataclasses.asdict(one) for one in (*found, *sbom.installed())}
+    return list(unique.values())
 
 
 def hand_over(run: Run, images: list[Artifact]) -> str:

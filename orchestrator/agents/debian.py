@@ -87,6 +87,11 @@ class Pin:
     sha256: str
     tree: str | None = None
 
+    @property
+    def arch(self) -> str:
+        """The architecture that the file is for, `all` where it is for each."""
+        return self.path.removesuffix(".deb").rpartition("_")[2]
+
 
 def roles_of(arch: str) -> list[str]:
     """Roles that Debian's architecture `arch` has."""

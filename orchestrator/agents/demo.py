@@ -7,8 +7,8 @@ import os
 import pathlib
 import tempfile
 
-from orchestrator.agents import debian, events
-from orchestrator.agents.artifact import Built
+from orchestrator.agents import debian, events, sbom
+from orchestrator.agents.artifact import Built, Material
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.formats import FORMATS
 from orchestrator.agents.nix import Nix
@@ -74,8 +74,22 @@ def build(task: DemoTask, run: Run, nix: Nix) -> list[Built]:
         if error.kind != "network":
             raise
         events.emit("retry", level="warning", message=f"{error}: looking for it elsewhere")
-        spec = _build_once(run, nix, located(inputs, locked=task.locked))
-    return [Built(spec, task.system, task.format)]
+        inputs = located(inputs, locked=task.locked)
+        spec = _build_once(run, nix, inputs)
+    return [Built(spec, task.system, task.format, materials(inputs))]
+
+
+def materials(inputs: DemoInputs) -> tuple[Material, ...]:
+    """The packages, as what they are anywhere."""
+    return tuple(
+        Material(
+            pin.package,
+            pin.version,
+            sbom.debian_purl(pin.package, pin.version, pin.arch, pin.suite.partition("-")[0]),
+            {"sha256": pin.sha256},
+        )
+        for pin, _url in inputs.sources
+    )
 
 
 def _build_once(run: Run, nix: Nix, inputs: DemoInputs) -> pathlib.Path:

@@ -7,8 +7,8 @@ import pathlib
 import shutil
 import time
 
-from orchestrator.agents import events
-from orchestrator.agents.artifact import Artifact, Built
+from orchestrator.agents import events, sbom
+from orchestrator.agents.artifact import BLOCK_MAP, Artifact, Built
 from orchestrator.agents.run import Run
 from orchestrator.image import bmap, compare, convert, late
 from orchestrator.image.assemble import assemble
@@ -28,9 +28,14 @@ RAW = "image.raw"
 
 
 def make_artifact(
-    run: Run, folder: pathlib.Path, spec: ImageSpec, options: ImageOptions, device: late.Device
+    run: Run,
+    folder: pathlib.Path,
+    spec: ImageSpec,
+    options: ImageOptions,
+    device: late.Device,
+    parts: sbom.Parts,
 ) -> Artifact:
-    """Make the image of `spec` for `device` below `folder`.
+    """Make the image of `spec`, which has `parts`, for `device` below `folder`.
 
     Raises the assembler's errors; nothing half-written stays.
     """
@@ -56,7 +61,7 @@ def make_artifact(
             )
         extras = []
         if options.bmap:
-            mapped = folder / f"{spec.file_name}.bmap"
+            mapped = folder / f"{spec.file_name}{BLOCK_MAP}"
             mapped.write_text(bmap.block_map(raw))
             extras.append(mapped)
         _finish(spec, raw, target)
@@ -70,6 +75,7 @@ def make_artifact(
         raise
     finally:
         shutil.rmtree(second, ignore_errors=True)
+    digest = _sha256(target)
     return Artifact(
         path=target.relative_to(run.folder).as_posix(),
         name=spec.name,
@@ -83,8 +89,9 @@ def make_artifact(
         ready_text=spec.readyText,
         size=target.stat().st_size,
         virtual_size=layout.size,
-        sha256=_sha256(target),
+        sha256=digest,
         extras=tuple(path.relative_to(run.folder).as_posix() for path in extras),
+        sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
     )
 
 
@@ -100,6 +107,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
     formats = json.loads(FORMATS.read_text()).items()
     named = (one for name, one in formats if built.format in (name, *one["aliases"]))
     firmware = tuple(next(named, {"firmware": ()})["firmware"])
+    parts = sbom.parts_of_output(built.path)
     artifacts = []
     for path in found:
         events.emit("assemble", message=f"taking {path.name}")
@@ -110,6 +118,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
             raise FilesystemError(f"{target.name!r}: a file of that name is not handed over")
         shutil.copyfile(path, target)
         target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        digest = _sha256(target)
         artifacts.append(
             Artifact(
                 path=target.relative_to(run.folder).as_posix(),
@@ -125,8 +134,9 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
                 ready_text="",
                 size=target.stat().st_size,
                 virtual_size=target.stat().st_size,
-                sha256=_sha256(target),
+                sha256=digest,
                 extras=(),
+                sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
             )
         )
     return artifacts

@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 
 from orchestrator.agents import events
-from orchestrator.agents.artifact import Built
+from orchestrator.agents.artifact import Built, Material
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.nixlog import derivation_name
@@ -52,11 +52,25 @@ WAY_OUT = "--nixpkgs PATH, --substituter URL; ./run.sh demo needs neither"
 
 @dataclasses.dataclass(frozen=True)
 class Nixpkgs:
-    """A tree of nixpkgs, and what it cannot tell of itself: revision and version's suffix."""
+    """A tree of nixpkgs, and what it cannot tell of itself: revision and version's suffix.
+
+    `source` is where it was fetched from, empty where it was not.
+    """
 
     path: str | None
     revision: str | None = None
     suffix: str | None = None
+    source: str = ""
+    nar_hash: str = ""
+
+    @property
+    def materials(self) -> tuple[Material, ...]:
+        """What was fetched, if it was."""
+        if not self.source:
+            return ()
+        digest = {"gitCommit": self.revision or "", "narHash": self.nar_hash}
+        known = {name: value for name, value in digest.items() if value}
+        return (Material("nixpkgs", self.revision or "", public(self.source), known),)
 
 
 def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
@@ -79,7 +93,8 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
         tell_plan(wanted, nix, arguments)
         return []
     outputs = nix.build(arguments)
-    return [Built(path, *one) for path, one in zip(outputs, wanted, strict=True)]
+    found = zip(outputs, wanted, strict=True)
+    return [Built(path, *one, materials=nixpkgs.materials) for path, one in found]
 
 
 def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
@@ -311,7 +326,8 @@ def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
     )
     events.emit("network", message="fetching nixpkgs")
     path = nix.run(["eval", "--raw", "--impure", "--expr", fetch])
-    return Nixpkgs(path, locked["rev"], version_suffix(locked["lastModified"], locked["rev"]))
+    suffix = version_suffix(locked["lastModified"], locked["rev"])
+    return Nixpkgs(path, locked["rev"], suffix, _pinned_url(locked), locked["narHash"])
 
 
 def _fetched(nix: Nix, reference: str) -> Nixpkgs:
@@ -320,10 +336,11 @@ def _fetched(nix: Nix, reference: str) -> Nixpkgs:
     events.emit("network", message=f"fetching {public(reference)}")
     found = json.loads(nix.run(["flake", "prefetch", "--json", reference]))
     locked = found.get("locked", {})
+    nixpkgs = Nixpkgs(found["storePath"], source=reference, nar_hash=found["hash"])
     if "rev" not in locked or "lastModified" not in locked:
-        return Nixpkgs(found["storePath"])
+        return nixpkgs
     suffix = version_suffix(locked["lastModified"], locked["rev"])
-    return Nixpkgs(found["storePath"], locked["rev"], suffix)
+    return dataclasses.replace(nixpkgs, revision=locked["rev"], suffix=suffix)
 
 
 def version_suffix(seconds: int, revision: str) -> str:

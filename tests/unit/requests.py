@@ -17,6 +17,7 @@ BUILD = Build(
     boot_timeout=300.0,
     timeout=7 * 86400.0,
     dry_run=False,
+    sign=None,
     log_format="auto",
     image=ImageOptions(),
     configuration=pathlib.PurePosixPath("/checkout/config/sd-card.nix"),

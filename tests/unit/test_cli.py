@@ -44,6 +44,7 @@ DEMO = Demo(
     boot_timeout=300.0,
     timeout=6 * 3600.0,
     dry_run=False,
+    sign=None,
     log_format="auto",
     image=ImageOptions(),
 )

@@ -67,6 +67,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         boot_timeout=300,
         timeout=3600,
         dry_run=False,
+        sign=None,
         log_format="auto",
         image=ImageOptions(),
     )
