@@ -53,7 +53,7 @@ def verify(request: Verify, stream: typing.BinaryIO) -> str:
     statement = _document(files, image, PROVENANCE)
     lines.append(_check_provenance(image.name, files[image].sha256, statement))
     lines.append(_check_signature(request, sums, files))
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{_printable(line)}\n" for line in lines)
 
 
 def read_files(
@@ -88,13 +88,13 @@ def _check_sums(
     listed = {}
     for line in (sums.data or b"").splitlines():
         # As sha256sum writes them; of our own there is none with a blank before its name.
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/]+)", os.fsdecode(line))
-        if not match:
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/]+)", line.decode(errors="replace"))
+        if not match or _printable(match[2]) != match[2]:
             raise VerificationError(f"{image.name}{CHECKSUMS} is not a list of checksums")
         listed[match[2]] = match[1]
     needed = [image.name, *(f"{image.name}{suffix}" for suffix in DESCRIBES)]
     for name in dict.fromkeys([*needed, *listed]):
-        file = files.get(image.with_name(name))
+        file = files.get(image.parent / name)
         if name not in listed:
             raise VerificationError(f"{image.name}{CHECKSUMS} does not list {name}")
         if not file:
@@ -112,7 +112,7 @@ def _document(
     """The JSON document beside the image that has this suffix: it has been seen to be there."""
     try:
         document = json.loads(files[image.with_name(f"{image.name}{suffix}")].data or b"")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VerificationError(f"{image.name}{suffix} is not JSON: {error}") from error
     return document if isinstance(document, dict) else {}
 
@@ -124,7 +124,8 @@ def _check_sbom(name: str, sha256: str, document: dict[str, typing.Any]) -> str:
         {"alg": "SHA-256", "content": sha256}
     ]:
         raise VerificationError(f"{name}{SBOM} is not about this image")
-    return f"SBOM        {len(document.get('components', []))} components"
+    components = document.get("components")
+    return f"SBOM        {len(components) if isinstance(components, list) else 0} components"
 
 
 def _check_provenance(name: str, sha256: str, document: dict[str, typing.Any]) -> str:
@@ -155,6 +156,11 @@ def _check_signature(request: Verify, sums: File, files: dict[pathlib.PurePosixP
     if request.key:
         signers = signing.signers_of(signers, os.fspath(request.key))
     return f"signature   {signing.verify(sums.data or b'', signature.data or b'', signers)}"
+
+
+def _printable(text: str) -> str:
+    """What is in these files may be anybody's, and must not steer a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _inside(document: object, *names: str) -> typing.Any:  # noqa: ANN401 - JSON

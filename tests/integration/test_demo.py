@@ -45,6 +45,11 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     assert second.code == 0, second.err
     assert second.result()["emulation"] == "private"
     assert second.result()["sha256"] == result["sha256"]
+    bill = f"{image}.cdx.json"
+    assert second.files()[bill] == files[bill], "the same image has the same bill of materials"
+    sums = files[f"{image}.sha256"].decode()
+    for name in (image, bill, f"{image}.provenance.json"):
+        assert f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" in sums
 
 
 @pytest.mark.e2e

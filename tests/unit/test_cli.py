@@ -15,7 +15,19 @@ from orchestrator import cli, sources
 from orchestrator.agents import ladder
 from orchestrator.errors import UsageError
 from orchestrator.image.options import ImageOptions, Injection
-from orchestrator.request import Boot, Build, Caller, Clean, Compose, Demo, Formats, Request, Test
+from orchestrator.request import (
+    Boot,
+    Build,
+    Caller,
+    Clean,
+    Compose,
+    Demo,
+    Formats,
+    Pins,
+    Request,
+    Test,
+    Verify,
+)
 from tests.unit.requests import BUILD
 
 P = pathlib.PurePosixPath
@@ -144,6 +156,13 @@ def demo(**changes: object) -> Demo:
             ["demo", "--wifi-ssid", "n", "--wifi-password-file", "/p"],
             demo(image=ImageOptions(wifi_ssid="n", wifi_password_file="/p")),
         ),
+        (["demo", "--sign", "key"], demo(sign=P("/home/me/project/key"))),
+        (["verify", "x.img"], Verify(P("/home/me/project/x.img"), None, None)),
+        (["verify", "--key", "/k.pub", "/x"], Verify(P("/x"), P("/k.pub"), None)),
+        (["verify", "--allowed-signers", "/s", "/x"], Verify(P("/x"), None, P("/s"))),
+        (["pins"], Pins(update=False, installed=False, log_format="auto")),
+        (["pins", "--update"], Pins(update=True, installed=False, log_format="auto")),
+        (["pins", "--installed"], Pins(update=False, installed=True, log_format="auto")),
         (
             ["demo", "--stamp", "hosts.csv"],
             demo(image=ImageOptions(stamp="/home/me/project/hosts.csv")),
@@ -227,6 +246,16 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
             "did you mean --ssh-key?",
         ),
         (["demo", "--ot=x"], "unrecognized arguments: --ot=x", "did you mean --out?"),
+        (
+            ["verify", "--key", "k", "--allowed-signers", "s", "x"],
+            "argument --allowed-signers: not allowed with argument --key",
+            "./run.sh verify --help",
+        ),
+        (
+            ["pins", "--update", "--installed"],
+            "argument --installed: not allowed with argument --update",
+            "./run.sh pins --help",
+        ),
         (["clean", "--al1"], "unrecognized arguments: --al1", "did you mean --all?"),
         (["demo", "extra"], "unrecognized arguments: extra", "./run.sh demo --help"),
         (["boot", "--user", "me", "x"], "--user needs --identity", "./run.sh boot --help"),
@@ -460,6 +489,24 @@ def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
                 ["then_boot"],
             ],
         ),
+        (
+            demo(sign=P("/k")),
+            [["out_dir", "/home/me/project/out"], ["send", "--sign", "/k"], ["send_keys"]],
+        ),
+        (
+            Verify(P("/o/x.img"), P("/k.pub"), None),
+            [
+                ["send", "verify", "/o/x.img"],
+                ["send_result", "/o/x.img.cdx.json"],
+                ["send_result", "/o/x.img.provenance.json"],
+                ["send_result", "/o/x.img.sha256"],
+                ["send_result", "/o/x.img.sha256.sig"],
+                ["send_result", "/o/x.img.bmap"],
+                ["send", "--key", "/k.pub"],
+            ],
+        ),
+        (Pins(update=True, installed=False, log_format="auto"), [["out_dir", "/checkout"]]),
+        (Pins(update=False, installed=True, log_format="auto"), [["terminal"]]),
         (Compose(("ps",)), [["terminal"]]),
         (Test(()), [["terminal"]]),
         (Clean(False, "auto"), []),

@@ -1,5 +1,6 @@
 """Files that must agree: Compose, Dockerfiles, locks, run.sh and the code that knows of them."""
 
+import json
 import pathlib
 import re
 
@@ -67,7 +68,7 @@ def value(name: str, key: str) -> str:
 
 def test_the_services_are_known() -> None:
     planned = {name for services in PLANNED.values() for name in services}
-    assert SERVICES.keys() == planned | {"boot", "boot-kvm", "probe", "test"}
+    assert SERVICES.keys() == planned | {"boot", "boot-kvm", "pins", "probe", "test"}
 
 
 #: Who may make user namespaces: with the profile of orchestrator/seccomp.py and no right else.
@@ -146,6 +147,7 @@ def test_root_file_systems_are_read_only(name: str) -> None:
         ("probe", "", "none"),
         ("boot", "", "none"),
         ("boot-kvm", "", "none"),
+        ("pins", "", "bridge"),
         ("test", "", "bridge"),
     ],
 )
@@ -273,6 +275,88 @@ def test_the_base_is_the_one_that_run_sh_makes() -> None:
         r"^ARG BASE=nixos-image-base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
     )
     assert re.search(r"^base=nixos-image-base$", RUN_SH, re.MULTILINE)
+
+
+def test_the_base_is_what_its_lock_says() -> None:
+    """By digest once a registry was reached: until then a tag is all that is known."""
+    text = (ROOT / "locks/base").read_text()
+    assert re.fullmatch(r"debian:trixie-slim(@sha256:[0-9a-f]{64})?\n", text)
+    assert 'upstream=$(cat "$root/locks/base")' in RUN_SH
+    assert not re.search(r"docker pull (?!--quiet \"\$upstream\")", RUN_SH)
+
+
+@pytest.mark.parametrize("path", [*DOCKERFILES, ROOT / "run.sh"], ids=lambda path: path.name)
+def test_debians_archive_is_believed_by_its_signature_alone(path: pathlib.Path) -> None:
+    for word in ("allow-unauthenticated", "trusted=yes", "AllowInsecure", "allow-insecure"):
+        assert word.lower() not in path.read_text().lower()
+
+
+def test_debian_packages_are_taken_as_they_are_locked() -> None:
+    """Those that are files of ours: the emulators, and the demo's parts."""
+    locked = json.loads((ROOT / "locks/debian.json").read_text())["packages"]
+    fetched = {
+        role
+        for path in DOCKERFILES
+        for role in re.findall(r"debian fetch locks/debian\.json (\S+)", path.read_text())
+    }
+    assert fetched == {"qemu-user"}
+    demo = (ROOT / "nix/demo/default.nix").read_text()
+    named = set(re.findall(r"\bpackages\.([a-z][\w-]*)", demo))
+    for group in re.findall(r"with packages; \[([^]]*)\]", demo):
+        named |= set(group.split())
+    named |= set(re.findall(r"inherit \(packages\) ([^;]*);", demo)[0].split())
+    assert named | fetched == locked.keys(), "what is locked is used, what is used is locked"
+
+
+def test_no_expression_names_a_place_outside() -> None:
+    """They take it from a lock, or a configuration gives it with a hash."""
+    for path in (ROOT / "nix").rglob("*.nix"):
+        code = "\n".join(line.partition("# ")[0] for line in path.read_text().splitlines())
+        assert "://" not in code, path
+        assert not re.search(r"sha256-[A-Za-z0-9+/]{43}=", code), path
+        assert "fetchGit" not in code, path
+        for fetch in re.findall(r"\bfetch(?:url|Tarball|zip|FromGitHub)\b[^}]*}", code):
+            assert re.search(r"\b(?:outputHash|sha256|hash)\b", fetch), (path, fetch)
+
+
+def test_what_expressions_download_is_locked_with_its_hash() -> None:
+    lock = json.loads((ROOT / "locks/clover.json").read_text())
+    assert lock.keys() == {"url", "hash"}
+    assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", lock["hash"])
+    assert "importJSON ../../locks/clover.json" in (ROOT / "nix/modules/options.nix").read_text()
+    assert "locks/clover.json" in (ROOT / "Dockerfile.builder").read_text()
+
+
+def test_the_flakes_inputs_are_locked() -> None:
+    inputs = dict(re.findall(r'inputs\.(\w+)\.url = "([^"]+)"', (ROOT / "flake.nix").read_text()))
+    lock = json.loads((ROOT / "flake.lock").read_text())
+    nodes = lock["nodes"]
+    assert nodes["root"]["inputs"].keys() == inputs.keys()
+    assert nodes.keys() == {"root", *nodes["root"]["inputs"].values()}
+    for name, reference in inputs.items():
+        node = nodes[nodes["root"]["inputs"][name]]
+        original, locked = node["original"], node["locked"]
+        assert reference == "{type}:{owner}/{repo}/{ref}".format_map(original)
+        assert {original[key] == locked[key] for key in ("type", "owner", "repo")} == {True}
+        assert re.fullmatch(r"[0-9a-f]{40}", locked["rev"])
+        assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", locked["narHash"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "locks").glob("*.in")), ids=lambda path: path.name)
+def test_every_direct_requirement_is_locked(path: pathlib.Path) -> None:
+    names = path.read_text().split()
+    locked = re.findall(r"^([\w.-]+)==", path.with_suffix(".txt").read_text(), re.MULTILINE)
+    assert names
+    assert set(names) <= set(locked)
+
+
+def test_every_lock_has_its_requirements_and_is_installed() -> None:
+    locks = {path.stem for path in (ROOT / "locks").glob("*.txt")}
+    assert locks == {path.stem for path in (ROOT / "locks").glob("*.in")}
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"for lock in agents orchestrator; do", text)
+    assert "--requirement locks/test.txt" in text
+    assert locks == {"agents", "orchestrator", "test"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "locks").glob("*.txt")), ids=lambda path: path.name)

@@ -62,6 +62,11 @@ def check(pin: debian.Pin, arch: str) -> None:
     assert pin.suite not in debian.left_out(LOCK, arch)
 
 
+def test_a_file_says_which_architecture_it_is_for() -> None:
+    assert debian.read_lock(LOCK, "arm64", ["busybox"])[0].arch == "arm64"
+    assert debian.Pin("r", "p", "1", "s", "pool/main/p/p_1_all.deb", "0" * 64).arch == "all"
+
+
 def test_the_lock_has_all_roles_and_nothing_else() -> None:
     assert DOCUMENT["schema"] == 1
     assert re.fullmatch(r"\d{8}T\d{6}Z", DOCUMENT["snapshot"])

@@ -81,6 +81,14 @@ def test_inputs_name_a_configuration_or_a_flakes() -> None:
     assert "configuration" not in flake
 
 
+def test_what_was_fetched_is_told_without_passwords() -> None:
+    fetched = nixos.Nixpkgs("/n", "a" * 40, ".1", "git+https://me:secret@example.org/x", "sha256-x")
+    (one,) = fetched.materials
+    assert (one.name, one.uri) == ("nixpkgs", "git+https://example.org/x")
+    assert one.digest == {"gitCommit": "a" * 40, "narHash": "sha256-x"}
+    assert nixos.Nixpkgs("/n").materials == (), "a folder of the caller's was not"
+
+
 def test_inputs_are_those_that_the_expression_knows() -> None:
     """What nix/build.nix documents, and nothing else."""
     text = (pathlib.Path(__file__).parents[2] / "nix/build.nix").read_text()

@@ -1,0 +1,79 @@
+"""An image that was never built, and what is told of its run."""
+
+import pathlib
+
+from orchestrator.agents.artifact import Artifact
+from orchestrator.image.options import ImageOptions
+from orchestrator.provenance import About
+from orchestrator.request import Caller, Demo
+
+IMAGE = Artifact(
+    path="image/demo.img",
+    name="demo",
+    system="aarch64-linux",
+    format="raw-efi",
+    disk_format="raw",
+    compression="none",
+    firmware=("uefi",),
+    host="",
+    toplevel="/nix/store/x-system",
+    ready_text="",
+    size=5,
+    virtual_size=5,
+    sha256="6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d",
+    extras=(),
+    sbom="image/demo.img.cdx.json",
+)
+
+CALLER = Caller(
+    cwd=pathlib.PurePosixPath("/home/me/project"),
+    home=pathlib.PurePosixPath("/home/me"),
+    root=pathlib.PurePosixPath("/checkout"),
+    columns=0,
+    out_kib=None,
+    socket="/var/run/docker.sock",
+    run="0badcafe",
+    source="1-2",
+    sparse=True,
+    ca_bundle="",
+)
+
+DEMO = Demo(
+    out=pathlib.PurePosixPath("/home/me/out"),
+    boot=False,
+    emulation="auto",
+    locked=False,
+    strict=False,
+    memory=0,
+    emulation_timeout=60.0,
+    boot_timeout=300.0,
+    timeout=3600.0,
+    dry_run=False,
+    sign=None,
+    log_format="auto",
+    image=ImageOptions(),
+    system="",
+    format="raw-efi",
+    root_fs="ext4",
+    ssh_key=None,
+)
+
+ABOUT = About(
+    request=DEMO,
+    caller=CALLER,
+    emulation="shared",
+    emulators=[{"emulator": "qemu-aarch64", "version": "10.0.13", "name": "nixos-image-x"}],
+    sandbox={"on": True},
+    materials=[
+        {
+            "name": "jq",
+            "version": "1",
+            "uri": "pkg:deb/debian/jq@1",
+            "digest": {"sha256": "a" * 64},
+        },
+        {"name": "tar", "version": "2", "uri": "pkg:deb/debian/tar@2", "digest": {}},
+    ],
+    containers={"builder": f"sha256:{'b' * 64}"},
+    began=1_800_000_000.7,
+    ended=1_800_000_060.2,
+)

@@ -1,0 +1,156 @@
+"""The provenance: what in-toto and SLSA demand, and that no secret gets in."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from orchestrator import provenance
+from orchestrator.image.options import ImageOptions, Injection
+from orchestrator.sources import TREES
+from tests.unit.artifacts import ABOUT, CALLER, IMAGE
+from tests.unit.requests import BUILD
+
+ROOT = pathlib.Path(__file__).parents[2]
+P = pathlib.PurePosixPath
+
+
+@pytest.fixture(autouse=True)
+def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "HOME", ROOT)
+
+
+def test_the_statement_has_what_in_toto_and_slsa_demand() -> None:
+    document = provenance.statement(IMAGE, "d" * 64, ABOUT)
+    assert document.keys() == {"_type", "subject", "predicateType", "predicate"}
+    assert document["_type"] == "https://in-toto.io/Statement/v1"
+    assert document["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert document["subject"] == [{"name": "demo.img", "digest": {"sha256": IMAGE.sha256}}]
+    definition = document["predicate"]["buildDefinition"]
+    assert definition.keys() == {
+        *("buildType", "externalParameters", "internalParameters", "resolvedDependencies")
+    }
+    details = document["predicate"]["runDetails"]
+    assert details.keys() == {"builder", "metadata", "byproducts"}
+    for uri in (definition["buildType"], details["builder"]["id"]):
+        assert re.fullmatch(r"[a-z][a-z0-9+.-]*:\S+", uri)
+    assert details["metadata"] == {
+        "invocationId": "0badcafe",
+        "startedOn": "2027-01-15T08:00:00Z",
+        "finishedOn": "2027-01-15T08:01:00Z",
+    }
+    assert details["byproducts"][0]["digest"] == {"sha256": "d" * 64}
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_what_it_was_made_of_is_there_with_its_hashes() -> None:
+    document = provenance.statement(IMAGE, "d" * 64, ABOUT)
+    found = document["predicate"]["buildDefinition"]["resolvedDependencies"]
+    for one in found:  # a ResourceDescriptor
+        assert one.keys() & {"uri", "digest"}
+        assert one.keys() <= {"name", "uri", "digest", "annotations"}
+    by_name = {one["name"]: one for one in found}
+    assert by_name["jq"]["digest"] == {"sha256": "a" * 64}
+    assert "digest" not in by_name["tar"]
+    assert by_name["builder's image"]["digest"] == {"sha256": "b" * 64}
+    for name in ("flake.lock", *(f"locks/{path.name}" for path in (ROOT / "locks").iterdir())):
+        command = ["sha256sum", str(ROOT / name)]
+        digest = subprocess.run(command, capture_output=True, text=True, check=True).stdout[:64]
+        assert by_name[name]["digest"] == {"sha256": digest}
+
+
+SECRETS = ("hunter2", "ghp_token", "/home/me", "mypassword", "MyNetwork", "secret.key")
+
+SECRETIVE = dataclasses.replace(
+    BUILD,
+    configuration=P("/home/me/pi/configuration.nix"),
+    flake="git+https://me:hunter2@example.org/x",
+    nixpkgs=P("/home/me/nixpkgs"),
+    substituters=("https://u:hunter2@cache.example.org",),
+    options=(
+        ("access-tokens", "github.com=ghp_token"),
+        ("extra-access-tokens", "github.com=ghp_token"),
+        ("cores", "1"),
+    ),
+    search_path=(("a", P("/home/me/a")), ("b", "https://me:hunter2@example.org/b")),
+    arguments=(("who", "world"),),
+    sign=P("/home/me/secret.key"),
+    image=ImageOptions(
+        compression="zstd",
+        wifi_ssid="MyNetwork",
+        wifi_password_file="/home/me/mypassword",
+        injections=(Injection("/home/me/mypassword", "/etc/x", 0o600),),
+    ),
+)
+
+
+def test_parameters_are_what_was_asked_for_without_secrets_and_homes() -> None:
+    found = provenance.parameters(SECRETIVE)
+    text = json.dumps(found)
+    for secret in SECRETS:
+        assert secret not in text
+    assert found["command"] == "build"
+    assert found["configuration"] == "configuration.nix"
+    assert found["flake"] == "git+https://example.org/x"
+    assert found["options"] == {
+        "access-tokens": "(secret)",
+        "extra-access-tokens": "(secret)",
+        "cores": "1",
+    }
+    assert found["image"] == {"compression": "zstd"}
+    assert found["late"] == ["wifi_ssid", "wifi_password_file", "injections"]
+    assert found["search_path"] == [["a", "a"], ["b", "https://example.org/b"]]
+    assert found["arguments"] == [["who", "world"]]
+    assert "systems" not in found, "what was not asked for is not there"
+
+
+def test_every_late_value_is_known_to_be_one() -> None:
+    """A new option of an image that is a secret must not be told by accident."""
+    known = {
+        *("partition_table", "disk_size", "boot_size", "firmware_size", "additional_space"),
+        *("disk_format", "compression", "bmap", "check"),
+    }
+    fields = {field.name for field in dataclasses.fields(ImageOptions)}
+    assert fields == known | set(provenance.LATE)
+
+
+def test_the_hash_of_a_folder_is_what_the_specifications_command_says(
+    tmp_path: pathlib.Path,
+) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/x y").write_text("1")
+    (tmp_path / "b.nix").write_text("2")
+    (tmp_path / "ü").write_bytes(b"\xff")
+    (tmp_path / "link").symlink_to("b.nix")
+    command = "find . -type f | cut -c3- | LC_ALL=C sort | xargs -r -d '\\n' sha256sum | sha256sum"
+    expected = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout[:64]
+    assert provenance.directory_hash(tmp_path) == expected
+    (tmp_path / "b.nix").write_text("3")
+    assert provenance.directory_hash(tmp_path) != expected
+
+
+def test_a_configuration_is_there_by_the_hash_of_its_folder(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.sources.WORK", tmp_path)
+    tree = tmp_path / CALLER.run / "input/home/me/pi"
+    (tree / "hosts").mkdir(parents=True)
+    (tree / "hosts/configuration.nix").write_text("{ }")
+    (tmp_path / CALLER.run / "input" / TREES).write_text("/home/me/pi\n/home/me/nixpkgs\n")
+    request = dataclasses.replace(
+        BUILD,
+        configuration=P("/home/me/pi/hosts/configuration.nix"),
+        nixpkgs=P("/home/me/nixpkgs"),
+    )
+    assert provenance.sent(request, CALLER) == [
+        {
+            "name": "configuration",
+            "digest": {"dirHash": provenance.directory_hash(tree)},
+            "annotations": {"path": "hosts/configuration.nix"},
+        }
+    ]
