@@ -202,7 +202,7 @@ source_state() {
 parts() {
   parts=
   for part in .ci .dockerignore .gitattributes Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup LICENSE \
-    README.md benchmarks compose.yaml docs flake.lock locks nix orchestrator pyproject.toml run.sh tests; do
+    README.md benchmarks compose.yaml docs flake.lock flake.nix locks nix orchestrator pyproject.toml run.sh tests; do
     [ ! -e "$root/$part" ] || parts="$parts $part"
   done
 }

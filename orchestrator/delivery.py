@@ -70,17 +70,19 @@ def received_images(announced: object, folder: pathlib.Path) -> list[Artifact]:
 
 
 def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
-    for name in (image.name, image.file_name, *map(_name_of, image.extras)):
+    others = (image.sbom, *image.extras)
+    for name in (image.name, image.file_name, *map(_name_of, others)):
         if not is_file_name(name) or name == RESULT:
             raise BuildError(f"{name!r} cannot be the name of an image's file")
     if not re.fullmatch("[0-9a-f]{64}", image.sha256):
         raise BuildError(f"{image.file_name}: {image.sha256!r} is no checksum")
-    place, *extras = (take(folder, path, _name_of(path)) for path in (image.path, *image.extras))
+    place, bill, *extras = (take(folder, path, _name_of(path)) for path in (image.path, *others))
     if place.stat().st_size != image.size:
         raise BuildError(f"{image.file_name} is not as large as the builder said")
     return dataclasses.replace(
         image,
         path=place.relative_to(folder).as_posix(),
+        sbom=bill.relative_to(folder).as_posix(),
         extras=tuple(extra.relative_to(folder).as_posix() for extra in extras),
     )
 

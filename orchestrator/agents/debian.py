@@ -106,7 +106,7 @@ def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
     packages = json.loads(lock.read_text())["packages"]
     missing = [role for role in roles if arch not in packages.get(role, {})]
     if missing:
-        hint = "renew it: docs/architecture.md, Generated files"
+        hint = "renew it: ./run.sh pins --update"
         raise AgentError(f"{lock.name} pins no {', '.join(missing)} for {arch}", hint=hint)
     return [Pin(role=role, **packages[role][arch]) for role in roles]
 
