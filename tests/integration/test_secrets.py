@@ -120,7 +120,7 @@ def test_secrets_are_nowhere_to_be_seen(
     ]
     outcome = orchestrate(
         "demo",
-        "--no-boot",
+        *("--no-boot", "--emulation", "shared"),
         *options,
         files={"/home/me/wifi": f"{PASSWORD}\n".encode(), "/home/me/k": key.read_bytes()},
     )
