@@ -42,6 +42,7 @@ DEMO = Demo(
     out=pathlib.PurePosixPath("/home/me/out"),
     boot=False,
     emulation="auto",
+    qemu="",
     locked=False,
     strict=False,
     memory=0,
