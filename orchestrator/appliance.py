@@ -13,7 +13,7 @@ import typing
 
 from orchestrator import delivery, evidence, receipt
 from orchestrator.agents import canary
-from orchestrator.agents.artifact import Artifact
+from orchestrator.agents.artifact import Artifact, Material
 from orchestrator.agents.task import Task
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.engine import PROJECT, Engine
@@ -318,8 +318,14 @@ class Appliance:
         """Send what is known at the end, then let the caller believe in all of it."""
         # Whoever has registered them: the registrar, or the builder for itself.
         said = [self._supervisor.event(one, "registered") for one in self._plan.services]
-        lists = [event.get("entries") for event in said if event]
-        registered = [entry for one in lists if isinstance(one, list) for entry in one]
+        registered = [
+            entry
+            for event in said
+            if event
+            for entry in delivery.as_announced(
+                tuple[dict[str, str], ...], event.get("entries"), "entries"
+            )
+        ]
         found = self._supervisor.event("builder", "sandbox") or {}
         sandbox = {name: found.get(name) for name in SANDBOX_FIELDS}
         first = images[0]
@@ -366,7 +372,12 @@ class Appliance:
             emulation=self._plan.mode,
             emulators=registered,
             sandbox=sandbox,
-            materials=typing.cast("list[dict[str, typing.Any]]", told["materials"]),
+            materials=[
+                dataclasses.asdict(one)
+                for one in delivery.as_announced(
+                    tuple[Material, ...], told.get("materials"), "materials"
+                )
+            ],
             containers={one.service: one.image for one in receipts},
             began=now - (time.monotonic() - self._began),
             ended=now,

@@ -60,13 +60,18 @@ def received_images(announced: object, folder: pathlib.Path) -> list[Artifact]:
     `folder` is the run's. Raises `BuildError` for what is not as the builder said, or could not be
     told or stored where it goes.
     """
-    try:
-        images = from_json(tuple[Artifact, ...], announced, "images")
-    except SpecError as error:
-        raise BuildError(f"the builder has announced what is no image: {error}") from error
+    images = as_announced(tuple[Artifact, ...], announced, "images")
     if not images:
         raise BuildError("the builder has announced no image")
     return [_received(image, folder) for image in images]
+
+
+def as_announced[T](kind: type[T], value: object, what: str) -> T:
+    """The `kind` that the builder has announced as JSON, as `what`; raises `BuildError`."""
+    try:
+        return from_json(kind, value, what)
+    except SpecError as error:
+        raise BuildError(f"the builder has announced what cannot be: {error}") from error
 
 
 def _received(image: Artifact, folder: pathlib.Path) -> Artifact:

@@ -79,7 +79,7 @@ def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typi
                     "storePath": image.toplevel,
                     "emulation": about.emulation,
                     "emulators": [
-                        {"emulator": one["emulator"], "version": one["version"]}
+                        {key: one.get(key, "") for key in ("emulator", "version")}
                         for one in about.emulators
                     ],
                     "sandbox": about.sandbox,

@@ -23,6 +23,7 @@ TEXTS = "name system format disk_format compression host toplevel ready_text".sp
 ANNOUNCED: dict[str, typing.Any] = {
     **dict.fromkeys(TEXTS, "x"),
     "path": "image/a.img",
+    "sbom": "image/a.sbom",
     "sha256": SHA256,
     "size": 1,
     "virtual_size": 1,
@@ -42,6 +43,7 @@ def shared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     (folder / "image").mkdir()
     (folder / "image/a.img").write_text("x")
     (folder / "image/a.img.bmap").write_text("map")
+    (folder / "image/a.sbom").write_text("{}")
     return folder
 
 
@@ -139,6 +141,8 @@ def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
         ({"path": f"image/{'a' * 300}"}, "cannot be the name"),
         ({"name": "../a"}, "cannot be the name"),
         ({"extras": ["image/a.img"]}, "two files of this run"),
+        ({"sbom": "../secret"}, "is no file of this run's"),
+        ({"sbom": ""}, "cannot be the name"),
         ({"extras": ["image/ "]}, "cannot be the name"),
         ({"sha256": "end"}, "is no checksum"),
         ({"sha256": SHA256.upper()}, "is no checksum"),
@@ -170,6 +174,7 @@ def test_whatever_is_announced_is_taken_or_refused(
     for image in images:
         assert image.path.startswith(f"{TAKEN}/")
         (shared / image.path).rename(shared / "image/a.img")
+        (shared / image.sbom).rename(shared / "image/a.sbom")
         for extra in image.extras:
             (shared / extra).rename(shared / "image/a.img.bmap")
 
