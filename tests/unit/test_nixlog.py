@@ -156,6 +156,8 @@ MALFORMED = [
     nix(action="result", id=2, type=101, fields=[]),
     nix(action="result", id=2, type=101, fields=[None]),
     nix(action="msg", level=0, msg="x", raw_msg=7),
+    nix(action="msg", level=0, msg="x", raw_msg="x", trace=7),
+    nix(action="msg", level=0, msg="x", raw_msg="x", trace=[7], line=1),
     nix(action="msg", level=0),
     nix(action="stop", id=[]),
     "",
