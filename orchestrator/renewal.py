@@ -143,7 +143,9 @@ def _flake(engine: Engine, who: Caller, text: str) -> str:
         if "original" in node:
             original = node["original"]
             reference = f"{original['type']}:{original['owner']}/{original['repo']}"
-            command = ["--extra-experimental-features", "nix-command flakes", "flake", "prefetch"]
+            # The reference is whole: no registry of short names needs to be asked.
+            command = ["--extra-experimental-features", "nix-command flakes"]
+            command += ["--option", "flake-registry", "", "flake", "prefetch"]
             command += ["--json", f"{reference}/{original['ref']}"]
             variables = {"NIX_SSL_CERT_FILE": CA_BUNDLE} if who.ca_bundle else {}
             said = engine.run_service("builder", command, program="nix", variables=variables)
