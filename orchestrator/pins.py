@@ -77,10 +77,10 @@ def table(home: pathlib.Path) -> str:
 
 
 def _debian(home: pathlib.Path, file: str) -> list[Pin]:
-    packages = json.loads((home / file).read_text())["packages"]
+    document = json.loads((home / file).read_text())
     return [
         Pin("debian", f"{one['package']} ({arch})", one["version"], one["sha256"], file)
-        for archs in packages.values()
+        for archs in (*document["packages"].values(), *document["emulators"].values())
         for arch, one in archs.items()
     ]
 

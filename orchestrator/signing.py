@@ -12,7 +12,7 @@ import tempfile
 
 from orchestrator.errors import UsageError, VerificationError
 from orchestrator.request import Caller
-from orchestrator.sources import received
+from orchestrator.sources import received_file
 
 #: What the signatures are for: one that was made for something else is none here.
 NAMESPACE = "nixos-image"
@@ -23,7 +23,7 @@ MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - only the orchestrator is in it
 
 def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
     """Take the received private key out of the volume; raises `UsageError` if it cannot sign."""
-    file = received(who, path)
+    file = received_file(who, path)
     key = file.read_bytes()
     file.unlink()
     with os.fdopen(os.open(_place(who), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:

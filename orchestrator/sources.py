@@ -40,17 +40,25 @@ def hand_to_builder(who: Caller, path: pathlib.PurePosixPath) -> str:
     """
     folder = input_folder(who).with_name("late")
     folder.mkdir(mode=0o700, exist_ok=True)
-    # Where it is a link in a folder that was sent, too, it is that file which must not stay there.
     source = pathlib.Path(os.path.realpath(received(who, path)))
     place = folder / hashlib.sha256(os.fsencode(source)).hexdigest()
     if not place.exists():  # two options may name the same file
-        if not source.is_relative_to(input_folder(who)) or not source.is_file():
-            raise UsageError(f"{path}: is not sent", hint="name the file itself, not a link to it")
-        source.replace(place)
+        received_file(who, path).replace(place)
     place.chmod(0o600)
     for one in (folder, place):
         os.chown(one, BUILDER_UID, BUILDER_UID)
     return os.fspath(place)
+
+
+def received_file(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
+    """The file that `path` is, to be taken away.
+
+    Where it is a link in a folder that was sent, too, it is that file which must not stay there.
+    """
+    source = pathlib.Path(os.path.realpath(received(who, path)))
+    if not source.is_relative_to(input_folder(who)) or not source.is_file():
+        raise UsageError(f"{path}: is not sent", hint="name the file itself, not a link to it")
+    return source
 
 
 def trees(who: Caller) -> tuple[pathlib.Path, ...]:

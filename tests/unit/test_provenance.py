@@ -141,7 +141,7 @@ def test_a_configuration_is_there_by_the_hash_of_its_folder(
     tree = tmp_path / CALLER.run / "input/home/me/pi"
     (tree / "hosts").mkdir(parents=True)
     (tree / "hosts/configuration.nix").write_text("{ }")
-    (tmp_path / CALLER.run / "input" / TREES).write_text("/home/me/pi\n/home/me/nixpkgs\n")
+    (tmp_path / CALLER.run / "input" / TREES).write_text("/home/me/pi\0/home/me/nixpkgs\0")
     request = dataclasses.replace(
         BUILD,
         configuration=P("/home/me/pi/hosts/configuration.nix"),

@@ -312,6 +312,24 @@ def test_the_key_is_taken_out_of_the_volume_and_is_its_owners_alone(
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_behind_a_link_is_taken_itself(tmp_path: pathlib.Path, keys: pathlib.Path) -> None:
+    """It may lie in a folder that is sent, too: there Nix would copy it into its store."""
+    place = send_key(tmp_path, keys / "mine")
+    place.replace(place.with_name("real"))
+    place.symlink_to("real")
+    signing.take_key(CALLER, P("/home/me/key"))
+    assert not place.with_name("real").exists()
+
+
+def test_a_key_that_is_elsewhere_is_not_read(tmp_path: pathlib.Path, keys: pathlib.Path) -> None:
+    place = send_key(tmp_path, keys / "mine")
+    place.unlink()
+    place.symlink_to(keys / "mine")
+    with pytest.raises(UsageError, match="is not sent"):
+        signing.take_key(CALLER, P("/home/me/key"))
+    assert (keys / "mine").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("locked", "has a passphrase"), ("mine.pub", "not a private SSH key")],
