@@ -20,8 +20,12 @@ case $cases in *aarch64*) foreign=aarch64-linux ;; esac
 # shellcheck disable=SC2086
 "$here/make-tree" "$NIXPKGS" "$work/tree" "$native" ${foreign:+"$foreign"} || exit 1
 
+# build NAME OPTIONS...: images of the configuration NAME
 build() {
-  "$project/run.sh" -c "$work/configuration/configuration.nix" --nixpkgs "$work/tree" -o "$work/out folder" "$@"
+  of=$1
+  shift
+  "$project/run.sh" -c "$work/configuration/$of.nix" --nixpkgs "$work/tree" --option extra-sandbox-paths "$unpackers" \
+    -o "$work/out folder" "$@"
 }
 
 # What a system that has come up says of itself. Its first boot has grown the root and registered the store's paths.
@@ -44,7 +48,7 @@ boots() {
 }
 
 case $cases in *x86_64*)
-  expect "raw-efi and qcow2 are built in one go" 0 'deliver' build -f raw-efi -f qcow-efi --system x86_64-linux
+  expect "raw-efi and qcow2 are built in one go" 0 'deliver' build configuration -f raw-efi -f qcow-efi --system x86_64-linux
   raw=$(grep 'raw-efi' "$work/out") qcow=$(grep 'qemu-efi' "$work/out")
   check "the raw image's partitions are a hybrid disk's" sh -c "sfdisk --dump '$raw' | grep -c 'type=' | grep -qx 3"
   expect "its loader entry is systemd-boot's own" 0 '' mtype -i "$raw@@$(($(sfdisk --json "$raw" | python3 -c '
@@ -58,7 +62,7 @@ import json, sys; print(json.load(sys.stdin)["partitiontable"]["partitions"][0][
 esac
 
 case $cases in *aarch64*)
-  expect "an SD card and a raw-efi for aarch64 are built" 0 'deliver' build -f sd-aarch64 -f raw-efi --system aarch64-linux --compress none
+  expect "an SD card and a raw-efi for aarch64 are built" 0 'deliver' build configuration -f sd-aarch64 -f raw-efi --system aarch64-linux --compress none
   card=$(grep 'sd-card' "$work/out") raw=$(grep 'raw-efi' "$work/out")
   check "the card's partitions are those of NixOS' cards" sh -c "sfdisk --dump '$card' | grep -c 'type=\(b\|83\)' | grep -qx 2"
   boots "the SD card under U-Boot" "$card"
@@ -72,8 +76,7 @@ case $cases in *cloud*)
   cat > "$work/configuration/cloud.nix" << 'NIX'
 { lib, ... }: { imports = [ ./configuration.nix ]; nixosImage.cloud.enable = true; networking.hostName = lib.mkForce ""; }
 NIX
-  expect "a cloud's image is built" 0 'deliver' "$project/run.sh" -c "$work/configuration/cloud.nix" --nixpkgs "$work/tree" \
-    -f qcow-efi --system "$native" -o "$work/out folder"
+  expect "a cloud's image is built" 0 'deliver' build cloud -f qcow-efi --system "$native"
   image=$(cat "$work/out")
   boots "the cloud's image" "$image"
 

@@ -21,7 +21,7 @@ build() {
   shift 2
   rm -rf "$work/images"
   expect "$name is built" 0 'deliver' "$project/run.sh" -c "$work/configuration/$name.nix" --nixpkgs "$work/tree" \
-    --system x86_64-linux -o "$work/images" "$@"
+    --option extra-sandbox-paths "$unpackers" --system x86_64-linux -o "$work/images" "$@"
   image=$(head -n 1 "$work/out")
   info=$(qemu-img info --output=json "$image")
   raw=$work/raw
