@@ -15,6 +15,7 @@ from orchestrator.errors import BuildError, EmulatorCrashError
 from orchestrator.plan import Mode
 from orchestrator.progress import PlainTeller, Progress
 from orchestrator.request import Build, Caller, Demo
+from orchestrator.workspace import Workspace
 from tests.unit.requests import BUILD
 
 Containers = dict[str, tuple[str, bool]]
@@ -76,10 +77,11 @@ def test_what_dead_runs_left_is_removed_with_whichever_image_there_is(
     monkeypatch.setattr(
         Engine, "image_source", lambda _, image: image.rpartition(":")[2] in there and "1-2"
     )
-    monkeypatch.setattr(verbs, "write_variables", lambda _, variables: written.append(variables))
+    monkeypatch.setattr(verbs, "write_variables", lambda *found: written.append(found[-1]))
     monkeypatch.setattr(verbs, "repair", lambda *_: None)
     engine = Engine(who.run, pathlib.Path("/nonexistent"))
-    assert verbs._repair(engine, who, Progress(PlainTeller())) == (taken is not None)
+    workspace = Workspace(pathlib.Path("/shared"), pathlib.Path("/own"))
+    assert verbs._repair(engine, workspace, who, Progress(PlainTeller())) == (taken is not None)
     assert written == ([] if taken is None else [{"NIXOS_IMAGE_QEMU": taken}])
 
 
