@@ -112,7 +112,11 @@ class Appliance:
             raise
         if problem:
             self._progress.to("clean up")
-        receipts = self._receipts() if outgoing else []
+        try:
+            receipts = self._receipts() if outgoing else []
+        except BaseException:
+            self._tear_down()
+            raise
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The image's way out and the containers' end do not wait for each other.
             down = pool.submit(self._tear_down)

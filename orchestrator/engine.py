@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from python_on_whales import Container, DockerClient
 from python_on_whales.exceptions import DockerException
@@ -80,6 +80,21 @@ def signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
     for got in pending:
         signal.raise_signal(got)
+
+
+def _still_there[Thing, Known](
+    things: Iterable[Thing], known: Callable[[Thing], Known]
+) -> Iterator[Known]:
+    """What is `known` of each of `things` that has not gone since they were listed.
+
+    Other runs on this host remove their own.
+    """
+    for thing in things:
+        try:
+            yield known(thing)
+        except DockerException as error:
+            if "no such" not in (error.stderr or "").lower():
+                raise
 
 
 class Engine:
@@ -305,12 +320,14 @@ class Engine:
 
     def containers(self) -> dict[str, tuple[str, bool]]:
         """Containers of this project, running or not: name -> (run, whether it runs)."""
+
+        def known(one: Container) -> tuple[str, tuple[str, bool]]:
+            run = (one.config.labels or {}).get(RUN_LABEL, "")
+            return one.name, (run, bool(one.state.running))
+
         with told("docker ps"):
             found = self._client.container.list(all=True, filters=[("label", RUN_LABEL)])
-        return {
-            one.name: ((one.config.labels or {}).get(RUN_LABEL, ""), bool(one.state.running))
-            for one in found
-        }
+            return dict(_still_there(found, known))
 
     def runs(self) -> set[str]:
         """All runs of which a container, network or volume is there.
@@ -319,11 +336,11 @@ class Engine:
         """
         found = {run for run, _running in self.containers().values()} - {COMPOSE_RUN}
         with told("docker network ls"):
+            ours = {"label": LABEL}
+            networks, volumes = self._client.network.list(ours), self._client.volume.list(ours)
             labels = [
-                network.labels for network in self._client.network.list(filters={"label": LABEL})
-            ]
-            labels += [
-                volume.labels for volume in self._client.volume.list(filters={"label": LABEL})
+                *_still_there(networks, lambda one: one.labels),
+                *_still_there(volumes, lambda one: one.labels),
             ]
         projects = {(one or {}).get("com.docker.compose.project", "") for one in labels}
         return found | {

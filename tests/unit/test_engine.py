@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
+from python_on_whales.exceptions import DockerException, NoSuchContainer
 
+from orchestrator import engine
 from orchestrator.engine import Engine
 
 
@@ -22,3 +24,18 @@ def test_services_that_will_not_run_are_not_made(monkeypatch: pytest.MonkeyPatch
     (command,) = called
     assert command[-1] == "builder"
     assert {"--no-start", "--no-deps", "--no-build"} <= set(command)
+
+
+def test_what_another_run_has_removed_meanwhile_is_no_error() -> None:
+    """Between Docker's list and its word on each."""
+
+    def known(name: str) -> str:
+        if name == "gone":
+            raise NoSuchContainer(["docker"], 1, stderr=b"Error: No such container: gone")
+        if name == "broken":
+            raise DockerException(["docker"], 1, stderr=b"Cannot connect to the Docker daemon")
+        return name.upper()
+
+    assert list(engine._still_there(["a", "gone", "b"], known)) == ["A", "B"]
+    with pytest.raises(DockerException, match="Cannot connect"):
+        list(engine._still_there(["a", "broken"], known))
