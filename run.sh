@@ -275,6 +275,12 @@ out_dir() {
   done
 }
 
+# The checkout's locks are what is handed over; that of the flake lies above the others.
+out_locks() {
+  out_dir "$root/locks"
+  above=flake.lock
+}
+
 # A file or folder with all that lies beside it: the git repository that it is in, without what git ignores, else its folder.
 # nixpkgs and whatever else is only looked into is sent without what is around it.
 send_tree() {
@@ -428,7 +434,9 @@ take() {
     [ -z "$found" ] || [ "$found" = "$sum" ] || { say "error: $name did not arrive as it was sent"; return 8; }
   done < "$1/.complete"
   while read -r sum kind name && [ "$sum" != end ]; do
-    mv -f "$1/$name" "$out/$name" || return 8
+    into=$out
+    [ "$name" != "$above" ] || into=$out/..
+    mv -f "$1/$name" "$into/$name" || return 8
     if [ "$kind" = image ]; then
       printf '%s\n' "$out/$name"
       [ -s "$state/image" ] || printf '%s\n' "$out/$name" > "$state/image"
@@ -535,7 +543,7 @@ main() {
     *busybox* | *BusyBox*) sparse=0 sparse_flag= ;;
     *GNU*) as_it_is=--no-unquote ;; # or a backslash in a name would be an escape
   esac
-  out='' out_kib='' mode=streams then_boot=
+  out='' above='' out_kib='' mode=streams then_boot=
   run=$(new_run)
 
   find_docker

@@ -156,7 +156,7 @@ def script(request: Request, who: Caller) -> str:
             signers = {"--key": request.key, "--allowed-signers": request.allowed_signers}
             calls += [["send", option, os.fspath(path)] for option, path in signers.items() if path]
         case Pins(update=True):
-            calls.append(["out_dir", os.fspath(who.root)])
+            calls.append(["out_locks"])
         case Compose() | Doctor() | Formats() | Pins() | Test():
             calls.append(["terminal"])
         case Clean():

@@ -164,9 +164,11 @@ RENEWALS = (
 )
 
 
-def write(folder: pathlib.Path, texts: dict[str, str]) -> None:
-    """Write the locks below `folder`, under their names in the checkout."""
+def write(folder: pathlib.Path, texts: dict[str, str]) -> list[str]:
+    """Write the locks to `folder`; returns their names, by which run.sh knows where they belong."""
+    names = []
     for file, text in texts.items():
-        place = folder / file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
+        name = pathlib.PurePosixPath(file).name
+        (folder / name).write_text(text)
+        names.append(name)
+    return names

@@ -284,10 +284,9 @@ def update_pins(who: Caller, progress: Progress, stream: int) -> None:
             engine.down()
         new = workspace.own / "new"
         new.mkdir()
-        renewal.write(new, changed)
         outgoing = Delivery(new, stream, sparse=False)
-        for file in changed:
-            outgoing.send(file)
+        for name in renewal.write(new, changed):
+            outgoing.send(name)
         outgoing.finish()
 
 

@@ -368,6 +368,7 @@ FUNCTIONS = "".join(
     f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n"
     for name in (
         "out_dir",
+        "out_locks",
         "send",
         "send_keys",
         "send_result",
@@ -505,7 +506,7 @@ def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
                 ["send", "--key", "/k.pub"],
             ],
         ),
-        (Pins(update=True, installed=False, log_format="auto"), [["out_dir", "/checkout"]]),
+        (Pins(update=True, installed=False, log_format="auto"), [["out_locks"]]),
         (Pins(update=False, installed=True, log_format="auto"), [["terminal"]]),
         (Compose(("ps",)), [["terminal"]]),
         (Test(()), [["terminal"]]),
@@ -523,11 +524,13 @@ def test_every_order_is_one_that_run_sh_knows(who: Caller) -> None:
         demo(ssh_key=P("/k")),
         BOOT,
         dataclasses.replace(BUILD, run=True),
+        Verify(P("/x"), P("/k"), None),
+        Pins(update=True, installed=False, log_format="auto"),
         Compose(("ps",)),
         Test(()),
     ]
     names = {call[0] for request in requests for call in obeyed(cli.script(request, who))}
-    assert len(names) == 7
+    assert len(names) == 8
     assert all(f"\n{name}() {{" in text for name in names)
 
 

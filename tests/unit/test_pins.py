@@ -233,10 +233,15 @@ def test_where_nothing_can_be_reached_that_is_an_error(monkeypatch: pytest.Monke
         renew({}, monkeypatch)
 
 
-def test_the_new_locks_lie_where_the_checkout_has_them(tmp_path: pathlib.Path) -> None:
-    renewal.write(tmp_path, {"locks/base": "a", "flake.lock": "b"})
-    assert (tmp_path / "locks/base").read_text() == "a"
+def test_new_locks_are_handed_over_by_their_names(tmp_path: pathlib.Path) -> None:
+    """run.sh takes no name with a folder in it, and puts them into locks/, all but the flake's."""
+    names = renewal.write(tmp_path, {"locks/base": "a", "flake.lock": "b"})
+    assert names == ["base", "flake.lock"]
+    assert (tmp_path / "base").read_text() == "a"
     assert (tmp_path / "flake.lock").read_text() == "b"
+    files = [one.file for one in renewal.RENEWALS]
+    assert [file for file in files if not file.startswith("locks/")] == ["flake.lock"]
+    assert "above=flake.lock" in (ROOT / "run.sh").read_text()
 
 
 def test_renewals_are_of_all_locks_that_tools_can_make() -> None:
