@@ -58,6 +58,7 @@ mount -t tmpfs tmpfs /tmp
 mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 cd /tmp
 ulimit -c 0
+echo
 echo "kernel $(uname -r)"
 for line in /lines/*; do
   cat $line > /proc/sys/fs/binfmt_misc/register
@@ -190,7 +191,7 @@ def measure_there(
         *program.split(),
         *("-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G", "-nographic", "-no-reboot"),
         *("-nodefaults", "-serial", "stdio", "-kernel", os.fspath(kernel)),
-        *("-initrd", os.fspath(initrd), "-append", f"console={console} quiet panic=-1"),
+        *("-initrd", os.fspath(initrd), "-append", f"console={console} loglevel=1 panic=-1"),
     ]
     done = subprocess.run(
         command,
@@ -266,6 +267,10 @@ def make_machine(host: str, suite: str, work: pathlib.Path) -> tuple[pathlib.Pat
 def results(host: str, said: str, versions: dict[str, str]) -> list[Result]:
     """The results that a run of all suites on `host` has said."""
     kernel, found = parse(said)
+    wanted = {(rung, system.name) for rung in versions for system in foreign(host)}
+    checks = {frozenset(outcomes) for outcomes in found.values()}
+    if not kernel or found.keys() != wanted or len(checks) != 1:
+        sys.exit(f"{said[-3000:]}\nnot all was said, or not all of it was understood")
     return [
         Result(host, kernel, versions[rung], target, outcomes)
         for (rung, target), outcomes in found.items()

@@ -15,6 +15,7 @@ from tests.emulators.compatibility import (
     parse,
     read,
     registration,
+    results,
     table,
 )
 from tests.unit.test_lint import needed
@@ -76,6 +77,18 @@ def test_what_a_machine_says_is_read_by_rung_and_target() -> None:
             ("7.2", "riscv64-linux"): {"start": "not run: Exec format error"},
         },
     )
+
+
+def test_what_was_not_said_whole_is_no_result() -> None:
+    versions = {"7.2": "1:7.2+dfsg-7"}
+    lines = [f"result 7.2 {one.name} {check} ok" for one in foreign("amd64") for check in "ab"]
+    said = "\n".join(["kernel 6.1.0", *lines])
+    assert {one.target for one in results("amd64", said, versions)} == {
+        system.name for system in foreign("amd64")
+    }
+    for broken in (said.partition("\n")[2], said.rpartition("\n")[0], f"noise {said}"):
+        with pytest.raises(SystemExit, match="not all was said"):
+            results("amd64", broken, versions)
 
 
 def test_what_was_measured_anew_takes_the_place_of_what_was() -> None:
