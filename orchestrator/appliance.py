@@ -78,9 +78,8 @@ class Appliance:
         self._images = images
         self._progress = progress
         self._folder = workspace.shared
-        self._supervisor = Supervisor(
-            engine, progress, time.monotonic() + request.timeout, workspace.logs
-        )
+        self._deadline = time.monotonic() + request.timeout
+        self._supervisor = Supervisor(engine, progress, self._deadline, workspace.logs)
         self._began = time.monotonic()
         self._stale = False
 
@@ -94,7 +93,7 @@ class Appliance:
         images: list[Artifact] = []
         outgoing: delivery.Delivery | None = None
         try:
-            self._images.wait(self._plan.images, self._progress)
+            self._images.wait(self._plan.images, self._progress, self._deadline)
             task.write(self._folder)
             open_to_agents(self._folder)
             images = self._build()
@@ -226,7 +225,7 @@ class Appliance:
         self._progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
 
     def _start_boot(self, image: Artifact) -> None:
-        self._images.wait(("boot",), self._progress)
+        self._images.wait(("boot",), self._progress, self._deadline)
         self._progress.to("boot", f"starting {self._plan.guest}")
         name = f"{self._engine.project}-boot-1"
         arguments = [

@@ -1,11 +1,13 @@
 """The appliance's images: built when missing or when the checkout has changed, side by side."""
 
 import concurrent.futures
+import math
 import pathlib
 import re
 import time
 
 from orchestrator.engine import Engine
+from orchestrator.errors import TimeLimitError
 from orchestrator.progress import Progress
 
 #: Image of each service that has one of its own (`compose.yaml` says the same; a test holds them
@@ -60,12 +62,19 @@ class Images:
                 log = self._logs / f"{service}.build.log"
                 self._jobs[service] = self._pool.submit(self._engine.build, service, log)
 
-    def wait(self, services: tuple[str, ...], progress: Progress) -> None:
-        """Wait for `services`; raises what their builds raised."""
+    def wait(
+        self, services: tuple[str, ...], progress: Progress, deadline: float = math.inf
+    ) -> None:
+        """Wait for `services` until `deadline` (monotonic); raises what their builds raised."""
         while missing := [
             name for name in services if name in self._jobs and not self._jobs[name].done()
         ]:
             progress.to("images", f"building {', '.join(missing)}")
+            if time.monotonic() > deadline:
+                raise TimeLimitError(
+                    f"the images of {', '.join(missing)} took longer than the whole run may",
+                    hint="--timeout gives it longer; what is built stays",
+                )
             time.sleep(0.1)
         for name in services:
             if job := self._jobs.pop(name, None):
