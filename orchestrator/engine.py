@@ -35,7 +35,10 @@ HOME = pathlib.Path("/opt/nixos-image")
 
 @dataclasses.dataclass(frozen=True)
 class EngineInfo:
-    """What the Docker server says of itself; `memory` is in bytes."""
+    """What the Docker server says of itself; `memory` is in bytes.
+
+    `remaps` says whether each container gets a user namespace of its own (userns-remap).
+    """
 
     architecture: str
     kernel: str
@@ -48,6 +51,7 @@ def told(what: str) -> Iterator[None]:
     """Turn a failed docker command into a `DockerError`: `what` failed, and Docker's last words."""
     try:
         yield
+    remaps: bool
     except DockerException as error:
         lines = [
             line.strip()
@@ -134,6 +138,7 @@ class Engine:
         For verbs that are passed through.
         """
         return [str(part) for part in self._client.client_config.docker_compose_cmd]
+            "name=userns" in (info.security_options or []),
 
     def config(self) -> dict[str, typing.Any]:
         """What Compose makes of compose.yaml: every service, whatever its profile."""

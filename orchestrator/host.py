@@ -11,9 +11,15 @@ import shutil
 
 from orchestrator.agents import canary
 from orchestrator.agents.run import WORK
-from orchestrator.agents.systems import MACHINES, RUNS_TOO
-from orchestrator.engine import Engine
+from orchestrator.agents.systems import MACHINES, RUNS_TOO, SYSTEMS, this_system
+from orchestrator.engine import Engine, EngineInfo
 from orchestrator.errors import DockerError, HostError
+
+#: user_namespaces(7): what the first user namespace of a machine has.
+ALL_USERS = ["0", "0", "4294967295"]
+
+#: What is to be said where `borrows_table`.
+HIDDEN = "what works here may be the machine's table, which a mount would hide here for good"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +27,7 @@ class HostFacts:
     """`system` is the engine's Nix system, `runs` the systems whose programs run there now.
 
     `natively` are those of them that need no emulator. `no_private` says why a builder may have no
-    binfmt_misc of its own; it is empty where it may.
+    binfmt_misc of its own, `no_shared` why a registrar's is of no use; empty where it is possible.
 
     `memory` is what the engine has, in bytes.
 
@@ -34,6 +40,7 @@ class HostFacts:
     engine: str
     runs: frozenset[str]
     no_private: str
+    no_shared: str
     memory: int
     data_free: int
     out_free: int | None
@@ -75,10 +82,33 @@ def measure(
         natively=natively,
         runs=natively | foreign,
         no_private=probe_private(engine) if needed else "it was not looked for",
+        no_shared=why_not_shared(info),
         memory=info.memory,
         data_free=shutil.disk_usage(WORK).free,
         out_free=None if out_kib is None else out_kib * 1024,
     )
+
+
+def why_not_shared(info: EngineInfo) -> str:
+    """Why what a registrar registers would not serve, or do harm; empty where it serves."""
+    if info.remaps:
+        return "with userns-remap each container has a binfmt_misc of its own"
+    return HIDDEN if borrows_table() else ""
+
+
+def borrows_table() -> bool:
+    """Whether this engine may run foreign programs by the table of a user namespace above its own.
+
+    A user namespace without a binfmt_misc uses the one above. The first mount in a rootless engine
+    makes one, which stays in force, empty, when the mount is gone. Nothing but a mount tells
+    whether there is one already.
+    """
+    if pathlib.Path("/proc/self/uid_map").read_text().split() == ALL_USERS:
+        return False
+    native = this_system()
+    foreign = SYSTEMS.keys() - {native} - RUNS_TOO.get(native, frozenset())
+    tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own
+    return any(canary.run(system, tmp).runs for system in foreign)
 
 
 def probe_private(engine: Engine) -> str:

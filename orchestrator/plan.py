@@ -200,6 +200,12 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
             return "private", "the builder may have a binfmt_misc of its own"
         case "auto" if runs and not request.qemu:
             return "host", f"the host runs {system} programs already"
+        case "auto" if facts.no_shared:
+            raise EmulationError(
+                f"private emulation is not possible: {facts.no_private}; nor is shared:"
+                f" {facts.no_shared}",
+                hint="docs/hosts.md tells which engines can do it",
+            )
         case "auto":
             return "shared", f"private emulation is not possible: {facts.no_private}"
         case "native" if native:
@@ -224,4 +230,6 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
             return "host", "asked for"
         case "host":
             raise EmulationError(f"--emulation host: {system} programs do not run on this host")
+        case "shared" if facts.no_shared:
+            raise EmulationError(f"--emulation shared: {facts.no_shared}", hint="--emulation auto")
     return "shared", "asked for"

@@ -4,6 +4,7 @@ import json
 
 from orchestrator.engine import PROJECT, Engine, failure
 from orchestrator.errors import CleanupError
+from orchestrator.host import HIDDEN, borrows_table
 from orchestrator.progress import Progress
 
 
@@ -27,6 +28,17 @@ def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -
         progress.say(
             f"removed from binfmt_misc what a dead run left: {', '.join(dead)}", level="warning"
         )
+
+
+def repair_if_harmless(engine: Engine, progress: Progress) -> None:
+    """`repair`, but where a mount might hide the machine's entries: then say so.
+
+    What an engine in a user namespace has mounted itself has died with its containers.
+    """
+    if borrows_table():
+        progress.say(f"binfmt_misc was not looked at: {HIDDEN}", level="warning")
+    else:
+        repair(engine, progress)
 
 
 def repair(engine: Engine, progress: Progress) -> None:

@@ -27,7 +27,7 @@ from orchestrator.pins import table
 from orchestrator.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.probe import needed, probe
 from orchestrator.progress import Progress, make_progress
-from orchestrator.repair import repair
+from orchestrator.repair import repair_if_harmless
 from orchestrator.request import AUTO, Boot, Build, Caller, Clean, Demo, Doctor, Pins, Test
 from orchestrator.sources import BUILDER_UID
 from orchestrator.supervisor import Supervisor
@@ -151,7 +151,7 @@ def _repair(engine: Engine, workspace: Workspace, who: Caller, progress: Progres
     for qemu in ("", *ladder.rungs()[1:]):
         if engine.image_source(IMAGES["cleanup"].format(qemu=qemu or "latest")):
             write_variables(workspace.variables, who, {"NIXOS_IMAGE_QEMU": qemu})
-            repair(engine, progress)
+            repair_if_harmless(engine, progress)
             return True
     return False
 

@@ -33,6 +33,7 @@ def facts(
     system: str = X86,
     *also: str,
     no_private: str = "Linux is too old",
+    no_shared: str = "",
     data_free: int = 1 << 40,
     out_free: int | None = None,
 ) -> HostFacts:
@@ -44,6 +45,7 @@ def facts(
         "28.0",
         natively | {*also},
         no_private,
+        no_shared,
         16 << 30,
         data_free,
         out_free,
@@ -137,6 +139,17 @@ def test_private_emulation_where_it_is_forbidden_is_refused_with_the_cause() -> 
     with pytest.raises(EmulationError, match="--emulation private: Linux is too old") as caught:
         make_plan(request(system=ARM, emulation="private"), facts())
     assert caught.value.hint == "--emulation shared"
+
+
+@pytest.mark.parametrize("emulation", ["auto", "shared"])
+def test_shared_emulation_that_would_not_serve_is_refused_with_the_cause(emulation: str) -> None:
+    with pytest.raises(EmulationError, match=r"shared: userns-remap$") as caught:
+        make_plan(request(system=ARM, emulation=emulation), facts(no_shared="userns-remap"))
+    assert caught.value.hint
+    private = facts(no_private="", no_shared="userns-remap")
+    assert make_plan(request(system=ARM), private).mode == "private"
+    host = facts(X86, ARM, no_shared="the machine's own")
+    assert make_plan(request(system=ARM), host).mode == "host"
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_what_dead_runs_left_is_removed_with_whichever_image_there_is(
         Engine, "image_source", lambda _, image: image.rpartition(":")[2] in there and "1-2"
     )
     monkeypatch.setattr(verbs, "write_variables", lambda *found: written.append(found[-1]))
-    monkeypatch.setattr(verbs, "repair", lambda *_: None)
+    monkeypatch.setattr(verbs, "repair_if_harmless", lambda *_: None)
     engine = Engine(who.run, pathlib.Path("/nonexistent"))
     workspace = Workspace(pathlib.Path("/shared"), pathlib.Path("/own"))
     assert verbs._repair(engine, workspace, who, Progress(PlainTeller())) == (taken is not None)

@@ -1,0 +1,57 @@
+"""Which emulation a host can have, by what the kernel and the engine say."""
+
+import pathlib
+
+import pytest
+
+from orchestrator import host
+from orchestrator.agents.canary import Outcome
+from orchestrator.engine import EngineInfo
+
+#: /proc/self/uid_map of an ordinary container, and of one of a rootless engine.
+WHOLE = "         0          0 4294967295\n"
+ROOTLESS = "         0       7001          1\n         1     200000      65536\n"
+
+
+def info(*, remaps: bool = False) -> EngineInfo:
+    return EngineInfo("x86_64", "6.18", "28.0", 16 << 30, remaps)
+
+
+@pytest.fixture
+def see(monkeypatch: pytest.MonkeyPatch) -> "See":
+    return See(monkeypatch)
+
+
+class See:
+    """Sets what this container sees."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, uid_map: str, *runs: str) -> None:
+        self._monkeypatch.setattr(pathlib.Path, "read_text", lambda _path: uid_map)
+        self._monkeypatch.setattr(host.canary, "run", lambda name, _tmp: Outcome(name in runs))
+        self._monkeypatch.setattr(host, "this_system", lambda: "x86_64-linux")
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "runs", "expected"),
+    [
+        (WHOLE, (), False),
+        (WHOLE, ("aarch64-linux",), False),  # its table is the machine's: a mount shows that one
+        (ROOTLESS, (), False),
+        (ROOTLESS, ("riscv64-linux",), True),
+        (ROOTLESS, ("i686-linux",), False),  # needs no table
+    ],
+)
+def test_a_table_is_borrowed_where_foreign_programs_run_in_a_user_namespace(
+    see: See, uid_map: str, runs: tuple[str, ...], expected: bool
+) -> None:
+    see(uid_map, *runs)
+    assert host.borrows_table() == expected
+    assert bool(host.why_not_shared(info())) == expected
+
+
+def test_where_every_container_has_a_table_of_its_own_a_registrars_is_of_no_use(see: See) -> None:
+    see(WHOLE)
+    assert "userns-remap" in host.why_not_shared(info(remaps=True))
