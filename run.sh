@@ -122,15 +122,18 @@ find_docker() {
   esac
 }
 
-# The socket's path on the engine's side. Only a local engine can have it elsewhere (rootless).
+# The socket's path on the engine's side; a remote engine does not tell where it is. It is root's: where containers have other
+# users (userns-remap), the orchestrator's must not.
 find_socket() {
   endpoint=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2> /dev/null)}
-  socket=/var/run/docker.sock
+  engine=$(docker info --format '{{.OperatingSystem}} {{.SecurityOptions}}' 2> /dev/null)
+  socket=${NIXOS_IMAGE_SOCKET:-/var/run/docker.sock}
+  userns=
+  case $engine in *name=userns*) userns="--userns host" ;; esac
   case $endpoint in
     unix://*)
-      [ "$(uname -s)" = Linux ] || return # elsewhere the engine is in a virtual machine, with paths of its own
-      name=$(docker info --format '{{.OperatingSystem}}' 2> /dev/null)
-      case $name in *Desktop*) ;; *) socket=${endpoint#unix://} ;; esac
+      [ "$(uname -s)" = Linux ] && [ -z "${NIXOS_IMAGE_SOCKET:-}" ] || return # elsewhere the engine is in a virtual machine, with paths of its own
+      case $engine in *Desktop*) ;; *) socket=${endpoint#unix://} ;; esac
       ;;
   esac
 }
@@ -387,8 +390,8 @@ start() {
   while [ "$1" != -- ]; do options="$options $1"; shift; done
   shift
   # shellcheck disable=SC2086  # options are words of our own
-  docker run --rm --log-driver none $options --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
-    --volume "$socket:/var/run/docker.sock" --volume nixos-image-work:/var/nixos-image \
+  docker run --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
+    --mount "type=bind,source=$socket,target=/var/run/docker.sock" --volume nixos-image-work:/var/nixos-image \
     --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" --env NIXOS_IMAGE_ROOT="$root" \
     --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \
     --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
@@ -558,7 +561,12 @@ main() {
   : > "$state/send" && : > "$state/trees" && : > "$state/whole"
   create_volume store && create_volume work || die 3 "volumes cannot be created" "run: docker volume create test"
   container=nixos-image-$run-prepare
-  orders=$(start -- prepare "$@") || exit $?
+  orders=$(start -- prepare "$@") || {
+    code=$?
+    [ "$code" != 125 ] || die 3 "Docker could not start the orchestrator" \
+      "see Docker's words above; if the engine's socket is not $socket on its own host, set NIXOS_IMAGE_SOCKET"
+    exit "$code"
+  }
   container=
   end_if_stopped "the start"
   eval "$orders"

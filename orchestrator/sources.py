@@ -16,8 +16,10 @@ from orchestrator.request import Caller
 #: Beside what was sent: the folders that were sent whole. It comes last, so all has come with it.
 TREES = ".trees"
 
-#: Uid of the unprivileged user in the builder's and the boot image.
-BUILDER_UID = 1000
+#: Uid of the unprivileged user in the builder's and the boot image. An engine with userns-remap
+#: moves the users of all containers but this one; how far, this image's files tell, which are
+#: root's.
+BUILDER_UID = pathlib.Path(__file__).stat().st_uid + 1000
 
 #: How config/ writes a key that is still to be filled in.
 PLACEHOLDER = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ +\.\.\.")
