@@ -17,8 +17,8 @@ RUN apt-get update -q \
       busybox-static grub-common qemu-utils zstd xz-utils pigz erofs-utils btrfs-progs xfsprogs \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 1000 --create-home builder \
- # Nix as a user needs these to be its own; a fresh volume takes them over as they are.
- && mkdir -p /nix/store /nix/var/nix/builds /var/nixos-image \
+ # Nix as a user needs these to be its own; a fresh volume takes them over as they are. The lease's stays root's (Podman).
+ && mkdir -p /nix/store /nix/var/nix/builds /var/nixos-image /run/nixos-image/lease \
  && chown -R builder /nix /var/nixos-image
 COPY --from=files /files .
 USER builder

@@ -142,7 +142,9 @@ class Appliance:
         """
         self._progress.to("start", ", ".join(self._plan.services))
         names = self._engine.create(self._plan.services)
-        self._engine.start([names[service] for service in self._plan.services])
+        # Docker has filled the volume by now, Podman does it when the emulators' container starts.
+        self._engine.start([names[one] for one in self._plan.services if one == "emulators"])
+        self._engine.start([names[one] for one in self._plan.services if one != "emulators"])
         for service in self._plan.services:
             self._supervisor.follow(service, names[service])
         while True:

@@ -32,6 +32,13 @@ RUN_SH_SUFFIXES = ("-prepare", "-send")
 
 HOME = pathlib.Path("/opt/nixos-image")
 
+#: How Podman (5.4, 5.8) refuses a seccomp profile that a client sends: it takes it for a name.
+PROFILE_REFUSED = "opening seccomp profile failed"
+
+#: The option that takes its place (`compose.yaml`) changes nothing. Podman's own profile lets users
+#: make namespaces and mount there, but not what Nix' sandbox needs besides (sethostname).
+INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
+
 
 @dataclasses.dataclass(frozen=True)
 class EngineInfo:
@@ -44,6 +51,7 @@ class EngineInfo:
     kernel: str
     version: str
     memory: int
+    remaps: bool
 
 
 @contextlib.contextmanager
@@ -51,7 +59,6 @@ def told(what: str) -> Iterator[None]:
     """Turn a failed docker command into a `DockerError`: `what` failed, and Docker's last words."""
     try:
         yield
-    remaps: bool
     except DockerException as error:
         lines = [
             line.strip()
@@ -114,6 +121,7 @@ class Engine:
         """
         self.run = run
         self.project = f"{PROJECT}-{run}" if run else PROJECT
+        self._env_file = env_file
         self._client = DockerClient(
             compose_files=[HOME / "compose.yaml"],
             compose_project_name=self.project,
@@ -130,6 +138,7 @@ class Engine:
             info.kernel_version or "",
             info.server_version or "",
             info.mem_total or 0,
+            "name=userns" in (info.security_options or []),
         )
 
     def compose_command(self) -> list[str]:
@@ -138,7 +147,6 @@ class Engine:
         For verbs that are passed through.
         """
         return [str(part) for part in self._client.client_config.docker_compose_cmd]
-            "name=userns" in (info.security_options or []),
 
     def config(self) -> dict[str, typing.Any]:
         """What Compose makes of compose.yaml: every service, whatever its profile."""
@@ -238,12 +246,22 @@ class Engine:
 
     def create(self, services: tuple[str, ...]) -> dict[str, str]:
         """Create the containers of `services` and no others; returns their names by service."""
+        try:
+            self._create(services)
+        except DockerError as error:
+            if PROFILE_REFUSED not in str(error):
+                raise
+            with self._env_file.open("a") as file:
+                file.write(INSTEAD_OF_PROFILE)
+            self._create(services)
+        return {service: f"{self.project}-{service}-1" for service in services}
+
+    def _create(self, services: tuple[str, ...]) -> None:
         # `create` has no --no-deps: it asks for the images of services that will not run.
         command = ["up", "--no-start", "--no-deps", "--no-build", *services]
         with told(f"creating {', '.join(services)}"), signals_wait():
             for _ in self._stream(command):
                 pass
-        return {service: f"{self.project}-{service}-1" for service in services}
 
     def run_to_end(self, service: str) -> tuple[int, list[str]]:
         """Run the container of `service`, which ends by itself; its exit code and what it says."""
@@ -378,10 +396,12 @@ class Engine:
     def down(self) -> None:
         """Remove the run's containers, networks and its own volume; what is shared stays."""
         with told("removing the run's containers"):
-            for name in self._client.container.list(
+            for one in self._client.container.list(
                 all=True, filters=[("label", f"com.docker.compose.project={self.project}")]
             ):
-                self._client.container.remove(name, force=True, volumes=True)
+                if one.state.running:
+                    self.stop(one.name, 0)  # Podman would wait for `stop_grace_period`
+                self._client.container.remove(one, force=True, volumes=True)
         label = f"com.docker.compose.project={self.project}"
         deadline = time.monotonic() + 10
         while True:

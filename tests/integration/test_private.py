@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 UNPRIVILEGED = (
     "--rm --cap-drop ALL --security-opt no-new-privileges --security-opt apparmor=unconfined"
     " --security-opt systempaths=unconfined --network none --read-only --tmpfs /tmp:exec"
-    " --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 --tmpfs /home/builder:uid=1000"
+    " --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 --env HOME=/tmp/home"
 ).split()
 
 #: An option that changes nothing: what Docker itself lets a container do.

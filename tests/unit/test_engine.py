@@ -7,7 +7,8 @@ import pytest
 from python_on_whales.exceptions import DockerException, NoSuchContainer
 
 from orchestrator import engine
-from orchestrator.engine import Engine
+from orchestrator.engine import INSTEAD_OF_PROFILE, Engine
+from orchestrator.errors import DockerError
 
 
 def test_services_that_will_not_run_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +40,36 @@ def test_what_another_run_has_removed_meanwhile_is_no_error() -> None:
     assert list(engine._still_there(["a", "gone", "b"], known)) == ["A", "B"]
     with pytest.raises(DockerException, match="Cannot connect"):
         list(engine._still_there(["a", "broken"], known))
+
+
+class Refusing(Engine):
+    """Fails as often as there are messages."""
+
+    def __init__(self, env_file: pathlib.Path, *messages: str) -> None:
+        super().__init__("0badcafe", env_file)
+        self.messages = list(messages)
+        self.created: list[tuple[str, ...]] = []
+
+    def _create(self, services: tuple[str, ...]) -> None:
+        if self.messages:
+            raise DockerError(self.messages.pop(0))
+        self.created.append(services)
+
+
+def test_an_engine_that_takes_no_profile_is_asked_again_without(tmp_path: pathlib.Path) -> None:
+    env_file = tmp_path / "compose.env"
+    env_file.write_text("A=1\n")
+    engine = Refusing(env_file, "container create: opening seccomp profile failed: open {}")
+    assert engine.create(("builder",)) == {"builder": "nixos-image-0badcafe-builder-1"}
+    assert engine.created == [("builder",)]
+    assert env_file.read_text() == f"A=1\n{INSTEAD_OF_PROFILE}"
+
+
+def test_what_else_an_engine_refuses_is_an_error(tmp_path: pathlib.Path) -> None:
+    env_file = tmp_path / "compose.env"
+    env_file.touch()
+    engine = Refusing(env_file, "no space left on device")
+    with pytest.raises(DockerError, match="no space left"):
+        engine.create(("builder",))
+    assert engine.created == []
+    assert env_file.read_text() == ""
