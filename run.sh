@@ -557,6 +557,11 @@ main() {
     exit 0
   fi
   ensure_base
+  if [ "${1:-} ${2:-}" = "test --hosts" ]; then
+    shift 2
+    NIXOS_IMAGE_SOURCE=$(source_state) "$root/tests/hosts/run.sh" "$@"
+    exit
+  fi
   ensure_images
   : > "$state/send" && : > "$state/trees" && : > "$state/whole"
   create_volume store && create_volume work || die 3 "volumes cannot be created" "run: docker volume create test"

@@ -115,7 +115,7 @@ def usage() -> str:
 ./run.sh formats [NAME ...]     the formats of NixOS images
 ./run.sh doctor [--privileges]  what this host can do, and what containers would be allowed
 ./run.sh clean                  remove what dead runs have left
-./run.sh test [PYTEST ARGS]     run the test suite
+./run.sh test [PYTEST ARGS]     run the test suite (--hosts: the demo on simulated Docker hosts)
 ./run.sh down --rmi all -v      remove every trace of this project
 ./run.sh up|ps|logs|config ...  docker compose with this project's files
 

@@ -35,6 +35,7 @@ def shell_scripts() -> list[pathlib.Path]:
     folders = (
         ("tests/emulators", "make-compatibility"),
         ("tests/host", "*.sh"),
+        ("tests/hosts", "*.sh"),
         ("tests/nixos", "*.sh"),
         ("tests/nixos", "make-tree"),
         ("tests/nixos/stand-in", "*.sh"),
