@@ -159,7 +159,7 @@ def _receive(who: Caller) -> None:
 def _images(
     request: Demo | Build, who: Caller, progress: "Progress", stream: int, began: float
 ) -> None:
-    from orchestrator.verbs import images
+    from orchestrator.make_images import images
 
     try:
         images(request, who, progress, stream)

@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from orchestrator import verbs
+from orchestrator import make_images, runs, verbs
 from orchestrator.agents import ladder
 from orchestrator.engine import Engine
 from orchestrator.errors import BuildError, EmulatorCrashError
@@ -77,11 +77,13 @@ def test_what_dead_runs_left_is_removed_with_whichever_image_there_is(
     monkeypatch.setattr(
         Engine, "image_source", lambda _, image: image.rpartition(":")[2] in there and "1-2"
     )
-    monkeypatch.setattr(verbs, "write_variables", lambda *found: written.append(found[-1]))
-    monkeypatch.setattr(verbs, "repair_if_harmless", lambda *_: None)
+    monkeypatch.setattr(runs, "write_variables", lambda *found: written.append(found[-1]))
+    monkeypatch.setattr(runs, "repair_if_harmless", lambda *_: None)
     engine = Engine(who.run, pathlib.Path("/nonexistent"))
     workspace = Workspace(pathlib.Path("/shared"), pathlib.Path("/own"))
-    assert verbs._repair(engine, workspace, who, Progress(PlainTeller())) == (taken is not None)
+    assert runs.repair_entries(engine, workspace, who, Progress(PlainTeller())) == (
+        taken is not None
+    )
     assert written == ([] if taken is None else [{"NIXOS_IMAGE_QEMU": taken}])
 
 
@@ -89,7 +91,7 @@ def test_what_dead_runs_left_is_removed_with_whichever_image_there_is(
     ("asked", "tag"), [("", ""), ("auto", ""), (ladder.rungs()[0], ""), ("x", "x")]
 )
 def test_the_default_rungs_image_is_the_one_without_a_name(asked: str, tag: str) -> None:
-    assert verbs._image_tag(asked) == tag
+    assert make_images._image_tag(asked) == tag
 
 
 FIRST, SECOND, *_, LAST = ladder.rungs()
@@ -116,7 +118,7 @@ def test_a_crash_is_told_with_the_next_rung_which_auto_tries_once(
 
     request = dataclasses.replace(BUILD, qemu=asked)
     with pytest.raises(EmulatorCrashError) as caught:
-        verbs.climb(request, mode, attempt, Progress(PlainTeller()))
+        make_images.climb(request, mode, attempt, Progress(PlainTeller()))
     assert (seen, caught.value.hint) == (tried, hint)
 
 
@@ -125,7 +127,7 @@ def test_auto_goes_on_in_the_time_that_is_left(
 ) -> None:
     seen: list[tuple[str, float]] = []
     now = 1000.0
-    monkeypatch.setattr(verbs.time, "monotonic", lambda: now)
+    monkeypatch.setattr(make_images.time, "monotonic", lambda: now)
 
     def attempt(request: Demo | Build) -> None:
         nonlocal now
@@ -135,7 +137,7 @@ def test_auto_goes_on_in_the_time_that_is_left(
             raise EmulatorCrashError("crashed")
 
     request = dataclasses.replace(BUILD, qemu="auto", timeout=100.0)
-    verbs.climb(request, "shared", attempt, Progress(PlainTeller()))
+    make_images.climb(request, "shared", attempt, Progress(PlainTeller()))
     assert seen == [("auto", 100.0), (SECOND, 30.0)]
     assert f"warning: crashed: once more with QEMU {SECOND}" in capsys.readouterr().err
 
@@ -149,5 +151,5 @@ def test_any_other_failure_is_not_tried_again() -> None:
 
     request = dataclasses.replace(BUILD, qemu="auto")
     with pytest.raises(BuildError) as caught:
-        verbs.climb(request, "shared", attempt, Progress(PlainTeller()))
+        make_images.climb(request, "shared", attempt, Progress(PlainTeller()))
     assert (seen, caught.value.hint) == (["auto"], "as it was")

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator import delivery, verbs, workspace
+from orchestrator import delivery, runs, workspace
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.request import Caller
 from orchestrator.workspace import TAKEN, make_shared, old_folders, open_to_agents, take
@@ -197,7 +197,7 @@ def test_old_folders_are_folders(shared: pathlib.Path) -> None:
 
 
 def test_variables_are_what_they_are(tmp_path: pathlib.Path, who: Caller) -> None:
-    verbs.write_variables(tmp_path / "env", who, {"NIXOS_IMAGE_SOCKET": '/a b/#$HOME"/docker.sock'})
+    runs.write_variables(tmp_path / "env", who, {"NIXOS_IMAGE_SOCKET": '/a b/#$HOME"/docker.sock'})
     assert (tmp_path / "env").read_text().splitlines() == [
         "NIXOS_IMAGE_RUN='0badcafe'",
         "NIXOS_IMAGE_LOG='json'",
@@ -213,7 +213,7 @@ def test_variables_are_what_they_are(tmp_path: pathlib.Path, who: Caller) -> Non
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_no_value_becomes_another_variable(value: str, tmp_path: pathlib.Path, who: Caller) -> None:
     try:
-        verbs.write_variables(tmp_path / "env", who, {"NIXOS_IMAGE_SOCKET": value})
+        runs.write_variables(tmp_path / "env", who, {"NIXOS_IMAGE_SOCKET": value})
     except UsageError:
         return
     *_, last = (tmp_path / "env").read_text().splitlines()
