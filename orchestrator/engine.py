@@ -336,6 +336,14 @@ class Engine:
         with contextlib.suppress(DockerException):
             self._client.container.stop(name, time=seconds)
 
+    def kill(self, name: str) -> None:
+        """SIGKILL; nothing if it is gone or has ended.
+
+        To remove what runs is not enough: Podman then waits for `stop_grace_period`.
+        """
+        with contextlib.suppress(DockerException):
+            self._client.container.kill(name)
+
     def remove(self, name: str) -> None:
         """Remove a container, running or not; nothing if it is not there."""
         with contextlib.suppress(DockerException):
@@ -400,7 +408,7 @@ class Engine:
                 all=True, filters=[("label", f"com.docker.compose.project={self.project}")]
             ):
                 if one.state.running:
-                    self.stop(one.name, 0)  # Podman would wait for `stop_grace_period`
+                    self.kill(one.name)
                 self._client.container.remove(one, force=True, volumes=True)
         label = f"com.docker.compose.project={self.project}"
         deadline = time.monotonic() + 10

@@ -60,5 +60,5 @@ def repair(engine: Engine, progress: Progress) -> None:
                 return
         raise CleanupError("binfmt_misc could not be looked at", hint="see the Docker daemon's log")
     finally:
-        engine.stop(name, 0)
+        engine.kill(name)
         engine.remove(name)
