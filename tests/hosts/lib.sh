@@ -29,8 +29,9 @@ boot_host='
   cd "$tree"
   mount -t proc proc proc
   mount -t sysfs sysfs sys
+  [ ! -e /sys/fs/cgroup/cgroup.controllers ] || cgroup=machine # has version 2 only
   case $cgroup in
-    2) mount -t cgroup2 cgroup2 sys/fs/cgroup ;;
+    2) mount --bind /sys/fs/cgroup/unified sys/fs/cgroup ;;
     1) # without version 2 beside it: crun takes no mixture
       mount -t tmpfs tmpfs sys/fs/cgroup
       for folder in /sys/fs/cgroup/*; do
