@@ -402,15 +402,17 @@ class Engine:
         }
 
     def down(self) -> None:
-        """Remove the run's containers, networks and its own volume; what is shared stays."""
-        with told("removing the run's containers"):
-            for one in self._client.container.list(
-                all=True, filters=[("label", f"com.docker.compose.project={self.project}")]
-            ):
-                if one.state.running:
-                    self.kill(one.name)
-                self._client.container.remove(one, force=True, volumes=True)
+        """Remove the run's containers, networks and its own volume; what is shared stays.
+
+        Of a dead run, another may do the same at the same time.
+        """
         label = f"com.docker.compose.project={self.project}"
+        with told("removing the run's containers"):
+            found = self._client.container.list(all=True, filters=[("label", label)])
+            for name, running in _still_there(found, lambda one: (one.name, one.state.running)):
+                if running:
+                    self.kill(name)
+                self.remove(name)
         deadline = time.monotonic() + 10
         while True:
             try:
