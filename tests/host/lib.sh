@@ -65,7 +65,12 @@ things() {
 }
 
 # nothing_left: compared with `before`, the table that the test has read at its start
-nothing_left() { [ -z "$(things)" ] && [ "$(table)" = "${before-}" ]; }
+nothing_left() {
+  left=$(things) now=$(table)
+  [ -z "$left" ] && [ "$now" = "${before-}" ] && return
+  { echo "left: $left"; docker ps -a; docker network ls; echo "table before: ${before-}"; echo "table now: $now"; } >> "$work/err"
+  return 1
+}
 
 no_partial_file() { [ -z "$(find "$work" -name '.nixos-image-*.part')" ]; }
 

@@ -118,7 +118,7 @@ check "and not root's" grep -q '^root: .*Permission denied' "$work/err"
 # On a terminal: seen to boot, left with QEMU's own key.
 mkfifo "$work/keys"
 cp --sparse=always "$image" "$work/plain.img"
-script -qec "'$project/run.sh' boot '$work/plain.img'" "$work/typescript" < "$work/keys" > /dev/null 2>&1 &
+script -qfec "'$project/run.sh' boot '$work/plain.img'" "$work/typescript" < "$work/keys" > /dev/null 2>&1 &
 terminal=$!
 exec 4> "$work/keys"
 tries=900
