@@ -10,7 +10,7 @@ from orchestrator.agents.systems import this_system
 from orchestrator.agents.task import DemoTask
 from orchestrator.appliance import Appliance
 from orchestrator.engine import Engine
-from orchestrator.errors import ApplianceError, EmulatorCrashError
+from orchestrator.errors import EmulatorCrashError
 from orchestrator.host import measure
 from orchestrator.images import Images
 from orchestrator.make_task import make_task
@@ -37,11 +37,7 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_workspace(who, variables) as (engine, workspace):
         progress.to("look", "at the Docker host")
-        try:
-            plan = _plan(request, engine, workspace, targets, who, progress)
-        except ApplianceError:
-            engine.down()  # Compose has made networks to look with
-            raise
+        plan = _plan(request, engine, workspace, targets, who, progress)
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
         task = make_task(request, plan, who, workspace.shared)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from orchestrator.agents import ladder
 from orchestrator.appliance import CLEAN_SECONDS
 from orchestrator.engine import COMPOSE_RUN, Engine
-from orchestrator.errors import UsageError
+from orchestrator.errors import ApplianceError, UsageError
 from orchestrator.images import IMAGES
 from orchestrator.progress import Progress
 from orchestrator.repair import repair_if_harmless
@@ -24,8 +24,14 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
         workspace = Workspace(make_shared(who.run), pathlib.Path(own))
         workspace.logs.mkdir()
         write_variables(workspace.variables, who, variables)
+        engine = Engine(who.run, workspace.variables)
         try:
-            yield Engine(who.run, workspace.variables), workspace
+            yield engine, workspace
+        except ApplianceError:
+            # Whatever was refused: Compose may have made networks to look with. Why counts more.
+            with contextlib.suppress(ApplianceError):
+                engine.down()
+            raise
         finally:
             shutil.rmtree(workspace.shared, ignore_errors=True)
 

@@ -233,3 +233,13 @@ def test_dry_run_starts_nothing(orchestrate: Run) -> None:
     assert outcome.code == 0
     assert "emulation  shared" in outcome.err
     assert outcome.tar == b""
+
+
+def test_a_run_that_is_refused_after_the_host_was_looked_at_leaves_nothing(
+    orchestrate: Run,
+) -> None:
+    """Compose makes networks for whatever it starts, and be it to look."""
+    files = {"/home/me/bad.pub": b"nonsense\n"}
+    outcome = orchestrate("demo", "--ssh-key", "/home/me/bad.pub", files=files)
+    assert outcome.code == 2
+    assert "not a public key" in outcome.err
