@@ -37,22 +37,31 @@ def engine() -> Iterator[FakeEngine]:
     engine.done.set()
 
 
-def test_only_what_is_missing_is_built(engine: FakeEngine, tmp_path: pathlib.Path) -> None:
+@pytest.fixture
+def progress() -> Iterator[Progress]:
+    progress = Progress(PlainTeller())
+    yield progress
+    progress.close()  # its signs of life would be in other tests' output
+
+
+def test_only_what_is_missing_is_built(
+    engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
+) -> None:
     images = Images(typing.cast("Engine", engine), "1-2", "aarch64", tmp_path)
     images.want(("cleanup", "builder"))
     engine.done.set()
-    images.wait(("cleanup", "builder"), Progress(PlainTeller()))
+    images.wait(("cleanup", "builder"), progress)
     assert engine.built == ["cleanup"]
     images.close()
 
 
 def test_a_build_that_outlasts_the_run_is_an_error(
-    engine: FakeEngine, tmp_path: pathlib.Path
+    engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
     images = Images(typing.cast("Engine", engine), "1-2", "aarch64", tmp_path)
     images.want(("boot",))
     with pytest.raises(TimeLimitError, match="the images of boot took longer") as caught:
-        images.wait(("boot",), Progress(PlainTeller()), time.monotonic() + 0.3)
+        images.wait(("boot",), progress, time.monotonic() + 0.3)
     assert "--timeout" in caught.value.hint
     assert not engine.built
     images.close()
