@@ -19,8 +19,7 @@ print(len(binfmt.entries()), len(list(pathlib.Path("/work").iterdir())), used)'
   docker ps -aq | wc -l
   docker network ls -q | wc -l
   docker volume ls -q | wc -l
-  pid=$(cat /var/run/docker.pid 2> /dev/null || true)
-  if [ -n "$pid" ]; then find "/proc/$pid/fd" -mindepth 1 2> /dev/null | wc -l; else echo -; fi
+  if [ -r /var/run/docker.pid ]; then find "/proc/$(cat /var/run/docker.pid)/fd" -mindepth 1 | wc -l; else echo -; fi
 }
 
 seconds() { awk '{ print $1 }' /proc/uptime; }

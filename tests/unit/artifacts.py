@@ -1,11 +1,8 @@
 """An image that was never built, and what is told of its run."""
 
-import pathlib
-
 from orchestrator.agents.artifact import Artifact
-from orchestrator.image.options import ImageOptions
 from orchestrator.provenance import About
-from orchestrator.request import Caller, Demo
+from tests.unit.requests import CALLER, DEMO
 
 IMAGE = Artifact(
     path="image/demo.img",
@@ -23,40 +20,6 @@ IMAGE = Artifact(
     sha256="6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d",
     extras=(),
     sbom="image/demo.img.cdx.json",
-)
-
-CALLER = Caller(
-    cwd=pathlib.PurePosixPath("/home/me/project"),
-    home=pathlib.PurePosixPath("/home/me"),
-    root=pathlib.PurePosixPath("/checkout"),
-    columns=0,
-    out_kib=None,
-    socket="/var/run/docker.sock",
-    run="0badcafe",
-    source="1-2",
-    sparse=True,
-    ca_bundle="",
-)
-
-DEMO = Demo(
-    out=pathlib.PurePosixPath("/home/me/out"),
-    boot=False,
-    emulation="auto",
-    qemu="",
-    locked=False,
-    strict=False,
-    memory=0,
-    emulation_timeout=60.0,
-    boot_timeout=300.0,
-    timeout=3600.0,
-    dry_run=False,
-    sign=None,
-    log_format="auto",
-    image=ImageOptions(),
-    system="",
-    format="raw-efi",
-    root_fs="ext4",
-    ssh_key=None,
 )
 
 ABOUT = About(

@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from orchestrator.request import Caller
+from tests.unit.requests import CALLER
 
 # The same examples on every run: a suite that a user runs to see whether the appliance works must
 # not roll dice. No deadline: a loaded CI machine is no failure.
@@ -71,15 +72,4 @@ def fresh_structlog() -> Iterator[None]:
 @pytest.fixture
 def who() -> Caller:
     """A caller on a terminal-less Linux host."""
-    return Caller(
-        cwd=pathlib.PurePosixPath("/home/me/project"),
-        home=pathlib.PurePosixPath("/home/me"),
-        root=pathlib.PurePosixPath("/checkout"),
-        columns=0,
-        out_kib=None,
-        socket="/var/run/docker.sock",
-        run="0badcafe",
-        source="1-2",
-        sparse=True,
-        ca_bundle="",
-    )
+    return CALLER

@@ -1,9 +1,9 @@
-"""Requests as the command line makes them where nothing is asked for."""
+"""A caller, and requests as the command line makes them where nothing is asked for."""
 
 import pathlib
 
 from orchestrator.image.options import ImageOptions
-from orchestrator.request import Build
+from orchestrator.request import Build, Caller, Demo
 
 BUILD = Build(
     out=pathlib.PurePosixPath("/home/me/project/out"),
@@ -37,4 +37,39 @@ BUILD = Build(
     show_trace=False,
     allow_no_login=False,
     run=False,
+)
+
+DEMO = Demo(
+    system="",
+    format="raw-efi",
+    root_fs="ext4",
+    ssh_key=None,
+    out=pathlib.PurePosixPath("/home/me/project/out"),
+    boot=True,
+    emulation="auto",
+    qemu="",
+    locked=False,
+    strict=False,
+    memory=0,
+    emulation_timeout=60.0,
+    boot_timeout=300.0,
+    timeout=6 * 3600.0,
+    dry_run=False,
+    sign=None,
+    log_format="auto",
+    image=ImageOptions(),
+)
+
+#: On a terminal-less Linux host.
+CALLER = Caller(
+    cwd=pathlib.PurePosixPath("/home/me/project"),
+    home=pathlib.PurePosixPath("/home/me"),
+    root=pathlib.PurePosixPath("/checkout"),
+    columns=0,
+    out_kib=None,
+    socket="/var/run/docker.sock",
+    run="0badcafe",
+    source="1-2",
+    sparse=True,
+    ca_bundle="",
 )

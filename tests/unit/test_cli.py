@@ -28,7 +28,7 @@ from orchestrator.request import (
     Test,
     Verify,
 )
-from tests.unit.requests import BUILD
+from tests.unit.requests import BUILD, DEMO
 
 P = pathlib.PurePosixPath
 
@@ -39,27 +39,6 @@ DEMO_HELP = "./run.sh demo --help"
 #: Not collected by pytest, whatever its name.
 TestRequest = Test
 TestRequest.__test__ = False  # type: ignore[attr-defined]
-
-DEMO = Demo(
-    system="",
-    format="raw-efi",
-    root_fs="ext4",
-    ssh_key=None,
-    out=P("/home/me/project/out"),
-    boot=True,
-    emulation="auto",
-    qemu="",
-    locked=False,
-    strict=False,
-    memory=0,
-    emulation_timeout=60.0,
-    boot_timeout=300.0,
-    timeout=6 * 3600.0,
-    dry_run=False,
-    sign=None,
-    log_format="auto",
-    image=ImageOptions(),
-)
 
 BOOT = Boot(
     image=P("/x"),

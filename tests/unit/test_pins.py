@@ -11,7 +11,7 @@ from orchestrator import pins, renewal
 from orchestrator.engine import Engine
 from orchestrator.errors import DockerError, NetworkError
 from orchestrator.progress import Progress
-from tests.unit.artifacts import CALLER
+from tests.unit.requests import CALLER
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -1,7 +1,6 @@
 """From request and facts to a plan: a table of cases."""
 
 import dataclasses
-import pathlib
 import typing
 
 import pytest
@@ -23,7 +22,7 @@ from orchestrator.plan import (
     target_systems,
 )
 from orchestrator.request import Build, Demo
-from tests.unit.requests import BUILD
+from tests.unit.requests import BUILD, DEMO
 
 X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"
 RISCV = "riscv64-linux"
@@ -53,27 +52,7 @@ def facts(
 
 
 def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
-    demo = Demo(
-        system="",
-        format="raw-efi",
-        root_fs="ext4",
-        ssh_key=None,
-        out=pathlib.PurePosixPath("/out"),
-        boot=True,
-        emulation="auto",
-        qemu="",
-        locked=False,
-        strict=False,
-        memory=0,
-        emulation_timeout=60,
-        boot_timeout=300,
-        timeout=3600,
-        dry_run=False,
-        sign=None,
-        log_format="auto",
-        image=ImageOptions(),
-    )
-    return dataclasses.replace(demo, **changes)
+    return dataclasses.replace(DEMO, **changes)
 
 
 @pytest.mark.parametrize(

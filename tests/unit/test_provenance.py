@@ -11,8 +11,8 @@ import pytest
 from orchestrator import provenance
 from orchestrator.image.options import ImageOptions, Injection
 from orchestrator.sources import TREES
-from tests.unit.artifacts import ABOUT, CALLER, IMAGE
-from tests.unit.requests import BUILD
+from tests.unit.artifacts import ABOUT, IMAGE
+from tests.unit.requests import BUILD, CALLER
 
 ROOT = pathlib.Path(__file__).parents[2]
 P = pathlib.PurePosixPath

@@ -17,7 +17,8 @@ from orchestrator.agents.artifact import BESIDE
 from orchestrator.errors import DeliveryError, UsageError, VerificationError
 from orchestrator.request import Verify
 from orchestrator.verify import verify
-from tests.unit.artifacts import ABOUT, CALLER, DEMO, IMAGE
+from tests.unit.artifacts import ABOUT, IMAGE
+from tests.unit.requests import CALLER, DEMO
 
 ROOT = pathlib.Path(__file__).parents[2]
 P = pathlib.PurePosixPath
