@@ -13,6 +13,7 @@ runtime=nixos-image-runtime
 orchestrator=nixos-image-orchestrator
 upstream=$(cat "$root/locks/base")
 label=org.nixos-image=true
+engine_label=org.nixos-image.engine
 # Docker's classic builder leaves its cache in images, so `down --rmi all` can remove every trace of it.
 export DOCKER_BUILDKIT=0
 # Git Bash must not turn container paths into Windows paths; macOS' tar must not add its own files.
@@ -36,12 +37,13 @@ child=
 on_signal() {
   stopped=$1
   if [ -n "$container" ]; then
-    # The container may be about to start, or its process 1 not listening yet: tell it until it has ended. The
-    # orchestrator takes the first signal and ignores the others.
+    # The container may be about to start, or its process 1 not listening yet: tell it until it has ended, which Docker's client
+    # may do first: a closed terminal ends it. The orchestrator takes the first signal and ignores the others.
     (
+      trap '' HUP
       tries=50
-      while [ "$tries" -gt 0 ] && kill -0 "$child" 2> /dev/null; do
-        docker kill --signal "$1" "$container" > /dev/null 2>&1
+      while [ "$tries" -gt 0 ]; do
+        docker kill --signal "$1" "$container" > /dev/null 2>&1 || kill -0 "$child" 2> /dev/null || break
         tries=$((tries - 1))
         sleep 1
       done
@@ -80,15 +82,22 @@ end_if_stopped() {
   esac
 }
 
-# with_life WHAT COMMAND...: runs it with its output in $state/log and a sign of life every 2 seconds
+# with_life SECONDS WHAT COMMAND...: runs it, for that long at most, with its output in $state/log and a sign of life every 2
+# seconds
 with_life() {
-  what=$1
-  shift
-  "$@" > "$state/log" 2>&1 < /dev/null &
+  limit=$1 what=$2
+  shift 2
+  : > "$state/log"
+  "$@" >> "$state/log" 2>&1 < /dev/null &
   job=$!
   (
     seconds=0
-    while sleep 1 && seconds=$((seconds + 1)) && kill -0 $job 2> /dev/null; do
+    while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 $job 2> /dev/null; do
+      if [ $seconds -ge "$limit" ]; then
+        echo "it was ended after $limit s" >> "$state/log"
+        # shellcheck disable=SC2046  # numbers
+        kill -TERM $(family $job) 2> /dev/null
+      fi
       if [ "$columns" -gt 0 ]; then
         printf '\r  %s (%s s)' "$what" $seconds >&2
       elif [ $((seconds % 2)) = 1 ]; then
@@ -111,13 +120,17 @@ last_words() { tail -n "${1:-15}" "$state/log" >&2; }
 
 find_docker() {
   command -v docker > /dev/null || die 3 "docker is not installed" "https://docs.docker.com/get-docker/"
-  facts=$(docker version --format '{{.Server.Os}}' 2> "$state/log") && [ "$facts" = linux ] && return
-  facts=$facts$(cat "$state/log")
+  # An engine that hangs takes the connection and says nothing.
+  with_life "${NIXOS_IMAGE_PATIENCE:-60}" "waiting for Docker" docker version --format '{{.Server.Os}}' \
+    && grep -qx linux "$state/log" && return # beside warnings
+  end_if_stopped "the wait for Docker"
+  facts=$(cat "$state/log")
   case $facts in
     windows) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;
     *"permission denied"*) die 3 "you may not use Docker" "join the docker group, or use sudo" ;;
     *"Cannot connect"* | *"Is the docker daemon running"* | *"no such file"* | *refused*)
       die 3 "Docker is installed, but not running: $(printf %s "$facts" | tail -n 1)" "start Docker, or set DOCKER_HOST" ;;
+    *"it was ended after"*) die 3 "Docker does not answer" "restart it, or give it more than $limit seconds in NIXOS_IMAGE_PATIENCE" ;;
     *) die 3 "docker version failed: $(printf %s "$facts" | tail -n 1)" "run: docker version" ;;
   esac
 }
@@ -148,14 +161,14 @@ ensure_base() {
     docker tag "$upstream" $base || die 3 "$upstream cannot be tagged"
     return
   fi
-  if with_life "pulling $upstream" docker pull --quiet "$upstream"; then
+  if with_life 7200 "pulling $upstream" docker pull --quiet "$upstream"; then
     docker tag "$upstream" $base && docker rmi "$upstream" > /dev/null || die 3 "$upstream cannot be tagged"
     return
   fi
   end_if_stopped "the pull of $upstream"
   pull_error=$(tail -n 1 "$state/log")
   say "no registry: making the base image from Debian's archive"
-  with_life "making the base image" make_base || {
+  with_life 7200 "making the base image" make_base || {
     end_if_stopped "the making of the base image"
     last_words
     die 3 "there is no base image: the registry cannot be reached ($pull_error), and none could be made here" \
@@ -229,8 +242,10 @@ build_image() {
 ensure_images() {
   source=$(source_state)
   [ "$(docker image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' $orchestrator 2> /dev/null)" != "$source" ] || return
-  with_life "building the appliance" build_image runtime $runtime \
-    && with_life "building the orchestrator" build_image orchestrator $orchestrator "org.nixos-image.source=$source" || {
+  ! printf '%s\n' "${PIP_INDEX_URL:-}" "${PIP_EXTRA_INDEX_URL:-}" | grep -q '://[^/]*@' \
+    || die 2 "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: a password would stay in an image's history" "use an index that takes none"
+  with_life 7200 "building the appliance" build_image runtime $runtime \
+    && with_life 7200 "building the orchestrator" build_image orchestrator $orchestrator "org.nixos-image.source=$source" || {
     end_if_stopped "the building of images"
     last_words 25
     die 3 "the orchestrator's image cannot be built" "the lines above are Docker's; an unreachable mirror is the usual cause"
@@ -374,15 +389,25 @@ terminal() { mode=terminal; }
 
 then_boot() { then_boot=1; }
 
-# A volume that outlives runs, labelled as Compose itself labels it for the project of `docker compose up`.
+# A volume that outlives runs, labelled as Compose itself labels it for the project of `docker compose up`. One that is there
+# stays as it is, with the digits that it was given.
 create_volume() {
-  docker volume create --label $label --label com.docker.compose.project=nixos-image \
+  docker volume create --label $label --label com.docker.compose.project=nixos-image --label "$engine_label=$(random 2)" \
     --label "com.docker.compose.volume=$1" "nixos-image-$1" > /dev/null 2>> "$state/log"
 }
 
+# random BYTES: in hexadecimal digits
+random() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
+
 # --- one run -----------------------------------------------------------------------------------------------------------
 
-new_run() { od -An -N4 -tx1 /dev/urandom | tr -d ' \n'; }
+# Twelve digits. The first four are the engine's, on its work volume: by them it knows its own runs beside those of another
+# engine on this kernel, with which it may share binfmt_misc. A volume that others have made has none.
+new_run() {
+  digits=$(docker volume inspect --format "{{index .Labels \"$engine_label\"}}" nixos-image-work)
+  case $digits in [0-9a-f][0-9a-f][0-9a-f][0-9a-f]) ;; *) digits=0000 ;; esac
+  printf %s "$digits" && random 4
+}
 
 # start OPTIONS... -- ARGUMENTS...: the orchestrator in its container
 start() {
@@ -391,6 +416,7 @@ start() {
   shift
   # shellcheck disable=SC2086  # options are words of our own
   docker run --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
+    --security-opt no-new-privileges --pids-limit 4096 \
     --mount "type=bind,source=$socket,target=/var/run/docker.sock" --volume nixos-image-work:/var/nixos-image \
     --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" --env NIXOS_IMAGE_ROOT="$root" \
     --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \
@@ -469,19 +495,29 @@ run_streams() {
   unpacked=$?
   container=
   code=$(cat "$state/code" 2> /dev/null || echo 70)
-  if [ "$code" = 125 ]; then
-    say "error: Docker could not run the orchestrator, or has stopped meanwhile"
-    code=3
-  elif [ "$code" = 137 ]; then
-    say "error: the orchestrator was killed; removing what it left"
-    run=$(new_run)
-    container=nixos-image-$run
-    start -- clean > /dev/null || say "error: that failed too: run ./run.sh clean"
-  elif [ "$code" = 0 ] && [ $unpacked != 0 ]; then
+  if [ "$code" = 0 ] && [ $unpacked != 0 ]; then
     say "error: the image could not be written to $out: $(tail -n 1 "$state/tar")"
     code=8
   fi
+  after_death
   return "$code"
+}
+
+# Where the orchestrator could not end by itself.
+after_death() {
+  case $code in
+    125)
+      say "error: Docker could not run the orchestrator, or has stopped meanwhile"
+      code=3
+      ;;
+    137)
+      say "error: the orchestrator was killed; removing what it left"
+      run=$(new_run)
+      container=nixos-image-$run
+      start -- clean > /dev/null || say "error: that failed too: run ./run.sh clean"
+      container=
+      ;;
+  esac
 }
 
 # A run on the caller's terminal, where there is one. Files are sent before.
@@ -490,15 +526,32 @@ run_terminal() {
   if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
   if [ -s "$state/send" ]; then
     container=nixos-image-$run-send
-    pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null || die 8 "the files could not be sent"
+    { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null; } &
+    await $!
+    code=$?
+    after_death
+    end_if_stopped "the sending of files"
+    [ $code = 0 ] || return $code
   fi
   container=nixos-image-$run
-  if [ $flags = -it ]; then
-    start -it -- "$@"
-  else
-    start -i -- "$@" <&3 &
-    await $!
-  fi
+  # Not in the foreground: there a terminal that is closed would be noticed only when Docker's client has ended, which does not.
+  start $flags -- "$@" <&3 &
+  job=$!
+  watcher=
+  if [ $flags = -it ]; then watch_terminal & watcher=$!; fi
+  await $job
+  code=$?
+  [ -z "$watcher" ] || { kill $watcher; wait $watcher; } 2> /dev/null
+  container=
+  after_death
+  return $code
+}
+
+# A closed terminal's SIGHUP is ignored below some callers, nohup among them; but nobody could leave the machine any more.
+watch_terminal() {
+  while sleep 1 > /dev/null 2>&1; do
+    [ -t 3 ] || { kill -TERM $$; return; }
+  done
 }
 
 # After `down`: what Compose cannot remove, because it was running in it.
@@ -547,7 +600,6 @@ main() {
     *GNU*) as_it_is=--no-unquote ;; # or a backslash in a name would be an escape
   esac
   out='' above='' out_kib='' mode=streams then_boot=
-  run=$(new_run)
 
   find_docker
   find_socket
@@ -565,6 +617,7 @@ main() {
   ensure_images
   : > "$state/send" && : > "$state/trees" && : > "$state/whole"
   create_volume store && create_volume work || die 3 "volumes cannot be created" "run: docker volume create test"
+  run=$(new_run)
   container=nixos-image-$run-prepare
   orders=$(start -- prepare "$@") || {
     code=$?

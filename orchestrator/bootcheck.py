@@ -2,12 +2,16 @@
 
 import os
 import pathlib
+import time
 import typing
 
 from orchestrator.engine import Engine
-from orchestrator.errors import ApplianceError, BootError
+from orchestrator.errors import BootError, DockerError
 from orchestrator.progress import Progress
 from orchestrator.supervisor import Exit, Supervisor
+
+#: How much longer (seconds) than asked for the container may take: it copies the image, too.
+SPARE_SECONDS = 600
 
 
 def start_boot(
@@ -17,7 +21,7 @@ def start_boot(
     if kvm:
         try:
             engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
-        except ApplianceError:
+        except DockerError:
             # The engine knows no /dev/kvm: the half-made container is in the way.
             engine.remove(name)
         else:
@@ -25,12 +29,15 @@ def start_boot(
     engine.create_one("boot", name, [os.fspath(image), *arguments])
 
 
-def finish_boot(supervisor: Supervisor, progress: Progress) -> dict[str, typing.Any]:
-    """Follow the boot container to its verdict."""
+def finish_boot(
+    supervisor: Supervisor, progress: Progress, seconds: float
+) -> dict[str, typing.Any]:
+    """Follow the boot container to its verdict, which it should have found after `seconds`."""
+    until = time.monotonic() + seconds + SPARE_SECONDS
     while True:
-        item = supervisor.next()
+        item = supervisor.next(until - time.monotonic())
         if item is None:
-            continue
+            raise BootError(f"the boot check has stood still for {seconds:.0f} s and more")
         if isinstance(item, Exit):
             if item.service == "boot":
                 raise BootError("the boot check ended without a verdict")

@@ -26,6 +26,9 @@ FORMAT = "sd-aarch64"
 #: Emulated builds of what no cache has may take days.
 TIMEOUT_SECONDS = 7 * 86400.0
 
+#: Nix options whose values are secrets.
+SECRET_OPTIONS = frozenset({"access-tokens", "extra-access-tokens"})
+
 
 def build(argv: list[str], who: Caller) -> Build | Formats:
     """The request of the command line `argv`; raises `UsageError`."""
@@ -63,7 +66,8 @@ def build(argv: list[str], who: Caller) -> Build | Formats:
         format_paths=format_paths,
         systems=tuple(dict.fromkeys(found.system)),
         root_fs=found.root_fs,
-        options=tuple((name, value) for name, value in found.option),
+        options=tuple(map(_option, found.option)),
+        nix_conf=None if found.nix_conf is None else caller_path(found.nix_conf, who),
         arguments=tuple((name, value) for name, value in found.special_arg),
         substituters=tuple(found.substituter),
         trusted_keys=tuple(found.trusted_public_key),
@@ -110,6 +114,9 @@ def _parser() -> Parser:
         "--option", action="append", default=[], nargs=2, metavar=("NAME", "VALUE"), help="of Nix"
     )
     nix.add_argument(
+        "--nix-conf", metavar="FILE", help="lines of a nix.conf: access tokens, for example"
+    )
+    nix.add_argument(
         "--special-arg", action="append", default=[], nargs=2, metavar=("NAME", "VALUE")
     )
     nix.add_argument("--substituter", action="append", default=[], metavar="URL")
@@ -123,6 +130,17 @@ def _parser() -> Parser:
     add_image_options(parser)
     add_log_format(parser)
     return parser
+
+
+def _option(given: list[str]) -> tuple[str, str]:
+    """A name and a value that anybody on the host may see."""
+    name, value = given
+    if name in SECRET_OPTIONS:
+        raise UsageError(
+            f"--option {name}: a command line is no place for a secret",
+            hint=f"write `{name} = …` into a file and name that: --nix-conf FILE",
+        )
+    return name, value
 
 
 def _formats(

@@ -141,6 +141,8 @@ def script(request: Request, who: Caller) -> str:
             calls.append(["send", "--ssh-key", os.fspath(key)] if key else ["send_keys"])
         case Build():
             calls += [["send_tree", option, os.fspath(path)] for option, path in request.trees]
+            if request.nix_conf:
+                calls.append(["send", "--nix-conf", os.fspath(request.nix_conf)])
             calls += [["then_boot"]] if request.run else []
         case Boot():
             calls.append(["send", "boot", os.fspath(request.image)])

@@ -24,6 +24,10 @@ SCHEMA = 1
 MANIFEST = ".complete"
 RESULT = "result.json"
 
+#: Time (seconds) after which a caller who takes nothing more is given up: its disk hangs, or the
+#: connection to it is gone.
+STALL_SECONDS = 300
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -156,9 +160,32 @@ class Delivery:
         self._end()
 
     def _end(self) -> list[str]:
-        said = self._tar.communicate()[1]
-        os.close(self._stream)
-        return said.decode(errors="replace").strip().splitlines()
+        sent, still = self._sent(), 0
+        while True:
+            try:
+                said = self._tar.communicate(timeout=1)[1]
+            except subprocess.TimeoutExpired:
+                # Seconds are counted, not measured: this container may be paused meanwhile.
+                before, sent = sent, self._sent()
+                still = still + 1 if sent is not None and sent == before else 0
+                if still > STALL_SECONDS:
+                    self._tar.kill()
+                    self._tar.communicate()
+                    os.close(self._stream)
+                    raise DeliveryError(
+                        f"the image cannot be handed over: nothing was taken for {STALL_SECONDS} s",
+                        hint="look at the disk below -o, and at the connection to Docker",
+                    ) from None
+            else:
+                os.close(self._stream)
+                return said.decode(errors="replace").strip().splitlines()
+
+    def _sent(self) -> int | None:
+        """How many bytes tar has written until now, where the kernel tells."""
+        with contextlib.suppress(OSError):
+            found = pathlib.Path(f"/proc/{self._tar.pid}/io").read_text()
+            return int(found.partition("wchar:")[2].split()[0])
+        return None
 
     def _name(self, name: str) -> None:
         assert self._tar.stdin is not None

@@ -23,14 +23,10 @@ RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
 VOLUMES = ("store", "work")
 
-#: The run that containers belong to which `docker compose up` has started by itself (`compose.yaml`
-#: says so).
-COMPOSE_RUN = "compose"
-
-#: Ends of the names of containers that run.sh starts before a run's own: they are no services.
-RUN_SH_SUFFIXES = ("-prepare", "-send")
-
 HOME = pathlib.Path("/opt/nixos-image")
+
+#: Longest time (seconds) that a container takes which only looks at something.
+LOOK_SECONDS = 60
 
 #: How Podman (5.4, 5.8) refuses a seccomp profile that a client sends: it takes it for a name.
 PROFILE_REFUSED = "opening seccomp profile failed"
@@ -93,7 +89,7 @@ def signals_wait() -> Iterator[None]:
         signal.raise_signal(got)
 
 
-def _still_there[Thing, Known](
+def still_there[Thing, Known](
     things: Iterable[Thing], known: Callable[[Thing], Known]
 ) -> Iterator[Known]:
     """What is `known` of each of `things` that has not gone since they were listed.
@@ -117,12 +113,12 @@ class Engine:
     def __init__(self, run: str, env_file: pathlib.Path) -> None:
         """Nothing is started or asked yet.
 
-        An empty `run` means the project of `docker compose up`.
+        An empty `run` means the project of `docker compose up`. `client` is python-on-whales'.
         """
         self.run = run
         self.project = f"{PROJECT}-{run}" if run else PROJECT
         self._env_file = env_file
-        self._client = DockerClient(
+        self.client = DockerClient(
             compose_files=[HOME / "compose.yaml"],
             compose_project_name=self.project,
             compose_project_directory=HOME,
@@ -132,7 +128,7 @@ class Engine:
     def info(self) -> EngineInfo:
         """Ask the server."""
         with told("docker info"):
-            info = self._client.system.info()
+            info = self.client.system.info()
         return EngineInfo(
             info.architecture or "",
             info.kernel_version or "",
@@ -146,7 +142,7 @@ class Engine:
 
         For verbs that are passed through.
         """
-        return [str(part) for part in self._client.client_config.docker_compose_cmd]
+        return [str(part) for part in self.client.client_config.docker_compose_cmd]
 
     def config(self) -> dict[str, typing.Any]:
         """What Compose makes of compose.yaml: every service, whatever its profile."""
@@ -159,25 +155,26 @@ class Engine:
     def inspect(self, names: list[str]) -> list[Container]:
         """What Docker knows of containers, in the order of `names`."""
         with told("docker inspect"):
-            return self._client.container.inspect(names)
+            return self.client.container.inspect(names)
 
     def image_source(self, image: str) -> str:
         """The state of the sources that `image` was built from, or nothing if it is not there."""
-        if not self._client.image.exists(image):
-            return ""
-        return (self._client.image.inspect(image).config.labels or {}).get(SOURCE_LABEL, "")
+        with told("docker image inspect"):
+            if not self.client.image.exists(image):
+                return ""
+            return (self.client.image.inspect(image).config.labels or {}).get(SOURCE_LABEL, "")
 
     def pull_digest(self, image: str) -> str:
         """Pull `image`, and return the digest by which the registry has it.
 
         The name is forgotten again, if it is new: the appliance's own is another.
         """
-        known = self._client.image.exists(image)
+        known = self.client.image.exists(image)
         with told(f"pulling {image}"):
-            self._client.image.pull(image, quiet=True)
-            found = self._client.image.inspect(image).repo_digests
+            self.client.image.pull(image, quiet=True)
+            found = self.client.image.inspect(image).repo_digests
             if not known:
-                self._client.image.remove(image)
+                self.client.image.remove(image)
         name = image.partition(":")[0]
         return next(one.partition("@")[2] for one in found if name in one)
 
@@ -187,11 +184,11 @@ class Engine:
         with told("dpkg-query"):
             tags = {
                 tag
-                for image in self._client.image.list(filters={"label": f"{LABEL}=true"})
+                for image in self.client.image.list(filters={"label": f"{LABEL}=true"})
                 for tag in image.repo_tags
             }
             for tag in sorted(tags):
-                said = self._client.container.run(
+                said = self.client.container.run(
                     tag,
                     ["-W", "-f", "${Package}\t${Version}\t${Architecture}\n"],
                     entrypoint="dpkg-query",
@@ -232,7 +229,7 @@ class Engine:
         """Build the image of `service`; its output goes to `log`, its end into the error."""
         with log.open("wb") as file:
             try:
-                for _source, line in self._client.compose.build([service], stream_logs=True):
+                for _source, line in self.client.compose.build([service], stream_logs=True):
                     file.write(line)
             except DockerException as error:
                 file.flush()
@@ -268,14 +265,16 @@ class Engine:
         (name,) = self.create((service,)).values()
         try:
             self.start([name])
-            return self.exit_code(name), list(self.logs(name))
+            code = self.exit_code(name, LOOK_SECONDS)
+            self.kill(name)
+            return code, list(self.logs(name))
         finally:
             self.remove(name)
 
     def create_one(self, service: str, name: str, arguments: list[str]) -> None:
         """Start a one-off container of `service` in the background."""
         with told(f"starting {service}"), signals_wait():
-            self._client.compose.run(
+            self.client.compose.run(
                 service, arguments, detach=True, tty=False, dependencies=False, name=name
             )
 
@@ -303,38 +302,43 @@ class Engine:
             signals_wait(),
             concurrent.futures.ThreadPoolExecutor() as pool,
         ):
-            list(pool.map(self._client.container.start, names))
+            list(pool.map(self.client.container.start, names))
 
     def logs(self, name: str) -> Iterator[str]:
         """Lines that the container says, until it ends."""
-        stream = typing.cast(
-            "Iterable[tuple[str, bytes]]",
-            self._client.container.logs(name, follow=True, stream=True),
-        )
-        for _source, line in stream:
-            yield line.decode(errors="replace").rstrip("\n")
+        with told("docker logs"):
+            stream = typing.cast(
+                "Iterable[tuple[str, bytes]]",
+                self.client.container.logs(name, follow=True, stream=True),
+            )
+            for _source, line in stream:
+                yield line.decode(errors="replace").rstrip("\n")
 
-    def exit_code(self, name: str) -> int:
-        """Wait for the end of a container; -1 if it is gone."""
-        with contextlib.suppress(DockerException):
-            return int(self._client.container.wait(name))
+    def exit_code(self, name: str, patience: float | None = None) -> int:
+        """Wait for the end of a container, at most `patience` seconds; -1 if there was none."""
+        command = [*map(str, self.client.client_config.docker_cmd), "wait", name]
+        with contextlib.suppress(subprocess.TimeoutExpired, ValueError):
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=patience, check=False
+            )
+            return int(done.stdout)
         return -1
 
     def starved(self, name: str) -> bool:
         """Whether the kernel has killed the container for want of memory."""
         with contextlib.suppress(DockerException):
-            return bool(self._client.container.inspect(name).state.oom_killed)
+            return bool(self.client.container.inspect(name).state.oom_killed)
         return False
 
     def execute(self, name: str, command: list[str]) -> None:
         """Run `command` in a running container."""
         with told(f"{command[0]} in {name}"):
-            self._client.container.execute(name, command)
+            self.client.container.execute(name, command)
 
     def stop(self, name: str, seconds: int) -> None:
         """SIGTERM, then SIGKILL after `seconds`; nothing if it is gone or has ended."""
         with contextlib.suppress(DockerException):
-            self._client.container.stop(name, time=seconds)
+            self.client.container.stop(name, time=seconds)
 
     def kill(self, name: str) -> None:
         """SIGKILL; nothing if it is gone or has ended.
@@ -342,64 +346,12 @@ class Engine:
         To remove what runs is not enough: Podman then waits for `stop_grace_period`.
         """
         with contextlib.suppress(DockerException):
-            self._client.container.kill(name)
+            self.client.container.kill(name)
 
     def remove(self, name: str) -> None:
         """Remove a container, running or not; nothing if it is not there."""
         with contextlib.suppress(DockerException):
-            self._client.container.remove(name, force=True, volumes=True)
-
-    def containers(self) -> dict[str, tuple[str, bool]]:
-        """Containers of this project, running or not: name -> (run, whether it runs)."""
-
-        def known(one: Container) -> tuple[str, tuple[str, bool]]:
-            run = (one.config.labels or {}).get(RUN_LABEL, "")
-            return one.name, (run, bool(one.state.running))
-
-        with told("docker ps"):
-            found = self._client.container.list(all=True, filters=[("label", RUN_LABEL)])
-            return dict(_still_there(found, known))
-
-    def runs(self) -> set[str]:
-        """All runs of which a container, network or volume is there.
-
-        `docker compose up`'s own is not among them.
-        """
-        found = {run for run, _running in self.containers().values()} - {COMPOSE_RUN}
-        with told("docker network ls"):
-            ours = {"label": LABEL}
-            networks, volumes = self._client.network.list(ours), self._client.volume.list(ours)
-            labels = [
-                *_still_there(networks, lambda one: one.labels),
-                *_still_there(volumes, lambda one: one.labels),
-            ]
-        projects = {(one or {}).get("com.docker.compose.project", "") for one in labels}
-        return found | {
-            name.removeprefix(f"{PROJECT}-") for name in projects if name.startswith(f"{PROJECT}-")
-        }
-
-    def living_runs(self) -> set[str]:
-        """Runs that somebody looks after: their orchestrator runs, or `docker compose up` does."""
-        return {
-            run
-            for name, (run, running) in self.containers().items()
-            if running and (run == COMPOSE_RUN or name == f"{PROJECT}-{run}")
-        }
-
-    def serving_runs(self) -> set[str]:
-        """Runs of which a service's container runs.
-
-        An orchestrator by itself may be about to do something else: `logs`, `config`, `clean`.
-        """
-        return {
-            run
-            for name, (run, running) in self.containers().items()
-            if running
-            and (
-                run == COMPOSE_RUN
-                or (name.startswith(f"{PROJECT}-{run}-") and not name.endswith(RUN_SH_SUFFIXES))
-            )
-        }
+            self.client.container.remove(name, force=True, volumes=True)
 
     def down(self) -> None:
         """Remove the run's containers, networks and its own volume; what is shared stays.
@@ -408,19 +360,19 @@ class Engine:
         """
         label = f"com.docker.compose.project={self.project}"
         with told("removing the run's containers"):
-            found = self._client.container.list(all=True, filters=[("label", label)])
-            for name, running in _still_there(found, lambda one: (one.name, one.state.running)):
+            found = self.client.container.list(all=True, filters=[("label", label)])
+            for name, running in still_there(found, lambda one: (one.name, one.state.running)):
                 if running:
                     self.kill(name)
                 self.remove(name)
         deadline = time.monotonic() + 10
         while True:
             try:
-                for network in self._client.network.list(filters={"label": label}):
-                    self._client.network.remove(network)
-                for volume in self._client.volume.list(filters={"label": label}):
+                for network in self.client.network.list(filters={"label": label}):
+                    self.client.network.remove(network)
+                for volume in self.client.volume.list(filters={"label": label}):
                     if volume.name not in {f"{PROJECT}-{name}" for name in VOLUMES}:
-                        self._client.volume.remove(volume)
+                        self.client.volume.remove(volume)
             except DockerException as error:
                 # The daemon needs a moment after a container's end until its network has no
                 # endpoints.
@@ -436,7 +388,7 @@ class Engine:
         from python_on_whales.utils import stream_stdout_and_stderr
 
         for _source, line in stream_stdout_and_stderr(
-            [*self._client.client_config.docker_compose_cmd, *arguments]
+            [*self.client.client_config.docker_compose_cmd, *arguments]
         ):
             yield line
 

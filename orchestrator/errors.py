@@ -66,7 +66,7 @@ class DeliveryError(ApplianceError):
 
 
 class BootError(ApplianceError):
-    """The image was delivered, but did not boot or let its key in."""
+    """The image was delivered, but did not boot or let its key in, or could not be tried."""
 
     exit_code = 9
 
@@ -118,6 +118,9 @@ class TerminatedRunError(ApplianceError):
 
     exit_code = 143
 
+
+#: A signal is told once: what goes on after other failures has to let these through.
+STOPPED = (InterruptedRunError, TerminatedRunError)
 
 #: What agents call a failure (`kind` of their `failed` event), and the error that it becomes.
 KINDS: dict[str, type[ApplianceError]] = {

@@ -26,7 +26,8 @@ HIDDEN = "what works here may be the machine's table, which a mount would hide h
 class HostFacts:
     """`system` is the engine's Nix system, `runs` the systems whose programs run there now.
 
-    `natively` are those of them that need no emulator. `no_private` says why a builder may have no
+    `natively` are those of them that need no emulator, `lent` those that another run has registered
+    an emulator of, which it takes away when it ends. `no_private` says why a builder may have no
     binfmt_misc of its own, `no_shared` why a registrar's is of no use; empty where it is possible.
 
     `memory` is what the engine has, in bytes.
@@ -44,6 +45,7 @@ class HostFacts:
     memory: int
     data_free: int
     out_free: int | None
+    lent: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         """The host for a person."""

@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 import shlex
 
-from orchestrator.agents.disk import DRIVERS
+from orchestrator.agents.disk import DEVICES, DRIVERS
+from orchestrator.agents.qemu import DISK
 from orchestrator.errors import UsageError
 
 #: What a person gives a machine who only wants to see it work.
@@ -75,26 +76,29 @@ def describe(
     machine = MACHINES[system]
     parts = [NOTE]
     for kind in firmware:
-        command = _lines(_qemu(machine, kind, image, DRIVERS.get(disk_format, disk_format), seed))
-        parts.append(f"# {TITLES[kind]}\n{command}")
+        command = _qemu(machine, kind, image, disk_format, seed)
+        parts.append(f"# {TITLES[kind]}\n{_lines(command)}")
     if "uefi" in firmware or "bios" in firmware:
         libvirt = _virt_install(machine, firmware, image, disk_format, seed)
         parts.append(f"# libvirt\n{_lines(libvirt)}")
     return "\n\n".join(parts) + "\n"
 
 
-def _qemu(machine: Machine, firmware: str, image: str, driver: str, seed: str) -> list[list[str]]:
+def _qemu(
+    machine: Machine, firmware: str, image: str, disk_format: str, seed: str
+) -> list[list[str]]:
     """The command, an option with its value a line."""
+    driver = DRIVERS.get(disk_format, disk_format)
     head = [machine.program, "-machine", machine.type, "-accel", "kvm", "-accel", "tcg"]
     disk = f"file={_quoted(image)},format={driver},if=none,id=disk"
     lines = [
         [*head, "-cpu", "max", "-m", str(MEMORY_MIB), "-smp", str(CPUS)],
         ["-drive", f"{disk},cache=writeback,werror=report"],
-        ["-device", "virtio-blk-pci,drive=disk"],
+        ["-device", f"{DEVICES.get(disk_format, DISK)},drive=disk"],
     ]
     if seed:
         second = f"file={_quoted(seed)},format=raw,if=none,id=seed,readonly=on"
-        lines.append(["-drive", second, "-device", "virtio-blk-pci,drive=seed"])
+        lines.append(["-drive", second, "-device", f"{DISK},drive=seed"])
     place = machine.firmware.get(firmware)
     if firmware == "uefi" and place:
         lines.append(["-drive", f"if=pflash,format=raw,readonly=on,file={place}"])
@@ -113,10 +117,11 @@ def _virt_install(
 ) -> list[list[str]]:
     name = pathlib.PurePosixPath(image).name.partition(".")[0]
     driver = DRIVERS.get(disk_format, disk_format)
+    bus = "sata" if disk_format in DEVICES else "virtio"
     return [
         ["virt-install", "--name", name, "--memory", str(MEMORY_MIB), "--vcpus", str(CPUS)],
         ["--arch", machine.arch, "--osinfo", "nixos-unstable"],
-        ["--disk", f"path={image},format={driver},bus=virtio", "--network", "user"],
+        ["--disk", f"path={image},format={driver},bus={bus}", "--network", "user"],
         *([["--disk", f"path={seed},format=raw,bus=virtio,readonly=on"]] if seed else []),
         [*(["--boot", "uefi"] if "uefi" in firmware else []), "--graphics", "none", "--import"],
     ]

@@ -26,6 +26,7 @@ SPARE_SECONDS = 600
 
 def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
     """Build images, deliver them, and boot the first one if asked for."""
+    deadline = time.monotonic() + request.timeout
     if request.sign:
         signing.take_key(who, request.sign)
     targets = target_systems(request, this_system())
@@ -68,7 +69,9 @@ def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) 
             built.want(plan.images)
             built.want(("boot",) if plan.boot else ())
             try:
-                appliance = Appliance(who, asked, plan, engine, built, progress, workspace)
+                appliance = Appliance(
+                    who, asked, plan, engine, built, progress, workspace, deadline
+                )
                 appliance.run(task, stream)
             finally:
                 built.close()
@@ -84,9 +87,9 @@ def climb(
 ) -> None:
     """Call `attempt` for `request`; where it crashes of its emulator, say which one to try next.
 
-    With `AUTO` that is tried right away, once, in the time that is left.
+    With `AUTO` that is tried right away, once.
     """
-    began, rungs = time.monotonic(), ladder.rungs()
+    rungs = ladder.rungs()
     used = request.qemu if request.qemu in rungs else rungs[0]
     # The host's own emulator is none of ours.
     other = rungs[0] if mode == "host" else ladder.next_rung(used)
@@ -97,9 +100,7 @@ def climb(
             error.hint = "; ".join(filter(None, [f"--qemu {other}", error.hint]))
             raise
         progress.say(f"{error}: once more with QEMU {other}", level="warning")
-        left = max(1.0, request.timeout - (time.monotonic() - began))
-        again = dataclasses.replace(request, qemu=other, timeout=left)
-        climb(again, mode, attempt, progress)
+        climb(dataclasses.replace(request, qemu=other), mode, attempt, progress)
 
 
 def _plan(
@@ -114,15 +115,14 @@ def _plan(
     private = request.emulation in {"auto", "private"}
     facts = measure(engine, targets, who.out_kib, private=private)
     plan = make_plan(request, facts)
-    # Because the host has it, or because a dead run left it? Then it goes first.
-    if (
-        plan.mode == "host"
-        and not request.dry_run
-        and repair_entries(engine, workspace, who, progress)
-    ):
-        facts = measure(engine, targets, who.out_kib, private=private)
-        plan = make_plan(request, facts)
-    return plan
+    if not plan.host or request.dry_run:
+        return plan
+    # Because the host has it, or a dead run left it, or a living one has it as long as it lives?
+    lent = repair_entries(engine, workspace, who, progress)
+    if lent is None:
+        return plan
+    facts = measure(engine, targets, who.out_kib, private=private)
+    return make_plan(request, dataclasses.replace(facts, lent=lent))
 
 
 def _image_tag(qemu: str) -> str:

@@ -96,6 +96,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         disk=given,
         arguments=dict(request.arguments),
         options=request.options,
+        nix_conf=hand_to_builder(who, request.nix_conf) if request.nix_conf else "",
         substituters=request.substituters,
         trusted_keys=request.trusted_keys,
         cores=request.cores,

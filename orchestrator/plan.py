@@ -77,6 +77,12 @@ class Plan:
         return tuple(system for system in self.systems if system not in self.natively)
 
     @property
+    def host(self) -> tuple[str, ...]:
+        """Those of them that the host has an emulator for, which the run is content with."""
+        own = {*self.register, *self.private}
+        return tuple(system for system in self.foreign if system not in own)
+
+    @property
     def images(self) -> tuple[str, ...]:
         """Services whose images the build needs; `boot` is built meanwhile."""
         return tuple(dict.fromkeys(SAME_IMAGE.get(name, name) for name in self.services))
@@ -198,7 +204,7 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
             return "native", f"{facts.system} runs {system} programs by itself"
         case "auto" if not facts.no_private:
             return "private", "the builder may have a binfmt_misc of its own"
-        case "auto" if runs and not request.qemu:
+        case "auto" if runs and system not in facts.lent and not request.qemu:
             return "host", f"the host runs {system} programs already"
         case "auto" if facts.no_shared:
             raise EmulationError(

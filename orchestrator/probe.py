@@ -5,9 +5,10 @@ import json
 import pathlib
 import typing
 
-from orchestrator.agents.disk import DRIVERS
+from orchestrator.agents.disk import DRIVERS, SUFFIXES
 from orchestrator.agents.systems import SYSTEMS
 from orchestrator.errors import UsageError
+from orchestrator.image.examine import ISO_NAME, ISO_OFFSET
 from orchestrator.image.spec import Firmware
 
 #: Names that UEFI looks for on an ESP, as FAT writes them.
@@ -24,10 +25,7 @@ EXTLINUX = b"  LINUX ../nixos/"
 #: `Documentation/arch/riscv/boot-image-header.rst`).
 RISCV_KERNEL = b"RISCV\0\0\0RSC\x05"
 
-#: Suffixes of files that are not raw images, by QEMU's names.
-DISK_FORMATS = {".qcow2": "qcow2", ".vdi": "vdi", ".vhd": "vpc", ".vhdx": "vhdx", ".vmdk": "vmdk"}
-
-#: And of what says nothing until it is unpacked.
+#: Suffixes of what says nothing until it is unpacked.
 COMPRESSED = frozenset({".zst", ".xz", ".gz"})
 
 #: Boot partitions lie within the first of these bytes.
@@ -59,20 +57,22 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
         pass  # it is another's, or an older one: the image itself tells
     *inner, suffix = ["", *image.suffixes]
     if suffix.lower() in COMPRESSED:
-        return ImageFacts("", (), DISK_FORMATS.get(inner[-1].lower(), "raw"))
-    if suffix.lower() in DISK_FORMATS:
-        return ImageFacts("", (), DISK_FORMATS[suffix.lower()])
+        return ImageFacts("", (), SUFFIXES.get(inner[-1].lower(), "raw"))
+    kind = SUFFIXES.get(suffix.lower(), "raw")
+    if kind not in {"raw", "iso"}:
+        return ImageFacts("", (), kind)
     with image.open("rb") as file:
         head = file.read(HEAD_BYTES)
+    kind = "iso" if head.startswith(ISO_NAME, ISO_OFFSET) else "raw"
     systems = [system for system, name in EFI_NAMES.items() if name in head]
     if len(systems) == 1:
-        return ImageFacts(systems[0], ("uefi",), "raw")
+        return ImageFacts(systems[0], ("uefi",), kind)
     if EXTLINUX in head:
         system = "riscv64-linux" if RISCV_KERNEL in head else "aarch64-linux"
-        return ImageFacts(system, ("u-boot",), "raw")
+        return ImageFacts(system, ("u-boot",), kind)
     if any(head[:CODE_BYTES]):
-        return ImageFacts("x86_64-linux", ("bios",), "raw")
-    return ImageFacts("", (), "raw")
+        return ImageFacts("x86_64-linux", ("bios",), kind)
+    return ImageFacts("", (), kind)
 
 
 def _check(facts: ImageFacts) -> None:

@@ -35,9 +35,6 @@ NOT_TOLD = frozenset(
 #: Image options that are one device's own, or secret.
 LATE = ("host_name", "wifi_ssid", "wifi_password_file", "injections", "stamp")
 
-#: Nix options whose values are secrets.
-SECRET_OPTIONS = frozenset({"access-tokens", "extra-access-tokens"})
-
 #: Options that name a tree of nixpkgs, or of whatever else is only looked into: large, and known by
 #: the system's store path, which depends on every file that was read.
 LOOKED_INTO = frozenset({"--nixpkgs", "-I"})
@@ -126,10 +123,7 @@ def parameters(request: Demo | Build) -> dict[str, typing.Any]:
         if field.name not in NOT_TOLD
     }
     if isinstance(request, Build):
-        told["options"] = {
-            name: "(secret)" if name in SECRET_OPTIONS else public(value)
-            for name, value in request.options
-        }
+        told["options"] = {name: public(value) for name, value in request.options}
     told |= {"image": {name: value for name, value in image.items() if value}, "late": late}
     command = {"command": "demo" if isinstance(request, Demo) else "build"}
     return command | {name: value for name, value in told.items() if value}

@@ -19,8 +19,9 @@ MIB = 1 << 20
 class Receipt:
     """One container's rights.
 
-    `image` is a digest (before a run: a name), `mounts` are `SOURCE:TARGET[:ro]`; `memory` (MiB)
-    and `pids` are limits, None where there is none; `seconds` is how long it ran, None before.
+    `image` is a digest (before a run: a name), `mounts` are `SOURCE:TARGET[:ro]`, `devices` paths
+    on the engine's host; `memory` (MiB) and `pids` are limits, None where there is none; `seconds`
+    is how long it ran, None before.
     """
 
     service: str
@@ -31,6 +32,7 @@ class Receipt:
     security: tuple[str, ...]
     networks: tuple[str, ...]
     mounts: tuple[str, ...]
+    devices: tuple[str, ...]
     read_only: bool
     memory: int | None
     pids: int | None
@@ -47,6 +49,7 @@ class Receipt:
             "security": ", ".join(self.security),
             "networks": ", ".join(self.networks) or "none",
             "mounts": ", ".join(self.mounts) or "none",
+            "devices": ", ".join(self.devices) or "none",
             "root": "read-only" if self.read_only else "writable",
             "limits": ", ".join(limits) or "none",
         }
@@ -73,6 +76,7 @@ def planned(service: str, config: dict[str, typing.Any]) -> Receipt:
             f"{one['source']}:{one['target']}{':ro' if one.get('read_only') else ''}"
             for one in found.get("volumes", [])
         ),
+        devices=tuple(one["source"] for one in found.get("devices", [])),
         read_only=found.get("read_only", False),
         memory=int(found.get("mem_limit", 0)) // MIB or None,
         pids=int(found.get("pids_limit", 0)) or None,
@@ -106,6 +110,7 @@ def of(service: str, container: Container) -> Receipt:
                 for one in container.mounts
             )
         ),
+        devices=tuple(str(one.path_on_host) for one in host.devices or []),
         read_only=bool(host.readonly_rootfs),
         memory=(host.memory or 0) // MIB or None,
         pids=host.pids_limit or None,

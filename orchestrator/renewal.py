@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable
 
 from orchestrator.engine import HOME, Engine
-from orchestrator.errors import ApplianceError, NetworkError
+from orchestrator.errors import STOPPED, ApplianceError, NetworkError
 from orchestrator.progress import Progress
 from orchestrator.request import Caller
 
@@ -47,6 +47,8 @@ def renew(engine: Engine, who: Caller, progress: Progress) -> dict[str, str]:
         old = (HOME / one.file).read_text()
         try:
             new = one.make(engine, who, old)
+        except STOPPED:
+            raise
         except ApplianceError as error:
             failed += 1
             progress.say(f"{one.file} is left as it is: {error}", level="warning")

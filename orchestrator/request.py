@@ -80,7 +80,8 @@ class Build(ImageRequest):
 
     `flake` is a path of the caller's or a reference that Nix fetches, as is `nixpkgs`, which may be
     empty: then it is the one that is pinned, or the flake's own. `systems` may be empty, too.
-    `options` are Nix' own, `arguments` the modules' special ones.
+    `options` are Nix' own, `nix_conf` is a file of more of them, `arguments` are the modules'
+    special ones.
     """
 
     configuration: pathlib.PurePosixPath | None
@@ -93,6 +94,7 @@ class Build(ImageRequest):
     systems: tuple[str, ...]
     root_fs: FsType | None
     options: tuple[tuple[str, str], ...]
+    nix_conf: pathlib.PurePosixPath | None
     arguments: tuple[tuple[str, str], ...]
     substituters: tuple[str, ...]
     trusted_keys: tuple[str, ...]

@@ -6,9 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from orchestrator import census
 from orchestrator.agents import ladder
 from orchestrator.appliance import CLEAN_SECONDS
-from orchestrator.engine import COMPOSE_RUN, Engine
+from orchestrator.census import COMPOSE_RUN
+from orchestrator.engine import Engine
 from orchestrator.errors import ApplianceError, UsageError
 from orchestrator.images import IMAGES
 from orchestrator.progress import Progress
@@ -27,7 +29,7 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
         engine = Engine(who.run, workspace.variables)
         try:
             yield engine, workspace
-        except ApplianceError:
+        except BaseException:
             # Whatever was refused: Compose may have made networks to look with. Why counts more.
             with contextlib.suppress(ApplianceError):
                 engine.down()
@@ -60,8 +62,8 @@ def forget_dead_runs(engine: Engine) -> None:
     What there is to remove is listed before who lives: a run that starts meanwhile is not among the
     former.
     """
-    containers, runs, folders = engine.containers(), engine.runs(), old_folders()
-    keep = engine.living_runs() | {engine.run, COMPOSE_RUN}
+    containers, runs, folders = census.containers(engine), census.runs(engine), old_folders()
+    keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith("-cleanup-1"):
             engine.stop(name, CLEAN_SECONDS)  # SIGTERM is its order to clean
@@ -72,11 +74,15 @@ def forget_dead_runs(engine: Engine) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def repair_entries(engine: Engine, workspace: Workspace, who: Caller, progress: Progress) -> bool:
-    """Remove what dead runs have registered, with whichever image there is; False without one."""
+def repair_entries(
+    engine: Engine, workspace: Workspace, who: Caller, progress: Progress
+) -> frozenset[str] | None:
+    """Remove what dead runs have registered, with whichever image there is; None without one.
+
+    Returns the systems that other runs have registered emulators of.
+    """
     for qemu in ("", *ladder.rungs()[1:]):
         if engine.image_source(IMAGES["cleanup"].format(qemu=qemu or "latest")):
             write_variables(workspace.variables, who, {"NIXOS_IMAGE_QEMU": qemu})
-            repair_if_harmless(engine, progress)
-            return True
-    return False
+            return repair_if_harmless(engine, progress)
+    return None

@@ -6,16 +6,22 @@ What each says becomes one queue of events, its end an event too.
 import collections
 import dataclasses
 import json
-import pathlib
 import queue
 import threading
 import time
 import typing
 
-from python_on_whales.exceptions import DockerException
-
 from orchestrator.engine import Engine, failure
-from orchestrator.errors import KINDS, BuildError, CleanupError, EmulationError, TimeLimitError
+from orchestrator.errors import (
+    KINDS,
+    BootError,
+    BuildError,
+    CleanupError,
+    DockerError,
+    EmulationError,
+    HostError,
+    TimeLimitError,
+)
 from orchestrator.progress import Progress
 
 Event = dict[str, object]
@@ -26,6 +32,7 @@ SILENT_DEATH = {
     "registrar": EmulationError,
     "emulators": EmulationError,
     "builder": BuildError,
+    "boot": BootError,
 }
 
 #: Exit code of a container that was killed: 128 + SIGKILL; and of one that is gone.
@@ -51,17 +58,11 @@ class Supervisor:
     Raises as soon as one fails.
     """
 
-    def __init__(
-        self, engine: Engine, progress: Progress, deadline: float, logs: pathlib.Path
-    ) -> None:
-        """`deadline` is on the monotonic clock.
-
-        Every line is also kept in a file per service below `logs`.
-        """
+    def __init__(self, engine: Engine, progress: Progress, deadline: float) -> None:
+        """`deadline` is on the monotonic clock."""
         self._engine = engine
         self._progress = progress
         self._deadline = deadline
-        self._logs = logs
         self._queue: queue.Queue[tuple[str, Event] | Exit] = queue.Queue()
         self._noise: dict[str, collections.deque[str]] = {}
         self.exits: dict[str, int] = {}
@@ -117,11 +118,9 @@ class Supervisor:
 
     def _follow(self, service: str, container: str) -> None:
         try:
-            with (self._logs / f"{service}.log").open("w") as log:
-                for line in self._engine.logs(container):
-                    self._take(service, line)
-                    log.write(f"{line}\n")
-        except (DockerException, OSError) as error:
+            for line in self._engine.logs(container):
+                self._take(service, line)
+        except DockerError as error:
             self._noise[service].append(str(error))
         finally:
             code = self._engine.exit_code(container)
@@ -137,7 +136,9 @@ class Supervisor:
 
     def _check_event(self, service: str, event: Event) -> None:
         if event["event"] == "failed":
-            raise failure(KINDS.get(str(event.get("kind", "failed")), BuildError), event)
+            kind = KINDS.get(str(event.get("kind", "failed")), BuildError)
+            # Whatever a check of the image has failed of, the image is there.
+            raise failure(BootError if service == "boot" else kind, event)
         if event.get("level") == "warning":
             self._progress.say(
                 f"{service}: {event.get('message', event['event'])}", "warning", event
@@ -146,13 +147,17 @@ class Supervisor:
     def _check_exit(self, item: Exit) -> None:
         if item.code == 0:
             return
-        how = f"ended with exit code {item.code}"
-        if item.code in (KILLED, GONE):
-            how = "was killed for want of memory" if item.starved else "was killed"
+        how, hint = f"ended with exit code {item.code}", ""
+        kind = SILENT_DEATH.get(item.service, BuildError)
+        if item.starved:
+            how = "was killed for want of memory"
+            if item.service == "builder":
+                kind, hint = HostError, "--memory SIZE gives it more; --cores 1 needs less"
+        elif item.code in (KILLED, GONE):
+            how = "was killed"
         stage = self._progress.current or "the end"
         detail = "\n".join(self._noise.get(item.service, ()))
-        kind = SILENT_DEATH.get(item.service, BuildError)
-        raise kind(f"{item.service} {how} during {stage}", detail=detail)
+        raise kind(f"{item.service} {how} during {stage}", hint=hint, detail=detail)
 
 
 def read_event(line: str) -> Event | None:

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import time
 
-from orchestrator import cli, machine_commands, receipt, renewal, sources
+from orchestrator import census, cli, machine_commands, receipt, renewal, sources
 from orchestrator.agents.systems import this_system
 from orchestrator.bootcheck import finish_boot, start_boot
+from orchestrator.census import COMPOSE_RUN
 from orchestrator.delivery import RESULT, Delivery
-from orchestrator.engine import COMPOSE_RUN, HOME, PROJECT, Engine
+from orchestrator.engine import HOME, PROJECT, Engine
 from orchestrator.errors import BootError
 from orchestrator.format_table import columns
 from orchestrator.host import measure
@@ -70,7 +71,7 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
                     raise BootError(f"QEMU or its container ended with exit code {code}")
                 return
             deadline = time.monotonic() + request.boot_timeout + 60
-            supervisor = Supervisor(engine, progress, deadline, workspace.logs)
+            supervisor = Supervisor(engine, progress, deadline)
             arguments += [
                 "--test",
                 *(f"--run={request.run}", f"--user={request.user}"),
@@ -81,7 +82,7 @@ def boot(request: Boot, who: Caller, progress: Progress) -> None:
             progress.to("boot", f"starting {guest}")
             start_boot(engine, name, disk, arguments, kvm=kvm)
             supervisor.follow("boot", name)
-            finish_boot(supervisor, progress)
+            finish_boot(supervisor, progress, request.boot_timeout)
             progress.end()
         finally:
             engine.down()
@@ -115,7 +116,10 @@ def doctor(request: Doctor, who: Caller, progress: Progress) -> str:
             text = f"{facts.describe()}\n{plan.describe()}\n"
             if request.privileges:
                 config = engine.config()
-                services = (*plan.services, "boot") if plan.boot else plan.services
+                services = [*plan.services]
+                services += ["boot-kvm" if plan.kvm else "boot"] if plan.boot else []
+                # This very command has had it look.
+                services += ["probe"] if private and plan.foreign else []
                 parts = [receipt.planned(service, config).describe() for service in services]
                 text += "\n" + "\n\n".join(parts) + "\n"
             return text
@@ -127,7 +131,7 @@ def clean(request: Clean, who: Caller, progress: Progress) -> None:
     """Remove what dead runs left: entries of binfmt_misc, containers, networks, folders."""
     with run_workspace(who, {}) as (engine, workspace), progress.stage("clean"):
         if request.everything:
-            for name, (run, running) in engine.containers().items():
+            for name, (run, running) in census.containers(engine).items():
                 if run != who.run and running and name == f"{PROJECT}-{run}":
                     engine.remove(name)
         forget_dead_runs(engine)
@@ -181,7 +185,7 @@ def compose_command(arguments: tuple[str, ...]) -> list[str]:
     """
     nowhere = pathlib.Path("/nonexistent")
     engine = Engine("", nowhere)
-    if arguments[0] in ABOUT_RUNS and len(runs := list(engine.serving_runs())) == 1:
+    if arguments[0] in ABOUT_RUNS and len(runs := list(census.serving_runs(engine))) == 1:
         engine = engine if runs == [COMPOSE_RUN] else Engine(runs[0], nowhere)
     command = engine.compose_command()
     every = ["--profile", "*"] if arguments[0] in {"down", "config", "build", "images"} else []

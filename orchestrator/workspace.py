@@ -32,7 +32,7 @@ class Workspace:
 
     @property
     def logs(self) -> pathlib.Path:
-        """Where each service's lines are kept."""
+        """Where what builds of images say is kept."""
         return self.own / "logs"
 
     @property

@@ -55,6 +55,12 @@ def entry_name(run: str, system: System) -> str:
     return f"{PREFIX}{run}-{system.name.partition('-')[0]}"
 
 
+def owner(name: str) -> tuple[str, str]:
+    """The run and the system of `name`, which `entry_name` has made."""
+    run, _, processor = name.removeprefix(PREFIX).rpartition("-")
+    return run, f"{processor}-linux"
+
+
 def mount() -> None:
     """Mount the table at `MOUNT_POINT`, by mount(2) itself.
 

@@ -12,9 +12,20 @@ import time
 
 import tenacity
 
-from orchestrator.agents import canary, demo, emulators, events, nixos, private, sandbox, sbom
+from orchestrator.agents import (
+    canary,
+    demo,
+    emulators,
+    events,
+    memory,
+    nixos,
+    private,
+    room,
+    sandbox,
+    sbom,
+)
 from orchestrator.agents.artifact import Artifact, Built
-from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.agents.failure import AgentError, disk_full, run_agent
 from orchestrator.agents.imaging import make_artifact, take_artifacts
 from orchestrator.agents.lease import PORT, Holder
 from orchestrator.agents.nix import Nix, Settings
@@ -161,6 +172,7 @@ def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> li
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    kills = memory.kills()
     try:
         artifacts = []
         for result in results:
@@ -169,12 +181,19 @@ def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> li
             else:
                 artifacts += _assemble(run, folder, result, options)
     except (SpecError, TreeError, LayoutError, FilesystemError) as error:
-        full = "No space left on device" in str(error)
-        raise AgentError(str(error), kind="disk" if full else "assembly") from error
+        if room.said(str(error)):
+            raise disk_full(str(error)) from error
+        if memory.kills() > kills:
+            raise AgentError(
+                f"the kernel killed a process for want of memory: {error}",
+                hint="--memory SIZE gives the builder more",
+                kind="memory",
+            ) from error
+        raise AgentError(str(error), kind="assembly") from error
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise AgentError("the disk of Docker's data is full", kind="disk") from error
+        raise disk_full() from error
     return artifacts
 
 

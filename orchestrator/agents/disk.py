@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.qemu import Disk
+from orchestrator.agents.qemu import DISK, STICK, Disk
 
 #: GPT type of a Linux file system (UEFI Discoverable Partitions do not matter here), and the MBR's.
 LINUX_PARTITIONS = frozenset({"0FC63DAF-8483-4772-8E79-3D69D8477DE4", "83"})
@@ -28,7 +28,22 @@ DRIVERS = {
     "vpc-fixed": "vpc",
     "vhdx": "vhdx",
     "vmdk": "vmdk",
+    "iso": "raw",
 }
+
+#: Disk formats that are known by their suffix; whatever else an image is, it is raw.
+SUFFIXES = {
+    ".qcow2": "qcow2",
+    ".vdi": "vdi",
+    ".vhd": "vpc",
+    ".vhdx": "vhdx",
+    ".vmdk": "vmdk",
+    ".iso": "iso",
+}
+
+#: What machines see a disk format as, where it is not an ordinary disk: an ISO is a stick. Its
+#: initrd has drivers for what a PC may have, virtio's are in those of disk images only.
+DEVICES = {"iso": STICK}
 
 DECOMPRESSORS = {".zst": "zstd", ".xz": "xz", ".gz": "gzip"}
 
@@ -54,7 +69,7 @@ def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[
         driver = DRIVERS[disk_format]
         size = max(grow_mib << 20, virtual_size(Disk(image, driver)))
         if driver == "raw":
-            disk = Disk(here / "disk.img")
+            disk = Disk(here / "disk.img", device=DEVICES.get(disk_format, DISK))
             _run(["cp", "--sparse=always", os.fspath(image), os.fspath(disk.path)])
             disk.path.chmod(0o600)
             os.truncate(disk.path, size)

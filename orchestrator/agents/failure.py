@@ -25,6 +25,16 @@ class AgentError(Exception):
         self.detail = detail
 
 
+def disk_full(detail: str = "") -> AgentError:
+    """The volumes' disk is full: the store, builds and images are on it."""
+    return AgentError(
+        "the disk of Docker's data is full",
+        hint="free some of it; ./run.sh down -v would remove what was built for earlier images",
+        kind="disk",
+        detail=detail,
+    )
+
+
 def run_agent(service: str, body: Callable[[], None]) -> None:
     """Run `body` as the main function of `service`.
 

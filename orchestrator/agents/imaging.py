@@ -9,8 +9,9 @@ import time
 
 from orchestrator.agents import events, sbom
 from orchestrator.agents.artifact import BLOCK_MAP, Artifact, Built
+from orchestrator.agents.disk import DRIVERS, SUFFIXES
 from orchestrator.agents.run import Run
-from orchestrator.image import bmap, compare, convert, late
+from orchestrator.image import bmap, compare, convert, examine, late
 from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystem import FilesystemError
 from orchestrator.image.options import ImageOptions
@@ -19,9 +20,6 @@ from orchestrator.image.tree import Entry
 
 #: The table of formats, for what nixpkgs puts together.
 FORMATS = pathlib.Path("/opt/nixos-image/nix/formats.json")
-
-#: Disks that nixpkgs' own builders may leave, by QEMU's names.
-DISK_FORMATS = {".qcow2": "qcow2", ".vdi": "vdi", ".vhd": "vpc", ".vhdx": "vhdx", ".vmdk": "vmdk"}
 
 #: The image before its conversion; a stamp's images are made one after the other.
 RAW = "image.raw"
@@ -54,6 +52,7 @@ def make_artifact(
         layout = assemble(spec, raw, run.folder, entries, mapped=options.bmap)
         if options.check:
             _check_raw(run, spec, raw, second / RAW, entries, mapped=options.bmap)
+        examine.raw_image(raw, layout, spec.root.fsType)
         if wrong := late.misplaced(raw, entries, inline_twice=spec.root.fsType == "btrfs"):
             raise FilesystemError(
                 f"/{wrong[0]}: a secret is not only where it belongs, the image has its first"
@@ -117,6 +116,12 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
         if not is_file_name(target.name):
             raise FilesystemError(f"{target.name!r}: a file of that name is not handed over")
         shutil.copyfile(path, target)
+        disk_format = SUFFIXES.get(path.suffix, "raw")
+        examine.packed(target)
+        if disk_format == "iso":
+            examine.iso(target)
+        elif disk_format != "raw":
+            examine.disk_file(target, DRIVERS[disk_format])
         target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         digest = _sha256(target)
         artifacts.append(
@@ -125,8 +130,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
                 name=target.name.partition(".")[0],
                 system=built.system,
                 format=built.format,
-                # A hybrid ISO is a disk, too; whatever else it is, no machine boots it.
-                disk_format=DISK_FORMATS.get(path.suffix, "raw"),
+                disk_format=disk_format,
                 compression="none",
                 firmware=firmware,
                 host="",
@@ -154,10 +158,13 @@ def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
     plain = raw.with_name(f"{spec.name}.plain")
     convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
     raw.unlink(missing_ok=True)
+    if spec.diskFormat != "raw":
+        examine.disk_file(plain, convert.FORMATS[spec.diskFormat].driver)
     if spec.compression != "none":
         events.emit("assemble", message=f"compressing with {spec.compression}")
     convert.compress(plain, spec.compression, target)
     plain.unlink(missing_ok=True)
+    examine.packed(target)
 
 
 def _check_raw(

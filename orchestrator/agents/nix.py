@@ -9,16 +9,24 @@ import subprocess
 import time
 import typing
 
-from orchestrator.agents import crash, events, memory
+from orchestrator.agents import crash, events, memory, room
 from orchestrator.agents.evaluation import explain
-from orchestrator.agents.failure import AgentError
+from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.nixlog import NixLog, plain
+from orchestrator.agents.room import Room
 
 #: News of a build at most so often (seconds).
 PROGRESS_SECONDS = 0.2
 
+#: How often Nix asks for a file before it gives up, and after how long (seconds) without a byte it
+#: asks again.
+ATTEMPTS = 5
+STALL_SECONDS = 60
+
 #: Exit code of a process that the kernel killed, as shells and Nix tell it: 128 + SIGKILL.
 KILLED = 137
+
+STORE = pathlib.Path("/nix")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Settings:
     """What differs between runs: foreign systems whose programs run here, caches and their keys.
 
     `sandbox` says whether builds get one, `sandbox_paths` what of this container they see in it.
+    `more` are lines of the caller's own.
     """
 
     platforms: tuple[str, ...] = ()
@@ -33,6 +42,7 @@ class Settings:
     trusted_keys: tuple[str, ...] = ()
     sandbox: bool = False
     sandbox_paths: tuple[str, ...] = ()
+    more: str = ""
 
     def text(self) -> str:
         """Nix' configuration, from what was measured."""
@@ -49,11 +59,12 @@ class Settings:
             # On the volume: a container's /tmp may be small.
             "build-dir": "/nix/var/nix/builds",
             "connect-timeout": "10",
-            "download-attempts": "2",
+            "download-attempts": str(ATTEMPTS),
+            "stalled-download-timeout": str(STALL_SECONDS),
         }
         if self.platforms:
             lines["extra-platforms"] = " ".join(self.platforms)
-        return "".join(f"{name} = {value}\n" for name, value in lines.items())
+        return "".join(f"{name} = {value}\n" for name, value in lines.items()) + self.more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +98,9 @@ class Nix:
         # Traces tell which of the caller's lines it was, whoever is shown them.
         command = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
         environment = {**os.environ, "NIX_CONFIG": self.settings.text()}
-        kills = memory.kills()
+        kills, store = memory.kills(), Room(STORE)
         with (
+            store.watched(),
             self.log_file.open("w") as text,
             subprocess.Popen(
                 command,
@@ -116,13 +128,15 @@ class Nix:
                     told, last = now, log.current
             output = process.stdout.read()
         if process.returncode != 0:
-            raise self._failure(log, process.returncode, starved=memory.kills() > kills)
+            starved = memory.kills() > kills
+            raise self._failure(log, process.returncode, store, starved=starved)
         return output.strip(), log
 
-    def _failure(self, log: NixLog, code: int, *, starved: bool) -> AgentError:
+    def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
         """What a command that has ended with exit code `code` has failed of.
 
-        `starved` says that the kernel has killed a process of this container meanwhile.
+        `store` is the room that it had, `starved` says that the kernel has killed a process of this
+        container meanwhile.
         """
         text = "\n".join([*log.errors, log.tail]).strip()
         if match := re.search(r"unable to download '([^']+)': (.*)", text):
@@ -131,8 +145,8 @@ class Nix:
                 hint="check the network; proxies are taken from http_proxy and https_proxy",
                 kind="network",
             )
-        if "No space left on device" in text:
-            return AgentError("the disk of Docker's data is full", detail=text, kind="disk")
+        if room.said(text) and store.scarce:
+            return disk_full(text)
         if starved:
             what = f"derivation {log.failed}" if log.failed else "Nix"
             return AgentError(
@@ -148,8 +162,13 @@ class Nix:
                     detail=log.tail or text,
                     kind="emulator",
                 )
+            # The store had room: it is a disk that the derivation itself has made.
+            hint = "a disk within the build is full (--disk-size?)" if room.said(text) else ""
             return AgentError(
-                f"derivation {log.failed} failed", detail=log.tail or text, kind="build"
+                f"derivation {log.failed} failed",
+                hint=hint,
+                detail=log.tail or text,
+                kind="build",
             )
         if code in (KILLED, -9):
             return AgentError("Nix was killed: out of memory?", kind="build")

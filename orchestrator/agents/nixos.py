@@ -250,7 +250,11 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
                 " what it has is built here, from its sources",
             )
     return dataclasses.replace(
-        settings, substituters=good, trusted_keys=(CACHE_KEY, *task.trusted_keys)
+        settings,
+        substituters=good,
+        trusted_keys=(CACHE_KEY, *task.trusted_keys),
+        # Not what it says: a build's own processes see their variables.
+        more=f"include {task.nix_conf}\n" if task.nix_conf else "",
     )
 
 

@@ -9,6 +9,9 @@ from orchestrator.image.spec import Firmware
 #: sshd.
 SSH_PORT = 2222
 
+#: How a guest gets its disk, by QEMU's name of the device; and one for who has no driver for it.
+DISK, STICK = "virtio-blk-pci", "nvme,serial=nixos"
+
 MEMORY_MIB = 1024
 CPUS = 2
 
@@ -74,10 +77,11 @@ GUESTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """A disk image and its format by QEMU's name."""
+    """A disk image, its format and the device that it becomes, by QEMU's names."""
 
     path: pathlib.Path
     format: str = "raw"
+    device: str = DISK
 
 
 def command(
@@ -102,7 +106,7 @@ def command(
         # Without its word the firmware waits five seconds for somebody to press Escape.
         *("-boot", "menu=on,splash-time=0", "-serial", serial, "-drive"),
         f"if=none,id=disk,file={_quoted(disk.path)},format={disk.format},cache=unsafe,discard=unmap",
-        *("-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "virtio-rng-pci"),
+        *("-device", f"{disk.device},drive=disk,bootindex=0", "-device", "virtio-rng-pci"),
         *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),
         *(_second_disk(seed) if seed else []),
@@ -111,7 +115,7 @@ def command(
 
 def _second_disk(raw: pathlib.Path) -> list[str]:
     drive = f"if=none,id=seed,file={_quoted(raw)},format=raw,readonly=on"
-    return ["-drive", drive, "-device", "virtio-blk-pci,drive=seed"]
+    return ["-drive", drive, "-device", f"{DISK},drive=seed"]
 
 
 def _quoted(path: pathlib.Path) -> str:

@@ -28,9 +28,10 @@ class NixosTask:
 
     `configuration` is a file, or `attribute` names a configuration of `flake`, a reference. An
     empty `nixpkgs` is the pinned one, or the flake's own; `format_paths` has files that describe
-    formats, by name. `disk` are options of `nixosImage`, `options` those of Nix, `arguments` the
-    modules' special ones. `systems_given` is false where nobody has named a system. Below `sources`
-    lies what the caller has sent, under the caller's own paths.
+    formats, by name. `disk` are options of `nixosImage`, `options` those of Nix, of which the file
+    `nix_conf` has more, `arguments` the modules' special ones. `systems_given` is false where
+    nobody has named a system. Below `sources` lies what the caller has sent, under the caller's own
+    paths.
     """
 
     systems: tuple[str, ...]
@@ -45,6 +46,7 @@ class NixosTask:
     disk: dict[str, typing.Any]
     arguments: dict[str, str]
     options: tuple[tuple[str, str], ...]
+    nix_conf: str
     substituters: tuple[str, ...]
     trusted_keys: tuple[str, ...]
     cores: int | None

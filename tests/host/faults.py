@@ -2,9 +2,11 @@
 """Every container of a run killed, stopped, paused at every stage, and what is left of it.
 
 `tests/host/faults.py > docs/reliability.md` makes the table there; names of modes, stages, victims
-or faults as arguments choose some of the cases. It runs where a person would run run.sh.
+or faults as arguments choose some of the cases. `clock`, which sets this machine's clock a day
+ahead and back, happens only where it is named. It runs where a person would run run.sh.
 """
 
+import concurrent.futures
 import dataclasses
 import itertools
 import os
@@ -31,12 +33,33 @@ STAGES = {
 }
 
 VICTIMS = {
-    "shared": ("registrar", "cleanup", "builder", "orchestrator"),
-    "private": ("builder", "orchestrator"),
+    "shared": ("registrar", "cleanup", "builder", "orchestrator", "boot", "host"),
+    "private": ("builder", "orchestrator", "boot", "host"),
 }
 
-#: What is done to a victim: SIGKILL; SIGTERM, and SIGKILL a second later; nothing runs any more.
-FAULTS = {"kill": ["kill"], "stop": ["stop", "--time", "1"], "pause": ["pause"]}
+#: What is done to a victim: SIGKILL; SIGTERM, and SIGKILL a second later; it stands still; its
+#: container is removed.
+FAULTS = {
+    "kill": ["kill"],
+    "stop": ["stop", "--time", "1"],
+    "pause": ["pause"],
+    "remove": ["rm", "-f"],
+}
+
+#: What is done to the host itself: its clock is wrong for three seconds.
+CLOCK = """
+import time
+before, began = time.time(), time.monotonic()
+def jump(seconds):
+    now = before + time.monotonic() - began
+    time.clock_settime(time.CLOCK_REALTIME, now + seconds)
+try:
+    jump(86400)
+    print(time.strftime("the clock says %F"), flush=True)
+    time.sleep(3)
+finally:
+    jump(0)
+"""
 
 #: Seconds after which a paused orchestrator goes on; the others never do.
 PAUSE_SECONDS = 5
@@ -108,11 +131,17 @@ def docker(*arguments: str) -> str:
 def cases(words: list[str]) -> Iterator[Case]:
     """All that make sense, of those that are named by `words`."""
     for mode, victims in VICTIMS.items():
-        for stage, victim, fault in itertools.product(STAGES, victims, FAULTS):
+        for stage, victim, fault in itertools.product(STAGES, victims, (*FAULTS, "clock")):
+            if (victim == "host") != (fault == "clock") or (
+                fault == "clock" and fault not in words
+            ):
+                continue
             # The registrar is gone by then, so is what a delivered image was built by.
             if victim == "registrar" and stage != "start":
                 continue
             if victim in {"builder", "cleanup"} and stage in {"boot", "deliver"}:
+                continue
+            if victim == "boot" and stage != "boot":
                 continue
             case = Case(mode, stage, victim, fault)
             if all(
@@ -121,7 +150,7 @@ def cases(words: list[str]) -> Iterator[Case]:
                     ("mode", VICTIMS),
                     ("stage", STAGES),
                     ("victim", VICTIMS["shared"]),
-                    ("fault", FAULTS),
+                    ("fault", (*FAULTS, "clock")),
                 )
             ):
                 yield case
@@ -172,36 +201,48 @@ class Host:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         watchdog = threading.Timer(HANG_SECONDS, process.kill)
         watchdog.start()
-        lines, struck = [], False
+        lines: list[str] = []
+        struck: concurrent.futures.Future[bool] | None = None
         assert process.stderr
-        for raw in process.stderr:
-            lines.append(raw.decode(errors="replace").rstrip())
-            if not struck and re.search(STAGES[case.stage], lines[-1]):
-                struck = True
-                threading.Thread(target=strike, args=(case,)).start()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            for raw in process.stderr:
+                lines.append(raw.decode(errors="replace").rstrip())
+                if not struck and re.search(STAGES[case.stage], lines[-1]):
+                    struck = pool.submit(strike, case)
+        found = bool(struck and struck.result())
         hung = process.wait() < 0 or not watchdog.is_alive()
         watchdog.cancel()
         errors = [line for line in lines if line.startswith("error: ")]
         word = errors[-1].removeprefix("error: ") if errors else ""
         if not struck:
             word = "the stage was not reached"
+        elif not found:
+            word = f"(it had ended already) {word}".strip()
         return Outcome(-1 if hung or not struck else process.returncode, word, self.remedy())
 
 
-def strike(case: Case) -> None:
-    """Do it to the victim, which may be about to start."""
-    names = {"orchestrator": r"^nixos-image-[0-9a-f]{8}$"}
-    pattern = names.get(case.victim, rf"^nixos-image-[0-9a-f]{{8}}-{case.victim}-1$")
+def strike(case: Case) -> bool:
+    """Do it to the victim, which may be about to start; False if it had ended already."""
+    if case.fault == "clock":
+        rights = [*RIGHTS]
+        rights[rights.index("SYS_ADMIN")] = "SYS_TIME"
+        tomorrow = time.strftime("%F", time.gmtime(time.time() + 86400))
+        assert tomorrow in docker("run", "--rm", *rights, CLOCK)
+        return True
+    names = {"orchestrator": r"^nixos-image-[0-9a-f]{12}$"}
+    pattern = names.get(case.victim, rf"^nixos-image-[0-9a-f]{{12}}-{case.victim}-1$")
     for _ in range(100):
         found = docker("ps", "--format", "{{.Names}}", "--filter", "label=org.nixos-image.run")
         victim = next((one for one in found.split() if re.search(pattern, one)), "")
         if victim:
             break
         time.sleep(0.02)
-    docker(*FAULTS[case.fault], victim)
+    # Docker tells the victim's name where it was there.
+    hit = bool(victim) and docker(*FAULTS[case.fault], victim) == victim
     if case.fault == "pause" and case.victim == "orchestrator":
         time.sleep(PAUSE_SECONDS)
         docker("unpause", victim)
+    return hit
 
 
 def main() -> int:
@@ -218,7 +259,7 @@ def main() -> int:
                 left = {"": "by itself", "clean": "after `./run.sh clean`"}.get(
                     outcome.remedy, "no"
                 )
-                word = re.sub(r"[0-9a-f]{8}", "…", outcome.word).replace("|", "\\|")
+                word = re.sub(r"[0-9a-f]{12}", "…", outcome.word).replace("|", "\\|")
                 row = (*dataclasses.astuple(case), str(outcome.code), word, left)
                 print(f"| {' | '.join(row)} |", flush=True)
                 if not outcome.good:

@@ -58,10 +58,11 @@ time.sleep(3600)' > /dev/null
 
 release_table() { docker rm -f host-holds-binfmt > /dev/null 2>&1; }
 
-# Containers and networks of the project that are there.
+# Containers, networks and volumes of runs that are there.
 things() {
   docker ps -aq --filter label=org.nixos-image.run
   docker network ls -q --filter label=org.nixos-image
+  docker volume ls -q --filter label=org.nixos-image | grep '^nixos-image-[0-9a-f]*_'
 }
 
 # nothing_left: compared with `before`, the table that the test has read at its start

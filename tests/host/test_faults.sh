@@ -33,7 +33,7 @@ told() { [ "$got" = "$1" ] && grep -qE -- "$2" "$work/err"; }
 # of SERVICE: the container of a service, or of the orchestrator
 of() { docker ps --format '{{.Names}}' --filter label=org.nixos-image | grep -E "$1" | head -n 1; }
 
-for stage in 'start: ' 'build: ' 'boot: '; do
+for stage in 'start: ' 'build: ' 'assemble: ' 'boot: '; do
   for signal in INT TERM; do
     case $signal in INT) emulation=shared ;; TERM) emulation=private ;; esac
     start_demo --emulation "$emulation"
@@ -65,16 +65,51 @@ wait_demo
 check "private builder killed: exit code 6, the stage is named" told 6 'error: builder was killed during'
 check "private builder killed: nothing is left" nothing_left
 
+start_demo --emulation private
+check "boot killed: the boot is reached" wait_line '^boot: '
+victim=
+while [ -z "$victim" ] && kill -0 "$demo" 2> /dev/null; do victim=$(of "boot-1"); done
+docker kill "$victim" > /dev/null
+wait_demo
+check "boot killed: exit code 9, the stage is named" told 9 'error: boot was killed during boot'
+check "boot killed: the image is there" test -s "$(cat "$work/out")"
+check "boot killed: nothing is left" nothing_left
+
+start_demo --no-boot --emulation shared
+wait_line '^build: '
+docker rm -f "$(of "cleanup-1")" > /dev/null
+wait_demo
+check "cleanup removed: exit code 10, the stage is named" told 10 'error: cleanup was killed during build'
+check "cleanup removed: nothing is left" nothing_left
+
+# A run of another engine on this kernel, as far as anybody sees of it: its entry comes meanwhile, and stays.
+theirs() { docker exec host-holds-binfmt python3 -c "
+import pathlib
+from orchestrator.agents import binfmt, systems
+system = systems.SYSTEMS[systems.foreign_system(systems.this_system())]
+name = binfmt.entry_name('0badcafebabe', system)
+$1"; }
+start_demo --no-boot --emulation shared
+check "another engine's run: ours is registered" wait_line '^registered '
+theirs 'binfmt.register(binfmt.registration(name, system, pathlib.Path("/opt/qemu", system.emulator), binfmt.kernel_version()))'
+wait_demo
+check "another engine's run: ours ends well beside it" test "$got" = 0
+"$project/run.sh" clean 2> "$work/err"
+check "another engine's run: clean tells of its entry" grep -q 'left in binfmt_misc for another engine.*nixos-image-0badcafebabe' "$work/err"
+theirs 'assert name in binfmt.entries(); binfmt.remove(name)'
+check "another engine's run: its entry has stayed" test "$?" = 0
+check "another engine's run: nothing of ours is left" nothing_left
+
 start_demo --emulation shared
 check "orchestrator killed: the boot is reached" wait_line '^boot: '
-docker kill "$(of 'nixos-image-[0-9a-f]{8}$')" > /dev/null
+docker kill "$(of 'nixos-image-[0-9a-f]{12}$')" > /dev/null
 wait_demo
 check "orchestrator killed: said, with an exit code" told 137 'error: the orchestrator was killed'
 check "orchestrator killed: nothing is left" nothing_left
 
 start_demo --no-boot --emulation shared
 wait_line '^start: '
-docker kill "$(of 'nixos-image-[0-9a-f]{8}$')" > /dev/null
+docker kill "$(of 'nixos-image-[0-9a-f]{12}$')" > /dev/null
 wait_demo
 check "orchestrator killed early: said" told 137 'error: the orchestrator was killed'
 "$project/run.sh" clean 2> /dev/null

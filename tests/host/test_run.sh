@@ -1,7 +1,9 @@
 #!/bin/sh
 # run.sh as a person calls it: messages, exit codes, paths, ownership, streams.
 . "$(dirname -- "$0")/lib.sh"
+hold_table
 before=$(table)
+check "the table that is compared holds an entry" test -n "$before"
 
 expect "an unknown verb is named" 2 'did you mean demo' "$project/run.sh" demmo
 expect "an unknown option is named" 2 'did you mean --system' "$project/run.sh" demo --sytem aarch64-linux
@@ -20,6 +22,23 @@ expect "what is no key is refused" 2 'not a public key' "$project/run.sh" demo -
 expect "a folder is no key" 2 'not a file' "$project/run.sh" demo --ssh-key "$work"
 expect "an output folder that cannot be is refused" 2 'cannot be written' "$project/run.sh" demo -o /proc/nowhere
 expect "a daemon that does not run is named" 3 'not running' env DOCKER_HOST=unix:///nonexistent.sock "$project/run.sh" demo
+# Another state of the checkout: an image is to be built.
+mkdir "$work/changed"
+(cd "$project" && git ls-files -z | xargs -0 tar -cf -) | tar -xf - -C "$work/changed"
+echo >> "$work/changed/README.md"
+expect "a password that would stay in an image is refused" 2 'a password would stay' \
+  env PIP_INDEX_URL=https://me:secret@example.org/simple "$work/changed/run.sh" demo
+python3 -c 'import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+time.sleep(60)' "$work/hung.sock" &
+hung=$!
+until [ -S "$work/hung.sock" ]; do sleep 0.1; done
+sleep 0.5 # it listens a moment after
+expect "one that hangs is named" 3 'Docker does not answer' \
+  env DOCKER_HOST="unix://$work/hung.sock" NIXOS_IMAGE_PATIENCE=2 "$project/run.sh" demo
+kill "$hung"
 mkdir "$work/bin"
 for tool in sh env dirname cat pwd mktemp rm tr od stty cut tar tail; do ln -s "$(command -v $tool)" "$work/bin/$tool"; done
 expect "a missing docker is named" 3 'docker is not installed' env PATH="$work/bin" "$project/run.sh" demo
@@ -55,6 +74,17 @@ expect "too little room in Docker's data is said before the build" 4 "Docker's d
 docker volume rm nixos-image-work > /dev/null
 check "and nothing was started" nothing_left
 
+# A store that fills up meanwhile. Somebody holds it, or what is in it would go with each container.
+docker volume rm nixos-image-store > /dev/null
+docker volume create --label org.nixos-image=true --opt type=tmpfs --opt device=tmpfs --opt o=size=60m nixos-image-store > /dev/null
+holder=$(docker run -d --network none --volume nixos-image-store:/nix --entrypoint sleep nixos-image-builder 600)
+expect "a store that fills up is told, with the way out" 4 "^error: the disk of Docker's data is full" \
+  "$project/run.sh" demo --no-boot -o "$work/never"
+check "and what would help" grep -q '^try: free some of it; ./run.sh down -v would remove' "$work/err"
+docker rm -f "$holder" > /dev/null
+docker volume rm nixos-image-store > /dev/null
+check "and nothing is left of it" nothing_left
+
 foreign=aarch64
 [ "$(uname -m)" != aarch64 ] || foreign=x86_64
 
@@ -81,6 +111,10 @@ expect "a second build" 0 'deliver' \
   setpriv --reuid 12345 --regid 12345 --groups "$group" env HOME="$odd/home" "$odd/run.sh" demo --no-boot -o "$odd/again" --log-format json
 check "JSON events are JSON" sh -c "grep -v '^[^{]' '$work/err' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin]'"
 check "two builds are the same bits" test "$first" = "$(sha256sum < "$(cat "$work/out")")"
+runs=$(grep -oh '"invocationId": "[0-9a-f]*"' "$odd/my images/"*.provenance.json "$odd/again/"*.provenance.json | cut -d '"' -f 4)
+check "two runs have names of their own" test "$(echo "$runs" | sort -u | grep -cx '[0-9a-f]\{12\}')" = 2
+check "that begin with their engine's digits" test "$(echo "$runs" | cut -c 1-4 | sort -u)" = \
+  "$(docker volume inspect --format '{{index .Labels "org.nixos-image.engine"}}' nixos-image-work)"
 expect "a large disk" 0 'deliver' "$project/run.sh" demo --no-boot --disk-size 2G -o "$work/large"
 image=$(cat "$work/out")
 check "has the size that was asked for" test "$(stat -c %s "$image")" = 2147483648
@@ -139,9 +173,32 @@ check "and logs -f ends with it" test "$?" = 0
 check "and has shown the console" grep -aq 'nixos-image demo: ready' "$work/typescript"
 exec 4>&-
 
+# The window is closed: the terminal is gone, its processes get SIGHUP, which some callers have them ignore.
+for signal in default ignore; do
+  : > "$work/typescript"
+  env "--$signal-signal=HUP" script -qfec "'$project/run.sh' boot '$work/plain.img'" "$work/typescript" < "$work/keys" > /dev/null 2>&1 &
+  terminal=$!
+  exec 4> "$work/keys"
+  tries=900
+  until grep -aq 'Leave with Ctrl-A X' "$work/typescript" || [ "$tries" = 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+  done
+  check "a machine runs on a terminal" sh -c "docker ps --format '{{.Names}}' | grep -q 'nixos-image-.*-boot-1'"
+  kill -9 "$terminal"
+  tries=300
+  until [ -z "$(things)" ] || [ "$tries" = 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+  done
+  check "and ends with it (SIGHUP: $signal)" nothing_left
+  exec 4>&-
+done
+
 expect "docker compose up does the same by itself" 0 '' "$project/run.sh" up
 check "and says where the image is" grep -q 'copy out with: docker compose cp' "$work/out"
 "$project/run.sh" down > /dev/null 2>&1
+hold_table # its container was of our image: `down` has taken it for ours
 
 tiny=$work/tiny
 mkdir "$tiny"

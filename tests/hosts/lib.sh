@@ -125,7 +125,7 @@ await_host() {
   tries=300
   until "$@" > /dev/null 2>&1; do
     tries=$((tries - 1))
-    [ "$tries" -gt 0 ] || { echo "$awaited does not start"; tail -n 5 "$state"/log/*; return 1; } >&2
+    [ "$tries" -gt 0 ] || { echo "$awaited is waited for in vain"; tail -n 5 "$state"/log/*; return 1; } >&2
     sleep 0.2
   done
 }
@@ -186,6 +186,15 @@ start_engine() {
       ;;
   esac
   await_host "the engine" docker version
+}
+
+# stop_engine SIGNAL: of kind `docker`; start_engine starts it again
+# shellcheck disable=SC2016
+stop_engine() {
+  engine_pid=$(in_host cat /run/dockerd.pid) && [ -n "$engine_pid" ] || return
+  in_host sh -c 'kill -"$1" "$2"' sh "$1" "$engine_pid"
+  # It closes its socket long before it ends.
+  await_host "the engine's end" in_host sh -c '! test -d "/proc/$1"' sh "$engine_pid"
 }
 
 as_user() {

@@ -14,7 +14,7 @@ printf '#!/bin/sh\nexit 101\n' > "$tree.part/usr/sbin/policy-rc.d" # no service 
 chmod 755 "$tree.part/usr/sbin/policy-rc.d"
 for sources in "$tree.part/etc/apt/sources.list" "$tree.part/etc/apt/sources.list.d/debian.sources"; do
   # sid has neither updates nor a security archive, and one key for all.
-  [ "$suite" = trixie ] || [ ! -e "$sources" ] || sed -i -e "/-security/d; s/ trixie-updates//; /-updates/d; s/ trixie/ $suite/" "$sources"
+  [ "$suite" = trixie ] || [ ! -e "$sources" ] || sed -i -e "/-security/d; /^deb.*-updates/d; s/ trixie-updates//; s/ trixie/ $suite/" "$sources"
 done
 # shellcheck disable=SC2016  # another shell's program
 unshare -m --propagation private sh -c '

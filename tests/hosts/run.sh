@@ -22,7 +22,7 @@ everything='own-namespace rootful-26 rootful-28 userns-remap rootless-26 rootles
 kind() {
   tree=$hosts/trixie space=own engine=docker cgroup=hybrid share=yes options='' entry=none wants=private shared=shared boot=no
   case $1 in
-    own-namespace) ;;
+    own-namespace) options='--log-driver none' ;;
     rootful-26) space=machine ;;
     rootful-28) space=machine tree=$hosts/sid ;;
     userns-remap) options=--userns-remap=default shared='a binfmt_misc of its own' ;;
@@ -44,6 +44,7 @@ kind() {
 
 # prepare: the tree, and what lies beside it
 prepare() {
+  echo '{"features": {"containerd-snapshotter": true}}' > "$hosts/containerd.json"
   suite=$(basename "$tree")
   [ -d "$tree" ] || "$project/tests/hosts/make-tree.sh" "$tree" "$suite" > "$hosts/$suite.log" 2>&1 \
     || { tail "$hosts/$suite.log"; exit 1; } >&2
@@ -56,7 +57,6 @@ prepare() {
     esac
   done
   save_images
-  echo '{"features": {"containerd-snapshotter": true}}' > "$hosts/containerd.json"
 }
 
 # load_images: the appliance's own, where they were built before from this checkout; else only the base image.
@@ -147,6 +147,7 @@ try_kind() {
   expect "$1: clean" 0 '' "$checkout/run.sh" clean
   check "$1: and the host is as it was" as_before
   [ "$1" != tcp ] || other_socket
+  [ "$1" != own-namespace ] || restarts
   # shellcheck disable=SC2016
   printf '| `%s` | %s | %s | %s | %s |\n' "$1" "$version" "$auto" "$sandbox" "$shared_said" >> "$work/rows"
   [ -z "$registry" ] || kill "$registry"
@@ -160,6 +161,35 @@ other_socket() {
     env NIXOS_IMAGE_SOCKET=/run/none.sock "$checkout/run.sh" demo
   check "and nothing is made in its place" test -z "$(in_host sh -c 'ls -d /run/none.sock 2> /dev/null')"
   expect "one that is named is used" 0 '' env NIXOS_IMAGE_SOCKET=/run/docker.sock "$checkout/run.sh" formats qcow-efi
+}
+
+# ended CODE PATTERN: the run that was waited for, with that line
+ended() { [ "$code" = "$1" ] && grep -qE -- "$2" "$work/err"; }
+
+# The engine goes away under a run, by itself or as by an accident, and comes back.
+restarts() {
+  for one in shared/TERM private/KILL; do
+    mode=${one%/*} signal=${one#*/}
+    what="SIG$signal to the engine under a $mode run"
+    rm -rf "$work/images" "$work/key" "$work/key.pub"
+    ssh-keygen -q -t ed25519 -N '' -f "$work/key" # another one each time: something is to be built
+    "$checkout/run.sh" demo --no-boot --ssh-key "$work/key.pub" --emulation "$mode" -o "$work/images" > "$work/out" 2> "$work/err" < /dev/null &
+    run=$!
+    check "$what: it builds" await_host "the build" grep -q '^build: ' "$work/err"
+    check "$what: it ends" stop_engine "$signal"
+    wait "$run"
+    code=$?
+    case $signal in
+      # It tells its containers to end first, and the orchestrator has the time to clean up.
+      TERM) check "$what: exit code 143, and a word" ended 143 '^error: terminated' ;;
+      KILL) check "$what: exit code 3, and a word" ended 3 '^error: Docker .* has stopped meanwhile' ;;
+    esac
+    check "$what: no partial file" no_partial_file
+    start_engine
+    expect "$what: clean, when it is back" 0 '' "$checkout/run.sh" clean
+    check "$what: the host is as it was" as_before
+  done
+  demo "after that" private --no-boot
 }
 
 # How the caller reaches the engine.

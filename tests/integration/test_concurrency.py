@@ -1,12 +1,16 @@
 """Several runs on one host: they share the kernel's table, the store and the work volume."""
 
 import concurrent.futures
+import re
+import secrets
 import threading
 import time
+import typing
 
 import pytest
 
-from tests.integration.conftest import Run, docker, table
+from orchestrator.agents.ladder import rungs
+from tests.integration.conftest import Alter, Run, docker, table
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -31,6 +35,66 @@ def test_four_runs_at_once_all_succeed_with_images_of_their_own(orchestrate: Run
 
     with concurrent.futures.ThreadPoolExecutor(len(modes)) as pool:
         assert len(set(pool.map(one, range(len(modes))))) == len(modes)
+
+
+#: What a build sees of its processor goes into the image, and when it was at it.
+LOOK = """\
+while read -r line; do case $line in Features*) break ;; esac; done < /proc/cpuinfo
+read -r began rest < /proc/uptime
+sleep 6
+read -r ended rest < /proc/uptime
+echo "seen from $began to $ended: $line" > "$out/features"
+"""
+
+
+def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alter) -> None:
+    """Private emulation: each build runs under its own run's, although both are registered."""
+    altered(
+        "nixos-image-builder",
+        "RUN printf '%b' '" + LOOK.replace("\n", "\\n") + "' >> nix/demo/etc.sh",
+    )
+
+    def one(rung: str, number: int) -> tuple[str, set[bytes], float, float]:
+        options = ("--no-boot", "--emulation", "private", "--ssh-key", "/home/me/key.pub")
+        outcome = orchestrate("demo", *options, "--qemu", rung, files=key(number))
+        assert outcome.code == 0, outcome.err
+        (emulator,) = typing.cast("list[dict[str, str]]", outcome.result()["emulators"])
+        image = next(data for name, data in outcome.files().items() if name.endswith(".img"))
+        seen = re.search(rb"seen from (\S+) to (\S+): Features\s*: (fp asimd [^\n]*)", image)
+        assert seen
+        return emulator["version"], set(seen[3].split()), float(seen[1]), float(seen[2])
+
+    number = secrets.randbelow(10**40)  # what the store has already would not be built
+    one(rungs()[1], number)  # makes the image, which takes longer than a build
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = pool.map(one, rungs()[:2], (number + 1, number + 2))
+        (older, of_older, *first), (newer, of_newer, *second) = both
+    assert older.startswith(f"{rungs()[0]}.")
+    assert newer.startswith(f"{rungs()[1]}.")
+    assert max(first[0], second[0]) < min(first[1], second[1]), "they were not at it at once"
+    # QEMU 11.1 emulates guarded control stacks, 10.0 does not.
+    assert b"gcs" not in of_older
+    assert b"gcs" in of_newer
+
+
+def test_what_another_run_has_registered_is_not_the_hosts(orchestrate: Run, altered: Alter) -> None:
+    """Where private emulation is not possible, programs run while another run lives: no longer."""
+    altered("nixos-image-builder", "RUN echo 'sleep 8' >> nix/demo/etc.sh")
+    before = table()
+    options = ("--no-boot", "--ssh-key", "/home/me/key.pub")
+    variables = {"NIXOS_IMAGE_SECCOMP": "no-new-privileges"}
+
+    def one(number: int) -> tuple[int, object]:
+        outcome = orchestrate("demo", *options, files=key(number), **variables)
+        return outcome.code, outcome.code or outcome.result()["emulation"]
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(one, secrets.randbelow(10**40))
+        until = time.monotonic() + 60
+        while len(table()) == len(before):
+            assert time.monotonic() < until
+        second = pool.submit(one, secrets.randbelow(10**40))
+        assert (first.result(), second.result()) == ((0, "shared"), (0, "shared"))
 
 
 def test_a_run_that_is_killed_takes_nothing_from_another(orchestrate: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.agents.ladder import next_rung, rungs
 from orchestrator.agents.systems import foreign_system, this_system
-from tests.integration.conftest import RIGHTS, Alter, Run, docker, table
+from tests.integration.conftest import ENGINE, RIGHTS, Alter, Run, docker, table
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -175,15 +175,16 @@ def test_unusable_emulator_is_refused_before_the_build(orchestrate: Run, altered
 
 
 def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestrate: Run) -> None:
-    """All are registered by a container that holds the table.
+    """All are registered by a container that holds the table, as a host does that has mounted it.
 
-    As a host does that has mounted it itself.
+    Foreign is also what another engine's run has registered, about which nobody knows here.
     """
+    dead, other = f"nixos-image-{ENGINE}deadbeef", "nixos-image-0badcafebabe-armv7l"
+    names = [*(f"{dead}-{cpu}" for cpu in ("riscv64", "aarch64", "x86_64")), other, "qemu-riscv64"]
     script = (
         "from orchestrator.agents import binfmt, systems; import pathlib, time; binfmt.mount()\n"
         "k = binfmt.kernel_version()\n"
-        "ours = ['nixos-image-deadbeef-' + cpu for cpu in ('riscv64', 'aarch64', 'x86_64')]\n"
-        "for name in [*ours, 'qemu-riscv64']:\n"
+        f"for name in {names}:\n"
         "    cpu = name.rsplit('-')[-1]\n"
         "    s = next(s for s in systems.SYSTEMS.values() if s.name.startswith(cpu))\n"
         "    if s.name != systems.this_system():\n"
@@ -208,17 +209,14 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
             assert docker("inspect", "-f", "{{.State.Running}}", holder) == "true", docker(
                 "logs", holder
             )
-        foreign = table()["qemu-riscv64"]
-        stale = f"nixos-image-deadbeef-{foreign_system(this_system()).partition('-')[0]}"
-        assert set(table()) == {"nixos-image-deadbeef-riscv64", stale, "qemu-riscv64"}
+        before = table()
+        stale = f"{dead}-{foreign_system(this_system()).partition('-')[0]}"
+        assert set(before) == {f"{dead}-riscv64", stale, other, "qemu-riscv64"}
         outcome = orchestrate("demo", "--no-boot", "--emulation", "shared")
         assert outcome.code == 0, outcome.err
-        assert (
-            f"a dead run left: {', '.join(sorted([stale, 'nixos-image-deadbeef-riscv64']))}"
-            in outcome.err
-        )
+        assert f"a dead run left: {', '.join(sorted([stale, f'{dead}-riscv64']))}" in outcome.err
         assert outcome.result()["emulation"] == "shared"
-        assert table() == {"qemu-riscv64": foreign}
+        assert table() == {name: before[name] for name in (other, "qemu-riscv64")}
     finally:
         remove = (
             "from orchestrator.agents import binfmt; "

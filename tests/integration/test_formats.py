@@ -1,5 +1,6 @@
 """Every kind of image that is assembled natively, booted under the firmware that it is made for."""
 
+import concurrent.futures
 import hashlib
 import pathlib
 import subprocess
@@ -8,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import Outcome, Run
 
-pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 ARM, RISCV, X86 = "aarch64-linux", "riscv64-linux", "x86_64-linux"
 
@@ -28,35 +29,40 @@ def described(outcome: Outcome) -> list[dict[str, object]]:
     return images
 
 
-@pytest.mark.parametrize(
-    ("system", "form", "options", "firmware", "suffix"),
-    [
-        (ARM, "sd-aarch64", [], "u-boot", ".img"),
-        (RISCV, "sd-riscv64", [], "u-boot", ".img"),
-        (RISCV, "raw-efi", [], "uefi", ".img"),
-        (X86, "raw", ["--partition-table", "legacy+gpt"], "bios", ".img"),
-        (X86, "raw", ["--partition-table", "legacy+boot"], "bios", ".img"),
-        (X86, "qcow", [], "bios", ".qcow2"),
-        (X86, "raw-efi", ["--partition-table", "efixbootldr"], "uefi", ".img"),
-        (
-            ARM,
-            "qcow-efi",
-            ["--disk-format", "qcow2-compressed", "--compress", "zstd"],
-            "uefi",
-            ".qcow2.zst",
-        ),
-    ],
-)
-def test_it_boots(
-    system: str, form: str, options: list[str], firmware: str, suffix: str, orchestrate: Run
-) -> None:
-    outcome = orchestrate("demo", "--system", system, "-f", form, *options)
-    (image,) = described(outcome)
-    assert image["firmware"] == [firmware]
-    assert str(image["path"]).endswith(f"-{form}{suffix}")
-    boot = outcome.result()["boot"]
-    assert isinstance(boot, dict)
-    assert boot["machine"] == system.partition("-")[0]
+#: System, format, options; then what starts it, and the file's suffix.
+BOOTED = [
+    (ARM, "sd-aarch64", [], "u-boot", ".img"),
+    (RISCV, "sd-riscv64", [], "u-boot", ".img"),
+    (RISCV, "raw-efi", [], "uefi", ".img"),
+    (X86, "raw", ["--partition-table", "legacy+gpt"], "bios", ".img"),
+    (X86, "raw", ["--partition-table", "legacy+boot"], "bios", ".img"),
+    (X86, "qcow", [], "bios", ".qcow2"),
+    (X86, "raw-efi", ["--partition-table", "efixbootldr"], "uefi", ".img"),
+    (
+        ARM,
+        "qcow-efi",
+        ["--disk-format", "qcow2-compressed", "--compress", "zstd"],
+        "uefi",
+        ".qcow2.zst",
+    ),
+]
+
+
+def test_they_boot(orchestrate: Run) -> None:
+    """Two at a time, as many as CI has processors."""
+
+    def boot(case: tuple[str, str, list[str], str, str]) -> None:
+        system, form, options, firmware, suffix = case
+        outcome = orchestrate("demo", "--system", system, "-f", form, *options)
+        (image,) = described(outcome)
+        assert image["firmware"] == [firmware], case
+        assert str(image["path"]).endswith(f"-{form}{suffix}"), case
+        found = outcome.result()["boot"]
+        assert isinstance(found, dict), case
+        assert found["machine"] == system.partition("-")[0], case
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(boot, BOOTED))
 
 
 def image_file(outcome: Outcome) -> dict[str, bytes]:

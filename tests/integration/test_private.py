@@ -159,6 +159,15 @@ def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> 
     assert "capabilities  none" in blocks["builder"]
     assert "seccomp=orchestrator/seccomp.json" in blocks["builder"]
 
+    native = orchestrate("doctor", "--privileges", "--system", this_system())
+    blocks = {block.split()[0]: block for block in native.tar.decode().split("\n\n")[1:]}
+    assert blocks.keys() == {"builder", "boot-kvm"}
+    assert "devices       /dev/kvm" in blocks["boot-kvm"]
+    private = orchestrate("doctor", "--privileges", "--emulation", "private").tar.decode()
+    assert {block.split()[0] for block in private.split("\n\n")[1:]} == {
+        *("emulators", "builder", "boot", "probe")
+    }
+
 
 def test_want_of_memory_is_told_from_a_failed_derivation(orchestrate: Run, altered: Alter) -> None:
     hungry = "tail -c 2000000000 /dev/zero > /dev/null"  # keeps all that it reads

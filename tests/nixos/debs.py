@@ -33,7 +33,7 @@ def lock(snapshot: str) -> dict[str, object]:
     for arch in ARCHITECTURES:
         others = {name for one, names in table["only"].items() if one != arch for name in names}
         with tempfile.TemporaryDirectory() as state:
-            index = Index(pathlib.Path(state), arch)
+            index = Index(pathlib.Path(state), arch, ())
             pins = {"kernel": index.resolve("kernel")}
             here = named - others - {"kernel"} - set(table["alone"])
             for group in (sorted(here), *([name] for name in table["alone"])):

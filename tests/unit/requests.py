@@ -30,6 +30,7 @@ BUILD = Build(
     systems=(),
     root_fs=None,
     options=(),
+    nix_conf=None,
     arguments=(),
     substituters=(),
     trusted_keys=(),

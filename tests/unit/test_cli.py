@@ -288,6 +288,11 @@ def test_each_verb_becomes_its_request(argv: list[str], expected: Request, who: 
         (["--cores", "-1"], "-1 is no number of cores", "./run.sh --help"),
         (["-c", ""], "an empty path", "name a file or folder"),
         (["--option", "a"], "--option: expected 2 arguments", "./run.sh --help"),
+        (
+            ["--option", "access-tokens", "github.com=ghp_x"],
+            "--option access-tokens: a command line is no place for a secret",
+            "write `access-tokens = …` into a file and name that: --nix-conf FILE",
+        ),
         (["demo", "--timeout"], "--timeout: expected one argument", "./run.sh demo --help"),
         (["demo", "-o", ""], "an empty path", "name a file or folder"),
         (["boot", ""], "an empty path", "name a file or folder"),
@@ -459,6 +464,7 @@ def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
                 nixpkgs=P("/n"),
                 search_path=(("a", P("/a")), ("b", "channel:b")),
                 format_paths=(P("/p.nix"),),
+                nix_conf=P("/nix.conf"),
                 run=True,
             ),
             [
@@ -466,6 +472,7 @@ def test_a_shell_gets_any_path_as_it_is(text: str, who: Caller) -> None:
                 ["send_tree", "--nixpkgs", "/n"],
                 ["send_tree", "-I", "/a"],
                 ["send_tree", "--format-path", "/p.nix"],
+                ["send", "--nix-conf", "/nix.conf"],
                 ["then_boot"],
             ],
         ),

@@ -96,7 +96,16 @@ def test_a_disk_grows_but_never_shrinks(
         assert virtual_size(disk) == size * MIB
 
 
-@pytest.mark.parametrize("disk_format", [name for name in DRIVERS if name != "raw"])
+def test_an_iso_is_a_stick(raw: pathlib.Path) -> None:
+    with throwaway(raw, "iso", 0) as disk:
+        assert (disk.format, disk.device) == ("raw", "nvme,serial=nixos")
+    with throwaway(raw, "raw", 0) as disk:
+        assert disk.device == "virtio-blk-pci"
+
+
+@pytest.mark.parametrize(
+    "disk_format", [name for name, driver in DRIVERS.items() if driver != "raw"]
+)
 def test_any_other_image_gets_an_overlay(disk_format: str, raw: pathlib.Path) -> None:
     driver = DRIVERS[disk_format]
     options = ("-o", "subformat=streamOptimized") if driver == "vmdk" else ()

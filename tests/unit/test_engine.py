@@ -37,9 +37,9 @@ def test_what_another_run_has_removed_meanwhile_is_no_error() -> None:
             raise DockerException(["docker"], 1, stderr=b"Cannot connect to the Docker daemon")
         return name.upper()
 
-    assert list(engine._still_there(["a", "gone", "b"], known)) == ["A", "B"]
+    assert list(engine.still_there(["a", "gone", "b"], known)) == ["A", "B"]
     with pytest.raises(DockerException, match="Cannot connect"):
-        list(engine._still_there(["a", "broken"], known))
+        list(engine.still_there(["a", "broken"], known))
 
 
 class Refusing(Engine):

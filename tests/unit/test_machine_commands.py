@@ -45,6 +45,13 @@ def test_a_seed_is_in_the_commands_where_it_is_given() -> None:
     assert "seed.iso" not in describe("x86_64-linux", ("bios",), "/a.img", "raw")
 
 
+def test_an_iso_gets_devices_that_its_initrd_knows() -> None:
+    qemu, libvirt = commands(describe("x86_64-linux", ("bios",), "/a.iso", "iso"))
+    assert "nvme,serial=nixos,drive=disk" in qemu
+    assert "file=/a.iso,format=raw,if=none,id=disk,cache=writeback,werror=report" in qemu
+    assert "path=/a.iso,format=raw,bus=sata" in libvirt
+
+
 @pytest.mark.parametrize("path", ["/it's a,b.img", '/"$HOME".img', "/a b.img"])
 def test_any_path_stays_one_word(path: str) -> None:
     qemu, _libvirt = commands(describe("x86_64-linux", ("bios",), path, "raw"))

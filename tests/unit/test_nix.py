@@ -2,14 +2,17 @@
 
 import collections
 import io
+import os
 import pathlib
+import time
 
 import pytest
 
-from orchestrator.agents import memory
+from orchestrator.agents import memory, room
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.nixlog import NixLog, derivation_name
+from orchestrator.agents.room import SCARCE, Room
 
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
 
@@ -46,11 +49,14 @@ def failure(
     platforms: tuple[str, ...] = (),
     derivation: str = DRV,
     starved: bool = False,
+    scarce: bool = False,
 ) -> AgentError:
     tails = {derivation_name(derivation): collections.deque(tail)}
     log = NixLog(io.StringIO(), errors=list(errors), _tails=tails)
     nix = Nix(Settings(platforms=platforms), pathlib.Path("/nowhere"))
-    return nix._failure(log, code, starved=starved)
+    store = Room(pathlib.Path("/"))
+    store.least = SCARCE - scarce
+    return nix._failure(log, code, store, starved=starved)
 
 
 def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
@@ -81,16 +87,46 @@ def test_what_cannot_be_fetched_is_the_networks_fault(errors: tuple[str, ...]) -
 
 
 def test_a_full_disk_is_told() -> None:
-    error = failure("error: writing to file: No space left on device")
-    assert (str(error), error.kind) == ("the disk of Docker's data is full", "disk")
+    for words in ("writing to file: No space left on device", "database or disk is full"):
+        error = failure(f"error: {words}", scarce=True)
+        assert (str(error), error.kind) == ("the disk of Docker's data is full", "disk")
 
 
 def test_a_disk_that_fills_up_in_a_derivation_is_told() -> None:
     error = failure(
         f"builder for '{DRV}' failed with exit code 1",
         tail=("cp: error writing 'x': No space left on device",),
+        scarce=True,
     )
     assert error.kind == "disk"
+
+
+def test_a_disk_that_a_derivation_makes_and_fills_is_not_dockers() -> None:
+    error = failure(
+        f"builder for '{DRV}' failed with exit code 1",
+        tail=("cptofs: error writing 'x': No space left on device",),
+    )
+    assert (str(error), error.kind) == ("derivation linux failed", "build")
+    assert error.hint == "a disk within the build is full (--disk-size?)"
+
+
+def test_the_least_room_is_kept_that_was_seen(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [7, 5, 9]
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Room, "_free", lambda _: free.pop() if free else 8)
+    seen = Room(tmp_path)
+    until = time.monotonic() + 10
+    with seen.watched():
+        while free and time.monotonic() < until:
+            time.sleep(0.01)
+    assert seen.least == 5
+
+
+def test_room_is_what_the_disk_has(tmp_path: pathlib.Path) -> None:
+    disk = os.statvfs(tmp_path)
+    assert abs(Room(tmp_path).least - disk.f_bavail * disk.f_frsize) < 1 << 30
 
 
 def test_want_of_memory_is_told_from_another_failure_and_from_a_full_disk() -> None:
@@ -99,7 +135,7 @@ def test_want_of_memory_is_told_from_another_failure_and_from_a_full_disk() -> N
     assert str(error) == "derivation linux failed: the kernel killed a process for want of memory"
     assert (error.kind, "--memory" in error.hint) == ("memory", True)
     assert failure(failed).kind == "build"
-    assert failure("No space left on device", starved=True).kind == "disk"
+    assert failure("No space left on device", starved=True, scarce=True).kind == "disk"
 
 
 @pytest.mark.parametrize(

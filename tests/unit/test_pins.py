@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator import pins, renewal
 from orchestrator.engine import Engine
-from orchestrator.errors import DockerError, NetworkError
+from orchestrator.errors import DockerError, InterruptedRunError, NetworkError
 from orchestrator.progress import Progress
 from tests.unit.requests import CALLER
 
@@ -214,6 +214,15 @@ def test_pip_is_asked_for_each_machine_and_builds_nothing(monkeypatch: pytest.Mo
     machines = ["manylinux_2_28_x86_64" in " ".join(command) for command in commands]
     assert machines == [True, False] * 3
     assert commands[0][-2:] == ["structlog", "tenacity"]
+
+
+def test_a_signal_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> str:
+        raise InterruptedRunError("interrupted")
+
+    monkeypatch.setattr(FakeEngine, "run_service", stop)
+    with pytest.raises(InterruptedRunError):
+        renew(ANSWERS, monkeypatch)
 
 
 def test_what_cannot_be_reached_is_told_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ def facts(
     no_shared: str = "",
     data_free: int = 1 << 40,
     out_free: int | None = None,
+    lent: str = "",
 ) -> HostFacts:
     natively = frozenset({system, *RUNS_TOO.get(system, ())})
     return HostFacts(
@@ -48,6 +49,7 @@ def facts(
         16 << 30,
         data_free,
         out_free,
+        frozenset({lent}),
     )
 
 
@@ -66,6 +68,8 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         (facts(X86), RISCV, "auto", (RISCV, "shared")),
         (facts(ARM), RISCV, "auto", (RISCV, "shared")),
         (facts(X86, ARM), "", "auto", (ARM, "host")),
+        (facts(X86, ARM, lent=ARM), "", "auto", (ARM, "shared")),
+        (facts(X86, ARM, lent=RISCV), "", "auto", (ARM, "host")),
         (facts(X86), X86, "native", (X86, "native")),
         (facts(X86, ARM), ARM, "host", (ARM, "host")),
         (facts(X86), ARM, "shared", (ARM, "shared")),

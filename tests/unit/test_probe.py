@@ -49,6 +49,7 @@ X86 = (MIB + 102, b"BOOTX64 EFI ")
 SD_CARD = (2 * MIB, b"LABEL nixos\n  LINUX ../nixos/x-Image\n")
 RISCV_KERNEL = (3 * MIB, b"MZ" + bytes(46) + b"RISCV\0\0\0RSC\x05\x40")
 MBR = (0, b"\xeb\x63\x90")
+ISO = (0x8000, b"\1CD001\1")
 
 
 def test_what_the_run_has_said_wins(tmp_path: pathlib.Path) -> None:
@@ -113,11 +114,15 @@ def test_a_word_that_cannot_be_read_is_ignored(tmp_path: pathlib.Path) -> None:
         (((439, b"\1"),), ImageFacts("x86_64-linux", ("bios",), "raw")),
         (((440, b"disk signature"), (510, b"\x55\xaa")), ImageFacts("", (), "raw")),
         ((AARCH64, X86), ImageFacts("", (), "raw")),
+        ((MBR, ISO), ImageFacts("x86_64-linux", ("bios",), "iso")),
+        ((X86, ISO), ImageFacts("x86_64-linux", ("uefi",), "iso")),
+        ((ISO,), ImageFacts("", (), "iso")),
         ((), ImageFacts("", (), "raw")),
     ],
     ids=[
         *("aarch64", "riscv64", "x86", "hybrid", "sd card", "riscv64 sd card"),
-        *("bios", "last byte", "table", "both", "nothing"),
+        *("bios", "last byte", "table", "both"),
+        *("bios iso", "uefi iso", "iso", "nothing"),
     ],
 )
 def test_an_image_is_known_by_its_looks(

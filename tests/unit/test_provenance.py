@@ -62,7 +62,7 @@ def test_what_it_was_made_of_is_there_with_its_hashes() -> None:
         assert by_name[name]["digest"] == {"sha256": digest}
 
 
-SECRETS = ("hunter2", "ghp_token", "/home/me", "mypassword", "MyNetwork", "secret.key")
+SECRETS = ("hunter2", "/home/me", "mypassword", "MyNetwork", "secret.key")
 
 SECRETIVE = dataclasses.replace(
     BUILD,
@@ -70,11 +70,8 @@ SECRETIVE = dataclasses.replace(
     flake="git+https://me:hunter2@example.org/x",
     nixpkgs=P("/home/me/nixpkgs"),
     substituters=("https://u:hunter2@cache.example.org",),
-    options=(
-        ("access-tokens", "github.com=ghp_token"),
-        ("extra-access-tokens", "github.com=ghp_token"),
-        ("cores", "1"),
-    ),
+    options=(("cores", "1"),),
+    nix_conf=P("/home/me/nix.conf"),
     search_path=(("a", P("/home/me/a")), ("b", "https://me:hunter2@example.org/b")),
     arguments=(("who", "world"),),
     sign=P("/home/me/secret.key"),
@@ -95,11 +92,8 @@ def test_parameters_are_what_was_asked_for_without_secrets_and_homes() -> None:
     assert found["command"] == "build"
     assert found["configuration"] == "configuration.nix"
     assert found["flake"] == "git+https://example.org/x"
-    assert found["options"] == {
-        "access-tokens": "(secret)",
-        "extra-access-tokens": "(secret)",
-        "cores": "1",
-    }
+    assert found["options"] == {"cores": "1"}
+    assert found["nix_conf"] == "nix.conf"
     assert found["image"] == {"compression": "zstd"}
     assert found["late"] == ["wifi_ssid", "wifi_password_file", "injections"]
     assert found["search_path"] == [["a", "a"], ["b", "https://example.org/b"]]

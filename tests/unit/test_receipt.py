@@ -19,6 +19,7 @@ CONFIG = {
             "security_opt": ["no-new-privileges:true", f"seccomp:{seccomp.PROFILE}"],
             "networks": {"default": None, "lease": None},
             "volumes": [{"source": "store", "target": "/nix"}],
+            "devices": [{"source": "/dev/kvm", "target": "/dev/kvm", "permissions": "rwm"}],
             "read_only": True,
             "mem_limit": str(2048 << 20),
             "pids_limit": 100,
@@ -44,6 +45,7 @@ def test_a_service_is_told_from_composes_configuration() -> None:
         "  security      no-new-privileges, seccomp=orchestrator/seccomp.json\n"
         "  networks      default, lease (internal)\n"
         "  mounts        store:/nix\n"
+        "  devices       /dev/kvm\n"
         "  root          read-only\n"
         "  limits        100 processes, 2048 MiB of memory"
     )
@@ -52,6 +54,7 @@ def test_a_service_is_told_from_composes_configuration() -> None:
         "capabilities  SYS_ADMIN",
         "networks      none",
         "mounts        lease:/run/lease:ro",
+        "devices       none",
         "root          writable",
         "limits        none",
     ):

@@ -46,6 +46,14 @@ lib.genAttrs [
     ++ map (board: "bcm2711-rpi-${board}.dtb") [ "4-b" "400" "cm4" "cm4s" ]
   );
 
+  # Where nixpkgs has it.
+  syslinux = script ''
+    mkdir -p "$first/share/syslinux"
+    find "$first/lib" -type f \( -name '*.c32' -o -name '*.bin' \) -path '*bios*' -exec cp {} "$first/share/syslinux/" \;
+    cp "$first"/lib/ISOLINUX/*.bin "$first/share/syslinux/"
+  '';
+  refind = placeholders "share/refind" [ "refind_x64.efi" "refind_aa64.efi" ];
+
   systemd = script ''
     cd "$first"
     mkdir -p example/systemd
@@ -131,6 +139,17 @@ lib.genAttrs [
     patch -d "$first/lib/python3/dist-packages" -p1 < ${../pkgs/by-name/cl/cloud-init/0001-add-nixos-support.patch}
     sed -i 's,"/usr/sbin"\, "/bin","/run/current-system/sw/bin",' "$first/lib/python3/dist-packages/cloudinit/net/networkd.py"
     sed -i "1s,.*,#!$first/bin/python3.13," "$first/bin/cloud-init"
+  '';
+  # Called as `uuid -v 5 NAMESPACE NAME`, by what makes an ISO image.
+  libossp-uuid = script ''
+    mkdir -p "$first/bin"
+    cat > "$first/bin/uuid" <<'END'
+    #!${debian.tools}/bin/python3
+    import sys, uuid
+    _, _, _, space, name = sys.argv
+    print(uuid.uuid5(uuid.UUID(space), name))
+    END
+    chmod +x "$first/bin/uuid"
   '';
   # JSON is YAML. This is called as `json2yaml --unwrap KEY FROM TO`.
   remarshal = script ''

@@ -34,7 +34,7 @@
     gnugrep = [ "grep" ];
     gnused = [ "sed" ];
     gnutar = [ "tar" ];
-    grub = [ "grub-pc-bin" ];
+    grub = [ "grub-pc-bin" "grub-efi-amd64-bin" "grub-common" ];
     gzip = [ "gzip" ];
     hostname-debian = [ "hostname" ];
     iana-etc = [ "netbase" ];
@@ -47,6 +47,8 @@
     less = [ "less" ];
     libcap = [ "libcap2-bin" ];
     libxslt = [ "xsltproc" ];
+    libfaketime = [ "faketime" "libfaketime" ];
+    libisoburn = [ "xorriso" ];
     linux = [ "kernel" ];
     linux-config = [ "kernel" ];
     linux-headers = [ "linux-libc-dev" "libc6-dev" ];
@@ -64,11 +66,14 @@
     parted = [ "parted" ];
     patch = [ "patch" ];
     perl = [ "bash" "perl" "perl-base" "perl-modules-5.40" "libperl5.40" "libfile-slurp-perl" "libjson-perl" ];
+    pixz = [ "pixz" ];
     procps = [ "procps" ];
     python3 = [ "python3.13" "python3.13-minimal" "libpython3.13-minimal" "libpython3.13-stdlib" ];
     qemu-host-cpu-only = [ "qemu-guest-agent" ];
     rsync = [ "rsync" ];
     shadow = [ "passwd" "login" "login.defs" "uidmap" "util-linux" ];
+    squashfs = [ "squashfs-tools" ];
+    syslinux = [ "isolinux" "syslinux-common" "syslinux-utils" ];
     systemd = [
       "systemd" "systemd-sysv" "udev" "systemd-boot-efi" "systemd-boot-tools" "systemd-timesyncd" "systemd-resolved" "systemd-repart"
       "libpam-systemd" "libnss-myhostname"
@@ -84,9 +89,9 @@
 
   # These may be empty: nothing that is tested runs them.
   empty = [
-    "bash-completion" "bind" "glibc-locales" "gnupg" "hicolor-icon-theme" "libfido2" "libressl"
+    "bash-completion" "bind" "distrobuilder-nixos-generator" "glibc-locales" "gnupg" "hicolor-icon-theme" "libfido2" "libressl"
     "man-db" "mkpasswd" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng"
-    "sound-theme-freedesktop" "strace" "time" "tpm2-tss" "xauth" "shellcheck"
+    "sound-theme-freedesktop" "strace" "time" "tpm2-tss" "unzip" "xauth" "shellcheck"
   ];
 
   # What builders run, of the build machine's architecture.
@@ -99,5 +104,5 @@
   alone = [ "openresolv" ];
 
   # What Debian has not for all: a PC's boot loader.
-  only.amd64 = [ "grub-pc-bin" ];
+  only.amd64 = [ "grub-pc-bin" "grub-efi-amd64-bin" "isolinux" "syslinux-common" "syslinux-utils" ];
 }

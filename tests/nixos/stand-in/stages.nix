@@ -51,7 +51,7 @@ let
         exit 1
       '';
     in
-    builtins.intersectAttrs { pname = null; version = null; name = null; outputs = null; meta = null; } attributes // {
+    builtins.intersectAttrs { pname = null; version = null; name = null; outputs = null; meta = null; grubTarget = null; } attributes // {
       passthru = attributes.passthru or { } // fixup.passthru or { };
       inherit (debian) libraries machine;
       debs = debian.debs (table.debian.${pname} or [ ]);

@@ -1,0 +1,58 @@
+"""What was made, opened with others' tools before it is handed over."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+from orchestrator.image.filesystem import FilesystemError, run
+from orchestrator.image.layout import SECTOR, Layout
+
+#: Disk formats that `qemu-img check` goes through, by QEMU's names; the others it opens.
+CHECKED = frozenset({"qcow2", "vdi", "vhdx", "vmdk"})
+
+#: What tells whether a file is whole, by its suffix.
+TESTERS = {".zst": ["zstd", "-tq"], ".xz": ["xz", "-tq"], ".gz": ["pigz", "-tq"]}
+
+#: An ISO 9660 file system has its name in its second descriptor (ECMA-119, 8.4), whatever table is
+#: in front of it.
+ISO_OFFSET, ISO_NAME = 0x8001, b"CD001"
+
+
+def raw_image(image: pathlib.Path, layout: Layout, root_type: str) -> None:
+    """Read the table back, and go through the root file system where that is possible in place.
+
+    Raises `FilesystemError` for what is not as it was laid out, or not sound.
+    """
+    if layout.label:
+        command = ["sfdisk", "--json", os.fspath(image)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        table = json.loads(said.stdout)["partitiontable"] if said.returncode == 0 else {}
+        found = sorted(one["start"] * SECTOR for one in table.get("partitions", []))
+        wanted = sorted(part.start for part in layout.partitions)
+        if found != wanted:
+            raise FilesystemError(f"sfdisk finds partitions at {found}, they were put at {wanted}")
+    if root_type == "ext4":
+        run(["e2fsck", "-fn", f"{image}?offset={layout.root.start}"], {})
+
+
+def disk_file(image: pathlib.Path, driver: str) -> None:
+    """Have QEMU open the disk image, whose format is `driver`, and check it where it can."""
+    action = ["check", "-q"] if driver in CHECKED else ["info"]
+    run(["qemu-img", *action, "-f", driver, os.fspath(image)], {})
+
+
+def packed(file: pathlib.Path) -> None:
+    """Go through all of a compressed `file`; whatever else it is, it is not empty."""
+    if file.stat().st_size == 0:
+        raise FilesystemError(f"{file.name} is empty")
+    if tester := TESTERS.get(file.suffix):
+        run([*tester, os.fspath(file)], {})
+
+
+def iso(file: pathlib.Path) -> None:
+    """Look for the file system that an ISO image is."""
+    with file.open("rb") as image:
+        image.seek(ISO_OFFSET)
+        if image.read(len(ISO_NAME)) != ISO_NAME:
+            raise FilesystemError(f"{file.name} has no ISO 9660 file system")
