@@ -37,8 +37,8 @@ child=
 on_signal() {
   stopped=$1
   if [ -n "$container" ]; then
-    # The container may be about to start, or its process 1 not listening yet: tell it until it has ended, which Docker's client
-    # may do first: a closed terminal ends it. The orchestrator takes the first signal and ignores the others.
+    # The container may be about to start, or its process 1 not listening yet: tell it until it has ended, even if what waits
+    # for it has ended first. The orchestrator takes the first signal and ignores the others.
     (
       trap '' HUP
       tries=50
@@ -486,11 +486,16 @@ checksum() {
 # A run with files in both directions; what people read goes to stderr, the image's path to stdout.
 run_streams() {
   container=nixos-image-$run
-  if [ -s "$state/send" ] || [ -s "$state/trees" ]; then
-    { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack &
-  else
-    { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack &
-  fi
+  {
+    # A terminal that is closed tells all its processes at once. Only the script itself may listen: it tells the orchestrator,
+    # the others see to its end.
+    trap '' HUP
+    if [ -s "$state/send" ] || [ -s "$state/trees" ]; then
+      { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
+    else
+      { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack
+    fi
+  } &
   await $!
   unpacked=$?
   container=
@@ -526,7 +531,7 @@ run_terminal() {
   if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
   if [ -s "$state/send" ]; then
     container=nixos-image-$run-send
-    { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null; } &
+    { trap '' HUP; pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null; } &
     await $!
     code=$?
     after_death
@@ -535,7 +540,7 @@ run_terminal() {
   fi
   container=nixos-image-$run
   # Not in the foreground: there a terminal that is closed would be noticed only when Docker's client has ended, which does not.
-  start $flags -- "$@" <&3 &
+  { trap '' HUP; start $flags -- "$@" <&3; } &
   job=$!
   watcher=
   if [ $flags = -it ]; then watch_terminal & watcher=$!; fi

@@ -65,11 +65,20 @@ things() {
   docker volume ls -q --filter label=org.nixos-image | grep '^nixos-image-[0-9a-f]*_'
 }
 
+# wait_gone: until a run that nobody waits for has ended, half a minute at most
+wait_gone() {
+  tries=300
+  until [ -z "$(things)" ] || [ "$tries" = 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+  done
+}
+
 # nothing_left: compared with `before`, the table that the test has read at its start
 nothing_left() {
   left=$(things) now=$(table)
   [ -z "$left" ] && [ "$now" = "${before-}" ] && return
-  { echo "left: $left"; docker ps -a; docker network ls; echo "table before: ${before-}"; echo "table now: $now"; } >> "$work/err"
+  { echo "left: $left"; docker ps -a; docker network ls; pgrep -af run.sh; echo "table before: ${before-}"; echo "table now: $now"; } >> "$work/err"
   return 1
 }
 

@@ -46,6 +46,19 @@ for stage in 'start: ' 'build: ' 'assemble: ' 'boot: '; do
   done
 done
 
+# A window that is closed: below bash only run.sh is told, below other shells all of its processes at once.
+for shell in bash sh; do
+  : > "$work/err"
+  SHELL=/bin/$shell env --default-signal=HUP script -qfec "'$project/run.sh' demo --no-boot -o '$work/images'" "$work/err" \
+    > /dev/null 2>&1 < /dev/null &
+  demo=$!
+  check "terminal closed below $shell: the start is reached" wait_line '^start: '
+  kill -9 "$demo"
+  wait_gone
+  check "terminal closed below $shell: nothing is left" nothing_left
+  check "terminal closed below $shell: nor a partial file" no_partial_file
+done
+
 for service in registrar builder cleanup; do
   start_demo --no-boot --emulation shared
   wait_line '^start: ' && victim=
