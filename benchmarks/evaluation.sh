@@ -11,7 +11,12 @@ trap 'rm -rf "$work"; [ -z "$builder" ] || docker rm -f "$builder" > /dev/null' 
 system=$(uname -m)-linux
 cp "$project/tests/nixos/configuration.nix" "$work"
 
-best() { for _ in 1 2 3; do "$@"; done | sort -n | head -n 1; }
+# best COMMAND...: the smallest of the numbers that it prints, three times
+best() {
+  : > "$work/numbers"
+  for _ in 1 2 3; do "$@" >> "$work/numbers" || return; done
+  sort -n "$work/numbers" | head -n 1
+}
 
 # product FORMAT...: seconds from the builder's first word on the evaluation to the plan
 product() {
@@ -27,7 +32,7 @@ print((at["plan"] - datetime.datetime.fromisoformat(began["timestamp"])).total_s
 
 # bare EXPRESSION...: seconds that nix-instantiate takes in a builder that is up already
 bare() {
-  docker exec "$builder" sh -c 'began=$(date +%s.%N); nix-instantiate "$@" > /dev/null 2>&1 || exit 1
+  docker exec "$builder" sh -c 'began=$(date +%s.%N); nix-instantiate "$@" > /dev/null 2> /tmp/err || { tail -n 3 /tmp/err >&2; exit 1; }
     echo "$(date +%s.%N) $began" | awk "{ print \$1 - \$2 }"' sh "$@"
 }
 
@@ -42,7 +47,7 @@ builder=$(docker run -d --label org.nixos-image=true --network none --volume nix
 docker cp -q "$NIXPKGS" "$builder:/tmp/nixpkgs"
 docker cp -q "$work/configuration.nix" "$builder:/tmp/configuration.nix"
 alone="let nixos = import /tmp/nixpkgs/nixos/lib/eval-config.nix { system = \"$system\"; modules = [ /tmp/configuration.nix {
-  fileSystems.\"/\".device = \"/dev/disk/by-label/nixos\"; boot.loader.systemd-boot.enable = true; boot.loader.grub.enable = false; } ]; };
+  fileSystems.\"/\" = { device = \"/dev/disk/by-label/nixos\"; fsType = \"ext4\"; }; boot.loader.systemd-boot.enable = true; boot.loader.grub.enable = false; } ]; };
   in nixos.config.system.build.toplevel"
 system_alone=$(best bare --expr "$alone")
 inputs '"raw-efi"'

@@ -1,19 +1,29 @@
 #!/bin/sh
-# Run after run of the demo: what leaks, and whether the last is as quick as the second. RUNS (default 100) of each mode.
-# Prints a line for every tenth run, then the ratio; ends with 1 if anything was left.
+# Run after run of the demo: what leaks, and whether the last is as quick as the second. RUNS (default 100) of each mode that is
+# named (default: private, shared). Prints a line for every tenth run, then the ratios: of run 100 to run 2, of the last ten to
+# the ten from run 2 on (medians), and of ten bare `docker run` after all to ten before, which is the machine's own part. Ends with
+# 1 if anything was left.
 set -eu
 cd "$(dirname "$0")/.."
 runs=${RUNS:-100}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+holder=
+trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EXIT
+
+# in_table OPTIONS PROGRAM: in a container that sees the table of interpreters, mounted
+in_table() {
+  # shellcheck disable=SC2086  # options are words
+  docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
+    --volume nixos-image-work:/work:ro --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
+import pathlib, subprocess, time
+from orchestrator.agents import binfmt
+binfmt.mount()
+$2"
+}
 
 # What must not grow: entries, containers, networks, volumes, the daemon's file descriptors, files of the work volume, KiB of /nix.
 left() {
-  docker run --rm --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
-    --volume nixos-image-work:/work:ro --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -c '
-import pathlib, subprocess
-from orchestrator.agents import binfmt
-binfmt.mount()
+  in_table --rm '
 used = subprocess.run(["du", "-sk", "/nix/store"], capture_output=True, text=True).stdout.split()[0]
 print(len(binfmt.entries()), len(list(pathlib.Path("/work").iterdir())), used)'
   docker ps -aq | wc -l
@@ -24,22 +34,49 @@ print(len(binfmt.entries()), len(list(pathlib.Path("/work").iterdir())), used)'
 
 seconds() { awk '{ print $1 }' /proc/uptime; }
 
+# timed COMMAND...: how many seconds it takes
+timed() {
+  began=$(seconds)
+  "$@" || return
+  echo "$(seconds) $began" | awk '{ print $1 - $2 }' >&3
+}
+
+# The machine without us: containers are made, started and removed.
+bare() {
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    timed docker run --rm --network none --entrypoint true nixos-image-qemu-setup 3>> "$work/$1" || return
+  done
+}
+
+demo() { ./run.sh demo --no-boot --emulation "$1" -o "$work" > /dev/null 2> "$work/err" || { cat "$work/err"; return 1; }; }
+
+median() { sort -n | awk '{ all[NR] = $1 } END { print (all[int((NR + 1) / 2)] + all[int(NR / 2) + 1]) / 2 }'; }
+
+# ratio TITLE SECONDS SECONDS
+ratio() { echo "$1: $(echo "$2 $3" | awk '{ printf "%.2f", $1 / $2 }')"; }
+
 code=0
-for mode in private shared; do
-  ./run.sh demo --no-boot --emulation "$mode" -o "$work" > /dev/null 2>&1 # the images and the store are there from here on
+[ $# != 0 ] || set -- private shared
+for mode; do
+  [ -z "$holder" ] || docker rm -f "$holder" > /dev/null
+  demo "$mode" # the images and the store are there from here on
+  # Without it the table would be gone with each run's last mount (Linux >= 6.7), whatever was left in it.
+  holder=$(in_table -d 'time.sleep(36000)')
   before=$(left | tr '\n' ' ')
   echo "$mode: entries, folders of runs, KiB of the store, containers, networks, volumes, descriptors: $before"
-  second='' last=''
+  rm -f "$work/before" "$work/after" "$work/runs"
+  bare before
   for number in $(seq "$runs"); do
-    began=$(seconds)
-    ./run.sh demo --no-boot --emulation "$mode" -o "$work" > /dev/null 2> "$work/err" || { cat "$work/err"; exit 1; }
-    last=$(echo "$(seconds) $began" | awk '{ print $1 - $2 }')
-    [ "$number" != 2 ] || second=$last
-    [ $((number % 10)) != 0 ] || echo "$mode $number: $last s; $(left | tr '\n' ' ')"
+    timed demo "$mode" 3>> "$work/runs"
+    [ $((number % 10)) != 0 ] || echo "$mode $number: $(tail -n 1 "$work/runs") s; $(left | tr '\n' ' ')"
   done
+  bare after
   after=$(left | tr '\n' ' ')
-  # The daemon keeps a few descriptors for connections of its own.
-  [ "${before% * }" = "${after% * }" ] || { echo "$mode: left behind: $before -> $after"; code=1; }
-  echo "$mode: run $runs took $(echo "$last $second" | awk '{ printf "%.2f", $1 / $2 }') times the time of run 2"
+  # Folders of runs before may have gone meanwhile. The daemon keeps a few descriptors for connections of its own.
+  echo "$before$after" | awk '{ for (i = 1; i <= 6; i++) if ($(i + 7) > $i) exit 1; exit $14 > $7 + 10 }' \
+    || { echo "$mode: left behind: $before -> $after"; code=1; }
+  ratio "$mode: run $runs to run 2" "$(tail -n 1 "$work/runs")" "$(sed -n 2p "$work/runs")"
+  ratio "$mode: the last ten to the ten from run 2 on" "$(tail -n 10 "$work/runs" | median)" "$(sed -n 2,11p "$work/runs" | median)"
+  ratio "$mode: bare containers after to before" "$(median < "$work/after")" "$(median < "$work/before")"
 done
 exit $code
