@@ -40,11 +40,11 @@ on_signal() {
     # The container may be about to start, or its process 1 not listening yet: tell it until it has ended, even if what waits
     # for it has ended first. The orchestrator takes the first signal and ignores the others.
     (
-      trap '' HUP
+      trap '' HUP TERM
       tries=50
       while [ "$tries" -gt 0 ]; do
         docker kill --signal "$1" "$container" > /dev/null 2>&1 || kill -0 "$child" 2> /dev/null || break
-        tries=$((tries - 1))
+        kill -0 "$child" 2> /dev/null || tries=$((tries - 1))
         sleep 1
       done
     ) &
@@ -66,6 +66,7 @@ trap 'on_signal TERM' TERM HUP
 # await PID: its exit code, whatever signals come meanwhile
 await() {
   child=$1
+  [ -z "$stopped" ] || on_signal "$stopped" # it came before there was anybody to tell
   while :; do
     wait "$1"
     code=$?
@@ -487,9 +488,9 @@ checksum() {
 run_streams() {
   container=nixos-image-$run
   {
-    # A terminal that is closed tells all its processes at once. Only the script itself may listen: it tells the orchestrator,
-    # the others see to its end.
-    trap '' HUP
+    # A terminal that is closed tells all its processes at once, as `timeout` does. Only the script itself may listen: it tells
+    # the orchestrator, the others see to its end.
+    trap '' HUP TERM
     if [ -s "$state/send" ] || [ -s "$state/trees" ]; then
       { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
     else
@@ -531,7 +532,7 @@ run_terminal() {
   if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
   if [ -s "$state/send" ]; then
     container=nixos-image-$run-send
-    { trap '' HUP; pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null; } &
+    { trap '' HUP TERM; pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null; } &
     await $!
     code=$?
     after_death
@@ -540,7 +541,7 @@ run_terminal() {
   fi
   container=nixos-image-$run
   # Not in the foreground: there a terminal that is closed would be noticed only when Docker's client has ended, which does not.
-  { trap '' HUP; start $flags -- "$@" <&3; } &
+  { trap '' HUP TERM; start $flags -- "$@" <&3; } &
   job=$!
   watcher=
   if [ $flags = -it ]; then watch_terminal & watcher=$!; fi
@@ -626,13 +627,14 @@ main() {
   container=nixos-image-$run-prepare
   orders=$(start -- prepare "$@") || {
     code=$?
+    end_if_stopped "the start"
     [ "$code" != 125 ] || die 3 "Docker could not start the orchestrator" \
       "see Docker's words above; if the engine's socket is not $socket on its own host, set NIXOS_IMAGE_SOCKET"
     exit "$code"
   }
   container=
-  end_if_stopped "the start"
   eval "$orders"
+  end_if_stopped "the start"
   case $mode in
     streams) run_streams "$@" ;;
     *) run_terminal "$@" ;;
@@ -647,8 +649,9 @@ main() {
     TERM) [ $code != 0 ] || code=143 ;;
   esac
   if [ -n "$then_boot" ] && [ $code = 0 ] && [ -s "$state/image" ]; then
-    "$root/run.sh" boot "$(cat "$state/image")" <&3
-    code=$?
+    image=$(cat "$state/image")
+    rm -rf "$state"
+    exec "$root/run.sh" boot "$image" <&3
   fi
   exit $code
 }

@@ -1,6 +1,7 @@
 """The orchestrator's entry: one request, one exit code; the one place that tells an error."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -151,9 +152,13 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
 
 def _receive(who: Caller) -> None:
     """Unpack what run.sh sends into the run's folder, which nobody else can look into yet."""
-    make_shared(who.run)
-    delivery.receive(sources.input_folder(who))
-    sources.trees(who)  # comes last: nothing is missing
+    folder = make_shared(who.run)
+    try:
+        delivery.receive(sources.input_folder(who))
+        sources.trees(who)  # comes last: nothing is missing
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _images(
@@ -207,8 +212,11 @@ def _interrupt(number: int, _frame: types.FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
+    try:
+        code = main()
+        sys.stderr.flush()
+    except ApplianceError as error:  # a signal while another error was told
+        code = error.exit_code
     # Not sys.exit: a `docker build` in a background thread would be waited for. It ends with this
     # container.
     os._exit(code)

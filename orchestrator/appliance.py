@@ -15,7 +15,14 @@ from orchestrator.agents.artifact import Artifact
 from orchestrator.agents.task import Task
 from orchestrator.bootcheck import finish_boot, start_boot
 from orchestrator.engine import Engine
-from orchestrator.errors import ApplianceError, BootError, BuildError, CleanupError, DockerError
+from orchestrator.errors import (
+    STOPPED,
+    ApplianceError,
+    BootError,
+    BuildError,
+    CleanupError,
+    DockerError,
+)
 from orchestrator.handover import SERIAL_LOG, Handover
 from orchestrator.images import Images
 from orchestrator.plan import Plan
@@ -110,13 +117,15 @@ class Appliance:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             # The image's way out and the containers' end do not wait for each other.
             down = pool.submit(self._tear_down)
-            if images and isinstance(problem, AFTER_THE_IMAGE | None):
-                handover.finish(boot, receipts)
-            elif images:
-                handover.abandon()
-            elif problem:
-                handover.send_log(problem)
-            problem = _first(problem, down)
+            try:
+                if images and isinstance(problem, AFTER_THE_IMAGE | None):
+                    handover.finish(boot, receipts)
+                elif images:
+                    handover.abandon()
+                elif problem:
+                    handover.send_log(problem)
+            finally:
+                problem = _first(problem, down)
         self._progress.end()
         if problem:
             raise problem
@@ -305,6 +314,8 @@ def _first(
     """What went wrong first: the run itself, or else its end."""
     try:
         down.result()
+    except STOPPED:  # this thread, not that one
+        raise
     except ApplianceError as error:
         return problem or error
     return problem

@@ -85,8 +85,8 @@ def signals_wait() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for got in pending:
-        signal.raise_signal(got)
+        for got in pending:  # counts more than what may have failed
+            signal.raise_signal(got)
 
 
 def still_there[Thing, Known](

@@ -92,8 +92,8 @@ class Handover:
 
     def abandon(self) -> None:
         """Have the caller believe in nothing of what was sent."""
-        assert self._outgoing  # `send` was called
-        self._outgoing.abandon()
+        if self._outgoing:
+            self._outgoing.abandon()
 
     def send_log(self, problem: ApplianceError) -> None:
         """Send Nix' log, if it tells more of `problem`, which then says where it is."""

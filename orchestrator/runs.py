@@ -11,7 +11,7 @@ from orchestrator.agents import ladder
 from orchestrator.appliance import CLEAN_SECONDS
 from orchestrator.census import COMPOSE_RUN
 from orchestrator.engine import Engine
-from orchestrator.errors import ApplianceError, UsageError
+from orchestrator.errors import STOPPED, ApplianceError, UsageError
 from orchestrator.images import IMAGES
 from orchestrator.progress import Progress
 from orchestrator.repair import repair_if_harmless
@@ -32,7 +32,10 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
         except BaseException:
             # Whatever was refused: Compose may have made networks to look with. Why counts more.
             with contextlib.suppress(ApplianceError):
-                engine.down()
+                try:
+                    engine.down()
+                except STOPPED:  # by the first signal; others change nothing
+                    engine.down()
             raise
         finally:
             shutil.rmtree(workspace.shared, ignore_errors=True)

@@ -8,7 +8,7 @@ check "the table that is compared holds an entry" test -n "$before"
 # start_demo: runs in the background, its stderr grows in $work/err, its pid is $demo
 start_demo() {
   # A shell starts background jobs with SIGINT ignored; a person's shell does not.
-  env --default-signal=INT "$project/run.sh" demo -o "$work/images" "$@" > "$work/out" 2> "$work/err" < /dev/null &
+  env --default-signal=INT setsid "$project/run.sh" demo -o "$work/images" "$@" > "$work/out" 2> "$work/err" < /dev/null &
   demo=$!
 }
 
@@ -38,11 +38,13 @@ for stage in 'start: ' 'build: ' 'assemble: ' 'boot: '; do
     case $signal in INT) emulation=shared ;; TERM) emulation=private ;; esac
     start_demo --emulation "$emulation"
     check "SIG$signal during ${stage%: }: the stage is reached" wait_line "^$stage"
-    kill -"$signal" "$demo"
+    # As `timeout` and systemd do: to all processes at once.
+    case $signal in INT) kill -INT "$demo" ;; TERM) kill -TERM "-$demo" ;; esac
     wait_demo
     case $signal in INT) code=130 ;; TERM) code=143 ;; esac
     check "SIG$signal during ${stage%: }: exit code $code and a word" told "$code" 'error: (interrupted|terminated)'
     check "SIG$signal during ${stage%: }: nothing is left" nothing_left
+    check "SIG$signal during ${stage%: }: nor a partial file" no_partial_file
   done
 done
 
