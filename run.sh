@@ -23,6 +23,11 @@ say() { printf '%s\n' "$*" >&2; }
 
 # die CODE MESSAGE [WAY OUT]: the exit codes are those of docs/exit-codes.md
 die() {
+  case $stopped:$1 in # what a signal has broken is no failure of its own
+    INT:130 | TERM:143) ;;
+    INT:*) set -- 130 interrupted ;;
+    TERM:*) set -- 143 terminated ;;
+  esac
   say "error: $2"
   [ $# -lt 3 ] || say "try: $3"
   exit "$1"
