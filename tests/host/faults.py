@@ -41,7 +41,7 @@ VICTIMS = {
 #: container is removed.
 FAULTS = {
     "kill": ["kill"],
-    "stop": ["stop", "--time", "1"],
+    "stop": ["kill", "--signal", "TERM"],
     "pause": ["pause"],
     "remove": ["rm", "-f"],
 }
@@ -239,6 +239,9 @@ def strike(case: Case) -> bool:
         time.sleep(0.02)
     # Docker tells the victim's name where it was there.
     hit = bool(victim) and docker(*FAULTS[case.fault], victim) == victim
+    if case.fault == "stop":
+        time.sleep(1)
+        docker("kill", victim)
     if case.fault == "pause" and case.victim == "orchestrator":
         time.sleep(PAUSE_SECONDS)
         docker("unpause", victim)
