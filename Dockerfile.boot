@@ -1,7 +1,7 @@
 # boot: starts a finished image in QEMU and logs in over SSH. One image per architecture of the guest.
 FROM nixos-image-orchestrator AS files
 RUN mkdir /files \
- && cp -a --parents orchestrator/__init__.py orchestrator/agents orchestrator/image /files
+ && cp -a --parents orchestrator/__init__.py orchestrator/agents orchestrator/image orchestrator/shared /files
 
 FROM nixos-image-runtime
 ARG GUEST=aarch64

@@ -258,7 +258,7 @@ ensure_images() {
   }
 }
 
-# --- what the orchestrator may ask of this side (see `script` in orchestrator/cli.py) ------------------------------------
+# --- what the orchestrator may ask of this side (see `script` in orchestrator/ask/cli.py) ------------------------------------
 
 send() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
@@ -622,7 +622,7 @@ main() {
   ensure_base
   if [ "${1:-} ${2:-}" = "test --hosts" ]; then
     shift 2
-    NIXOS_IMAGE_SOURCE=$(source_state) "$root/tests/hosts/run.sh" "$@"
+    NIXOS_IMAGE_SOURCE=$(source_state) "$root/tests/simulated_hosts/run.sh" "$@"
     exit
   fi
   ensure_images

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from measuring import FOLDER, Measured, disk_use, measure
 
-from orchestrator.agents import binfmt, canary
-from orchestrator.agents.systems import SYSTEMS
+from orchestrator.agents.emulation import binfmt, canary
+from orchestrator.shared.architectures import SYSTEMS
 
 FOREIGN = "aarch64-linux"
 EMULATORS = pathlib.Path("/opt/qemu")

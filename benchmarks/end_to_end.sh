@@ -26,8 +26,8 @@ grep '^seconds:' "$out/log" | sed 's/^/no boot, inside: /'
 builder=$(docker run -d --label org.nixos-image=true --volume nixos-image-store:/nix --entrypoint sleep nixos-image-builder 600)
 docker exec "$builder" python3 -c '
 import pathlib
-from orchestrator.agents import demo
-from orchestrator.agents.systems import foreign_system, this_system
+from orchestrator.agents.builder import demo
+from orchestrator.shared.architectures import foreign_system, this_system
 pathlib.Path("/tmp/inputs.json").write_text(demo.pinned(foreign_system(this_system()), "raw-efi", "ext4", ()).to_json())'
 bare=$(timed docker exec --env NIX_CONFIG='experimental-features = nix-command
 substituters =

@@ -16,7 +16,7 @@ in_table() {
   docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
     --volume nixos-image-work:/work:ro --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
 import pathlib, subprocess, time
-from orchestrator.agents import binfmt
+from orchestrator.agents.emulation import binfmt
 binfmt.mount()
 $2"
 }

@@ -1,4 +1,4 @@
-# The image spec of a guest: JSON for the assembler (orchestrator/image/spec.py has the fields).
+# The image spec of a guest: JSON for the assembler (orchestrator/shared/spec.py has the fields).
 #
 # It is a derivation of the build machine that needs nothing but a shell, so that only the system itself, which it names,
 # is of the target's. `spec` is the same as a Nix value, for whoever wants to know without building.

@@ -9,10 +9,8 @@ import traceback
 import types
 import typing
 
-from orchestrator import cli, delivery, sources
-from orchestrator.agents.nixlog import plain
-from orchestrator.errors import ApplianceError, BugError, InterruptedRunError, TerminatedRunError
-from orchestrator.request import (
+from orchestrator.ask import cli, uploads
+from orchestrator.ask.request import (
     Boot,
     Build,
     Caller,
@@ -26,10 +24,18 @@ from orchestrator.request import (
     Test,
     Verify,
 )
-from orchestrator.workspace import make_shared
+from orchestrator.deliver import stream
+from orchestrator.docker.workspace import make_shared
+from orchestrator.shared.errors import (
+    ApplianceError,
+    BugError,
+    InterruptedRunError,
+    TerminatedRunError,
+)
+from orchestrator.shared.text import plain
 
 if typing.TYPE_CHECKING:
-    from orchestrator.progress import Progress
+    from orchestrator.shared.progress import Progress
 
 
 def main() -> int:
@@ -95,31 +101,31 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
         case Compose():
             _compose(request, stream)
         case Formats():
-            from orchestrator import format_table
+            from orchestrator.shared import nixos_formats
 
-            table = format_table.read_formats()
-            table = format_table.chosen(request.names, table)
-            text = format_table.names(table) if request.brief else format_table.describe(table)
+            table = nixos_formats.read_formats()
+            table = nixos_formats.chosen(request.names, table)
+            text = nixos_formats.names(table) if request.brief else nixos_formats.describe(table)
             os.write(stream, text.encode())
             return 0
         case Test():
             return _test(request, who, stream)
         case Verify():
-            from orchestrator.verify import verify
+            from orchestrator.deliver.verify import verify
 
             sys.stderr.write(verify(request, sys.stdin.buffer))
             return 0
         case Pins(update=False):
-            from orchestrator import verbs
+            from orchestrator.verbs import verbs
 
             os.write(stream, verbs.pins(request, who).encode())
             return 0
         case Boot(print_command=True):
-            from orchestrator import verbs
+            from orchestrator.verbs import verbs
 
             os.write(stream, verbs.print_command(request, who).encode())
             return 0
-    from orchestrator.progress import make_progress
+    from orchestrator.shared.progress import make_progress
 
     progress = make_progress(request.log_format, who.columns)
     try:
@@ -130,19 +136,19 @@ def _work(request: Request, who: Caller, stream: int, began: float) -> int:
             case Demo() | Build():
                 _images(request, who, progress, stream, began)
             case Boot():
-                from orchestrator.verbs import boot
+                from orchestrator.verbs.verbs import boot
 
                 boot(request, who, progress)
             case Doctor():
-                from orchestrator.verbs import doctor
+                from orchestrator.verbs.verbs import doctor
 
                 os.write(stream, doctor(request, who, progress).encode())
             case Pins():
-                from orchestrator.verbs import update_pins
+                from orchestrator.verbs.verbs import update_pins
 
                 update_pins(who, progress, stream)
             case Clean():
-                from orchestrator.verbs import clean
+                from orchestrator.verbs.verbs import clean
 
                 clean(request, who, progress)
     finally:
@@ -154,8 +160,8 @@ def _receive(who: Caller) -> None:
     """Unpack what run.sh sends into the run's folder, which nobody else can look into yet."""
     folder = make_shared(who.run)
     try:
-        delivery.receive(sources.input_folder(who))
-        sources.trees(who)  # comes last: nothing is missing
+        stream.receive(uploads.input_folder(who))
+        uploads.trees(who)  # comes last: nothing is missing
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -164,7 +170,7 @@ def _receive(who: Caller) -> None:
 def _images(
     request: Demo | Build, who: Caller, progress: "Progress", stream: int, began: float
 ) -> None:
-    from orchestrator.make_images import images
+    from orchestrator.run.make_images import images
 
     try:
         images(request, who, progress, stream)
@@ -179,7 +185,7 @@ def _images(
 
 def _compose(request: Compose, stream: int) -> typing.NoReturn:
     """Become `docker compose`; before `down`, nothing of ours may be alive or registered."""
-    from orchestrator import verbs
+    from orchestrator.verbs import verbs
 
     if request.arguments[0] == "down":
         verbs.forget_everything()
@@ -187,7 +193,7 @@ def _compose(request: Compose, stream: int) -> typing.NoReturn:
 
 
 def _test(request: Test, who: Caller, stream: int) -> int:
-    from orchestrator import verbs
+    from orchestrator.verbs import verbs
 
     return verbs.test(request, who, stream)
 

@@ -22,9 +22,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Collection
 
-from orchestrator.agents import events, ladder
+from orchestrator.agents import events
+from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.systems import DEBIAN_ARCHITECTURES, MACHINES
+from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES
 
 #: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
 #: today.

@@ -8,7 +8,7 @@ import sys
 
 import structlog
 
-from orchestrator.agents.nixlog import plain
+from orchestrator.shared.text import plain
 
 #: Set to `json` by the orchestrator; anything else means that a person reads the container's log.
 FORMAT_VARIABLE = "NIXOS_IMAGE_LOG"

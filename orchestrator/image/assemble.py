@@ -6,11 +6,13 @@ import pathlib
 import subprocess
 import tempfile
 
-from orchestrator.image import bootloader, clover, filesystem, grub, partition, rootfs
+from orchestrator.image import partition
 from orchestrator.image.bootspec import Bootspec, read_bootspec
+from orchestrator.image.filesystems import filesystem, rootfs
 from orchestrator.image.layout import MIB, Layout, Sizes, plan_layout
-from orchestrator.image.spec import LOADERS, ImageSpec
+from orchestrator.image.loaders import bootloader, clover, grub
 from orchestrator.image.tree import Entry, Tree, TreeError
+from orchestrator.shared.spec import LOADERS, ImageSpec
 
 #: What NixOS' first boot loads into its database of store paths, then removes.
 REGISTRATION = "nix-path-registration"

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import typing
 
-from orchestrator.image.spec import UNUSABLE, SpecError, read_json
+from orchestrator.shared.spec import UNUSABLE, SpecError, read_json
 
 #: Keys of documents in a toplevel's `boot.json`: RFC 125, and NixOS' extensions of it.
 BOOTSPEC_V1 = "org.nixos.bootspec.v1"

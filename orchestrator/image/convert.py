@@ -14,9 +14,9 @@ import typing
 import uuid
 from collections.abc import Callable
 
-from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import SECTOR
-from orchestrator.image.spec import Compression, DiskFormat
+from orchestrator.shared.spec import Compression, DiskFormat
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import pathlib
 import subprocess
 
-from orchestrator.image.filesystem import FilesystemError, run
+from orchestrator.image.filesystems.filesystem import FilesystemError, run
 from orchestrator.image.layout import SECTOR, Layout
 
 #: Disk formats that `qemu-img check` goes through, by QEMU's names; the others it opens.

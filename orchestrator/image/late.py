@@ -10,9 +10,9 @@ import pathlib
 import re
 import stat
 
-from orchestrator.image.options import ImageOptions
-from orchestrator.image.spec import SpecError
 from orchestrator.image.tree import BLOCK, Entry
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.spec import SpecError
 
 #: Columns of a `--stamp` file. `host` is needed and names the image, the others may be empty.
 AS_IT_IS = "wifi_password"

@@ -6,7 +6,7 @@ partitions; the root file system is always the last one, so that it can grow.
 
 import dataclasses
 
-from orchestrator.image.spec import PartitionTable
+from orchestrator.shared.spec import PartitionTable
 
 MIB = 1 << 20
 SECTOR = 512

@@ -3,9 +3,9 @@
 import pathlib
 import subprocess
 
-from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import SECTOR, Layout
-from orchestrator.image.spec import ImageSpec
+from orchestrator.shared.spec import ImageSpec
 
 
 def write_table(image: pathlib.Path, layout: Layout, spec: ImageSpec) -> None:

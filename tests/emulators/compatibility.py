@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 
-from orchestrator.agents import binfmt, debian, ladder, qemu_user
+from orchestrator.agents import debian
+from orchestrator.agents.emulation import binfmt, ladder, qemu_user
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.systems import (
+from orchestrator.shared.architectures import (
     DEBIAN_ARCHITECTURES,
     RUNS_TOO,
     SYSTEMS,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 TABLE = (
-    "import json; from orchestrator.agents import binfmt; binfmt.mount();"
+    "import json; from orchestrator.agents.emulation import binfmt; binfmt.mount();"
     "print(json.dumps({name: entry.text for name, entry in binfmt.entries().items()}))"
 )
 
@@ -148,8 +148,8 @@ def table_held() -> Iterator[None]:
     Since Linux 6.7 it would go with each run's last mount, and whatever that had left in it.
     """
     options = ["-d", *RIGHTS, "--network", "none", "--tmpfs", "/run", "--entrypoint", "python3"]
-    script = "import time; from orchestrator.agents import binfmt; binfmt.mount(); print('held')"
-    command = ["-u", "-c", f"{script}; time.sleep(7200)"]
+    imports = "import time; from orchestrator.agents.emulation import binfmt"
+    command = ["-u", "-c", f"{imports}; binfmt.mount(); print('held'); time.sleep(7200)"]
     holder = docker("run", *options, "nixos-image-qemu-setup", *command)
     while "held" not in docker("logs", holder):
         time.sleep(0.1)

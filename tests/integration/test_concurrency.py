@@ -9,7 +9,7 @@ import typing
 
 import pytest
 
-from orchestrator.agents.ladder import rungs
+from orchestrator.agents.emulation.ladder import rungs
 from tests.integration.conftest import Alter, Run, docker, table
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from orchestrator.agents.ladder import next_rung, rungs
-from orchestrator.agents.systems import foreign_system, this_system
+from orchestrator.agents.emulation.ladder import next_rung, rungs
+from orchestrator.shared.architectures import foreign_system, this_system
 from tests.integration.conftest import ENGINE, RIGHTS, Alter, Run, docker, table
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
@@ -182,12 +182,15 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
     dead, other = f"nixos-image-{ENGINE}deadbeef", "nixos-image-0badcafebabe-armv7l"
     names = [*(f"{dead}-{cpu}" for cpu in ("riscv64", "aarch64", "x86_64")), other, "qemu-riscv64"]
     script = (
-        "from orchestrator.agents import binfmt, systems; import pathlib, time; binfmt.mount()\n"
+        "import pathlib, time\n"
+        "from orchestrator.agents.emulation import binfmt\n"
+        "from orchestrator.shared import architectures\n"
+        "binfmt.mount()\n"
         "k = binfmt.kernel_version()\n"
         f"for name in {names}:\n"
         "    cpu = name.rsplit('-')[-1]\n"
-        "    s = next(s for s in systems.SYSTEMS.values() if s.name.startswith(cpu))\n"
-        "    if s.name != systems.this_system():\n"
+        "    s = next(s for s in architectures.SYSTEMS.values() if s.name.startswith(cpu))\n"
+        "    if s.name != architectures.this_system():\n"
         "        emulator = pathlib.Path('/opt/qemu', s.emulator)\n"
         "        binfmt.register(binfmt.registration(name, s, emulator, k))\n"
         "print('held', flush=True); time.sleep(600)\n"
@@ -219,7 +222,7 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
         assert table() == {name: before[name] for name in (other, "qemu-riscv64")}
     finally:
         remove = (
-            "from orchestrator.agents import binfmt; "
+            "from orchestrator.agents.emulation import binfmt; "
             "[(binfmt.MOUNT_POINT / n).write_text('-1') for n in binfmt.entries()]"
         )
         docker("exec", holder, "python3", "-c", remove)

@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from orchestrator import seccomp
-from orchestrator.agents.systems import foreign_system, this_system
+from orchestrator.docker import seccomp
+from orchestrator.shared.architectures import foreign_system, this_system
 from tests.integration.conftest import RIGHTS, Alter, Outcome, Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -24,8 +24,10 @@ DOCKERS_OWN = "no-new-privileges"
 #: Both uses of namespaces, one after the other, as the builder makes them.
 BOTH = """
 import os, pathlib
-from orchestrator.agents import events, private, sandbox
-from orchestrator.agents.nix import Settings
+from orchestrator.agents import events
+from orchestrator.agents.builder import sandbox
+from orchestrator.agents.emulation import private
+from orchestrator.agents.builder.nix import Settings
 events.configure("test")
 for folder in ("/nix/store", "/nix/var/nix/builds"):
     pathlib.Path(folder).mkdir(parents=True)
@@ -91,7 +93,7 @@ def test_dockers_own_profile_makes_it_shared_and_unsandboxed_with_the_causes(
 def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
     """A container that holds the host's table looks at it all the time."""
     watch = (
-        "import json, time; from orchestrator.agents import binfmt; binfmt.mount()\n"
+        "import json, time; from orchestrator.agents.emulation import binfmt; binfmt.mount()\n"
         "seen = set(); end = time.monotonic() + 600; print('held', flush=True)\n"
         "while time.monotonic() < end:\n"
         "    new = set(binfmt.entries()) - seen\n"
@@ -157,7 +159,7 @@ def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> 
     assert "capabilities  SYS_ADMIN" in blocks["cleanup"]
     assert "networks      lease (internal)" in blocks["cleanup"]
     assert "capabilities  none" in blocks["builder"]
-    assert "seccomp=orchestrator/seccomp.json" in blocks["builder"]
+    assert "seccomp=orchestrator/docker/seccomp.json" in blocks["builder"]
 
     native = orchestrate("doctor", "--privileges", "--system", this_system())
     blocks = {block.split()[0]: block for block in native.tar.decode().split("\n\n")[1:]}

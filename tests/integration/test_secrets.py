@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.agents.run import TOKEN_FILE, WORK
+from orchestrator.shared.run import TOKEN_FILE, WORK
 from tests.integration.conftest import Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]

@@ -17,7 +17,7 @@ PROJECT = "nixos-image-leasetest"
 
 CLIENT = """
 import socket, sys
-from orchestrator.agents.run import TOKEN_FILE
+from orchestrator.shared.run import TOKEN_FILE
 
 def ask(data, wait=True):
     with socket.create_connection(("cleanup", 11111), timeout=10) as c:

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import typing
 
-from orchestrator.agents.systems import this_system
-from orchestrator.image.spec import read_spec
+from orchestrator.shared.architectures import this_system
+from orchestrator.shared.spec import read_spec
 
 FORMATS = json.loads(pathlib.Path("/opt/nixos-image/nix/formats.json").read_text())
 

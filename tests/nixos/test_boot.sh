@@ -4,7 +4,7 @@
 # cannot show. Takes an hour where QEMU has to emulate.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud...]
-. "$(dirname -- "$0")/../host/lib.sh"
+. "$(dirname -- "$0")/../caller/lib.sh"
 if [ -z "${NIXPKGS:-}" ]; then
   echo "skipped: NIXPKGS names no tree to make the stand-ins' of"
   exit 0

@@ -3,7 +3,7 @@
 # NixOS of stand-ins (make-tree) is built by the product's own command and looked at; nothing is booted.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_disks.sh
-. "$(dirname -- "$0")/../host/lib.sh"
+. "$(dirname -- "$0")/../caller/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has all the tables"
   exit 0

@@ -4,7 +4,7 @@
 #   NIXPKGS=FOLDER tests/nixos/test_evaluation.sh [SYSTEM...]
 #
 # GOLDEN=1 writes the image specs to tests/nixos/specs instead of comparing them.
-. "$(dirname -- "$0")/../host/lib.sh"
+. "$(dirname -- "$0")/../caller/lib.sh"
 if [ -z "${NIXPKGS:-}" ]; then
   echo "skipped: NIXPKGS names no tree to evaluate"
   exit 0

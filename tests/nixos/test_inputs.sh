@@ -3,7 +3,7 @@
 # common mistake is called. Nothing is built.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_inputs.sh
-. "$(dirname -- "$0")/../host/lib.sh"
+. "$(dirname -- "$0")/../caller/lib.sh"
 if [ -z "${NIXPKGS:-}" ]; then
   echo "skipped: NIXPKGS names no tree to evaluate"
   exit 0

@@ -3,7 +3,7 @@
 # product's own command; the ISO is booted under both firmwares, the archive is run.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_recipes.sh
-. "$(dirname -- "$0")/../host/lib.sh"
+. "$(dirname -- "$0")/../caller/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has both firmwares"
   exit 0

@@ -1,7 +1,7 @@
 """An image that was never built, and what is told of its run."""
 
-from orchestrator.agents.artifact import Artifact
-from orchestrator.provenance import About
+from orchestrator.deliver.provenance import About
+from orchestrator.shared.artifact import Artifact
 from tests.unit.requests import CALLER, DEMO
 
 IMAGE = Artifact(

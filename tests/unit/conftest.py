@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 import structlog
 
-from orchestrator.request import Caller
+from orchestrator.ask.request import Caller
 from tests.unit.requests import CALLER
 
 # The same examples on every run: a suite that a user runs to see whether the appliance works must

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.image.spec import BootLoader, Extlinux, Fat, ImageSpec, Root
+from orchestrator.shared.spec import BootLoader, Extlinux, Fat, ImageSpec, Root
 
 NEEDED = pytest.mark.skipif(
     "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs a Nix store of its own"

@@ -2,8 +2,8 @@
 
 import pathlib
 
-from orchestrator.image.options import ImageOptions
-from orchestrator.request import Build, Caller, Demo
+from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.shared.image_options import ImageOptions
 
 BUILD = Build(
     out=pathlib.PurePosixPath("/home/me/project/out"),

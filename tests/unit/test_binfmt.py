@@ -8,9 +8,9 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents import binfmt
+from orchestrator.agents.emulation import binfmt
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.systems import SYSTEMS, System
+from orchestrator.shared.architectures import SYSTEMS, System
 
 AARCH64 = SYSTEMS["aarch64-linux"]
 QEMU = pathlib.Path("/opt/qemu/qemu-aarch64")

@@ -11,10 +11,11 @@ import time
 
 import pytest
 
-from orchestrator.agents import boot, qemu
-from orchestrator.agents.boot import KvmFailedError, Machine
+from orchestrator.agents.boot import __main__ as boot
+from orchestrator.agents.boot import qemu
+from orchestrator.agents.boot.__main__ import KvmFailedError, Machine
 from orchestrator.agents.failure import AgentError
-from orchestrator.image.spec import Firmware
+from orchestrator.shared.spec import Firmware
 
 DISK = qemu.Disk(pathlib.Path("/somewhere/disk.img"))
 

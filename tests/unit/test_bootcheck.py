@@ -5,9 +5,9 @@ import typing
 
 import pytest
 
-from orchestrator.bootcheck import start_boot
-from orchestrator.engine import Engine
-from orchestrator.errors import ApplianceError, DockerError, TerminatedRunError
+from orchestrator.docker.engine import Engine
+from orchestrator.run.bootcheck import start_boot
+from orchestrator.shared.errors import ApplianceError, DockerError, TerminatedRunError
 
 
 class FakeEngine:

@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
-from orchestrator.image import bootloader
 from orchestrator.image.bootspec import Bootspec
-from orchestrator.image.spec import BootLoader, Extlinux, SpecError
+from orchestrator.image.loaders import bootloader
+from orchestrator.shared.spec import BootLoader, Extlinux, SpecError
 
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
 KERNEL, INITRD = f"{HASH}-linux-6.12-Image", f"{HASH}-initrd-initrd"

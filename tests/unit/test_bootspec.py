@@ -13,7 +13,7 @@ from orchestrator.image.bootspec import (
     SYSTEMD_BOOT,
     read_bootspec,
 )
-from orchestrator.image.spec import SpecError
+from orchestrator.shared.spec import SpecError
 from tests.unit.test_spec import JSON
 
 BOOT = {

@@ -4,12 +4,12 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents import builder
-from orchestrator.agents import run as run_module
+from orchestrator.agents.builder import __main__ as builder
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.run import Run
-from orchestrator.agents.systems import foreign_system, this_system
-from orchestrator.agents.task import DemoTask, Task
+from orchestrator.shared import run as run_module
+from orchestrator.shared.architectures import foreign_system, this_system
+from orchestrator.shared.run import Run
+from orchestrator.shared.task import DemoTask, Task
 
 FOREIGN = foreign_system(this_system())
 

@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from orchestrator.agents import canary
-from orchestrator.agents.systems import ELFCLASS64, RUNS_TOO, SYSTEMS, System, this_system
+from orchestrator.agents.emulation import canary
+from orchestrator.shared.architectures import ELFCLASS64, RUNS_TOO, SYSTEMS, System, this_system
 
 NATIVE = {this_system()} | RUNS_TOO.get(this_system(), frozenset())
 EVERY_SYSTEM = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)

@@ -30,7 +30,7 @@ SOON = 10
 #: The agent with a folder for the kernel's table; removing an entry takes a while.
 AGENT = """
 import pathlib, sys, time
-from orchestrator.agents import binfmt, cleanup
+from orchestrator.agents.emulation import binfmt, cleanup
 folder, cleanup.PORT, seconds = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 binfmt.MOUNT_POINT, cleanup.TOKEN_FILE = folder / "table", folder / "token"
 binfmt.mount = lambda: None

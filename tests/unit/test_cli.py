@@ -11,11 +11,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator import cli, sources
-from orchestrator.agents import ladder
-from orchestrator.errors import UsageError
-from orchestrator.image.options import ImageOptions, Injection
-from orchestrator.request import (
+from orchestrator.agents.emulation import ladder
+from orchestrator.ask import cli, uploads
+from orchestrator.ask.request import (
     Boot,
     Build,
     Caller,
@@ -28,6 +26,8 @@ from orchestrator.request import (
     Test,
     Verify,
 )
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.image_options import ImageOptions, Injection
 from tests.unit.requests import BUILD, DEMO
 
 P = pathlib.PurePosixPath
@@ -579,7 +579,7 @@ SK = "sk-ssh-ed25519@openssh.com AAAAG me"
 
 @pytest.fixture
 def received(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.setattr(sources, "input_folder", lambda _who: tmp_path)
+    monkeypatch.setattr(uploads, "input_folder", lambda _who: tmp_path)
     (tmp_path / "home/me/.ssh").mkdir(parents=True)
     return tmp_path
 

@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
-from orchestrator.image import clover, filesystem
+from orchestrator.image.filesystems import filesystem
 from orchestrator.image.layout import MIB, SECTOR, Layout, Sizes, plan_layout
-from orchestrator.image.spec import SpecError
+from orchestrator.image.loaders import clover
+from orchestrator.shared.spec import SpecError
 
 LOADER = "EFI/systemd/systemd-bootx64.efi"
 

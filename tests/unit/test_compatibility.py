@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.agents import ladder
+from orchestrator.agents.emulation import ladder
 from tests.emulators.compatibility import (
     Result,
     cell,

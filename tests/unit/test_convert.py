@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.image import convert
-from orchestrator.image.filesystem import FilesystemError
-from orchestrator.image.spec import Compression, DiskFormat
+from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.shared.spec import Compression, DiskFormat
 
 MIB = 1 << 20
 IDENTITY = uuid.UUID("0b5c1a52-9d6e-4a8e-8f0e-1f2e3d4c5b6a")

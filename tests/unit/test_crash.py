@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.agents.crash import sign, system_of
+from orchestrator.agents.emulation.crash import sign, system_of
 
 EXIT_1 = "builder for '/nix/store/x-a.drv' failed with exit code 1"
 

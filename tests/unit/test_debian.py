@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.agents import debian, ladder
+from orchestrator.agents import debian
+from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.systems import DEBIAN_ARCHITECTURES
+from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 
 LOCK = pathlib.Path(__file__).parents[2] / "locks/debian.json"
 DOCUMENT = json.loads(LOCK.read_text())

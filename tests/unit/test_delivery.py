@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from orchestrator import delivery
-from orchestrator.errors import DeliveryError
+from orchestrator.deliver import stream
+from orchestrator.shared.errors import DeliveryError
 
 
 def send(
@@ -24,7 +24,7 @@ def send(
     *,
     sparse: bool = False,
 ) -> None:
-    outgoing = delivery.Delivery(folder, writer, sparse=sparse)
+    outgoing = stream.Delivery(folder, writer, sparse=sparse)
     for name in names:
         outgoing.send(name, images.get(name, ""))
     outgoing.finish()
@@ -65,7 +65,7 @@ def test_the_manifest_comes_last_and_its_sums_are_right(folder: pathlib.Path) ->
     data = stream_of(folder, ["demo.img", "result.json"], {"demo.img": digest(b"image")})
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         members = tar.getmembers()
-        assert [member.name for member in members] == ["demo.img", "result.json", delivery.MANIFEST]
+        assert [member.name for member in members] == ["demo.img", "result.json", stream.MANIFEST]
         assert {(member.uid, member.gid, member.mode & 0o777) for member in members} == {
             (0, 0, 0o644)
         }
@@ -73,7 +73,7 @@ def test_the_manifest_comes_last_and_its_sums_are_right(folder: pathlib.Path) ->
             member.name: file.read() for member in members if (file := tar.extractfile(member))
         }
     assert contents["demo.img"] == b"image"
-    manifest = contents[delivery.MANIFEST].decode()
+    manifest = contents[stream.MANIFEST].decode()
     assert manifest == f"{digest(b'image')} image demo.img\n{digest(b'{}')} file result.json\nend\n"
 
 
@@ -86,7 +86,7 @@ def test_the_sum_is_the_builders_not_one_taken_here(folder: pathlib.Path) -> Non
 def test_a_name_with_a_dash_is_no_option(folder: pathlib.Path) -> None:
     (folder / "--checkpoint").write_bytes(b"x")
     with tarfile.open(fileobj=io.BytesIO(stream_of(folder, ["--checkpoint"], {}))) as tar:
-        assert tar.getnames() == ["--checkpoint", delivery.MANIFEST]
+        assert tar.getnames() == ["--checkpoint", stream.MANIFEST]
 
 
 def test_holes_are_kept_only_where_the_other_end_knows_them(folder: pathlib.Path) -> None:
@@ -115,7 +115,7 @@ def test_an_image_is_on_its_way_before_the_rest_is_known(folder: pathlib.Path) -
     content = os.urandom(4 << 20)
     (folder / "demo.img").write_bytes(content)
     reader, writer = os.pipe()
-    outgoing = delivery.Delivery(folder, writer, sparse=False)
+    outgoing = stream.Delivery(folder, writer, sparse=False)
     outgoing.send("demo.img", digest(content))
     with os.fdopen(reader, "rb") as file:
         # Would wait for ever if nothing came before the end; tar keeps back what fills no record.
@@ -129,12 +129,12 @@ def test_an_image_is_on_its_way_before_the_rest_is_known(folder: pathlib.Path) -
         outgoing.finish()
         thread.join(10)
     with tarfile.open(fileobj=io.BytesIO(head + rest[0])) as tar:
-        assert tar.getnames() == ["demo.img", "result.json", delivery.MANIFEST]
+        assert tar.getnames() == ["demo.img", "result.json", stream.MANIFEST]
 
 
 def test_an_image_with_secrets_is_its_owners_alone(folder: pathlib.Path) -> None:
     reader, writer = os.pipe()
-    outgoing = delivery.Delivery(folder, writer, sparse=False, private=True)
+    outgoing = stream.Delivery(folder, writer, sparse=False, private=True)
     outgoing.send("demo.img", digest(b"image"))
     outgoing.finish()
     with os.fdopen(reader, "rb") as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
@@ -143,11 +143,11 @@ def test_an_image_with_secrets_is_its_owners_alone(folder: pathlib.Path) -> None
 
 def test_what_is_abandoned_has_no_manifest(folder: pathlib.Path) -> None:
     reader, writer = os.pipe()
-    outgoing = delivery.Delivery(folder, writer, sparse=False)
+    outgoing = stream.Delivery(folder, writer, sparse=False)
     outgoing.send("demo.img", digest(b"image"))
     outgoing.abandon()
     with os.fdopen(reader, "rb") as file:
-        assert delivery.MANIFEST.encode() not in file.read()
+        assert stream.MANIFEST.encode() not in file.read()
 
 
 def test_a_reader_that_goes_away_is_told(folder: pathlib.Path) -> None:
@@ -162,7 +162,7 @@ def test_a_reader_that_goes_away_is_told(folder: pathlib.Path) -> None:
 def test_a_reader_that_stands_still_is_given_up(
     taken: int, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "STALL_SECONDS", 2)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 2)
     (folder / "large.img").write_bytes(bytes(4 << 20))
     reader, writer = os.pipe()
     thread = threading.Thread(target=lambda: take(reader, taken))
@@ -178,7 +178,7 @@ def test_a_reader_that_stands_still_is_given_up(
 def test_a_slow_reader_is_not_given_up(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "STALL_SECONDS", 3)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 3)
     (folder / "large.img").write_bytes(bytes(1 << 20))
     reader, writer = os.pipe()
 
@@ -210,7 +210,7 @@ def test_the_stream_is_closed_in_any_case(folder: pathlib.Path) -> None:
 
 
 def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
-    result = delivery.Result(
+    result = stream.Result(
         schema=1,
         name="demo",
         system="aarch64-linux",
@@ -247,7 +247,7 @@ def receive(folder: pathlib.Path, data: bytes) -> None:
     try:
         os.dup2(reader, 0)
         os.close(reader)
-        delivery.receive(folder)
+        stream.receive(folder)
     finally:
         os.dup2(kept, 0)
         os.close(kept)

@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from orchestrator.agents.disk import DRIVERS, give_key, root_offset, throwaway, virtual_size
+from orchestrator.agents.boot.disk import DRIVERS, give_key, root_offset, throwaway, virtual_size
+from orchestrator.agents.boot.qemu import Disk
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.qemu import Disk
 
 MIB = 1 << 20
 ROOT = 2 * MIB

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from python_on_whales.exceptions import DockerException, NoSuchContainer
 
-from orchestrator import engine
-from orchestrator.engine import INSTEAD_OF_PROFILE, Engine
-from orchestrator.errors import DockerError
+from orchestrator.docker import engine
+from orchestrator.docker.engine import INSTEAD_OF_PROFILE, Engine
+from orchestrator.shared.errors import DockerError
 
 
 def test_services_that_will_not_run_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:

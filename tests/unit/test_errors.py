@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from orchestrator import errors
-from orchestrator.engine import failure
-from orchestrator.errors import ApplianceError
+from orchestrator.docker.engine import failure
+from orchestrator.shared import errors
+from orchestrator.shared.errors import ApplianceError
 
 ROOT = pathlib.Path(__file__).parents[2]
 

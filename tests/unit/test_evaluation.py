@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from orchestrator.agents.evaluation import explain
-from orchestrator.agents.nixlog import NixLog, Problem
+from orchestrator.agents.builder.evaluation import explain
+from orchestrator.agents.builder.nixlog import NixLog, Problem
 
 SOURCES = "/var/nixos-image/0badcafe/input"
 FILE = f"{SOURCES}/home/me/pi.nix"

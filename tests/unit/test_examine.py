@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from orchestrator.image import examine
-from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import MIB, Layout, Partition
 from tests.unit.nix_store import NEEDED
 

@@ -15,9 +15,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.image import filesystem
 from orchestrator.image.bmap import block_map
-from orchestrator.image.filesystem import (
+from orchestrator.image.filesystems import filesystem
+from orchestrator.image.filesystems.filesystem import (
     EXT4_BYTES_PER_INODE,
     EXT4_FIXED,
     EXT4_JOURNAL,

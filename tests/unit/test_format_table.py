@@ -8,9 +8,9 @@ import typing
 
 import pytest
 
-from orchestrator.errors import UsageError
-from orchestrator.format_table import COLUMNS, chosen, describe, read_formats
-from orchestrator.image.spec import Compression, DiskFormat, Firmware
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.nixos_formats import COLUMNS, chosen, describe, read_formats
+from orchestrator.shared.spec import Compression, DiskFormat, Firmware
 
 ROOT = pathlib.Path(__file__).parents[2]
 FORMATS = read_formats(ROOT / "nix/formats.json")

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from orchestrator.__main__ import tell
 from orchestrator.agents import events
-from orchestrator.agents.nixlog import NixLog, plain
-from orchestrator.engine import failure
-from orchestrator.errors import BuildError
+from orchestrator.agents.builder.nixlog import NixLog
+from orchestrator.decide.image_facts import DRIVERS, SYSTEMS, ImageFacts, probe
+from orchestrator.docker.engine import failure
 from orchestrator.image.bootspec import (
     BOOTSPEC_V1,
     EXTRA_INITRD_V1,
@@ -29,12 +29,13 @@ from orchestrator.image.bootspec import (
     read_bootspec,
 )
 from orchestrator.image.late import COLUMNS, Device, late_entries, one_device, read_devices
-from orchestrator.image.options import ImageOptions
-from orchestrator.image.spec import ImageSpec, SpecError, is_file_name, read_spec
 from orchestrator.image.tree import Tree, TreeError
-from orchestrator.probe import DRIVERS, SYSTEMS, ImageFacts, probe
-from orchestrator.progress import make_progress
-from orchestrator.supervisor import read_event
+from orchestrator.run.supervisor import read_event
+from orchestrator.shared.errors import BuildError
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.progress import make_progress
+from orchestrator.shared.spec import ImageSpec, SpecError, is_file_name, read_spec
+from orchestrator.shared.text import plain
 from tests.unit.test_bootspec import BOOT
 from tests.unit.test_spec import JSON, SPEC, changed
 

@@ -4,10 +4,10 @@ import pathlib
 
 import pytest
 
-from orchestrator.image import grub
-from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import MIB, SECTOR, Layout, Sizes, plan_layout
-from orchestrator.image.spec import PartitionTable, SpecError
+from orchestrator.image.loaders import grub
+from orchestrator.shared.spec import PartitionTable, SpecError
 
 CORE = bytes(range(1, 256)) * 7
 

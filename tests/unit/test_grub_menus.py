@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.image import bootloader
 from orchestrator.image.bootspec import Bootspec
-from orchestrator.image.spec import BootLoader
+from orchestrator.image.loaders import bootloader
+from orchestrator.shared.spec import BootLoader
 
 MODULES = pathlib.Path(__file__).parents[2] / "nix/modules"
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"

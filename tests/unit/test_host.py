@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from orchestrator import host
-from orchestrator.agents.canary import Outcome
-from orchestrator.engine import EngineInfo
+from orchestrator.agents.emulation.canary import Outcome
+from orchestrator.decide import host
+from orchestrator.docker.engine import EngineInfo
 
 #: /proc/self/uid_map of an ordinary container, and of one of a rootless engine.
 WHOLE = "         0          0 4294967295\n"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.engine import Engine
-from orchestrator.errors import TimeLimitError
-from orchestrator.images import Images
-from orchestrator.progress import PlainTeller, Progress
+from orchestrator.docker.engine import Engine
+from orchestrator.docker.images import Images
+from orchestrator.shared.errors import TimeLimitError
+from orchestrator.shared.progress import PlainTeller, Progress
 
 
 class FakeEngine:

@@ -4,15 +4,15 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents import imaging, sbom
-from orchestrator.agents.run import Run
+from orchestrator.agents.builder import imaging, sbom
 from orchestrator.image import assemble, convert
-from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.late import Device
 from orchestrator.image.layout import Layout
-from orchestrator.image.options import ImageOptions, Injection, apply
-from orchestrator.image.spec import Compression, DiskFormat, ImageSpec
 from orchestrator.image.tree import Entry
+from orchestrator.shared.image_options import ImageOptions, Injection, apply
+from orchestrator.shared.run import Run
+from orchestrator.shared.spec import Compression, DiskFormat, ImageSpec
 from tests.unit.nix_store import NEEDED, made_up
 
 pytestmark = NEEDED
@@ -25,7 +25,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
 
 @pytest.fixture
 def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr("orchestrator.agents.run.WORK", tmp_path)
+    monkeypatch.setattr("orchestrator.shared.run.WORK", tmp_path)
     (tmp_path / "run/image").mkdir(parents=True)
     return Run("run", "aarch64-linux", 1, 1, 1)
 

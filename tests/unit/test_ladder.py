@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents.ladder import next_rung, rung_name, rungs
+from orchestrator.agents.emulation.ladder import next_rung, rung_name, rungs
 
 
 @pytest.fixture

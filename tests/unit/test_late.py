@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from orchestrator.image import late
 from orchestrator.image.late import COLUMNS, Device, late_entries, misplaced, read_devices
-from orchestrator.image.options import ImageOptions, Injection
-from orchestrator.image.spec import SpecError
 from orchestrator.image.tree import Entry
+from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.spec import SpecError
 
 HEAD = ",".join(COLUMNS)
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOt0 me@home"

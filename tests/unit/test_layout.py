@@ -15,7 +15,7 @@ from orchestrator.image.layout import (
     Sizes,
     plan_layout,
 )
-from orchestrator.image.spec import PartitionTable
+from orchestrator.shared.spec import PartitionTable
 
 TABLES: tuple[PartitionTable, ...] = typing.get_args(PartitionTable)
 SIZES = st.integers(1, 1 << 42)

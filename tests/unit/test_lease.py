@@ -18,9 +18,10 @@ import pytest
 import structlog
 from hypothesis import strategies as st
 
-from orchestrator.agents import events, lease
+from orchestrator.agents import events
+from orchestrator.agents.emulation import lease
+from orchestrator.agents.emulation.lease import Holder, Lease
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.lease import Holder, Lease
 
 TOKEN = "5ec4e7" * 8
 

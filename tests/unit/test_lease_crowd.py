@@ -11,7 +11,7 @@ import pytest
 import structlog
 from hypothesis import strategies as st
 
-from orchestrator.agents import lease
+from orchestrator.agents.emulation import lease
 from tests.unit.test_lease import (
     SOON,
     TOKEN,

@@ -34,8 +34,8 @@ def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
 def shell_scripts() -> list[pathlib.Path]:
     folders = (
         ("tests/emulators", "make-compatibility"),
-        ("tests/host", "*.sh"),
-        ("tests/hosts", "*.sh"),
+        ("tests/caller", "*.sh"),
+        ("tests/simulated_hosts", "*.sh"),
         ("tests/nixos", "*.sh"),
         ("tests/nixos", "make-tree"),
         ("tests/nixos/stand-in", "*.sh"),

@@ -4,8 +4,8 @@ import shlex
 
 import pytest
 
-from orchestrator.errors import UsageError
-from orchestrator.machine_commands import MACHINES, describe
+from orchestrator.decide.machine_commands import MACHINES, describe
+from orchestrator.shared.errors import UsageError
 
 
 def commands(text: str) -> list[list[str]]:

@@ -6,13 +6,13 @@ import pathlib
 
 import pytest
 
-from orchestrator import make_task as module
-from orchestrator import sources
-from orchestrator.agents.task import NixosTask, Task
-from orchestrator.errors import UsageError
-from orchestrator.image.options import ImageOptions, Injection
-from orchestrator.plan import Plan
-from orchestrator.request import Build, Caller
+from orchestrator.ask import uploads
+from orchestrator.ask.request import Build, Caller
+from orchestrator.decide import make_task as module
+from orchestrator.decide.plan import Plan
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.task import NixosTask, Task
 from tests.unit.requests import BUILD
 
 P = pathlib.PurePosixPath
@@ -35,14 +35,14 @@ PLAN = Plan(
 def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """What has arrived: a configuration, a flake in a folder of its repository, a nixpkgs."""
     here = tmp_path / "input"
-    monkeypatch.setattr(sources, "input_folder", lambda _who: here)
+    monkeypatch.setattr(uploads, "input_folder", lambda _who: here)
     monkeypatch.setattr(module, "input_folder", lambda _who: here)
     monkeypatch.setattr(os, "chown", lambda *_args, **_options: None)
     for name in ("checkout/config", "me/my machines/pi", "n"):
         (here / name).mkdir(parents=True)
     (here / "checkout/config/sd-card.nix").write_text("{ }\n")
     (here / "secret").write_text("s")
-    (here / sources.TREES).write_text("/checkout\0/me/my machines\0/n\0")
+    (here / uploads.TREES).write_text("/checkout\0/me/my machines\0/n\0")
     return here
 
 

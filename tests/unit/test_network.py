@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.agents import debian, nix
+from orchestrator.agents import debian
+from orchestrator.agents.builder import nix
+from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.debian import Pin
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.nix import Nix, Settings
 from tests.unit import nix_store
 
 #: Bytes of a file that come before the network fails.

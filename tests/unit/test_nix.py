@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from orchestrator.agents import memory, room
+from orchestrator.agents.builder import memory, room
+from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
+from orchestrator.agents.builder.nixlog import NixLog, derivation_name
+from orchestrator.agents.builder.room import SCARCE, Room
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.nix import Nix, Settings, attribute_paths
-from orchestrator.agents.nixlog import NixLog, derivation_name
-from orchestrator.agents.room import SCARCE, Room
 
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
 

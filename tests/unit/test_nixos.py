@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.agents import nixos
+from orchestrator.agents.builder import nixos
+from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.nix import Nix, Settings
-from orchestrator.agents.systems import foreign_system, this_system
-from orchestrator.agents.task import DemoTask, NixosTask, Task
-from orchestrator.image.options import ImageOptions, Injection
+from orchestrator.shared.architectures import foreign_system, this_system
+from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.task import DemoTask, NixosTask, Task
 from tests.unit.nix_store import NEEDED, run
 
 TASK = NixosTask(

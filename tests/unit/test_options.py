@@ -8,8 +8,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.image.options import ImageOptions, Injection, apply
-from orchestrator.image.spec import (
+from orchestrator.shared.image_options import ImageOptions, Injection, apply
+from orchestrator.shared.spec import (
     SCHEMA,
     BootLoader,
     Compression,

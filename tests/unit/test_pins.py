@@ -7,10 +7,11 @@ import typing
 
 import pytest
 
-from orchestrator import pins, renewal
-from orchestrator.engine import Engine
-from orchestrator.errors import DockerError, InterruptedRunError, NetworkError
-from orchestrator.progress import Progress
+from orchestrator.decide import pins
+from orchestrator.docker.engine import Engine
+from orchestrator.run import renewal
+from orchestrator.shared.errors import DockerError, InterruptedRunError, NetworkError
+from orchestrator.shared.progress import Progress
 from tests.unit.requests import CALLER
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -161,7 +162,7 @@ def renew(
     answers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[dict[str, str], list[str], list[list[str]]]:
     """The new locks, what was said, what was asked."""
-    monkeypatch.setattr(renewal, "HOME", ROOT)
+    monkeypatch.setattr(renewal, "ROOT", ROOT)
     said, engine = Said(), FakeEngine(answers)
     progress = Progress(said)
     try:

@@ -5,12 +5,9 @@ import typing
 
 import pytest
 
-from orchestrator.agents.systems import RUNS_TOO
-from orchestrator.errors import EmulationError, HostError, UsageError
-from orchestrator.host import HostFacts
-from orchestrator.image.options import ImageOptions
-from orchestrator.image.spec import PartitionTable
-from orchestrator.plan import (
+from orchestrator.ask.request import Build, Demo
+from orchestrator.decide.host import HostFacts
+from orchestrator.decide.plan import (
     BUILD_DATA_BYTES,
     BUILD_OUT_BYTES,
     DEMO_DATA_BYTES,
@@ -21,7 +18,10 @@ from orchestrator.plan import (
     make_plan,
     target_systems,
 )
-from orchestrator.request import Build, Demo
+from orchestrator.shared.architectures import RUNS_TOO
+from orchestrator.shared.errors import EmulationError, HostError, UsageError
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.spec import PartitionTable
 from tests.unit.requests import BUILD, DEMO
 
 X86, ARM, I686 = "x86_64-linux", "aarch64-linux", "i686-linux"

@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from orchestrator.errors import UsageError
-from orchestrator.probe import ImageFacts, needed, probe
+from orchestrator.decide.image_facts import ImageFacts, needed, probe
+from orchestrator.shared.errors import UsageError
 
 MIB = 1 << 20
 RESULT = {

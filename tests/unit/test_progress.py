@@ -9,8 +9,14 @@ import time
 
 import pytest
 
-from orchestrator import progress as module
-from orchestrator.progress import JsonTeller, LiveTeller, PlainTeller, Progress, make_progress
+from orchestrator.shared import progress as module
+from orchestrator.shared.progress import (
+    JsonTeller,
+    LiveTeller,
+    PlainTeller,
+    Progress,
+    make_progress,
+)
 
 EVIL = "\x1b[2J\x1b]0;x\x07build\x1b[31ming\r\x08"
 

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from orchestrator import provenance
-from orchestrator.image.options import ImageOptions, Injection
-from orchestrator.sources import TREES
+from orchestrator.ask.uploads import TREES
+from orchestrator.deliver import provenance
+from orchestrator.shared.image_options import ImageOptions, Injection
 from tests.unit.artifacts import ABOUT, IMAGE
 from tests.unit.requests import BUILD, CALLER
 
@@ -20,7 +20,7 @@ P = pathlib.PurePosixPath
 
 @pytest.fixture(autouse=True)
 def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "HOME", ROOT)
+    monkeypatch.setattr(provenance, "ROOT", ROOT)
 
 
 def test_the_statement_has_what_in_toto_and_slsa_demand() -> None:
@@ -131,7 +131,7 @@ def test_the_hash_of_a_folder_is_what_the_specifications_command_says(
 def test_a_configuration_is_there_by_the_hash_of_its_folder(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.sources.WORK", tmp_path)
+    monkeypatch.setattr("orchestrator.ask.uploads.WORK", tmp_path)
     tree = tmp_path / CALLER.run / "input/home/me/pi"
     (tree / "hosts").mkdir(parents=True)
     (tree / "hosts/configuration.nix").write_text("{ }")

@@ -6,10 +6,11 @@ import subprocess
 
 import pytest
 
-from orchestrator.agents import debian, events, qemu_user
+from orchestrator.agents import debian, events
+from orchestrator.agents.emulation import qemu_user
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.systems import SYSTEMS
-from orchestrator.images import SUPERSEDED
+from orchestrator.docker.images import SUPERSEDED
+from orchestrator.shared.architectures import SYSTEMS
 
 PIN = debian.Pin(
     "qemu-user", "qemu-user-static", "1:7.2-1", "bookworm", "pool/q_7.2-1.deb", "0" * 64

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from orchestrator import receipt, seccomp
+from orchestrator.docker import privileges, seccomp
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -37,19 +37,19 @@ CONFIG = {
 
 
 def test_a_service_is_told_from_composes_configuration() -> None:
-    assert receipt.planned("builder", CONFIG).describe() == (
+    assert privileges.planned("builder", CONFIG).describe() == (
         "builder\n"
         "  image         nixos-image-builder\n"
         "  user          the image's\n"
         "  capabilities  none\n"
-        "  security      no-new-privileges, seccomp=orchestrator/seccomp.json\n"
+        "  security      no-new-privileges, seccomp=orchestrator/docker/seccomp.json\n"
         "  networks      default, lease (internal)\n"
         "  mounts        store:/nix\n"
         "  devices       /dev/kvm\n"
         "  root          read-only\n"
         "  limits        100 processes, 2048 MiB of memory"
     )
-    text = receipt.planned("registrar", CONFIG).describe()
+    text = privileges.planned("registrar", CONFIG).describe()
     for line in (
         "capabilities  SYS_ADMIN",
         "networks      none",
@@ -68,12 +68,12 @@ def test_a_service_is_told_from_composes_configuration() -> None:
         ("no-new-privileges", "no-new-privileges"),
         ("apparmor=unconfined", "apparmor=unconfined"),
         ("seccomp=unconfined", "seccomp=unconfined"),
-        (f"seccomp={seccomp.PROFILE.read_text()}", "seccomp=orchestrator/seccomp.json"),
+        (f"seccomp={seccomp.PROFILE.read_text()}", "seccomp=orchestrator/docker/seccomp.json"),
         (f"seccomp={json.dumps({'defaultAction': 'SCMP_ACT_ALLOW'})}", "seccomp=sha256=e658ea75"),
     ],
 )
 def test_a_security_option_is_told_in_few_words(option: str, words: str) -> None:
-    assert receipt._option(option).startswith(words)
+    assert privileges._option(option).startswith(words)
 
 
 def test_every_service_has_limits() -> None:

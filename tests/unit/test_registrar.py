@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents import binfmt, registrar
+from orchestrator.agents.emulation import binfmt, registrar
 from orchestrator.agents.failure import AgentError
 
 

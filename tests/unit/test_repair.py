@@ -4,10 +4,10 @@ import pathlib
 
 import pytest
 
-from orchestrator import census
-from orchestrator.engine import Engine
-from orchestrator.progress import PlainTeller, Progress
-from orchestrator.repair import reap
+from orchestrator.docker import census
+from orchestrator.docker.engine import Engine
+from orchestrator.run.repair import reap
+from orchestrator.shared.progress import PlainTeller, Progress
 
 ENTRIES = [
     "nixos-image-0e0edeadbeef-aarch64",

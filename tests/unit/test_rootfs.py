@@ -10,11 +10,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.image import rootfs
-from orchestrator.image.filesystem import FilesystemError
+from orchestrator.image.filesystems import rootfs
+from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import MIB
-from orchestrator.image.spec import FsType, Root
 from orchestrator.image.tree import Entry, Tree, TreeError
+from orchestrator.shared.spec import FsType, Root
 
 
 class FixedTree:

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from orchestrator.agents import sandbox
+from orchestrator.agents.builder import sandbox
+from orchestrator.agents.builder.nix import Settings
 from orchestrator.agents.failure import AgentError
-from orchestrator.agents.nix import Settings
 
 ALONE = sandbox.View("1000", ("root", "nixbld", "nobody"), ("lo",))
 

@@ -8,9 +8,9 @@ import typing
 
 import pytest
 
-from orchestrator.agents import sbom
-from orchestrator.agents.artifact import Material
-from orchestrator.image.spec import ImageSpec
+from orchestrator.agents.builder import sbom
+from orchestrator.shared.artifact import Material
+from orchestrator.shared.spec import ImageSpec
 from tests.unit.nix_store import NEEDED, made_up
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from orchestrator import seccomp
+from orchestrator.docker import seccomp
 
 PRIVILEGES = pathlib.Path(__file__).parents[2] / "docs/privileges.md"
 

@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
-from orchestrator import sources
-from orchestrator.errors import DeliveryError, UsageError
-from orchestrator.request import Caller
+from orchestrator.ask import uploads
+from orchestrator.ask.request import Caller
+from orchestrator.shared.errors import DeliveryError, UsageError
 
 P = pathlib.PurePosixPath
 
@@ -16,11 +16,11 @@ P = pathlib.PurePosixPath
 def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A folder /home/me/machines that has arrived."""
     folder = tmp_path / "input"
-    monkeypatch.setattr(sources, "input_folder", lambda _who: folder)
+    monkeypatch.setattr(uploads, "input_folder", lambda _who: folder)
     tree = folder / "home/me/machines"
     (tree / "hosts").mkdir(parents=True)
     (tree / "hosts/pi.nix").write_text("{ }\n")
-    (folder / sources.TREES).write_text("/home/me/machines\0")
+    (folder / uploads.TREES).write_text("/home/me/machines\0")
     return tree
 
 
@@ -28,7 +28,7 @@ def test_links_inside_are_kept_and_lead_where_they_led(sent: pathlib.Path, who: 
     (sent / "relative").symlink_to("hosts/../hosts/pi.nix")
     (sent / "absolute").symlink_to("/home/me/machines/hosts/pi.nix")
     (sent / "dangling").symlink_to("hosts/gone.nix")
-    sources.check_trees(who)
+    uploads.check_trees(who)
     assert (sent / "relative").read_text() == (sent / "absolute").read_text() == "{ }\n"
     assert (sent / "dangling").is_symlink()
 
@@ -41,7 +41,7 @@ def test_a_link_that_leads_out_is_refused_by_name(
 ) -> None:
     (sent / "hosts/escape.nix").symlink_to(target if target[0] == "/" else f"../{target}")
     with pytest.raises(UsageError, match=r"/home/me/machines/hosts/escape.nix: links to") as caught:
-        sources.check_trees(who)
+        uploads.check_trees(who)
     assert str(caught.value).endswith("is not sent with /home/me/machines")
 
 
@@ -50,12 +50,12 @@ def test_a_link_that_leads_out_through_another_is_refused(sent: pathlib.Path, wh
     (sent / "near").symlink_to("a/b")
     (sent / "a/b/inner").symlink_to("../../near/../../../outside")
     with pytest.raises(UsageError, match="a/b/inner: links to"):
-        sources.check_trees(who)
+        uploads.check_trees(who)
 
 
 def test_what_nix_build_leaves_behind_is_left_out(sent: pathlib.Path, who: Caller) -> None:
     (sent / "result").symlink_to("/nix/store/abc-x")
-    sources.check_trees(who)
+    uploads.check_trees(who)
     assert not (sent / "result").is_symlink()
 
 
@@ -63,27 +63,27 @@ def test_what_is_no_file_is_refused_by_name(sent: pathlib.Path, who: Caller) -> 
     """A pipe would be waited for; a device is nobody's to hand over."""
     os.mkfifo(sent / "hosts/pipe")
     with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pipe: is no file"):
-        sources.check_trees(who)
+        uploads.check_trees(who)
 
 
 def test_names_that_are_no_text_are_names(sent: pathlib.Path, who: Caller) -> None:
     name = os.fsdecode(b"a\n\xff\x1b")
     (sent / name).write_text("")
-    sources.check_trees(who)
+    uploads.check_trees(who)
     (sent / "link").symlink_to(f"/{name}")
     with pytest.raises(UsageError, match="link: links to"):
-        sources.check_trees(who)
+        uploads.check_trees(who)
 
 
 def test_folders_are_named_with_a_zero_at_the_end(sent: pathlib.Path, who: Caller) -> None:
     """Whatever else Python takes for the end of a line may be in a name."""
     names = ["/home/me/a\x0bb", "/home/me/\u2028", "/home/me/\udcff"]
-    (sent.parents[2] / sources.TREES).write_bytes(
+    (sent.parents[2] / uploads.TREES).write_bytes(
         b"".join(os.fsencode(name) + b"\0" for name in names)
     )
-    assert {f"/{tree.relative_to(sent.parents[2])}" for tree in sources.trees(who)} == set(names)
-    (sent.parents[2] / sources.TREES).write_text("")
-    assert sources.trees(who) == ()
+    assert {f"/{tree.relative_to(sent.parents[2])}" for tree in uploads.trees(who)} == set(names)
+    (sent.parents[2] / uploads.TREES).write_text("")
+    assert uploads.trees(who) == ()
 
 
 def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller) -> None:
@@ -91,7 +91,7 @@ def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller)
     (sent / "real").write_text("s")
     (sent / "link").symlink_to("real")
     places = {
-        sources.hand_to_builder(who, P(f"/home/me/machines/{name}")) for name in ("link", "real")
+        uploads.hand_to_builder(who, P(f"/home/me/machines/{name}")) for name in ("link", "real")
     }
     assert [pathlib.Path(place).read_text() for place in places] == ["s"]
     assert not (sent / "real").exists()
@@ -102,27 +102,27 @@ def test_a_secret_is_no_file_of_ours(target: str, sent: pathlib.Path, who: Calle
     """Following it, root would give the builder a file of its own container."""
     (sent / "link").symlink_to(target)
     with pytest.raises(UsageError, match="is not sent"):
-        sources.hand_to_builder(who, P("/home/me/machines/link"))
+        uploads.hand_to_builder(who, P("/home/me/machines/link"))
 
 
 def test_folders_that_did_not_arrive_are_told(sent: pathlib.Path, who: Caller) -> None:
-    (sent.parents[2] / sources.TREES).unlink()
+    (sent.parents[2] / uploads.TREES).unlink()
     with pytest.raises(DeliveryError, match="not all of the caller's files"):
-        sources.check_trees(who)
+        uploads.check_trees(who)
 
 
 def test_the_innermost_folder_is_the_one_that_a_path_is_in(who: Caller, sent: pathlib.Path) -> None:
-    (sent.parents[2] / sources.TREES).write_text("/home/me\0/home/me/machines\0/x\0")
-    trees = sources.trees(who)
-    assert sources.tree_of(sent / "hosts", trees) == sent
-    assert sources.tree_of(sent.parent / "other", trees) == sent.parent
+    (sent.parents[2] / uploads.TREES).write_text("/home/me\0/home/me/machines\0/x\0")
+    trees = uploads.trees(who)
+    assert uploads.tree_of(sent / "hosts", trees) == sent
+    assert uploads.tree_of(sent.parent / "other", trees) == sent.parent
 
 
 @pytest.mark.parametrize("line", ['"ssh-ed25519 ... you@example.org"', '  "ecdsa-sha2  ..."'])
 def test_a_placeholder_is_refused_with_its_line(line: str, sent: pathlib.Path, who: Caller) -> None:
     (sent / "hosts/pi.nix").write_text(f"{{\n  # keys\n{line}\n}}\n")
     with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pi.nix:3: the SSH key is"):
-        sources.check_keys(who, P("/home/me/machines/hosts/pi.nix"))
+        uploads.check_keys(who, P("/home/me/machines/hosts/pi.nix"))
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_what_is_no_placeholder_is_not_taken_for_one(
     line: str, sent: pathlib.Path, who: Caller
 ) -> None:
     (sent / "hosts/pi.nix").write_text(f"{line}\r\n")
-    sources.check_keys(who, P("/home/me/machines/hosts/pi.nix"))
+    uploads.check_keys(who, P("/home/me/machines/hosts/pi.nix"))
 
 
 def test_a_configuration_that_git_ignores_is_told(sent: pathlib.Path, who: Caller) -> None:
     with pytest.raises(UsageError, match=r"/home/me/machines/my.nix was not sent") as caught:
-        sources.check_keys(who, P("/home/me/machines/my.nix"))
+        uploads.check_keys(who, P("/home/me/machines/my.nix"))
     assert "git ignore" in caught.value.hint

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator import __main__ as entry
-from orchestrator import appliance, delivery, runs, workspace
-from orchestrator.engine import Engine, signals_wait
-from orchestrator.errors import (
+from orchestrator.deliver import stream
+from orchestrator.docker import workspace
+from orchestrator.docker.engine import Engine, signals_wait
+from orchestrator.run import appliance, runs
+from orchestrator.shared.errors import (
     ApplianceError,
     BuildError,
     DockerError,
@@ -89,7 +91,7 @@ def test_what_was_received_in_part_is_removed(
         (tmp_path / CALLER.run / "a key").touch()
         raise TerminatedRunError("terminated")
 
-    monkeypatch.setattr(delivery, "receive", receive)
+    monkeypatch.setattr(stream, "receive", receive)
     with pytest.raises(TerminatedRunError):
         entry._receive(CALLER)
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.engine import Engine
-from orchestrator.errors import (
+from orchestrator.docker.engine import Engine
+from orchestrator.run.supervisor import Exit, Supervisor
+from orchestrator.shared.errors import (
     ApplianceError,
     BootError,
     BuildError,
@@ -22,8 +23,7 @@ from orchestrator.errors import (
     NetworkError,
     TimeLimitError,
 )
-from orchestrator.progress import Progress
-from orchestrator.supervisor import Exit, Supervisor
+from orchestrator.shared.progress import Progress
 
 
 class SilentTeller:

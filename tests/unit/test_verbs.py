@@ -8,14 +8,16 @@ import pathlib
 
 import pytest
 
-from orchestrator import census, make_images, runs, verbs
-from orchestrator.agents import ladder
-from orchestrator.engine import Engine
-from orchestrator.errors import BuildError, EmulatorCrashError
-from orchestrator.plan import Mode
-from orchestrator.progress import PlainTeller, Progress
-from orchestrator.request import Build, Caller, Demo
-from orchestrator.workspace import Workspace
+from orchestrator.agents.emulation import ladder
+from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.decide.plan import Mode
+from orchestrator.docker import census
+from orchestrator.docker.engine import Engine
+from orchestrator.docker.workspace import Workspace
+from orchestrator.run import make_images, runs
+from orchestrator.shared.errors import BuildError, EmulatorCrashError
+from orchestrator.shared.progress import PlainTeller, Progress
+from orchestrator.verbs import verbs
 from tests.unit.requests import BUILD
 
 Containers = dict[str, tuple[str, bool]]

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator import evidence, provenance, signing
-from orchestrator.agents import sbom
-from orchestrator.agents.artifact import BESIDE
-from orchestrator.errors import DeliveryError, UsageError, VerificationError
-from orchestrator.request import Verify
-from orchestrator.verify import verify
+from orchestrator.agents.builder import sbom
+from orchestrator.ask.request import Verify
+from orchestrator.deliver import evidence, provenance, signing
+from orchestrator.deliver.verify import verify
+from orchestrator.shared.artifact import BESIDE
+from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
 from tests.unit.artifacts import ABOUT, IMAGE
 from tests.unit.requests import CALLER, DEMO
 
@@ -36,9 +36,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "HOME", ROOT)
+    monkeypatch.setattr(provenance, "ROOT", ROOT)
     monkeypatch.setattr(signing, "MEMORY", tmp_path)
-    monkeypatch.setattr("orchestrator.sources.WORK", tmp_path)
+    monkeypatch.setattr("orchestrator.ask.uploads.WORK", tmp_path)
 
 
 def send_key(tmp_path: pathlib.Path, key: pathlib.Path) -> pathlib.Path:

@@ -10,10 +10,12 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator import delivery, runs, workspace
-from orchestrator.errors import BuildError, UsageError
-from orchestrator.request import Caller
-from orchestrator.workspace import TAKEN, make_shared, old_folders, open_to_agents, take
+from orchestrator.ask.request import Caller
+from orchestrator.deliver import stream
+from orchestrator.docker import workspace
+from orchestrator.docker.workspace import TAKEN, make_shared, old_folders, open_to_agents, take
+from orchestrator.run import runs
+from orchestrator.shared.errors import BuildError, UsageError
 from tests.unit.test_spec import JSON
 
 SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of `x`
@@ -115,7 +117,7 @@ def test_nothing_that_was_taken_is_replaced(shared: pathlib.Path) -> None:
 
 
 def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
-    (image,) = delivery.received_images([ANNOUNCED], shared)
+    (image,) = stream.received_images([ANNOUNCED], shared)
     assert (image.path, image.extras) == (f"{TAKEN}/a.img", (f"{TAKEN}/a.img.bmap",))
     assert (shared / image.path).read_text() == "x"
     assert image.firmware == ("uefi",)
@@ -153,13 +155,13 @@ def test_an_image_that_is_none_is_refused(
     changes: dict[str, object], message: str, shared: pathlib.Path
 ) -> None:
     with pytest.raises(BuildError, match=message):
-        delivery.received_images([ANNOUNCED | changes], shared)
+        stream.received_images([ANNOUNCED | changes], shared)
 
 
 @pytest.mark.parametrize("announced", [None, [], {}, [ANNOUNCED, 1], "images", [[]]])
 def test_no_list_of_images_is_refused(announced: object, shared: pathlib.Path) -> None:
     with pytest.raises(BuildError, match="the builder has announced"):
-        delivery.received_images(announced, shared)
+        stream.received_images(announced, shared)
 
 
 @hypothesis.given(changes=st.dictionaries(st.sampled_from(sorted(ANNOUNCED)), JSON, min_size=1))
@@ -168,7 +170,7 @@ def test_whatever_is_announced_is_taken_or_refused(
     changes: dict[str, object], shared: pathlib.Path
 ) -> None:
     try:
-        images = delivery.received_images([ANNOUNCED | changes], shared)
+        images = stream.received_images([ANNOUNCED | changes], shared)
     except BuildError:
         return
     for image in images:

@@ -1,0 +1,285 @@
+"""boot: starts a throwaway copy of an image in QEMU.
+
+Either on a terminal, or as a check: to see it get ready and let a key in.
+
+The copy of a check carries a key of that check only, written into its root file system: what was
+delivered never holds it.
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+import time
+import typing
+
+from orchestrator.agents import events
+from orchestrator.agents.boot import qemu
+from orchestrator.agents.boot.disk import DRIVERS, give_key, throwaway
+from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared.spec import Firmware
+from orchestrator.shared.text import plain
+
+LIFE_SECONDS = 1.0
+
+#: A guest in KVM whose console stands still this long (seconds) is stuck: nested KVM can be there
+#: and not work.
+KVM_STALL_SECONDS = 15
+
+#: UEFI alone says something, or dies in a KVM that does not work, within this time (seconds).
+KVM_TRY_SECONDS = 3
+SSH_TRY_SECONDS = 10
+TAIL_LINES = 25
+
+
+def main() -> None:
+    """Boot the image that the arguments name."""
+    parser = argparse.ArgumentParser(prog="boot")
+    parser.add_argument("image", type=pathlib.Path)
+    parser.add_argument("--system", choices=sorted(qemu.GUESTS), required=True)
+    parser.add_argument("--firmware", choices=typing.get_args(Firmware), required=True)
+    parser.add_argument("--disk-format", choices=sorted(DRIVERS), default="raw")
+    parser.add_argument("--identity", type=pathlib.Path)
+    parser.add_argument("--user", default="root")
+    parser.add_argument("--seed", type=pathlib.Path)
+    parser.add_argument("--grow", type=int, default=0, help="MiB")
+    parser.add_argument("--run", default="")
+    parser.add_argument("--test", action="store_true")
+    parser.add_argument("--ready-text", default="")
+    parser.add_argument("--timeout", type=float, default=300)
+    parser.add_argument("--serial-log", type=pathlib.Path)
+    parser.add_argument("--try-kvm", action="store_true")
+    arguments = parser.parse_args()
+    run_agent("boot", lambda: check(arguments) if arguments.test else show(arguments))
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Boot on this terminal; QEMU's escape is Ctrl-A X."""
+    with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
+        print("Booting a copy that is thrown away. Leave with Ctrl-A X.", flush=True)
+        subprocess.run(machine_command(arguments, disk, "tcg", "mon:stdio"), check=False)
+
+
+def machine_command(
+    arguments: argparse.Namespace, disk: qemu.Disk, accel: str, serial: str
+) -> list[str]:
+    """QEMU's command line for what the arguments name."""
+    guest = qemu.GUESTS[arguments.system]
+    if arguments.firmware not in guest.firmware:
+        raise AgentError(
+            f"{arguments.system} machines have no {arguments.firmware}",
+            hint=f"--firmware {' or '.join(guest.firmware)}",
+            kind="boot",
+        )
+    return qemu.command(guest, arguments.firmware, disk, accel, serial, arguments.seed)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Boot until ready, log in with the check's own key, run `uname -m` and what was asked for."""
+    accelerators = ["tcg"]
+    if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK):
+        accelerators = ["kvm", "tcg"] if kvm_works(arguments.system) else ["tcg"]
+    for accel in accelerators:
+        with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
+            key = arguments.identity or give_key(disk)
+            try:
+                answer, seconds = boot_and_log_in(arguments, disk, key, accel)
+            except KvmFailedError as error:
+                events.emit(
+                    "no-kvm", message=f"KVM does not work here ({error}): emulating instead"
+                )
+                continue
+        machine, _, said = answer.partition("\n")
+        expected = arguments.system.partition("-")[0]
+        if machine != expected:
+            raise AgentError(f"uname -m said {machine!r}, expected {expected}", kind="boot")
+        took = f"{seconds['login']:.1f} s"
+        message = f"booted ({accel}) and let the key in after {took}, uname -m: {machine}"
+        events.emit(
+            "booted",
+            message=message,
+            accelerator=accel,
+            machine=machine,
+            seconds=seconds,
+            said=said,
+        )
+        return
+
+
+def kvm_works(system: str) -> bool:
+    """Whether UEFI, without a disk to boot from, lives in KVM; says so if not."""
+    with tempfile.TemporaryDirectory() as folder:
+        empty, serial = pathlib.Path(folder, "empty.img"), pathlib.Path(folder, "serial.log")
+        empty.write_bytes(bytes(1 << 20))
+        serial.touch()
+        command = qemu.command(
+            qemu.GUESTS[system], "uefi", qemu.Disk(empty), "kvm", f"file:{serial}"
+        )
+        until = time.monotonic() + KVM_TRY_SECONDS
+        with Machine(command, serial) as machine:
+            while time.monotonic() < until and not serial.stat().st_size:
+                try:
+                    machine.still_alive("", until + LIFE_SECONDS)
+                except KvmFailedError as error:
+                    events.emit("no-kvm", message=f"KVM does not work here ({error}): emulating")
+                    return False
+                time.sleep(0.05)
+    return True
+
+
+class KvmFailedError(Exception):
+    """KVM is there but a guest dies in it."""
+
+
+def boot_and_log_in(
+    arguments: argparse.Namespace, disk: qemu.Disk, key: pathlib.Path, accel: str
+) -> tuple[str, dict[str, float]]:
+    """One boot: returns what `uname -m` said and the seconds until ready and until logged in."""
+    serial: pathlib.Path = arguments.serial_log or disk.path.parent / "serial.log"
+    serial.write_bytes(b"")
+    began = time.monotonic()
+    deadline = began + arguments.timeout
+    machine = machine_command(arguments, disk, accel, f"file:{serial}")
+    with Machine(machine, serial) as running:
+        if arguments.ready_text:
+            running.wait_for(arguments.ready_text, deadline)
+        ready = time.monotonic() - began
+        answer = log_in(running, key, deadline, arguments.user)
+        seconds = {"ready": round(ready, 2), "login": round(time.monotonic() - began, 2)}
+        if arguments.run:
+            said = run_there(key, arguments.user, arguments.run, deadline)
+            answer = f"{answer}\n{said}" if said else answer
+        return answer, seconds
+
+
+class Machine:
+    """A running QEMU whose console goes to a file; killed at the end of the `with` block."""
+
+    def __init__(self, command: list[str], serial: pathlib.Path) -> None:
+        """Start `command`."""
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self._serial = serial
+        self._complaints: list[str] = []
+        self._kvm = "kvm" in command
+        self._moved = (0, time.monotonic())
+        self._reader = threading.Thread(target=self._read_complaints, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    def wait_for(self, text: str, deadline: float) -> None:
+        """Wait until the console shows `text`."""
+        told = time.monotonic()
+        while text.encode() not in self._serial.read_bytes():
+            self.still_alive(f"{text!r} did not appear", deadline)
+            if time.monotonic() - told >= LIFE_SECONDS:
+                told = time.monotonic()
+                events.emit("booting", message=self.tail(1) or "the firmware is starting")
+            time.sleep(0.05)
+
+    def still_alive(self, what: str, deadline: float) -> None:
+        """Raise with the console's last lines if QEMU is gone or the deadline has passed."""
+        if self._kvm and any(
+            "KVM internal error" in line or "failed to initialize kvm" in line
+            for line in self._complaints
+        ):
+            raise KvmFailedError(self._complaints[0])
+        written = self._serial.stat().st_size
+        if written != self._moved[0]:
+            self._moved = (written, time.monotonic())
+        if self._kvm and time.monotonic() - self._moved[1] > KVM_STALL_SECONDS:
+            raise KvmFailedError(f"the console stood still for {KVM_STALL_SECONDS} s")
+        if (code := self._process.poll()) is not None:
+            self._reader.join()
+            if self._kvm:
+                raise KvmFailedError(f"exit code {code}")
+            said = self._complaints[-1] if self._complaints else f"exit code {code}"
+            raise AgentError(f"QEMU ended: {said}", detail=self.tail(TAIL_LINES), kind="boot")
+        if time.monotonic() > deadline:
+            raise AgentError(
+                f"the image did not boot in time: {what}", detail=self.tail(TAIL_LINES), kind="boot"
+            )
+
+    def tail(self, count: int) -> str:
+        """The last `count` lines of the console, without control sequences."""
+        text = self._serial.read_bytes().decode(errors="replace").replace("\r", "\n")
+        lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
+        return "\n".join(lines[-count:])
+
+    def _read_complaints(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as complaints:
+            for line in complaints:
+                self._complaints.append(line.strip())
+
+
+def log_in(
+    running: Machine,
+    key: pathlib.Path,
+    deadline: float,
+    user: str = "root",
+    program: tuple[str, ...] = ("uname", "-m"),
+) -> str:
+    """SSH into the guest until it works; returns what `program` says there."""
+    said = "no answer"
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            done = _ssh(key, user, program, 2 * SSH_TRY_SECONDS)
+            if done.returncode == 0:
+                return done.stdout.strip()
+            said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        running.still_alive(f"SSH login failed ({said})", deadline)
+        events.emit("booting", message=f"waiting for SSH: {said}")
+        time.sleep(0.5)
+
+
+def run_there(key: pathlib.Path, user: str, command: str, deadline: float) -> str:
+    """Run `command` once by the shell of `user` in the guest; returns what it says."""
+    try:
+        done = _ssh(key, user, (command,), max(deadline - time.monotonic(), 1))
+    except subprocess.TimeoutExpired as error:
+        raise AgentError(f"--run {command}: it did not end in time", kind="boot") from error
+    if done.returncode != 0:
+        detail = f"{done.stdout}{done.stderr}".strip()
+        raise AgentError(
+            f"--run {command}: exit code {done.returncode}", detail=detail, kind="boot"
+        )
+    return done.stdout.strip()
+
+
+def _ssh(
+    key: pathlib.Path, user: str, program: tuple[str, ...], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    options = {
+        "BatchMode": "yes",
+        "LogLevel": "ERROR",
+        "StrictHostKeyChecking": "no",
+        "UserKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "ConnectTimeout": str(SSH_TRY_SECONDS),
+    }
+    command = ["ssh", "-i", str(key), "-p", str(qemu.SSH_PORT)]
+    command += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    return subprocess.run(
+        [*command, f"{user}@127.0.0.1", *program],
+        capture_output=True,
+        text=True,
+        errors="replace",  # the guest's words
+        timeout=seconds,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

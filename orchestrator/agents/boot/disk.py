@@ -1,0 +1,181 @@
+"""A throwaway disk on top of a delivered image, and a key that opens it for one check.
+
+A raw image is copied, with its holes. Any other is left as it is and gets a QEMU overlay, so that
+it is itself what boots.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+
+from orchestrator.agents.boot.qemu import DISK, STICK, Disk
+from orchestrator.agents.failure import AgentError
+
+#: GPT type of a Linux file system (UEFI Discoverable Partitions do not matter here), and the MBR's.
+LINUX_PARTITIONS = frozenset({"0FC63DAF-8483-4772-8E79-3D69D8477DE4", "83"})
+
+#: QEMU's names of disk formats.
+DRIVERS = {
+    "raw": "raw",
+    "qcow2": "qcow2",
+    "qcow2-compressed": "qcow2",
+    "vdi": "vdi",
+    "vpc": "vpc",
+    "vpc-fixed": "vpc",
+    "vhdx": "vhdx",
+    "vmdk": "vmdk",
+    "iso": "raw",
+}
+
+#: Disk formats that are known by their suffix; whatever else an image is, it is raw.
+SUFFIXES = {
+    ".qcow2": "qcow2",
+    ".vdi": "vdi",
+    ".vhd": "vpc",
+    ".vhdx": "vhdx",
+    ".vmdk": "vmdk",
+    ".iso": "iso",
+}
+
+#: What machines see a disk format as, where it is not an ordinary disk: an ISO is a stick. Its
+#: initrd has drivers for what a PC may have, virtio's are in those of disk images only.
+DEVICES = {"iso": STICK}
+
+DECOMPRESSORS = {".zst": "zstd", ".xz": "xz", ".gz": "gzip"}
+
+#: Where sshd looks for root's keys.
+KEYS = "/root/.ssh/authorized_keys"
+
+OWN_KEY = "--identity FILE logs in with a key that the image knows"
+
+#: Overlays take what differs in pieces of this size: a cluster of qcow2.
+CLUSTER = 1 << 16
+
+
+@contextlib.contextmanager
+def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[Disk]:
+    """A disk that starts as `image`, at least `grow_mib` large, gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=image.parent.parent) as folder:
+        here = pathlib.Path(folder)
+        if program := DECOMPRESSORS.get(image.suffix):
+            plain = here / "plain.img"
+            with plain.open("wb") as target:
+                _run([program, "-d", "-c", os.fspath(image)], stdout=target)
+            image = plain
+        driver = DRIVERS[disk_format]
+        size = max(grow_mib << 20, virtual_size(Disk(image, driver)))
+        if driver == "raw":
+            disk = Disk(here / "disk.img", device=DEVICES.get(disk_format, DISK))
+            _run(["cp", "--sparse=always", os.fspath(image), os.fspath(disk.path)])
+            disk.path.chmod(0o600)
+            os.truncate(disk.path, size)
+        else:
+            disk = Disk(here / "overlay.qcow2", "qcow2")
+            backing = ["-b", os.fspath(image.resolve()), "-F", driver]
+            _run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(disk.path), str(size)])
+        yield disk
+
+
+def virtual_size(disk: Disk) -> int:
+    """Size in bytes of the disk inside."""
+    command = ["qemu-img", "info", "--output=json", "-f", disk.format, os.fspath(disk.path)]
+    return int(json.loads(_run(command))["virtual-size"])
+
+
+def give_key(disk: Disk) -> pathlib.Path:
+    """Make a key pair and let it into root's account on `disk`; returns the private key's path."""
+    key = disk.path.parent / "key"
+    _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot check", "-f", os.fspath(key)])
+    if disk.format == "raw":
+        _write_key(disk.path, key)
+        return key
+    before, after = disk.path.parent / "before.img", disk.path.parent / "after.img"
+    _run(["qemu-img", "convert", "-f", disk.format, "-O", "raw", str(disk.path), str(before)])
+    _run(["cp", "--sparse=always", os.fspath(before), os.fspath(after)])
+    _write_key(after, key)
+    _transfer(before, after, disk)
+    before.unlink()
+    after.unlink()
+    return key
+
+
+def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
+    # Keys that are there stay; debugfs does not write over a file, and loses one that it makes over
+    # a folder.
+    place = f"{raw}?offset={root_offset(raw)}"
+
+    def ask(request: str) -> str:
+        command = ["debugfs", "-R", request, place]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    folders = [str(parent) for parent in reversed(pathlib.PurePosixPath(KEYS).parents[:-1])]
+    keys = ask(f"cat {KEYS}").rstrip("\n")
+    allowed = key.with_name("allowed")
+    allowed.write_text(f"{keys}\n{key.with_suffix('.pub').read_text()}".lstrip("\n"))
+    commands = [
+        *(f"mkdir {folder}" for folder in folders if "Inode:" not in ask(f"stat {folder}")),
+        *([f"rm {KEYS}"] if "Inode:" in ask(f"stat {KEYS}") else []),
+        f"write {allowed} {KEYS}",
+        f"sif {KEYS} mode 0100600",
+        f"sif {folders[-1]} mode 040700",
+        "quit",
+    ]
+    script = raw.parent / "debugfs"
+    script.write_text("".join(f"{command}\n" for command in commands))
+    done = subprocess.run(
+        ["debugfs", "-w", "-f", script, place],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0 or "Allocated inode" not in done.stdout + done.stderr:
+        said = done.stderr.strip().splitlines()
+        raise AgentError(
+            f"the check's key cannot be written: {said[-1] if said else 'no ext4 root?'}",
+            hint=OWN_KEY,
+            kind="boot",
+        )
+
+
+def _transfer(before: pathlib.Path, after: pathlib.Path, disk: Disk) -> None:
+    """Write to the overlay `disk` what differs."""
+    piece = disk.path.parent / "piece"
+    with before.open("rb") as left, after.open("rb") as right:
+        at = 0
+        while new := right.read(CLUSTER):
+            if new != left.read(CLUSTER):
+                piece.write_bytes(new)
+                write = f"write -q -s {piece} {at} {len(new)}"
+                _run(["qemu-io", "-f", disk.format, "-c", write, os.fspath(disk.path)])
+            at += len(new)
+
+
+def root_offset(raw: pathlib.Path) -> int:
+    """Where the first Linux partition of `raw` begins, in bytes; 0 where there is no table."""
+    done = subprocess.run(["sfdisk", "--json", raw], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return 0
+    table = json.loads(done.stdout)["partitiontable"]
+    starts = [
+        part["start"]
+        for part in table.get("partitions", [])
+        if part["type"].upper() in LINUX_PARTITIONS
+    ]
+    if not starts:
+        raise AgentError("the image has no Linux partition", hint=OWN_KEY, kind="boot")
+    return int(starts[0]) * int(table.get("sectorsize", 512))
+
+
+def _run(command: list[str], stdout: object = subprocess.PIPE) -> str:
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False)  # type: ignore[call-overload]
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise AgentError(
+            f"{command[0]} failed: {said[-1] if said else done.returncode}",
+            kind="disk" if said and "No space left" in said[-1] else "boot",
+        )
+    return (done.stdout or b"").decode()

@@ -1,0 +1,224 @@
+"""builder: waits until foreign binaries run here, builds with Nix, assembles the image.
+
+An ordinary user throughout.
+"""
+
+import dataclasses
+import errno
+import os
+import pathlib
+import shutil
+import time
+
+import tenacity
+
+from orchestrator.agents import events
+from orchestrator.agents.builder import demo, memory, nixos, room, sandbox, sbom
+from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
+from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.emulation import canary, emulators, private
+from orchestrator.agents.emulation.lease import PORT, Holder
+from orchestrator.agents.failure import AgentError, disk_full, run_agent
+from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.image.late import one_device, read_devices
+from orchestrator.image.layout import LayoutError
+from orchestrator.image.tree import TreeError
+from orchestrator.shared.architectures import this_system
+from orchestrator.shared.artifact import Artifact, Built
+from orchestrator.shared.image_options import ImageOptions, apply
+from orchestrator.shared.run import TOKEN_FILE, Run, this_run
+from orchestrator.shared.spec import SpecError, read_spec
+from orchestrator.shared.task import DemoTask, Task
+
+CLEANUP_ADDRESS = ("cleanup", PORT)
+
+#: The user that this runs as, in the container's /etc/passwd.
+USER = "builder"
+
+#: A sign of life at least this often (seconds), and not much more often.
+LIFE_SECONDS = 1.0
+
+
+def main() -> None:
+    """Do the run's whole work."""
+    run_agent("builder", build)
+
+
+def build() -> None:
+    """Wait, build, unlock, assemble, hand over."""
+    run = this_run()
+    task = read_task(run)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if task.private:
+        register_privately(run, task.private)
+    if task.ca_bundle:  # for Nix, for Python and, in `debian`, for apt
+        os.environ["NIX_SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"] = task.ca_bundle
+    holder = None
+    if task.leased:
+        holder = Holder(CLEANUP_ADDRESS, read_token(run.start_seconds), run.start_seconds)
+        events.emit("lease-held", message="cleanup waits for this builder")
+    began = time.monotonic()
+    wait_for_canaries(run, task)
+    waited = time.monotonic()
+    # Foreign programs have been seen to run, so Nix may be told.
+    settings = Settings(platforms=task.foreign, sandbox_paths=sandbox_paths(task))
+    nix = Nix(sandbox.obtain(settings, USER, strict=task.strict), run.folder / "nix.log")
+    if isinstance(task.work, DemoTask):
+        results = demo.build(task.work, run, nix)
+    else:
+        results = nixos.build(task.work, run, nix)
+    built = time.monotonic()
+    if holder:  # foreign binaries are not needed any more: assembly is native
+        holder.unlock()
+        events.emit("unlocked", message="cleanup is unlocked")
+    if not results:
+        return  # a dry run has said all
+    images = assemble_images(run, results, task.options)
+    events.emit(
+        "images",
+        message=hand_over(run, images),
+        images=[dataclasses.asdict(image) for image in images],
+        materials=_materials(results),
+        seconds={
+            "wait": round(waited - began, 3),
+            "nix": round(built - waited, 3),
+            "assemble": round(time.monotonic() - built, 3),
+        },
+    )
+
+
+def register_privately(run: Run, systems: tuple[str, ...]) -> None:
+    """Register the emulators of `systems` for this container alone; no right is left afterwards."""
+    user, group = os.getuid(), os.getgid()
+    private.enter()
+    entries = emulators.register(run, systems)
+    private.leave(user, group)
+    emulators.announce(run, systems, entries, run.folder)
+
+
+def sandbox_paths(task: Task) -> tuple[str, ...]:
+    """What builds see of this container: the caller's CA bundle, and what the demo unpacks with."""
+    bundle = (task.ca_bundle,) if task.ca_bundle else ()
+    return (*bundle, demo.UNPACKER) if isinstance(task.work, DemoTask) else bundle
+
+
+def read_task(run: Run) -> Task:
+    """What the orchestrator wants; without one, the demo as compose.yaml's environment says."""
+    try:
+        return Task.read(run.folder)
+    except FileNotFoundError:
+        foreign = tuple(system for system in run.systems if system != this_system())
+        return Task(DemoTask(run.systems[0]), leased=bool(foreign), foreign=foreign)
+
+
+def read_token(seconds: float) -> str:
+    """Wait for cleanup's token and read it."""
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(OSError),
+        wait=tenacity.wait_fixed(0.05),
+        stop=tenacity.stop_after_delay(seconds),
+        retry_error_callback=lambda _: None,
+    ):
+        with attempt:
+            return TOKEN_FILE.read_text()
+    raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup")
+
+
+def wait_for_canaries(run: Run, task: Task) -> None:
+    """Wait until programs of each foreign system run in this container.
+
+    The error has the last cause.
+    """
+    deadline = time.monotonic() + task.wait_seconds
+    for system in task.foreign:
+        _wait_for_canary(run, system, deadline, task.wait_seconds)
+    if task.foreign:
+        events.emit("canary", message=f"{', '.join(task.foreign)} programs run here")
+
+
+def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> None:
+    outcome = canary.run(system, run.folder)
+    told = 0.0
+    while not outcome.runs:
+        now = time.monotonic()
+        if now > deadline:
+            raise AgentError(
+                f"{system} programs do not run in the builder"
+                f" after {seconds:.0f} s: {outcome.cause}",
+                hint="--emulation-timeout gives it longer",
+                kind="emulation",
+            )
+        if now - told >= LIFE_SECONDS:
+            events.emit("waiting", message=f"waiting for {system} programs to run: {outcome.cause}")
+            told = now
+        time.sleep(0.05)
+        outcome = canary.run(system, run.folder)
+
+
+def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> list[Artifact]:
+    """Make the files that are handed over of what Nix has built.
+
+    A spec is assembled, once or for each row of the `--stamp` file; what a folder has is taken.
+    """
+    folder = run.folder / "image"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    kills = memory.kills()
+    try:
+        artifacts = []
+        for result in results:
+            if result.path.is_dir():
+                artifacts += take_artifacts(run, folder, result)
+            else:
+                artifacts += _assemble(run, folder, result, options)
+    except (SpecError, TreeError, LayoutError, FilesystemError) as error:
+        if room.said(str(error)):
+            raise disk_full(str(error)) from error
+        if memory.kills() > kills:
+            raise AgentError(
+                f"the kernel killed a process for want of memory: {error}",
+                hint="--memory SIZE gives the builder more",
+                kind="memory",
+            ) from error
+        raise AgentError(str(error), kind="assembly") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise disk_full() from error
+    return artifacts
+
+
+def _assemble(
+    run: Run, folder: pathlib.Path, built: Built, options: ImageOptions
+) -> list[Artifact]:
+    spec = apply(options, read_spec(built.path.read_text()))
+    parts = sbom.parts_of_spec(spec, built.materials)
+    if options.stamp:
+        devices = read_devices(pathlib.Path(options.stamp).read_text("utf-8-sig", errors="replace"))
+    else:
+        devices = [one_device(options)]
+    artifacts = []
+    for device in devices:
+        name = f"{spec.name}-{device.host}" if options.stamp else spec.name
+        own = dataclasses.replace(spec, name=name)
+        artifacts.append(make_artifact(run, folder, own, options, device, parts))
+    return artifacts
+
+
+def _materials(results: list[Built]) -> list[dict[str, object]]:
+    """What came from outside, and the programs that have made images of it, each once."""
+    found = [one for result in results for one in result.materials]
+    unique = {one.uri: dataclasses.asdict(one) for one in (*found, *sbom.installed())}
+    return list(unique.values())
+
+
+def hand_over(run: Run, images: list[Artifact]) -> str:
+    """What a person who runs `docker compose up` needs to know to get at the images."""
+    names = ", ".join(pathlib.Path(image.path).name for image in images)
+    if run.id == "compose":
+        return f"{names}: done; copy out with: docker compose cp builder:{run.folder}/image ."
+    return f"{names}: done"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The demo system: pinned Debian packages of the target's architecture, built by nix/demo."""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+
+from orchestrator.agents import debian, events
+from orchestrator.agents.builder import sbom
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
+from orchestrator.shared.artifact import Built, Material
+from orchestrator.shared.demo_formats import FORMATS
+from orchestrator.shared.paths import ROOT
+from orchestrator.shared.run import Run
+from orchestrator.shared.task import DemoTask
+
+LOCK = ROOT / "locks/debian.json"
+EXPRESSION = ROOT / "nix/demo"
+USER = "nixos"
+
+#: The one program of the builder's container that a derivation of the demo uses: a static one.
+UNPACKER = "/usr/bin/busybox"
+HOST_NAME = "nixos-demo"
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoInputs:
+    """The packages with an address each, and the demo's configuration."""
+
+    system: str
+    format: str
+    root_fs: str
+    authorized_keys: tuple[str, ...]
+    sources: tuple[tuple[debian.Pin, str], ...]
+
+    def to_json(self) -> str:
+        """The document that nix/demo/default.nix reads."""
+        packages = {
+            pin.role: {
+                "url": url,
+                "package": pin.package,
+                "version": pin.version,
+                "sha256": pin.sha256,
+                "tree": pin.tree,
+            }
+            for pin, url in self.sources
+        }
+        document = {
+            "system": self.system,
+            "hostName": HOST_NAME,
+            "userName": USER,
+            "authorizedKeys": "".join(f"{key}\n" for key in self.authorized_keys),
+            "format": self.format,
+            "partitionTable": FORMATS[self.format].partition_table,
+            "diskFormat": FORMATS[self.format].disk_format,
+            "rootFs": self.root_fs,
+            "packages": packages,
+        }
+        return json.dumps(document, sort_keys=True)
+
+
+def build(task: DemoTask, run: Run, nix: Nix) -> list[Built]:
+    """Build the image spec with Nix, and with it all that the image needs.
+
+    Packages are first looked for where they are pinned; if that fails on the network's side, where
+    they can be had now.
+    """
+    inputs = pinned(task.system, task.format, task.root_fs, task.authorized_keys)
+    try:
+        spec = _build_once(run, nix, inputs)
+    except AgentError as error:
+        if error.kind != "network":
+            raise
+        events.emit("retry", level="warning", message=f"{error}: looking for it elsewhere")
+        inputs = located(inputs, locked=task.locked)
+        spec = _build_once(run, nix, inputs)
+    return [Built(spec, task.system, task.format, materials(inputs))]
+
+
+def materials(inputs: DemoInputs) -> tuple[Material, ...]:
+    """The packages, as what they are anywhere."""
+    return tuple(
+        Material(
+            pin.package,
+            pin.version,
+            sbom.debian_purl(pin.package, pin.version, pin.arch, pin.suite.partition("-")[0]),
+            {"sha256": pin.sha256},
+        )
+        for pin, _url in inputs.sources
+    )
+
+
+def _build_once(run: Run, nix: Nix, inputs: DemoInputs) -> pathlib.Path:
+    inputs_file = run.folder / "inputs.json"
+    inputs_file.write_text(inputs.to_json())
+    arguments = ["--file", os.fspath(EXPRESSION), "--argstr", "inputs", os.fspath(inputs_file)]
+    (spec,) = nix.build([*arguments, "imageSpec"])
+    return spec
+
+
+def pinned(
+    system: str, image_format: str, root_fs: str, authorized_keys: tuple[str, ...]
+) -> DemoInputs:
+    """Inputs as pinned, each from the mirror of its suite; nothing is asked of the network yet."""
+    if system not in DEBIAN_ARCHITECTURES:
+        raise AgentError(
+            f"the demo has no parts for {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}"
+        )
+    arch = DEBIAN_ARCHITECTURES[system]
+    pins = debian.read_lock(LOCK, arch, sorted(debian.roles_of(arch)))
+    sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
+    return DemoInputs(system, image_format, root_fs, authorized_keys, sources)
+
+
+def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
+    """Find where each package can be had now, its successor where the pinned version is gone.
+
+    Asks the network.
+    """
+    pins = [pin for pin, _url in inputs.sources]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(pins)) as pool:
+        found = dict(zip(pins, pool.map(_first_available, pins), strict=True))
+    lost = [pin for pin, url in found.items() if not url]
+    if not lost:
+        return dataclasses.replace(inputs, sources=tuple(found.items()))
+    hosts = ", ".join(sorted(set(debian.repositories().values())))
+    if len(lost) == len(pins):
+        raise AgentError(
+            f"no package can be reached at {hosts}", hint="check the network", kind="network"
+        )
+    if locked:
+        names = ", ".join(f"{pin.package} {pin.version}" for pin in lost)
+        raise AgentError(
+            f"{hosts} no longer has {names}",
+            hint="leave out --locked, or renew locks/",
+            kind="network",
+        )
+    with tempfile.TemporaryDirectory() as state:
+        arch = DEBIAN_ARCHITECTURES[inputs.system]
+        index = debian.Index(pathlib.Path(state), arch, debian.left_out(LOCK, arch))
+        for pin in lost:
+            new = index.resolve(pin.role)
+            debian.superseded(pin, new)
+            del found[pin]
+            found[new] = debian.urls(new, _snapshot())[0]
+    return dataclasses.replace(
+        inputs, sources=tuple(sorted(found.items(), key=lambda item: item[0].role))
+    )
+
+
+def _first_available(pin: debian.Pin) -> str:
+    return next((url for url in debian.urls(pin, _snapshot()) if debian.available(url)), "")
+
+
+def _snapshot() -> str:
+    return str(json.loads(LOCK.read_text())["snapshot"])

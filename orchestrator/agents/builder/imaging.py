@@ -1,0 +1,198 @@
+"""From a spec to the files that are handed over: raw image, its checks, conversion, checksum."""
+
+import glob
+import hashlib
+import json
+import pathlib
+import shutil
+import time
+
+from orchestrator.agents import events
+from orchestrator.agents.boot.disk import DRIVERS, SUFFIXES
+from orchestrator.agents.builder import sbom
+from orchestrator.image import bmap, compare, convert, examine, late
+from orchestrator.image.assemble import assemble
+from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.image.tree import Entry
+from orchestrator.shared.artifact import BLOCK_MAP, Artifact, Built
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.paths import ROOT
+from orchestrator.shared.run import Run
+from orchestrator.shared.spec import ImageSpec, is_file_name
+
+#: The table of formats, for what nixpkgs puts together.
+FORMATS = ROOT / "nix/formats.json"
+
+#: The image before its conversion; a stamp's images are made one after the other.
+RAW = "image.raw"
+
+
+def make_artifact(
+    run: Run,
+    folder: pathlib.Path,
+    spec: ImageSpec,
+    options: ImageOptions,
+    device: late.Device,
+    parts: sbom.Parts,
+) -> Artifact:
+    """Make the image of `spec`, which has `parts`, for `device` below `folder`.
+
+    Raises the assembler's errors; nothing half-written stays.
+    """
+    events.emit("assemble", message=f"assembling {spec.file_name}")
+    entries = late.late_entries(options, device)
+    raw, second = folder / RAW, folder / "second"
+    target = folder / spec.file_name
+    if not is_file_name(target.name):  # a stamp's host belongs to it
+        raise FilesystemError(f"{target.name!r} cannot be a file's name: too long?")
+    if target.exists():
+        raise FilesystemError(
+            f"{target.name}: two images of this run have that name; build one at a time, or leave"
+            " nixosImage.baseName out"
+        )
+    try:
+        layout = assemble(spec, raw, run.folder, entries, mapped=options.bmap)
+        if options.check:
+            _check_raw(run, spec, raw, second / RAW, entries, mapped=options.bmap)
+        examine.raw_image(raw, layout, spec.root.fsType)
+        if wrong := late.misplaced(raw, entries, inline_twice=spec.root.fsType == "btrfs"):
+            raise FilesystemError(
+                f"/{wrong[0]}: a secret is not only where it belongs, the image has its first"
+                " bytes elsewhere, too (mode 644 makes it no secret)"
+            )
+        extras = []
+        if options.bmap:
+            mapped = folder / f"{spec.file_name}{BLOCK_MAP}"
+            mapped.write_text(bmap.block_map(raw))
+            extras.append(mapped)
+        _finish(spec, raw, target)
+        if options.check:
+            _finish(spec, second / RAW, second / spec.file_name)
+            _check_file(target, second / spec.file_name)
+    except BaseException:
+        for path in folder.glob(f"{glob.escape(spec.name)}*"):
+            path.unlink()
+        raw.unlink(missing_ok=True)
+        raise
+    finally:
+        shutil.rmtree(second, ignore_errors=True)
+    digest = _sha256(target)
+    return Artifact(
+        path=target.relative_to(run.folder).as_posix(),
+        name=spec.name,
+        system=spec.system,
+        format=spec.format,
+        disk_format=spec.diskFormat,
+        compression=spec.compression,
+        firmware=spec.boots_under,
+        host=device.host,
+        toplevel=spec.toplevel,
+        ready_text=spec.readyText,
+        size=target.stat().st_size,
+        virtual_size=layout.size,
+        sha256=digest,
+        extras=tuple(path.relative_to(run.folder).as_posix() for path in extras),
+        sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
+    )
+
+
+def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifact]:
+    """Copy what nixpkgs' recipe has made to `folder`: each file but those for Hydra."""
+    found = sorted(
+        path
+        for path in built.path.rglob("*")
+        if path.is_file() and "nix-support" not in path.relative_to(built.path).parts
+    )
+    if not found:
+        raise FilesystemError(f"{built.path}: nixpkgs' recipe has made no file")
+    formats = json.loads(FORMATS.read_text()).items()
+    named = (one for name, one in formats if built.format in (name, *one["aliases"]))
+    firmware = tuple(next(named, {"firmware": ()})["firmware"])
+    parts = sbom.parts_of_output(built.path)
+    artifacts = []
+    for path in found:
+        events.emit("assemble", message=f"taking {path.name}")
+        target = folder / path.name
+        if target.exists():  # of another format or system
+            target = folder / f"{built.format}-{built.system}-{path.name}"
+        if not is_file_name(target.name):
+            raise FilesystemError(f"{target.name!r}: a file of that name is not handed over")
+        shutil.copyfile(path, target)
+        disk_format = SUFFIXES.get(path.suffix, "raw")
+        examine.packed(target)
+        if disk_format == "iso":
+            examine.iso(target)
+        elif disk_format != "raw":
+            examine.disk_file(target, DRIVERS[disk_format])
+        target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        digest = _sha256(target)
+        artifacts.append(
+            Artifact(
+                path=target.relative_to(run.folder).as_posix(),
+                name=target.name.partition(".")[0],
+                system=built.system,
+                format=built.format,
+                disk_format=disk_format,
+                compression="none",
+                firmware=firmware,
+                host="",
+                toplevel="",
+                ready_text="",
+                size=target.stat().st_size,
+                virtual_size=target.stat().st_size,
+                sha256=digest,
+                extras=(),
+                sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
+            )
+        )
+    return artifacts
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
+    """Turn `raw` into what is delivered; it is gone afterwards."""
+    if spec.diskFormat != "raw":
+        events.emit("assemble", message=f"converting to {spec.diskFormat}")
+    plain = raw.with_name(f"{spec.name}.plain")
+    convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
+    raw.unlink(missing_ok=True)
+    if spec.diskFormat != "raw":
+        examine.disk_file(plain, convert.FORMATS[spec.diskFormat].driver)
+    if spec.compression != "none":
+        events.emit("assemble", message=f"compressing with {spec.compression}")
+    convert.compress(plain, spec.compression, target)
+    plain.unlink(missing_ok=True)
+    examine.packed(target)
+
+
+def _check_raw(
+    run: Run,
+    spec: ImageSpec,
+    first: pathlib.Path,
+    second: pathlib.Path,
+    entries: tuple[Entry, ...],
+    *,
+    mapped: bool,
+) -> None:
+    """Assemble again, at another time and place, and compare."""
+    events.emit("assemble", message="assembling once more, to compare")
+    second.parent.mkdir()
+    time.sleep(1.1)  # clocks that count whole seconds must not show the same
+    layout = assemble(spec, second, run.folder, entries, mapped=mapped)
+    offset = compare.first_difference(first, second)
+    if offset is not None:
+        raise FilesystemError(
+            f"two builds differ at byte {offset}: {compare.describe(second, layout, offset)}"
+        )
+
+
+def _check_file(first: pathlib.Path, second: pathlib.Path) -> None:
+    """Compare what is delivered with the same made of the second build."""
+    offset = compare.first_difference(first, second)
+    if offset is not None:
+        raise FilesystemError(f"two builds of {first.name} differ at byte {offset}")
+    events.emit("checked", message="two builds are the same bits")

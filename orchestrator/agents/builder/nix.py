@@ -1,0 +1,192 @@
+"""Running Nix: its settings, its progress as events, its failures as errors of ours."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import subprocess
+import time
+import typing
+
+from orchestrator.agents import events
+from orchestrator.agents.builder import memory, room
+from orchestrator.agents.builder.evaluation import explain
+from orchestrator.agents.builder.nixlog import NixLog
+from orchestrator.agents.builder.room import Room
+from orchestrator.agents.emulation import crash
+from orchestrator.agents.failure import AgentError, disk_full
+from orchestrator.shared.text import plain
+
+#: News of a build at most so often (seconds).
+PROGRESS_SECONDS = 0.2
+
+#: How often Nix asks for a file before it gives up, and after how long (seconds) without a byte it
+#: asks again.
+ATTEMPTS = 5
+STALL_SECONDS = 60
+
+#: Exit code of a process that the kernel killed, as shells and Nix tell it: 128 + SIGKILL.
+KILLED = 137
+
+STORE = pathlib.Path("/nix")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What differs between runs: foreign systems whose programs run here, caches and their keys.
+
+    `sandbox` says whether builds get one, `sandbox_paths` what of this container they see in it.
+    `more` are lines of the caller's own.
+    """
+
+    platforms: tuple[str, ...] = ()
+    substituters: tuple[str, ...] = ()
+    trusted_keys: tuple[str, ...] = ()
+    sandbox: bool = False
+    sandbox_paths: tuple[str, ...] = ()
+    more: str = ""
+
+    def text(self) -> str:
+        """Nix' configuration, from what was measured."""
+        lines = {
+            "experimental-features": "nix-command flakes",
+            "substituters": " ".join(self.substituters),
+            "trusted-public-keys": " ".join(self.trusted_keys),
+            "sandbox": "true" if self.sandbox else "false",
+            # Whether there is one was measured: it must not go away without a word.
+            "sandbox-fallback": "false",
+            "extra-sandbox-paths": " ".join(self.sandbox_paths),
+            "build-users-group": "",
+            "max-jobs": "auto",
+            # On the volume: a container's /tmp may be small.
+            "build-dir": "/nix/var/nix/builds",
+            "connect-timeout": "10",
+            "download-attempts": str(ATTEMPTS),
+            "stalled-download-timeout": str(STALL_SECONDS),
+        }
+        if self.platforms:
+            lines["extra-platforms"] = " ".join(self.platforms)
+        return "".join(f"{name} = {value}\n" for name, value in lines.items()) + self.more
+
+
+@dataclasses.dataclass(frozen=True)
+class Nix:
+    """Nix with `settings`; what a command says goes to `log_file`.
+
+    What lies below `sources` is the caller's, who knows it by the path without that; what lies
+    below `nixpkgs` nobody has to mend.
+    """
+
+    settings: Settings
+    log_file: pathlib.Path
+    sources: str = ""
+    nixpkgs: str = ""
+    show_trace: bool = False
+
+    def build(self, arguments: list[str]) -> list[pathlib.Path]:
+        """`nix build`: the outputs, in the order in which they are asked for.
+
+        Raises `AgentError` with the derivation's name and the end of its log.
+        """
+        said = self.run(["build", "--json", "--no-link", *arguments])
+        return [pathlib.Path(one["outputs"]["out"]) for one in json.loads(said)]
+
+    def run(self, arguments: list[str]) -> str:
+        """One command of Nix; returns its stdout."""
+        return self.run_logged(arguments)[0]
+
+    def run_logged(self, arguments: list[str]) -> tuple[str, NixLog]:
+        """One command of Nix; returns its stdout and what it has said beside."""
+        # Traces tell which of the caller's lines it was, whoever is shown them.
+        command = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
+        environment = {**os.environ, "NIX_CONFIG": self.settings.text()}
+        kills, store = memory.kills(), Room(STORE)
+        with (
+            store.watched(),
+            self.log_file.open("w") as text,
+            subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=environment,
+            ) as process,
+        ):
+            assert process.stderr is not None and process.stdout is not None
+            log = NixLog(text)
+            told, last = 0.0, ""
+            for line in process.stderr:
+                log.feed(line.rstrip("\n"))
+                now = time.monotonic()
+                if now - told >= PROGRESS_SECONDS and log.current != last:
+                    events.emit(
+                        "nix",
+                        message=None,
+                        done=log.done,
+                        expected=log.expected,
+                        current=log.current,
+                    )
+                    told, last = now, log.current
+            output = process.stdout.read()
+        if process.returncode != 0:
+            starved = memory.kills() > kills
+            raise self._failure(log, process.returncode, store, starved=starved)
+        return output.strip(), log
+
+    def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
+        """What a command that has ended with exit code `code` has failed of.
+
+        `store` is the room that it had, `starved` says that the kernel has killed a process of this
+        container meanwhile.
+        """
+        text = "\n".join([*log.errors, log.tail]).strip()
+        if match := re.search(r"unable to download '([^']+)': (.*)", text):
+            return AgentError(
+                f"{match[1]} cannot be fetched: {plain(match[2])}",
+                hint="check the network; proxies are taken from http_proxy and https_proxy",
+                kind="network",
+            )
+        if room.said(text) and store.scarce:
+            return disk_full(text)
+        if starved:
+            what = f"derivation {log.failed}" if log.failed else "Nix"
+            return AgentError(
+                f"{what} failed: the kernel killed a process for want of memory",
+                hint="--memory SIZE gives the builder more; --cores 1 needs less",
+                detail=log.tail or text,
+                kind="memory",
+            )
+        if log.failed:
+            if sign := self._crash(log):
+                return AgentError(
+                    f"the emulator failed in derivation {log.failed}: {sign}",
+                    detail=log.tail or text,
+                    kind="emulator",
+                )
+            # The store had room: it is a disk that the derivation itself has made.
+            hint = "a disk within the build is full (--disk-size?)" if room.said(text) else ""
+            return AgentError(
+                f"derivation {log.failed} failed",
+                hint=hint,
+                detail=log.tail or text,
+                kind="build",
+            )
+        if code in (KILLED, -9):
+            return AgentError("Nix was killed: out of memory?", kind="build")
+        if log.problem:
+            return explain(log.problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
+        return AgentError("Nix failed", detail=text, kind="build")
+
+    def _crash(self, log: NixLog) -> str:
+        """What tells that the failed derivation's emulator is to blame, if it had one."""
+        path = pathlib.Path(log.failed_path)
+        if not path.exists() or crash.system_of(path.read_text()) not in self.settings.platforms:
+            return ""
+        return crash.sign("\n".join(log.errors), log.tail)
+
+
+def attribute_paths(attributes: typing.Iterable[tuple[str, ...]]) -> list[str]:
+    """Attribute paths as Nix' command line takes them."""
+    return [".".join(json.dumps(name) for name in names) for names in attributes]

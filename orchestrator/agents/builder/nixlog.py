@@ -1,0 +1,150 @@
+"""Nix's internal-json log, folded into what people ask.
+
+What is being done, how much is left, why did it fail.
+
+Numbers of activities and results are those of Nix's `src/libutil/logging.hh`.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import re
+import typing
+
+from orchestrator.shared.text import plain
+
+PREFIX = "@nix "
+
+ACT_FILE_TRANSFER = 101
+ACT_BUILDS = 104
+ACT_BUILD = 105
+RES_BUILD_LOG_LINE = 101
+RES_PROGRESS = 105
+LEVEL_ERROR = 0
+
+#: Lines of a failed derivation's log that are told inline.
+TAIL_LINES = 30
+
+
+def derivation_name(path: str) -> str:
+    """`/nix/store/<hash>-linux.drv` -> `linux`."""
+    return re.sub(r"^/nix/store/[^-]+-|\.drv$", "", path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """An error of Nix' own: `places` are files with lines, from the nearest one outwards.
+
+    `trace` is all that Nix would tell.
+    """
+
+    text: str
+    places: tuple[str, ...]
+    trace: str
+
+
+@dataclasses.dataclass
+class NixLog:
+    """State of one Nix command; `feed` it every line of stderr. Writes the whole story to `log`."""
+
+    log: typing.TextIO
+    done: int = 0
+    expected: int = 0
+    errors: list[str] = dataclasses.field(default_factory=list)
+    problem: Problem | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    _running: dict[int, str] = dataclasses.field(default_factory=dict)
+    _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
+    _builds: set[int] = dataclasses.field(default_factory=set)
+    _tails: dict[str, collections.deque[str]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def current(self) -> str:
+        """The derivation at hand, or the file; empty while Nix evaluates."""
+        names = [*self._running.values(), *self._transfers.values()]
+        return names[-1] if names else ""
+
+    @property
+    def failed_path(self) -> str:
+        """The derivation that failed first, or nothing."""
+        for error in self.errors:
+            if match := re.search(
+                r"builder for '([^']+\.drv)' failed|build of '([^']+\.drv)'.* failed", error
+            ):
+                return match[1] or match[2]
+        return ""
+
+    @property
+    def failed(self) -> str:
+        """Name of the derivation that failed first, or nothing."""
+        return derivation_name(self.failed_path)
+
+    @property
+    def tail(self) -> str:
+        """Last lines of the failed derivation's log."""
+        return "\n".join(self._tails.get(self.failed, ()))
+
+    def feed(self, line: str) -> None:
+        """Take one line, JSON or not."""
+        if not line.startswith(PREFIX):
+            self._write(plain(line))
+            return
+        try:
+            event = json.loads(line.removeprefix(PREFIX))
+        except (ValueError, RecursionError):
+            self._write(plain(line))
+            return
+        match event:
+            case {"action": "start", "id": int(number), "type": int(kind)}:
+                self._start(number, kind, event)
+            case {"action": "stop", "id": int(number)}:
+                self._running.pop(number, None)
+                self._transfers.pop(number, None)
+            case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
+                self._result(number, kind, fields)
+            case {"action": "msg", "msg": str(text)}:
+                self._write(plain(text))
+                if event.get("level") == LEVEL_ERROR:
+                    self._error(event, plain(text))
+
+    def _error(self, event: dict[str, typing.Any], text: str) -> None:
+        """Nix' own errors have a raw message; what it only wants to be read has none."""
+        if "raw_msg" not in event:
+            self.notes.append(text)
+            self.errors.append(text)
+            return
+        raw = plain(str(event["raw_msg"]))
+        self.errors.append(raw)
+        trace = event.get("trace")
+        frames = [event, *(trace if isinstance(trace, list) else [])]
+        places = (
+            plain(str(frame.get("file")))
+            for frame in frames
+            if isinstance(frame, dict) and frame.get("line")
+        )
+        # Without the column, which Nix has put behind the line.
+        self.problem = Problem(raw, tuple(place.rpartition(":")[0] for place in places), text)
+
+    def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
+        fields = event.get("fields")
+        subject = plain(str(fields[0])) if isinstance(fields, list) and fields else ""
+        if kind == ACT_BUILD:
+            self._running[number] = derivation_name(subject)
+            self._write(f"building {self._running[number]}")
+        elif kind == ACT_FILE_TRANSFER:
+            self._transfers[number] = pathlib.PurePosixPath(subject).name
+        elif kind == ACT_BUILDS:
+            self._builds.add(number)
+
+    def _result(self, number: int, kind: int, fields: list[typing.Any]) -> None:
+        match fields:
+            case [int(done), int(expected), *_] if kind == RES_PROGRESS and number in self._builds:
+                self.done, self.expected = done, expected
+            case [str(line), *_] if kind == RES_BUILD_LOG_LINE and number in self._running:
+                name, text = self._running[number], plain(line)
+                self._tails.setdefault(name, collections.deque(maxlen=TAIL_LINES)).append(text)
+                self._write(f"{name}> {text}")
+
+    def _write(self, text: str) -> None:
+        self.log.write(f"{text}\n")

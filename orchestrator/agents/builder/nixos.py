@@ -1,0 +1,369 @@
+"""NixOS images: which nixpkgs, from which caches, and one Nix command for all of them."""
+
+import concurrent.futures
+import dataclasses
+import datetime
+import http.client
+import json
+import os
+import pathlib
+import re
+import subprocess
+import typing
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from orchestrator.agents import events
+from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
+from orchestrator.agents.builder.nixlog import derivation_name
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared.architectures import RUNS_TOO, this_system
+from orchestrator.shared.artifact import Built, Material
+from orchestrator.shared.paths import ROOT
+from orchestrator.shared.run import Run
+from orchestrator.shared.task import NixosTask
+
+EXPRESSION = ROOT / "nix/build.nix"
+FLAKE_LOCK = ROOT / "flake.lock"
+
+#: NixOS' own cache, and the key that signs what it has.
+CACHE = "https://cache.nixos.org"
+CACHE_KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
+
+#: What Nix' search path takes as it is; other references are those of flakes there.
+PLACES = ("/", "channel:", "https:", "http:", "flake:")
+
+CHANNELS = "https://channels.nixos.org"
+
+#: Hosts behind the short references of flakes.
+FORGES = {
+    "github": "https://github.com",
+    "gitlab": "https://gitlab.com",
+    "sourcehut": "https://git.sr.ht",
+}
+
+MIB, GIB = 1 << 20, 1 << 30
+
+#: How long (seconds) an answer may take that only tells that somebody is there.
+ANSWER_SECONDS = 5
+
+WAY_OUT = "--nixpkgs PATH, --substituter URL; ./run.sh demo needs neither"
+
+
+@dataclasses.dataclass(frozen=True)
+class Nixpkgs:
+    """A tree of nixpkgs, and what it cannot tell of itself: revision and version's suffix.
+
+    `source` is where it was fetched from, empty where it was not.
+    """
+
+    path: str | None
+    revision: str | None = None
+    suffix: str | None = None
+    source: str = ""
+    nar_hash: str = ""
+
+    @property
+    def materials(self) -> tuple[Material, ...]:
+        """What was fetched, if it was."""
+        if not self.source:
+            return ()
+        digest = {"gitCommit": self.revision or "", "narHash": self.nar_hash}
+        known = {name: value for name, value in digest.items() if value}
+        return (Material("nixpkgs", self.revision or "", public(self.source), known),)
+
+
+def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
+    """Build the images' specs and files; for a dry run tell what that would take instead."""
+    nix = dataclasses.replace(
+        nix,
+        settings=look_around(task, nix.settings),
+        sources=task.sources,
+        nixpkgs=task.nixpkgs,
+        show_trace=task.show_trace,
+    )
+    nixpkgs = find_nixpkgs(task, nix)
+    inputs = run.folder / "inputs.json"
+    inputs.write_text(json.dumps(inputs_of(task, nixpkgs)))
+    wanted = [(system, name) for system in task.systems for name in task.formats]
+    arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
+    arguments += [*nix_arguments(task, nixpkgs), *attribute_paths(wanted)]
+    events.emit("evaluating", message="evaluating")
+    if task.dry_run:
+        tell_plan(wanted, nix, arguments)
+        return []
+    outputs = nix.build(arguments)
+    found = zip(outputs, wanted, strict=True)
+    return [Built(path, *one, materials=nixpkgs.materials) for path, one in found]
+
+
+def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
+    """The document that nix/build.nix reads."""
+    given: dict[str, object] = {
+        "nixpkgs": nixpkgs.path,
+        "formats": task.formats,
+        "systems": task.systems,
+        "systemsGiven": task.systems_given,
+        "formatPaths": task.format_paths,
+        "disk": task.disk,
+        "specialArgs": task.arguments,
+        "revision": nixpkgs.revision,
+        "versionSuffix": nixpkgs.suffix,
+        "buildSystem": this_system(),
+    }
+    if task.flake:
+        return given | {"flake": task.flake, "attribute": task.attribute}
+    return given | {"configuration": task.configuration}
+
+
+def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
+    """Options of the command line that are Nix' own."""
+    arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
+    for name, place in task.search_path:
+        place = place if place.startswith(PLACES) else f"flake:{place}"
+        arguments += ["-I", f"{name}={place}" if name else place]
+    for name, value in task.options:
+        arguments += ["--option", name, value]
+    return arguments + ([] if task.cores is None else ["--cores", str(task.cores)])
+
+
+# --- the plan of a dry run -----------------------------------------------------------------------
+
+
+def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> None:
+    """Evaluate, and tell what would be built and fetched for `wanted`, systems and formats."""
+    said, log = nix.run_logged(["build", "--dry-run", "--json", "--no-link", *arguments])
+    made = [one["drvPath"] for one in json.loads(said)]
+    missing = read_missing(log.notes)
+    emulated = sum(1 for path in missing.derivations if is_emulated(path))
+    fetched = f"{missing.download // MIB} MiB, {missing.unpacked // MIB} MiB unpacked"
+    present = present_bytes(made)
+    # No image has more of these in it; while it is converted it is there twice.
+    content = -(-(missing.unpacked + present) // GIB)
+    store = -(-missing.unpacked // GIB)
+    docker = f"{store} GiB for what is fetched, up to {2 * content} GiB for each image"
+    lines = [
+        *(
+            f"image      {name} for {system}: {derivation_name(drv)}"
+            for (system, name), drv in zip(wanted, made, strict=True)
+        ),
+        f"build      {len(missing.derivations)} derivations, {emulated} of them emulated",
+        f"fetch      {len(missing.paths)} paths: {fetched}",
+        f"disk       Docker's data: {docker}",
+        f"disk       output folder: up to {content} GiB for each image",
+        "disk       what is built here comes on top: its size is not known before",
+    ]
+    images = [
+        {"system": system, "format": name, "derivation": drv}
+        for (system, name), drv in zip(wanted, made, strict=True)
+    ]
+    fields = dataclasses.asdict(missing)
+    events.emit(
+        "plan",
+        message="\n".join(lines),
+        images=images,
+        emulated=emulated,
+        present=present,
+        **fields,
+    )
+
+
+def present_bytes(derivations: list[str]) -> int:
+    """Size of what the store has already of all that `derivations` are made of, with sources."""
+
+    def ask(*query: str) -> list[str]:
+        command = ["nix-store", "--query", *query]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    related = ask("--requisites", "--include-outputs", *derivations)
+    paths = [path for path in related if not path.endswith(".drv")]
+    return sum(map(int, ask("--size", *paths))) if paths else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """What Nix would build and fetch; sizes in bytes."""
+
+    derivations: tuple[str, ...]
+    paths: tuple[str, ...]
+    download: int
+    unpacked: int
+
+
+def read_missing(notes: list[str]) -> Missing:
+    """Read what `nix build --dry-run` tells (Nix 2.26, `src/libmain/shared.cc`, `printMissing`)."""
+    found: dict[str, list[str]] = {"built": [], "fetched": []}
+    kind, sizes = "", (0.0, 0.0)
+    for note in notes:
+        if match := re.match(r"(?:this|these) .*will be (built|fetched)", note):
+            kind = match[1]
+            if match := re.search(r"\(([0-9.]+) MiB download, ([0-9.]+) MiB unpacked\)", note):
+                sizes = (float(match[1]), float(match[2]))
+        elif kind and note.startswith("  /nix/store/"):
+            found[kind].append(note.strip())
+    download, unpacked = (round(size * MIB) for size in sizes)
+    return Missing(tuple(found["built"]), tuple(found["fetched"]), download, unpacked)
+
+
+def is_emulated(derivation: str) -> bool:
+    """Whether the builder of a derivation's file is a program of another machine.
+
+    The file is a term whose third part, the sources, is a list, and whose fourth is the system.
+    """
+    match = re.search(r'\],"([^"]+)","', pathlib.Path(derivation).read_text(errors="replace"))
+    own = this_system()
+    return match is not None and match[1] not in {own, "builtin", *RUNS_TOO.get(own, ())}
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+def look_around(task: NixosTask, settings: Settings) -> Settings:
+    """Which caches answer, and whether the sources do: the settings with what can be had.
+
+    Raises `AgentError` in seconds where the sources cannot be had.
+    """
+    caches = (CACHE, *task.substituters)
+    sources = [one for one in (_needed_nixpkgs(task), task.flake) if host_of(one)]
+    asked = {
+        cache: f"{public(cache).rstrip('/')}/nix-cache-info" for cache in caches if _is_web(cache)
+    }
+    asked |= {source: host_of(source) for source in sources}
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(asked)) as pool:
+        problems = dict(zip(asked, pool.map(answers, asked.values()), strict=True))
+    told = {public(name): problem or "reachable" for name, problem in problems.items()}
+    found = [f"{name}: {state}" for name, state in told.items()]
+    events.emit("network", message="; ".join(found), found=told)
+    if lost := [source for source in sources if problems[source]]:
+        raise AgentError(
+            f"{public(lost[0])} cannot be reached: {problems[lost[0]]}",
+            hint=WAY_OUT,
+            kind="network",
+        )
+    good = tuple(cache for cache in caches if not problems.get(cache))
+    for cache in caches:
+        if cache not in good:
+            events.emit(
+                "cache-lost",
+                level="warning",
+                message=f"{public(cache)} cannot be reached ({problems[cache]}):"
+                " what it has is built here, from its sources",
+            )
+    return dataclasses.replace(
+        settings,
+        substituters=good,
+        trusted_keys=(CACHE_KEY, *task.trusted_keys),
+        # Not what it says: a build's own processes see their variables.
+        more=f"include {task.nix_conf}\n" if task.nix_conf else "",
+    )
+
+
+def _needed_nixpkgs(task: NixosTask) -> str:
+    """The reference of nixpkgs that has to be fetched, empty if none has."""
+    if task.nixpkgs.startswith("/") or (task.flake and not task.nixpkgs):
+        return ""
+    if task.nixpkgs:
+        return task.nixpkgs
+    locked = _pinned()
+    return "" if pathlib.Path(_store_path(locked["narHash"])).exists() else _pinned_url(locked)
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def host_of(reference: str) -> str:
+    """A URL whose answer tells that `reference` may be had; empty where nothing is to be asked."""
+    scheme, _, rest = reference.partition(":")
+    if scheme == "channel":
+        return CHANNELS
+    if scheme in FORGES:
+        return FORGES[scheme]
+    scheme = scheme.rpartition("+")[2]
+    if scheme in {"http", "https"}:
+        place = urllib.parse.urlsplit(public(f"{scheme}:{rest}"))
+        return f"{scheme}://{place.netloc}"
+    return ""
+
+
+def public(url: str) -> str:
+    """`url` without the name and the password that may be in it."""
+    return re.sub(r"(?<=://)[^/@?#]*@", "", url)
+
+
+def answers(url: str) -> str:
+    """Ask `url`; empty if somebody answers, whatever it is, else why not."""
+    try:
+        # Schemes are checked before.
+        request = urllib.request.Request(url, method="HEAD")  # noqa: S310
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310
+            return ""
+    except urllib.error.HTTPError:
+        return ""
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return str(getattr(error, "reason", error))
+
+
+# --- nixpkgs --------------------------------------------------------------------------------------
+
+
+def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
+    """The tree of nixpkgs, fetched if need be."""
+    if task.nixpkgs.startswith("/"):
+        if not pathlib.Path(task.nixpkgs, "nixos/lib/eval-config.nix").exists():
+            place = task.nixpkgs.removeprefix(task.sources)
+            raise AgentError(
+                f"--nixpkgs {place}: no nixpkgs is there",
+                hint="a folder with nixos/lib/eval-config.nix in it",
+                kind="usage",
+            )
+        return Nixpkgs(task.nixpkgs)
+    if task.nixpkgs:
+        return _fetched(nix, task.nixpkgs)
+    if task.flake:
+        return Nixpkgs(None)  # the flake's own
+    locked = _pinned()
+    # By its hash: what is in the store already is not asked of the network.
+    fetch = (
+        'builtins.fetchTarball { name = "source";'
+        f' url = "{_pinned_url(locked)}"; sha256 = "{locked["narHash"]}"; }}'
+    )
+    events.emit("network", message="fetching nixpkgs")
+    path = nix.run(["eval", "--raw", "--impure", "--expr", fetch])
+    suffix = version_suffix(locked["lastModified"], locked["rev"])
+    return Nixpkgs(path, locked["rev"], suffix, _pinned_url(locked), locked["narHash"])
+
+
+def _fetched(nix: Nix, reference: str) -> Nixpkgs:
+    if reference.startswith("channel:"):
+        reference = f"{CHANNELS}/{reference.removeprefix('channel:')}/nixexprs.tar.xz"
+    events.emit("network", message=f"fetching {public(reference)}")
+    found = json.loads(nix.run(["flake", "prefetch", "--json", reference]))
+    locked = found.get("locked", {})
+    nixpkgs = Nixpkgs(found["storePath"], source=reference, nar_hash=found["hash"])
+    if "rev" not in locked or "lastModified" not in locked:
+        return nixpkgs
+    suffix = version_suffix(locked["lastModified"], locked["rev"])
+    return dataclasses.replace(nixpkgs, revision=locked["rev"], suffix=suffix)
+
+
+def version_suffix(seconds: int, revision: str) -> str:
+    """As nixpkgs' own flake makes it: `.20260714.8eeec93`; `seconds` since 1970."""
+    day = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f".{day:%Y%m%d}.{revision[:7]}"
+
+
+def _pinned() -> dict[str, typing.Any]:
+    document: dict[str, typing.Any] = json.loads(FLAKE_LOCK.read_text())
+    return typing.cast("dict[str, typing.Any]", document["nodes"]["nixpkgs"]["locked"])
+
+
+def _store_path(nar_hash: str) -> str:
+    """Where the store has, or would have, a source tree of that hash."""
+    command = ["nix-store", "--print-fixed-path", "--recursive", "sha256", nar_hash, "source"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _pinned_url(locked: dict[str, typing.Any]) -> str:
+    return f"https://github.com/{locked['owner']}/{locked['repo']}/archive/{locked['rev']}.tar.gz"

@@ -1,0 +1,122 @@
+"""Nix' sandbox, measured: a derivation that tells what a build sees.
+
+Nix falls back to no sandbox without a word; and where it has one, a container may have taken parts
+of it away. So a build is asked, in each run.
+"""
+
+import dataclasses
+import os
+import subprocess
+import typing
+
+from orchestrator.agents import events
+from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared.architectures import this_system
+
+#: It never succeeds, so Nix runs it each time and keeps nothing of it. What it says: its user, the
+#: network's interfaces, the names in /etc/passwd. Any POSIX shell's own commands suffice.
+SCRIPT = """
+while read -r key value rest; do
+  if [ "$key" = Uid: ]; then echo "user $value"; fi
+done < /proc/self/status
+while IFS=: read -r name rest; do echo "name $name"; done < /etc/passwd
+while read -r name rest; do
+  case $name in *:*) echo "interface ${name%%:*}" ;; esac
+done < /proc/net/dev
+echo end
+exit 1
+"""
+
+NAME = "nixos-image-sandbox-probe"
+
+EXPRESSION = (
+    f'derivation {{ name = "{NAME}"; system = builtins.currentSystem; builder = "/bin/sh";'
+    ' args = [ "-c" (builtins.getEnv "PROBE") ]; }'
+)
+
+PROBE_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What a build sees: its numeric user, names in /etc/passwd, network interfaces."""
+
+    user: str
+    names: tuple[str, ...]
+    interfaces: tuple[str, ...]
+
+    def leaks(self, container_user: str) -> list[str]:
+        """What a sandbox should have kept from it, in words; `container_user` is the builder's."""
+        found = {
+            "it runs as root": self.user == "0",
+            "it sees the container's users": container_user in self.names,
+            "it sees a network": set(self.interfaces) != {"lo"},
+        }
+        return [words for words, true in found.items() if true]
+
+
+def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings:
+    """`settings` with the sandbox where it works here; says so.
+
+    Raises `AgentError` where it does not and `strict` asks for it.
+    """
+    wanted = dataclasses.replace(settings, sandbox=True)
+    view, cause = look(wanted)
+    if view and (leaks := view.leaks(container_user)):
+        cause = f"a build inside is not alone: {', '.join(leaks)}"
+    if view and not cause:
+        fields = {"sandbox": True, **_fields(view)}
+        events.emit("sandbox", message="builds see no network and no file of this one", **fields)
+        return wanted
+    if strict:
+        raise AgentError(
+            f"Nix' sandbox does not work here: {cause}", hint="leave out --strict", kind="host"
+        )
+    view, _ = look(settings)
+    events.emit(
+        "sandbox",
+        level="warning",
+        message=f"builds are not sandboxed: {cause}",
+        sandbox=False,
+        cause=cause,
+        **(_fields(view) if view else {}),
+    )
+    return settings
+
+
+def look(settings: Settings) -> tuple[View | None, str]:
+    """What a build with `settings` sees, or the cause why there was none."""
+    command = ["nix", "build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
+    environment = {**os.environ, "NIX_CONFIG": settings.text(), "PROBE": SCRIPT}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"it hung for {PROBE_SECONDS} s"
+    return parse(done.stderr)
+
+
+def parse(said: str) -> tuple[View | None, str]:
+    """The view in Nix' log `said`, or the last line of another failure."""
+    prefix = f"{NAME}> "
+    lines = [line.removeprefix(prefix) for line in said.splitlines() if line.startswith(prefix)]
+    if "end" not in lines:
+        errors = [line.split("error: ", 1)[1] for line in said.splitlines() if "error: " in line]
+        return None, errors[-1] if errors else "no cause was told"
+    found: dict[str, list[str]] = {"user": [], "name": [], "interface": []}
+    for line in lines[: lines.index("end")]:
+        key, _, value = line.partition(" ")
+        found.setdefault(key, []).append(value)
+    return View("".join(found["user"]), tuple(found["name"]), tuple(found["interface"])), ""
+
+
+def _fields(view: View) -> dict[str, typing.Any]:
+    return {"system": this_system(), **dataclasses.asdict(view)}

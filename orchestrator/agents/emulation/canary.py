@@ -1,0 +1,116 @@
+"""A tiny program of a target system, made here byte by byte: if it runs, foreign binaries run.
+
+The program does nothing but exit with a code that no failure has. Running it is the only proof that
+is believed: an entry in binfmt_misc may be there and yet not work where the build is.
+"""
+
+import dataclasses
+import errno
+import os
+import pathlib
+import struct
+import subprocess
+import tempfile
+import time
+
+from orchestrator.shared.architectures import ELFCLASS64, ET_EXEC, SYSTEMS, System
+
+#: Exit code of a canary that ran.
+ALIVE = 42
+
+#: Where the program is loaded: above every kernel's vm.mmap_min_addr, and page-aligned for 64 KiB
+#: pages too.
+LOAD_ADDRESS = 0x400000
+
+#: exit(42) in machine code; system call numbers are from each architecture's syscall table in
+#: Linux.
+CODE = {
+    "x86_64-linux": bytes.fromhex("bf2a000000 b83c000000 0f05"),  # mov edi,42; mov eax,60; syscall
+    "aarch64-linux": bytes.fromhex("400580d2 a80b80d2 010000d4"),  # mov x0,#42; mov x8,#93; svc #0
+    "armv7l-linux": bytes.fromhex("2a00a0e3 0170a0e3 000000ef"),  # mov r0,#42; mov r7,#1; svc #0
+    "riscv64-linux": bytes.fromhex("1305a002 9308d005 73000000"),  # li a0,42; li a7,93; ecall
+    "i686-linux": bytes.fromhex("bb2a000000 b801000000 cd80"),  # mov ebx,42; mov eax,1; int 0x80
+}
+
+PT_LOAD = 1
+PF_R_X = 5
+EM_ARM_EABI5 = 0x05000000
+
+RUN_SECONDS = 20
+BUSY_TRIES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a canary; `cause` says in words why it did not run."""
+
+    runs: bool
+    cause: str = ""
+
+
+def program(system: System) -> bytes:
+    """A static ELF executable of `system`.
+
+    Header, one loadable segment, code (ELF specification, chapters 4 and 5).
+    """
+    wide = system.elf_class == ELFCLASS64
+    header_size, segment_size = (64, 56) if wide else (52, 32)
+    offset = header_size + segment_size
+    code = CODE[system.name]
+    size = offset + len(code)
+    flags = EM_ARM_EABI5 if system.name == "armv7l-linux" else 0
+    word = "Q" if wide else "I"
+    header = system.magic[:16] + struct.pack(
+        f"<HHI{word}{word}{word}IHHHHHH",
+        *(ET_EXEC, system.machine, 1, LOAD_ADDRESS + offset, header_size, 0),
+        *(flags, header_size, segment_size, 1, 0, 0, 0),
+    )
+    where = (LOAD_ADDRESS, LOAD_ADDRESS, size, size)
+    if wide:
+        segment = struct.pack("<IIQQQQQQ", PT_LOAD, PF_R_X, 0, *where, 0x10000)
+    else:
+        segment = struct.pack("<IIIIIIII", PT_LOAD, 0, *where, PF_R_X, 0x10000)
+    return header + segment + code
+
+
+def run(system: str, folder: pathlib.Path) -> Outcome:
+    """Run the canary of `system` from `folder`, which must allow programs to be executed."""
+    with tempfile.TemporaryDirectory(dir=folder) as inside:
+        path = pathlib.Path(inside, "canary")
+        path.write_bytes(program(SYSTEMS[system]))
+        path.chmod(0o755)
+        try:
+            done = _execute(path)
+        except subprocess.TimeoutExpired:
+            return Outcome(False, f"the interpreter hung for {RUN_SECONDS} s")
+        except OSError as error:
+            return Outcome(False, explain(error.errno or 0))
+    if done.returncode == ALIVE:
+        return Outcome(True)
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    return Outcome(
+        False, f"an interpreter answered, but wrongly ({how}{': ' + said[-1] if said else ''})"
+    )
+
+
+def _execute(path: pathlib.Path) -> subprocess.CompletedProcess[bytes]:
+    """Run it; another thread's child may for a moment still have it open for writing."""
+    for _ in range(BUSY_TRIES):
+        try:
+            return subprocess.run([path], capture_output=True, timeout=RUN_SECONDS, check=False)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            time.sleep(0.01)
+    raise OSError(errno.ETXTBSY, os.strerror(errno.ETXTBSY))
+
+
+def explain(number: int) -> str:
+    """What an error of execve(2) says about binfmt_misc."""
+    return {
+        errno.ENOEXEC: "no entry of binfmt_misc matches here (none, disabled, or in another table)",
+        errno.ENOENT: "an entry matches, but its interpreter is not found here: flag F is missing",
+        errno.EACCES: "an entry matches, but its interpreter may not be executed here",
+        errno.ELOOP: "the entry's interpreter is itself a foreign program",
+    }.get(number, os.strerror(number))

@@ -1,0 +1,60 @@
+"""The pinned emulators of the setup image: put into a table that is mounted, seen to work there."""
+
+import pathlib
+import subprocess
+
+from orchestrator.agents import events
+from orchestrator.agents.emulation import binfmt, canary
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared.architectures import SYSTEMS, System
+from orchestrator.shared.run import Run
+
+#: Static programs, one for each foreign system; in the builder a volume that this image has filled.
+FOLDER = pathlib.Path("/opt/qemu")
+
+
+def register(run: Run, systems: tuple[str, ...]) -> list[binfmt.Entry]:
+    """Write an entry of `run` for each of `systems` and read it back."""
+    return [binfmt.register(registration(run, SYSTEMS[name])) for name in systems]
+
+
+def registration(run: Run, system: System) -> str:
+    """The line that registers the emulator of `system`."""
+    name = binfmt.entry_name(run.id, system)
+    return binfmt.registration(name, system, FOLDER / system.emulator, binfmt.kernel_version())
+
+
+def announce(
+    run: Run, systems: tuple[str, ...], entries: list[binfmt.Entry], folder: pathlib.Path
+) -> None:
+    """Try each system's canary in `folder`; only then say what was registered."""
+    for name in systems:
+        outcome = canary.run(name, folder)
+        if not outcome.runs:
+            raise AgentError(
+                f"{name} programs do not run although registered: {outcome.cause}",
+                kind="emulation",
+            )
+    registered = [
+        {
+            "entry": entry.name,
+            "line": registration(run, SYSTEMS[name]),
+            "flags": entry.flags,
+            "emulator": SYSTEMS[name].emulator,
+            "version": version(FOLDER / SYSTEMS[name].emulator),
+        }
+        for name, entry in zip(systems, entries, strict=True)
+    ]
+    told = (
+        f"{one['entry']} -> {one['emulator']} {one['version']}, flags {one['flags']}"
+        for one in registered
+    )
+    events.emit("registered", message=", ".join(told), entries=registered)
+
+
+def version(emulator: pathlib.Path) -> str:
+    """First line of `--version`, e.g. `10.0.13`."""
+    text = subprocess.run(
+        [emulator, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    return text.split("version ", 1)[1].split()[0]

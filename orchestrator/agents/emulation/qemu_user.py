@@ -1,0 +1,106 @@
+"""The package of the pinned emulators: fetched at the build of the setup image.
+
+`python3 -m orchestrator.agents.emulation.qemu_user LOCK RUNG FOLDER`: an empty RUNG is the default.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Collection
+
+from orchestrator.agents import debian
+from orchestrator.agents.emulation import ladder
+from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared.architectures import SYSTEMS
+
+
+def obtain(
+    pin: debian.Pin,
+    arch: str,
+    snapshot: str,
+    target: pathlib.Path,
+    without: Collection[str],
+    *,
+    locked: bool,
+) -> debian.Pin:
+    """Download `pin`, or its successor unless `locked`; returns what `target` now holds.
+
+    The successor is of the same suite, whether apt is configured for it or not, and of none of
+    `without`.
+    """
+    if debian.fetch(pin, snapshot, target):
+        return pin
+    if locked:
+        raise AgentError(
+            f"{pin.package} {pin.version} cannot be fetched",
+            hint="reach a mirror, or leave out --locked",
+        )
+    with tempfile.TemporaryDirectory() as state:
+        index = debian.Index(pathlib.Path(state), arch, without, pin.suite)
+        new = index.newest(pin.role, pin.package)
+    if not debian.fetch(new, snapshot, target):
+        raise AgentError(
+            f"neither {pin.version} nor {new.version} of {pin.package} can be fetched",
+            hint=f"reach a mirror that has {pin.suite}, or take another with --qemu",
+        )
+    debian.superseded(pin, new)
+    return new
+
+
+def unpack(deb: pathlib.Path, folder: pathlib.Path) -> None:
+    """Copy the emulators of our systems out of `deb` to `folder`, under their plain names.
+
+    Until Debian 12 they have the suffix `-static`.
+    """
+    missing = {system.emulator for system in SYSTEMS.values()}
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        with tarfile.open(fileobj=process.stdout, mode="r|") as package:
+            for entry in package:
+                name = pathlib.PurePosixPath(entry.name).name.removesuffix("-static")
+                if name not in missing or not entry.isfile():
+                    continue
+                content = package.extractfile(entry)
+                assert content is not None
+                with (folder / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                (folder / name).chmod(0o755)
+                missing.remove(name)
+    if missing:
+        raise AgentError(f"{deb.name} has no {', '.join(sorted(missing))}")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="qemu_user")
+    parser.add_argument("lock", type=pathlib.Path)
+    parser.add_argument("rung")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--locked", action="store_true")
+    arguments = parser.parse_args()
+    run_agent(
+        "qemu-user",
+        lambda: fetch(arguments.lock, arguments.rung, arguments.folder, locked=arguments.locked),
+    )
+
+
+def fetch(lock: pathlib.Path, rung: str, target: pathlib.Path, *, locked: bool) -> None:
+    """Fetch the emulators of `rung` for this machine, and unpack them to `target`."""
+    arch = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    pin = debian.read_emulator(lock, arch, rung or ladder.rungs(lock)[0])
+    snapshot = json.loads(lock.read_text())["snapshot"]
+    with tempfile.TemporaryDirectory() as folder:
+        deb = pathlib.Path(folder, f"{pin.package}.deb")
+        got = obtain(pin, arch, snapshot, deb, debian.left_out(lock, arch), locked=locked)
+        unpack(deb, target)
+    print(got.version)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""registrar: puts the pinned static qemu-user into binfmt_misc (flag F), then exits."""
+
+import pathlib
+
+import tenacity
+
+from orchestrator.agents.emulation import binfmt, emulators
+from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared.run import TOKEN_FILE, this_run
+
+
+def main() -> None:
+    """Register the emulators of the run's systems."""
+    run_agent("registrar", register)
+
+
+def register() -> None:
+    """Wait until cleanup holds the table, write an entry for each system, read it back, try it."""
+    run = this_run()
+    wait_for_cleanup(run.start_seconds)
+    binfmt.mount()
+    entries = emulators.register(run, run.systems)
+    if not TOKEN_FILE.exists():
+        for entry in entries:
+            binfmt.remove(entry.name)
+        raise AgentError("cleanup has ended before the emulator was registered", kind="cleanup")
+    emulators.announce(run, run.systems, entries, pathlib.Path("/run"))
+
+
+def wait_for_cleanup(seconds: float) -> None:
+    """Wait for the token, cleanup's sign that it holds the table."""
+    attempt = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda there: not there),
+        wait=tenacity.wait_fixed(0.05),
+        stop=tenacity.stop_after_delay(seconds),
+    )
+    try:
+        attempt(TOKEN_FILE.exists)
+    except tenacity.RetryError as error:
+        raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup") from error
+
+
+if __name__ == "__main__":
+    main()

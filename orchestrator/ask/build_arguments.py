@@ -1,0 +1,210 @@
+"""The command line without a verb: images of a configuration, as nixos-generators takes it."""
+
+import argparse
+import pathlib
+import typing
+
+from orchestrator.ask.image_arguments import add_image_options, image_options
+from orchestrator.ask.parser import (
+    Parser,
+    add_log_format,
+    add_run_arguments,
+    caller_path,
+    run_arguments,
+)
+from orchestrator.ask.request import Build, Caller, Formats
+from orchestrator.shared import nixos_formats
+from orchestrator.shared.architectures import SYSTEMS
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.spec import REFUSED, FsType
+
+#: What is built where nothing is named, below the checkout.
+CONFIGURATION = "config/sd-card.nix"
+FORMAT = "sd-aarch64"
+
+#: Emulated builds of what no cache has may take days.
+TIMEOUT_SECONDS = 7 * 86400.0
+
+#: Nix options whose values are secrets.
+SECRET_OPTIONS = frozenset({"access-tokens", "extra-access-tokens"})
+
+
+def build(argv: list[str], who: Caller) -> Build | Formats:
+    """The request of the command line `argv`; raises `UsageError`."""
+    parser = _parser()
+    found = parser.parse_args(argv)
+    if found.list:
+        return Formats((), brief=True)
+    help_of = f"{parser.prog} --help"
+    if found.configuration is not None and found.flake is not None:
+        raise UsageError("--configuration and --flake exclude each other", hint=help_of)
+    if found.root_fs in REFUSED:
+        raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=help_of)
+    flake, attribute = _flake(found.flake, who)
+    configuration = who.root / CONFIGURATION if flake is None else None
+    if found.configuration is not None:
+        configuration = caller_path(found.configuration, who)
+    search_path = [_search_path(text, who) for text in found.I]
+    named = [value for name, value in search_path if name == "nixpkgs"]
+    if found.nixpkgs is not None:
+        named = [_path_or_reference(found.nixpkgs, who)]
+    format_paths = tuple(caller_path(path, who) for path in found.format_path)
+    image = image_options(parser, found, who)
+    formats = _formats(found.format, format_paths, tuple(found.system), image)
+    if found.boot or found.run:
+        _check_bootable((*formats, *(path.stem for path in format_paths))[0])
+    return Build(
+        boot=found.boot,
+        image=image,
+        configuration=configuration,
+        flake=flake,
+        attribute=attribute,
+        nixpkgs=(named or [""])[0],
+        search_path=tuple(one for one in search_path if one[0] != "nixpkgs"),
+        formats=formats,
+        format_paths=format_paths,
+        systems=tuple(dict.fromkeys(found.system)),
+        root_fs=found.root_fs,
+        options=tuple(map(_option, found.option)),
+        nix_conf=None if found.nix_conf is None else caller_path(found.nix_conf, who),
+        arguments=tuple((name, value) for name, value in found.special_arg),
+        substituters=tuple(found.substituter),
+        trusted_keys=tuple(found.trusted_public_key),
+        cores=found.cores,
+        show_trace=found.show_trace,
+        allow_no_login=found.allow_no_login,
+        run=found.run,
+        **run_arguments(found, who),
+    )
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "",
+        "Build NixOS images, for this computer's CPU or another one.",
+        f"Without options: {CONFIGURATION} of this project, for an SD card ({FORMAT})."
+        "\nOther verbs: ./run.sh help",
+    )
+    what = parser.add_argument_group("what is built")
+    what.add_argument("-c", "--configuration", metavar="FILE", help="a NixOS configuration")
+    what.add_argument("--flake", metavar="URI#NAME", help="or one of a flake's nixosConfigurations")
+    what.add_argument(
+        "-f", "--format", action="append", default=[], metavar="NAME", help="see ./run.sh formats"
+    )
+    what.add_argument("--format-path", action="append", default=[], metavar="FILE")
+    what.add_argument(
+        "--system",
+        action="append",
+        default=[],
+        choices=sorted(SYSTEMS),
+        help="default: what the format is for, this host's if it can be",
+    )
+    what.add_argument("--root-fs", choices=typing.get_args(FsType))
+    what.add_argument(
+        "--allow-no-login", action="store_true", help="make images that let nobody in, too"
+    )
+    what.add_argument("--list", action="store_true", help="print the names of formats")
+    nix = parser.add_argument_group("Nix")
+    nix.add_argument(
+        "--nixpkgs", metavar="PATH|REF", help="default: the pinned one, or the flake's own"
+    )
+    nix.add_argument("-I", action="append", default=[], metavar="NAME=PATH|REF")
+    nix.add_argument(
+        "--option", action="append", default=[], nargs=2, metavar=("NAME", "VALUE"), help="of Nix"
+    )
+    nix.add_argument(
+        "--nix-conf", metavar="FILE", help="lines of a nix.conf: access tokens, for example"
+    )
+    nix.add_argument(
+        "--special-arg", action="append", default=[], nargs=2, metavar=("NAME", "VALUE")
+    )
+    nix.add_argument("--substituter", action="append", default=[], metavar="URL")
+    nix.add_argument("--trusted-public-key", action="append", default=[], metavar="KEY")
+    nix.add_argument("--cores", type=_count, metavar="N", help="for each derivation")
+    nix.add_argument("--show-trace", action="store_true")
+    then = parser.add_argument_group("the run")
+    then.add_argument("--boot", action="store_true", help="see the first image boot")
+    then.add_argument("--run", action="store_true", help="then boot it on this terminal")
+    add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
+    add_image_options(parser)
+    add_log_format(parser)
+    return parser
+
+
+def _option(given: list[str]) -> tuple[str, str]:
+    """A name and a value that anybody on the host may see."""
+    name, value = given
+    if name in SECRET_OPTIONS:
+        raise UsageError(
+            f"--option {name}: a command line is no place for a secret",
+            hint=f"write `{name} = …` into a file and name that: --nix-conf FILE",
+        )
+    return name, value
+
+
+def _formats(
+    names: list[str],
+    format_paths: tuple[pathlib.PurePosixPath, ...],
+    systems: tuple[str, ...],
+    image: ImageOptions,
+) -> tuple[str, ...]:
+    """The formats by the names that were given; raises `UsageError` for what cannot be."""
+    if not names and format_paths:
+        return ()
+    table = nixos_formats.read_formats()
+    wanted: dict[str, str] = {}
+    for name in names or [FORMAT]:
+        (one,) = nixos_formats.chosen((name,), table)
+        wanted.setdefault(one.name, name)  # an alias is the same format once more
+        for system in systems:
+            one.check(system)
+        late = image.injections or image.stamp or image.host_name or image.wifi_ssid
+        if one.assembler != "native" and (late or image.bmap or image.check):
+            raise UsageError(
+                f"--format {name} is put together by nixpkgs: late values, --bmap and --check are"
+                " for what is put together here",
+                hint="./run.sh formats",
+            )
+    return tuple(wanted.values())
+
+
+def _check_bootable(name: str) -> None:
+    """Raise `UsageError` for the format `name` if no machine starts from it."""
+    table = nixos_formats.read_formats()
+    if not any(name in (one.name, *one.aliases) and one.firmware for one in table):
+        raise UsageError(
+            f"--format {name}: no machine boots it by itself", hint="leave out --boot and --run"
+        )
+
+
+def _flake(text: str | None, who: Caller) -> tuple[pathlib.PurePosixPath | str | None, str]:
+    """URI#NAME as the flake and its configuration's name."""
+    if text is None:
+        return None, ""
+    reference, _, name = text.partition("#")
+    if not name:
+        raise UsageError(
+            f"--flake {text}: which of its nixosConfigurations?", hint=f"--flake '{text}#NAME'"
+        )
+    return _path_or_reference(reference or ".", who), name
+
+
+def _search_path(text: str, who: Caller) -> tuple[str, pathlib.PurePosixPath | str]:
+    """NAME=PATH, or a PATH that has all names, as Nix' own -I."""
+    name, equals, value = text.partition("=")
+    return (name, _path_or_reference(value, who)) if equals else ("", caller_path(text, who))
+
+
+def _path_or_reference(text: str, who: Caller) -> pathlib.PurePosixPath | str:
+    """A path of the caller's, or what Nix fetches: `github:…`, `channel:…`, `https://…`."""
+    text = text.removeprefix("path:")
+    if text.startswith(("git+file:", "file:")):
+        raise UsageError(f"{text}: is on this host", hint="name the folder itself")
+    return text if ":" in text else caller_path(text, who)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of cores")
+    return int(text)

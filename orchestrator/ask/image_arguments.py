@@ -1,0 +1,98 @@
+"""Options of the command line that are about an image: its disk, its file, its late values."""
+
+import argparse
+import os
+import pathlib
+import re
+import typing
+
+from orchestrator.ask.parser import Parser, caller_path, mebibytes
+from orchestrator.ask.request import Caller
+from orchestrator.image.late import check_host
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.spec import Compression, DiskFormat, PartitionTable, SpecError
+
+
+def add_image_options(parser: Parser) -> None:
+    """Options of nixpkgs' make-disk-image, the output's, and late values."""
+    disk = parser.add_argument_group("the disk (sizes in MiB, or with K, M, G, T)")
+    disk.add_argument("--partition-table", choices=typing.get_args(PartitionTable))
+    disk.add_argument("--disk-size", type=mebibytes, metavar="SIZE", help="default: auto")
+    disk.add_argument("--boot-size", type=mebibytes, metavar="SIZE", help="the boot partition")
+    disk.add_argument("--firmware-size", type=mebibytes, metavar="SIZE", help="of an SD card")
+    disk.add_argument(
+        "--additional-space", type=mebibytes, metavar="SIZE", help="what stays free of the root"
+    )
+    output = parser.add_argument_group("the file")
+    output.add_argument("--disk-format", choices=typing.get_args(DiskFormat))
+    output.add_argument("--compress", choices=typing.get_args(Compression))
+    output.add_argument("--bmap", action="store_true", help="make a block map, for bmaptool")
+    output.add_argument("--check", action="store_true", help="assemble twice and compare")
+    late = parser.add_argument_group("late values: never in the Nix store")
+    late.add_argument(
+        "--inject",
+        action="append",
+        default=[],
+        metavar="SRC:DEST[:MODE]",
+        help="put a file into the root file system (mode: 600)",
+    )
+    late.add_argument("--host-name", default="", metavar="NAME")
+    late.add_argument("--wifi-ssid", default="", metavar="NAME")
+    late.add_argument("--wifi-password-file", metavar="FILE")
+    late.add_argument(
+        "--stamp", metavar="FILE", help="CSV of devices (host, ssh_key, ...): an image for each"
+    )
+
+
+def image_options(parser: Parser, found: argparse.Namespace, who: Caller) -> ImageOptions:
+    """What `parser` has found, with the paths of the caller's host; raises `UsageError`."""
+    help_of = f"{parser.prog} --help"
+    for name in ("host_name", "wifi_ssid", "wifi_password_file"):
+        if getattr(found, name) and found.stamp:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} and --stamp exclude each other", hint=help_of)
+    if found.wifi_password_file and not found.wifi_ssid:
+        raise UsageError("--wifi-password-file needs --wifi-ssid", hint=help_of)
+    try:
+        if found.host_name:
+            check_host(found.host_name, "--host-name")
+    except SpecError as error:
+        raise UsageError(str(error), hint=help_of) from error
+    return ImageOptions(
+        partition_table=found.partition_table,
+        disk_size=found.disk_size,
+        boot_size=found.boot_size,
+        firmware_size=found.firmware_size,
+        additional_space=found.additional_space,
+        disk_format=found.disk_format,
+        compression=found.compress,
+        bmap=found.bmap,
+        check=found.check,
+        host_name=found.host_name,
+        wifi_ssid=found.wifi_ssid,
+        wifi_password_file=_sent(found.wifi_password_file, who),
+        injections=tuple(_injection(parser, text, who) for text in found.inject),
+        stamp=_sent(found.stamp, who),
+    )
+
+
+def _sent(text: str | None, who: Caller) -> str:
+    """The path of a file that run.sh is to send, empty where none is named."""
+    return os.fspath(caller_path(text, who)) if text is not None else ""
+
+
+def _injection(parser: Parser, text: str, who: Caller) -> Injection:
+    """SRC:DEST[:MODE]; a colon in a path is written twice."""
+    help_of = f"{parser.prog} --help"
+    parts = [part.replace("\0", ":") for part in text.replace("::", "\0").split(":")]
+    if len(parts) not in {2, 3} or not all(parts):
+        raise UsageError(f"--inject {text}: expected SRC:DEST[:MODE]", hint=help_of)
+    source, target, *mode = parts
+    if not target.startswith("/") or ".." in pathlib.PurePosixPath(target).parts:
+        raise UsageError(f"--inject {text}: the destination must be an absolute path", hint=help_of)
+    if mode and not re.fullmatch("[0-7]{3,4}", mode[0]):
+        raise UsageError(f"--inject {text}: {mode[0]} is not an octal mode", hint=help_of)
+    return Injection(
+        os.fspath(caller_path(source, who)), target, int(mode[0], 8) if mode else 0o600
+    )

@@ -1,0 +1,208 @@
+"""What the user asked for, frozen. Only `cli` makes one."""
+
+import dataclasses
+import pathlib
+import typing
+
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.spec import FsType
+
+Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
+
+#: The value of `qemu` that has the next rung tried by itself where the default one crashes.
+AUTO = "auto"
+
+LogFormat = typing.Literal["auto", "plain", "json"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """Where run.sh was called: facts of the host's side that a container cannot see.
+
+    `cwd`, `home` and `root`, the checkout, are the host's paths; `columns` is the terminal's width,
+    0 where there is none; `out_kib` the free KiB where images go, None if unknown; `socket` the
+    Docker socket's path on the engine's host; `source` names the state of the checkout that run.sh
+    saw; `sparse` says whether the caller's tar knows holes.
+    """
+
+    cwd: pathlib.PurePosixPath
+    home: pathlib.PurePosixPath
+    root: pathlib.PurePosixPath
+    columns: int
+    out_kib: int | None
+    socket: str
+    run: str
+    source: str
+    sparse: bool
+    ca_bundle: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRequest:
+    """What is asked by everything that makes images; `timeout` and the others are seconds.
+
+    `qemu` is a rung of the ladder of emulators, `AUTO`, or empty where none is named.
+    `memory` is the builder's limit in MiB, 0 for the default; `sign` a private SSH key.
+    """
+
+    out: pathlib.PurePosixPath
+    boot: bool
+    emulation: Emulation
+    qemu: str
+    locked: bool
+    strict: bool
+    memory: int
+    emulation_timeout: float
+    boot_timeout: float
+    timeout: float
+    dry_run: bool
+    sign: pathlib.PurePosixPath | None
+    log_format: LogFormat
+    image: ImageOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo(ImageRequest):
+    """`demo`: build the demo system.
+
+    An empty `system` means the one that is foreign to the host.
+    """
+
+    system: str
+    format: str
+    root_fs: FsType
+    ssh_key: pathlib.PurePosixPath | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Build(ImageRequest):
+    """Without a verb: build NixOS images of a configuration, or of a flake's.
+
+    `flake` is a path of the caller's or a reference that Nix fetches, as is `nixpkgs`, which may be
+    empty: then it is the one that is pinned, or the flake's own. `systems` may be empty, too.
+    `options` are Nix' own, `nix_conf` is a file of more of them, `arguments` are the modules'
+    special ones.
+    """
+
+    configuration: pathlib.PurePosixPath | None
+    flake: pathlib.PurePosixPath | str | None
+    attribute: str
+    nixpkgs: pathlib.PurePosixPath | str
+    search_path: tuple[tuple[str, pathlib.PurePosixPath | str], ...]
+    formats: tuple[str, ...]
+    format_paths: tuple[pathlib.PurePosixPath, ...]
+    systems: tuple[str, ...]
+    root_fs: FsType | None
+    options: tuple[tuple[str, str], ...]
+    nix_conf: pathlib.PurePosixPath | None
+    arguments: tuple[tuple[str, str], ...]
+    substituters: tuple[str, ...]
+    trusted_keys: tuple[str, ...]
+    cores: int | None
+    show_trace: bool
+    allow_no_login: bool
+    run: bool
+
+    @property
+    def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:
+        """What run.sh must send with all that lies beside it: the option, and the path."""
+        named: list[tuple[str, pathlib.PurePosixPath | str | None]] = [
+            ("--configuration", self.configuration),
+            ("--flake", self.flake),
+            ("--nixpkgs", self.nixpkgs),
+            *(("-I", path) for _name, path in self.search_path),
+            *(("--format-path", path) for path in self.format_paths),
+        ]
+        return tuple(
+            (option, path) for option, path in named if isinstance(path, pathlib.PurePosixPath)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Boot:
+    """`boot IMAGE`: on the terminal, or as a check.
+
+    An empty `system` or `firmware` is what the image looks like; `identity` is a private key that
+    opens the account of `user`, where the check need not write one of its own; `seed` is a raw disk
+    beside it, for cloud-init; `grow` is the disk's size in MiB; `run` is a command for the guest's
+    shell. With `print_command` nothing is booted.
+    """
+
+    image: pathlib.PurePosixPath
+    system: str
+    firmware: str
+    identity: pathlib.PurePosixPath | None
+    user: str
+    seed: pathlib.PurePosixPath | None
+    grow: int
+    run: str
+    test: bool
+    print_command: bool
+    boot_timeout: float
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """`verify IMAGE`: against what lies beside it, and whose signature it must have.
+
+    That of the public `key`, or of one of the `allowed_signers`; not both, or any at all.
+    """
+
+    image: pathlib.PurePosixPath
+    key: pathlib.PurePosixPath | None
+    allowed_signers: pathlib.PurePosixPath | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pins:
+    """`pins`: what is pinned; with `update` renew it, with `installed` what images have instead."""
+
+    update: bool
+    installed: bool
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Clean:
+    """`clean`: remove what dead runs left; with `everything` also what lives."""
+
+    everything: bool
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """`doctor`: what a run of `demo` would find here; with `privileges`, what it would use."""
+
+    demo: Demo
+    privileges: bool
+    log_format: LogFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Formats:
+    """`formats [NAME ...]`: the table of NixOS formats, or the rows of some.
+
+    With `brief` their names only.
+    """
+
+    names: tuple[str, ...]
+    brief: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+    """`test`: the test suite, with arguments for pytest."""
+
+    arguments: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compose:
+    """Anything else: `docker compose` with this project's files."""
+
+    arguments: tuple[str, ...]
+
+
+Request = Demo | Build | Boot | Verify | Pins | Clean | Doctor | Formats | Test | Compose

@@ -1,0 +1,90 @@
+"""What an image file is: by what its own run has said of it, else by what it looks like."""
+
+import dataclasses
+import json
+import pathlib
+import typing
+
+from orchestrator.agents.boot.disk import DRIVERS, SUFFIXES
+from orchestrator.image.examine import ISO_NAME, ISO_OFFSET
+from orchestrator.shared.architectures import SYSTEMS
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.spec import Firmware
+
+#: Names that UEFI looks for on an ESP, as FAT writes them.
+EFI_NAMES = {
+    "aarch64-linux": b"BOOTAA64EFI",
+    "riscv64-linux": b"BOOTRI~1EFI",  # of BOOTRISCV64.EFI
+    "x86_64-linux": b"BOOTX64 EFI",
+}
+
+#: What `extlinux.conf` begins its lines with, where NixOS has written it.
+EXTLINUX = b"  LINUX ../nixos/"
+
+#: In the header of a RISC-V kernel image: both of its magic numbers (the kernel's
+#: `Documentation/arch/riscv/boot-image-header.rst`).
+RISCV_KERNEL = b"RISCV\0\0\0RSC\x05"
+
+#: Suffixes of what says nothing until it is unpacked.
+COMPRESSED = frozenset({".zst", ".xz", ".gz"})
+
+#: Boot partitions lie within the first of these bytes.
+HEAD_BYTES = 512 << 20
+
+#: Code of a BIOS boot loader: the first bytes of an MBR.
+CODE_BYTES = 440
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFacts:
+    """Empty where it could not be told."""
+
+    system: str
+    firmware: tuple[str, ...]
+    disk_format: str
+
+
+def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
+    """Facts of `image`; `result` is the `result.json` beside it, if there is one."""
+    try:
+        document = json.loads(result.read_text())
+        for one in document["images"]:
+            if pathlib.PurePosixPath(one["path"]).name == image.name:
+                facts = ImageFacts(one["system"], tuple(one["firmware"]), one["disk_format"])
+                _check(facts)
+                return facts
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        pass  # it is another's, or an older one: the image itself tells
+    *inner, suffix = ["", *image.suffixes]
+    if suffix.lower() in COMPRESSED:
+        return ImageFacts("", (), SUFFIXES.get(inner[-1].lower(), "raw"))
+    kind = SUFFIXES.get(suffix.lower(), "raw")
+    if kind not in {"raw", "iso"}:
+        return ImageFacts("", (), kind)
+    with image.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    kind = "iso" if head.startswith(ISO_NAME, ISO_OFFSET) else "raw"
+    systems = [system for system, name in EFI_NAMES.items() if name in head]
+    if len(systems) == 1:
+        return ImageFacts(systems[0], ("uefi",), kind)
+    if EXTLINUX in head:
+        system = "riscv64-linux" if RISCV_KERNEL in head else "aarch64-linux"
+        return ImageFacts(system, ("u-boot",), kind)
+    if any(head[:CODE_BYTES]):
+        return ImageFacts("x86_64-linux", ("bios",), kind)
+    return ImageFacts("", (), kind)
+
+
+def _check(facts: ImageFacts) -> None:
+    """Raise `ValueError` for words that no run here says: they would become names of images."""
+    good = facts.system in SYSTEMS and facts.disk_format in DRIVERS
+    if not good or not set(facts.firmware) <= set(typing.get_args(Firmware)):
+        raise ValueError
+
+
+def needed(system: str, firmware: str, name: str) -> None:
+    """Raise `UsageError` for what the caller has to say himself."""
+    if not system or not firmware:
+        raise UsageError(
+            f"{name}: which machine is it for?", hint="--system SYSTEM --firmware uefi|bios|u-boot"
+        )

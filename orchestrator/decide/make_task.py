@@ -1,0 +1,134 @@
+"""From a request to the builder's task: the caller's paths become the builder's."""
+
+import dataclasses
+import os
+import pathlib
+import urllib.parse
+
+from orchestrator.ask import cli
+from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.ask.uploads import (
+    check_keys,
+    check_trees,
+    hand_to_builder,
+    input_folder,
+    received,
+    tree_of,
+    trees,
+)
+from orchestrator.decide.plan import Plan
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.task import DemoTask, NixosTask, Task
+
+#: Options of the command line that are options of `nixosImage`, too: there the guest sees them.
+DISK = {
+    "partition_table": "partitionTableType",
+    "disk_size": "diskSize",
+    "boot_size": "bootSize",
+    "additional_space": "additionalSpace",
+    "disk_format": "format",
+    "compression": "compression",
+}
+
+
+def make_task(request: Demo | Build, plan: Plan, who: Caller, folder: pathlib.Path) -> Task:
+    """The builder's task for `plan`; raises `UsageError` for what was sent and cannot be used."""
+    work = _demo(request, plan, who) if isinstance(request, Demo) else _nixos(request, plan, who)
+    ca_bundle = ""
+    if who.ca_bundle:  # after links of what was sent were looked at: this follows them
+        bundle = folder / "ca-bundle.crt"
+        bundle.write_bytes(received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes())
+        ca_bundle = os.fspath(bundle)
+    return Task(
+        work=work,
+        leased=plan.mode == "shared",
+        foreign=plan.foreign,
+        private=plan.private,
+        strict=request.strict,
+        wait_seconds=request.emulation_timeout,
+        ca_bundle=ca_bundle,
+        options=_options(request.image, who),
+    )
+
+
+def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
+    return DemoTask(
+        system=plan.systems[0],
+        format=request.format,
+        root_fs=request.root_fs,
+        authorized_keys=cli.ssh_keys(request, who),
+        locked=request.locked,
+    )
+
+
+def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
+    check_trees(who)
+    configuration = request.configuration
+    if configuration and received(who, configuration).is_dir():
+        configuration /= "default.nix"
+    if configuration and not request.allow_no_login:
+        check_keys(who, configuration)
+
+    def here(path: pathlib.PurePosixPath | str | None) -> str:
+        return os.fspath(received(who, path)) if isinstance(path, pathlib.PurePosixPath) else ""
+
+    def here_or_as_it_is(path: pathlib.PurePosixPath | str) -> str:
+        return path if isinstance(path, str) else here(path)
+
+    format_paths = {path.stem: here(path) for path in request.format_paths}
+    given = {
+        name: getattr(request.image, option)
+        for option, name in DISK.items()
+        if getattr(request.image, option) is not None
+    }
+    given |= {"fsType": request.root_fs} if request.root_fs else {}
+    given |= {"allowNoLogin": True} if request.allow_no_login else {}
+    return NixosTask(
+        systems=plan.systems,
+        systems_given=bool(request.systems),
+        formats=(*request.formats, *format_paths),
+        format_paths=format_paths,
+        configuration=here(configuration),
+        flake=_flake(request, who),
+        attribute=request.attribute,
+        nixpkgs=here_or_as_it_is(request.nixpkgs),
+        search_path=tuple((name, here_or_as_it_is(path)) for name, path in request.search_path),
+        disk=given,
+        arguments=dict(request.arguments),
+        options=request.options,
+        nix_conf=hand_to_builder(who, request.nix_conf) if request.nix_conf else "",
+        substituters=request.substituters,
+        trusted_keys=request.trusted_keys,
+        cores=request.cores,
+        show_trace=request.show_trace,
+        dry_run=request.dry_run,
+        sources=os.fspath(input_folder(who)),
+    )
+
+
+def _flake(request: Build, who: Caller) -> str:
+    """The flake's reference for the builder: a folder with all that was sent with it."""
+    if not isinstance(request.flake, pathlib.PurePosixPath):
+        return request.flake or ""
+    folder = received(who, request.flake)
+    folder = folder.parent if folder.is_file() else folder
+    tree = tree_of(folder, trees(who))
+    inside = folder.relative_to(tree)
+    place = urllib.parse.quote(os.fspath(tree))
+    return f"path:{place}" + (f"?dir={urllib.parse.quote(str(inside))}" if inside.parts else "")
+
+
+def _options(options: ImageOptions, who: Caller) -> ImageOptions:
+    """The image's options with the paths under which run.sh's files have arrived."""
+
+    def here(path: str) -> str:
+        return hand_to_builder(who, pathlib.PurePosixPath(path)) if path else ""
+
+    return dataclasses.replace(
+        options,
+        injections=tuple(
+            dataclasses.replace(one, source=here(one.source)) for one in options.injections
+        ),
+        stamp=here(options.stamp),
+        wifi_password_file=here(options.wifi_password_file),
+    )

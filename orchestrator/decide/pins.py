@@ -1,0 +1,90 @@
+"""What comes from outside, and how each of it is pinned: `locks/` and `flake.lock` as one table."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+from orchestrator.shared.text import columns
+
+COLUMNS = ("kind", "name", "version", "hash", "file")
+
+#: Characters of a hash that are shown; the lock has all.
+SHORT = 12
+
+#: What no lock has, and why, below the table.
+NOT_PINNED = (
+    "not pinned: the Debian packages that container images install from apt's signed index;"
+    " ./run.sh pins --installed\n"
+)
+
+#: Packages of the test suite's stand-ins for nixpkgs, which have their own way of renewal.
+STAND_INS = pathlib.PurePosixPath("tests/nixos/stand-in/debian.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pin:
+    """One thing from outside: `digest` in hex or as SRI, empty where only a name is known.
+
+    `file` is the lock that has it, relative to the checkout.
+    """
+
+    kind: str
+    name: str
+    version: str
+    digest: str
+    file: str
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Cells in the order of `COLUMNS`."""
+        digest = re.sub(r"^sha256[:-]", "", self.digest)[:SHORT] or "-"
+        return (self.kind, self.name, self.version, digest, self.file)
+
+
+def read_pins(home: pathlib.Path) -> list[Pin]:
+    """All pins of the checkout in `home`."""
+    image, _, digest = (home / "locks/base").read_text().strip().partition("@")
+    name, _, tag = image.partition(":")
+    pins = [Pin("container image", name, tag, digest, "locks/base")]
+    pins += _debian(home, "locks/debian.json")
+    for lock in sorted((home / "locks").glob("*.txt")):
+        pins += _python(lock.read_text(), lock.relative_to(home).as_posix())
+    nodes = json.loads((home / "flake.lock").read_text())["nodes"]
+    pins += [
+        Pin("flake", name, one["locked"]["rev"], one["locked"]["narHash"], "flake.lock")
+        for name, one in nodes.items()
+        if "locked" in one
+    ]
+    for lock in sorted((home / "locks").glob("*.json")):
+        document = json.loads(lock.read_text())
+        if "url" in document:
+            version = document["url"].rpartition("/")[2]
+            file = lock.relative_to(home).as_posix()
+            pins.append(Pin("download", lock.stem, version, document["hash"], file))
+    return pins
+
+
+def table(home: pathlib.Path) -> str:
+    """The pins for a person; the stand-ins of the tests in one line."""
+    stand_ins = json.loads((home / STAND_INS).read_text())
+    tests = Pin(
+        "debian, tests", f"{len(stand_ins['packages'])} packages", stand_ins["snapshot"], "",
+        str(STAND_INS),
+    )  # fmt: skip
+    rows = [COLUMNS, *(pin.row for pin in read_pins(home)), tests.row]
+    return columns(rows) + NOT_PINNED
+
+
+def _debian(home: pathlib.Path, file: str) -> list[Pin]:
+    document = json.loads((home / file).read_text())
+    return [
+        Pin("debian", f"{one['package']} ({arch})", one["version"], one["sha256"], file)
+        for archs in (*document["packages"].values(), *document["emulators"].values())
+        for arch, one in archs.items()
+    ]
+
+
+def _python(text: str, file: str) -> list[Pin]:
+    found = re.findall(r"^([\w.-]+)==(\S+).*\\\n +--hash=(\S+)", text, re.MULTILINE)
+    return [Pin("python", name, version, digest, file) for name, version, digest in found]

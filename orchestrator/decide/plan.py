@@ -1,0 +1,241 @@
+"""From what was asked and what the host is to what will be done.
+
+Pure: no Docker, no clock, no environment.
+"""
+
+import dataclasses
+import typing
+
+from orchestrator.agents.boot import qemu
+from orchestrator.ask.request import Build, Demo
+from orchestrator.decide.host import HostFacts
+from orchestrator.shared import nixos_formats
+from orchestrator.shared.architectures import SYSTEMS, foreign_system
+from orchestrator.shared.demo_formats import FORMATS, impossible
+from orchestrator.shared.errors import EmulationError, HostError, UsageError
+
+MIB = 1 << 20
+
+#: What a run of the demo writes at most, measured on a cold start with margin: /nix, the image, the
+#: boot check's copy.
+DEMO_DATA_BYTES = 1024 * MIB
+DEMO_OUT_BYTES = 160 * MIB
+
+#: Below this no NixOS fits: nixpkgs has 450 MiB, the smallest system that was built 430 MiB, and
+#: its image as much again.
+BUILD_DATA_BYTES = 2048 * MIB
+BUILD_OUT_BYTES = 256 * MIB
+
+#: How much of the engine's memory a builder may take where nothing else is asked for.
+MEMORY_SHARE = 0.9
+
+Mode = typing.Literal["native", "private", "host", "shared"]
+
+#: The containers of a run of each mode, in the order in which they start.
+SERVICES: dict[Mode, tuple[str, ...]] = {
+    "native": ("builder",),
+    "private": ("emulators", "builder"),
+    "host": ("builder",),
+    "shared": ("cleanup", "registrar", "builder"),
+}
+
+#: Services that are made from another one's image.
+SAME_IMAGE = {"registrar": "cleanup", "emulators": "cleanup"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What will happen: containers in starting order, which emulation and why.
+
+    `systems` are what is built for, `register` those of them whose emulator the registrar
+    registers, `private` those whose emulator the builder registers for itself, `natively` those
+    that need none, `ran_before` those whose programs ran on this host before. `memory` is the
+    builder's limit in MiB. `boot` says whether the first image is booted, `kvm` whether that may be
+    tried with KVM.
+    """
+
+    systems: tuple[str, ...]
+    mode: Mode
+    reason: str
+    register: tuple[str, ...]
+    private: tuple[str, ...]
+    services: tuple[str, ...]
+    memory: int
+    boot: bool
+    kvm: bool
+    natively: frozenset[str]
+    ran_before: frozenset[str]
+
+    @property
+    def guest(self) -> str:
+        """The machine that the first image is for, by the kernel's name."""
+        return self.systems[0].partition("-")[0]
+
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """Systems whose programs the builder needs an emulator for."""
+        return tuple(system for system in self.systems if system not in self.natively)
+
+    @property
+    def host(self) -> tuple[str, ...]:
+        """Those of them that the host has an emulator for, which the run is content with."""
+        own = {*self.register, *self.private}
+        return tuple(system for system in self.foreign if system not in own)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Services whose images the build needs; `boot` is built meanwhile."""
+        return tuple(dict.fromkeys(SAME_IMAGE.get(name, name) for name in self.services))
+
+    def describe(self) -> str:
+        """The plan for a person (`--dry-run`)."""
+        lines = [f"system     {system}" for system in self.systems]
+        lines += [f"emulation  {self.mode}: {self.reason}"]
+        lines += [f"container  {name}" for name in self.services]
+        lines += (
+            [f"boot       {self.guest} ({'KVM if it works, else TCG' if self.kvm else 'TCG'})"]
+            if self.boot
+            else []
+        )
+        return "\n".join(lines)
+
+
+def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
+    """Decide what to do.
+
+    Raises `HostError` for too little disk, `EmulationError` for a mode that this host cannot have.
+    """
+    systems = target_systems(request, facts.system)
+    if request.boot and systems[0] not in qemu.GUESTS:
+        raise UsageError(
+            f"--boot: there is no machine for {systems[0]} here", hint=f"{', '.join(qemu.GUESTS)}"
+        )
+    check_space(request, facts)
+    modes = {system: _emulation(request, facts, system) for system in systems}
+    # The run is called by the system that needs most: a registrar, then a table of its own.
+    order = ("shared", "private", "host", "native")
+    first = sorted(systems, key=lambda system: order.index(modes[system][0]))
+    mode, reason = modes[first[0]]
+    return Plan(
+        systems=systems,
+        mode=mode,
+        reason=reason,
+        register=tuple(system for system in systems if modes[system][0] == "shared"),
+        private=tuple(system for system in systems if modes[system][0] == "private"),
+        services=SERVICES[mode],
+        memory=request.memory or int(facts.memory * MEMORY_SHARE) // MIB,
+        boot=request.boot,
+        kvm=systems[0] == facts.system,
+        natively=facts.natively,
+        ran_before=facts.runs,
+    )
+
+
+def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
+    """What is built for: where nothing is asked for, one that can have it.
+
+    For the demo the format's own system, or the one foreign to `native`; otherwise `native` itself
+    if that is possible. Raises `UsageError` for a format that the system cannot have.
+    """
+    if isinstance(request, Build):
+        return _build_systems(request, native)
+    form = FORMATS[request.format]
+    table = request.image.partition_table or form.partition_table
+    asked = request.system or form.system
+    why = ""
+    for system in [asked] if asked else [foreign_system(native), native]:
+        if not (why := impossible(system, form, table)):
+            return (system,)
+    raise UsageError(f"--format {request.format}: {why}")
+
+
+def _build_systems(request: Build, native: str) -> tuple[str, ...]:
+    formats = nixos_formats.chosen(request.formats, nixos_formats.read_formats())
+    formats = formats if request.formats else ()
+    systems = request.systems
+    if not systems:
+        possible = set(SYSTEMS).intersection(*(one.systems for one in formats))
+        if not possible:
+            raise UsageError(
+                f"no system can have all of {', '.join(request.formats)}", hint="./run.sh formats"
+            )
+        systems = (next(one for one in (native, *SYSTEMS) if one in possible),)
+    for one in formats:
+        if one.assembler == "vm" and systems != (native,):
+            raise UsageError(
+                f"--format {one.name} is made in a virtual machine of its own system, by nixpkgs:"
+                f" this host is {native}",
+                hint="./run.sh formats",
+            )
+    return systems
+
+
+def check_space(request: Demo | Build, facts: HostFacts) -> None:
+    """Refuse to start what cannot end: both disks, each with its numbers."""
+    build = isinstance(request, Build)
+    places = (
+        (
+            "Docker's data",
+            facts.data_free,
+            BUILD_DATA_BYTES if build else DEMO_DATA_BYTES,
+            "free some (docker system df)",
+        ),
+        (
+            "the output folder",
+            facts.out_free,
+            BUILD_OUT_BYTES if build else DEMO_OUT_BYTES,
+            "free some, or choose another with -o",
+        ),
+    )
+    what = "an image" if build else "the demo"
+    for name, free, needed, hint in places:
+        if free is not None and free < needed:
+            raise HostError(
+                f"the disk of {name} has {free // MIB} MiB free, {what} needs {needed // MIB} MiB",
+                hint=hint,
+            )
+
+
+def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mode, str]:
+    native = system in facts.natively
+    runs = system in facts.runs
+    match request.emulation:
+        case "auto" if native:
+            return "native", f"{facts.system} runs {system} programs by itself"
+        case "auto" if not facts.no_private:
+            return "private", "the builder may have a binfmt_misc of its own"
+        case "auto" if runs and system not in facts.lent and not request.qemu:
+            return "host", f"the host runs {system} programs already"
+        case "auto" if facts.no_shared:
+            raise EmulationError(
+                f"private emulation is not possible: {facts.no_private}; nor is shared:"
+                f" {facts.no_shared}",
+                hint="docs/hosts.md tells which engines can do it",
+            )
+        case "auto":
+            return "shared", f"private emulation is not possible: {facts.no_private}"
+        case "native" if native:
+            return "native", "asked for"
+        case "native":
+            raise EmulationError(
+                f"--emulation native: this host is {facts.system}, the target {system}"
+            )
+        case "private" | "shared" if native and len(target_systems(request, facts.system)) > 1:
+            return "native", f"{facts.system} runs {system} programs by itself"
+        case "private" | "shared" if native:
+            raise EmulationError(
+                f"--emulation {request.emulation}: {facts.system} runs {system} programs by itself"
+            )
+        case "private" if facts.no_private:
+            raise EmulationError(
+                f"--emulation private: {facts.no_private}", hint="--emulation shared"
+            )
+        case "private":
+            return "private", "asked for"
+        case "host" if runs:
+            return "host", "asked for"
+        case "host":
+            raise EmulationError(f"--emulation host: {system} programs do not run on this host")
+        case "shared" if facts.no_shared:
+            raise EmulationError(f"--emulation shared: {facts.no_shared}", hint="--emulation auto")
+    return "shared", "asked for"

@@ -1,0 +1,182 @@
+"""How an image was made: an in-toto Statement with SLSA provenance.
+
+https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation/blob/main/spec/v1/
+
+No secret gets in here, and of the caller's host nothing but the last part of paths: late values are
+named without what they are, addresses come without passwords.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import os
+import pathlib
+import typing
+
+from orchestrator.agents.builder.nixos import public
+from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.ask.uploads import received, tree_of, trees
+from orchestrator.shared.artifact import Artifact
+from orchestrator.shared.paths import ROOT
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+
+#: What the parameters mean, and who has built: docs/supply-chain.md has both.
+BUILD_TYPE = "urn:nixos-image:build:v1"
+BUILDER = "urn:nixos-image:appliance:v1"
+
+#: Fields of a request that change nothing in an image, and those that are told in another way.
+NOT_TOLD = frozenset(
+    "out boot emulation_timeout boot_timeout timeout dry_run log_format run show_trace cores sign"
+    " ssh_key strict memory image options".split()
+)
+
+#: Image options that are one device's own, or secret.
+LATE = ("host_name", "wifi_ssid", "wifi_password_file", "injections", "stamp")
+
+#: Options that name a tree of nixpkgs, or of whatever else is only looked into: large, and known by
+#: the system's store path, which depends on every file that was read.
+LOOKED_INTO = frozenset({"--nixpkgs", "-I"})
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What is known of a run.
+
+    `emulators` are those that were registered, `sandbox` is what Nix' was found to be, `materials`
+    are as the builder has told them, `containers` the containers' images by service, `began` and
+    `ended` seconds since 1970.
+    """
+
+    request: Demo | Build
+    caller: Caller
+    emulation: str
+    emulators: list[dict[str, str]]
+    sandbox: dict[str, object]
+    materials: list[dict[str, typing.Any]]
+    containers: dict[str, str]
+    began: float
+    ended: float
+
+
+def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typing.Any]:
+    """The provenance of `image`, unsigned."""
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": image.file_name, "digest": {"sha256": image.sha256}}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": parameters(about.request),
+                "internalParameters": {
+                    "system": image.system,
+                    "format": image.format,
+                    "storePath": image.toplevel,
+                    "emulation": about.emulation,
+                    "emulators": [
+                        {key: one.get(key, "") for key in ("emulator", "version")}
+                        for one in about.emulators
+                    ],
+                    "sandbox": about.sandbox,
+                },
+                "resolvedDependencies": [
+                    *locks(ROOT),
+                    *sent(about.request, about.caller),
+                    *(
+                        {"name": f"{service}'s image", "digest": {"sha256": digest[-64:]}}
+                        for service, digest in about.containers.items()
+                    ),
+                    *(
+                        {key: one[key] for key in ("name", "uri", "digest") if one[key]}
+                        for one in about.materials
+                    ),
+                ],
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {"checkout": about.caller.source}},
+                "metadata": {
+                    "invocationId": about.caller.run,
+                    "startedOn": _time(about.began),
+                    "finishedOn": _time(about.ended),
+                },
+                "byproducts": [
+                    {
+                        "name": pathlib.PurePosixPath(image.sbom).name,
+                        "digest": {"sha256": sbom_sha256},
+                        "mediaType": "application/vnd.cyclonedx+json; version=1.6",
+                    }
+                ],
+            },
+        },
+    }
+
+
+def parameters(request: Demo | Build) -> dict[str, typing.Any]:
+    """What was asked for, as far as it makes the image; what was not given is left out."""
+    image = dataclasses.asdict(request.image)
+    late = [name for name in LATE if image.pop(name)]
+    told = {
+        field.name: _told(getattr(request, field.name))
+        for field in dataclasses.fields(request)
+        if field.name not in NOT_TOLD
+    }
+    if isinstance(request, Build):
+        told["options"] = {name: public(value) for name, value in request.options}
+    told |= {"image": {name: value for name, value in image.items() if value}, "late": late}
+    command = {"command": "demo" if isinstance(request, Demo) else "build"}
+    return command | {name: value for name, value in told.items() if value}
+
+
+def locks(home: pathlib.Path) -> list[dict[str, typing.Any]]:
+    """The lock files of the checkout in `home`, with their hashes."""
+    files = [*sorted((home / "locks").iterdir()), home / "flake.lock"]
+    return [
+        {
+            "name": file.relative_to(home).as_posix(),
+            "digest": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        }
+        for file in files
+    ]
+
+
+def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
+    """The folders that a configuration was sent with, by the hash of their files."""
+    if isinstance(request, Demo):
+        return []
+    found = []
+    for option, path in request.trees:
+        if option not in LOOKED_INTO:
+            place = received(who, path)
+            tree = tree_of(place, trees(who))
+            inside = place.relative_to(tree).as_posix()
+            one = {"name": option.lstrip("-"), "digest": {"dirHash": directory_hash(tree)}}
+            found.append({**one, "annotations": {"path": inside}})
+    return found
+
+
+def directory_hash(top: pathlib.Path) -> str:
+    """The hash of all files below `top`, in hex: Hash1 of Go's golang.org/x/mod/sumdb/dirhash."""
+    lines = []
+    for folder, _folders, files in os.walk(top):
+        for name in files:
+            path = pathlib.Path(folder, name)
+            if path.is_file() and not path.is_symlink():
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                lines.append((os.fsencode(path.relative_to(top)), digest))
+    text = b"".join(digest.encode() + b"  " + name + b"\n" for name, digest in sorted(lines))
+    return hashlib.sha256(text).hexdigest()
+
+
+def _told(value: typing.Any) -> typing.Any:  # noqa: ANN401 - JSON
+    if isinstance(value, pathlib.PurePath):
+        return value.name
+    if isinstance(value, tuple):
+        return [_told(one) for one in value]
+    return public(value) if isinstance(value, str) else value
+
+
+def _time(seconds: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(int(seconds), datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,103 @@
+"""Signatures with an SSH key: `ssh-keygen -Y`, PROTOCOL.sshsig.
+
+The private key comes in the stream of the caller's files. It is taken out of the volume before any
+other container starts, kept in the memory of this one, and is in no command line, log or layer.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+
+from orchestrator.ask.request import Caller
+from orchestrator.ask.uploads import received_file
+from orchestrator.shared.errors import UsageError, VerificationError
+
+#: What the signatures are for: one that was made for something else is none here.
+NAMESPACE = "nixos-image"
+
+#: A file system in memory, which each container has for itself.
+MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - only the orchestrator is in its container
+
+
+def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
+    """Take the received private key out of the volume; raises `UsageError` if it cannot sign."""
+    file = received_file(who, path)
+    key = file.read_bytes()
+    file.unlink()
+    with os.fdopen(os.open(_place(who), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
+        copy.write(key)
+    done = _sign(who, b"")
+    if done.returncode == 0:
+        return
+    said = done.stderr.decode(errors="replace").strip()
+    if "passphrase" in said:
+        raise UsageError(
+            f"--sign {path}: the key has a passphrase, which nobody can be asked for here",
+            hint=f"leave out --sign, then: ssh-keygen -Y sign -n {NAMESPACE} -f {path}"
+            " IMAGE.sha256",
+        )
+    if b"PRIVATE KEY" not in key:
+        raise UsageError(f"--sign {path}: not a private SSH key", hint="ssh-keygen -t ed25519")
+    raise UsageError(f"--sign {path}: cannot sign: {said.splitlines()[-1].rpartition(': ')[2]}")
+
+
+def sign(who: Caller, data: bytes) -> bytes:
+    """The signature of `data` with the key that was taken."""
+    done = _sign(who, data)
+    done.check_returncode()
+    return done.stdout
+
+
+def verify(data: bytes, signature: bytes, signers: str) -> str:
+    """Check the `signature` of `data`; returns who has made it, with which key.
+
+    `signers` are lines as in ssh-keygen(1), "ALLOWED SIGNERS". Raises `VerificationError`.
+    """
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        place = pathlib.Path(folder)
+        (place / "sig").write_bytes(signature)
+        (place / "signers").write_text(signers)
+        files = ["-s", str(place / "sig"), "-f", str(place / "signers")]
+        found = _ssh_keygen(["-Y", "find-principals", *files], b"")
+        for name in found.stdout.decode(errors="replace").splitlines():
+            done = _ssh_keygen(["-Y", "verify", "-n", NAMESPACE, "-I", name, *files], data)
+            if done.returncode == 0:
+                said = done.stdout.decode(errors="replace").strip()
+                return re.sub(r'^Good "[^"]*" signature for ', "", said)
+            break
+        else:
+            done = found
+    said = (done.stderr or done.stdout).decode(errors="replace").strip() or "unknown signer"
+    raise VerificationError(
+        f"the signature is not by an allowed signer of these checksums: {said.splitlines()[-1]}"
+    )
+
+
+def signers_of(key: str, name: str) -> str:
+    """The one line that allows the public key in the file `name`; raises `UsageError`."""
+    for line in key.splitlines():
+        kind, *rest = line.split() or [""]
+        if kind.startswith(("ssh-", "ecdsa-", "sk-")) and rest:
+            return f'{NAMESPACE} namespaces="{NAMESPACE}" {kind} {rest[0]}\n'
+    raise UsageError(f"--key {name}: not a public key file", hint="name the .pub file")
+
+
+def _place(who: Caller) -> pathlib.Path:
+    return MEMORY / f"{NAMESPACE}-{who.run}.key"
+
+
+def _sign(who: Caller, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    return _ssh_keygen(["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(_place(who))], data)
+
+
+def _ssh_keygen(arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
+    # Without a terminal: it would ask for a passphrase there.
+    return subprocess.run(
+        ["ssh-keygen", *arguments],
+        input=data,
+        capture_output=True,
+        check=False,
+        start_new_session=True,
+    )

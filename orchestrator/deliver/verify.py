@@ -1,0 +1,170 @@
+"""Whether an image is what its own run has made: checksums, SBOM, provenance, signature.
+
+The files are looked at while they come in: a large image is never stored once more.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import tarfile
+import typing
+
+from orchestrator.ask.request import Verify
+from orchestrator.deliver import provenance, signing
+from orchestrator.shared.artifact import CHECKSUMS, PROVENANCE, SBOM, SIGNATURE
+from orchestrator.shared.errors import DeliveryError, VerificationError
+
+#: These say what the image is, and must have a checksum.
+DESCRIBES = (SBOM, PROVENANCE)
+
+#: Documents are smaller (bytes).
+DOCUMENT_BYTES = 256 << 20
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file that has come in; `data` is None for an image."""
+
+    sha256: str
+    data: bytes | None
+
+
+def verify(request: Verify, stream: typing.BinaryIO) -> str:
+    """Check the files that run.sh sends in `stream`, a tar archive; returns what was found.
+
+    Raises `VerificationError` with the first thing that does not hold.
+    """
+    image = request.image
+    files = read_files(stream, image)
+    sums = files.get(image.with_name(f"{image.name}{CHECKSUMS}"))
+    if not sums:
+        raise VerificationError(
+            f"{image.name}{CHECKSUMS} is not beside the image",
+            hint="it was delivered with it: keep the files together",
+        )
+    found = _check_sums(image, sums, files)
+    lines = [f"checksums   {len(found)} files, SHA-256 of the image {files[image].sha256}"]
+    lines.append(_check_sbom(image.name, files[image].sha256, _document(files, image, SBOM)))
+    statement = _document(files, image, PROVENANCE)
+    lines.append(_check_provenance(image.name, files[image].sha256, statement))
+    lines.append(_check_signature(request, sums, files))
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def read_files(
+    stream: typing.BinaryIO, image: pathlib.PurePosixPath
+) -> dict[pathlib.PurePosixPath, File]:
+    """The files of a tar archive by their absolute paths."""
+    files = {}
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is None:
+                    continue
+                path = pathlib.PurePosixPath("/", member.name)
+                if path != image and member.size > DOCUMENT_BYTES:
+                    raise VerificationError(f"{path.name}: too large to be what its name says")
+                digest, chunks = hashlib.sha256(), []
+                while chunk := content.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    if path != image:
+                        chunks.append(chunk)
+                data = None if path == image else b"".join(chunks)
+                files[path] = File(digest.hexdigest(), data)
+    except tarfile.TarError as error:
+        raise DeliveryError(f"the caller's files did not arrive: {error}") from error
+    return files
+
+
+def _check_sums(
+    image: pathlib.PurePosixPath, sums: File, files: dict[pathlib.PurePosixPath, File]
+) -> dict[str, str]:
+    listed = {}
+    for line in (sums.data or b"").splitlines():
+        # As sha256sum writes them; of our own there is none with a blank before its name.
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/]+)", line.decode(errors="replace"))
+        if not match or _printable(match[2]) != match[2]:
+            raise VerificationError(f"{image.name}{CHECKSUMS} is not a list of checksums")
+        listed[match[2]] = match[1]
+    needed = [image.name, *(f"{image.name}{suffix}" for suffix in DESCRIBES)]
+    for name in dict.fromkeys([*needed, *listed]):
+        file = files.get(image.parent / name)
+        if name not in listed:
+            raise VerificationError(f"{image.name}{CHECKSUMS} does not list {name}")
+        if not file:
+            raise VerificationError(f"{name} has a checksum, but is not beside the image")
+        if file.sha256 != listed[name]:
+            raise VerificationError(
+                f"{name} has changed: its SHA-256 is {file.sha256}, not {listed[name]}"
+            )
+    return listed
+
+
+def _document(
+    files: dict[pathlib.PurePosixPath, File], image: pathlib.PurePosixPath, suffix: str
+) -> dict[str, typing.Any]:
+    """The JSON document beside the image that has this suffix: it has been seen to be there."""
+    try:
+        document = json.loads(files[image.with_name(f"{image.name}{suffix}")].data or b"")
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"{image.name}{suffix} is not JSON: {error}") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _check_sbom(name: str, sha256: str, document: dict[str, typing.Any]) -> str:
+    component = _inside(document, "metadata", "component")
+    hashes = _inside(component, "hashes")
+    if document.get("bomFormat") != "CycloneDX" or hashes != [
+        {"alg": "SHA-256", "content": sha256}
+    ]:
+        raise VerificationError(f"{name}{SBOM} is not about this image")
+    components = document.get("components")
+    return f"SBOM        {len(components) if isinstance(components, list) else 0} components"
+
+
+def _check_provenance(name: str, sha256: str, document: dict[str, typing.Any]) -> str:
+    subject = {"name": name, "digest": {"sha256": sha256}}
+    if document.get("_type") != provenance.STATEMENT or document.get("subject") != [subject]:
+        raise VerificationError(f"{name}{PROVENANCE} is not about this image")
+    metadata = _inside(document, "predicate", "runDetails", "metadata")
+    when, run = _inside(metadata, "finishedOn"), _inside(metadata, "invocationId")
+    return f"provenance  made {when} by run {run}"
+
+
+def _check_signature(request: Verify, sums: File, files: dict[pathlib.PurePosixPath, File]) -> str:
+    name = f"{request.image.name}{SIGNATURE}"
+    signature = files.get(request.image.with_name(name))
+    given = request.key or request.allowed_signers
+    if not given:
+        return (
+            "signature   there, but nobody has said whose it should be (--key FILE)"
+            if signature
+            else "signature   none"
+        )
+    if not signature:
+        raise VerificationError(
+            f"{name} is not beside the image: it is not signed",
+            hint="--sign FILE when it is built",
+        )
+    signers = (files[given].data or b"").decode(errors="replace")
+    if request.key:
+        signers = signing.signers_of(signers, os.fspath(request.key))
+    return f"signature   {signing.verify(sums.data or b'', signature.data or b'', signers)}"
+
+
+def _printable(text: str) -> str:
+    """What is in these files may be anybody's, and must not steer a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def _inside(document: object, *names: str) -> typing.Any:  # noqa: ANN401 - JSON
+    """What is below `names`; None where it is not."""
+    for name in names:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document

@@ -1,0 +1,137 @@
+"""What each container may do: before a run by compose.yaml, after it by Docker's own word."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import pathlib
+import re
+import typing
+
+from python_on_whales import Container
+
+from orchestrator.docker import seccomp
+
+MIB = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Receipt:
+    """One container's rights.
+
+    `image` is a digest (before a run: a name), `mounts` are `SOURCE:TARGET[:ro]`, `devices` paths
+    on the engine's host; `memory` (MiB) and `pids` are limits, None where there is none; `seconds`
+    is how long it ran, None before.
+    """
+
+    service: str
+    image: str
+    user: str
+    capabilities: tuple[str, ...]
+    dropped: tuple[str, ...]
+    security: tuple[str, ...]
+    networks: tuple[str, ...]
+    mounts: tuple[str, ...]
+    devices: tuple[str, ...]
+    read_only: bool
+    memory: int | None
+    pids: int | None
+    seconds: float | None
+
+    def describe(self) -> str:
+        """It for a person."""
+        limits = [f"{self.pids} processes"] if self.pids else []
+        limits += [f"{self.memory} MiB of memory"] if self.memory else []
+        rows = {
+            "image": self.image,
+            "user": self.user or "the image's",
+            "capabilities": ", ".join(self.capabilities) or "none",
+            "security": ", ".join(self.security),
+            "networks": ", ".join(self.networks) or "none",
+            "mounts": ", ".join(self.mounts) or "none",
+            "devices": ", ".join(self.devices) or "none",
+            "root": "read-only" if self.read_only else "writable",
+            "limits": ", ".join(limits) or "none",
+        }
+        return "\n".join([self.service, *(f"  {key:<13} {text}" for key, text in rows.items())])
+
+
+def planned(service: str, config: dict[str, typing.Any]) -> Receipt:
+    """The rights that `service` of Compose's own `config` (JSON) will have."""
+    found = config["services"][service]
+    networks = [
+        f"{name} (internal)" if config["networks"][name].get("internal") else name
+        for name in found.get("networks", {})
+    ]
+    mode = found.get("network_mode", "none")
+    return Receipt(
+        service=service,
+        image=found["image"],
+        user=found.get("user", ""),
+        capabilities=tuple(found.get("cap_add", [])),
+        dropped=tuple(found.get("cap_drop", [])),
+        security=tuple(_option(one) for one in found.get("security_opt", [])),
+        networks=tuple(networks or ([] if mode == "none" else [mode])),
+        mounts=tuple(
+            f"{one['source']}:{one['target']}{':ro' if one.get('read_only') else ''}"
+            for one in found.get("volumes", [])
+        ),
+        devices=tuple(one["source"] for one in found.get("devices", [])),
+        read_only=found.get("read_only", False),
+        memory=int(found.get("mem_limit", 0)) // MIB or None,
+        pids=int(found.get("pids_limit", 0)) or None,
+        seconds=None,
+    )
+
+
+def of(service: str, container: Container) -> Receipt:
+    """The rights that a container of `service` has, as Docker tells them."""
+    host, state = container.host_config, container.state
+    security = [_option(one) for one in host.security_opt or []]
+    if host.masked_paths == []:
+        security.append("systempaths=unconfined")
+    seconds = None
+    if state.started_at and state.finished_at:
+        # The builder says that it is done before it is gone.
+        end = datetime.datetime.now(datetime.UTC) if state.running else state.finished_at
+        seconds = round((end - state.started_at).total_seconds(), 3)
+    networks = [name for name in container.network_settings.networks or {} if name != "none"]
+    return Receipt(
+        service=service,
+        image=container.image,
+        user=container.config.user or "root",
+        capabilities=tuple(_capability(one) for one in host.cap_add or []),
+        dropped=tuple(host.cap_drop or []),
+        security=tuple(security),
+        networks=tuple(sorted(networks)),
+        mounts=tuple(
+            sorted(
+                f"{one.name or one.source}:{one.destination}{'' if one.rw else ':ro'}"
+                for one in container.mounts
+            )
+        ),
+        devices=tuple(str(one.path_on_host) for one in host.devices or []),
+        read_only=bool(host.readonly_rootfs),
+        memory=(host.memory or 0) // MIB or None,
+        pids=host.pids_limit or None,
+        seconds=seconds,
+    )
+
+
+def _capability(name: str) -> str:
+    return name.removeprefix("CAP_")
+
+
+def _option(option: str) -> str:
+    """A security option in few words: Docker and Compose give the whole seccomp profile."""
+    key, _, value = re.sub("[:=]", "=", option, count=1).partition("=")
+    if key != "seccomp":
+        return key if value in {"", "true"} else f"{key}={value}"
+    name = "orchestrator/docker/seccomp.json"
+    if value.startswith("{"):
+        profile = json.loads(value)
+        if profile != json.loads(seccomp.PROFILE.read_text()):
+            name = f"sha256={hashlib.sha256(value.encode()).hexdigest()}"
+    elif pathlib.PurePosixPath(value).name != seccomp.PROFILE.name:
+        name = value
+    return f"seccomp={name}"

@@ -1,0 +1,106 @@
+"""A run's folders: one in the work volume, which its agents share, and one that nobody else sees.
+
+A build's programs have the builder's user, and so have the builders of all runs on one host.
+Whatever that user may write is a link, a pipe or another file a moment later. The orchestrator is
+root and holds the Docker socket: it writes only what that user can neither move nor replace, and
+takes a file over before it looks at it.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import stat
+import time
+
+from orchestrator.shared.errors import BuildError
+from orchestrator.shared.run import WORK
+
+#: In the run's shared folder: what was taken over from its agents. Root alone may change its names.
+TAKEN = "taken"
+
+#: A folder in the work volume that is younger (seconds) may belong to a run that is about to start.
+YOUNG_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """`shared` is the run's folder in the work volume, `own` one of this container alone."""
+
+    shared: pathlib.Path
+    own: pathlib.Path
+
+    @property
+    def logs(self) -> pathlib.Path:
+        """Where what builds of images say is kept."""
+        return self.own / "logs"
+
+    @property
+    def variables(self) -> pathlib.Path:
+        """Compose's variables: they say which images are started."""
+        return self.own / "compose.env"
+
+
+def make_shared(run: str) -> pathlib.Path:
+    """The folder of `run` in the work volume, for root alone until `open_to_agents`."""
+    # The volume may be as the builder's image or an earlier version has left it. `docker compose
+    # up` has its builder make a folder; sticky, so that no builder moves another's.
+    os.chown(WORK, 0, 0)
+    WORK.chmod(0o1777)
+    folder = WORK / run
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def open_to_agents(folder: pathlib.Path) -> None:
+    """Let agents make files in `folder`; sticky, so that what is there already stays as it is."""
+    (folder / TAKEN).mkdir(exist_ok=True)  # in a second attempt it is there
+    folder.chmod(0o1777)
+
+
+def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:
+    """Take the file `path` of the run's `folder` over as `name`; returns where it is now.
+
+    Nothing on the way is followed. Raises `BuildError` for what is no ordinary file.
+    """
+    parts = pathlib.PurePosixPath(path).parts
+    if not parts or ".." in parts or parts[0] == "/":
+        raise BuildError(f"{path!r} is no file of this run's")
+    taken = folder / TAKEN
+    if os.path.lexists(taken / name):
+        raise BuildError(f"{name}: two files of this run have that name")
+    with contextlib.ExitStack() as stack:
+
+        def opened(place: str | pathlib.Path, above: int | None = None) -> int:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            descriptor = os.open(place, flags, dir_fd=above)
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        try:
+            here = opened(folder)
+            for part in parts[:-1]:
+                here = opened(part, here)
+            os.rename(parts[-1], taken / name, src_dir_fd=here)
+        except OSError as error:
+            raise BuildError(f"{path!r} cannot be taken over: {error.strerror}") from error
+    # From here on nobody else can give the name to another file.
+    place = taken / name
+    if not stat.S_ISREG(place.lstat().st_mode):
+        raise BuildError(f"{path!r} is no ordinary file")
+    mode = 0o755 if place.lstat().st_mode & stat.S_IXUSR else 0o644
+    os.chown(place, 0, 0)
+    place.chmod(mode)
+    return place
+
+
+def old_folders() -> list[pathlib.Path]:
+    """Folders in the work volume that no run is just about to make."""
+    found = []
+    with os.scandir(WORK) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # another run removes its own
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if entry.is_dir(follow_symlinks=False) and age > YOUNG_SECONDS:
+                    found.append(pathlib.Path(entry.path))
+    return found

@@ -1,0 +1,239 @@
+"""Boot loader files from a bootspec: what goes onto the boot partition or below /boot.
+
+Names and texts are those of NixOS' own `systemd-boot-builder.py` and `extlinux-conf-builder.sh`, so
+the first `nixos-rebuild switch` on the device finds its predecessor and reuses the kernel.
+"""
+
+import dataclasses
+import pathlib
+import re
+
+from orchestrator.image.bootspec import Bootspec
+from orchestrator.shared.spec import BootLoader, Extlinux, SpecError
+
+#: Suffix of the removable-media path `\\EFI\\BOOT\\BOOT<suffix>.EFI` (UEFI specification, section
+#: 3.5.1.1).
+EFI_SUFFIX = {
+    "aarch64-linux": "AA64",
+    "armv7l-linux": "ARM",
+    "i686-linux": "IA32",
+    "riscv64-linux": "RISCV64",
+    "x86_64-linux": "X64",
+}
+
+_STORE = pathlib.PurePosixPath("/nix/store")
+
+#: The first generation of a system profile.
+GENERATION = 1
+
+#: Files by their path on a boot partition: text, or a file to copy.
+Files = dict[str, str | pathlib.Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class BootEntry:
+    """One line of a boot menu: files in the store and the kernel's command line."""
+
+    name: str
+    title: str
+    version: str
+    sort_key: str
+    kernel: pathlib.Path
+    initrds: tuple[pathlib.Path, ...]
+    device_tree: pathlib.Path | None
+    options: str
+
+
+def boot_entries(boot: Bootspec) -> list[BootEntry]:
+    """The system itself first, then its specialisations."""
+    entries = []
+    for name, system in (("", boot), *boot.specialisations):
+        entries.append(
+            BootEntry(
+                name=name,
+                title=f"NixOS ({name})" if name else "NixOS",
+                version=f"Generation {GENERATION} {system.label}",
+                sort_key=system.sort_key,
+                kernel=_resolve(system.kernel),
+                initrds=tuple(_resolve(initrd) for initrd in system.initrds),
+                device_tree=_resolve(system.device_tree) if system.device_tree else None,
+                options=" ".join([f"init={system.init}", *system.kernel_params]),
+            )
+        )
+    return entries
+
+
+def systemd_boot_files(system: str, loader: BootLoader) -> Files:
+    """What the ESP itself must have: the loader under both of its names, and its settings."""
+    if system not in EFI_SUFFIX:
+        raise SpecError(f"bootspec.system: no EFI boot loader is known for {system}")
+    program = pathlib.Path(loader.systemdBoot)
+    timeout = "menu-force" if loader.timeout < 0 else str(loader.timeout)
+    return {
+        f"EFI/BOOT/BOOT{EFI_SUFFIX[system]}.EFI": program,
+        f"EFI/systemd/{program.name}": program,
+        "loader/loader.conf": f"timeout {timeout}\ndefault nixos-*\n",
+    }
+
+
+def bls_files(entries: list[BootEntry]) -> Files:
+    """Entries of the Boot Loader Specification, type 1, and the kernels that they name."""
+    files: Files = {}
+    for entry in entries:
+        lines = [f"title {entry.title}", f"version {entry.version}"]
+        lines.append(f"linux {_efi_copy(entry.kernel, files)}")
+        lines += [f"initrd {_efi_copy(initrd, files)}" for initrd in entry.initrds]
+        lines.append(f"options {entry.options}")
+        if entry.device_tree:
+            lines.append(f"devicetree {_efi_copy(entry.device_tree, files)}")
+        lines.append(f"sort-key {entry.sort_key}")
+        name = f"nixos-generation-{GENERATION}{_special(entry)}.conf"
+        files[f"loader/entries/{name}"] = _text(lines)
+    return files
+
+
+def grub_files(entries: list[BootEntry], timeout: int, *, kernels: str | None) -> Files:
+    """`grub/grub.cfg` for the same entries.
+
+    `kernels` is where on the boot partition they lie, as `bls_files` (EFI/nixos) or NixOS' GRUB
+    (kernels) name them; None where GRUB reads them from the store itself.
+    """
+    files: Files = {}
+    lines = [
+        "serial --unit=0 --speed=115200",
+        "terminal_input console serial",
+        "terminal_output console serial",
+        f"set timeout={timeout}",
+    ]
+    for entry in entries:
+
+        def place(path: pathlib.Path) -> str:
+            if kernels is None:
+                return str(path)
+            if kernels == "EFI/nixos":
+                return _efi_copy(path, files)
+            files[f"{kernels}/{_clean_name(path)}"] = path
+            return f"/{kernels}/{_clean_name(path)}"
+
+        initrds = " ".join(place(initrd) for initrd in entry.initrds)
+        lines += [
+            f'menuentry "{entry.title} - {entry.version}" --id "{_grub_id(entry)}" {{',
+            f"  linux {place(entry.kernel)} {_grub_quote(entry.options)}",
+            *([f"  initrd {initrds}"] if initrds else []),
+            "}",
+        ]
+    files["grub/grub.cfg"] = _text(lines)
+    return files
+
+
+def extlinux_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -> Files:
+    """`extlinux/extlinux.conf` and what it names, to be put below /boot.
+
+    U-Boot reads it from the first file system that is marked active.
+    """
+    files: Files = {}
+    # U-Boot takes tenths of a second, 0 means for ever; NixOS makes 0 seconds no menu at all.
+    tenths = 0 if timeout < 0 else max(1, 10 * timeout)
+    lines = [
+        "# Generated file, all changes will be lost on nixos-rebuild!",
+        "",
+        "# Change this to e.g. nixos-42 to temporarily boot to an older configuration.",
+        "DEFAULT nixos-default",
+        "",
+        f"TIMEOUT {tenths}",
+    ]
+    if timeout:
+        lines.append("MENU TITLE ------------------------------------------------------------")
+    for entry in entries:
+        menu = "Default" if not entry.name else f"Configuration {GENERATION}-{entry.name}"
+        lines += [
+            "",
+            f"LABEL nixos-{f'{GENERATION}-{entry.name}' if entry.name else 'default'}",
+            f"  MENU LABEL NixOS - {menu}",
+            f"  LINUX ../nixos/{_extlinux_copy(entry.kernel, files)}",
+            *(f"  INITRD ../nixos/{_extlinux_copy(one, files)}" for one in entry.initrds[:1]),
+            f"  APPEND {entry.options}",
+        ]
+        if len(entry.initrds) > 1:
+            raise SpecError("extlinux: U-Boot loads one initrd, the bootspec has more")
+        if extlinux.deviceTree:
+            lines += _device_trees(entry, extlinux.deviceTreeName, files)
+    files["extlinux/extlinux.conf"] = _text(lines)
+    return files
+
+
+def _device_trees(entry: BootEntry, name: str, files: Files) -> list[str]:
+    """Lines that name the device trees of the kernel, which are copied with their folder."""
+    toplevel = pathlib.Path(entry.options.split()[0].removeprefix("init=")).parent
+    folder = toplevel / "dtbs"
+    if not folder.exists():
+        if name:
+            raise SpecError(f"{toplevel}: has no device trees, so no {name}")
+        return []
+    trees = _resolve(str(folder))
+    for file in sorted(trees.rglob("*")):
+        if file.is_file():
+            inner = file.relative_to(trees).as_posix()
+            files[f"nixos/{_clean_name(trees)}/{inner}"] = file
+    if name and not (trees / name).is_file():
+        raise SpecError(f"{trees}: has no device tree {name}")
+    return (
+        [f"  FDT ../nixos/{_clean_name(trees)}/{name}"]
+        if name
+        else [f"  FDTDIR ../nixos/{_clean_name(trees)}"]
+    )
+
+
+def _special(entry: BootEntry) -> str:
+    return f"-specialisation-{entry.name}" if entry.name else ""
+
+
+def _grub_id(entry: BootEntry) -> str:
+    return f"nixos-generation-{GENERATION}{_special(entry)}"
+
+
+def _grub_quote(options: str) -> str:
+    """Words for GRUB's shell: what would mean something to it is quoted."""
+    return " ".join(
+        word
+        if re.fullmatch(r"[A-Za-z0-9_./:,=@%+-]+", word)
+        else "'" + word.replace("'", "'\\''") + "'"
+        for word in options.split()
+    )
+
+
+def _resolve(source: str) -> pathlib.Path:
+    """The file behind a store path's links; it must be in the store."""
+    try:
+        real = pathlib.Path(source).resolve(strict=True)
+    except OSError as error:
+        raise SpecError(
+            f"{source}: named by the bootspec, but not in the store: {error.strerror}"
+        ) from error
+    if not real.is_relative_to(_STORE) or not re.match(
+        r"[0-9a-z]{32}-", real.relative_to(_STORE).parts[0]
+    ):
+        raise SpecError(f"{real}: is not in a store path")
+    return real
+
+
+def _efi_copy(source: pathlib.Path, files: Files) -> str:
+    """Have `source` as `EFI/nixos/<store name>-<file>.efi`; returns its path on the ESP."""
+    store_name = source.relative_to(_STORE).parts[0]
+    name = f"{store_name}.efi" if source.name == store_name else f"{store_name}-{source.name}.efi"
+    files[f"EFI/nixos/{name}"] = source
+    return f"/EFI/nixos/{name}"
+
+
+def _extlinux_copy(source: pathlib.Path, files: Files) -> str:
+    files[f"nixos/{_clean_name(source)}"] = source
+    return _clean_name(source)
+
+
+def _clean_name(source: pathlib.Path) -> str:
+    """`/nix/store/<hash>-<name>/<file>` as one name."""
+    return source.relative_to(_STORE).as_posix().replace("/", "-")
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,95 @@
+"""GRUB for BIOS in an image file: the first stage and its block list, without a loop device.
+
+What `grub-install` does to a disk is three writes: the first stage's code into sector 0, where it
+finds the second one, and where that finds its own rest (GRUB 2.12, `grub-core/boot/i386/pc/boot.S`
+and `diskboot.S`). The core is static: it reads `grub/grub.cfg` from the boot partition, so a new
+system needs no new core.
+"""
+
+import pathlib
+import subprocess
+
+from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.image.layout import RESERVE, SECTOR, Layout
+from orchestrator.shared.spec import FsType, SpecError
+
+#: Length of the code in boot.img that may be taken: behind it lie the disk's signature and the MBR.
+CODE_BYTES = 440
+
+#: GRUB_BOOT_MACHINE_KERNEL_SECTOR and _DRIVE_CHECK (`include/grub/i386/pc/boot.h`).
+KERNEL_SECTOR = 0x5C
+DRIVE_CHECK = 0x66
+
+#: Two `nop`: the drive number that the BIOS gives is believed, as grub-install has it for hard
+#: disks.
+NOPS = b"\x90\x90"
+
+#: Where the first sector of the core keeps the first entry of its block list (GRUB_BOOT_MACHINE_
+#: LIST_SIZE bytes before the end: start sector, length, segment).
+BLOCK_LIST = SECTOR - 12
+
+#: Modules of every core, and those for the file system and table that hold grub.cfg.
+MODULES = ("biosdisk", "normal", "linux", "echo", "test", "configfile", "serial", "terminal", "ls")
+MODULES_BY = {
+    "gpt": ("part_gpt",),
+    "dos": ("part_msdos",),
+    "vfat": ("fat",),
+    "ext4": ("ext2",),
+    "btrfs": ("btrfs",),
+    "xfs": ("xfs",),
+    "f2fs": ("f2fs",),
+}
+
+
+def embed(
+    image: pathlib.Path,
+    layout: Layout,
+    modules: pathlib.Path,
+    boot: tuple[int, FsType | str, str],
+    scratch: pathlib.Path,
+) -> None:
+    """Make `image` start by BIOS.
+
+    `boot` says where grub.cfg's folder lies: partition number, file system, path. The core goes
+    into the BIOS boot partition, or without one behind the MBR.
+    """
+    number, kind, folder = boot
+    if kind not in MODULES_BY:
+        raise SpecError(f"GRUB cannot read {kind}: /boot needs another file system")
+    core = _core(
+        modules,
+        f"(,{'gpt' if layout.label == 'gpt' else 'msdos'}{number}){folder}",
+        (*MODULES, *MODULES_BY[layout.label], *MODULES_BY[kind]),
+        scratch,
+    )
+    slot = layout.find("BIOS")
+    start, room = (slot.start, slot.size) if slot else (SECTOR, RESERVE - SECTOR)
+    if len(core) > room:
+        raise FilesystemError(f"GRUB's core has {len(core)} bytes, there is room for {room}")
+    first = (modules / "boot.img").read_bytes()[:CODE_BYTES]
+    with image.open("r+b") as disk:
+        disk.write(first)
+        disk.seek(KERNEL_SECTOR)
+        disk.write((start // SECTOR).to_bytes(8, "little"))
+        disk.seek(DRIVE_CHECK)
+        disk.write(NOPS)
+        disk.seek(start)
+        disk.write(core)
+        disk.seek(start + BLOCK_LIST)
+        disk.write((start // SECTOR + 1).to_bytes(8, "little"))
+
+
+def _core(
+    folder: pathlib.Path, prefix: str, modules: tuple[str, ...], scratch: pathlib.Path
+) -> bytes:
+    """The second stage with its modules, in whole sectors."""
+    if not (folder / "boot.img").is_file():
+        raise SpecError(f"spec.bootLoader.grub: {folder} holds no boot.img")
+    target = scratch / "core.img"
+    command = ["grub-mkimage", "-O", "i386-pc", "-p", prefix, "-d", str(folder), "-o", str(target)]
+    command += modules
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FilesystemError(f"grub-mkimage: {done.stderr.strip()}")
+    core = target.read_bytes()
+    return core + bytes(-len(core) % SECTOR)

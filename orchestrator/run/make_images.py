@@ -1,0 +1,130 @@
+"""`demo` and the build: from a request to images; after a crash, with another emulator."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from orchestrator.agents.emulation import ladder
+from orchestrator.ask.request import AUTO, Build, Caller, Demo
+from orchestrator.decide.host import measure
+from orchestrator.decide.make_task import make_task
+from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
+from orchestrator.deliver import signing
+from orchestrator.docker.engine import Engine
+from orchestrator.docker.images import Images
+from orchestrator.docker.workspace import Workspace
+from orchestrator.run.appliance import Appliance
+from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace, write_variables
+from orchestrator.shared.architectures import this_system
+from orchestrator.shared.errors import EmulatorCrashError
+from orchestrator.shared.progress import Progress
+from orchestrator.shared.task import DemoTask
+
+#: How much longer than the run (seconds) its agents wait by themselves.
+SPARE_SECONDS = 600
+
+
+def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
+    """Build images, deliver them, and boot the first one if asked for."""
+    deadline = time.monotonic() + request.timeout
+    if request.sign:
+        signing.take_key(who, request.sign)
+    targets = target_systems(request, this_system())
+    guest = targets[0].partition("-")[0]
+    variables = {"NIXOS_IMAGE_GUEST": guest}
+    # cleanup waits longer than the run: only a run that nobody looks after any more gets there.
+    variables["NIXOS_IMAGE_DEADLINE_SECONDS"] = f"{request.timeout + SPARE_SECONDS:.0f}"
+    if request.locked:
+        variables["NIXOS_IMAGE_LOCKED"] = "1"
+    with run_workspace(who, variables) as (engine, workspace):
+        progress.to("look", "at the Docker host")
+        plan = _plan(request, engine, workspace, targets, who, progress)
+        variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
+        variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
+        task = make_task(request, plan, who, workspace.shared)
+        if request.dry_run:
+            progress.end()
+            progress.say(plan.describe())
+            if isinstance(request, Demo):
+                engine.down()
+                return
+            # An evaluation runs no foreign program.
+            plan = dataclasses.replace(plan, services=("builder",), mode="native", boot=False)
+            task = dataclasses.replace(task, leased=False, foreign=(), private=())
+        else:
+            progress.say(f"{', '.join(plan.systems)}, {plan.mode} emulation: {plan.reason}")
+        if isinstance(task.work, DemoTask) and not task.work.authorized_keys:
+            progress.say(
+                "no SSH key was found: the image will let nobody in (--ssh-key FILE)",
+                level="warning",
+            )
+        progress.to("look", "for what dead runs have left")
+        forget_dead_runs(engine)
+
+        def attempt(asked: Demo | Build) -> None:
+            tag = _image_tag(asked.qemu)
+            write_variables(workspace.variables, who, variables | {"NIXOS_IMAGE_QEMU": tag})
+            logs = workspace.logs
+            built = Images(engine, who.source, guest, logs, locked=asked.locked, qemu=tag)
+            built.want(plan.images)
+            built.want(("boot",) if plan.boot else ())
+            try:
+                appliance = Appliance(
+                    who, asked, plan, engine, built, progress, workspace, deadline
+                )
+                appliance.run(task, stream)
+            finally:
+                built.close()
+
+        climb(request, plan.mode, attempt, progress)
+
+
+def climb(
+    request: Demo | Build,
+    mode: Mode,
+    attempt: Callable[[Demo | Build], None],
+    progress: Progress,
+) -> None:
+    """Call `attempt` for `request`; where it crashes of its emulator, say which one to try next.
+
+    With `AUTO` that is tried right away, once.
+    """
+    rungs = ladder.rungs()
+    used = request.qemu if request.qemu in rungs else rungs[0]
+    # The host's own emulator is none of ours.
+    other = rungs[0] if mode == "host" else ladder.next_rung(used)
+    try:
+        attempt(request)
+    except EmulatorCrashError as error:
+        if request.qemu != AUTO:
+            error.hint = "; ".join(filter(None, [f"--qemu {other}", error.hint]))
+            raise
+        progress.say(f"{error}: once more with QEMU {other}", level="warning")
+        climb(dataclasses.replace(request, qemu=other), mode, attempt, progress)
+
+
+def _plan(
+    request: Demo | Build,
+    engine: Engine,
+    workspace: Workspace,
+    targets: tuple[str, ...],
+    who: Caller,
+    progress: Progress,
+) -> Plan:
+    """Look at the host, and plan; what a dead run has registered does not count."""
+    private = request.emulation in {"auto", "private"}
+    facts = measure(engine, targets, who.out_kib, private=private)
+    plan = make_plan(request, facts)
+    if not plan.host or request.dry_run:
+        return plan
+    # Because the host has it, or a dead run left it, or a living one has it as long as it lives?
+    lent = repair_entries(engine, workspace, who, progress)
+    if lent is None:
+        return plan
+    facts = measure(engine, targets, who.out_kib, private=private)
+    return make_plan(request, dataclasses.replace(facts, lent=lent))
+
+
+def _image_tag(qemu: str) -> str:
+    """The rung for which `request.qemu` has an image of its own made; empty for the default's."""
+    return "" if qemu in {AUTO, ladder.rungs()[0]} else qemu

@@ -1,0 +1,177 @@
+"""`pins --update`: locks made anew, each by the tool that it is for, in containers with a network.
+
+The orchestrator has none. What cannot be obtained is told and stays as it is.
+"""
+
+import dataclasses
+import datetime
+import difflib
+import json
+import pathlib
+import re
+import typing
+from collections.abc import Callable
+
+from orchestrator.ask.request import Caller
+from orchestrator.docker.engine import Engine
+from orchestrator.shared.errors import STOPPED, ApplianceError, NetworkError
+from orchestrator.shared.paths import ROOT
+from orchestrator.shared.progress import Progress
+
+#: Where images have the caller's CA bundle, empty where there is none.
+CA_BUNDLE = "/usr/local/share/nixos-image/ca-bundle.crt"
+
+#: What images of Debian 13 can install: the tags of manylinux up to its glibc (PEP 600), and the
+#: older names for some of them.
+GLIBC_MINOR = 41
+OLDER_NAMES = ("manylinux1", "manylinux2010", "manylinux2014")
+MACHINES = ("x86_64", "aarch64")
+PYTHON = "3.13"
+
+
+@dataclasses.dataclass(frozen=True)
+class Renewal:
+    """One lock, and who makes it anew: `make` gets its text and returns the new one."""
+
+    file: str
+    make: Callable[[Engine, Caller, str], str]
+
+
+def renew(engine: Engine, who: Caller, progress: Progress) -> dict[str, str]:
+    """The new texts of the locks that have changed, by file; shows the difference.
+
+    Raises `NetworkError` where nothing at all could be obtained.
+    """
+    changed, failed = {}, 0
+    for one in RENEWALS:
+        progress.to("pins", one.file)
+        old = (ROOT / one.file).read_text()
+        try:
+            new = one.make(engine, who, old)
+        except STOPPED:
+            raise
+        except ApplianceError as error:
+            failed += 1
+            progress.say(f"{one.file} is left as it is: {error}", level="warning")
+            continue
+        if new == old:
+            progress.say(f"{one.file}: nothing newer")
+        else:
+            changed[one.file] = new
+    progress.end()
+    if failed == len(RENEWALS):
+        raise NetworkError("nothing of what is pinned can be reached", hint="check the network")
+    for file, new in changed.items():
+        progress.say(difference(file, (ROOT / file).read_text(), new))
+    return changed
+
+
+def difference(file: str, old: str, new: str) -> str:
+    """A unified diff, as patch(1) takes it."""
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), f"a/{file}", f"b/{file}", lineterm="", n=1
+    )
+    return "\n".join(lines)
+
+
+def _base(engine: Engine, _who: Caller, text: str) -> str:
+    """By digest: that of the tag now."""
+    name = text.strip().partition("@")[0]
+    return f"{name}@{engine.pull_digest(name)}\n"
+
+
+def _debian(engine: Engine, _who: Caller, text: str) -> str:
+    old = json.loads(text)
+    now = datetime.datetime.now(datetime.UTC)
+    command = ["orchestrator.agents.debian", "lock", f"{now:%Y%m%dT%H%M%SZ}"]
+    for arch, suites in old["without"].items():
+        command += [part for suite in suites for part in ("--without", f"{arch}/{suite}")]
+    new = engine.run_service("builder", command)
+    # Another time by itself is no news.
+    return text if json.loads(new) | {"snapshot": old["snapshot"]} == old else new
+
+
+def _python(name: str) -> Callable[[Engine, Caller, str], str]:
+    def make(engine: Engine, who: Caller, _text: str) -> str:
+        requirements = (ROOT / f"locks/{name}.in").read_text().split()
+        cert = ["--cert", CA_BUNDLE] if who.ca_bundle else []
+        reports = []
+        for machine in MACHINES:
+            command = [*_pip(machine), *cert, *requirements]
+            reports.append(json.loads(engine.run_service("pins", command)))
+        return python_lock(reports)
+
+    return make
+
+
+def _pip(machine: str) -> list[str]:
+    """What pip would install on `machine`, as JSON, without installing it."""
+    tags = [f"manylinux_2_{minor}" for minor in range(GLIBC_MINOR, 4, -1)]
+    platforms = [f"--platform={tag}_{machine}" for tag in (*tags, *OLDER_NAMES)]
+    abis = [f"--abi={abi}" for abi in (f"cp{PYTHON.replace('.', '')}", "abi3", "none")]
+    return [
+        *("install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"),
+        *("--dry-run", "--report=-", "--ignore-installed", "--target=/tmp/none"),
+        *("--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp"),
+        *abis,
+        *platforms,
+    ]
+
+
+def python_lock(reports: list[dict[str, typing.Any]]) -> str:
+    """A requirements file with hashes, of pip's installation reports, one for each machine."""
+    versions: dict[str, str] = {}
+    hashes: dict[str, set[str]] = {}
+    for report in reports:
+        for one in report["install"]:
+            name = re.sub(r"[-_.]+", "-", one["metadata"]["name"]).lower()
+            version = one["metadata"]["version"]
+            if versions.setdefault(name, version) != version:
+                raise NetworkError(
+                    f"{name} is {versions[name]} for one machine, {version} for another"
+                )
+            archive = one["download_info"]["archive_info"]
+            hashes.setdefault(name, set()).add(archive["hashes"]["sha256"])
+    lines = []
+    for name in sorted(versions):
+        found = [f"    --hash=sha256:{digest}" for digest in sorted(hashes[name])]
+        lines.append(" \\\n".join([f"{name}=={versions[name]}", *found]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _flake(engine: Engine, who: Caller, text: str) -> str:
+    """Each input by its original reference, as `nix flake update` does it."""
+    document = json.loads(text)
+    for node in document["nodes"].values():
+        if "original" in node:
+            original = node["original"]
+            reference = f"{original['type']}:{original['owner']}/{original['repo']}"
+            # The reference is whole: no registry of short names needs to be asked.
+            command = ["--extra-experimental-features", "nix-command flakes"]
+            command += ["--option", "flake-registry", "", "flake", "prefetch"]
+            command += ["--json", f"{reference}/{original['ref']}"]
+            variables = {"NIX_SSL_CERT_FILE": CA_BUNDLE} if who.ca_bundle else {}
+            said = engine.run_service("builder", command, program="nix", variables=variables)
+            found = json.loads(said)
+            node["locked"] = dict(sorted((found["locked"] | {"narHash": found["hash"]}).items()))
+    return json.dumps(document, indent=2) + "\n"
+
+
+RENEWALS = (
+    Renewal("locks/base", _base),
+    Renewal("locks/debian.json", _debian),
+    Renewal("locks/agents.txt", _python("agents")),
+    Renewal("locks/orchestrator.txt", _python("orchestrator")),
+    Renewal("locks/test.txt", _python("test")),
+    Renewal("flake.lock", _flake),
+)
+
+
+def write(folder: pathlib.Path, texts: dict[str, str]) -> list[str]:
+    """Write the locks to `folder`; returns their names, by which run.sh knows where they belong."""
+    names = []
+    for file, text in texts.items():
+        name = pathlib.PurePosixPath(file).name
+        (folder / name).write_text(text)
+        names.append(name)
+    return names

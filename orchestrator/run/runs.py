@@ -1,0 +1,91 @@
+"""One run on the Docker host: its folders and variables, and what dead ones have left."""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from orchestrator.agents.emulation import ladder
+from orchestrator.ask.request import Caller
+from orchestrator.docker import census
+from orchestrator.docker.census import COMPOSE_RUN
+from orchestrator.docker.engine import Engine
+from orchestrator.docker.images import IMAGES
+from orchestrator.docker.workspace import Workspace, make_shared, old_folders
+from orchestrator.run.appliance import CLEAN_SECONDS
+from orchestrator.run.repair import repair_if_harmless
+from orchestrator.shared.errors import STOPPED, ApplianceError, UsageError
+from orchestrator.shared.progress import Progress
+
+
+@contextlib.contextmanager
+def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine, Workspace]]:
+    """The run's folders, with Compose's variables for it; gone afterwards."""
+    with tempfile.TemporaryDirectory() as own:
+        workspace = Workspace(make_shared(who.run), pathlib.Path(own))
+        workspace.logs.mkdir()
+        write_variables(workspace.variables, who, variables)
+        engine = Engine(who.run, workspace.variables)
+        try:
+            yield engine, workspace
+        except BaseException:
+            # Whatever was refused: Compose may have made networks to look with. Why counts more.
+            with contextlib.suppress(ApplianceError):
+                try:
+                    engine.down()
+                except STOPPED:  # by the first signal; others change nothing
+                    engine.down()
+            raise
+        finally:
+            shutil.rmtree(workspace.shared, ignore_errors=True)
+
+
+def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, str]) -> None:
+    """Write the run's variables where Compose reads them at each command.
+
+    Raises `UsageError` for what its file format cannot hold.
+    """
+    document = {
+        "NIXOS_IMAGE_RUN": who.run,
+        "NIXOS_IMAGE_LOG": "json",
+        "NIXOS_IMAGE_SOURCE": who.source,
+        **variables,
+    }
+    for name, value in document.items():
+        if {"'", "\\"}.intersection(value) or not value.isprintable():
+            raise UsageError(f"{name}: {value!r} cannot be handed to Docker Compose")
+    # Quoted so, nothing in a value is a comment, an escape or another variable's name.
+    env_file.write_text("".join(f"{name}='{value}'\n" for name, value in document.items()))
+
+
+def forget_dead_runs(engine: Engine) -> None:
+    """Remove containers, networks and folders of runs that nobody looks after any more.
+
+    What there is to remove is listed before who lives: a run that starts meanwhile is not among the
+    former.
+    """
+    containers, runs, folders = census.containers(engine), census.runs(engine), old_folders()
+    keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
+    for name, (run, running) in containers.items():
+        if running and run not in keep and name.endswith("-cleanup-1"):
+            engine.stop(name, CLEAN_SECONDS)  # SIGTERM is its order to clean
+    for run in runs - keep:
+        Engine(run, pathlib.Path("/nonexistent")).down()
+    for folder in folders:
+        if folder.name not in {*keep, "lost+found"}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def repair_entries(
+    engine: Engine, workspace: Workspace, who: Caller, progress: Progress
+) -> frozenset[str] | None:
+    """Remove what dead runs have registered, with whichever image there is; None without one.
+
+    Returns the systems that other runs have registered emulators of.
+    """
+    for qemu in ("", *ladder.rungs()[1:]):
+        if engine.image_source(IMAGES["cleanup"].format(qemu=qemu or "latest")):
+            write_variables(workspace.variables, who, {"NIXOS_IMAGE_QEMU": qemu})
+            return repair_if_harmless(engine, progress)
+    return None

@@ -1,0 +1,49 @@
+"""Image formats by name: which table, which disk format, for which systems."""
+
+import dataclasses
+
+from orchestrator.shared.spec import FIRMWARE, LOADERS, DiskFormat, PartitionTable
+
+#: Systems that each boot loader exists for.
+LOADER_SYSTEMS = {
+    "grub": frozenset({"x86_64-linux", "i686-linux"}),
+    "systemdBoot": frozenset({"x86_64-linux", "i686-linux", "aarch64-linux", "riscv64-linux"}),
+    "extlinux": frozenset({"aarch64-linux", "armv7l-linux", "riscv64-linux"}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A name of nixos-generators' list, and what the native assembler makes of it.
+
+    `system` is the only one that can have it, empty where the partition table alone decides.
+    """
+
+    name: str
+    partition_table: PartitionTable
+    disk_format: DiskFormat
+    system: str = ""
+
+
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("raw-efi", "efi", "raw"),
+        Format("raw", "legacy", "raw"),
+        Format("qcow-efi", "efi", "qcow2"),
+        Format("qcow", "legacy", "qcow2"),
+        Format("sd-aarch64", "sd-card", "raw", "aarch64-linux"),
+        Format("sd-riscv64", "sd-card", "raw", "riscv64-linux"),
+    )
+}
+
+
+def impossible(system: str, form: Format, table: PartitionTable) -> str:
+    """Why `system` cannot have `form` with the partition table `table`; nothing if it can."""
+    for loader in LOADERS[table]:
+        if system not in LOADER_SYSTEMS[loader]:
+            return (
+                f"partition table {table} is started by {FIRMWARE[loader]},"
+                f" which {system} machines do not have"
+            )
+    return f"it is for {form.system}" if form.system not in ("", system) else ""

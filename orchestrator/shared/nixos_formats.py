@@ -1,0 +1,98 @@
+"""The table of NixOS formats, as `./run.sh formats` prints it.
+
+`nix/formats.json` is made of `nix/formats.nix`, the one place where a format is described.
+"""
+
+import dataclasses
+import difflib
+import json
+import pathlib
+
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.paths import ROOT
+from orchestrator.shared.text import columns
+
+TABLE = ROOT / "nix/formats.json"
+
+#: Who puts an image together, for a person.
+ASSEMBLERS = {
+    "native": "here, natively",
+    "nixpkgs": "nixpkgs' recipe",
+    "vm": "nixpkgs, in a VM",
+}
+
+COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots under")
+
+
+@dataclasses.dataclass(frozen=True)
+class NixosFormat:
+    """One format: `upstream` is its name in nixpkgs' `system.build.images`, empty without one."""
+
+    name: str
+    upstream: str
+    aliases: tuple[str, ...]
+    systems: tuple[str, ...]
+    assembler: str
+    suffix: str
+    firmware: tuple[str, ...]
+
+    def check(self, system: str) -> None:
+        """Raise `UsageError` if `system` cannot have it."""
+        if system not in self.systems:
+            raise UsageError(
+                f"--format {self.name}: {system} cannot have it, only {', '.join(self.systems)}",
+                hint="./run.sh formats",
+            )
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Cells in the order of `COLUMNS`."""
+        return (
+            ", ".join((self.name, *self.aliases)),
+            self.upstream or "-",
+            " ".join(system.removesuffix("-linux") for system in self.systems),
+            f".{self.suffix}" if self.suffix else "a program",
+            ASSEMBLERS[self.assembler],
+            ", ".join(self.firmware) or "-",
+        )
+
+
+def read_formats(path: pathlib.Path = TABLE) -> tuple[NixosFormat, ...]:
+    """All formats, by name."""
+    document = json.loads(path.read_text())
+    return tuple(
+        NixosFormat(
+            name=name,
+            upstream=fields["upstream"] or "",
+            aliases=tuple(fields["aliases"]),
+            systems=tuple(fields["systems"]),
+            assembler=fields["assembler"],
+            suffix=fields["suffix"],
+            firmware=tuple(fields["firmware"]),
+        )
+        for name, fields in sorted(document.items())
+    )
+
+
+def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[NixosFormat, ...]:
+    """Those of `formats` that `names` name, by alias or not; all without names.
+
+    Raises `UsageError` with the nearest name for one that does not exist.
+    """
+    known = {name: one for one in formats for name in (one.name, *one.aliases)}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "./run.sh formats"
+            raise UsageError(f"{name}: no such format", hint=hint)
+    return tuple(known[name] for name in names) or formats
+
+
+def describe(formats: tuple[NixosFormat, ...]) -> str:
+    """The table for a person."""
+    return columns([COLUMNS, *(one.row for one in formats)])
+
+
+def names(formats: tuple[NixosFormat, ...]) -> str:
+    """The names, nixos-generators' too, a line each."""
+    return "".join(f"{name}\n" for one in formats for name in (one.name, *one.aliases))

@@ -1,0 +1,235 @@
+"""What people see: stages with their times, a sign of life at least every two seconds.
+
+All on stderr.
+
+Three ways of telling: one live line on a terminal, plain lines elsewhere, structlog's JSON events
+on request.
+"""
+
+import collections.abc
+import contextlib
+import sys
+import threading
+import time
+import typing
+from collections.abc import Iterator
+
+import rich.console
+import structlog
+
+from orchestrator.shared.text import plain
+
+#: Plain output says something at least this often (seconds): just below the promise of two.
+LIFE_SECONDS = 1.8
+
+SPINNER = "|/-\\"
+
+
+class Teller(typing.Protocol):
+    """One way of telling."""
+
+    def stage(self, name: str, detail: str, seconds: float) -> None:
+        """`name` goes on."""
+
+    def done(self, name: str, seconds: float, failed: bool) -> None:
+        """`name` has ended."""
+
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
+        """Something happened."""
+
+
+class PlainTeller:
+    """A line each: for logs and CI."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self._last = ""
+        self._told = 0.0
+
+    def stage(self, name: str, detail: str, seconds: float) -> None:
+        """A line when the detail is new, and now and then as a sign of life."""
+        text = f"{name}: {detail}" if detail else name
+        now = time.monotonic()
+        if text == self._last and now - self._told < LIFE_SECONDS:
+            return
+        self._last, self._told = text, now
+        _write(f"{text}{f' ({seconds:.0f} s)' if seconds >= 1 else ''}")
+
+    def done(self, name: str, seconds: float, failed: bool) -> None:
+        """The stage's time."""
+        _write(f"{'failed' if failed else 'done'}: {name} ({seconds:.1f} s)")
+
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
+        """The text with its level, unless it is only information."""
+        _write(text if level == "info" else f"{level}: {text}")
+
+
+class LiveTeller:
+    """One line for the stage at hand, redrawn; stages that ended stay above it."""
+
+    def __init__(self, columns: int) -> None:
+        """`columns` is the terminal's width.
+
+        Run.sh knows it, this process has no terminal of its own.
+        """
+        self._console = rich.console.Console(
+            file=sys.stderr,
+            force_terminal=True,
+            width=columns,
+            highlight=False,
+            markup=False,
+            legacy_windows=False,
+        )
+        self._frame = 0
+
+    def stage(self, name: str, detail: str, seconds: float) -> None:
+        """Redraw the line."""
+        self._frame = (self._frame + 1) % len(SPINNER)
+        text = f"{SPINNER[self._frame]} {name:<10} {seconds:5.1f} s  {detail}"
+        text = text.replace("\n", " ").replace("\t", " ")
+        sys.stderr.write(f"\r\x1b[2K{text[: self._console.width - 1]}")
+        sys.stderr.flush()
+
+    def done(self, name: str, seconds: float, failed: bool) -> None:
+        """Let the line stand, with its sign."""
+        self._clear()
+        self._console.print("✗" if failed else "✓", style="red" if failed else "green", end=" ")
+        self._console.print(f"{name:<10} {seconds:5.1f} s")
+
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
+        """A line above the live one."""
+        self._clear()
+        style = {"warning": "yellow", "error": "bold red"}.get(level)
+        self._console.print(
+            text if level == "info" else f"{level}: {text}", style=style, soft_wrap=True
+        )
+
+    def _clear(self) -> None:
+        sys.stderr.write("\r\x1b[2K")
+
+
+class JsonTeller:
+    """structlog events, one JSON object a line."""
+
+    def __init__(self) -> None:
+        """Configure structlog for this process."""
+        structlog.configure(
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(),
+            ],
+            logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        )
+        self._log = structlog.get_logger()
+        self._told = ("", 0.0)
+
+    def stage(self, name: str, detail: str, seconds: float) -> None:
+        """An event when the detail is new, and as a sign of life."""
+        now = time.monotonic()
+        if self._told[0] == f"{name}{detail}" and now - self._told[1] < LIFE_SECONDS:
+            return
+        self._told = (f"{name}{detail}", now)
+        self._log.info("stage", stage=name, detail=detail, seconds=round(seconds, 3))
+
+    def done(self, name: str, seconds: float, failed: bool) -> None:
+        """The stage's end."""
+        self._log.info("stage-end", stage=name, seconds=round(seconds, 3), failed=failed)
+
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
+        """The event under its name, with the text and all its fields."""
+        # structlog's own arguments are no fields.
+        own = {"event", "level", "message", "self"}
+        others = {key: value for key, value in fields.items() if key not in own}
+        getattr(self._log, level)(str(fields.get("event", "note")), message=text, **others)
+
+
+class Progress:
+    """The run's stages: which one is at hand, since when, and how long each took (`seconds`)."""
+
+    def __init__(self, teller: Teller) -> None:
+        """Start the ticker that keeps the sign of life going."""
+        self.seconds: dict[str, float] = {}
+        self._teller = teller
+        self._lock = threading.Lock()
+        self._name = ""
+        self._detail = ""
+        self._since = 0.0
+        self._stop = threading.Event()
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    @property
+    def current(self) -> str:
+        """Name of the stage at hand."""
+        return self._name
+
+    def to(self, name: str, detail: str = "") -> None:
+        """Go to stage `name`, ending the one at hand; the same name only changes its detail."""
+        with self._lock:
+            if name != self._name:
+                self._end(failed=False)
+                self._name, self._since = name, time.monotonic()
+            self._detail = plain(detail)
+            self._teller.stage(self._name, self._detail, time.monotonic() - self._since)
+
+    def end(self, *, failed: bool = False) -> None:
+        """End the stage at hand."""
+        with self._lock:
+            self._end(failed=failed)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, detail: str = "") -> Iterator[None]:
+        """`name` for the time of a `with` block."""
+        self.to(name, detail)
+        try:
+            yield
+        except BaseException:
+            self.end(failed=True)
+            raise
+        self.end()
+
+    def say(
+        self,
+        text: str,
+        level: str = "info",
+        fields: collections.abc.Mapping[str, object] | None = None,
+    ) -> None:
+        """Tell something that happened; `fields` are for the JSON events."""
+        with self._lock:
+            self._teller.say(level, plain(text), fields or {})
+
+    def close(self) -> None:
+        """Stop the ticker; ends the stage at hand as failed, if there is one."""
+        self._stop.set()
+        self.end(failed=True)
+
+    def _end(self, *, failed: bool) -> None:
+        if not self._name:
+            return
+        seconds = time.monotonic() - self._since
+        self.seconds[self._name] = round(self.seconds.get(self._name, 0.0) + seconds, 3)
+        self._teller.done(self._name, seconds, failed)
+        self._name = self._detail = ""
+
+    def _tick(self) -> None:
+        while not self._stop.wait(0.2):
+            with self._lock:
+                if self._name:
+                    self._teller.stage(self._name, self._detail, time.monotonic() - self._since)
+
+
+def make_progress(log_format: str, columns: int) -> Progress:
+    """The way of telling that fits.
+
+    JSON if asked for, live on a terminal of some width, else plain.
+    """
+    if log_format == "json":
+        return Progress(JsonTeller())
+    if log_format == "auto" and columns >= 40:
+        return Progress(LiveTeller(columns))
+    return Progress(PlainTeller())
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,54 @@
+"""What every agent knows of its run.
+
+The environment that compose.yaml gives it, and the folders that it shares.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+from orchestrator.shared.architectures import SYSTEMS, foreign_system, this_system
+
+#: The lease's volume: cleanup writes the token here, registrar and builder wait for it.
+TOKEN_FILE = pathlib.Path("/run/nixos-image/lease/token")
+
+#: The work volume: requests in, images out, one folder a run.
+WORK = pathlib.Path("/var/nixos-image")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """`id` names the run, `systems` are those that it needs foreign programs of, or builds for.
+
+    Seconds are waits' limits.
+    """
+
+    id: str
+    systems: tuple[str, ...]
+    start_seconds: float
+    grace_seconds: float
+    deadline_seconds: float
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The run's own folder in the work volume."""
+        return WORK / self.id
+
+
+def this_run() -> Run:
+    """Read the environment.
+
+    Every variable has a default, so that `docker compose up` works by itself.
+    """
+    variables = os.environ
+    named = variables.get("NIXOS_IMAGE_SYSTEMS", "").split()
+    systems = tuple(named or [foreign_system(this_system())])
+    if wrong := [system for system in systems if system not in SYSTEMS]:
+        raise ValueError(f"NIXOS_IMAGE_SYSTEMS: {wrong[0]} is not one of {', '.join(SYSTEMS)}")
+    return Run(
+        id=variables.get("NIXOS_IMAGE_RUN") or "compose",
+        systems=systems,
+        start_seconds=float(variables.get("NIXOS_IMAGE_START_SECONDS") or 120),
+        grace_seconds=float(variables.get("NIXOS_IMAGE_GRACE_SECONDS") or 15),
+        deadline_seconds=float(variables.get("NIXOS_IMAGE_DEADLINE_SECONDS") or 86400),
+    )

@@ -1,0 +1,104 @@
+"""What the builder has to do: written by the orchestrator, read by the builder (`task.json`)."""
+
+import dataclasses
+import json
+import pathlib
+import typing
+
+from orchestrator.shared.image_options import ImageOptions
+
+#: Name of the file in the run's folder.
+TASK = "task.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoTask:
+    """The demo system, from Debian's packages; `locked` forbids successors of those pinned."""
+
+    system: str
+    format: str = "raw-efi"
+    root_fs: str = "ext4"
+    authorized_keys: tuple[str, ...] = ()
+    locked: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class NixosTask:
+    """NixOS images, one for each of `formats` and `systems`. Paths are those in the builder.
+
+    `configuration` is a file, or `attribute` names a configuration of `flake`, a reference. An
+    empty `nixpkgs` is the pinned one, or the flake's own; `format_paths` has files that describe
+    formats, by name. `disk` are options of `nixosImage`, `options` those of Nix, of which the file
+    `nix_conf` has more, `arguments` the modules' special ones. `systems_given` is false where
+    nobody has named a system. Below `sources` lies what the caller has sent, under the caller's own
+    paths.
+    """
+
+    systems: tuple[str, ...]
+    systems_given: bool
+    formats: tuple[str, ...]
+    format_paths: dict[str, str]
+    configuration: str
+    flake: str
+    attribute: str
+    nixpkgs: str
+    search_path: tuple[tuple[str, str], ...]
+    disk: dict[str, typing.Any]
+    arguments: dict[str, str]
+    options: tuple[tuple[str, str], ...]
+    nix_conf: str
+    substituters: tuple[str, ...]
+    trusted_keys: tuple[str, ...]
+    cores: int | None
+    show_trace: bool
+    dry_run: bool
+    sources: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """`foreign` are systems whose programs must run in the builder; `leased` that cleanup waits.
+
+    `private` are those whose emulators the builder registers for itself. `strict` forbids builds
+    without a sandbox.
+    """
+
+    work: DemoTask | NixosTask
+    leased: bool
+    foreign: tuple[str, ...]
+    wait_seconds: float = 60
+    ca_bundle: str = ""
+    options: ImageOptions = dataclasses.field(default_factory=ImageOptions)
+    private: tuple[str, ...] = ()
+    strict: bool = False
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Write it to the run's `folder`."""
+        document = dataclasses.asdict(self)
+        kind = "demo" if isinstance(self.work, DemoTask) else "nixos"
+        document[kind] = document.pop("work")
+        (folder / TASK).write_text(json.dumps(document))
+
+    @classmethod
+    def read(cls, folder: pathlib.Path) -> typing.Self:
+        """Read what `write` has written; `FileNotFoundError` where nothing was."""
+        document = json.loads((folder / TASK).read_text())
+        work: DemoTask | NixosTask
+        if "demo" in document:
+            work = DemoTask(**_tuples(document.pop("demo")))
+        else:
+            work = NixosTask(**_tuples(document.pop("nixos")))
+        options = ImageOptions.from_json(document.pop("options"))
+        return cls(work=work, options=options, **_tuples(document))
+
+
+def _tuples(fields: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """JSON's lists as the tuples that they were."""
+
+    def plain(value: object) -> object:
+        return tuple(plain(one) for one in value) if isinstance(value, list) else value
+
+    # `disk` keeps its lists: it goes on as JSON.
+    return {
+        name: value if isinstance(value, dict) else plain(value) for name, value in fields.items()
+    }

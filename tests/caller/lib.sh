@@ -1,0 +1,93 @@
+# Shared by the host-side tests: they need run.sh itself (signals, ownership, paths), so they run where a user would.
+# shellcheck shell=sh
+set -u
+project=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
+work=$(mktemp -d)
+passed=0
+failed=0
+
+# What a sandbox must show of the builder's image, whose programs unpack the first stand-ins (tests/nixos).
+unpackers='/bin/bash=/usr/bin/bash /lib /lib64? /usr'
+
+pass() { passed=$((passed + 1)); printf 'PASS %s\n' "$1"; }
+fail() {
+  failed=$((failed + 1))
+  printf 'FAIL %s\n' "$1"
+  [ ! -f "$work/err" ] || sed 's/^/     | /' "$work/err" | tail -n 30
+}
+
+# check NAME COMMAND...: passes if the command succeeds
+check() {
+  check_name=$1
+  shift
+  if "$@"; then pass "$check_name"; else fail "$check_name"; fi
+}
+
+# expect NAME CODE PATTERN COMMAND...: exit code and a line on stderr; an empty PATTERN asks for none
+expect() {
+  name=$1 want=$2 pattern=$3
+  shift 3
+  "$@" > "$work/out" 2> "$work/err" < /dev/null
+  got=$?
+  if [ "$got" != "$want" ]; then fail "$name: exit code $got, expected $want"
+  elif [ -n "$pattern" ] && ! grep -qE -- "$pattern" "$work/err"; then fail "$name: no line matches $pattern"
+  else pass "$name"; fi
+}
+
+# What the kernel holds, as cleanup sees it; nothing where the table is empty.
+table() {
+  docker run --rm --pull never --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined \
+    --tmpfs /run --entrypoint python3 nixos-image-qemu-setup -c \
+    'from orchestrator.agents.emulation import binfmt; binfmt.mount(); [print(e.name, repr(e.text)) for e in binfmt.entries().values()]'
+}
+
+# hold_table: keep binfmt_misc mounted, with an entry of somebody else's, for as long as the test runs. Without it the table
+# would vanish with each run's last mount (Linux >= 6.7), and comparing it would prove nothing.
+hold_table() {
+  docker run -d --name host-holds-binfmt --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined \
+    --tmpfs /run --entrypoint python3 nixos-image-qemu-setup -u -c '
+import pathlib, time
+from orchestrator.agents.emulation import binfmt
+from orchestrator.shared import architectures
+binfmt.mount()
+line = binfmt.registration("qemu-riscv64", architectures.SYSTEMS["riscv64-linux"], pathlib.Path("/opt/qemu/qemu-riscv64"), (5, 12))
+(binfmt.MOUNT_POINT / "register").write_text(line)
+print("held")
+time.sleep(3600)' > /dev/null
+  until docker logs host-holds-binfmt 2> /dev/null | grep -q held; do sleep 0.1; done
+}
+
+release_table() { docker rm -f host-holds-binfmt > /dev/null 2>&1; }
+
+# Containers, networks and volumes of runs that are there.
+things() {
+  docker ps -aq --filter label=org.nixos-image.run
+  docker network ls -q --filter label=org.nixos-image
+  docker volume ls -q --filter label=org.nixos-image | grep '^nixos-image-[0-9a-f]*_'
+}
+
+# wait_gone: until a run that nobody waits for has ended, half a minute at most
+wait_gone() {
+  tries=300
+  until [ -z "$(things)" ] || [ "$tries" = 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+  done
+}
+
+# nothing_left: compared with `before`, the table that the test has read at its start
+nothing_left() {
+  left=$(things) now=$(table)
+  [ -z "$left" ] && [ "$now" = "${before-}" ] && return
+  { echo "left: $left"; docker ps -a; docker network ls; pgrep -af run.sh; echo "table before: ${before-}"; echo "table now: $now"; } >> "$work/err"
+  return 1
+}
+
+no_partial_file() { [ -z "$(find "$work" -name '.nixos-image-*.part')" ]; }
+
+finish() {
+  release_table
+  rm -rf "$work"
+  printf '%s passed, %s failed\n' "$passed" "$failed"
+  [ "$failed" = 0 ]
+}

@@ -1,0 +1,78 @@
+"""Folders of the package are the arrow of docs/architecture.md: each imports only those below."""
+
+import ast
+import sys
+
+import pytest
+
+from orchestrator.shared.paths import ROOT
+
+#: From the top down. What is not in a folder is the entry, above all.
+FOLDERS = ("verbs", "run", "deliver", "decide", "ask", "docker", "agents", "image", "shared")
+
+PACKAGE = ROOT / "orchestrator"
+
+
+def imported(text: str) -> set[str]:
+    """The folders of this package that a module imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("orchestrator.")}
+    return found
+
+
+def test_every_folder_has_its_place() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(FOLDERS)
+
+
+def test_only_the_entry_lies_beside_the_folders() -> None:
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_only_what_lies_below(folder: str) -> None:
+    allowed = set(FOLDERS[FOLDERS.index(folder) :])
+    modules = sorted((PACKAGE / folder).rglob("*.py"))
+    assert modules
+    for path in modules:
+        above = imported(path.read_text()) - allowed
+        assert not above, f"{path.relative_to(ROOT)} imports from {', '.join(sorted(above))}"
+
+
+@pytest.mark.parametrize(
+    ("text", "folders"),
+    [
+        ("from orchestrator.run import runs", {"run"}),
+        ("import orchestrator.ask.cli", {"ask"}),
+        ("def f():\n    from orchestrator import verbs", {"verbs"}),
+        ("import os", set()),
+    ],
+)
+def test_imports_are_seen_wherever_they_stand(text: str, folders: set[str]) -> None:
+    assert imported(text) == folders
+
+
+def test_agents_need_only_what_their_images_have() -> None:
+    """Their images have the standard library, locks/agents.txt and three folders of the package."""
+    known = {"orchestrator", "structlog", "tenacity"}
+    for folder in ("agents", "image"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = (
+                    [node.module or ""]
+                    if isinstance(node, ast.ImportFrom)
+                    else [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else []
+                )
+                foreign = {name.split(".")[0] for name in names} - known
+                assert foreign <= sys.stdlib_module_names, (
+                    f"{path.relative_to(ROOT)} imports {foreign}"
+                )
