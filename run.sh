@@ -258,7 +258,7 @@ ensure_images() {
   }
 }
 
-# --- what the orchestrator may ask of this side (see `script` in orchestrator/ask/cli.py) ------------------------------------
+# --- what the orchestrator may ask of this side (orchestrator/ask/orders.py) --------------------------------------------------
 
 send() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
@@ -610,12 +610,12 @@ main() {
     *busybox* | *BusyBox*) sparse=0 sparse_flag= ;;
     *GNU*) as_it_is=--no-unquote ;; # or a backslash in a name would be an escape
   esac
-  out='' above='' out_kib='' mode=streams then_boot=
+  out='' above='' out_kib='' mode=streams then_boot='' down=
 
   find_docker
   find_socket
-  if [ "${1:-}" = down ] && ! has_image $orchestrator; then
-    shift
+  case "${1:-} ${2:-}" in "down "* | "compose down") down=1 ;; esac
+  if [ -n "$down" ] && ! has_image $orchestrator; then
     forget "$@"
     exit 0
   fi
@@ -645,10 +645,7 @@ main() {
     *) run_terminal "$@" ;;
   esac
   code=$?
-  if [ "${1:-}" = down ] && [ $code = 0 ]; then
-    shift
-    forget "$@"
-  fi
+  [ -z "$down" ] || [ $code != 0 ] || forget "$@"
   case $stopped in
     INT) [ $code != 0 ] || code=130 ;;
     TERM) [ $code != 0 ] || code=143 ;;

@@ -45,20 +45,19 @@ def add_image_options(parser: Parser) -> None:
     )
 
 
-def image_options(parser: Parser, found: argparse.Namespace, who: Caller) -> ImageOptions:
-    """What `parser` has found, with the paths of the caller's host; raises `UsageError`."""
-    help_of = f"{parser.prog} --help"
+def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
+    """What a parser has found, with the paths of the caller's host; raises `UsageError`."""
     for name in ("host_name", "wifi_ssid", "wifi_password_file"):
         if getattr(found, name) and found.stamp:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} and --stamp exclude each other", hint=help_of)
+            raise UsageError(f"{option} and --stamp exclude each other", hint=found.help_of)
     if found.wifi_password_file and not found.wifi_ssid:
-        raise UsageError("--wifi-password-file needs --wifi-ssid", hint=help_of)
+        raise UsageError("--wifi-password-file needs --wifi-ssid", hint=found.help_of)
     try:
         if found.host_name:
             check_host(found.host_name, "--host-name")
     except SpecError as error:
-        raise UsageError(str(error), hint=help_of) from error
+        raise UsageError(str(error), hint=found.help_of) from error
     return ImageOptions(
         partition_table=found.partition_table,
         disk_size=found.disk_size,
@@ -72,7 +71,7 @@ def image_options(parser: Parser, found: argparse.Namespace, who: Caller) -> Ima
         host_name=found.host_name,
         wifi_ssid=found.wifi_ssid,
         wifi_password_file=_sent(found.wifi_password_file, who),
-        injections=tuple(_injection(parser, text, who) for text in found.inject),
+        injections=tuple(_injection(text, who, found.help_of) for text in found.inject),
         stamp=_sent(found.stamp, who),
     )
 
@@ -82,9 +81,8 @@ def _sent(text: str | None, who: Caller) -> str:
     return os.fspath(caller_path(text, who)) if text is not None else ""
 
 
-def _injection(parser: Parser, text: str, who: Caller) -> Injection:
+def _injection(text: str, who: Caller, help_of: str) -> Injection:
     """SRC:DEST[:MODE]; a colon in a path is written twice."""
-    help_of = f"{parser.prog} --help"
     parts = [part.replace("\0", ":") for part in text.replace("::", "\0").split(":")]
     if len(parts) not in {2, 3} or not all(parts):
         raise UsageError(f"--inject {text}: expected SRC:DEST[:MODE]", hint=help_of)

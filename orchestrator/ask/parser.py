@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import functools
 import os
 import pathlib
 import re
@@ -16,21 +17,28 @@ from orchestrator.shared.spec import UNUSABLE
 LOST = "\N{REPLACEMENT CHARACTER}"
 
 
+#: Width of the help: it is a file (docs/help), which is the same on each terminal.
+HELP_COLUMNS = 80
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but wrong arguments are an error of ours, with a did-you-mean.
 
-    And options are not abbreviated.
+    And options are not abbreviated. What it finds has `help_of`: the command that prints its help.
     """
 
-    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
-        """`prog` is the verb; without one it is what run.sh does by itself."""
+    def __init__(self, verb: str, description: str, epilog: str = "") -> None:
+        """The parser of the words after `verb`."""
         super().__init__(
-            prog=f"./run.sh {prog}".rstrip(),
+            prog=f"./run.sh {verb}",
             description=description,
             epilog=epilog,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=functools.partial(
+                argparse.RawDescriptionHelpFormatter, width=HELP_COLUMNS
+            ),
         )
+        self.set_defaults(help_of=f"{self.prog} --help")
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise a `UsageError`."""
@@ -53,8 +61,9 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
         "--qemu",
         choices=[*ladder.rungs(), AUTO],
         default="",
-        help="version of our emulators (default: the first); auto: where it crashes, once more with"
-        " the next",
+        metavar="VERSION|auto",
+        help="emulators of another version of those that ./run.sh version prints (default: the"
+        " first); auto: where a build crashes, try the next version once",
     )
     parser.add_argument(
         "--locked",

@@ -1,4 +1,4 @@
-"""What the user asked for, frozen. Only `cli` makes one."""
+"""What the user asked for, frozen: what more than its own verb needs to know of."""
 
 import dataclasses
 import pathlib
@@ -76,12 +76,12 @@ class Demo(ImageRequest):
 
 @dataclasses.dataclass(frozen=True)
 class Build(ImageRequest):
-    """Without a verb: build NixOS images of a configuration, or of a flake's.
+    """`build`: make NixOS images of a configuration, or of a flake's.
 
     `flake` is a path of the caller's or a reference that Nix fetches, as is `nixpkgs`, which may be
     empty: then it is the one that is pinned, or the flake's own. `systems` may be empty, too.
     `options` are Nix' own, `nix_conf` is a file of more of them, `arguments` are the modules'
-    special ones.
+    special ones. `boot_on_terminal` is for run.sh: that boots the first image by a call of its own.
     """
 
     configuration: pathlib.PurePosixPath | None
@@ -101,7 +101,7 @@ class Build(ImageRequest):
     cores: int | None
     show_trace: bool
     allow_no_login: bool
-    run: bool
+    boot_on_terminal: bool
 
     @property
     def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:
@@ -119,30 +119,6 @@ class Build(ImageRequest):
 
 
 @dataclasses.dataclass(frozen=True)
-class Boot:
-    """`boot IMAGE`: on the terminal, or as a check.
-
-    An empty `system` or `firmware` is what the image looks like; `identity` is a private key that
-    opens the account of `user`, where the check need not write one of its own; `seed` is a raw disk
-    beside it, for cloud-init; `grow` is the disk's size in MiB; `run` is a command for the guest's
-    shell. With `print_command` nothing is booted.
-    """
-
-    image: pathlib.PurePosixPath
-    system: str
-    firmware: str
-    identity: pathlib.PurePosixPath | None
-    user: str
-    seed: pathlib.PurePosixPath | None
-    grow: int
-    run: str
-    test: bool
-    print_command: bool
-    boot_timeout: float
-    log_format: LogFormat
-
-
-@dataclasses.dataclass(frozen=True)
 class Verify:
     """`verify IMAGE`: against what lies beside it, and whose signature it must have.
 
@@ -152,57 +128,3 @@ class Verify:
     image: pathlib.PurePosixPath
     key: pathlib.PurePosixPath | None
     allowed_signers: pathlib.PurePosixPath | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Pins:
-    """`pins`: what is pinned; with `update` renew it, with `installed` what images have instead."""
-
-    update: bool
-    installed: bool
-    log_format: LogFormat
-
-
-@dataclasses.dataclass(frozen=True)
-class Clean:
-    """`clean`: remove what dead runs left; with `everything` also what lives."""
-
-    everything: bool
-    log_format: LogFormat
-
-
-@dataclasses.dataclass(frozen=True)
-class Doctor:
-    """`doctor`: what a run of `demo` would find here; with `privileges`, what it would use."""
-
-    demo: Demo
-    privileges: bool
-    log_format: LogFormat
-
-
-@dataclasses.dataclass(frozen=True)
-class Formats:
-    """`formats [NAME ...]`: the table of NixOS formats, or the rows of some.
-
-    With `brief` their names only.
-    """
-
-    names: tuple[str, ...]
-    brief: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Test:
-    """`test`: the test suite, with arguments for pytest."""
-
-    arguments: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Compose:
-    """Anything else: `docker compose` with this project's files."""
-
-    arguments: tuple[str, ...]
-
-
-Request = Demo | Build | Boot | Verify | Pins | Clean | Doctor | Formats | Test | Compose

@@ -5,8 +5,8 @@ import os
 import pathlib
 import urllib.parse
 
-from orchestrator.ask import cli
 from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.ask.ssh_keys import ssh_keys
 from orchestrator.ask.uploads import (
     check_keys,
     check_trees,
@@ -56,7 +56,7 @@ def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
         system=plan.systems[0],
         format=request.format,
         root_fs=request.root_fs,
-        authorized_keys=cli.ssh_keys(request, who),
+        authorized_keys=ssh_keys(request, who),
         locked=request.locked,
     )
 

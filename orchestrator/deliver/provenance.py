@@ -28,8 +28,8 @@ BUILDER = "urn:nixos-image:appliance:v1"
 
 #: Fields of a request that change nothing in an image, and those that are told in another way.
 NOT_TOLD = frozenset(
-    "out boot emulation_timeout boot_timeout timeout dry_run log_format run show_trace cores sign"
-    " ssh_key strict memory image options".split()
+    "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format show_trace"
+    " cores sign ssh_key strict memory image options".split()
 )
 
 #: Image options that are one device's own, or secret.

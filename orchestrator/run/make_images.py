@@ -1,4 +1,4 @@
-"""`demo` and the build: from a request to images; after a crash, with another emulator."""
+"""`demo` and `build`: from a request to images; after a crash, with another emulator."""
 
 import dataclasses
 import time
@@ -24,7 +24,22 @@ from orchestrator.shared.task import DemoTask
 SPARE_SECONDS = 600
 
 
-def images(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
+def make_images(
+    request: Demo | Build, who: Caller, progress: Progress, stream: int, began: float
+) -> None:
+    """Make images, and tell how long each stage has taken; `began` is monotonic seconds."""
+    try:
+        _make(request, who, progress, stream)
+    finally:
+        if progress.seconds:
+            times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in progress.seconds.items())
+            progress.say(
+                f"seconds: {times}; total {time.monotonic() - began:.1f}",
+                fields={"seconds": progress.seconds},
+            )
+
+
+def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
     """Build images, deliver them, and boot the first one if asked for."""
     deadline = time.monotonic() + request.timeout
     if request.sign:

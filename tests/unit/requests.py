@@ -37,7 +37,7 @@ BUILD = Build(
     cores=None,
     show_trace=False,
     allow_no_login=False,
-    run=False,
+    boot_on_terminal=False,
 )
 
 DEMO = Demo(

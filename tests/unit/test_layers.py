@@ -50,7 +50,7 @@ def test_a_folder_imports_only_what_lies_below(folder: str) -> None:
     ("text", "folders"),
     [
         ("from orchestrator.run import runs", {"run"}),
-        ("import orchestrator.ask.cli", {"ask"}),
+        ("import orchestrator.ask.caller", {"ask"}),
         ("def f():\n    from orchestrator import verbs", {"verbs"}),
         ("import os", set()),
     ],

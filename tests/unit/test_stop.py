@@ -22,6 +22,7 @@ from orchestrator.shared.errors import (
     TerminatedRunError,
     UsageError,
 )
+from orchestrator.verbs import registry
 from tests.unit.requests import CALLER
 
 
@@ -93,7 +94,7 @@ def test_what_was_received_in_part_is_removed(
 
     monkeypatch.setattr(stream, "receive", receive)
     with pytest.raises(TerminatedRunError):
-        entry._receive(CALLER)
+        registry.Session(CALLER, stream=1, began=0.0, sent=True).receive()
     assert not list(tmp_path.iterdir())
 
 

@@ -1,10 +1,16 @@
-"""The command line without a verb: images of a configuration, as nixos-generators takes it."""
+"""`build`, which is also what run.sh does without a verb: images of a NixOS configuration.
+
+Its options are those of nixos-generators, and more.
+"""
 
 import argparse
+import contextlib
+import os
 import pathlib
 import typing
 
 from orchestrator.ask.image_arguments import add_image_options, image_options
+from orchestrator.ask.orders import TERMINAL, Orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
     add_log_format,
@@ -12,12 +18,15 @@ from orchestrator.ask.parser import (
     caller_path,
     run_arguments,
 )
-from orchestrator.ask.request import Build, Caller, Formats
+from orchestrator.ask.request import Build, Caller
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import REFUSED, FsType
+from orchestrator.verbs import formats
+from orchestrator.verbs.formats import Formats
+from orchestrator.verbs.registry import Session, Verb
 
 #: What is built where nothing is named, below the checkout.
 CONFIGURATION = "config/sd-card.nix"
@@ -30,61 +39,12 @@ TIMEOUT_SECONDS = 7 * 86400.0
 SECRET_OPTIONS = frozenset({"access-tokens", "extra-access-tokens"})
 
 
-def build(argv: list[str], who: Caller) -> Build | Formats:
-    """The request of the command line `argv`; raises `UsageError`."""
-    parser = _parser()
-    found = parser.parse_args(argv)
-    if found.list:
-        return Formats((), brief=True)
-    help_of = f"{parser.prog} --help"
-    if found.configuration is not None and found.flake is not None:
-        raise UsageError("--configuration and --flake exclude each other", hint=help_of)
-    if found.root_fs in REFUSED:
-        raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=help_of)
-    flake, attribute = _flake(found.flake, who)
-    configuration = who.root / CONFIGURATION if flake is None else None
-    if found.configuration is not None:
-        configuration = caller_path(found.configuration, who)
-    search_path = [_search_path(text, who) for text in found.I]
-    named = [value for name, value in search_path if name == "nixpkgs"]
-    if found.nixpkgs is not None:
-        named = [_path_or_reference(found.nixpkgs, who)]
-    format_paths = tuple(caller_path(path, who) for path in found.format_path)
-    image = image_options(parser, found, who)
-    formats = _formats(found.format, format_paths, tuple(found.system), image)
-    if found.boot or found.run:
-        _check_bootable((*formats, *(path.stem for path in format_paths))[0])
-    return Build(
-        boot=found.boot,
-        image=image,
-        configuration=configuration,
-        flake=flake,
-        attribute=attribute,
-        nixpkgs=(named or [""])[0],
-        search_path=tuple(one for one in search_path if one[0] != "nixpkgs"),
-        formats=formats,
-        format_paths=format_paths,
-        systems=tuple(dict.fromkeys(found.system)),
-        root_fs=found.root_fs,
-        options=tuple(map(_option, found.option)),
-        nix_conf=None if found.nix_conf is None else caller_path(found.nix_conf, who),
-        arguments=tuple((name, value) for name, value in found.special_arg),
-        substituters=tuple(found.substituter),
-        trusted_keys=tuple(found.trusted_public_key),
-        cores=found.cores,
-        show_trace=found.show_trace,
-        allow_no_login=found.allow_no_login,
-        run=found.run,
-        **run_arguments(found, who),
-    )
-
-
 def _parser() -> Parser:
     parser = Parser(
-        "",
+        "build",
         "Build NixOS images, for this computer's CPU or another one.",
         f"Without options: {CONFIGURATION} of this project, for an SD card ({FORMAT})."
-        "\nOther verbs: ./run.sh help",
+        "\nThe word `build` may be left out. Other verbs: ./run.sh help",
     )
     what = parser.add_argument_group("what is built")
     what.add_argument("-c", "--configuration", metavar="FILE", help="a NixOS configuration")
@@ -125,11 +85,62 @@ def _parser() -> Parser:
     nix.add_argument("--show-trace", action="store_true")
     then = parser.add_argument_group("the run")
     then.add_argument("--boot", action="store_true", help="see the first image boot")
-    then.add_argument("--run", action="store_true", help="then boot it on this terminal")
+    then.add_argument(
+        "--run",
+        dest="boot_on_terminal",
+        action="store_true",
+        help="then boot it on this terminal",
+    )
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
     add_image_options(parser)
     add_log_format(parser)
     return parser
+
+
+def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
+    """What is asked for, `--list` being what `formats` does; raises `UsageError`."""
+    if found.list:
+        return Formats((), brief=True)
+    if found.configuration is not None and found.flake is not None:
+        raise UsageError("--configuration and --flake exclude each other", hint=found.help_of)
+    if found.root_fs in REFUSED:
+        raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
+    flake, attribute = _flake(found.flake, who)
+    configuration = who.root / CONFIGURATION if flake is None else None
+    if found.configuration is not None:
+        configuration = caller_path(found.configuration, who)
+    search_path = [_search_path(text, who) for text in found.I]
+    named = [value for name, value in search_path if name == "nixpkgs"]
+    if found.nixpkgs is not None:
+        named = [_path_or_reference(found.nixpkgs, who)]
+    format_paths = tuple(caller_path(path, who) for path in found.format_path)
+    image = image_options(found, who)
+    chosen = _formats(found.format, format_paths, tuple(found.system), image)
+    if found.boot or found.boot_on_terminal:
+        _check_bootable((*chosen, *(path.stem for path in format_paths))[0])
+    return Build(
+        boot=found.boot,
+        image=image,
+        configuration=configuration,
+        flake=flake,
+        attribute=attribute,
+        nixpkgs=(named or [""])[0],
+        search_path=tuple(one for one in search_path if one[0] != "nixpkgs"),
+        formats=chosen,
+        format_paths=format_paths,
+        systems=tuple(dict.fromkeys(found.system)),
+        root_fs=found.root_fs,
+        options=tuple(map(_option, found.option)),
+        nix_conf=None if found.nix_conf is None else caller_path(found.nix_conf, who),
+        arguments=tuple((name, value) for name, value in found.special_arg),
+        substituters=tuple(found.substituter),
+        trusted_keys=tuple(found.trusted_public_key),
+        cores=found.cores,
+        show_trace=found.show_trace,
+        allow_no_login=found.allow_no_login,
+        boot_on_terminal=found.boot_on_terminal,
+        **run_arguments(found, who),
+    )
 
 
 def _option(given: list[str]) -> tuple[str, str]:
@@ -208,3 +219,41 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is no number of cores")
     return int(text)
+
+
+def _orders(request: Build | Formats) -> Orders:
+    if isinstance(request, Formats):
+        return [TERMINAL]
+    orders = image_orders(request)
+    orders += [["send_tree", option, os.fspath(path)] for option, path in request.trees]
+    if request.nix_conf:
+        orders.append(["send", "--nix-conf", os.fspath(request.nix_conf)])
+    return orders + ([["then_boot"]] if request.boot_on_terminal else [])
+
+
+def _work(request: Build | Formats, session: Session) -> int:
+    if isinstance(request, Formats):
+        return formats.work(request, session)
+    from orchestrator.run.make_images import make_images
+    from orchestrator.shared.progress import make_progress
+
+    who = session.who
+    with contextlib.closing(make_progress(request.log_format, who.columns)) as progress:
+        if session.sent:  # folders may be large
+            with progress.stage("receive", "what is sent"):
+                session.receive()
+        make_images(request, who, progress, session.stream, session.began)
+    return 0
+
+
+VERB = Verb(
+    group="make images",
+    shown=(
+        ("[build] [OPTIONS]", "build NixOS images: config/sd-card.nix, -c FILE or --flake REF"),
+    ),
+    parser=_parser,
+    request=_request,
+    work=_work,
+    orders=_orders,
+    takes_files=True,
+)

@@ -1,0 +1,61 @@
+"""`clean`: remove what dead runs have left."""
+
+import argparse
+import contextlib
+import dataclasses
+
+from orchestrator.ask.parser import Parser, add_log_format
+from orchestrator.ask.request import Caller, LogFormat
+from orchestrator.verbs.registry import Session, Verb
+
+
+@dataclasses.dataclass(frozen=True)
+class Clean:
+    """With `everything` what living runs have, too."""
+
+    everything: bool
+    log_format: LogFormat
+
+
+def work(request: Clean, session: Session) -> int:
+    """Remove what dead runs left: entries of binfmt_misc, containers, networks, folders."""
+    from orchestrator.docker import census
+    from orchestrator.docker.engine import PROJECT
+    from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace
+    from orchestrator.shared.progress import make_progress
+
+    who = session.who
+    with (
+        contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
+        run_workspace(who, {}) as (engine, workspace),
+        progress.stage("clean"),
+    ):
+        if request.everything:
+            for name, (run, running) in census.containers(engine).items():
+                if run != who.run and running and name == f"{PROJECT}-{run}":
+                    engine.remove(name)
+        forget_dead_runs(engine)
+        repair_entries(engine, workspace, who, progress)
+        engine.down()
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("clean", "Remove binfmt entries, containers and networks of dead runs.")
+    parser.add_argument("--all", action="store_true", help="those of living runs, too")
+    add_log_format(parser)
+    return parser
+
+
+def _request(found: argparse.Namespace, _who: Caller) -> Clean:
+    return Clean(found.all, found.log_format)
+
+
+VERB = Verb(
+    group="keep house",
+    shown=(("clean", "remove what dead runs have left"),),
+    parser=_parser,
+    request=_request,
+    work=work,
+    orders=lambda _: [],
+)

@@ -1,0 +1,83 @@
+"""`demo`: a small bootable system of Debian's packages."""
+
+import argparse
+import contextlib
+import os
+import typing
+
+from orchestrator.ask.image_arguments import add_image_options, image_options
+from orchestrator.ask.orders import Orders, image_orders
+from orchestrator.ask.parser import (
+    Parser,
+    add_log_format,
+    add_run_arguments,
+    caller_path,
+    run_arguments,
+)
+from orchestrator.ask.request import Caller, Demo
+from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
+from orchestrator.shared.demo_formats import FORMATS
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.spec import REFUSED, FsType
+from orchestrator.verbs.registry import Session, Verb
+
+TIMEOUT_SECONDS = 6 * 3600.0
+
+
+def _parser() -> Parser:
+    parser = Parser("demo", "Build a small bootable system, deliver it to ./out, and boot it.")
+    parser.add_argument(
+        "--system",
+        choices=sorted(DEBIAN_ARCHITECTURES),
+        help="default: the one foreign to this host",
+    )
+    parser.add_argument("-f", "--format", choices=sorted(FORMATS), default="raw-efi")
+    parser.add_argument("--root-fs", choices=typing.get_args(FsType), default="ext4")
+    parser.add_argument(
+        "--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)"
+    )
+    parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
+    add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
+    add_image_options(parser)
+    add_log_format(parser)
+    return parser
+
+
+def _request(found: argparse.Namespace, who: Caller) -> Demo:
+    if found.root_fs in REFUSED:
+        raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
+    return Demo(
+        system=found.system or "",
+        format=found.format,
+        root_fs=found.root_fs,
+        ssh_key=None if found.ssh_key is None else caller_path(found.ssh_key, who),
+        boot=not found.no_boot,
+        image=image_options(found, who),
+        **run_arguments(found, who),
+    )
+
+
+def _orders(request: Demo) -> Orders:
+    key = request.ssh_key
+    keys = ["send", "--ssh-key", os.fspath(key)] if key else ["send_keys"]
+    return [*image_orders(request), keys]
+
+
+def _work(request: Demo, session: Session) -> int:
+    from orchestrator.run.make_images import make_images
+    from orchestrator.shared.progress import make_progress
+
+    who = session.who
+    with contextlib.closing(make_progress(request.log_format, who.columns)) as progress:
+        make_images(request, who, progress, session.stream, session.began)
+    return 0
+
+
+VERB = Verb(
+    group="make images",
+    shown=(("demo [OPTIONS]", "build a small bootable system for another CPU, and boot it"),),
+    parser=_parser,
+    request=_request,
+    work=_work,
+    orders=_orders,
+)

@@ -1,0 +1,82 @@
+"""`doctor`: what a run would find on this Docker host."""
+
+import argparse
+import contextlib
+import dataclasses
+import typing
+
+from orchestrator.ask.parser import Parser, add_log_format
+from orchestrator.ask.request import Caller, Demo, Emulation, LogFormat
+from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, this_system
+from orchestrator.verbs import demo
+from orchestrator.verbs.registry import Session, Verb
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """What a run of `demo` would find here; with `privileges`, what its containers may do."""
+
+    demo: Demo
+    privileges: bool
+    log_format: LogFormat
+
+
+def _parser() -> Parser:
+    parser = Parser("doctor", "Tell what a run would find on this Docker host. Nothing is built.")
+    parser.add_argument("--privileges", action="store_true", help="what each container may do")
+    parser.add_argument("--system", choices=sorted(DEBIAN_ARCHITECTURES), help="what to build for")
+    parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
+    add_log_format(parser)
+    return parser
+
+
+def _request(found: argparse.Namespace, who: Caller) -> Doctor:
+    words = ["--emulation", found.emulation, *(["--system", found.system] if found.system else [])]
+    return Doctor(demo.VERB.ask(words, who), found.privileges, found.log_format)
+
+
+def _work(request: Doctor, session: Session) -> int:
+    """Print what was found, and with `privileges` what would be used."""
+    from orchestrator.decide.host import measure
+    from orchestrator.decide.plan import make_plan, target_systems
+    from orchestrator.docker import privileges
+    from orchestrator.run.runs import run_workspace, write_variables
+    from orchestrator.shared.progress import make_progress
+
+    who = session.who
+    targets = target_systems(request.demo, this_system())
+    variables = {"NIXOS_IMAGE_GUEST": targets[0].partition("-")[0]}
+    with (
+        contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
+        run_workspace(who, variables) as (engine, workspace),
+    ):
+        private = request.demo.emulation in {"auto", "private"}
+        try:
+            with progress.stage("look", "at the Docker host"):
+                facts = measure(engine, targets, None, private=private)
+            plan = make_plan(request.demo, facts)
+            memory = {"NIXOS_IMAGE_MEMORY": f"{plan.memory}m"}
+            write_variables(workspace.variables, who, memory)
+            session.write(f"{facts.describe()}\n{plan.describe()}\n")
+            if request.privileges:
+                config = engine.config()
+                services = [*plan.services]
+                services += ["boot-kvm" if plan.kvm else "boot"] if plan.boot else []
+                # This very command has had it look.
+                services += ["probe"] if private and plan.foreign else []
+                parts = [privileges.planned(service, config).describe() for service in services]
+                session.write("\n" + "\n\n".join(parts) + "\n")
+        finally:
+            engine.down()
+    return 0
+
+
+VERB = Verb(
+    group="find out",
+    shown=(
+        ("doctor [--privileges]", "what this host can do, and what containers would be allowed"),
+    ),
+    parser=_parser,
+    request=_request,
+    work=_work,
+)

@@ -1,0 +1,53 @@
+"""`formats`: the table of NixOS formats, or rows of it."""
+
+import argparse
+import dataclasses
+
+from orchestrator.ask.parser import Parser
+from orchestrator.ask.request import Caller
+from orchestrator.shared import nixos_formats
+from orchestrator.verbs.registry import Session, Verb
+
+
+@dataclasses.dataclass(frozen=True)
+class Formats:
+    """What is asked of the table of NixOS formats.
+
+    Without `names` all rows; with `brief` their names only.
+    """
+
+    names: tuple[str, ...]
+    brief: bool = False
+
+
+def table() -> str:
+    """The whole table."""
+    return nixos_formats.describe(nixos_formats.read_formats())
+
+
+def work(request: Formats, session: Session) -> int:
+    """Print the table, or what of it was asked for."""
+    chosen = nixos_formats.chosen(request.names, nixos_formats.read_formats())
+    tell = nixos_formats.names if request.brief else nixos_formats.describe
+    session.write(tell(chosen))
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("formats", "Print the formats that NixOS images can have, or some of them.")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    return parser
+
+
+def _request(found: argparse.Namespace, _who: Caller) -> Formats:
+    return Formats(tuple(found.names))
+
+
+VERB = Verb(
+    group="find out",
+    shown=(("formats [NAME ...]", "the formats of NixOS images"),),
+    parser=_parser,
+    request=_request,
+    work=work,
+    answer=table,
+)

@@ -1,0 +1,77 @@
+"""`test`: the test suite, in a container."""
+
+import argparse
+import contextlib
+import dataclasses
+import subprocess
+
+from orchestrator.ask.parser import Parser
+from orchestrator.ask.request import Caller
+from orchestrator.verbs.registry import Session, Verb
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """The test suite, with `words` for pytest."""
+
+    words: tuple[str, ...]
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "test",
+        "Run the test suite in its image, which is built if need be.",
+        "--hosts [NAME ...] runs the demo on simulated Docker hosts instead: docs/hosts.md",
+    )
+    parser.add_argument("words", nargs="*", metavar="PYTEST ARGUMENT", help="for pytest, untouched")
+    return parser
+
+
+def _request(found: argparse.Namespace, _who: Caller) -> Suite:
+    return Suite(tuple(found.words))
+
+
+def _work(request: Suite, session: Session) -> int:
+    """Run the suite; returns pytest's exit code."""
+    from orchestrator.docker.images import Images
+    from orchestrator.run.runs import run_workspace
+    from orchestrator.shared.progress import make_progress
+
+    who = session.who
+    with run_workspace(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, workspace):
+        images = Images(engine, who.source, "aarch64", workspace.logs)
+        with contextlib.closing(make_progress("auto", who.columns)) as progress:
+            try:
+                # The test image takes files of the builder's.
+                for wanted in (("cleanup", "builder"), ("test",)):
+                    images.want(wanted)
+                    images.wait(wanted, progress)
+                progress.end()
+            finally:
+                images.close()
+        environment = {
+            "NIXOS_IMAGE_SOURCE": who.source,
+            "NIXOS_IMAGE_SOCKET": who.socket,
+            "NIXOS_IMAGE_RUN": who.run,
+        }
+        command = [
+            *engine.compose_command(),
+            *("run", "--rm", "--no-TTY", "--no-deps"),
+            *(f"--env={name}={value}" for name, value in environment.items()),
+            "test",
+            *request.words,
+        ]
+        try:
+            return subprocess.run(command, stdout=session.stream, check=False).returncode
+        finally:
+            engine.down()
+
+
+VERB = Verb(
+    group="keep house",
+    shown=(("test [PYTEST ARGS]", "run the test suite (--hosts: on simulated Docker hosts)"),),
+    parser=_parser,
+    request=_request,
+    work=_work,
+    passes_on=True,
+)

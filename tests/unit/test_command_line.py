@@ -1,0 +1,163 @@
+"""What is the same for all verbs: how they are found, their paths, their caller."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.ask.caller import read_caller
+from orchestrator.ask.request import Caller
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.paths import ROOT
+from orchestrator.verbs import help as help_verb
+from orchestrator.verbs import registry
+from tests.unit.asking import ask, demo
+
+P = pathlib.PurePosixPath
+
+EVERY_VERB = pytest.mark.parametrize("name", registry.names())
+
+
+# --- verbs --------------------------------------------------------------------------------------
+
+
+def test_each_module_beside_the_registry_is_a_verb() -> None:
+    modules = {path.stem for path in (ROOT / "orchestrator/verbs").glob("*.py")}
+    assert set(registry.names()) == modules - {"__init__", "registry"}
+    assert {registry.DEFAULT, registry.COMPOSE} < modules
+
+
+@EVERY_VERB
+def test_a_verb_is_found_by_its_name(name: str) -> None:
+    assert registry.find([name, "x"]) == (registry.verb(name), ["x"])
+    assert registry.verb(name).parser().prog == f"./run.sh {name}"
+
+
+@EVERY_VERB
+def test_the_overview_has_every_verb(name: str) -> None:
+    shown = registry.verb(name).shown
+    assert any(name in words for words, _does in shown)
+    assert all(f"./run.sh {words}" in help_verb.overview() for words, _does in shown)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "hint"),
+    [
+        (["dmeo"], "dmeo: no such command", "did you mean demo?"),
+        (["donw"], "donw: no such command", "did you mean down?"),
+        (["zzzzzz"], "zzzzzz: no such command", "./run.sh help"),
+        (["my.nix"], "my.nix: no such command", "./run.sh help"),
+        (["help", "dmeo"], "help dmeo: no such verb", "did you mean demo?"),
+        (["help", "registry"], "help registry: no such verb", "./run.sh help"),
+    ],
+)
+def test_what_is_no_verb_is_told_with_a_way_out(argv: list[str], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ask(argv)
+    assert message in str(caught.value)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("argv", [["demo", "--ssh-key", ""], ["demo", "--system", ""]])
+def test_an_empty_value_is_not_taken_for_none(argv: list[str]) -> None:
+    """`--ssh-key "$KEY"` with an unset variable must not quietly mean something else."""
+    with pytest.raises(UsageError):
+        ask(argv)
+
+
+@pytest.mark.parametrize(
+    "argv", [["demo", "--no"], ["demo", "--sys", "x86_64-linux"], ["boot", "--t", "x"]]
+)
+def test_options_are_not_abbreviated(argv: list[str]) -> None:
+    """What is an abbreviation today is ambiguous with the next option."""
+    with pytest.raises(UsageError):
+        ask(argv)
+
+
+#: What takes longer to import than all of our own, and what only agents and progress need.
+HEAVY = ("pydantic", "python_on_whales", "rich", "structlog", "tenacity")
+
+PREPARED = """
+import os, sys
+from orchestrator import __main__
+sys.argv = ["orchestrator", "prepare", *sys.argv[1:]]
+assert __main__.main() == 0
+print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
+"""
+
+
+@EVERY_VERB
+def test_to_prepare_is_quick_for_it_imports_nothing_heavy(name: str) -> None:
+    """It is paid on every call of run.sh: half a second for Docker's client alone."""
+    words = {"boot": ["x"], "compose": ["ps"], "verify": ["x"]}.get(name, [])
+    command = [sys.executable, "-c", PREPARED.format(heavy=HEAVY), name, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+# --- the caller's side --------------------------------------------------------------------------
+
+
+def test_the_callers_side_has_defaults() -> None:
+    nobody = read_caller({})
+    assert (nobody.cwd, nobody.home, nobody.columns, nobody.out_kib, nobody.sparse) == (
+        P("/"),
+        P("/"),
+        0,
+        None,
+        True,
+    )
+    assert nobody.socket == "/var/run/docker.sock"
+    odd = read_caller(
+        {"NIXOS_IMAGE_COLUMNS": "wide", "NIXOS_IMAGE_OUT_KIB": "-", "NIXOS_IMAGE_SPARSE": "0"}
+    )
+    assert (odd.columns, odd.out_kib, odd.sparse) == (0, 0, False)
+
+
+@pytest.mark.parametrize("path", ["a\nb", "a\rb", "\x1b[2J", "a\ufffdb", "a\udcff", "\x7f"])
+@pytest.mark.parametrize("arguments", [["demo", "-o"], ["-c"], ["boot"], ["--stamp"], ["-I"]])
+def test_a_path_that_would_not_arrive_as_it_is_is_refused(
+    arguments: list[str], path: str, who: Caller
+) -> None:
+    """Docker turns what is no UTF-8 into U+FFFD: another file's name."""
+    with pytest.raises(
+        UsageError, match="a path with control characters, or not in UTF-8"
+    ) as caught:
+        ask([*arguments, path])
+    assert str(caught.value).isprintable()
+
+
+def test_so_is_any_in_a_folder_of_such_a_name(who: Caller) -> None:
+    who = dataclasses.replace(who, cwd=P("/home/me/\ufffd"))
+    with pytest.raises(UsageError, match="not in UTF-8"):
+        ask(["demo"], who)
+    assert ask(["demo", "-o", "/out"], who) == demo(out=P("/out"))
+
+
+@pytest.mark.parametrize("path", ["//out", "///out", "/../out", "//a/../out/."])
+def test_a_path_begins_with_one_slash(path: str, who: Caller) -> None:
+    """POSIX gives two a meaning of their own, and so does Python."""
+    assert ask(["demo", f"--out={path}"], who) == demo(out=P("/out"))
+
+
+ODD = [
+    "-rf",
+    "--checkpoint",
+    "it's",
+    'a "b"',
+    "$HOME `id`",
+    "a\\tb",
+    "@x",
+    " a ",
+    "*",
+    "é",
+    ";",
+    "#",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_are_names(name: str, who: Caller) -> None:
+    assert ask(["demo", f"--out={name}"], who) == demo(out=P("/home/me/project") / name)

@@ -1,0 +1,61 @@
+"""`boot`: requests, faults and orders."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from orchestrator.shared.errors import UsageError
+from tests.unit.asking import BOOT, ask, obeyed
+
+P = pathlib.PurePosixPath
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["boot", "x.img"], dataclasses.replace(BOOT, image=P("/home/me/project/x.img"))),
+        (
+            ["boot", "--test", "--system", "aarch64-linux", "/x"],
+            dataclasses.replace(BOOT, system="aarch64-linux", test=True),
+        ),
+        (
+            ["boot", "--firmware", "bios", "--grow", "4G", "--identity", "key", "/x"],
+            dataclasses.replace(
+                BOOT, firmware="bios", grow=4096, identity=P("/home/me/project/key")
+            ),
+        ),
+        (
+            ["boot", "--test", "--user", "me", "--identity", "/k", "--print-command", "/x"],
+            dataclasses.replace(BOOT, user="me", identity=P("/k"), test=True, print_command=True),
+        ),
+        (["boot", "--seed", "../s.iso", "/x"], dataclasses.replace(BOOT, seed=P("/home/me/s.iso"))),
+    ],
+)
+def test_words_become_a_request(argv: list[str], expected: object) -> None:
+    assert ask(argv) == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "hint"),
+    [
+        (["boot", "--user", "me", "x"], "--user needs --identity", "./run.sh boot --help"),
+        (["boot"], "required: IMAGE", "./run.sh boot --help"),
+        (["boot", ""], "an empty path", "name a file or folder"),
+    ],
+)
+def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ask(argv)
+    assert message in str(caught.value)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (BOOT, [["send", "boot", "/x"], ["send_result", "/result.json"], ["terminal"]]),
+    ],
+)
+def test_orders(request_: object, expected: list[list[str]]) -> None:
+    assert obeyed("boot", request_) == expected
