@@ -19,6 +19,9 @@ export DOCKER_BUILDKIT=0
 # Git Bash must not turn container paths into Windows paths; macOS' tar must not add its own files.
 export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 
+# shellcheck source=caller/help.sh
+. "$root/caller/help.sh"
+
 say() { printf '%s\n' "$*" >&2; }
 
 # die CODE MESSAGE [WAY OUT]: the exit codes are those of docs/exit-codes.md
@@ -224,7 +227,7 @@ source_state() {
 parts() {
   parts=
   for part in .ci .dockerignore .gitattributes Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup LICENSE \
-    README.md benchmarks compose.yaml docs flake.lock flake.nix locks nix orchestrator pyproject.toml run.sh tests; do
+    README.md benchmarks caller compose.yaml docs flake.lock flake.nix locks nix orchestrator pyproject.toml run.sh tests; do
     [ ! -e "$root/$part" ] || parts="$parts $part"
   done
 }
@@ -612,6 +615,7 @@ main() {
   esac
   out='' above='' out_kib='' mode=streams then_boot='' down=
 
+  answer "$@"
   find_docker
   find_socket
   case "${1:-} ${2:-}" in "down "* | "compose down") down=1 ;; esac

@@ -59,7 +59,8 @@ def _parser() -> Parser:
         "Verbs of Compose's that this project has none of need no `compose` before them:"
         "\n./run.sh ps",
     )
-    parser.add_argument("words", nargs="+", metavar="VERB ...", help="of docker compose, untouched")
+    parser.usage = f"{parser.prog} VERB [ARGUMENT ...]"
+    parser.add_argument("words", nargs="*", metavar="VERB ...", help="of docker compose, untouched")
     return parser
 
 

@@ -1,4 +1,7 @@
-"""`help`: all verbs, or the options of one."""
+"""`help`: all verbs, or the options of one.
+
+run.sh prints the same without Docker, from files that `python3 -m orchestrator.verbs.help` makes.
+"""
 
 import argparse
 import difflib
@@ -7,6 +10,7 @@ import typing
 from orchestrator.ask.parser import Parser
 from orchestrator.ask.request import Caller
 from orchestrator.shared.errors import UsageError
+from orchestrator.shared.paths import ROOT
 from orchestrator.verbs import registry
 from orchestrator.verbs.registry import Session, Verb
 
@@ -28,6 +32,16 @@ def overview() -> str:
             rows[verb.group].append(f"  {command}{does}\n")
     groups = [f"To {group}:\n{''.join(lines)}" for group, lines in rows.items()]
     return "\n".join([*groups, CLOSING])
+
+
+def pages() -> dict[str, str]:
+    """The files that run.sh answers from, by their paths in the checkout."""
+    verbs = {name: registry.verb(name) for name in registry.names()}
+    helps = {f"docs/help/{name}.txt": verb.parser().format_help() for name, verb in verbs.items()}
+    answers = {
+        f"docs/answers/{name}.txt": verb.answer() for name, verb in verbs.items() if verb.answer
+    }
+    return helps | answers
 
 
 def _parser() -> Parser:
@@ -59,3 +73,7 @@ VERB = Verb(
     work=_work,
     answer=overview,
 )
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        (ROOT / path).write_text(text)

@@ -33,6 +33,7 @@ def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
 
 def shell_scripts() -> list[pathlib.Path]:
     folders = (
+        ("caller", "*.sh"),
         ("tests/emulators", "make-compatibility"),
         ("tests/caller", "*.sh"),
         ("tests/simulated_hosts", "*.sh"),

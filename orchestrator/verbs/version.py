@@ -1,0 +1,56 @@
+"""`version`: the product's version, and the pins that a report of a fault should name.
+
+run.sh prints the same from the checkout's files without Docker, and adds the engine
+(caller/help.sh; a test holds them together).
+"""
+
+import argparse
+import json
+import pathlib
+
+from orchestrator.agents.emulation import ladder
+from orchestrator.ask.parser import Parser
+from orchestrator.ask.request import Caller
+from orchestrator.shared.paths import ROOT
+from orchestrator.shared.text import columns
+from orchestrator.shared.version import NAME, product_version
+from orchestrator.verbs.registry import Session, Verb
+
+
+def versions(home: pathlib.Path = ROOT) -> str:
+    """What the checkout in `home` is and has pinned, a line each."""
+    nixpkgs = json.loads((home / "flake.lock").read_text())["nodes"]["nixpkgs"]
+    default, *others = ladder.rungs(home / "locks/debian.json")
+    rows: list[tuple[str, ...]] = [
+        (NAME, product_version(home)),
+        ("nixpkgs", f"{nixpkgs['locked']['rev']} ({nixpkgs['original']['ref']})"),
+        ("emulators", f"QEMU {default} (default), {', '.join(others)}"),
+        ("base image", (home / "locks/base").read_text().strip()),
+    ]
+    return columns(rows)
+
+
+def _parser() -> Parser:
+    return Parser(
+        "version",
+        "Print this project's version, what is pinned (nixpkgs, the emulators, the base image)"
+        "\nand the Docker engine's version, if it answers at once. ./run.sh pins prints all pins.",
+    )
+
+
+def _request(_found: argparse.Namespace, _who: Caller) -> None:
+    """Nothing can be asked for."""
+
+
+def _work(_request: None, session: Session) -> int:
+    session.write(versions())
+    return 0
+
+
+VERB = Verb(
+    group="find out",
+    shown=(("version", "this project's version, main pins, and the engine's version"),),
+    parser=_parser,
+    request=_request,
+    work=_work,
+)
