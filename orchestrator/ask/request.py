@@ -5,6 +5,7 @@ import pathlib
 import typing
 
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.spec import FsType
 
 Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
@@ -80,8 +81,7 @@ class Build(ImageRequest):
 
     `flake` is a path of the caller's or a reference that Nix fetches, as is `nixpkgs`, which may be
     empty: then it is the one that is pinned, or the flake's own. `systems` may be empty, too.
-    `options` are Nix' own, `nix_conf` is a file of more of them, `arguments` are the modules'
-    special ones. `boot_on_terminal` is for run.sh: that boots the first image by a call of its own.
+    `boot_on_terminal` is for run.sh: that boots the first image by a call of its own.
     """
 
     configuration: pathlib.PurePosixPath | None
@@ -93,13 +93,7 @@ class Build(ImageRequest):
     format_paths: tuple[pathlib.PurePosixPath, ...]
     systems: tuple[str, ...]
     root_fs: FsType | None
-    options: tuple[tuple[str, str], ...]
-    nix_conf: pathlib.PurePosixPath | None
-    arguments: tuple[tuple[str, str], ...]
-    substituters: tuple[str, ...]
-    trusted_keys: tuple[str, ...]
-    cores: int | None
-    show_trace: bool
+    nix_options: NixOptions
     allow_no_login: bool
     boot_on_terminal: bool
 

@@ -94,13 +94,9 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         nixpkgs=here_or_as_it_is(request.nixpkgs),
         search_path=tuple((name, here_or_as_it_is(path)) for name, path in request.search_path),
         disk=given,
-        arguments=dict(request.arguments),
-        options=request.options,
-        nix_conf=hand_to_builder(who, request.nix_conf) if request.nix_conf else "",
-        substituters=request.substituters,
-        trusted_keys=request.trusted_keys,
-        cores=request.cores,
-        show_trace=request.show_trace,
+        nix_options=request.nix_options.moved(
+            lambda path: hand_to_builder(who, pathlib.PurePosixPath(path))
+        ),
         dry_run=request.dry_run,
         sources=os.fspath(input_folder(who)),
     )

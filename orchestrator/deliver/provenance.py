@@ -28,8 +28,8 @@ BUILDER = "urn:nixos-image:appliance:v1"
 
 #: Fields of a request that change nothing in an image, and those that are told in another way.
 NOT_TOLD = frozenset(
-    "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format show_trace"
-    " cores sign ssh_key strict memory image options".split()
+    "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format sign"
+    " ssh_key strict memory image nix_options".split()
 )
 
 #: Image options that are one device's own, or secret.
@@ -123,7 +123,8 @@ def parameters(request: Demo | Build) -> dict[str, typing.Any]:
         if field.name not in NOT_TOLD
     }
     if isinstance(request, Build):
-        told["options"] = {name: public(value) for name, value in request.options}
+        told |= {name: _told(value) for name, value in request.nix_options.told.items()}
+        told["options"] = {name: public(value) for name, value in request.nix_options.options}
     told |= {"image": {name: value for name, value in image.items() if value}, "late": late}
     command = {"command": "demo" if isinstance(request, Demo) else "build"}
     return command | {name: value for name, value in told.items() if value}

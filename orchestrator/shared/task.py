@@ -6,6 +6,7 @@ import pathlib
 import typing
 
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.nix_options import NixOptions
 
 #: Name of the file in the run's folder.
 TASK = "task.json"
@@ -28,10 +29,8 @@ class NixosTask:
 
     `configuration` is a file, or `attribute` names a configuration of `flake`, a reference. An
     empty `nixpkgs` is the pinned one, or the flake's own; `format_paths` has files that describe
-    formats, by name. `disk` are options of `nixosImage`, `options` those of Nix, of which the file
-    `nix_conf` has more, `arguments` the modules' special ones. `systems_given` is false where
-    nobody has named a system. Below `sources` lies what the caller has sent, under the caller's own
-    paths.
+    formats, by name. `disk` are options of `nixosImage`. `systems_given` is false where nobody has
+    named a system. Below `sources` lies what the caller has sent, under the caller's own paths.
     """
 
     systems: tuple[str, ...]
@@ -44,13 +43,7 @@ class NixosTask:
     nixpkgs: str
     search_path: tuple[tuple[str, str], ...]
     disk: dict[str, typing.Any]
-    arguments: dict[str, str]
-    options: tuple[tuple[str, str], ...]
-    nix_conf: str
-    substituters: tuple[str, ...]
-    trusted_keys: tuple[str, ...]
-    cores: int | None
-    show_trace: bool
+    nix_options: NixOptions
     dry_run: bool
     sources: str
 
@@ -87,7 +80,9 @@ class Task:
         if "demo" in document:
             work = DemoTask(**_tuples(document.pop("demo")))
         else:
-            work = NixosTask(**_tuples(document.pop("nixos")))
+            fields = _tuples(document.pop("nixos"))
+            fields["nix_options"] = NixOptions(**_tuples(fields["nix_options"]))
+            work = NixosTask(**fields)
         options = ImageOptions.from_json(document.pop("options"))
         return cls(work=work, options=options, **_tuples(document))
 

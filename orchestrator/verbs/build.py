@@ -10,6 +10,7 @@ import pathlib
 import typing
 
 from orchestrator.ask.image_arguments import add_image_options, image_options
+from orchestrator.ask.nix_arguments import add_nix_options, nix_options
 from orchestrator.ask.orders import TERMINAL, Orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
@@ -34,9 +35,6 @@ FORMAT = "sd-aarch64"
 
 #: Emulated builds of what no cache has may take days.
 TIMEOUT_SECONDS = 7 * 86400.0
-
-#: Nix options whose values are secrets.
-SECRET_OPTIONS = frozenset({"access-tokens", "extra-access-tokens"})
 
 
 def _parser() -> Parser:
@@ -70,19 +68,7 @@ def _parser() -> Parser:
         "--nixpkgs", metavar="PATH|REF", help="default: the pinned one, or the flake's own"
     )
     nix.add_argument("-I", action="append", default=[], metavar="NAME=PATH|REF")
-    nix.add_argument(
-        "--option", action="append", default=[], nargs=2, metavar=("NAME", "VALUE"), help="of Nix"
-    )
-    nix.add_argument(
-        "--nix-conf", metavar="FILE", help="lines of a nix.conf: access tokens, for example"
-    )
-    nix.add_argument(
-        "--special-arg", action="append", default=[], nargs=2, metavar=("NAME", "VALUE")
-    )
-    nix.add_argument("--substituter", action="append", default=[], metavar="URL")
-    nix.add_argument("--trusted-public-key", action="append", default=[], metavar="KEY")
-    nix.add_argument("--cores", type=_count, metavar="N", help="for each derivation")
-    nix.add_argument("--show-trace", action="store_true")
+    add_nix_options(nix)
     then = parser.add_argument_group("the run")
     then.add_argument("--boot", action="store_true", help="see the first image boot")
     then.add_argument(
@@ -130,28 +116,11 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
         format_paths=format_paths,
         systems=tuple(dict.fromkeys(found.system)),
         root_fs=found.root_fs,
-        options=tuple(map(_option, found.option)),
-        nix_conf=None if found.nix_conf is None else caller_path(found.nix_conf, who),
-        arguments=tuple((name, value) for name, value in found.special_arg),
-        substituters=tuple(found.substituter),
-        trusted_keys=tuple(found.trusted_public_key),
-        cores=found.cores,
-        show_trace=found.show_trace,
+        nix_options=nix_options(found, who),
         allow_no_login=found.allow_no_login,
         boot_on_terminal=found.boot_on_terminal,
         **run_arguments(found, who),
     )
-
-
-def _option(given: list[str]) -> tuple[str, str]:
-    """A name and a value that anybody on the host may see."""
-    name, value = given
-    if name in SECRET_OPTIONS:
-        raise UsageError(
-            f"--option {name}: a command line is no place for a secret",
-            hint=f"write `{name} = …` into a file and name that: --nix-conf FILE",
-        )
-    return name, value
 
 
 def _formats(
@@ -215,19 +184,12 @@ def _path_or_reference(text: str, who: Caller) -> pathlib.PurePosixPath | str:
     return text if ":" in text else caller_path(text, who)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no number of cores")
-    return int(text)
-
-
 def _orders(request: Build | Formats) -> Orders:
     if isinstance(request, Formats):
         return [TERMINAL]
     orders = image_orders(request)
     orders += [["send_tree", option, os.fspath(path)] for option, path in request.trees]
-    if request.nix_conf:
-        orders.append(["send", "--nix-conf", os.fspath(request.nix_conf)])
+    orders += [["send", option, path] for option, path in request.nix_options.files.items()]
     return orders + ([["then_boot"]] if request.boot_on_terminal else [])
 
 

@@ -4,6 +4,7 @@ import pathlib
 
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.nix_options import NixOptions
 
 BUILD = Build(
     out=pathlib.PurePosixPath("/home/me/project/out"),
@@ -29,13 +30,7 @@ BUILD = Build(
     format_paths=(),
     systems=(),
     root_fs=None,
-    options=(),
-    nix_conf=None,
-    arguments=(),
-    substituters=(),
-    trusted_keys=(),
-    cores=None,
-    show_trace=False,
+    nix_options=NixOptions(),
     allow_no_login=False,
     boot_on_terminal=False,
 )

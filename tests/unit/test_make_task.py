@@ -12,6 +12,7 @@ from orchestrator.decide import make_task as module
 from orchestrator.decide.plan import Plan
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.task import NixosTask, Task
 from tests.unit.requests import BUILD
 
@@ -108,6 +109,16 @@ def test_secrets_are_the_builders_alone(
     place = pathlib.Path(injection.source)
     assert (place.read_text(), place.stat().st_mode & 0o777) == ("s", 0o600)
     assert place.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_so_is_a_configuration_of_nix(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    asked = NixOptions(nix_conf="/secret", cores=3)
+    _task, work = made(dataclasses.replace(BUILD, nix_options=asked), who, tmp_path)
+    place = pathlib.Path(work.nix_options.nix_conf)
+    assert (place.read_text(), place.stat().st_mode & 0o777) == ("s", 0o600)
+    assert work.nix_options == dataclasses.replace(asked, nix_conf=str(place))
 
 
 def test_a_secret_in_a_folder_that_nix_sees_is_taken_out_of_it(

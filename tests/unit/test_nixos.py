@@ -16,6 +16,7 @@ from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 from tests.unit.nix_store import NEEDED, run
 
@@ -30,13 +31,7 @@ TASK = NixosTask(
     nixpkgs="",
     search_path=(),
     disk={"diskSize": 8192},
-    arguments={"who": "me"},
-    options=(),
-    nix_conf="",
-    substituters=(),
-    trusted_keys=(),
-    cores=None,
-    show_trace=False,
+    nix_options=NixOptions(arguments=(("who", "me"),)),
     dry_run=False,
     sources="/in",
 )
@@ -51,7 +46,11 @@ def task(**changes: object) -> NixosTask:
     [
         DemoTask("x86_64-linux", authorized_keys=("ssh-ed25519 A me",), locked=True),
         TASK,
-        task(search_path=(("a", "/b"),), options=(("x", "y"),), format_paths={"f": "/g.nix"}),
+        task(
+            search_path=(("a", "/b"),),
+            nix_options=NixOptions(options=(("x", "y"),), cores=0, nix_conf="/c"),
+            format_paths={"f": "/g.nix"},
+        ),
     ],
 )
 def test_a_task_is_read_as_it_was_written(
@@ -104,8 +103,7 @@ def test_inputs_are_those_that_the_expression_knows() -> None:
 def test_options_of_nix_are_passed_on() -> None:
     asked = task(
         search_path=(("a", "/b"), ("", "/c"), ("d", "github:x/y"), ("e", "channel:f")),
-        options=(("keep-going", "true"),),
-        cores=2,
+        nix_options=NixOptions(options=(("keep-going", "true"),), cores=2),
     )
     assert nixos.nix_arguments(asked, nixos.Nixpkgs("/n")) == [
         *("-I", "nixpkgs=/n", "-I", "a=/b", "-I", "/c"),
@@ -173,7 +171,9 @@ def test_a_cache_with_a_password_is_asked_without_and_told_without(
 ) -> None:
     monkeypatch.setattr(nixos, "CACHE", cache)
     good, bad = (f"http://me:secret@{url.removeprefix('http://')}" for url in (cache, NOBODY))
-    settings = nixos.look_around(task(nixpkgs="/in/n", substituters=(good, bad)), Settings())
+    settings = nixos.look_around(
+        task(nixpkgs="/in/n", nix_options=NixOptions(substituters=(good, bad))), Settings()
+    )
     assert settings.substituters == (cache, good)
     assert "secret" not in capsys.readouterr().out
 
@@ -187,7 +187,7 @@ def test_the_callers_own_configuration_of_nix_reaches_it_alone(
 ) -> None:
     monkeypatch.setattr(nixos, "CACHE", cache)
     (tmp_path / "nix.conf").write_text("access-tokens = example.org=secret\n")
-    asked = task(nixpkgs="/in/n", nix_conf=str(tmp_path / "nix.conf"))
+    asked = task(nixpkgs="/in/n", nix_options=NixOptions(nix_conf=str(tmp_path / "nix.conf")))
     settings = nixos.look_around(asked, Settings())
     shown = {**os.environ, "NIX_CONFIG": settings.text()}
     command = ["nix", "config", "show", "access-tokens"]
@@ -212,7 +212,8 @@ def test_caches_that_do_not_answer_are_left_out_with_a_warning(
     cache: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(nixos, "CACHE", NOBODY)
-    asked = task(nixpkgs="/in/n", substituters=(cache, "s3://mine"), trusted_keys=("k",))
+    own = NixOptions(substituters=(cache, "s3://mine"), trusted_keys=("k",))
+    asked = task(nixpkgs="/in/n", nix_options=own)
     settings = nixos.look_around(asked, Settings(platforms=("aarch64-linux",)))
     assert settings.substituters == (cache, "s3://mine")
     assert settings.trusted_keys == (nixos.CACHE_KEY, "k")

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.ask.uploads import TREES
 from orchestrator.deliver import provenance
 from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.nix_options import NixOptions
 from tests.unit.artifacts import ABOUT, IMAGE
 from tests.unit.requests import BUILD, CALLER
 
@@ -69,11 +70,14 @@ SECRETIVE = dataclasses.replace(
     configuration=P("/home/me/pi/configuration.nix"),
     flake="git+https://me:hunter2@example.org/x",
     nixpkgs=P("/home/me/nixpkgs"),
-    substituters=("https://u:hunter2@cache.example.org",),
-    options=(("cores", "1"),),
-    nix_conf=P("/home/me/nix.conf"),
+    nix_options=NixOptions(
+        substituters=("https://u:hunter2@cache.example.org",),
+        options=(("cores", "1"),),
+        nix_conf="/home/me/nix.conf",
+        arguments=(("who", "world"),),
+        cores=3,
+    ),
     search_path=(("a", P("/home/me/a")), ("b", "https://me:hunter2@example.org/b")),
-    arguments=(("who", "world"),),
     sign=P("/home/me/secret.key"),
     image=ImageOptions(
         compression="zstd",
@@ -98,6 +102,8 @@ def test_parameters_are_what_was_asked_for_without_secrets_and_homes() -> None:
     assert found["late"] == ["wifi_ssid", "wifi_password_file", "injections"]
     assert found["search_path"] == [["a", "a"], ["b", "https://example.org/b"]]
     assert found["arguments"] == [["who", "world"]]
+    assert found["substituters"] == ["https://cache.example.org"]
+    assert not {"cores", "nix_options"}.intersection(found), "it changes nothing in an image"
     assert "systems" not in found, "what was not asked for is not there"
 
 

@@ -7,6 +7,7 @@ import pytest
 from orchestrator.agents.emulation import ladder
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.nix_options import NixOptions
 from orchestrator.verbs.formats import Formats
 from tests.unit.asking import ask, build, obeyed
 from tests.unit.requests import BUILD
@@ -62,11 +63,18 @@ RUNG = ladder.rungs()[-1]
         ),
         (
             ["--option", "a", "b", "--special-arg", "x", "y", "--cores", "0", "--show-trace"],
-            build(options=(("a", "b"),), arguments=(("x", "y"),), cores=0, show_trace=True),
+            build(
+                nix_options=NixOptions(
+                    options=(("a", "b"),), arguments=(("x", "y"),), cores=0, show_trace=True
+                )
+            ),
         ),
         (
             ["--substituter", "https://c", "--trusted-public-key", "k", "--allow-no-login"],
-            build(substituters=("https://c",), trusted_keys=("k",), allow_no_login=True),
+            build(
+                nix_options=NixOptions(substituters=("https://c",), trusted_keys=("k",)),
+                allow_no_login=True,
+            ),
         ),
         (
             ["--disk-size", "8G", "--root-fs", "btrfs", "--dry-run", "-o", "/o"],
@@ -111,7 +119,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         (["--flake", "."], "which of its nixosConfigurations?", "--flake '.#NAME'"),
         (["--flake", "git+file:///x#a"], "is on this host", "name the folder itself"),
         (["--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh build --help"),
-        (["--cores", "-1"], "-1 is no number of cores", "./run.sh build --help"),
+        (["--cores", "-1"], "--cores: invalid count value: '-1'", "./run.sh build --help"),
         (["-c", ""], "an empty path", "name a file or folder"),
         (["--option", "a"], "--option: expected 2 arguments", "./run.sh build --help"),
         (
@@ -146,7 +154,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
                 nixpkgs=P("/n"),
                 search_path=(("a", P("/a")), ("b", "channel:b")),
                 format_paths=(P("/p.nix"),),
-                nix_conf=P("/nix.conf"),
+                nix_options=NixOptions(nix_conf="/nix.conf"),
                 boot_on_terminal=True,
             ),
             [

@@ -81,7 +81,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
         settings=look_around(task, nix.settings),
         sources=task.sources,
         nixpkgs=task.nixpkgs,
-        show_trace=task.show_trace,
+        show_trace=task.nix_options.show_trace,
     )
     nixpkgs = find_nixpkgs(task, nix)
     inputs = run.folder / "inputs.json"
@@ -107,7 +107,7 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
         "systemsGiven": task.systems_given,
         "formatPaths": task.format_paths,
         "disk": task.disk,
-        "specialArgs": task.arguments,
+        "specialArgs": dict(task.nix_options.arguments),
         "revision": nixpkgs.revision,
         "versionSuffix": nixpkgs.suffix,
         "buildSystem": this_system(),
@@ -123,9 +123,10 @@ def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
     for name, place in task.search_path:
         place = place if place.startswith(PLACES) else f"flake:{place}"
         arguments += ["-I", f"{name}={place}" if name else place]
-    for name, value in task.options:
+    for name, value in task.nix_options.options:
         arguments += ["--option", name, value]
-    return arguments + ([] if task.cores is None else ["--cores", str(task.cores)])
+    cores = task.nix_options.cores
+    return arguments + ([] if cores is None else ["--cores", str(cores)])
 
 
 # --- the plan of a dry run -----------------------------------------------------------------------
@@ -224,7 +225,7 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
 
     Raises `AgentError` in seconds where the sources cannot be had.
     """
-    caches = (CACHE, *task.substituters)
+    caches = (CACHE, *task.nix_options.substituters)
     sources = [one for one in (_needed_nixpkgs(task), task.flake) if host_of(one)]
     asked = {
         cache: f"{public(cache).rstrip('/')}/nix-cache-info" for cache in caches if _is_web(cache)
@@ -253,9 +254,9 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
     return dataclasses.replace(
         settings,
         substituters=good,
-        trusted_keys=(CACHE_KEY, *task.trusted_keys),
+        trusted_keys=(CACHE_KEY, *task.nix_options.trusted_keys),
         # Not what it says: a build's own processes see their variables.
-        more=f"include {task.nix_conf}\n" if task.nix_conf else "",
+        more=f"include {own}\n" if (own := task.nix_options.nix_conf) else "",
     )
 
 

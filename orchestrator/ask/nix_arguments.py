@@ -1,0 +1,48 @@
+"""Options of the command line that are Nix' own: one for each field of `NixOptions`."""
+
+import argparse
+import os
+import typing
+
+from orchestrator.ask.parser import caller_path
+from orchestrator.ask.request import Caller
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.nix_options import OPTIONS, NixOptions
+
+#: Nix options whose values are secrets.
+SECRET_OPTIONS = frozenset({"access-tokens", "extra-access-tokens"})
+
+
+class Group(typing.Protocol):
+    """A parser, or a group of its options."""
+
+    def add_argument(self, *flags: str, **arguments: typing.Any) -> argparse.Action:  # noqa: ANN401 - argparse's own
+        """Take one more option."""
+
+
+def add_nix_options(group: Group) -> None:
+    """Have `group` take an option for each field."""
+    for name, option in OPTIONS.items():
+        group.add_argument(option.flag, dest=name, **option.arguments)
+
+
+def nix_options(found: argparse.Namespace, who: Caller) -> NixOptions:
+    """What a parser has found; raises `UsageError`."""
+    given = {name: getattr(found, name) for name in OPTIONS}
+    fields = {name: _frozen(value) for name, value in given.items() if value is not None}
+    for name, option in OPTIONS.items():
+        if option.file and name in fields:
+            fields[name] = os.fspath(caller_path(fields[name], who))
+    options = NixOptions(**fields)
+    for name, _value in options.options:
+        if name in SECRET_OPTIONS:
+            raise UsageError(
+                f"--option {name}: a command line is no place for a secret",
+                hint=f"write `{name} = …` into a file and name that: --nix-conf FILE",
+            )
+    return options
+
+
+def _frozen(value: typing.Any) -> typing.Any:  # noqa: ANN401 - whatever argparse has made
+    """Lists as tuples."""
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value

@@ -1,0 +1,24 @@
+"""Options of Nix travel whole: each is a field that the command line, the task and others take."""
+
+import dataclasses
+
+from orchestrator.shared.nix_options import OPTIONS, NixOptions
+from orchestrator.verbs import registry
+
+
+def test_each_field_is_an_option_of_the_build() -> None:
+    fields = dataclasses.fields(NixOptions)
+    words = registry.verb("build").parser().format_help().split()
+    assert [OPTIONS[field.name].flag for field in fields] == [one.flag for one in OPTIONS.values()]
+    assert {option.flag for option in OPTIONS.values()} <= set(words)
+
+
+def test_only_files_are_moved() -> None:
+    asked = NixOptions(nix_conf="/home/me/nix.conf", substituters=("/x",))
+    assert asked.files == {"--nix-conf": "/home/me/nix.conf"}
+    assert asked.moved(lambda path: f"/in{path}") == dataclasses.replace(
+        asked, nix_conf="/in/home/me/nix.conf"
+    )
+    nothing = NixOptions()
+    assert nothing.files == {}
+    assert nothing.moved(lambda _: "/in") == nothing
