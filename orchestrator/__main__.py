@@ -16,6 +16,7 @@ from orchestrator.shared.errors import (
     TerminatedRunError,
 )
 from orchestrator.shared.text import plain
+from orchestrator.shared.variables import read
 from orchestrator.verbs import registry
 
 
@@ -27,7 +28,7 @@ def main() -> int:
     os.dup2(2, 1)
     began = time.monotonic()
     who = read_caller(os.environ)
-    sent = os.environ.get("NIXOS_IMAGE_INPUT") == "1"
+    sent = read(os.environ, "NIXOS_IMAGE_INPUT") == "1"
     session = registry.Session(who, stream, began, sent)
     argv = sys.argv[1:]
     preparing = argv[:1] == ["prepare"]

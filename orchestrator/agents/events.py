@@ -9,14 +9,13 @@ import sys
 import structlog
 
 from orchestrator.shared.text import plain
-
-#: Set to `json` by the orchestrator; anything else means that a person reads the container's log.
-FORMAT_VARIABLE = "NIXOS_IMAGE_LOG"
+from orchestrator.shared.variables import read
 
 
 def configure(service: str) -> None:
     """Set the output up once per process; `service` is the compose service's name."""
-    as_json = os.environ.get(FORMAT_VARIABLE) == "json"
+    # The orchestrator has it set so; otherwise a person reads the container's log.
+    as_json = read(os.environ, "NIXOS_IMAGE_LOG") == "json"
     renderer = structlog.processors.JSONRenderer() if as_json else _plain
     structlog.configure(
         processors=[

@@ -4,24 +4,25 @@ import pathlib
 import typing
 
 from orchestrator.ask.request import Caller
+from orchestrator.shared.variables import read
 
 
 def read_caller(environment: typing.Mapping[str, str]) -> Caller:
     """What run.sh says of the caller's side in `environment`."""
 
-    def number(name: str) -> int:
-        text = environment.get(name, "")
+    def number(text: str) -> int:
         return int(text) if text.isdigit() else 0
 
+    out_kib = read(environment, "NIXOS_IMAGE_OUT_KIB")
     return Caller(
-        cwd=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_CWD") or "/"),
-        home=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_HOME") or "/"),
-        root=pathlib.PurePosixPath(environment.get("NIXOS_IMAGE_ROOT") or "/"),
-        columns=number("NIXOS_IMAGE_COLUMNS"),
-        out_kib=number("NIXOS_IMAGE_OUT_KIB") if environment.get("NIXOS_IMAGE_OUT_KIB") else None,
-        socket=environment.get("NIXOS_IMAGE_SOCKET") or "/var/run/docker.sock",
-        run=environment.get("NIXOS_IMAGE_RUN") or "manual",
-        source=environment.get("NIXOS_IMAGE_SOURCE", ""),
-        sparse=environment.get("NIXOS_IMAGE_SPARSE") != "0",
-        ca_bundle=environment.get("NIXOS_IMAGE_CA_BUNDLE", ""),
+        cwd=pathlib.PurePosixPath(read(environment, "NIXOS_IMAGE_CWD")),
+        home=pathlib.PurePosixPath(read(environment, "NIXOS_IMAGE_HOME")),
+        root=pathlib.PurePosixPath(read(environment, "NIXOS_IMAGE_ROOT")),
+        columns=number(read(environment, "NIXOS_IMAGE_COLUMNS")),
+        out_kib=number(out_kib) if out_kib else None,
+        socket=read(environment, "NIXOS_IMAGE_SOCKET"),
+        run=read(environment, "NIXOS_IMAGE_RUN"),
+        source=read(environment, "NIXOS_IMAGE_SOURCE"),
+        sparse=read(environment, "NIXOS_IMAGE_SPARSE") != "0",
+        ca_bundle=read(environment, "NIXOS_IMAGE_CA_BUNDLE"),
     )

@@ -8,6 +8,7 @@ import os
 import pathlib
 
 from orchestrator.shared.architectures import SYSTEMS, foreign_system, this_system
+from orchestrator.shared.variables import read
 
 #: The lease's volume: cleanup writes the token here, registrar and builder wait for it.
 TOKEN_FILE = pathlib.Path("/run/nixos-image/lease/token")
@@ -40,15 +41,15 @@ def this_run() -> Run:
 
     Every variable has a default, so that `docker compose up` works by itself.
     """
-    variables = os.environ
-    named = variables.get("NIXOS_IMAGE_SYSTEMS", "").split()
+    environment = os.environ
+    named = read(environment, "NIXOS_IMAGE_SYSTEMS").split()
     systems = tuple(named or [foreign_system(this_system())])
     if wrong := [system for system in systems if system not in SYSTEMS]:
         raise ValueError(f"NIXOS_IMAGE_SYSTEMS: {wrong[0]} is not one of {', '.join(SYSTEMS)}")
     return Run(
-        id=variables.get("NIXOS_IMAGE_RUN") or "compose",
+        id=read(environment, "NIXOS_IMAGE_RUN"),
         systems=systems,
-        start_seconds=float(variables.get("NIXOS_IMAGE_START_SECONDS") or 120),
-        grace_seconds=float(variables.get("NIXOS_IMAGE_GRACE_SECONDS") or 15),
-        deadline_seconds=float(variables.get("NIXOS_IMAGE_DEADLINE_SECONDS") or 86400),
+        start_seconds=float(read(environment, "NIXOS_IMAGE_START_SECONDS")),
+        grace_seconds=float(read(environment, "NIXOS_IMAGE_GRACE_SECONDS")),
+        deadline_seconds=float(read(environment, "NIXOS_IMAGE_DEADLINE_SECONDS")),
     )

@@ -354,7 +354,7 @@ def test_no_error_steers_the_terminal(
 def test_no_agent_steers_the_terminal_of_docker_compose_up(
     text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(events.FORMAT_VARIABLE, raising=False)
+    monkeypatch.delenv("NIXOS_IMAGE_LOG", raising=False)
     capsys.readouterr()
     events.configure("builder")
     events.emit("nix", message=None, current=text)

@@ -437,7 +437,7 @@ def test_neither_the_token_nor_what_strangers_say_is_logged(
             await server.end()
 
     for log_format in ("json", "plain"):
-        monkeypatch.setenv(events.FORMAT_VARIABLE, log_format)
+        monkeypatch.setenv("NIXOS_IMAGE_LOG", log_format)
         events.configure("cleanup")
         asyncio.run(talk())
     said = "".join(capsys.readouterr())

@@ -1,0 +1,96 @@
+"""Every environment variable of the project's stands in the table, is read, and has its default."""
+
+import pathlib
+import re
+
+import pytest
+
+from orchestrator.shared import variables
+from orchestrator.shared.paths import ROOT
+from orchestrator.shared.variables import VARIABLES
+
+#: What anybody reads or sets a variable in.
+PLACES = (
+    "run.sh",
+    "compose.yaml",
+    "Dockerfile*",
+    ".ci/*",
+    "caller/*",
+    "orchestrator/**/*",
+    "tests/**/*",
+    "benchmarks/**/*",
+    "docs/*.md",
+    "README.md",
+)
+
+TABLE = ROOT / "orchestrator/shared/variables.py"
+OWN = (TABLE, ROOT / "docs/variables.md", pathlib.Path(__file__))
+
+NAME = r"NIXOS_IMAGE_[A-Z_]+[A-Z]"
+
+#: How a shell, Compose, a Dockerfile and Python read one.
+READS = (
+    rf"\$\{{?({NAME})",
+    rf'\bread\(\w+(?:\.\w+)?, "({NAME})"\)',
+    rf'"({NAME})" (?:not )?in os\.environ',
+)
+
+
+def texts() -> dict[pathlib.Path, str]:
+    paths = [path for place in PLACES for path in ROOT.glob(place) if path.is_file()]
+    found = {}
+    for path in paths:
+        if path not in OWN and "__pycache__" not in path.parts:
+            found[path] = path.read_text(errors="replace")
+    return found
+
+
+TEXTS = texts()
+
+
+def test_every_variable_stands_in_the_table() -> None:
+    found = {name: path for path, text in TEXTS.items() for name in re.findall(NAME, text)}
+    assert {name: path for name, path in found.items() if name not in VARIABLES} == {}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_every_variable_of_the_table_is_read(name: str) -> None:
+    assert any(name in re.findall(pattern, text) for pattern in READS for text in TEXTS.values())
+
+
+@pytest.mark.parametrize(
+    "name", [one.name for one in VARIABLES.values() if one.setter == "Compose"]
+)
+def test_what_compose_is_given_reaches_what_it_starts(name: str) -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    assert re.search(rf"\$\{{{name}\b", text)
+
+
+def test_a_default_is_that_of_the_table() -> None:
+    """Where files that are no Python have one, too."""
+    found = {
+        (name, default)
+        for text in TEXTS.values()
+        for name, default in re.findall(rf"\$\{{({NAME}):-([^}}]+)\}}", text)
+    }
+    assert len(found) > 5
+    assert found <= {(one.name, one.default) for one in VARIABLES.values()}
+
+
+def test_python_reads_them_in_one_way() -> None:
+    """So that a default stands in the table alone."""
+    other = rf'(?:environ|environment|getenv)(?:\.get)?[\[(]"({NAME})"'
+    for path in (ROOT / "orchestrator").rglob("*.py"):
+        assert re.findall(other, path.read_text()) == [], path
+
+
+def test_what_is_unset_or_empty_is_the_default() -> None:
+    assert variables.read({}, "NIXOS_IMAGE_START_SECONDS") == "120"
+    assert variables.read({"NIXOS_IMAGE_START_SECONDS": ""}, "NIXOS_IMAGE_START_SECONDS") == "120"
+    assert variables.read({"NIXOS_IMAGE_START_SECONDS": "9"}, "NIXOS_IMAGE_START_SECONDS") == "9"
+    with pytest.raises(KeyError):
+        variables.read({"NIXOS_IMAGE_STRANGE": "1"}, "NIXOS_IMAGE_" + "STRANGE")
+
+
+def test_the_documentation_has_the_table() -> None:
+    assert variables.table() in (ROOT / "docs/variables.md").read_text()
