@@ -11,7 +11,7 @@ import typing
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import AUTO, Caller, Emulation, LogFormat
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.spec import UNUSABLE
+from orchestrator.shared.json_reader import UNUSABLE
 
 #: What Docker makes of bytes that are no UTF-8.
 LOST = "\N{REPLACEMENT CHARACTER}"

@@ -18,7 +18,8 @@ import typing
 from orchestrator.docker.workspace import take
 from orchestrator.shared.artifact import RESULT, Artifact
 from orchestrator.shared.errors import BuildError, DeliveryError
-from orchestrator.shared.spec import SpecError, from_json, is_file_name
+from orchestrator.shared.json_reader import JsonError, from_json
+from orchestrator.shared.spec import is_file_name
 
 SCHEMA = 1
 MANIFEST = ".complete"
@@ -73,7 +74,7 @@ def as_announced[T](kind: type[T], value: object, what: str) -> T:
     """The `kind` that the builder has announced as JSON, as `what`; raises `BuildError`."""
     try:
         return from_json(kind, value, what)
-    except SpecError as error:
+    except JsonError as error:
         raise BuildError(f"the builder has announced what cannot be: {error}") from error
 
 

@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 import typing
 
-from orchestrator.shared.spec import UNUSABLE, SpecError, read_json
+from orchestrator.shared.json_reader import UNUSABLE, JsonError, read_json
+from orchestrator.shared.spec import SpecError
 
 #: Keys of documents in a toplevel's `boot.json`: RFC 125, and NixOS' extensions of it.
 BOOTSPEC_V1 = "org.nixos.bootspec.v1"
@@ -40,10 +41,12 @@ def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
     """
     path = toplevel / "boot.json"
     try:
-        text = path.read_text()
+        document = read_json(path.read_text(), str(path))
+    except JsonError as error:
+        raise SpecError(str(error)) from error
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
-    return _parse(read_json(text, str(path)), str(path))
+    return _parse(document, str(path))
 
 
 def _parse(document: object, where: str) -> Bootspec:

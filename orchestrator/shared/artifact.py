@@ -5,6 +5,8 @@ import os
 import pathlib
 import typing
 
+from orchestrator.shared.json_reader import Natural
+
 #: What lies beside an image: its name, and one of these. CycloneDX' own suffix comes first.
 SBOM = ".cdx.json"
 PROVENANCE = ".provenance.json"
@@ -59,8 +61,8 @@ class Artifact:
     host: str
     toplevel: str
     ready_text: str
-    size: int
-    virtual_size: int
+    size: Natural
+    virtual_size: Natural
     sha256: str
     extras: tuple[str, ...]
     sbom: str

@@ -6,6 +6,7 @@ Only what was asked for is set; `apply` puts it over the spec that Nix has made.
 import dataclasses
 import typing
 
+from orchestrator.shared.json_reader import FreeText, MiB, Natural
 from orchestrator.shared.spec import (
     Compression,
     DiskFormat,
@@ -21,8 +22,8 @@ class Injection:
     """A file for the root file system that Nix must not see: `source` here, `target` there."""
 
     source: str
-    target: str
-    mode: int
+    target: FreeText
+    mode: Natural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,25 +31,19 @@ class ImageOptions:
     """Sizes are MiB; None is what the spec says. `stamp` is a CSV file: one image for each row."""
 
     partition_table: PartitionTable | None = None
-    disk_size: int | None = None
-    boot_size: int | None = None
-    firmware_size: int | None = None
-    additional_space: int | None = None
+    disk_size: MiB | None = None
+    boot_size: MiB | None = None
+    firmware_size: MiB | None = None
+    additional_space: MiB | None = None
     disk_format: DiskFormat | None = None
     compression: Compression | None = None
     bmap: bool = False
     check: bool = False
     host_name: str = ""
-    wifi_ssid: str = ""
+    wifi_ssid: FreeText = ""
     wifi_password_file: str = ""
     injections: tuple[Injection, ...] = ()
     stamp: str = ""
-
-    @classmethod
-    def from_json(cls, document: dict[str, typing.Any]) -> typing.Self:
-        """Read what `dataclasses.asdict` has made."""
-        injections = tuple(Injection(**one) for one in document.get("injections", ()))
-        return cls(**{**document, "injections": injections})
 
 
 def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:

@@ -9,6 +9,8 @@ import dataclasses
 import typing
 from collections.abc import Callable
 
+from orchestrator.shared.json_reader import FreeText, Natural
+
 
 @dataclasses.dataclass(frozen=True)
 class Option:
@@ -43,7 +45,7 @@ def count(text: str) -> int:
 class NixOptions:
     """Options of Nix' own, and arguments for the modules; what is not asked for is Nix' default."""
 
-    options: tuple[tuple[str, str], ...] = _option(
+    options: tuple[tuple[str, FreeText], ...] = _option(
         "--option", (), action="append", nargs=2, metavar=("NAME", "VALUE"), help="of Nix"
     )
     nix_conf: str = _option(
@@ -53,14 +55,14 @@ class NixOptions:
         metavar="FILE",
         help="lines of a nix.conf: access tokens, for example",
     )
-    arguments: tuple[tuple[str, str], ...] = _option(
+    arguments: tuple[tuple[str, FreeText], ...] = _option(
         "--special-arg", (), action="append", nargs=2, metavar=("NAME", "VALUE")
     )
     substituters: tuple[str, ...] = _option("--substituter", (), action="append", metavar="URL")
     trusted_keys: tuple[str, ...] = _option(
         "--trusted-public-key", (), action="append", metavar="KEY"
     )
-    cores: int | None = _option(
+    cores: Natural | None = _option(  # noqa: RUF009 - it is dataclasses.field
         "--cores", None, told=False, type=count, metavar="N", help="for each derivation"
     )
     show_trace: bool = _option("--show-trace", False, told=False, action="store_true")

@@ -10,10 +10,10 @@ asked for. Names of fields are the JSON's own; sizes are MiB, 0 means as large a
 import dataclasses
 import json
 import re
-import reprlib
-import types
 import typing
 import uuid
+
+from orchestrator.shared.json_reader import JsonError, MiB, Natural, from_json, read_json
 
 #: Version of the spec that this assembler reads.
 SCHEMA = 1
@@ -76,18 +76,12 @@ FILE_NAME_BYTES = 255 - len(".plain.bmap")
 #: A user's and a group's largest number: the one after it means none (chown(2)).
 LARGEST_ID = (1 << 32) - 2
 
-#: 16 TiB, what command lines allow, too: larger numbers overflow somewhere.
-TOO_LARGE_MIB = 1 << 24
-
-#: Control characters, and halves of characters that UTF-8 cannot write.
-UNUSABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-
 #: A volume label's longest length in bytes, by file system.
 LABEL_BYTES = {"ext4": 16, "btrfs": 255, "xfs": 12, "erofs": 16, "f2fs": 512, "vfat": 11}
 
 
-class SpecError(Exception):
-    """A spec or bootspec that cannot be read; the message names the field."""
+class SpecError(JsonError):
+    """A spec or bootspec that cannot be; the message names the field."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +116,7 @@ class Fat:
     """A FAT32 partition."""
 
     label: str
-    sizeMiB: int = 0
+    sizeMiB: MiB = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +127,8 @@ class FirmwarePartition:
     """
 
     label: str = "FIRMWARE"
-    sizeMiB: int = 30
-    offsetMiB: int = 8
+    sizeMiB: MiB = 30
+    offsetMiB: MiB = 8
     identifier: str = "2178694e"
     files: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -148,7 +142,7 @@ class Root:
 
     fsType: FsType
     label: str
-    additionalSpaceMiB: int = 512
+    additionalSpaceMiB: MiB = 512
     uuid: str = ""
     partUuid: str = ""
 
@@ -163,8 +157,8 @@ class Content:
     source: str
     target: str
     mode: str = ""
-    user: int = 0
-    group: int = 0
+    user: Natural = 0
+    group: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +169,7 @@ class ImageSpec:
     loader reads (the ESP, or where there are two, the one beside it), `esp` the other one.
     """
 
-    schema: int
+    schema: Natural
     name: str
     system: str
     toplevel: str
@@ -186,7 +180,7 @@ class ImageSpec:
     boot: Fat = Fat("ESP")
     esp: Fat = Fat("ESP", 40)
     firmware: FirmwarePartition = FirmwarePartition()
-    diskSizeMiB: int = 0
+    diskSizeMiB: MiB = 0
     contents: tuple[Content, ...] = ()
     additionalPaths: tuple[str, ...] = ()
     onlyNixStore: bool = False
@@ -225,8 +219,10 @@ def read_spec(text: str) -> ImageSpec:
     Raises `SpecError` for unknown or missing fields, wrong types, unknown values and parts that do
     not go together.
     """
-    document = read_json(text, "image spec")
-    spec = from_json(ImageSpec, document, "spec")
+    try:
+        spec = from_json(ImageSpec, read_json(text, "image spec"), "spec")
+    except JsonError as error:
+        raise SpecError(str(error)) from error
     check(spec)
     return spec
 
@@ -239,6 +235,14 @@ def check(spec: ImageSpec) -> None:
         )
     if not is_file_name(spec.file_name):
         raise SpecError(f"spec.name: {spec.name!r} cannot be a file name")
+    _check_loaders(spec)
+    _check_root(spec)
+    _check_labels(spec)
+    _check_contents(spec)
+
+
+def _check_loaders(spec: ImageSpec) -> None:
+    """The partition table's loaders are there, and start what they are asked to."""
     for loader in () if spec.onlyNixStore else LOADERS[spec.partitionTable]:
         if not getattr(spec.bootLoader, loader):
             raise SpecError(
@@ -251,8 +255,10 @@ def check(spec: ImageSpec) -> None:
         raise SpecError(
             "spec.bootLoader.clover: emulates UEFI on a PC's BIOS, with partition table efi alone"
         )
-    if spec.onlyNixStore and spec.contents:
-        raise SpecError("spec.contents: there is no place for them in a store alone")
+
+
+def _check_root(spec: ImageSpec) -> None:
+    """The root file system can be made, is read by its loader, and has identifiers."""
     kind = spec.root.fsType
     if kind in REFUSED:
         raise SpecError(f"spec.root.fsType: {kind} is not made: {REFUSED[kind]}")
@@ -263,6 +269,15 @@ def check(spec: ImageSpec) -> None:
                 f"spec.root.fsType: with partition table {spec.partitionTable}, {loader} reads its"
                 f" files from the root file system, and cannot read {kind}"
             )
+    for name in ("uuid", "partUuid"):
+        try:
+            uuid.UUID(getattr(spec.root, name) or str(_NAMESPACE))
+        except ValueError as error:
+            raise SpecError(f"spec.root.{name}: {error}") from error
+
+
+def _check_labels(spec: ImageSpec) -> None:
+    """Each label fits its file system; the SD card's FAT has a serial number."""
     labels: dict[str, tuple[str, str]] = {"root.label": (spec.root.label, spec.root.fsType)}
     labels |= {f"{name}.label": (getattr(spec, name).label, "vfat") for name in ("boot", "esp")}
     labels["firmware.label"] = (spec.firmware.label, "vfat")
@@ -271,44 +286,17 @@ def check(spec: ImageSpec) -> None:
             raise SpecError(f"spec.{name}: {label!r} is longer than {holder} allows")
     if not re.fullmatch("[0-9a-fA-F]{8}", spec.firmware.identifier):
         raise SpecError(f"spec.firmware.identifier: {spec.firmware.identifier!r} is not 8 digits")
-    for name in ("uuid", "partUuid"):
-        try:
-            uuid.UUID(getattr(spec.root, name) or str(_NAMESPACE))
-        except ValueError as error:
-            raise SpecError(f"spec.root.{name}: {error}") from error
+
+
+def _check_contents(spec: ImageSpec) -> None:
+    """Files beside the closure have a place, a mode and an owner."""
+    if spec.onlyNixStore and spec.contents:
+        raise SpecError("spec.contents: there is no place for them in a store alone")
     for one in spec.contents:
         if one.mode and not re.fullmatch("[0-7]{3,4}", one.mode):
             raise SpecError(f"spec.contents: {one.target}: {one.mode!r} is not an octal mode")
         if max(one.user, one.group) > LARGEST_ID:
             raise SpecError(f"spec.contents: {one.target}: no user or group has such a number")
-
-
-def read_json(text: str, where: str) -> object:
-    """Parse JSON of which every field counts.
-
-    Raises `SpecError` also for a field that is there twice, and for what is nested without end.
-    """
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            names = [name for name, _value in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise SpecError(f"{where}: field {twice!r} is there twice")
-        return fields
-
-    try:
-        return json.loads(text, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise SpecError(f"{where}: not JSON: {error}") from error
-
-
-def from_json[T](kind: type[T], value: object, where: str) -> T:
-    """Make a `kind` (a dataclass, or what its fields can be) of a value that was JSON.
-
-    Raises `SpecError` by the name of the field, `where` at the top.
-    """
-    return typing.cast("T", _build(kind, value, where))
 
 
 def is_file_name(name: str) -> bool:
@@ -318,63 +306,3 @@ def is_file_name(name: str) -> bool:
     """
     good = name.isprintable() and name == name.strip() and "/" not in name
     return good and name[:1] not in {"", ".", "-"} and len(name.encode()) <= FILE_NAME_BYTES
-
-
-def _build(kind: type, value: object, where: str) -> object:
-    """Make a `kind` of a JSON value, checking names and types on the way."""
-    if dataclasses.is_dataclass(kind):
-        return _build_fields(typing.cast("type", kind), value, where)
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        if value not in parts:
-            raise SpecError(f"{where}: {_shown(value)} is not one of {', '.join(map(str, parts))}")
-        return value
-    if origin is types.UnionType:  # X | None
-        return None if value is None else _build(parts[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise SpecError(f"{where}: expected a list, found {_shown(value)}")
-        return tuple(_build(parts[0], item, f"{where}[{at}]") for at, item in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise SpecError(f"{where}: expected an object, found {_shown(value)}")
-        return {
-            _build(str, name, where): _build(parts[1], item, f"{where}.{name}")
-            for name, item in value.items()
-        }
-    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise SpecError(f"{where}: expected {kind.__name__}, found {_shown(value)}")
-    if isinstance(value, str) and UNUSABLE.search(value):
-        raise SpecError(f"{where}: {_shown(value)} has characters that no text has")
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0 and "timeout" not in where:
-            raise SpecError(f"{where}: {value} is negative")
-        if value >= TOO_LARGE_MIB and where.endswith("MiB"):
-            raise SpecError(f"{where}: {_shown(value)} MiB is more than any disk has")
-    return value
-
-
-def _shown(value: object) -> str:
-    """`value` in a line, however large it is."""
-    return reprlib.repr(value)
-
-
-def _build_fields(kind: type, value: object, where: str) -> object:
-    if not isinstance(value, dict):
-        raise SpecError(f"{where}: expected an object, found {_shown(value)}")
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(value.keys() - fields.keys())
-    if unknown:
-        raise SpecError(f"{where}: unknown field {', '.join(unknown)[:200]}")
-    required = {
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - value.keys())
-    if missing:
-        raise SpecError(f"{where}: field {', '.join(missing)} is missing")
-    return kind(
-        **{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
-    )

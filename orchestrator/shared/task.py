@@ -6,6 +6,7 @@ import pathlib
 import typing
 
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.json_reader import KIND, FreeText, from_json, read_json
 from orchestrator.shared.nix_options import NixOptions
 
 #: Name of the file in the run's folder.
@@ -19,7 +20,7 @@ class DemoTask:
     system: str
     format: str = "raw-efi"
     root_fs: str = "ext4"
-    authorized_keys: tuple[str, ...] = ()
+    authorized_keys: tuple[FreeText, ...] = ()
     locked: bool = False
 
 
@@ -59,7 +60,7 @@ class Task:
     work: DemoTask | NixosTask
     leased: bool
     foreign: tuple[str, ...]
-    wait_seconds: float = 60
+    wait_seconds: float = 60.0
     ca_bundle: str = ""
     options: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     private: tuple[str, ...] = ()
@@ -68,32 +69,13 @@ class Task:
     def write(self, folder: pathlib.Path) -> None:
         """Write it to the run's `folder`."""
         document = dataclasses.asdict(self)
-        kind = "demo" if isinstance(self.work, DemoTask) else "nixos"
-        document[kind] = document.pop("work")
+        document["work"][KIND] = type(self.work).__name__
         (folder / TASK).write_text(json.dumps(document))
 
     @classmethod
     def read(cls, folder: pathlib.Path) -> typing.Self:
-        """Read what `write` has written; `FileNotFoundError` where nothing was."""
-        document = json.loads((folder / TASK).read_text())
-        work: DemoTask | NixosTask
-        if "demo" in document:
-            work = DemoTask(**_tuples(document.pop("demo")))
-        else:
-            fields = _tuples(document.pop("nixos"))
-            fields["nix_options"] = NixOptions(**_tuples(fields["nix_options"]))
-            work = NixosTask(**fields)
-        options = ImageOptions.from_json(document.pop("options"))
-        return cls(work=work, options=options, **_tuples(document))
+        """Read what `write` has written; `FileNotFoundError` where nothing was.
 
-
-def _tuples(fields: dict[str, typing.Any]) -> dict[str, typing.Any]:
-    """JSON's lists as the tuples that they were."""
-
-    def plain(value: object) -> object:
-        return tuple(plain(one) for one in value) if isinstance(value, list) else value
-
-    # `disk` keeps its lists: it goes on as JSON.
-    return {
-        name: value if isinstance(value, dict) else plain(value) for name, value in fields.items()
-    }
+        Raises `JsonError` for what another version has written.
+        """
+        return from_json(cls, read_json((folder / TASK).read_text(), TASK), "task")

@@ -105,7 +105,7 @@ import hashlib, json, os, pathlib, time
 run = pathlib.Path("/var/nixos-image", os.environ["NIXOS_IMAGE_RUN"])
 victim = pathlib.Path("/var/nixos-image/victim/file")
 task = json.loads((run / "task.json").read_text())
-(key,) = task["demo"]["authorized_keys"]
+(key,) = task["work"]["authorized_keys"]
 
 def tell(event, **fields):
     print(json.dumps({"event": event, "service": "builder", "level": "info", **fields}), flush=True)

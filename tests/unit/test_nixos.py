@@ -16,6 +16,7 @@ from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 from tests.unit.nix_store import NEEDED, run
@@ -66,9 +67,9 @@ def test_a_task_is_read_as_it_was_written(
 def test_a_task_of_another_version_is_an_error(tmp_path: pathlib.Path) -> None:
     Task(TASK, False, ()).write(tmp_path)
     document = json.loads((tmp_path / "task.json").read_text())
-    document["nixos"]["unheard_of"] = 1
+    document["work"]["unheard_of"] = 1
     (tmp_path / "task.json").write_text(json.dumps(document))
-    with pytest.raises(TypeError, match="unheard_of"):
+    with pytest.raises(JsonError, match=r"^task\.work: unknown field unheard_of$"):
         Task.read(tmp_path)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from orchestrator.shared.image_options import ImageOptions, Injection, apply
+from orchestrator.shared.json_reader import TOO_LARGE_MIB, JsonError, from_json
 from orchestrator.shared.spec import (
     SCHEMA,
     BootLoader,
@@ -135,12 +136,18 @@ def test_a_table_without_its_loader_is_refused(table: PartitionTable, loader: st
     assert apply(ImageOptions(), spec) == spec
 
 
+LINES = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
+
+
 def strategy_of(field: dataclasses.Field[typing.Any]) -> st.SearchStrategy[typing.Any]:
     """Values that the type of `field` allows."""
     if field.name == "injections":
-        one = st.builds(Injection, st.text(), st.text(), st.integers(0, 0o7777))
+        one = st.builds(Injection, LINES, LINES, st.integers(0, 0o7777))
         return st.lists(one, max_size=3).map(tuple)
-    return st.from_type(typing.get_type_hints(ImageOptions)[field.name])
+    kind = typing.get_type_hints(ImageOptions)[field.name]
+    if kind == (int | None):
+        return st.none() | st.integers(0, TOO_LARGE_MIB - 1)
+    return LINES if kind is str else st.from_type(kind)
 
 
 OPTIONS = st.builds(
@@ -151,16 +158,32 @@ OPTIONS = st.builds(
 @hypothesis.given(OPTIONS)
 def test_options_come_back_from_json(options: ImageOptions) -> None:
     document = json.loads(json.dumps(dataclasses.asdict(options)))
-    assert ImageOptions.from_json(document) == options
+    assert from_json(ImageOptions, document, "options") == options
 
 
 def test_a_document_without_fields_has_the_defaults() -> None:
-    assert ImageOptions.from_json({}) == ImageOptions()
+    assert from_json(ImageOptions, {}, "options") == ImageOptions()
 
 
-def test_an_unknown_field_is_an_error() -> None:
-    with pytest.raises(TypeError):
-        ImageOptions.from_json({"disk-size": 1})
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("disk-size", 1, r"^options: unknown field disk-size$"),
+        ("disk_size", "1", r"^options\.disk_size: expected int, found '1'$"),
+        ("disk_size", -1, r"^options\.disk_size: -1 is negative$"),
+        ("disk_size", 1 << 24, r"^options\.disk_size: \d+ MiB is more than any disk has$"),
+        ("bmap", 1, r"^options\.bmap: expected bool, found 1$"),
+        (
+            "injections",
+            [{"source": "/s", "target": "/t"}],
+            r"injections\[0\]: field mode is missing",
+        ),
+        ("stamp", "/a\nb", r"^options\.stamp: .* has characters that no text has$"),
+    ],
+)
+def test_a_wrong_field_is_named(field: str, value: object, message: str) -> None:
+    with pytest.raises(JsonError, match=message):
+        from_json(ImageOptions, {field: value}, "options")
 
 
 @hypothesis.given(

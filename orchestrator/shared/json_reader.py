@@ -1,0 +1,211 @@
+"""JSON to frozen types: the one reader, strict everywhere.
+
+A type is a dataclass, or what its fields can be: `str`, `int`, `float`, `bool`, `typing.Any`,
+`typing.Literal`, `X | None`, a union of dataclasses, `tuple`, `dict[str, X]`. Further rules stand
+in the type: `typing.Annotated[int, natural]`. A rule is a function that raises `ValueError` with
+the reason. Unknown fields are errors: what is silently left out is not what was asked for.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Collection
+
+#: Control characters, and halves of characters that UTF-8 cannot write.
+UNUSABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+#: What no argument of a program can have: its end, and what UTF-8 cannot write.
+UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+
+#: 16 TiB, what command lines allow, too: larger numbers overflow somewhere.
+TOO_LARGE_MIB = 1 << 24
+
+#: The field that names the class where a type is a union of dataclasses.
+KIND = "kind"
+
+
+class JsonError(Exception):
+    """A document that is not what it has to be; the message begins with the path of the field."""
+
+
+def natural(value: int) -> None:
+    """Rule for numbers that count something."""
+    if value < 0:
+        raise ValueError(f"{_shown(value)} is negative")
+
+
+def mebibytes(value: int) -> None:
+    """Rule for sizes of disks and their parts."""
+    natural(value)
+    if value >= TOO_LARGE_MIB:
+        raise ValueError(f"{_shown(value)} MiB is more than any disk has")
+
+
+def one_of(names: Collection[str]) -> Callable[[str], None]:
+    """The rule for one of `names`, where those come from a table."""
+
+    def rule(value: str) -> None:
+        if value not in names:
+            raise ValueError(f"{_shown(value)} is not one of {', '.join(names)}")
+
+    return rule
+
+
+def free_text(value: str) -> None:
+    """Rule for texts that may have several lines; any other text is one line."""
+    if UNWRITABLE.search(value):
+        raise ValueError(f"{_shown(value)} has characters that no text has")
+
+
+#: Any form of a type, which `type[T]` does not cover: `int | None`, `tuple[int, ...]`.
+type Form = typing.Any
+
+Natural = typing.Annotated[int, natural]
+MiB = typing.Annotated[int, mebibytes]
+FreeText = typing.Annotated[str, free_text]
+
+
+def read_json(text: str, where: str) -> object:
+    """Parse JSON of which every field counts.
+
+    Raises `JsonError` also for a field that is there twice, and for what is nested without end.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            names = [name for name, _value in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise JsonError(f"{where}: field {twice!r} is there twice")
+        return fields
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise JsonError(f"{where}: not JSON: {error}") from error
+
+
+def from_json[T](kind: type[T], value: object, where: str) -> T:
+    """Make a `kind` of a value that was JSON; `where` is the path's beginning.
+
+    Raises `JsonError` with the path of the first field that is wrong.
+    """
+    return typing.cast("T", _build(kind, value, where))
+
+
+def _build(kind: Form, value: object, where: str) -> object:
+    """Make a `kind`, whatever kind of type that is."""
+    if kind is typing.Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _build_fields(typing.cast("type", kind), value, where)
+    origin: object = typing.get_origin(kind)
+    parts = typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _build_annotated(parts[0], kind.__metadata__, value, where)
+    if origin is typing.Literal:
+        if value not in parts:
+            raise JsonError(f"{where}: {_shown(value)} is not one of {', '.join(map(str, parts))}")
+        return value
+    if origin is types.UnionType or origin is typing.Union:
+        return _build_union(parts, value, where)
+    if origin is tuple:
+        return _build_tuple(parts, value, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise JsonError(f"{where}: expected an object, found {_shown(value)}")
+        return {
+            _build(str, name, where): _build(parts[1], item, f"{where}.{name}")
+            for name, item in value.items()
+        }
+    return _build_plain(kind, value, where)
+
+
+def _build_plain(kind: type, value: object, where: str, *, one_line: bool = True) -> object:
+    """A number, a truth value or a text."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise JsonError(f"{where}: expected {kind.__name__}, found {_shown(value)}")
+    if one_line and isinstance(value, str) and UNUSABLE.search(value):
+        raise JsonError(f"{where}: {_shown(value)} has characters that no text has")
+    return value
+
+
+def _build_annotated(
+    kind: Form, rules: tuple[typing.Any, ...], value: object, where: str
+) -> object:
+    if kind is str:
+        built = _build_plain(str, value, where, one_line=free_text not in rules)
+    else:
+        built = _build(kind, value, where)
+    for rule in rules:
+        try:
+            rule(built)
+        except ValueError as error:
+            raise JsonError(f"{where}: {error}") from error
+    return built
+
+
+def _build_union(parts: tuple[typing.Any, ...], value: object, where: str) -> object:
+    """One of `parts`: `None` for null, else the only other one or the dataclass that is named."""
+    if value is None and types.NoneType in parts:
+        return None
+    kinds = {part.__name__: part for part in parts if isinstance(part, type)}
+    kinds = {name: part for name, part in kinds.items() if dataclasses.is_dataclass(part)}
+    if len(kinds) < 2:
+        return _build(next(part for part in parts if part is not types.NoneType), value, where)
+    if not isinstance(value, dict):
+        raise JsonError(f"{where}: expected an object, found {_shown(value)}")
+    name = _build_annotated(str, (one_of(kinds),), value.get(KIND), f"{where}.{KIND}")
+    fields = {field: item for field, item in value.items() if field != KIND}
+    return _build_fields(kinds[str(name)], fields, where)
+
+
+def _build_tuple(parts: tuple[typing.Any, ...], value: object, where: str) -> object:
+    if not isinstance(value, list):
+        raise JsonError(f"{where}: expected a list, found {_shown(value)}")
+    kinds = [parts[0]] * len(value) if parts[1:] == (...,) else list(parts)
+    if len(kinds) != len(value):
+        raise JsonError(f"{where}: expected {len(kinds)} values, found {_shown(value)}")
+    return tuple(
+        _build(kind, item, f"{where}[{at}]")
+        for at, (kind, item) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+@functools.cache
+def _fields_of(kind: type) -> tuple[dict[str, typing.Any], frozenset[str]]:
+    """Types of the dataclass' fields by name, and the names of those without a default."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    fields = dataclasses.fields(kind)
+    needed = {
+        field.name
+        for field in fields
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    return {field.name: hints[field.name] for field in fields}, frozenset(needed)
+
+
+def _build_fields(kind: type, value: object, where: str) -> object:
+    if not isinstance(value, dict):
+        raise JsonError(f"{where}: expected an object, found {_shown(value)}")
+    hints, needed = _fields_of(kind)
+    unknown = sorted(value.keys() - hints.keys())
+    if unknown:
+        raise JsonError(f"{where}: unknown field {', '.join(unknown)[:200]}")
+    missing = sorted(needed - value.keys())
+    if missing:
+        raise JsonError(f"{where}: field {', '.join(missing)} is missing")
+    return kind(
+        **{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+    )
+
+
+def _shown(value: object) -> str:
+    """`value` in a line, however large it is."""
+    return reprlib.repr(value)
