@@ -5,13 +5,12 @@ RUN mkdir /files \
 
 FROM nixos-image-runtime
 ARG GUEST=aarch64
+COPY orchestrator/shared/architectures.toml ./
 # The firmware package brings 400 MB of flash images: only the small one, which -bios takes, is unpacked.
 # hadolint ignore=SC2086
-RUN case "$GUEST" in \
-      aarch64) packages="qemu-system-arm qemu-efi-aarch64 u-boot-qemu" ;; \
-      riscv64) packages="qemu-system-riscv opensbi u-boot-qemu" ;; \
-      x86_64) packages="qemu-system-x86 ovmf seabios" ;; \
-    esac \
+RUN packages=$(python3 -c 'import sys, tomllib; \
+      rows = tomllib.load(open("architectures.toml", "rb"))["architecture"]; \
+      print(*next(row["guest"]["packages"] for row in rows if row["name"] == sys.argv[1]))' "$GUEST-linux") \
  && apt-get update -q \
  && apt-get install -qy --no-install-recommends -o Dpkg::Options::=--path-exclude='/usr/share/AAVMF/*' \
       $packages openssh-client e2fsprogs fdisk qemu-utils zstd xz-utils \

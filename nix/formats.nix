@@ -13,9 +13,12 @@
 # firmware    that starts it; a PC's BIOS starts UEFI images by nixosImage.emulatedUEFI, on x86_64
 # login       whether someone must be able to log in without the provider's help
 let
-  pc = [ "x86_64-linux" "i686-linux" ];
+  architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
+  named = map (row: row.name);
+  all = named architectures;
+  pc = named (builtins.filter (row: builtins.elem "grub" row.loaders) architectures);
+  # Those that providers have machines of.
   main = [ "x86_64-linux" "aarch64-linux" ];
-  all = main ++ [ "armv7l-linux" "riscv64-linux" "i686-linux" ];
 
   format = {
     upstream = null;

@@ -10,17 +10,14 @@ let
   demo = builtins.fromJSON (builtins.readFile inputs);
   inherit (demo) system hostName userName authorizedKeys;
 
-  arch = {
-    aarch64-linux = { efi = "aa64"; console = "ttyAMA0"; loaders.extlinux = { }; };
-    riscv64-linux = { efi = "riscv64"; console = "ttyS0"; loaders.extlinux = { }; };
-    x86_64-linux = { efi = "x64"; console = "ttyS0"; loaders.grub = "${packages.grub}/usr/lib/grub/i386-pc"; };
-  }.${system};
+  architectures = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/architectures.toml)).architecture;
+  arch = builtins.head (builtins.filter (row: row.name == system) architectures);
   # Modules of the root file system, after those that they depend on (`modprobe --show-depends`).
-  rootModules = {
-    ext4 = "crc32c_generic crc16 mbcache jbd2 ext4";
-    erofs = "crc32c_generic libcrc32c erofs overlay";
-    btrfs = "crc32c_generic libcrc32c zlib_deflate raid6_pq ${if system == "aarch64-linux" then "xor-neon " else ""}xor blake2b_generic btrfs";
-    xfs = "crc32c_generic libcrc32c xfs";
+  rootModules = builtins.concatMap (module: (arch.demo.module_needs or { }).${module} or [ ] ++ [ module ]) {
+    ext4 = [ "crc32c_generic" "crc16" "mbcache" "jbd2" "ext4" ];
+    erofs = [ "crc32c_generic" "libcrc32c" "erofs" "overlay" ];
+    btrfs = [ "crc32c_generic" "libcrc32c" "zlib_deflate" "raid6_pq" "xor" "blake2b_generic" "btrfs" ];
+    xfs = [ "crc32c_generic" "libcrc32c" "xfs" ];
   }.${demo.rootFs};
 
   release = "demo-1";
@@ -72,7 +69,7 @@ let
   linux = onTarget "linux" ./linux.sh {
     kernel = packages.kernel;
     # What a virtual machine needs, with what that depends on, in loading order; each kernel has other parts of it built in.
-    wanted = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat ${rootModules}";
+    wanted = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat ${toString rootModules}";
   };
 
   libraries = onTarget "libraries" ./libraries.sh {
@@ -86,14 +83,14 @@ let
 
   etc = onTarget "etc" ./etc.sh {
     inherit hostName userName busybox release;
-    inherit (arch) console;
+    inherit (arch.demo) console;
     authorizedKeys = builtins.toFile "authorized_keys" authorizedKeys;
   };
 
   bootspec = {
     inherit system;
     label = "NixOS demo (${release})";
-    kernelParams = [ "console=tty0" "console=${arch.console}" "panic=10" "root=LABEL=${label}" "rootfstype=${demo.rootFs}" "loglevel=4" ];
+    kernelParams = [ "console=tty0" "console=${arch.demo.console}" "panic=10" "root=LABEL=${label}" "rootfstype=${demo.rootFs}" "loglevel=4" ];
   };
 
   toplevel = onTarget "nixos-system-${hostName}-${release}" ./toplevel.sh {
@@ -118,7 +115,7 @@ in
       bootLoader = {
         timeout = 0;
         systemdBoot = "${packages.systemd-boot}/usr/lib/systemd/boot/efi/systemd-boot${arch.efi}.efi";
-      } // arch.loaders;
+      } // (if builtins.elem "grub" arch.loaders then { grub = "${packages.grub}/usr/lib/grub/i386-pc"; } else { extlinux = { }; });
       boot = { label = "ESP"; sizeMiB = 48; };
       root = { fsType = demo.rootFs; inherit label; additionalSpaceMiB = 64; };
       readyText = "nixos-image demo: ready";

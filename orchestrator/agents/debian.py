@@ -25,17 +25,17 @@ from collections.abc import Collection
 from orchestrator.agents import events
 from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
-from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES
+from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES, SYSTEMS
 
 #: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
-#: today.
+#: today; which kernel is in the table of architectures.
 ROLES = {
     "busybox": "busybox-static",
     "dropbear": "dropbear-bin",
     "e2fsprogs": "e2fsprogs",
     "fdisk": "fdisk",
     "grub": "grub-pc-bin",
-    "kernel": "linux-image-cloud-{arch}",
+    "kernel": "linux-image-{kernel}",
     "libblkid": "libblkid1",
     "libc": "libc6",
     "libcom-err": "libcom-err2",
@@ -53,11 +53,11 @@ ROLES = {
     "zlib": "zlib1g",
 }
 
-#: Packages of one architecture where it has not the usual one: riscv64 has no cloud kernel.
-ELSEWHERE = {("kernel", "riscv64"): "linux-image-riscv64"}
+#: Roles that are a boot loader's: only architectures that it exists for have them.
+LOADERS = {"grub": "grub", "systemd-boot": "systemdBoot"}
 
-#: Roles that only some architectures have: GRUB for BIOS is for PCs.
-ONLY = {"grub": frozenset({"amd64"})}
+#: What the demo is made of, by Debian's name of the architecture.
+DEMOS = {row.demo.debian: (row, row.demo) for row in SYSTEMS.values() if row.demo}
 
 #: Architectures of hosts: emulators are pinned for them.
 HOSTS = tuple(dict.fromkeys(DEBIAN_ARCHITECTURES[host] for host in MACHINES.values()))
@@ -96,7 +96,8 @@ class Pin:
 
 def roles_of(arch: str) -> list[str]:
     """Roles that Debian's architecture `arch` has."""
-    return [role for role in ROLES if arch in ONLY.get(role, {arch})]
+    loaders = DEMOS[arch][0].loaders
+    return [role for role in ROLES if role not in LOADERS or LOADERS[role] in loaders]
 
 
 def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
@@ -207,7 +208,7 @@ class Index:
 
     def resolve(self, role: str) -> Pin:
         """Return the version of `role` that is in the archive now; its tree is not known."""
-        package = ELSEWHERE.get((role, self._arch), ROLES[role].format(arch=self._arch))
+        package = ROLES[role].format(kernel=DEMOS[self._arch][1].kernel)
         if role == "kernel":  # the metapackage follows the ABI: it depends on the one that is meant
             names = re.findall(r"[^\s,]+", self._show(package)["Depends"])
             package = next(name for name in names if name.startswith("linux-image-"))

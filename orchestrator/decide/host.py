@@ -69,9 +69,8 @@ def measure(
     """
     info = engine.info()
     if info.architecture not in MACHINES:
-        raise HostError(
-            f"Docker runs on {info.architecture}: only x86_64 and aarch64 hosts are supported"
-        )
+        known = " and ".join(row.hosts[0] for row in SYSTEMS.values() if row.hosts)
+        raise HostError(f"Docker runs on {info.architecture}: only {known} hosts are supported")
     system = MACHINES[info.architecture]
     natively = frozenset({system}) | RUNS_TOO.get(system, frozenset())
     tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own

@@ -11,12 +11,9 @@ from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.spec import Firmware
 
-#: Names that UEFI looks for on an ESP, as FAT writes them.
-EFI_NAMES = {
-    "aarch64-linux": b"BOOTAA64EFI",
-    "riscv64-linux": b"BOOTRI~1EFI",  # of BOOTRISCV64.EFI
-    "x86_64-linux": b"BOOTX64 EFI",
-}
+#: The file that UEFI looks for on an ESP, as a FAT folder has its name: of machines that can be
+#: booted here.
+EFI_NAMES = {row.name: row.efi_entry for row in SYSTEMS.values() if row.guest}
 
 #: What `extlinux.conf` begins its lines with, where NixOS has written it.
 EXTLINUX = b"  LINUX ../nixos/"

@@ -1,58 +1,17 @@
 """How an image is booted outside of the appliance: QEMU's and libvirt's command lines, as text."""
 
-import dataclasses
 import pathlib
 import shlex
 
 from orchestrator.agents.boot.disk import DEVICES, DRIVERS
 from orchestrator.agents.boot.qemu import DISK
+from orchestrator.shared.architectures import SYSTEMS, Machine
 from orchestrator.shared.errors import UsageError
 
 #: What a person gives a machine who only wants to see it work.
 MEMORY_MIB = 4096
 CPUS = 2
 
-
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """QEMU's program and machine type, libvirt's architecture; `firmware` is where Debian has it.
-
-    QEMU's own builds (Homebrew's, Windows') have the same as `share/edk2-…-code.fd`.
-    """
-
-    program: str
-    type: str
-    arch: str
-    firmware: dict[str, str]
-
-
-MACHINES = {
-    "x86_64-linux": Machine(
-        "qemu-system-x86_64", "q35", "x86_64", {"uefi": "/usr/share/OVMF/OVMF_CODE_4M.fd"}
-    ),
-    "i686-linux": Machine("qemu-system-i386", "q35", "i686", {}),
-    "aarch64-linux": Machine(
-        "qemu-system-aarch64",
-        "virt",
-        "aarch64",
-        {
-            "uefi": "/usr/share/AAVMF/AAVMF_CODE.fd",
-            "u-boot": "/usr/lib/u-boot/qemu_arm64/u-boot.bin",
-        },
-    ),
-    "riscv64-linux": Machine(
-        "qemu-system-riscv64",
-        "virt",
-        "riscv64",
-        {
-            "uefi": "/usr/share/qemu-efi-riscv64/RISCV_VIRT_CODE.fd",
-            "u-boot": "/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin",
-        },
-    ),
-    "armv7l-linux": Machine(
-        "qemu-system-arm", "virt", "armv7l", {"u-boot": "/usr/lib/u-boot/qemu_arm/u-boot.bin"}
-    ),
-}
 
 NOTE = """\
 # KVM is used where it is there. Firmware is named where Debian has it; QEMU's own builds have it as
@@ -71,9 +30,9 @@ def describe(
     """
     if image.endswith((".zst", ".xz", ".gz")):
         raise UsageError(f"{image}: is compressed", hint="unpack it first: QEMU cannot")
-    if system not in MACHINES:
-        raise UsageError(f"{system}: no such system", hint=f"one of {', '.join(MACHINES)}")
-    machine = MACHINES[system]
+    if system not in SYSTEMS:
+        raise UsageError(f"{system}: no such system", hint=f"one of {', '.join(SYSTEMS)}")
+    machine = SYSTEMS[system].machine
     parts = [NOTE]
     for kind in firmware:
         command = _qemu(machine, kind, image, disk_format, seed)
@@ -99,15 +58,10 @@ def _qemu(
     if seed:
         second = f"file={_quoted(seed)},format=raw,if=none,id=seed,readonly=on"
         lines.append(["-drive", second, "-device", f"{DISK},drive=seed"])
-    place = machine.firmware.get(firmware)
-    if firmware == "uefi" and place:
-        lines.append(["-drive", f"if=pflash,format=raw,readonly=on,file={place}"])
-    elif firmware == "u-boot" and place and machine.program == "qemu-system-riscv64":
-        lines.append(["-kernel", place])
-    elif place:
-        lines.append(["-machine", "acpi=off", "-bios", place])
+    if options := machine.firmware.get(firmware):
+        lines.append(list(options))
     lines += [["-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22"]]
-    if machine.arch in {"x86_64", "i686", "aarch64"}:
+    if machine.smbios:
         lines.append(["-smbios", "type=1,serial=ds=nocloud"])
     return [*lines, ["-nographic"]]
 
@@ -120,7 +74,7 @@ def _virt_install(
     bus = "sata" if disk_format in DEVICES else "virtio"
     return [
         ["virt-install", "--name", name, "--memory", str(MEMORY_MIB), "--vcpus", str(CPUS)],
-        ["--arch", machine.arch, "--osinfo", "nixos-unstable"],
+        ["--arch", machine.libvirt, "--osinfo", "nixos-unstable"],
         ["--disk", f"path={image},format={driver},bus={bus}", "--network", "user"],
         *([["--disk", f"path={seed},format=raw,bus=virtio,readonly=on"]] if seed else []),
         [*(["--boot", "uefi"] if "uefi" in firmware else []), "--graphics", "none", "--import"],

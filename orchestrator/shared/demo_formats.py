@@ -2,14 +2,8 @@
 
 import dataclasses
 
+from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.spec import FIRMWARE, LOADERS, DiskFormat, PartitionTable
-
-#: Systems that each boot loader exists for.
-LOADER_SYSTEMS = {
-    "grub": frozenset({"x86_64-linux", "i686-linux"}),
-    "systemdBoot": frozenset({"x86_64-linux", "i686-linux", "aarch64-linux", "riscv64-linux"}),
-    "extlinux": frozenset({"aarch64-linux", "armv7l-linux", "riscv64-linux"}),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +35,7 @@ FORMATS = {
 def impossible(system: str, form: Format, table: PartitionTable) -> str:
     """Why `system` cannot have `form` with the partition table `table`; nothing if it can."""
     for loader in LOADERS[table]:
-        if system not in LOADER_SYSTEMS[loader]:
+        if loader not in SYSTEMS[system].loaders:
             return (
                 f"partition table {table} is started by {FIRMWARE[loader]},"
                 f" which {system} machines do not have"

@@ -13,6 +13,7 @@ import re
 import typing
 import uuid
 
+from orchestrator.shared.architectures import PCS
 from orchestrator.shared.json_reader import JsonError, MiB, Natural, from_json, read_json
 
 #: Version of the spec that this assembler reads.
@@ -249,9 +250,7 @@ def _check_loaders(spec: ImageSpec) -> None:
                 f"spec.bootLoader.{loader} is missing: partition table {spec.partitionTable} is"
                 f" started by {FIRMWARE[loader]}, which {spec.system} has no loader for here"
             )
-    if spec.bootLoader.clover and (
-        spec.partitionTable != "efi" or spec.system not in {"x86_64-linux", "i686-linux"}
-    ):
+    if spec.bootLoader.clover and (spec.partitionTable != "efi" or spec.system not in PCS):
         raise SpecError(
             "spec.bootLoader.clover: emulates UEFI on a PC's BIOS, with partition table efi alone"
         )

@@ -25,7 +25,7 @@ from orchestrator.shared.architectures import (
     DEBIAN_ARCHITECTURES,
     RUNS_TOO,
     SYSTEMS,
-    System,
+    Architecture,
     this_system,
 )
 
@@ -101,7 +101,7 @@ def native(host: str) -> str:
     return next(name for name, arch in DEBIAN_ARCHITECTURES.items() if arch == host)
 
 
-def foreign(host: str) -> list[System]:
+def foreign(host: str) -> list[Architecture]:
     """Systems whose programs a machine of Debian's architecture `host` does not run by itself."""
     own = {native(host)} | RUNS_TOO.get(native(host), frozenset())
     return [system for system in SYSTEMS.values() if system.name not in own]
@@ -175,7 +175,7 @@ def here(host: str, work: pathlib.Path) -> None:
 
 
 def registration(
-    system: System, folder: pathlib.Path, kernel: tuple[int, int] | None = None
+    system: Architecture, folder: pathlib.Path, kernel: tuple[int, int] | None = None
 ) -> str:
     """The line for the emulator of `system` in `folder`, under the system's name."""
     interpreter = folder / system.emulator

@@ -11,7 +11,9 @@ if [ -z "${NIXPKGS:-}" ]; then
 fi
 here=$project/tests/nixos
 cp "$here/configuration.nix" "$work"
-systems=${*:-x86_64-linux aarch64-linux riscv64-linux armv7l-linux i686-linux}
+systems=${*:-$(python3 -c '
+import json, sys
+print(*sorted({system for one in json.load(open(sys.argv[1])).values() for system in one["systems"]}))' "$project/nix/formats.json")}
 
 formats_of() {
   python3 -c '

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.agents.emulation import binfmt
 from orchestrator.agents.failure import AgentError
-from orchestrator.shared.architectures import SYSTEMS, System
+from orchestrator.shared.architectures import SYSTEMS, Architecture
 
 AARCH64 = SYSTEMS["aarch64-linux"]
 QEMU = pathlib.Path("/opt/qemu/qemu-aarch64")
@@ -44,7 +44,7 @@ def test_the_line_and_its_flags_by_kernel(kernel: tuple[int, int], flags: str) -
 
 
 @pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
-def test_the_kernel_takes_the_line(system: System) -> None:
+def test_the_kernel_takes_the_line(system: Architecture) -> None:
     """Limits of fs/binfmt_misc.c.
 
     1920 bytes a line, 8 fields, 128 bytes of program are looked at.

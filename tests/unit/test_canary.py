@@ -8,16 +8,16 @@ import struct
 import pytest
 
 from orchestrator.agents.emulation import canary
-from orchestrator.shared.architectures import ELFCLASS64, RUNS_TOO, SYSTEMS, System, this_system
+from orchestrator.shared.architectures import RUNS_TOO, SYSTEMS, Architecture, this_system
 
 NATIVE = {this_system()} | RUNS_TOO.get(this_system(), frozenset())
 EVERY_SYSTEM = pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 
 
 @EVERY_SYSTEM
-def test_the_header_is_sound(system: System) -> None:
+def test_the_header_is_sound(system: Architecture) -> None:
     program = canary.program(system)
-    wide = system.elf_class == ELFCLASS64
+    wide = system.elf.bits == 64
     word = "Q" if wide else "I"
     assert program[:7] == b"\x7fELF" + bytes([2 if wide else 1, 1, 1])
     fields = struct.unpack_from(f"<HHI{word}{word}{word}IHHHHHH", program, 16)
@@ -36,7 +36,7 @@ def test_the_header_is_sound(system: System) -> None:
         section_count,
         _,
     ) = fields
-    assert (kind, machine, version) == (2, system.machine, 1)
+    assert (kind, machine, version) == (2, system.elf.machine, 1)
     assert (header_size, segment_size, count) == ((64, 56, 1) if wide else (52, 32, 1))
     assert (segments, sections, section_count) == (header_size, 0, 0)
 
@@ -51,11 +51,11 @@ def test_the_header_is_sound(system: System) -> None:
     assert (kind, flags) == (1, 5), "one loadable segment, readable and executable"
     assert in_file == in_memory == len(program)
     assert address % align == offset % align
-    assert program[entry - address :] == canary.CODE[system.name]
+    assert program[entry - address :] == bytes.fromhex(system.elf.exit_42)
 
 
 @EVERY_SYSTEM
-def test_only_programs_of_the_system_match_its_magic_under_its_mask(system: System) -> None:
+def test_only_programs_of_the_system_match_its_magic_under_its_mask(system: Architecture) -> None:
     def matches(program: bytes) -> bool:
         head = program[: len(system.magic)]
         return all(

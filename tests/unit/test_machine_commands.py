@@ -4,7 +4,8 @@ import shlex
 
 import pytest
 
-from orchestrator.decide.machine_commands import MACHINES, describe
+from orchestrator.decide.machine_commands import describe
+from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError
 
 
@@ -70,5 +71,5 @@ def test_what_cannot_be_booted_is_refused(system: str, name: str, message: str) 
 
 
 def test_every_system_has_a_machine() -> None:
-    for system in MACHINES:
+    for system in SYSTEMS:
         assert commands(describe(system, ("bios",), "/a.img", "raw"))

@@ -74,7 +74,7 @@ def machine_command(
             hint=f"--firmware {' or '.join(guest.firmware)}",
             kind="boot",
         )
-    return qemu.command(guest, arguments.firmware, disk, accel, serial, arguments.seed)
+    return qemu.command(arguments.system, arguments.firmware, disk, accel, serial, arguments.seed)
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -115,9 +115,7 @@ def kvm_works(system: str) -> bool:
         empty, serial = pathlib.Path(folder, "empty.img"), pathlib.Path(folder, "serial.log")
         empty.write_bytes(bytes(1 << 20))
         serial.touch()
-        command = qemu.command(
-            qemu.GUESTS[system], "uefi", qemu.Disk(empty), "kvm", f"file:{serial}"
-        )
+        command = qemu.command(system, "uefi", qemu.Disk(empty), "kvm", f"file:{serial}")
         until = time.monotonic() + KVM_TRY_SECONDS
         with Machine(command, serial) as machine:
             while time.monotonic() < until and not serial.stat().st_size:

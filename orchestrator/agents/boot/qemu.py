@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.spec import Firmware
 
 #: Inside the boot container: QEMU's user network forwards this port of the loopback to the guest's
@@ -16,63 +17,8 @@ MEMORY_MIB = 1024
 CPUS = 2
 
 
-#: OpenSBI, in machine mode, starts U-Boot in supervisor mode. U-Boot looks for extlinux.conf first,
-#: then is a UEFI firmware itself.
-RISCV_U_BOOT = (
-    "-bios",
-    "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin",
-    "-kernel",
-    "/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin",
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Guest:
-    """A machine type: `cpu` is the model under TCG, `firmware` how QEMU is told of each kind."""
-
-    system: str
-    program: str
-    machine: str
-    cpu: str
-    firmware: dict[Firmware, tuple[str, ...]]
-
-
-GUESTS = {
-    guest.system: guest
-    for guest in (
-        Guest(
-            "aarch64-linux",
-            "qemu-system-aarch64",
-            "virt,gic-version=3",
-            # Without pointer authentication, which TCG computes slowly.
-            "cortex-a72",
-            {
-                "uefi": ("-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"),
-                # With tables for ACPI there would be no device tree for U-Boot to hand on.
-                "u-boot": (
-                    "-machine",
-                    "acpi=off",
-                    "-bios",
-                    "/usr/lib/u-boot/qemu_arm64/u-boot.bin",
-                ),
-            },
-        ),
-        Guest(
-            "riscv64-linux",
-            "qemu-system-riscv64",
-            "virt",
-            "rv64",
-            {"uefi": RISCV_U_BOOT, "u-boot": RISCV_U_BOOT},
-        ),
-        Guest(
-            "x86_64-linux",
-            "qemu-system-x86_64",
-            "q35",
-            "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
-            {"uefi": ("-bios", "/usr/share/ovmf/OVMF.fd"), "bios": ()},
-        ),
-    )
-}
+#: The boot check's machine for each system that has one.
+GUESTS = {name: row.guest for name, row in SYSTEMS.items() if row.guest}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,21 +31,23 @@ class Disk:
 
 
 def command(
-    guest: Guest,
+    system: str,
     firmware: Firmware,
     disk: Disk,
     accel: str,
     serial: str,
     seed: pathlib.Path | None = None,
 ) -> list[str]:
-    """The command that boots `disk`; `serial` is QEMU's name for where the console goes.
+    """The command that boots `disk` on the boot check's machine for `system`.
 
-    `seed` is a raw disk beside it, which the guest cannot write to.
+    `serial` is QEMU's name for where the console goes, `seed` a raw disk beside it, which the guest
+    cannot write to.
     """
+    guest, program = GUESTS[system], SYSTEMS[system].machine.program
     cpu = "host" if accel == "kvm" else guest.cpu
     acceleration = accel if accel == "kvm" else "tcg,thread=multi"
     return [
-        *(guest.program, "-machine", guest.machine, "-cpu", cpu, "-accel", acceleration),
+        *(program, "-machine", guest.type, "-cpu", cpu, "-accel", acceleration),
         *("-smp", str(CPUS), "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none"),
         "-no-reboot",
         *guest.firmware[firmware],

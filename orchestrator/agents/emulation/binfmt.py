@@ -14,7 +14,7 @@ import platform
 import re
 
 from orchestrator.agents.failure import AgentError
-from orchestrator.shared.architectures import System
+from orchestrator.shared.architectures import Architecture
 
 #: Entries of this project start with this; no other entry is ever touched.
 PREFIX = "nixos-image-"
@@ -50,7 +50,7 @@ def kernel_version() -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def entry_name(run: str, system: System) -> str:
+def entry_name(run: str, system: Architecture) -> str:
     """Name of the entry of `run` for `system`: unique, so it never disturbs another tool's."""
     return f"{PREFIX}{run}-{system.name.partition('-')[0]}"
 
@@ -106,7 +106,7 @@ def entries() -> dict[str, Entry]:
 
 
 def registration(
-    name: str, system: System, interpreter: pathlib.Path, kernel: tuple[int, int]
+    name: str, system: Architecture, interpreter: pathlib.Path, kernel: tuple[int, int]
 ) -> str:
     """The line to write to `register` on a kernel of version `kernel`."""
     if kernel < FIX_BINARY_SINCE:

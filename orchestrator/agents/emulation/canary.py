@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from orchestrator.shared.architectures import ELFCLASS64, ET_EXEC, SYSTEMS, System
+from orchestrator.shared.architectures import ET_EXEC, SYSTEMS, Architecture
 
 #: Exit code of a canary that ran.
 ALIVE = 42
@@ -22,19 +22,8 @@ ALIVE = 42
 #: pages too.
 LOAD_ADDRESS = 0x400000
 
-#: exit(42) in machine code; system call numbers are from each architecture's syscall table in
-#: Linux.
-CODE = {
-    "x86_64-linux": bytes.fromhex("bf2a000000 b83c000000 0f05"),  # mov edi,42; mov eax,60; syscall
-    "aarch64-linux": bytes.fromhex("400580d2 a80b80d2 010000d4"),  # mov x0,#42; mov x8,#93; svc #0
-    "armv7l-linux": bytes.fromhex("2a00a0e3 0170a0e3 000000ef"),  # mov r0,#42; mov r7,#1; svc #0
-    "riscv64-linux": bytes.fromhex("1305a002 9308d005 73000000"),  # li a0,42; li a7,93; ecall
-    "i686-linux": bytes.fromhex("bb2a000000 b801000000 cd80"),  # mov ebx,42; mov eax,1; int 0x80
-}
-
 PT_LOAD = 1
 PF_R_X = 5
-EM_ARM_EABI5 = 0x05000000
 
 RUN_SECONDS = 20
 BUSY_TRIES = 100
@@ -48,22 +37,21 @@ class Outcome:
     cause: str = ""
 
 
-def program(system: System) -> bytes:
+def program(system: Architecture) -> bytes:
     """A static ELF executable of `system`.
 
     Header, one loadable segment, code (ELF specification, chapters 4 and 5).
     """
-    wide = system.elf_class == ELFCLASS64
+    wide = system.elf.bits == 64
     header_size, segment_size = (64, 56) if wide else (52, 32)
     offset = header_size + segment_size
-    code = CODE[system.name]
+    code = bytes.fromhex(system.elf.exit_42)
     size = offset + len(code)
-    flags = EM_ARM_EABI5 if system.name == "armv7l-linux" else 0
     word = "Q" if wide else "I"
     header = system.magic[:16] + struct.pack(
         f"<HHI{word}{word}{word}IHHHHHH",
-        *(ET_EXEC, system.machine, 1, LOAD_ADDRESS + offset, header_size, 0),
-        *(flags, header_size, segment_size, 1, 0, 0, 0),
+        *(ET_EXEC, system.elf.machine, 1, LOAD_ADDRESS + offset, header_size, 0),
+        *(system.elf.flags, header_size, segment_size, 1, 0, 0, 0),
     )
     where = (LOAD_ADDRESS, LOAD_ADDRESS, size, size)
     if wide:

@@ -6,7 +6,7 @@ import subprocess
 from orchestrator.agents import events
 from orchestrator.agents.emulation import binfmt, canary
 from orchestrator.agents.failure import AgentError
-from orchestrator.shared.architectures import SYSTEMS, System
+from orchestrator.shared.architectures import SYSTEMS, Architecture
 from orchestrator.shared.run import Run
 
 #: Static programs, one for each foreign system; in the builder a volume that this image has filled.
@@ -18,7 +18,7 @@ def register(run: Run, systems: tuple[str, ...]) -> list[binfmt.Entry]:
     return [binfmt.register(registration(run, SYSTEMS[name])) for name in systems]
 
 
-def registration(run: Run, system: System) -> str:
+def registration(run: Run, system: Architecture) -> str:
     """The line that registers the emulator of `system`."""
     name = binfmt.entry_name(run.id, system)
     return binfmt.registration(name, system, FOLDER / system.emulator, binfmt.kernel_version())

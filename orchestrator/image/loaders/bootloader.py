@@ -9,17 +9,8 @@ import pathlib
 import re
 
 from orchestrator.image.bootspec import Bootspec
+from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.spec import BootLoader, Extlinux, SpecError
-
-#: Suffix of the removable-media path `\\EFI\\BOOT\\BOOT<suffix>.EFI` (UEFI specification, section
-#: 3.5.1.1).
-EFI_SUFFIX = {
-    "aarch64-linux": "AA64",
-    "armv7l-linux": "ARM",
-    "i686-linux": "IA32",
-    "riscv64-linux": "RISCV64",
-    "x86_64-linux": "X64",
-}
 
 _STORE = pathlib.PurePosixPath("/nix/store")
 
@@ -65,12 +56,12 @@ def boot_entries(boot: Bootspec) -> list[BootEntry]:
 
 def systemd_boot_files(system: str, loader: BootLoader) -> Files:
     """What the ESP itself must have: the loader under both of its names, and its settings."""
-    if system not in EFI_SUFFIX:
+    if system not in SYSTEMS:
         raise SpecError(f"bootspec.system: no EFI boot loader is known for {system}")
     program = pathlib.Path(loader.systemdBoot)
     timeout = "menu-force" if loader.timeout < 0 else str(loader.timeout)
     return {
-        f"EFI/BOOT/BOOT{EFI_SUFFIX[system]}.EFI": program,
+        f"EFI/BOOT/{SYSTEMS[system].efi_name}": program,
         f"EFI/systemd/{program.name}": program,
         "loader/loader.conf": f"timeout {timeout}\ndefault nixos-*\n",
     }
