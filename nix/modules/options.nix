@@ -12,6 +12,9 @@ let
   # Clover's archive, pinned like all that comes from outside.
   clover = lib.importJSON ../../locks/clover.json;
 
+  table = name: (builtins.fromTOML (builtins.readFile (../../orchestrator/shared + "/${name}s.toml"))).${name};
+  diskFormats = map (row: row.name) (lib.filter (row: row.assembled or true) (table "disk_format"));
+
   uuid = types.nullOr (types.strMatching "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}");
   owner = types.either types.ints.unsigned types.str;
 
@@ -102,7 +105,7 @@ in
       '';
     };
     format = mkOption {
-      type = types.nullOr (types.enum [ "raw" "qcow2" "qcow2-compressed" "vdi" "vpc" "vpc-fixed" "vhdx" "vmdk" ]);
+      type = types.nullOr (types.enum diskFormats);
       default = null;
       description = "Kind of the image file; null is the format's own.";
     };

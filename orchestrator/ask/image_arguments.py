@@ -9,9 +9,10 @@ import typing
 from orchestrator.ask.parser import Parser, caller_path, mebibytes
 from orchestrator.ask.request import Caller
 from orchestrator.image.late import check_host
+from orchestrator.shared.disk_formats import ASSEMBLED
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
-from orchestrator.shared.spec import Compression, DiskFormat, PartitionTable, SpecError
+from orchestrator.shared.spec import Compression, PartitionTable, SpecError
 
 
 def add_image_options(parser: Parser) -> None:
@@ -25,7 +26,7 @@ def add_image_options(parser: Parser) -> None:
         "--additional-space", type=mebibytes, metavar="SIZE", help="what stays free of the root"
     )
     output = parser.add_argument_group("the file")
-    output.add_argument("--disk-format", choices=typing.get_args(DiskFormat))
+    output.add_argument("--disk-format", choices=ASSEMBLED)
     output.add_argument("--compress", choices=typing.get_args(Compression))
     output.add_argument("--bmap", action="store_true", help="make a block map, for bmaptool")
     output.add_argument("--check", action="store_true", help="assemble twice and compare")

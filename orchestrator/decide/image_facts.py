@@ -5,9 +5,9 @@ import json
 import pathlib
 import typing
 
-from orchestrator.agents.boot.disk import DRIVERS, SUFFIXES
 from orchestrator.image.examine import ISO_NAME, ISO_OFFSET
 from orchestrator.shared.architectures import SYSTEMS
+from orchestrator.shared.disk_formats import DISK_FORMATS, of_suffix
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.spec import Firmware
 
@@ -54,8 +54,8 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
         pass  # it is another's, or an older one: the image itself tells
     *inner, suffix = ["", *image.suffixes]
     if suffix.lower() in COMPRESSED:
-        return ImageFacts("", (), SUFFIXES.get(inner[-1].lower(), "raw"))
-    kind = SUFFIXES.get(suffix.lower(), "raw")
+        return ImageFacts("", (), of_suffix(inner[-1]))
+    kind = of_suffix(suffix)
     if kind not in {"raw", "iso"}:
         return ImageFacts("", (), kind)
     with image.open("rb") as file:
@@ -74,7 +74,7 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
 
 def _check(facts: ImageFacts) -> None:
     """Raise `ValueError` for words that no run here says: they would become names of images."""
-    good = facts.system in SYSTEMS and facts.disk_format in DRIVERS
+    good = facts.system in SYSTEMS and facts.disk_format in DISK_FORMATS
     if not good or not set(facts.firmware) <= set(typing.get_args(Firmware)):
         raise ValueError
 

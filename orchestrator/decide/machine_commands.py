@@ -3,9 +3,9 @@
 import pathlib
 import shlex
 
-from orchestrator.agents.boot.disk import DEVICES, DRIVERS
-from orchestrator.agents.boot.qemu import DISK
+from orchestrator.agents.boot.qemu import DISK, device_of
 from orchestrator.shared.architectures import SYSTEMS, Machine
+from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.errors import UsageError
 
 #: What a person gives a machine who only wants to see it work.
@@ -47,13 +47,13 @@ def _qemu(
     machine: Machine, firmware: str, image: str, disk_format: str, seed: str
 ) -> list[list[str]]:
     """The command, an option with its value a line."""
-    driver = DRIVERS.get(disk_format, disk_format)
+    driver = DISK_FORMATS[disk_format].driver
     head = [machine.program, "-machine", machine.type, "-accel", "kvm", "-accel", "tcg"]
     disk = f"file={_quoted(image)},format={driver},if=none,id=disk"
     lines = [
         [*head, "-cpu", "max", "-m", str(MEMORY_MIB), "-smp", str(CPUS)],
         ["-drive", f"{disk},cache=writeback,werror=report"],
-        ["-device", f"{DEVICES.get(disk_format, DISK)},drive=disk"],
+        ["-device", f"{device_of(disk_format)},drive=disk"],
     ]
     if seed:
         second = f"file={_quoted(seed)},format=raw,if=none,id=seed,readonly=on"
@@ -70,12 +70,12 @@ def _virt_install(
     machine: Machine, firmware: tuple[str, ...], image: str, disk_format: str, seed: str
 ) -> list[list[str]]:
     name = pathlib.PurePosixPath(image).name.partition(".")[0]
-    driver = DRIVERS.get(disk_format, disk_format)
-    bus = "sata" if disk_format in DEVICES else "virtio"
+    row = DISK_FORMATS[disk_format]
+    bus = "sata" if row.stick else "virtio"
     return [
         ["virt-install", "--name", name, "--memory", str(MEMORY_MIB), "--vcpus", str(CPUS)],
         ["--arch", machine.libvirt, "--osinfo", "nixos-unstable"],
-        ["--disk", f"path={image},format={driver},bus={bus}", "--network", "user"],
+        ["--disk", f"path={image},format={row.driver},bus={bus}", "--network", "user"],
         *([["--disk", f"path={seed},format=raw,bus=virtio,readonly=on"]] if seed else []),
         [*(["--boot", "uefi"] if "uefi" in firmware else []), "--graphics", "none", "--import"],
     ]

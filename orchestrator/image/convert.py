@@ -4,7 +4,6 @@ qemu-img writes random identifiers and today's time into some formats' headers; 
 ones that are derived from the image, so that the same input gives the same bits.
 """
 
-import dataclasses
 import os
 import pathlib
 import re
@@ -16,17 +15,8 @@ from collections.abc import Callable
 
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import SECTOR
-from orchestrator.shared.spec import Compression, DiskFormat
-
-
-@dataclasses.dataclass(frozen=True)
-class _Format:
-    """qemu-img's driver, its options, and what makes the result the same every time."""
-
-    driver: str
-    options: str = ""
-    compress: bool = False
-    fix: Callable[[typing.BinaryIO, uuid.UUID], None] | None = None
+from orchestrator.shared.disk_formats import DISK_FORMATS, DiskFormat
+from orchestrator.shared.spec import Compression
 
 
 def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity: uuid.UUID) -> None:
@@ -34,16 +24,16 @@ def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity:
     if kind == "raw":
         raw.rename(target)
         return
-    form = FORMATS[kind]
+    row = DISK_FORMATS[kind]
     # Written in order, so that clusters lie where they lay the last time.
-    command = ["qemu-img", "convert", "-f", "raw", "-O", form.driver]
-    command += ["-c"] if form.compress else []
-    if form.options:
-        command += ["-o", form.options]
+    command = ["qemu-img", "convert", "-f", "raw", "-O", row.driver]
+    command += ["-c"] if row.compress else []
+    if row.options:
+        command += ["-o", row.options]
     _run([*command, os.fspath(raw), os.fspath(target)])
-    if form.fix:
+    if fix := FIXES.get(row.driver):
         with target.open("r+b") as image:
-            form.fix(image, identity)
+            fix(image, identity)
 
 
 def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> None:
@@ -171,12 +161,10 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-FORMATS: dict[DiskFormat, _Format] = {
-    "qcow2": _Format("qcow2"),
-    "qcow2-compressed": _Format("qcow2", compress=True),
-    "vdi": _Format("vdi", fix=_fix_vdi),
-    "vpc": _Format("vpc", "subformat=dynamic,force_size=on", fix=_fix_vpc),
-    "vpc-fixed": _Format("vpc", "subformat=fixed,force_size=on", fix=_fix_vpc),
-    "vhdx": _Format("vhdx", "subformat=dynamic", fix=_fix_vhdx),
-    "vmdk": _Format("vmdk", "subformat=streamOptimized", fix=_fix_vmdk),
+#: What makes a file the same every time, by QEMU's driver; what the others write is so already.
+FIXES: dict[str, Callable[[typing.BinaryIO, uuid.UUID], None]] = {
+    "vdi": _fix_vdi,
+    "vpc": _fix_vpc,
+    "vhdx": _fix_vhdx,
+    "vmdk": _fix_vmdk,
 }

@@ -7,9 +7,7 @@ import subprocess
 
 from orchestrator.image.filesystems.filesystem import FilesystemError, run
 from orchestrator.image.layout import SECTOR, Layout
-
-#: Disk formats that `qemu-img check` goes through, by QEMU's names; the others it opens.
-CHECKED = frozenset({"qcow2", "vdi", "vhdx", "vmdk"})
+from orchestrator.shared.disk_formats import DISK_FORMATS
 
 #: What tells whether a file is whole, by its suffix.
 TESTERS = {".zst": ["zstd", "-tq"], ".xz": ["xz", "-tq"], ".gz": ["pigz", "-tq"]}
@@ -36,10 +34,16 @@ def raw_image(image: pathlib.Path, layout: Layout, root_type: str) -> None:
         run(["e2fsck", "-fn", f"{image}?offset={layout.root.start}"], {})
 
 
-def disk_file(image: pathlib.Path, driver: str) -> None:
-    """Have QEMU open the disk image, whose format is `driver`, and check it where it can."""
-    action = ["check", "-q"] if driver in CHECKED else ["info"]
-    run(["qemu-img", *action, "-f", driver, os.fspath(image)], {})
+def disk_file(image: pathlib.Path, disk_format: str) -> None:
+    """Try the file `image` as the disk format's row says; of a raw one there is nothing to see."""
+    row = DISK_FORMATS[disk_format]
+    match row.examined:
+        case "check":
+            run(["qemu-img", "check", "-q", "-f", row.driver, os.fspath(image)], {})
+        case "info":
+            run(["qemu-img", "info", "-f", row.driver, os.fspath(image)], {})
+        case "iso":
+            iso(image)
 
 
 def packed(file: pathlib.Path) -> None:

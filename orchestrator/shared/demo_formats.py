@@ -3,7 +3,8 @@
 import dataclasses
 
 from orchestrator.shared.architectures import SYSTEMS
-from orchestrator.shared.spec import FIRMWARE, LOADERS, DiskFormat, PartitionTable
+from orchestrator.shared.disk_formats import DiskFormat
+from orchestrator.shared.spec import FIRMWARE, LOADERS, PartitionTable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ Only what was asked for is set; `apply` puts it over the spec that Nix has made.
 import dataclasses
 import typing
 
+from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.json_reader import FreeText, MiB, Natural
 from orchestrator.shared.spec import (
     Compression,
-    DiskFormat,
     ImageSpec,
     PartitionTable,
     SpecError,

@@ -14,6 +14,7 @@ import typing
 import uuid
 
 from orchestrator.shared.architectures import PCS
+from orchestrator.shared.disk_formats import DISK_FORMATS, DiskFormat
 from orchestrator.shared.json_reader import JsonError, MiB, Natural, from_json, read_json
 
 #: Version of the spec that this assembler reads.
@@ -27,23 +28,10 @@ PartitionTable = typing.Literal[
     "none", "legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "sd-card"
 ]
 FsType = typing.Literal["ext4", "btrfs", "xfs", "erofs", "f2fs"]
-DiskFormat = typing.Literal[
-    "raw", "qcow2", "qcow2-compressed", "vdi", "vpc", "vpc-fixed", "vhdx", "vmdk"
-]
 Compression = typing.Literal["none", "zstd", "xz", "gz"]
 Firmware = typing.Literal["uefi", "bios", "u-boot"]
 
-#: File name suffixes: those of nixpkgs.
-SUFFIX = {
-    "raw": "img",
-    "qcow2": "qcow2",
-    "qcow2-compressed": "qcow2",
-    "vdi": "vdi",
-    "vpc": "vhd",
-    "vpc-fixed": "vhd",
-    "vhdx": "vhdx",
-    "vmdk": "vmdk",
-}
+#: What compression adds to a file's name.
 COMPRESSED_SUFFIX = {"none": "", "zstd": ".zst", "xz": ".xz", "gz": ".gz"}
 
 #: Which loaders each partition table needs: fields of `BootLoader`.
@@ -205,7 +193,8 @@ class ImageSpec:
     @property
     def file_name(self) -> str:
         """Name of the image file."""
-        return f"{self.name}.{SUFFIX[self.diskFormat]}{COMPRESSED_SUFFIX[self.compression]}"
+        suffix = DISK_FORMATS[self.diskFormat].suffix
+        return f"{self.name}.{suffix}{COMPRESSED_SUFFIX[self.compression]}"
 
     @property
     def boots_under(self) -> tuple[Firmware, ...]:

@@ -9,9 +9,10 @@ import subprocess
 
 import pytest
 
-from orchestrator.agents.boot.disk import DRIVERS, give_key, root_offset, throwaway, virtual_size
+from orchestrator.agents.boot.disk import give_key, root_offset, throwaway, virtual_size
 from orchestrator.agents.boot.qemu import Disk
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared.disk_formats import DISK_FORMATS
 
 MIB = 1 << 20
 ROOT = 2 * MIB
@@ -104,10 +105,10 @@ def test_an_iso_is_a_stick(raw: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "disk_format", [name for name, driver in DRIVERS.items() if driver != "raw"]
+    "disk_format", [name for name, row in DISK_FORMATS.items() if row.driver != "raw"]
 )
 def test_any_other_image_gets_an_overlay(disk_format: str, raw: pathlib.Path) -> None:
-    driver = DRIVERS[disk_format]
+    driver = DISK_FORMATS[disk_format].driver
     options = ("-o", "subformat=streamOptimized") if driver == "vmdk" else ()
     image = converted(raw, driver, *options)
     before = digest(image)

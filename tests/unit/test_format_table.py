@@ -8,9 +8,10 @@ import typing
 
 import pytest
 
+from orchestrator.shared.disk_formats import ASSEMBLED
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.nixos_formats import COLUMNS, chosen, describe, read_formats
-from orchestrator.shared.spec import Compression, DiskFormat, Firmware
+from orchestrator.shared.spec import Compression, Firmware
 
 ROOT = pathlib.Path(__file__).parents[2]
 FORMATS = read_formats(ROOT / "nix/formats.json")
@@ -62,7 +63,7 @@ def test_no_name_means_two_formats() -> None:
 def test_the_assembler_knows_what_it_is_to_make() -> None:
     native = [RAW[one.name] for one in FORMATS if one.assembler == "native"]
     assert len(native) > 15
-    assert {one["diskFormat"] for one in native} <= set(typing.get_args(DiskFormat))
+    assert {one["diskFormat"] for one in native} <= set(ASSEMBLED)
     assert {one["compression"] for one in native} <= set(typing.get_args(Compression))
     assert {name for one in FORMATS for name in one.firmware} <= set(typing.get_args(Firmware))
 

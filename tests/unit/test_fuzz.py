@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from orchestrator.__main__ import tell
 from orchestrator.agents import events
 from orchestrator.agents.builder.nixlog import NixLog
-from orchestrator.decide.image_facts import DRIVERS, SYSTEMS, ImageFacts, probe
+from orchestrator.decide.image_facts import SYSTEMS, ImageFacts, probe
 from orchestrator.docker.engine import failure
 from orchestrator.image.bootspec import (
     BOOTSPEC_V1,
@@ -31,6 +31,7 @@ from orchestrator.image.bootspec import (
 from orchestrator.image.late import COLUMNS, Device, late_entries, one_device, read_devices
 from orchestrator.image.tree import Tree, TreeError
 from orchestrator.run.supervisor import read_event
+from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.errors import BuildError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.progress import make_progress
@@ -395,7 +396,7 @@ def test_a_result_names_no_machine_that_there_is_not(
     (toplevel / "result.json").write_text(json.dumps({"images": [one]}))
     facts = probe(toplevel / "a.img", toplevel / "result.json")
     assert facts.system in SYSTEMS
-    assert facts.disk_format in DRIVERS
+    assert facts.disk_format in DISK_FORMATS
     assert set(facts.firmware) <= {"uefi", "bios", "u-boot"}
 
 

@@ -10,9 +10,10 @@ from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.late import Device
 from orchestrator.image.layout import Layout
 from orchestrator.image.tree import Entry
+from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.image_options import ImageOptions, Injection, apply
 from orchestrator.shared.run import Run
-from orchestrator.shared.spec import Compression, DiskFormat, ImageSpec
+from orchestrator.shared.spec import Compression, ImageSpec
 from tests.unit.nix_store import NEEDED, made_up
 
 pytestmark = NEEDED
@@ -90,7 +91,7 @@ def test_an_assembly_that_differs_is_told_with_its_place(
 def test_a_conversion_that_differs_is_told(
     run: Run, spec: ImageSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(convert.FORMATS, "vhdx", convert._Format("vhdx", "subformat=dynamic"))
+    monkeypatch.delitem(convert.FIXES, "vhdx")
     with pytest.raises(FilesystemError, match=r"two builds of made-up.vhdx differ at byte"):
         make(run, spec, ImageOptions(check=True, disk_format="vhdx"))
     assert list((run.folder / "image").iterdir()) == []

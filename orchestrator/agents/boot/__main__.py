@@ -18,8 +18,9 @@ import typing
 
 from orchestrator.agents import events
 from orchestrator.agents.boot import qemu
-from orchestrator.agents.boot.disk import DRIVERS, give_key, throwaway
+from orchestrator.agents.boot.disk import give_key, throwaway
 from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.spec import Firmware
 from orchestrator.shared.text import plain
 
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("image", type=pathlib.Path)
     parser.add_argument("--system", choices=sorted(qemu.GUESTS), required=True)
     parser.add_argument("--firmware", choices=typing.get_args(Firmware), required=True)
-    parser.add_argument("--disk-format", choices=sorted(DRIVERS), default="raw")
+    parser.add_argument("--disk-format", choices=sorted(DISK_FORMATS), default="raw")
     parser.add_argument("--identity", type=pathlib.Path)
     parser.add_argument("--user", default="root")
     parser.add_argument("--seed", type=pathlib.Path)

@@ -12,38 +12,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 
-from orchestrator.agents.boot.qemu import DISK, STICK, Disk
+from orchestrator.agents.boot.qemu import Disk, device_of
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared.disk_formats import DISK_FORMATS
 
 #: GPT type of a Linux file system (UEFI Discoverable Partitions do not matter here), and the MBR's.
 LINUX_PARTITIONS = frozenset({"0FC63DAF-8483-4772-8E79-3D69D8477DE4", "83"})
-
-#: QEMU's names of disk formats.
-DRIVERS = {
-    "raw": "raw",
-    "qcow2": "qcow2",
-    "qcow2-compressed": "qcow2",
-    "vdi": "vdi",
-    "vpc": "vpc",
-    "vpc-fixed": "vpc",
-    "vhdx": "vhdx",
-    "vmdk": "vmdk",
-    "iso": "raw",
-}
-
-#: Disk formats that are known by their suffix; whatever else an image is, it is raw.
-SUFFIXES = {
-    ".qcow2": "qcow2",
-    ".vdi": "vdi",
-    ".vhd": "vpc",
-    ".vhdx": "vhdx",
-    ".vmdk": "vmdk",
-    ".iso": "iso",
-}
-
-#: What machines see a disk format as, where it is not an ordinary disk: an ISO is a stick. Its
-#: initrd has drivers for what a PC may have, virtio's are in those of disk images only.
-DEVICES = {"iso": STICK}
 
 DECOMPRESSORS = {".zst": "zstd", ".xz": "xz", ".gz": "gzip"}
 
@@ -66,10 +40,10 @@ def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[
             with plain.open("wb") as target:
                 _run([program, "-d", "-c", os.fspath(image)], stdout=target)
             image = plain
-        driver = DRIVERS[disk_format]
+        driver = DISK_FORMATS[disk_format].driver
         size = max(grow_mib << 20, virtual_size(Disk(image, driver)))
         if driver == "raw":
-            disk = Disk(here / "disk.img", device=DEVICES.get(disk_format, DISK))
+            disk = Disk(here / "disk.img", device=device_of(disk_format))
             _run(["cp", "--sparse=always", os.fspath(image), os.fspath(disk.path)])
             disk.path.chmod(0o600)
             os.truncate(disk.path, size)

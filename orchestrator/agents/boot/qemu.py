@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from orchestrator.shared.architectures import SYSTEMS
+from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.spec import Firmware
 
 #: Inside the boot container: QEMU's user network forwards this port of the loopback to the guest's
@@ -28,6 +29,11 @@ class Disk:
     path: pathlib.Path
     format: str = "raw"
     device: str = DISK
+
+
+def device_of(disk_format: str) -> str:
+    """The device that a disk of that format becomes."""
+    return STICK if DISK_FORMATS[disk_format].stick else DISK
 
 
 def command(

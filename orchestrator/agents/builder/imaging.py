@@ -8,13 +8,13 @@ import shutil
 import time
 
 from orchestrator.agents import events
-from orchestrator.agents.boot.disk import DRIVERS, SUFFIXES
 from orchestrator.agents.builder import sbom
 from orchestrator.image import bmap, compare, convert, examine, late
 from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.tree import Entry
 from orchestrator.shared.artifact import BLOCK_MAP, Artifact, Built
+from orchestrator.shared.disk_formats import of_suffix
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
@@ -118,12 +118,9 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
         if not is_file_name(target.name):
             raise FilesystemError(f"{target.name!r}: a file of that name is not handed over")
         shutil.copyfile(path, target)
-        disk_format = SUFFIXES.get(path.suffix, "raw")
+        disk_format = of_suffix(path.suffix)
         examine.packed(target)
-        if disk_format == "iso":
-            examine.iso(target)
-        elif disk_format != "raw":
-            examine.disk_file(target, DRIVERS[disk_format])
+        examine.disk_file(target, disk_format)
         target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         digest = _sha256(target)
         artifacts.append(
@@ -160,8 +157,7 @@ def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
     plain = raw.with_name(f"{spec.name}.plain")
     convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
     raw.unlink(missing_ok=True)
-    if spec.diskFormat != "raw":
-        examine.disk_file(plain, convert.FORMATS[spec.diskFormat].driver)
+    examine.disk_file(plain, spec.diskFormat)
     if spec.compression != "none":
         events.emit("assemble", message=f"compressing with {spec.compression}")
     convert.compress(plain, spec.compression, target)
