@@ -17,12 +17,10 @@ import re
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Collection
 
-from orchestrator.agents import events
+from orchestrator.agents import events, network
 from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES, SYSTEMS
@@ -148,12 +146,7 @@ def urls(pin: Pin, snapshot: str) -> list[str]:
 
 def available(url: str) -> bool:
     """Whether `url` answers a HEAD request with success."""
-    try:
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - apt's own addresses
-        with urllib.request.urlopen(request, timeout=PROBE_SECONDS):  # noqa: S310
-            return True
-    except (OSError, ValueError):
-        return False
+    return not network.problem(url, PROBE_SECONDS, found=True)
 
 
 def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:

@@ -6,6 +6,7 @@ import pathlib
 import typing
 
 from orchestrator.image.examine import ISO_NAME, ISO_OFFSET
+from orchestrator.image.layout import CODE_BYTES
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.disk_formats import DISK_FORMATS, of_suffix
 from orchestrator.shared.errors import UsageError
@@ -28,8 +29,8 @@ COMPRESSED = frozenset({".zst", ".xz", ".gz"})
 #: Boot partitions lie within the first of these bytes.
 HEAD_BYTES = 512 << 20
 
-#: Code of a BIOS boot loader: the first bytes of an MBR.
-CODE_BYTES = 440
+#: They are read in pieces of this size.
+PIECE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,17 +60,33 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
     if kind not in {"raw", "iso"}:
         return ImageFacts("", (), kind)
     with image.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    kind = "iso" if head.startswith(ISO_NAME, ISO_OFFSET) else "raw"
-    systems = [system for system, name in EFI_NAMES.items() if name in head]
+        code = file.read(CODE_BYTES)
+        file.seek(ISO_OFFSET)
+        kind = "iso" if file.read(len(ISO_NAME)) == ISO_NAME else "raw"
+        file.seek(0)
+        found = _found(file, (*EFI_NAMES.values(), EXTLINUX, RISCV_KERNEL))
+    systems = [system for system, name in EFI_NAMES.items() if name in found]
     if len(systems) == 1:
         return ImageFacts(systems[0], ("uefi",), kind)
-    if EXTLINUX in head:
-        system = "riscv64-linux" if RISCV_KERNEL in head else "aarch64-linux"
+    if EXTLINUX in found:
+        system = "riscv64-linux" if RISCV_KERNEL in found else "aarch64-linux"
         return ImageFacts(system, ("u-boot",), kind)
-    if any(head[:CODE_BYTES]):
+    if any(code):
         return ImageFacts("x86_64-linux", ("bios",), kind)
     return ImageFacts("", (), kind)
+
+
+def _found(file: typing.BinaryIO, needles: tuple[bytes, ...]) -> set[bytes]:
+    """Which of `needles` the first `HEAD_BYTES` of `file` hold."""
+    found: set[bytes] = set()
+    keep = b""
+    for _ in range(HEAD_BYTES // PIECE_BYTES):
+        if not (piece := file.read(PIECE_BYTES)):
+            break
+        text = keep + piece
+        found |= {needle for needle in needles if needle in text}
+        keep = text[-max(map(len, needles)) :]
+    return found
 
 
 def _check(facts: ImageFacts) -> None:

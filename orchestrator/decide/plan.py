@@ -11,10 +11,9 @@ from orchestrator.ask.request import Build, Demo
 from orchestrator.decide.host import HostFacts
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS, foreign_system
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.demo_formats import FORMATS, impossible
 from orchestrator.shared.errors import EmulationError, HostError, UsageError
-
-MIB = 1 << 20
 
 #: What a run of the demo writes at most, measured on a cold start with margin: /nix, the image, the
 #: boot check's copy.

@@ -3,12 +3,11 @@
 The bill of materials is there already: only the builder knows what is in an image.
 """
 
-import hashlib
 import json
 import pathlib
 
 from orchestrator.deliver import provenance, signing
-from orchestrator.shared.artifact import CHECKSUMS, PROVENANCE, SIGNATURE, Artifact
+from orchestrator.shared.artifact import CHECKSUMS, PROVENANCE, SIGNATURE, Artifact, sha256_of
 
 
 def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About) -> list[str]:
@@ -18,11 +17,11 @@ def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About)
         bill = pathlib.PurePosixPath(image.sbom).name
         found = {image.file_name: image.sha256}
         others = [bill, *(pathlib.PurePosixPath(path).name for path in image.extras)]
-        found |= {name: _sha256(folder / name) for name in others}
+        found |= {name: sha256_of(folder / name) for name in others}
         statement = folder / f"{image.file_name}{PROVENANCE}"
         document = provenance.statement(image, found[bill], about)
         statement.write_text(json.dumps(document, indent=1) + "\n")
-        found[statement.name] = _sha256(statement)
+        found[statement.name] = sha256_of(statement)
         sums = folder / f"{image.file_name}{CHECKSUMS}"
         sums.write_text("".join(f"{digest}  {name}\n" for name, digest in found.items()))
         names += [bill, statement.name, sums.name]
@@ -31,7 +30,3 @@ def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About)
             signature.write_bytes(signing.sign(about.caller, sums.read_bytes()))
             names.append(signature.name)
     return names
-
-
-def _sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,8 +11,7 @@ import typing
 from python_on_whales import Container
 
 from orchestrator.docker import seccomp
-
-MIB = 1 << 20
+from orchestrator.shared.constants import MIB
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,10 @@ import tempfile
 from orchestrator.image import partition
 from orchestrator.image.bootspec import Bootspec, read_bootspec
 from orchestrator.image.filesystems import filesystem, rootfs
-from orchestrator.image.layout import MIB, Layout, Sizes, plan_layout
+from orchestrator.image.layout import Layout, Sizes, plan_layout
 from orchestrator.image.loaders import bootloader, clover, grub
 from orchestrator.image.tree import Entry, Tree, TreeError
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import LOADERS, ImageSpec
 
 #: What NixOS' first boot loads into its database of store paths, then removes.

@@ -6,10 +6,13 @@ partitions; the root file system is always the last one, so that it can grow.
 
 import dataclasses
 
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import PartitionTable
 
-MIB = 1 << 20
 SECTOR = 512
+
+#: Code of a BIOS boot loader in the MBR: behind it lie the disk's signature and the table.
+CODE_BYTES = 440
 
 #: Partitions start on whole MiB: what every partitioner does, and a multiple of any flash's erase
 #: block in use.

@@ -12,6 +12,7 @@ import time
 import typing
 
 from orchestrator.docker.engine import Engine, failure
+from orchestrator.shared.constants import KILLED
 from orchestrator.shared.errors import (
     KINDS,
     BootError,
@@ -35,8 +36,7 @@ SILENT_DEATH = {
     "boot": BootError,
 }
 
-#: Exit code of a container that was killed: 128 + SIGKILL; and of one that is gone.
-KILLED = 137
+#: Exit code of a container that is gone.
 GONE = -1
 
 #: Lines of a container that are no event (a traceback) are kept for the error, as many as these.

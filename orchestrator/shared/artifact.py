@@ -1,6 +1,7 @@
 """What Nix hands over to the assembler, and the builder to the orchestrator."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import typing
@@ -90,3 +91,9 @@ class Artifact:
             "sbom": pathlib.PurePosixPath(self.sbom).name,
             "bmap": next((pathlib.PurePosixPath(path).name for path in self.extras), None),
         }
+
+
+def sha256_of(file: pathlib.Path) -> str:
+    """Checksum of `file` in hex."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

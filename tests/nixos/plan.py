@@ -12,6 +12,7 @@ import subprocess
 import sys
 import typing
 
+from orchestrator.agents.emulation import crash
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.spec import read_spec
 
@@ -43,11 +44,11 @@ class Derivation(typing.NamedTuple):
 
 
 def read(path: str) -> Derivation:
-    """The file is a term: Derive(outputs, inputs, sources, "system", "builder", ..."""
+    """The derivation's file at `path`."""
     text = pathlib.Path(path).read_text(errors="replace")
-    match = re.search(r'\],"([^"]+)","', text)
-    assert match, path
-    return Derivation(match[1], frozenset(re.findall(r'"(/nix/store/[^"]+\.drv)"', text)), text)
+    system = crash.system_of(text)
+    assert system, path
+    return Derivation(system, frozenset(re.findall(r'"(/nix/store/[^"]+\.drv)"', text)), text)
 
 
 known: dict[str, Derivation] = {}

@@ -13,8 +13,9 @@ import pytest
 from orchestrator.image.assemble import assemble, registration
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.late import misplaced
-from orchestrator.image.layout import MIB, LayoutError
+from orchestrator.image.layout import LayoutError
 from orchestrator.image.tree import Entry, TreeError
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import ImageSpec, PartitionTable
 from tests.unit.nix_store import NEEDED, made_up, run
 

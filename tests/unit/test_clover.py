@@ -7,8 +7,9 @@ import subprocess
 import pytest
 
 from orchestrator.image.filesystems import filesystem
-from orchestrator.image.layout import MIB, SECTOR, Layout, Sizes, plan_layout
+from orchestrator.image.layout import SECTOR, Layout, Sizes, plan_layout
 from orchestrator.image.loaders import clover
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import SpecError
 
 LOADER = "EFI/systemd/systemd-bootx64.efi"

@@ -7,7 +7,8 @@ import pytest
 
 from orchestrator.image import examine
 from orchestrator.image.filesystems.filesystem import FilesystemError
-from orchestrator.image.layout import MIB, Layout, Partition
+from orchestrator.image.layout import Layout, Partition
+from orchestrator.shared.constants import MIB
 from tests.unit.nix_store import NEEDED
 
 pytestmark = NEEDED

@@ -28,8 +28,9 @@ from orchestrator.image.filesystems.filesystem import (
     write_ext4,
     write_fat,
 )
-from orchestrator.image.layout import MIB, SECTOR, Partition
+from orchestrator.image.layout import SECTOR, Partition
 from orchestrator.image.tree import BLOCK, Entry, Tree
+from orchestrator.shared.constants import MIB
 
 UUID = uuid.UUID("f222513b-ded1-49fa-b591-20ce86a2fe7f")
 SEED = uuid.UUID("8f4fcc50-4cc7-4a3a-8a3e-0d3b4b1c1a11")

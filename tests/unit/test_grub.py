@@ -5,8 +5,9 @@ import pathlib
 import pytest
 
 from orchestrator.image.filesystems.filesystem import FilesystemError
-from orchestrator.image.layout import MIB, SECTOR, Layout, Sizes, plan_layout
+from orchestrator.image.layout import SECTOR, Layout, Sizes, plan_layout
 from orchestrator.image.loaders import grub
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import PartitionTable, SpecError
 
 CORE = bytes(range(1, 256)) * 7

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import tracemalloc
 
 import pytest
 
@@ -169,3 +170,34 @@ def test_what_could_not_be_told_is_asked_for(facts: tuple[str, str]) -> None:
 
 def test_what_is_known_is_not_asked_for() -> None:
     needed("x86_64-linux", "uefi", "a.img")
+
+
+def large(folder: pathlib.Path, place: int, data: bytes) -> pathlib.Path:
+    """An image of 600 MiB with `data` at `place`."""
+    path = image(folder)
+    os.truncate(path, 600 * MIB)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(data)
+    return path
+
+
+@pytest.mark.parametrize("place", [5 * MIB - 7, 511 * MIB])
+def test_a_name_is_found_wherever_the_head_has_it(place: int, tmp_path: pathlib.Path) -> None:
+    path = large(tmp_path, place, X86[1])
+    assert look(path) == ImageFacts("x86_64-linux", ("uefi",), "raw")
+
+
+def test_a_name_behind_the_head_is_a_files(tmp_path: pathlib.Path) -> None:
+    path = large(tmp_path, 520 * MIB, X86[1])
+    assert look(path) == ImageFacts("", (), "raw")
+
+
+def test_a_large_image_is_not_read_into_memory(tmp_path: pathlib.Path) -> None:
+    path = large(tmp_path, 0, b"")
+    tracemalloc.start()
+    try:
+        look(path)
+        assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+    finally:
+        tracemalloc.stop()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.filesystem import FilesystemError
-from orchestrator.image.layout import MIB
 from orchestrator.image.tree import Entry, Tree, TreeError
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import FsType, Root
 
 

@@ -1,7 +1,6 @@
 """From a spec to the files that are handed over: raw image, its checks, conversion, checksum."""
 
 import glob
-import hashlib
 import json
 import pathlib
 import shutil
@@ -13,7 +12,7 @@ from orchestrator.image import bmap, compare, convert, examine, late
 from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.tree import Entry
-from orchestrator.shared.artifact import BLOCK_MAP, Artifact, Built
+from orchestrator.shared.artifact import BLOCK_MAP, Artifact, Built, sha256_of
 from orchestrator.shared.disk_formats import of_suffix
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.paths import ROOT
@@ -76,7 +75,7 @@ def make_artifact(
         raise
     finally:
         shutil.rmtree(second, ignore_errors=True)
-    digest = _sha256(target)
+    digest = sha256_of(target)
     return Artifact(
         path=target.relative_to(run.folder).as_posix(),
         name=spec.name,
@@ -122,7 +121,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
         examine.packed(target)
         examine.disk_file(target, disk_format)
         target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-        digest = _sha256(target)
+        digest = sha256_of(target)
         artifacts.append(
             Artifact(
                 path=target.relative_to(run.folder).as_posix(),
@@ -143,11 +142,6 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
             )
         )
     return artifacts
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.room import Room
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
+from orchestrator.shared.constants import KILLED
 from orchestrator.shared.text import plain
 
 #: News of a build at most so often (seconds).
@@ -25,9 +26,6 @@ PROGRESS_SECONDS = 0.2
 #: asks again.
 ATTEMPTS = 5
 STALL_SECONDS = 60
-
-#: Exit code of a process that the kernel killed, as shells and Nix tell it: 128 + SIGKILL.
-KILLED = 137
 
 STORE = pathlib.Path("/nix")
 

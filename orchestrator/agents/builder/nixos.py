@@ -3,23 +3,22 @@
 import concurrent.futures
 import dataclasses
 import datetime
-import http.client
 import json
 import os
 import pathlib
 import re
 import subprocess
 import typing
-import urllib.error
 import urllib.parse
-import urllib.request
 
-from orchestrator.agents import events
+from orchestrator.agents import events, network
 from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.builder.nixlog import derivation_name
+from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import RUNS_TOO, this_system
 from orchestrator.shared.artifact import Built, Material
+from orchestrator.shared.constants import GIB, MIB
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
 from orchestrator.shared.task import NixosTask
@@ -42,8 +41,6 @@ FORGES = {
     "gitlab": "https://gitlab.com",
     "sourcehut": "https://git.sr.ht",
 }
-
-MIB, GIB = 1 << 20, 1 << 30
 
 #: How long (seconds) an answer may take that only tells that somebody is there.
 ANSWER_SECONDS = 5
@@ -208,13 +205,10 @@ def read_missing(notes: list[str]) -> Missing:
 
 
 def is_emulated(derivation: str) -> bool:
-    """Whether the builder of a derivation's file is a program of another machine.
-
-    The file is a term whose third part, the sources, is a list, and whose fourth is the system.
-    """
-    match = re.search(r'\],"([^"]+)","', pathlib.Path(derivation).read_text(errors="replace"))
+    """Whether the builder of a derivation's file is a program of another machine."""
+    system = crash.system_of(pathlib.Path(derivation).read_text(errors="replace"))
     own = this_system()
-    return match is not None and match[1] not in {own, "builtin", *RUNS_TOO.get(own, ())}
+    return system not in {"", own, "builtin", *RUNS_TOO.get(own, ())}
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -295,15 +289,7 @@ def public(url: str) -> str:
 
 def answers(url: str) -> str:
     """Ask `url`; empty if somebody answers, whatever it is, else why not."""
-    try:
-        # Schemes are checked before.
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310
-            return ""
-    except urllib.error.HTTPError:
-        return ""
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        return str(getattr(error, "reason", error))
+    return network.problem(url, ANSWER_SECONDS, found=False)
 
 
 # --- nixpkgs --------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ _WORDS = re.compile(
 #: What Nix says of the builder: SIGILL, SIGBUS or SIGSEGV, of its own or of a child of its shell.
 _ENDS = re.compile(r"failed (?:with exit code (?:132|135|139)\b|due to signal (?:4|7|11)\b.*)")
 
-#: In a derivation as Nix writes it to its store: outputs, inputs, sources, system, builder, ...
+#: In a derivation as Nix writes it to its store, a term: outputs, inputs, sources (a list), system,
+#: builder, ...
 _SYSTEM = re.compile(r'\],"([^"]+)","')
 
 

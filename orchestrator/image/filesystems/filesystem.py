@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import uuid
 
-from orchestrator.image.layout import MIB, SECTOR, Partition
+from orchestrator.image.layout import SECTOR, Partition
 from orchestrator.image.tree import BLOCK, STORE_TIME, Tree
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.paths import ROOT
 
 #: Built from `bulk.c` with the builder's image.

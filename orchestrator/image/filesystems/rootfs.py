@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.image.filesystems import filesystem
 from orchestrator.image.filesystems.filesystem import FilesystemError, preloaded, run, stream
-from orchestrator.image.layout import MIB, Partition
+from orchestrator.image.layout import Partition
 from orchestrator.image.tree import STORE_TIME, Tree
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.spec import FsType, ImageSpec, Root
 

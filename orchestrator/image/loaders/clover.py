@@ -9,12 +9,11 @@ import pathlib
 import plistlib
 
 from orchestrator.image.filesystems.filesystem import FAT32_BYTES
-from orchestrator.image.layout import SECTOR, Layout
+from orchestrator.image.layout import CODE_BYTES, SECTOR, Layout
 from orchestrator.image.loaders.bootloader import Files
 from orchestrator.shared.spec import SpecError
 
-#: What of the MBR is code; the disk's signature and four entries of 16 bytes lie behind it.
-CODE_BYTES = 440
+#: Where the MBR's four entries of 16 bytes begin.
 FIRST_ENTRY = 446
 ACTIVE = b"\x80"
 

@@ -10,11 +10,8 @@ import pathlib
 import subprocess
 
 from orchestrator.image.filesystems.filesystem import FilesystemError
-from orchestrator.image.layout import RESERVE, SECTOR, Layout
+from orchestrator.image.layout import CODE_BYTES, RESERVE, SECTOR, Layout
 from orchestrator.shared.spec import FsType, SpecError
-
-#: Length of the code in boot.img that may be taken: behind it lie the disk's signature and the MBR.
-CODE_BYTES = 440
 
 #: GRUB_BOOT_MACHINE_KERNEL_SECTOR and _DRIVE_CHECK (`include/grub/i386/pc/boot.h`).
 KERNEL_SECTOR = 0x5C

@@ -1,0 +1,7 @@
+"""Numbers that several modules need."""
+
+MIB, GIB = 1 << 20, 1 << 30
+
+#: Exit code of a process or container that was killed, as shells, Nix and Docker tell it: 128 +
+#: SIGKILL.
+KILLED = 137
