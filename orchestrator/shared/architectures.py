@@ -67,6 +67,7 @@ class Architecture:
     """One architecture; the table says what each field is."""
 
     name: str
+    gnu: str
     elf: Elf
     emulator: str
     loaders: tuple[str, ...]

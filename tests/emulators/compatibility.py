@@ -37,13 +37,7 @@ MACHINE = {
     "arm64": ("qemu-system-aarch64 -machine virt -cpu max,pauth-impdef=on", "ttyAMA0"),
 }
 
-COMPILERS = {
-    "x86_64-linux": "x86_64-linux-gnu-gcc",
-    "aarch64-linux": "aarch64-linux-gnu-gcc",
-    "armv7l-linux": "arm-linux-gnueabihf-gcc",
-    "riscv64-linux": "riscv64-linux-gnu-gcc",
-    "i686-linux": "i686-linux-gnu-gcc",
-}
+COMPILERS = {name: f"{row.gnu}-gcc" for name, row in SYSTEMS.items()}
 
 #: Where a check has not ended after this (seconds), it hangs; in a virtual machine all is slower.
 HERE_SECONDS, THERE_SECONDS = 30, 180
