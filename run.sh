@@ -398,11 +398,11 @@ terminal() { mode=terminal; }
 
 then_boot() { then_boot=1; }
 
-# A volume that outlives runs, labelled as Compose itself labels it for the project of `docker compose up`. One that is there
+# The store outlives runs; it is labelled as Compose itself labels it for the project of `docker compose up`. One that is there
 # stays as it is, with the digits that it was given.
-create_volume() {
+create_store() {
   docker volume create --label $label --label com.docker.compose.project=nixos-image --label "$engine_label=$(random 2)" \
-    --label "com.docker.compose.volume=$1" "nixos-image-$1" > /dev/null 2>> "$state/log"
+    --label com.docker.compose.volume=store nixos-image-store > /dev/null 2>> "$state/log"
 }
 
 # random BYTES: in hexadecimal digits
@@ -410,29 +410,43 @@ random() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 
 # --- one run -----------------------------------------------------------------------------------------------------------
 
-# Twelve digits. The first four are the engine's, on its work volume: by them it knows its own runs beside those of another
+# Twelve digits. The first four are the engine's, on its store: by them it knows its own runs beside those of another
 # engine on this kernel, with which it may share binfmt_misc. A volume that others have made has none.
 new_run() {
-  digits=$(docker volume inspect --format "{{index .Labels \"$engine_label\"}}" nixos-image-work)
+  digits=$(docker volume inspect --format "{{index .Labels \"$engine_label\"}}" nixos-image-store)
   case $digits in [0-9a-f][0-9a-f][0-9a-f][0-9a-f]) ;; *) digits=0000 ;; esac
   printf %s "$digits" && random 4
 }
 
-# start OPTIONS... -- ARGUMENTS...: the orchestrator in its container
+# start OPTIONS... -- ARGUMENTS...: the orchestrator in its container, with the run's own volume, which `prepare` does not need
 start() {
   options=
   while [ "$1" != -- ]; do options="$options $1"; shift; done
   shift
+  [ "$1" = prepare ] || options="$options --mount $(work_mount)"
   # shellcheck disable=SC2086  # options are words of our own
-  docker run --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
+  docker "$how" --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
     --security-opt no-new-privileges --pids-limit 4096 \
-    --mount "type=bind,source=$socket,target=/var/run/docker.sock" --volume nixos-image-work:/var/nixos-image \
+    --mount "type=bind,source=$socket,target=/var/run/docker.sock" \
     --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" --env NIXOS_IMAGE_ROOT="$root" \
     --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \
     --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
     --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \
     --env PIP_INDEX_URL --env PIP_EXTRA_INDEX_URL --env PIP_TRUSTED_HOST \
     $orchestrator orchestrator "$@"
+}
+
+# The run's volume, which no other run's containers see. The engine makes it with the first container that names it: so it is
+# never there without one, and is not taken for a dead run's. Labelled as Compose does, whose services have it, too.
+work_mount() {
+  printf %s "type=volume,source=nixos-image-work-$run,target=/var/nixos-image,volume-label=$label"
+  printf ',volume-label=%s' "org.nixos-image.run=$run" "com.docker.compose.project=nixos-image-$run" com.docker.compose.volume=work
+}
+
+# When the run has ended; what is in use stays for the next run or `clean`.
+forget_run() {
+  [ -z "$mounted" ] || docker volume rm "nixos-image-work-$run" > /dev/null 2>&1
+  mounted=
 }
 
 # The caller's files, under their own paths. Folders keep their links; the list of them, which may be empty, says at the end
@@ -539,17 +553,25 @@ run_terminal() {
   flags=-i
   if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
   if [ -s "$state/send" ]; then
+    # Created before: so there is always a container of the run's, which has its volume.
+    container=nixos-image-$run
+    how=create
+    start $flags -- "$@" > /dev/null || { code=125; container=; after_death; return $code; }
+    how=run
     container=nixos-image-$run-send
     { trap '' HUP TERM; pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null; } &
     await $!
     code=$?
-    after_death
-    end_if_stopped "the sending of files"
-    [ $code = 0 ] || return $code
+    if [ $code != 0 ] || [ -n "$stopped" ]; then
+      remove 'rm -f' "nixos-image-$run"
+      after_death
+      end_if_stopped "the sending of files"
+      return $code
+    fi
   fi
   container=nixos-image-$run
   # Not in the foreground: there a terminal that is closed would be noticed only when Docker's client has ended, which does not.
-  { trap '' HUP TERM; start $flags -- "$@" <&3; } &
+  { trap '' HUP TERM; if [ -s "$state/send" ]; then docker start --attach --interactive "$container"; else start $flags -- "$@"; fi <&3; } &
   job=$!
   watcher=
   if [ $flags = -it ]; then watch_terminal & watcher=$!; fi
@@ -605,7 +627,7 @@ main() {
   columns=0
   if [ -t 2 ]; then columns=$(stty size 2> /dev/null < /dev/tty | cut -d ' ' -f 2); columns=${columns:-80}; fi
   state=$(mktemp -d) || exit 2
-  trap 'rm -rf "$state"' EXIT
+  trap 'forget_run; rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
   [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ] || ca_bundle=
   sparse=1 sparse_flag=-S as_it_is=
@@ -613,7 +635,7 @@ main() {
     *busybox* | *BusyBox*) sparse=0 sparse_flag= ;;
     *GNU*) as_it_is=--no-unquote ;; # or a backslash in a name would be an escape
   esac
-  out='' above='' out_kib='' mode=streams then_boot='' down=
+  out='' above='' out_kib='' mode=streams then_boot='' down='' how=run mounted=
 
   answer "$@"
   find_docker
@@ -631,7 +653,7 @@ main() {
   fi
   ensure_images
   : > "$state/send" && : > "$state/trees" && : > "$state/whole"
-  create_volume store && create_volume work || die 3 "volumes cannot be created" "run: docker volume create test"
+  create_store || die 3 "volumes cannot be created" "run: docker volume create test"
   run=$(new_run)
   container=nixos-image-$run-prepare
   orders=$(start -- prepare "$@") || {
@@ -644,11 +666,13 @@ main() {
   container=
   eval "$orders"
   end_if_stopped "the start"
+  mounted=1
   case $mode in
     streams) run_streams "$@" ;;
     *) run_terminal "$@" ;;
   esac
   code=$?
+  forget_run
   [ -z "$down" ] || [ $code != 0 ] || forget "$@"
   case $stopped in
     INT) [ $code != 0 ] || code=130 ;;

@@ -7,19 +7,16 @@ import hashlib
 import os
 import pathlib
 import re
+import shutil
 import stat
 
 from orchestrator.ask.request import Caller
+from orchestrator.docker.workspace import BUILDER_UID
 from orchestrator.shared.errors import DeliveryError, UsageError
-from orchestrator.shared.run import WORK
+from orchestrator.shared.run import LATE, WORK
 
 #: Beside what was sent: the folders that were sent whole. It comes last, so all has come with it.
 TREES = ".trees"
-
-#: Uid of the unprivileged user in the builder's and the boot image. An engine with userns-remap
-#: moves the users of all containers but this one; how far, this image's files tell, which are
-#: root's.
-BUILDER_UID = pathlib.Path(__file__).stat().st_uid + 1000
 
 #: How config/ writes a key that is still to be filled in.
 PLACEHOLDER = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ +\.\.\.")
@@ -35,21 +32,18 @@ def input_folder(who: Caller) -> pathlib.Path:
     return WORK / who.run / "input"
 
 
-def hand_to_builder(who: Caller, path: pathlib.PurePosixPath) -> str:
-    """The received file `path`, for the builder's user alone; returns where it is.
+def keep_late(who: Caller, path: pathlib.PurePosixPath, kept: pathlib.Path) -> str:
+    """Keep the received file `path` in the folder `kept`; returns where the builder finds it later.
 
-    It is taken away from where it was: that may be a folder which Nix copies into its store.
+    It is taken away from where it was, before any agent starts: an evaluation reads there, and it
+    may be in a folder which Nix copies into its store.
     """
-    folder = input_folder(who).with_name("late")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    kept.mkdir(exist_ok=True)
     source = pathlib.Path(os.path.realpath(received(who, path)))
-    place = folder / hashlib.sha256(os.fsencode(source)).hexdigest()
-    if not place.exists():  # two options may name the same file
-        received_file(who, path).replace(place)
-    place.chmod(0o600)
-    for one in (folder, place):
-        os.chown(one, BUILDER_UID, BUILDER_UID)
-    return os.fspath(place)
+    name = hashlib.sha256(os.fsencode(source)).hexdigest()
+    if not (kept / name).exists():  # two options may name the same file
+        shutil.move(received_file(who, path), kept / name)
+    return os.fspath(WORK / who.run / LATE / name)
 
 
 def received_file(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import shutil
 import urllib.parse
 
 from orchestrator.ask.request import Build, Caller, Demo
@@ -10,13 +11,15 @@ from orchestrator.ask.ssh_keys import ssh_keys
 from orchestrator.ask.uploads import (
     check_keys,
     check_trees,
-    hand_to_builder,
     input_folder,
+    keep_late,
     received,
+    received_file,
     tree_of,
     trees,
 )
 from orchestrator.decide.plan import Plan
+from orchestrator.docker.workspace import Workspace
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 
@@ -31,12 +34,19 @@ DISK = {
 }
 
 
-def make_task(request: Demo | Build, plan: Plan, who: Caller, folder: pathlib.Path) -> Task:
-    """The builder's task for `plan`; raises `UsageError` for what was sent and cannot be used."""
+def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspace) -> Task:
+    """The builder's task for `plan`; raises `UsageError` for what was sent and cannot be used.
+
+    Secret files are taken out of the `workspace`'s shared folder into its own.
+    """
     work = _demo(request, plan, who) if isinstance(request, Demo) else _nixos(request, plan, who)
+    if isinstance(request, Build) and (nix_conf := request.nix_options.nix_conf):
+        source = received_file(who, pathlib.PurePosixPath(nix_conf))
+        shutil.move(source, workspace.nix_conf)
+    options = _options(request.image, who, workspace.late)
     ca_bundle = ""
     if who.ca_bundle:  # after links of what was sent were looked at: this follows them
-        bundle = folder / "ca-bundle.crt"
+        bundle = workspace.shared / "ca-bundle.crt"
         bundle.write_bytes(received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes())
         ca_bundle = os.fspath(bundle)
     return Task(
@@ -47,7 +57,8 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, folder: pathlib.Pa
         strict=request.strict,
         wait_seconds=request.emulation_timeout,
         ca_bundle=ca_bundle,
-        options=_options(request.image, who),
+        options=options,
+        late=workspace.late.exists(),
     )
 
 
@@ -94,9 +105,8 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         nixpkgs=here_or_as_it_is(request.nixpkgs),
         search_path=tuple((name, here_or_as_it_is(path)) for name, path in request.search_path),
         disk=given,
-        nix_options=request.nix_options.moved(
-            lambda path: hand_to_builder(who, pathlib.PurePosixPath(path))
-        ),
+        # The file is Nix' alone: it gets it by a pipe.
+        nix_options=dataclasses.replace(request.nix_options, nix_conf=""),
         dry_run=request.dry_run,
         sources=os.fspath(input_folder(who)),
     )
@@ -114,11 +124,11 @@ def _flake(request: Build, who: Caller) -> str:
     return f"path:{place}" + (f"?dir={urllib.parse.quote(str(inside))}" if inside.parts else "")
 
 
-def _options(options: ImageOptions, who: Caller) -> ImageOptions:
-    """The image's options with the paths under which run.sh's files have arrived."""
+def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOptions:
+    """The image's options with the paths under which the builder finds late files at last."""
 
     def here(path: str) -> str:
-        return hand_to_builder(who, pathlib.PurePosixPath(path)) if path else ""
+        return keep_late(who, pathlib.PurePosixPath(path), kept) if path else ""
 
     return dataclasses.replace(
         options,

@@ -1,5 +1,8 @@
 """The runs that there are on this host, whoever has started them: by labels, not by names alone."""
 
+import datetime
+import re
+
 from python_on_whales import Container
 
 from orchestrator.docker.engine import LABEL, PROJECT, RUN_LABEL, Engine, still_there, told
@@ -9,10 +12,15 @@ from orchestrator.docker.engine import LABEL, PROJECT, RUN_LABEL, Engine, still_
 COMPOSE_RUN = "compose"
 
 #: Ends of the names of containers that run.sh starts before a run's own: they are no services.
-RUN_SH_SUFFIXES = ("-prepare", "-send")
+SEND = "-send"
+RUN_SH_SUFFIXES = ("-prepare", SEND)
 
-#: So many of a run's digits are its engine's (run.sh has them of the engine's work volume).
+#: So many of a run's digits are its engine's (run.sh has them of the engine's store volume).
 ENGINE_DIGITS = 4
+
+#: Names of runs' volumes: Compose's, behind the project's name, and the one that run.sh makes. An
+#: engine may not heed the latter's labels (Podman), so names tell.
+VOLUME = re.compile(rf"{PROJECT}-(?:work-([0-9a-f]+)|([0-9a-f]+)_\w+)")
 
 
 def containers(engine: Engine) -> dict[str, tuple[str, bool]]:
@@ -34,25 +42,38 @@ def runs(engine: Engine) -> set[str]:
     """
     found = {run for run, _running in containers(engine).values()} - {COMPOSE_RUN}
     with told("docker network ls"):
-        ours = {"label": LABEL}
-        networks, volumes = engine.client.network.list(ours), engine.client.volume.list(ours)
-        labels = [
-            *still_there(networks, lambda one: one.labels),
-            *still_there(volumes, lambda one: one.labels),
-        ]
+        networks = engine.client.network.list({"label": LABEL})
+        labels = list(still_there(networks, lambda one: one.labels))
     projects = {(one or {}).get("com.docker.compose.project", "") for one in labels}
-    return found | {
+    found |= {
         name.removeprefix(f"{PROJECT}-") for name in projects if name.startswith(f"{PROJECT}-")
     }
+    volumes = [VOLUME.fullmatch(name) for name in engine.volumes()]
+    return found | {match[1] or match[2] for match in volumes if match}
 
 
 def living_runs(engine: Engine) -> set[str]:
-    """Runs that somebody looks after: their orchestrator runs, or `docker compose up` does."""
+    """Runs that somebody looks after: their orchestrator runs, or `docker compose up` does.
+
+    So does one whose files are still on their way: run.sh has a container take them first.
+    """
     return {
         run
         for name, (run, running) in containers(engine).items()
-        if running and (run == COMPOSE_RUN or name == f"{PROJECT}-{run}")
+        if running
+        and (run == COMPOSE_RUN or name in {f"{PROJECT}-{run}", f"{PROJECT}-{run}{SEND}"})
     }
+
+
+def abandoned(engine: Engine) -> list[str]:
+    """Orchestrators' containers that wait for their run's files longer than anybody sends any."""
+    with told("docker ps"):
+        found = engine.client.container.list(
+            all=True, filters=[("label", RUN_LABEL), ("status", "created")]
+        )
+        ages = still_there(found, lambda one: (one.name, one.created))
+        oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        return [name for name, created in ages if created < oldest]
 
 
 def of_this_engine(engine: Engine, run: str) -> bool:

@@ -22,7 +22,10 @@ PROJECT = "nixos-image"
 LABEL = "org.nixos-image"
 RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
-VOLUMES = ("store", "work")
+
+#: What outlives runs, and what earlier versions had besides: one volume for all runs' folders.
+STORE_VOLUME = f"{PROJECT}-store"
+OLD_WORK_VOLUME = f"{PROJECT}-work"
 
 #: Longest time (seconds) that a container takes which only looks at something.
 LOOK_SECONDS = 60
@@ -47,6 +50,11 @@ class EngineInfo:
     version: str
     memory: int
     remaps: bool
+
+
+def work_volume(run: str) -> str:
+    """The volume that `run` shares with its agents; run.sh and compose.yaml know the name, too."""
+    return f"{PROJECT}-work-{run or 'compose'}"
 
 
 @contextlib.contextmanager
@@ -353,9 +361,9 @@ class Engine:
             self.client.container.remove(name, force=True, volumes=True)
 
     def down(self) -> None:
-        """Remove the run's containers, networks and its own volume; what is shared stays.
+        """Remove the run's containers, networks and volumes, but for the work volume.
 
-        Of a dead run, another may do the same at the same time.
+        The orchestrator has that itself. Of a dead run, another may do the same at the same time.
         """
         label = f"com.docker.compose.project={self.project}"
         with told("removing the run's containers"):
@@ -370,7 +378,7 @@ class Engine:
                 for network in self.client.network.list(filters={"label": label}):
                     self.client.network.remove(network)
                 for volume in self.client.volume.list(filters={"label": label}):
-                    if volume.name not in {f"{PROJECT}-{name}" for name in VOLUMES}:
+                    if volume.name not in {STORE_VOLUME, work_volume(self.run)}:
                         self.client.volume.remove(volume)
             except DockerException as error:
                 # The daemon needs a moment after a container's end until its network has no
@@ -382,6 +390,23 @@ class Engine:
                 time.sleep(0.2)
             else:
                 return
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove a volume; false if it is not there, or a container, running or not, has it."""
+        with contextlib.suppress(DockerException):
+            self.client.volume.remove(name)
+            return True
+        return False
+
+    def volumes(self) -> list[str]:
+        """Names of this project's volumes, the store's and all runs'."""
+        command = [*map(str, self.client.client_config.docker_cmd), "volume", "ls", "--quiet"]
+        done = subprocess.run(
+            [*command, "--filter", f"name={PROJECT}-"], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise DockerError(f"docker volume ls: {done.stderr.strip()}")
+        return done.stdout.split()
 
     def _stream(self, arguments: list[str]) -> Iterator[bytes]:
         from python_on_whales.utils import stream_stdout_and_stderr

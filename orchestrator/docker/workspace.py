@@ -1,26 +1,27 @@
 """A run's folders: one in the work volume, which its agents share, and one that nobody else sees.
 
-A build's programs have the builder's user, and so have the builders of all runs on one host.
-Whatever that user may write is a link, a pipe or another file a moment later. The orchestrator is
-root and holds the Docker socket: it writes only what that user can neither move nor replace, and
-takes a file over before it looks at it.
+A build's programs have the builder's user. Whatever that user may write is a link, a pipe or
+another file a moment later. The orchestrator is root and holds the Docker socket: it writes only
+what that user can neither move nor replace, and takes a file over before it looks at it.
 """
 
 import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import stat
-import time
 
 from orchestrator.shared.errors import BuildError
-from orchestrator.shared.run import WORK
+from orchestrator.shared.run import LATE, WORK
 
 #: In the run's shared folder: what was taken over from its agents. Root alone may change its names.
 TAKEN = "taken"
 
-#: A folder in the work volume that is younger (seconds) may belong to a run that is about to start.
-YOUNG_SECONDS = 60
+#: Uid of the unprivileged user in the builder's and the boot image. An engine with userns-remap
+#: moves the users of all containers but this one; how far, this image's files tell, which are
+#: root's.
+BUILDER_UID = pathlib.Path(__file__).stat().st_uid + 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +41,20 @@ class Workspace:
         """Compose's variables: they say which images are started."""
         return self.own / "compose.env"
 
+    @property
+    def late(self) -> pathlib.Path:
+        """Late values, kept from the run's agents until Nix has ended."""
+        return self.own / "late"
+
+    @property
+    def nix_conf(self) -> pathlib.Path:
+        """The caller's lines of a nix.conf, if there are any."""
+        return self.own / "nix.conf"
+
 
 def make_shared(run: str) -> pathlib.Path:
     """The folder of `run` in the work volume, for root alone until `open_to_agents`."""
-    # The volume may be as the builder's image or an earlier version has left it. `docker compose
-    # up` has its builder make a folder; sticky, so that no builder moves another's.
+    # Sticky, so that no agent moves the folder.
     os.chown(WORK, 0, 0)
     WORK.chmod(0o1777)
     folder = WORK / run
@@ -54,8 +64,29 @@ def make_shared(run: str) -> pathlib.Path:
 
 def open_to_agents(folder: pathlib.Path) -> None:
     """Let agents make files in `folder`; sticky, so that what is there already stays as it is."""
-    (folder / TAKEN).mkdir(exist_ok=True)  # in a second attempt it is there
+    (folder / TAKEN).mkdir(exist_ok=True)  # in a second attempt they are there
+    (folder / LATE).mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o1777)
+
+
+def give(source: pathlib.Path, place: pathlib.Path) -> None:
+    """Copy a file from root's own to the new `place`, for the builder's user alone."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with source.open("rb") as file, os.fdopen(os.open(place, flags, 0o600), "wb") as copy:
+        shutil.copyfileobj(file, copy)
+        os.fchown(copy.fileno(), BUILDER_UID, BUILDER_UID)
+
+
+def give_late(kept: pathlib.Path, folder: pathlib.Path) -> None:
+    """Give the builder the late values of the folder `kept`, once it has said that it is alone.
+
+    That the run's `folder` for them is the builder's says that all are there: until then it is
+    root's, and no agent can look into it or put another in its place.
+    """
+    late = folder / LATE
+    for one in kept.iterdir():
+        give(one, late / one.name)
+    os.chown(late, BUILDER_UID, BUILDER_UID)
 
 
 def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:
@@ -92,15 +123,3 @@ def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:
     os.chown(place, 0, 0)
     place.chmod(mode)
     return place
-
-
-def old_folders() -> list[pathlib.Path]:
-    """Folders in the work volume that no run is just about to make."""
-    found = []
-    with os.scandir(WORK) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # another run removes its own
-                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                if entry.is_dir(follow_symlinks=False) and age > YOUNG_SECONDS:
-                    found.append(pathlib.Path(entry.path))
-    return found

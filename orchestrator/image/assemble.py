@@ -72,7 +72,8 @@ def assemble(
         try:
             with target.open("xb") as image:
                 os.truncate(image.fileno(), layout.size)
-            rootfs.write_root(target, layout.root, spec, tree, pathlib.Path(folder), mapped=mapped)
+            own = pathlib.Path(folder)
+            rootfs.write_root(target, layout.root, spec, tree, own, late, mapped=mapped)
             for name, files in trees.items():
                 slot = layout.find(name)
                 assert slot is not None  # _boot_files knows the tables as well as plan_layout

@@ -4,6 +4,7 @@ The store's paths come from the builder's own store and are never copied before;
 to root and has the store's time, whoever owns it here.
 """
 
+import copy
 import dataclasses
 import os
 import pathlib
@@ -12,7 +13,7 @@ import stat
 import subprocess
 import tarfile
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 #: Nix gives every file of the store this time (seconds since 1970); so has everything else in an
 #: image.
@@ -124,6 +125,15 @@ class Tree:
         )
         for one in inner:
             self.add_from(one, f"{path}/{one.name}", mode=mode, user=user, group=group)
+
+    def blanked(self, paths: Collection[str]) -> "Tree":
+        """The same, with nothing in the files `paths`."""
+        same = copy.copy(self)
+        same._entries = {
+            path: dataclasses.replace(entry, data=b"", source=None) if path in paths else entry
+            for path, entry in self._entries.items()
+        }
+        return same
 
     def usage(self) -> tuple[int, int]:
         """Count what all of it needs: (bytes in whole blocks, inodes)."""

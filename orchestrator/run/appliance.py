@@ -16,7 +16,7 @@ from orchestrator.deliver import stream
 from orchestrator.docker import census, privileges
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
-from orchestrator.docker.workspace import Workspace, open_to_agents
+from orchestrator.docker.workspace import Workspace, give, give_late, open_to_agents
 from orchestrator.run.bootcheck import finish_boot, start_boot
 from orchestrator.run.handover import SERIAL_LOG, Handover
 from orchestrator.run.repair import repair
@@ -31,6 +31,7 @@ from orchestrator.shared.errors import (
     DockerError,
 )
 from orchestrator.shared.progress import Progress
+from orchestrator.shared.run import BUILT, NIX_CONF
 from orchestrator.shared.task import Task
 
 #: Longest time (seconds) that cleanup may take once it is unlocked or told to stop.
@@ -67,6 +68,7 @@ class Appliance:
         self._engine = engine
         self._images = images
         self._progress = progress
+        self._workspace = workspace
         self._folder = workspace.shared
         self._deadline = deadline
         self._supervisor = Supervisor(engine, progress, deadline)
@@ -92,6 +94,7 @@ class Appliance:
         try:
             self._images.wait(self._plan.images, self._progress, self._deadline)
             task.write(self._folder)
+            self._give_nix_conf()
             open_to_agents(self._folder)
             images = self._build()
             if images:
@@ -144,6 +147,7 @@ class Appliance:
         self._engine.start([names[one] for one in self._plan.services if one != "emulators"])
         for service in self._plan.services:
             self._supervisor.follow(service, names[service])
+        given = False
         while True:
             item = self._supervisor.next()
             if isinstance(item, Exit) and item.service == "builder":
@@ -166,6 +170,9 @@ class Appliance:
                 )
             elif name == "registered":
                 self._progress.say(f"registered {event.get('message', '')}", fields=event)
+            elif service == "builder" and name == BUILT and not given:
+                give_late(self._workspace.late, self._folder)
+                given = True
             elif service == "builder" and name == "images":
                 return stream.received_images(event.get("images"), self._folder)
             elif service == "builder" and name == "plan":
@@ -174,6 +181,13 @@ class Appliance:
                 return []
             elif service == "builder":
                 self._show(name, event)
+
+    def _give_nix_conf(self) -> None:
+        """Before each attempt: the builder removes it before Nix starts."""
+        place = self._folder / NIX_CONF
+        if self._workspace.nix_conf.exists():
+            place.unlink(missing_ok=True)  # where the attempt before has not come so far
+            give(self._workspace.nix_conf, place)
 
     def _show(self, name: str, event: dict[str, object]) -> None:
         """Turn the builder's events into stages."""

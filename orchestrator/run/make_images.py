@@ -56,7 +56,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         plan = _plan(request, engine, workspace, targets, who, progress)
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
-        task = make_task(request, plan, who, workspace.shared)
+        task = make_task(request, plan, who, workspace)
         if request.dry_run:
             progress.end()
             progress.say(plan.describe())

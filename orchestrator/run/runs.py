@@ -10,9 +10,9 @@ from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import Caller
 from orchestrator.docker import census
 from orchestrator.docker.census import COMPOSE_RUN
-from orchestrator.docker.engine import Engine
+from orchestrator.docker.engine import Engine, work_volume
 from orchestrator.docker.images import IMAGES
-from orchestrator.docker.workspace import Workspace, make_shared, old_folders
+from orchestrator.docker.workspace import Workspace, make_shared
 from orchestrator.run.appliance import CLEAN_SECONDS
 from orchestrator.run.repair import repair_if_harmless
 from orchestrator.shared.errors import STOPPED, ApplianceError, UsageError
@@ -60,21 +60,19 @@ def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, st
 
 
 def forget_dead_runs(engine: Engine) -> None:
-    """Remove containers, networks and folders of runs that nobody looks after any more.
+    """Remove containers, networks and volumes of runs that nobody looks after any more.
 
     What there is to remove is listed before who lives: a run that starts meanwhile is not among the
     former.
     """
-    containers, runs, folders = census.containers(engine), census.runs(engine), old_folders()
+    containers, runs = census.containers(engine), census.runs(engine)
     keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith("-cleanup-1"):
             engine.stop(name, CLEAN_SECONDS)  # SIGTERM is its order to clean
     for run in runs - keep:
         Engine(run, pathlib.Path("/nonexistent")).down()
-    for folder in folders:
-        if folder.name not in {*keep, "lost+found"}:
-            shutil.rmtree(folder, ignore_errors=True)
+        engine.remove_volume(work_volume(run))
 
 
 def repair_entries(

@@ -7,7 +7,6 @@ and whether the provenance tells it. The value travels whole from there to the b
 
 import dataclasses
 import typing
-from collections.abc import Callable
 
 from orchestrator.shared.json_reader import FreeText, Natural
 
@@ -77,11 +76,6 @@ class NixOptions:
         """Values by field that the provenance tells; of a file its name."""
         found = {name: getattr(self, name) for name, option in OPTIONS.items() if option.told}
         return found | {name: path.rpartition("/")[2] for name, path in self._paths().items()}
-
-    def moved(self, move: Callable[[str], str]) -> typing.Self:
-        """The same with the files where `move` has put them."""
-        changed: dict[str, typing.Any] = {name: move(path) for name, path in self._paths().items()}
-        return dataclasses.replace(self, **changed)
 
     def _paths(self) -> dict[str, str]:
         """Paths of files that are asked for, by their fields."""

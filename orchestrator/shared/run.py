@@ -13,8 +13,17 @@ from orchestrator.shared.variables import read
 #: The lease's volume: cleanup writes the token here, registrar and builder wait for it.
 TOKEN_FILE = pathlib.Path("/run/nixos-image/lease/token")
 
-#: The work volume: requests in, images out, one folder a run.
+#: The work volume, one for each run: requests in, images out, in the folder that is named after it.
 WORK = pathlib.Path("/var/nixos-image")
+
+#: In a run's folder: late values, once Nix has ended; before, root alone may look into it.
+LATE = "late"
+
+#: What the builder says when Nix has ended and no other process is left: late values may come.
+BUILT = "built"
+
+#: In a run's folder: the caller's lines of a nix.conf, until the builder has read them.
+NIX_CONF = "nix.conf"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,8 @@ class Task:
     """`foreign` are systems whose programs must run in the builder; `leased` that cleanup waits.
 
     `private` are those whose emulators the builder registers for itself. `strict` forbids builds
-    without a sandbox.
+    without a sandbox. `late` says that the orchestrator has files of `options` which come when Nix
+    has ended.
     """
 
     work: DemoTask | NixosTask
@@ -65,6 +66,7 @@ class Task:
     options: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     private: tuple[str, ...] = ()
     strict: bool = False
+    late: bool = False
 
     def write(self, folder: pathlib.Path) -> None:
         """Write it to the run's `folder`."""

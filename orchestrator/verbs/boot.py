@@ -208,11 +208,13 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
 
 def _machine(request: Boot, facts: "ImageFacts", who: Caller, workspace: "Workspace") -> list[str]:
     """Arguments of the boot agent about the disk and what is sent with it, put where it reads."""
+    from orchestrator.docker.workspace import BUILDER_UID
+
     arguments = ["--disk-format", facts.disk_format, "--grow", str(request.grow)]
     if request.identity:
         key = uploads.received(who, request.identity)
         key.chmod(0o600)
-        os.chown(key, uploads.BUILDER_UID, uploads.BUILDER_UID)
+        os.chown(key, BUILDER_UID, BUILDER_UID)
         arguments += ["--identity", os.fspath(key)]
     if request.seed:
         seed = workspace.shared / "seed"

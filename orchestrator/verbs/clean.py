@@ -18,10 +18,11 @@ class Clean:
 
 
 def work(request: Clean, session: Session) -> int:
-    """Remove what dead runs left: entries of binfmt_misc, containers, networks, folders."""
+    """Remove what dead runs left: entries of binfmt_misc, containers, networks, volumes."""
     from orchestrator.docker import census
-    from orchestrator.docker.engine import PROJECT
+    from orchestrator.docker.engine import OLD_WORK_VOLUME, PROJECT
     from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace
+    from orchestrator.run.supervisor import read_event
     from orchestrator.shared.progress import make_progress
 
     who = session.who
@@ -31,10 +32,18 @@ def work(request: Clean, session: Session) -> int:
         progress.stage("clean"),
     ):
         if request.everything:
-            for name, (run, running) in census.containers(engine).items():
-                if run != who.run and running and name == f"{PROJECT}-{run}":
+            for name, (run, _running) in census.containers(engine).items():
+                if run != who.run and name == f"{PROJECT}-{run}":
                     engine.remove(name)
+        for name in census.abandoned(engine):
+            engine.remove(name)
+        engine.remove_volume(OLD_WORK_VOLUME)
         forget_dead_runs(engine)
+        others = census.living_runs(engine) - {engine.run}
+        program = ["orchestrator.agents.sweep", *([] if others else ["everything"])]
+        for line in engine.run_service("sweep", program).splitlines():
+            if event := read_event(line):
+                progress.say(str(event.get("message", "")), fields=event)
         repair_entries(engine, workspace, who, progress)
         engine.down()
     return 0

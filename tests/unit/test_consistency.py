@@ -10,7 +10,14 @@ from orchestrator.agents.boot import qemu
 from orchestrator.agents.emulation import lease
 from orchestrator.decide.plan import SAME_IMAGE
 from orchestrator.decide.plan import SERVICES as PLANNED
-from orchestrator.docker.engine import LABEL, PROJECT, RUN_LABEL, SOURCE_LABEL, VOLUMES
+from orchestrator.docker.engine import (
+    LABEL,
+    PROJECT,
+    RUN_LABEL,
+    SOURCE_LABEL,
+    STORE_VOLUME,
+    work_volume,
+)
 from orchestrator.docker.images import IMAGES
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 from orchestrator.shared.run import TOKEN_FILE, WORK
@@ -69,7 +76,7 @@ def value(name: str, key: str) -> str:
 
 def test_the_services_are_known() -> None:
     planned = {name for services in PLANNED.values() for name in services}
-    assert SERVICES.keys() == planned | {"boot", "boot-kvm", "pins", "probe", "test"}
+    assert SERVICES.keys() == planned | {"boot", "boot-kvm", "pins", "probe", "sweep", "test"}
 
 
 #: Who may make user namespaces: by orchestrator/docker/seccomp.json, and with no other right.
@@ -214,10 +221,19 @@ def test_project_labels_and_volumes_are_those_of_the_code() -> None:
     for label in (LABEL, RUN_LABEL, SOURCE_LABEL):
         assert f"{label}: " in COMPOSE
         assert label in RUN_SH
-    assert {name for name, text in blocks("volumes").items() if f"{PROJECT}-{name}" in text} == set(
-        VOLUMES
-    )
+    names = {
+        name: found[1]
+        for name, text in blocks("volumes").items()
+        if (found := re.search(r"name: ([^,\s]+)", text))
+    }
+    assert names == {"store": STORE_VOLUME, "work": work_volume("${NIXOS_IMAGE_RUN:-compose}")}
+    assert f"source={work_volume('$run')},target={WORK}," in RUN_SH
     assert f"work:{WORK}" in COMPOSE
+
+
+def test_the_engines_digits_are_the_stores() -> None:
+    """What outlives runs tells them from those of another engine on this kernel."""
+    assert f'"{{{{index .Labels \\"$engine_label\\"}}}}" {STORE_VOLUME}' in RUN_SH
 
 
 @EVERY_SERVICE

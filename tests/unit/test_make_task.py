@@ -10,9 +10,11 @@ from orchestrator.ask import uploads
 from orchestrator.ask.request import Build, Caller
 from orchestrator.decide import make_task as module
 from orchestrator.decide.plan import Plan
+from orchestrator.docker.workspace import Workspace
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.nix_options import NixOptions
+from orchestrator.shared.run import LATE, WORK
 from orchestrator.shared.task import NixosTask, Task
 from tests.unit.requests import BUILD
 
@@ -48,7 +50,10 @@ def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
 
 
 def made(request: Build, who: Caller, folder: pathlib.Path) -> tuple[Task, NixosTask]:
-    task = module.make_task(request, PLAN, who, folder)
+    shared, own = folder / "shared", folder / "own"
+    shared.mkdir(exist_ok=True)
+    own.mkdir(exist_ok=True)
+    task = module.make_task(request, PLAN, who, Workspace(shared, own))
     assert isinstance(task.work, NixosTask)
     return task, task.work
 
@@ -100,25 +105,46 @@ def test_options_of_the_disk_are_nixs_too(
     assert made(BUILD, who, tmp_path)[1].disk == {}
 
 
-def test_secrets_are_the_builders_alone(
+def test_secrets_are_in_no_folder_that_an_agent_sees(
     sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
 ) -> None:
-    image = ImageOptions(injections=(Injection("/secret", "/etc/s", 0o600),))
-    task, _work = made(dataclasses.replace(BUILD, image=image), who, tmp_path)
-    (injection,) = task.options.injections
-    place = pathlib.Path(injection.source)
-    assert (place.read_text(), place.stat().st_mode & 0o777) == ("s", 0o600)
-    assert place.parent.stat().st_mode & 0o777 == 0o700
+    """They are kept; the task has the places where they will be, and nothing of what is in them."""
+    files = {"injected": "/secret", "stamp": "/rows", "wifi": "/wifi", "conf": "/nix.conf"}
+    for name, path in files.items():
+        (sent / path.lstrip("/")).write_text(f"a secret: {name}")
+    image = ImageOptions(
+        injections=(Injection("/secret", "/etc/s", 0o600),),
+        stamp="/rows",
+        wifi_password_file="/wifi",
+    )
+    request = dataclasses.replace(BUILD, image=image, nix_options=NixOptions(nix_conf="/nix.conf"))
+    task, _work = made(request, who, tmp_path)
+    assert task.late
+    task.write(tmp_path / "shared")
+    kept = {path for path in (tmp_path / "own").rglob("*") if path.is_file()}
+    assert {path.read_text() for path in kept} == {f"a secret: {name}" for name in files}
+    late = {task.options.injections[0].source, task.options.stamp, task.options.wifi_password_file}
+    places = {pathlib.Path(place) for place in late}
+    assert {place.parent for place in places} == {WORK / who.run / LATE}
+    assert {place.name for place in places} < {path.name for path in kept}
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path not in kept:
+            assert "a secret" not in path.read_text(), path
 
 
-def test_so_is_a_configuration_of_nix(
+def test_without_late_values_nobody_waits_for_any(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    assert not made(BUILD, who, tmp_path)[0].late
+
+
+def test_nixs_own_file_is_kept_beside_the_task(
     sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
 ) -> None:
     asked = NixOptions(nix_conf="/secret", cores=3)
     _task, work = made(dataclasses.replace(BUILD, nix_options=asked), who, tmp_path)
-    place = pathlib.Path(work.nix_options.nix_conf)
-    assert (place.read_text(), place.stat().st_mode & 0o777) == ("s", 0o600)
-    assert work.nix_options == dataclasses.replace(asked, nix_conf=str(place))
+    assert work.nix_options == NixOptions(cores=3)
+    assert [path.read_text() for path in (tmp_path / "own").iterdir()] == ["s"]
 
 
 def test_a_secret_in_a_folder_that_nix_sees_is_taken_out_of_it(
@@ -140,7 +166,7 @@ def test_a_secret_in_a_folder_that_nix_sees_is_taken_out_of_it(
     assert not (sent / "me/my machines/key").exists()
     places = {one.source for one in task.options.injections}
     assert len(places) == 1
-    assert pathlib.Path(places.pop()).read_text() == "s"
+    assert (tmp_path / "own/late" / pathlib.Path(places.pop()).name).read_text() == "s"
     assert "my%20machines" in work.flake
 
 

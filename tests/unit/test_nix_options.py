@@ -13,12 +13,7 @@ def test_each_field_is_an_option_of_the_build() -> None:
     assert {option.flag for option in OPTIONS.values()} <= set(words)
 
 
-def test_only_files_are_moved() -> None:
+def test_only_files_are_sent() -> None:
     asked = NixOptions(nix_conf="/home/me/nix.conf", substituters=("/x",))
     assert asked.files == {"--nix-conf": "/home/me/nix.conf"}
-    assert asked.moved(lambda path: f"/in{path}") == dataclasses.replace(
-        asked, nix_conf="/in/home/me/nix.conf"
-    )
-    nothing = NixOptions()
-    assert nothing.files == {}
-    assert nothing.moved(lambda _: "/in") == nothing
+    assert NixOptions().files == {}

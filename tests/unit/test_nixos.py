@@ -3,9 +3,7 @@
 import dataclasses
 import http.server
 import json
-import os
 import pathlib
-import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -176,26 +174,6 @@ def test_a_cache_with_a_password_is_asked_without_and_told_without(
         task(nixpkgs="/in/n", nix_options=NixOptions(substituters=(good, bad))), Settings()
     )
     assert settings.substituters == (cache, good)
-    assert "secret" not in capsys.readouterr().out
-
-
-@NEEDED
-def test_the_callers_own_configuration_of_nix_reaches_it_alone(
-    cache: str,
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(nixos, "CACHE", cache)
-    (tmp_path / "nix.conf").write_text("access-tokens = example.org=secret\n")
-    asked = task(nixpkgs="/in/n", nix_options=NixOptions(nix_conf=str(tmp_path / "nix.conf")))
-    settings = nixos.look_around(asked, Settings())
-    shown = {**os.environ, "NIX_CONFIG": settings.text()}
-    command = ["nix", "config", "show", "access-tokens"]
-    said = subprocess.run(command, env=shown, capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "example.org=secret"
-    assert "secret" not in settings.text()
-    assert "secret" not in " ".join(nixos.nix_arguments(asked, nixos.Nixpkgs("/n")))
     assert "secret" not in capsys.readouterr().out
 
 

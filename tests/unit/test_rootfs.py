@@ -72,6 +72,18 @@ def test_the_tree_is_made_of_links_to_the_store(
     assert (root / "nix/store").stat().st_mode & 0o7777 == 0o1775
 
 
+def test_late_files_are_staged_as_empty_ones(tmp_path: pathlib.Path) -> None:
+    tree = Tree([])
+    tree.add(Entry("etc/secret", "file", 0o400, data=b"x", user=7))
+    tree.add(Entry("etc/other", "file", 0o644, data=b"y"))
+    blank = tree.blanked({"etc/secret"})
+    blank.stage(tmp_path / "root", 1023)
+    assert (tmp_path / "root/etc/secret").read_bytes() == b""
+    assert (tmp_path / "root/etc/secret").stat().st_mode & 0o777 == 0o400
+    assert (tmp_path / "root/etc/other").read_bytes() == b"y"
+    assert [entry.data for entry in tree.entries if entry.kind == "file"] == [b"y", b"x"]
+
+
 def test_a_link_that_is_too_long_is_refused(tmp_path: pathlib.Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("x" * 1024)
@@ -82,11 +94,13 @@ def test_a_link_that_is_too_long_is_refused(tmp_path: pathlib.Path) -> None:
         tree.stage(tmp_path / "root", 1023)
 
 
-def prototype(folder: pathlib.Path, **owners: tuple[int, int]) -> list[bytes]:
+def prototype(
+    folder: pathlib.Path, elsewhere: dict[str, pathlib.Path], **owners: tuple[int, int]
+) -> list[bytes]:
     farm = folder.with_name("farm")
     farm.mkdir()
     own = {str(folder / name): owner for name, owner in owners.items()}
-    return list(rootfs._prototype(folder, own, farm))
+    return list(rootfs._prototype(folder, own, farm, elsewhere))
 
 
 def test_a_prototype_is_what_mkfs_xfs_reads(tmp_path: pathlib.Path) -> None:
@@ -98,14 +112,16 @@ def test_a_prototype_is_what_mkfs_xfs_reads(tmp_path: pathlib.Path) -> None:
     (folder / "c d").write_text("y")
     (folder / "c d").chmod(0o640)
     (folder / "b").chmod(0o1777)
+    (folder / "e").touch(mode=0o600)
     source = str(folder).encode()
     farm = str(tmp_path / "farm").encode()
-    assert prototype(folder, b=(3, 4)) == [
+    assert prototype(folder, {f"{folder}/e": pathlib.Path("/run/late")}, b=(3, 4)) == [
         b"a l--777 0 0 /nix/x",
         b"b d--777 3 4",
         b"file -u-755 0 0 " + source + b"/b/file",
         b"$",
         b"c/d ---640 0 0 " + farm + b"/0",
+        b"e ---600 0 0 /run/late",
     ]
     assert (tmp_path / "farm/0").resolve() == folder / "c d"
 
@@ -115,7 +131,7 @@ def test_names_that_a_prototype_cannot_hold_are_refused(name: str, tmp_path: pat
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / name).touch()
     with pytest.raises(FilesystemError, match="cannot make a file of that name"):
-        prototype(tmp_path / "root")
+        prototype(tmp_path / "root", {})
 
 
 @pytest.mark.parametrize("target", ["a b", ":a", "a\nb"])
@@ -125,4 +141,4 @@ def test_links_that_a_prototype_cannot_hold_are_refused(
     (tmp_path / "root").mkdir()
     (tmp_path / "root/link").symlink_to(target)
     with pytest.raises(FilesystemError, match="cannot make a link to"):
-        prototype(tmp_path / "root")
+        prototype(tmp_path / "root", {})

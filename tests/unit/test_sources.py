@@ -90,10 +90,13 @@ def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller)
     """Nix copies the folder: neither the link nor the file may give it away."""
     (sent / "real").write_text("s")
     (sent / "link").symlink_to("real")
+    kept = sent.parents[2] / "kept"
     places = {
-        uploads.hand_to_builder(who, P(f"/home/me/machines/{name}")) for name in ("link", "real")
+        uploads.keep_late(who, P(f"/home/me/machines/{name}"), kept) for name in ("link", "real")
     }
-    assert [pathlib.Path(place).read_text() for place in places] == ["s"]
+    assert len(places) == 1
+    assert [one.read_text() for one in kept.iterdir()] == ["s"]
+    assert {pathlib.Path(place).name for place in places} == {one.name for one in kept.iterdir()}
     assert not (sent / "real").exists()
 
 
@@ -102,7 +105,7 @@ def test_a_secret_is_no_file_of_ours(target: str, sent: pathlib.Path, who: Calle
     """Following it, root would give the builder a file of its own container."""
     (sent / "link").symlink_to(target)
     with pytest.raises(UsageError, match="is not sent"):
-        uploads.hand_to_builder(who, P("/home/me/machines/link"))
+        uploads.keep_late(who, P("/home/me/machines/link"), sent.parents[2] / "kept")
 
 
 def test_folders_that_did_not_arrive_are_told(sent: pathlib.Path, who: Caller) -> None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from orchestrator.ask.request import Caller
 from orchestrator.deliver import stream
 from orchestrator.docker import workspace
-from orchestrator.docker.workspace import TAKEN, make_shared, old_folders, open_to_agents, take
+from orchestrator.docker.workspace import TAKEN, give, give_late, make_shared, open_to_agents, take
 from orchestrator.run import runs
 from orchestrator.shared.errors import BuildError, UsageError
+from orchestrator.shared.run import LATE
 from tests.unit.test_spec import JSON
 
 SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of `x`
@@ -181,18 +182,43 @@ def test_whatever_is_announced_is_taken_or_refused(
             (shared / extra).rename(shared / "image/a.img.bmap")
 
 
-# --- the volume -------------------------------------------------------------------------------
+# --- late values ------------------------------------------------------------------------------
 
 
-def test_old_folders_are_folders(shared: pathlib.Path) -> None:
-    work = shared.parent
-    for name in ("old", "young"):
-        (work / name).mkdir()
-    (work / "link").symlink_to("old")
-    (work / "file").touch()
-    for name in ("old", "link", "file", "0badcafe"):
-        os.utime(work / name, (1, 1), follow_symlinks=False)
-    assert sorted(folder.name for folder in old_folders()) == ["0badcafe", "old"]
+def test_late_values_are_the_builders_alone_and_all_there_when_it_sees_them(
+    shared: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = shared / LATE
+    assert (late.stat().st_mode & 0o777, list(late.iterdir())) == (0o700, [])
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "a").write_text("secret")
+    (kept / "b").write_text("other")
+    given: list[tuple[pathlib.Path, int, int]] = []
+    there: list[set[str]] = []
+
+    def chown(path: pathlib.Path, user: int, group: int) -> None:
+        given.append((path, user, group))
+        there.append({one.name for one in late.iterdir()})
+
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    give_late(kept, shared)
+    assert given == [(late, workspace.BUILDER_UID, workspace.BUILDER_UID)]
+    assert there == [{"a", "b"}]
+    assert (late / "a").read_text() == "secret"
+    assert (late / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_in_the_way_of_a_secret_is_not_written_to(
+    shared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """An attempt before may have had a build that left a link."""
+    (tmp_path / "mine").write_text("secret")
+    (shared / "nix.conf").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError):
+        give(tmp_path / "mine", shared / "nix.conf")
+    assert not (tmp_path / "victim").exists()
 
 
 # --- Compose's variables ----------------------------------------------------------------------

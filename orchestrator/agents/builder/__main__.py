@@ -12,13 +12,14 @@ import time
 
 import tenacity
 
-from orchestrator.agents import events
+from orchestrator.agents import alone, events
 from orchestrator.agents.builder import demo, memory, nixos, room, sandbox, sbom
 from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.emulation import canary, emulators, private
 from orchestrator.agents.emulation.lease import PORT, Holder
 from orchestrator.agents.failure import AgentError, disk_full, run_agent
+from orchestrator.image import staging
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.late import one_device, read_devices
 from orchestrator.image.layout import LayoutError
@@ -51,6 +52,9 @@ def build() -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     if task.private:
         register_privately(run, task.private)
+    alone.hide()
+    nix_conf = alone.take_nix_conf(run)
+    staging.sweep()
     if task.ca_bundle:  # for Nix, for Python and, in `debian`, for apt
         os.environ["NIX_SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"] = task.ca_bundle
     holder = None
@@ -61,8 +65,12 @@ def build() -> None:
     wait_for_canaries(run, task)
     waited = time.monotonic()
     # Foreign programs have been seen to run, so Nix may be told.
-    settings = Settings(platforms=task.foreign, sandbox_paths=sandbox_paths(task))
-    nix = Nix(sandbox.obtain(settings, USER, strict=task.strict), run.folder / "nix.log")
+    settings = Settings(
+        platforms=task.foreign, sandbox_paths=sandbox_paths(task), build_dir=make_build_dir(run)
+    )
+    nix = Nix(
+        sandbox.obtain(settings, USER, strict=task.strict), run.folder / "nix.log", secret=nix_conf
+    )
     if isinstance(task.work, DemoTask):
         results = demo.build(task.work, run, nix)
     else:
@@ -73,6 +81,8 @@ def build() -> None:
         events.emit("unlocked", message="cleanup is unlocked")
     if not results:
         return  # a dry run has said all
+    if task.late:
+        alone.receive_late(run)
     images = assemble_images(run, results, task.options)
     events.emit(
         "images",
@@ -94,6 +104,13 @@ def register_privately(run: Run, systems: tuple[str, ...]) -> None:
     entries = emulators.register(run, systems)
     private.leave(user, group)
     emulators.announce(run, systems, entries, run.folder)
+
+
+def make_build_dir(run: Run) -> str:
+    """Where builds work: on the run's volume, which no other run sees and which goes with it."""
+    folder = run.folder / "builds"
+    folder.mkdir(mode=0o700, exist_ok=True)  # in a second attempt it is there
+    return os.fspath(folder)
 
 
 def sandbox_paths(task: Task) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Running Nix: its settings, its progress as events, its failures as errors of ours."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -8,6 +10,7 @@ import re
 import subprocess
 import time
 import typing
+from collections.abc import Iterator
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import memory, room
@@ -29,13 +32,25 @@ STALL_SECONDS = 60
 
 STORE = pathlib.Path("/nix")
 
+#: Schemes of what an evaluation may fetch: all that Nix knows and that are not files of this
+#: container (`allowed-uris`, nix.conf(5)).
+REMOTE = (
+    *("http", "https", "ftp", "ssh", "git", "channel", "flake", "github", "gitlab", "sourcehut"),
+    *("git+http", "git+https", "git+ssh", "hg+http", "hg+https", "hg+ssh"),
+    *("tarball+http", "tarball+https", "file+http", "file+https", "s3"),
+)
+
+#: The lowest number of a descriptor that Nix is given: it uses low ones for its own helpers.
+DESCRIPTOR = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What differs between runs: foreign systems whose programs run here, caches and their keys.
 
     `sandbox` says whether builds get one, `sandbox_paths` what of this container they see in it.
-    `more` are lines of the caller's own.
+    `build_dir` is where they work, empty for Nix' own choice. With `restricted`, an evaluation
+    reads only what is on its search path and what it fetches.
     """
 
     platforms: tuple[str, ...] = ()
@@ -43,7 +58,8 @@ class Settings:
     trusted_keys: tuple[str, ...] = ()
     sandbox: bool = False
     sandbox_paths: tuple[str, ...] = ()
-    more: str = ""
+    build_dir: str = ""
+    restricted: bool = False
 
     def text(self) -> str:
         """Nix' configuration, from what was measured."""
@@ -57,20 +73,54 @@ class Settings:
             "extra-sandbox-paths": " ".join(self.sandbox_paths),
             "build-users-group": "",
             "max-jobs": "auto",
-            # On the volume: a container's /tmp may be small.
-            "build-dir": "/nix/var/nix/builds",
             "connect-timeout": "10",
             "download-attempts": str(ATTEMPTS),
             "stalled-download-timeout": str(STALL_SECONDS),
         }
+        if self.build_dir:
+            lines["build-dir"] = self.build_dir
         if self.platforms:
             lines["extra-platforms"] = " ".join(self.platforms)
-        return "".join(f"{name} = {value}\n" for name, value in lines.items()) + self.more
+        if self.restricted:
+            lines["restrict-eval"] = "true"
+            lines["allowed-uris"] = " ".join(f"{scheme}:" for scheme in REMOTE)
+        return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+@contextlib.contextmanager
+def _readable_once(text: str) -> Iterator[tuple[int, ...]]:
+    """A descriptor from which `text` can be read once by whoever is started with it; none if empty.
+
+    Nix reads it before it does anything else. Processes that it starts find an empty pipe.
+    """
+    if not text:
+        yield ()
+        return
+    reader, writer = os.pipe()
+    high = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, DESCRIPTOR)
+    os.close(reader)
+    try:
+        os.set_blocking(writer, False)
+        data = text.encode(errors="surrogateescape")
+        if os.write(writer, data) != len(data):
+            raise BlockingIOError
+    except BlockingIOError:
+        os.close(high)
+        raise AgentError("--nix-conf: the file is larger than 64 KiB", kind="usage") from None
+    finally:
+        os.close(writer)
+    try:
+        yield (high,)
+    finally:
+        os.close(high)
 
 
 @dataclasses.dataclass(frozen=True)
 class Nix:
     """Nix with `settings`; what a command says goes to `log_file`.
+
+    `secret` are lines of the caller's own, access tokens for example: no process but Nix may read
+    them, nor an evaluation or a build.
 
     What lies below `sources` is the caller's, who knows it by the path without that; what lies
     below `nixpkgs` nobody has to mend.
@@ -81,6 +131,7 @@ class Nix:
     sources: str = ""
     nixpkgs: str = ""
     show_trace: bool = False
+    secret: str = dataclasses.field(default="", repr=False)
 
     def build(self, arguments: list[str]) -> list[pathlib.Path]:
         """`nix build`: the outputs, in the order in which they are asked for.
@@ -98,18 +149,19 @@ class Nix:
         """One command of Nix; returns its stdout and what it has said beside."""
         # Traces tell which of the caller's lines it was, whoever is shown them.
         command = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
-        environment = {**os.environ, "NIX_CONFIG": self.settings.text()}
         kills, store = memory.kills(), Room(STORE)
         with (
             store.watched(),
             self.log_file.open("w") as text,
+            _readable_once(self.secret) as descriptors,
             subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                env=environment,
+                env={**os.environ, "NIX_CONFIG": self._configuration(descriptors)},
+                pass_fds=descriptors,
             ) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
@@ -132,6 +184,11 @@ class Nix:
             starved = memory.kills() > kills
             raise self._failure(log, process.returncode, store, starved=starved)
         return output.strip(), log
+
+    def _configuration(self, descriptors: tuple[int, ...]) -> str:
+        """The settings; last the secret ones, which they name the `descriptors` of."""
+        included = "".join(f"include /proc/self/fd/{one}\n" for one in descriptors)
+        return self.settings.text() + included
 
     def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
         """What a command that has ended with exit code `code` has failed of.

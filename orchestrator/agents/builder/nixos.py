@@ -85,7 +85,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     inputs.write_text(json.dumps(inputs_of(task, nixpkgs)))
     wanted = [(system, name) for system in task.systems for name in task.formats]
     arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
-    arguments += [*nix_arguments(task, nixpkgs), *attribute_paths(wanted)]
+    arguments += [*readable(task, inputs), *nix_arguments(task, nixpkgs), *attribute_paths(wanted)]
     events.emit("evaluating", message="evaluating")
     if task.dry_run:
         tell_plan(wanted, nix, arguments)
@@ -112,6 +112,14 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
     if task.flake:
         return given | {"flake": task.flake, "attribute": task.attribute}
     return given | {"configuration": task.configuration}
+
+
+def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
+    """What an evaluation may read beside nixpkgs, under names that no configuration has."""
+    places = {"expression": EXPRESSION.parent, "inputs": inputs, "sources": task.sources}
+    return [
+        part for name, place in places.items() for part in ("-I", f"nixos-image-{name}={place}")
+    ]
 
 
 def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
@@ -249,8 +257,7 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
         settings,
         substituters=good,
         trusted_keys=(CACHE_KEY, *task.nix_options.trusted_keys),
-        # Not what it says: a build's own processes see their variables.
-        more=f"include {own}\n" if (own := task.nix_options.nix_conf) else "",
+        restricted=True,
     )
 
 

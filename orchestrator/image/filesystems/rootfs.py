@@ -12,23 +12,20 @@ import pathlib
 import re
 import stat
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 
+from orchestrator.image import staging
 from orchestrator.image.filesystems import filesystem
 from orchestrator.image.filesystems.filesystem import FilesystemError, preloaded, run, stream
 from orchestrator.image.layout import Partition
-from orchestrator.image.tree import STORE_TIME, Tree
+from orchestrator.image.tree import STORE_TIME, Entry, Tree
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.spec import FsType, ImageSpec, Root
 
 #: Built from `still.c` with the builder's image.
 STILL = ROOT / "still.so"
-
-#: Trees of hard links must be on the store's own volume.
-STAGING = pathlib.Path("/nix/var/nix/builds")
 
 #: mkfs.xfs makes nothing smaller (xfsprogs 6.13, `mkfs/xfs_mkfs.c`).
 XFS_SMALLEST = 300 * MIB
@@ -61,12 +58,14 @@ def write_root(
     spec: ImageSpec,
     tree: Tree,
     scratch: pathlib.Path,
+    late: tuple[Entry, ...] = (),
     *,
     mapped: bool,
 ) -> None:
     """Fill `slot` of the empty `image` with `tree`; `scratch` is a folder on the same volume.
 
-    `mapped` says that the image gets a block map, which ext4 alone can have.
+    `late` are those entries of the tree which other runs must not see: they are not on the store's
+    volume. `mapped` says that the image gets a block map, which ext4 alone can have.
     """
     kind = spec.root.fsType
     if kind == "ext4":
@@ -83,7 +82,7 @@ def write_root(
     file = scratch / "root"
     with file.open("xb") as empty:
         os.truncate(empty.fileno(), slot.size)
-    WRITERS[kind](file, spec, tree)
+    WRITERS[kind](file, spec, tree, late)
     if file.stat().st_size > slot.size:
         raise FilesystemError(
             f"{kind} has made {file.stat().st_size // MIB} MiB of {slot.size // MIB} MiB"
@@ -105,26 +104,31 @@ def _move_in(file: pathlib.Path, image: pathlib.Path, slot: Partition) -> None:
     file.unlink()
 
 
-def _write_erofs(file: pathlib.Path, spec: ImageSpec, tree: Tree) -> None:
+def _write_erofs(file: pathlib.Path, spec: ImageSpec, tree: Tree, _late: tuple[Entry, ...]) -> None:
     command = ["mkfs.erofs", "--quiet", f"-T{STORE_TIME}", "--all-time", "--tar=f", "-x-1"]
     command += ["-U", str(spec.identifier("root")), "-L", spec.root.label, os.fspath(file)]
     stream(tree, command, {"LC_ALL": "C.UTF-8"})
 
 
-def _write_btrfs(file: pathlib.Path, spec: ImageSpec, tree: Tree) -> None:
-    with _staged(tree, "btrfs") as staged:
+def _write_btrfs(file: pathlib.Path, spec: ImageSpec, tree: Tree, late: tuple[Entry, ...]) -> None:
+    with _staged(tree, "btrfs", late, file.parent) as staged:
         command = ["mkfs.btrfs", "-q", "-f", "-K", "-m", "dup", "-d", "single"]
         command += ["-L", spec.root.label, "-U", str(spec.identifier("root"))]
         command += ["--device-uuid", str(spec.identifier("btrfs device"))]
         command += ["--rootdir", os.fspath(staged.root), os.fspath(file)]
-        run(command, _still(spec.identifier("btrfs"), staged.owners) | {"STILL_SIZE": "1"})
+        table = staged.owners.with_name("files")
+        lines = [f"{source} {path}\n" for path, source in staged.elsewhere.items()]
+        table.write_text("".join(lines))
+        more = {"STILL_SIZE": "1", "STILL_FILES": str(table)}
+        run(command, _still(spec.identifier("btrfs"), staged.owners) | more)
 
 
-def _write_xfs(file: pathlib.Path, spec: ImageSpec, tree: Tree) -> None:
-    with _staged(tree, "xfs") as staged:
+def _write_xfs(file: pathlib.Path, spec: ImageSpec, tree: Tree, late: tuple[Entry, ...]) -> None:
+    with _staged(tree, "xfs", late, file.parent) as staged:
         prototype, farm = staged.owners.with_name("prototype"), staged.owners.with_name("farm")
         farm.mkdir()
-        lines = _prototype(staged.root, _owners(tree, staged.root), farm)
+        owners = _owners(tree, staged.root)
+        lines = _prototype(staged.root, owners, farm, staged.elsewhere)
         with prototype.open("wb") as target:
             target.writelines(
                 b"%s\n" % line for line in (b"/", b"0 0", b"d--755 0 0", *lines, b"$")
@@ -136,7 +140,7 @@ def _write_xfs(file: pathlib.Path, spec: ImageSpec, tree: Tree) -> None:
         run(command, _still(spec.identifier("xfs"), staged.owners))
 
 
-WRITERS: dict[FsType, Callable[[pathlib.Path, ImageSpec, Tree], None]] = {
+WRITERS: dict[FsType, Callable[[pathlib.Path, ImageSpec, Tree, tuple[Entry, ...]], None]] = {
     "erofs": _write_erofs,
     "btrfs": _write_btrfs,
     "xfs": _write_xfs,
@@ -145,27 +149,34 @@ WRITERS: dict[FsType, Callable[[pathlib.Path, ImageSpec, Tree], None]] = {
 
 @dataclasses.dataclass(frozen=True)
 class _Staged:
-    """A tree of hard links to the store, and a file that says whose its entries are."""
+    """A tree of hard links to the store, and a file that says whose its entries are.
+
+    Files that are empty there have their content `elsewhere`: where, by their path in the tree.
+    """
 
     root: pathlib.Path
     owners: pathlib.Path
+    elsewhere: dict[str, pathlib.Path]
 
 
 @contextlib.contextmanager
-def _staged(tree: Tree, kind: str) -> Iterator[_Staged]:
-    """Stage `tree` for the time of a `with` block."""
-    with tempfile.TemporaryDirectory(dir=STAGING) as folder:
-        staged = _Staged(pathlib.Path(folder, "root"), pathlib.Path(folder, "owners"))
-        try:
-            tree.stage(staged.root, LINK_BYTES[kind])
-            table = _owners(tree, staged.root).items()
-            lines = [f"{user} {group} {path}\n" for path, (user, group) in table]
-            staged.owners.write_text("".join(lines))
-            yield staged
-        finally:
-            # The store's folders may not be written to, so nothing in their copies can be deleted.
-            for path, _folders, _files in os.walk(staged.root):
-                pathlib.Path(path).chmod(0o700)
+def _staged(
+    tree: Tree, kind: str, late: tuple[Entry, ...], scratch: pathlib.Path
+) -> Iterator[_Staged]:
+    """Stage `tree` for the time of a `with` block, its `late` entries in `scratch`."""
+    files = {entry.path: entry for entry in late if entry.kind == "file"}
+    with staging.staging() as folder:
+        staged = _Staged(folder / "root", folder / "owners", {})
+        tree.blanked(files.keys()).stage(staged.root, LINK_BYTES[kind])
+        for number, entry in enumerate(files.values()):
+            place = scratch / f"late-{number}"
+            place.touch(mode=0o600)
+            place.write_bytes(entry.data)
+            staged.elsewhere[f"{staged.root}/{entry.path}"] = place
+        table = _owners(tree, staged.root).items()
+        lines = [f"{user} {group} {path}\n" for path, (user, group) in table]
+        staged.owners.write_text("".join(lines))
+        yield staged
 
 
 def _owners(tree: Tree, root: pathlib.Path) -> dict[str, tuple[int, int]]:
@@ -182,12 +193,15 @@ def _still(seed: uuid.UUID, owners: pathlib.Path) -> dict[str, str]:
 
 
 def _prototype(
-    folder: pathlib.Path, owners: dict[str, tuple[int, int]], farm: pathlib.Path
+    folder: pathlib.Path,
+    owners: dict[str, tuple[int, int]],
+    farm: pathlib.Path,
+    elsewhere: dict[str, pathlib.Path],
 ) -> Iterator[bytes]:
     """Lines of mkfs.xfs' prototype for what is in `folder` (mkfs.xfs(8), -p), without the end.
 
     A blank in a name is written as a slash. A source's path may have none, so such a file gets a
-    link in the folder `farm`.
+    link in the folder `farm`. Files may have their content `elsewhere`.
     """
     for path in sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name)):
         name, status = os.fsencode(path.name), path.lstat()
@@ -203,7 +217,7 @@ def _prototype(
         )
         if kind == b"d":
             yield line
-            yield from _prototype(path, owners, farm)
+            yield from _prototype(path, owners, farm, elsewhere)
             yield b"$"
         elif kind == b"l":
             target = os.fsencode(path.readlink())
@@ -211,7 +225,7 @@ def _prototype(
                 raise FilesystemError(f"{path.name!r}: mkfs.xfs cannot make a link to {target!r}")
             yield b"%s %s" % (line, target)
         else:
-            source = os.fsencode(path)
+            source = os.fsencode(elsewhere.get(str(path), path))
             if re.search(rb"\s", source):
                 link = farm / str(len(list(farm.iterdir())))
                 link.symlink_to(path)

@@ -4,6 +4,7 @@
 
    STILL_SEED    16 bytes as hex digits: identifiers that the tools make up are derived from it
    STILL_OWNERS  a file of lines "UID GID PATH": what does not belong to root
+   STILL_FILES   a file of lines "SOURCE PATH": what is read, and how long it is, where the tool asks for PATH
    STILL_SIZE    set: the size that was asked for is taken (mkfs.btrfs walks the tree first to guess its own) */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,19 +24,59 @@
 
 enum { STORE_TIME = 1 };
 
+/* --- files that lie elsewhere ------------------------------------------------------------------------------------------ */
+
+static char *read_table(const char *variable) {
+  char *lines = NULL;
+  size_t size = 0;
+  const char *file = getenv(variable);
+  FILE *table = file ? fopen(file, "r") : NULL;
+  if (table && getdelim(&lines, &size, '\0', table) < 0) lines = NULL;
+  if (table) fclose(table);
+  return lines ? lines : "";
+}
+
+/* The file that has what `path` is to have: mostly itself. */
+static const char *content(const char *path) {
+  static char *lines;
+  static char source[4096];
+  if (!getenv("STILL_FILES")) return path;
+  if (!lines) lines = read_table("STILL_FILES");
+  for (char *line = lines, *end; *line && (end = strchr(line, '\n')); line = end + 1) {
+    char *blank = memchr(line, ' ', end - line);
+    if (!blank || (size_t)(blank - line) >= sizeof source) continue;
+    if (strlen(path) != (size_t)(end - blank - 1) || strncmp(path, blank + 1, end - blank - 1)) continue;
+    memcpy(source, line, blank - line);
+    source[blank - line] = 0;
+    return source;
+  }
+  return path;
+}
+
+/* The third argument is there where a file may be made. */
+int open(const char *path, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
+  va_end(more);
+  return openat(AT_FDCWD, content(path), flags, mode);
+}
+
+int open64(const char *path, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
+  va_end(more);
+  return openat(AT_FDCWD, content(path), flags | O_LARGEFILE, mode);
+}
+
 /* --- owners and times ------------------------------------------------------------------------------------------------ */
 
 static void own(const char *path, struct stat *status) {
   static char *lines;
-  static size_t size;
-  const char *file = getenv("STILL_OWNERS");
   status->st_uid = status->st_gid = 0;
-  if (!file) return;
-  if (!lines) {
-    FILE *table = fopen(file, "r");
-    if (!table || getdelim(&lines, &size, '\0', table) < 0) lines = "";
-    if (table) fclose(table);
-  }
+  if (!getenv("STILL_OWNERS")) return;
+  if (!lines) lines = read_table("STILL_OWNERS");
   for (char *line = lines; *line;) {
     char *end = strchr(line, '\n'), *rest;
     if (!end) break;
@@ -53,6 +95,11 @@ int lstat(const char *path, struct stat *status) {
   int result = fstatat(AT_FDCWD, path, status, AT_SYMLINK_NOFOLLOW);
   if (result || S_ISBLK(status->st_mode) || S_ISCHR(status->st_mode)) return result;
   own(path, status);
+  if (S_ISREG(status->st_mode) && content(path) != path) {
+    struct stat other;
+    if (fstatat(AT_FDCWD, content(path), &other, 0)) return -1;
+    status->st_size = other.st_size;
+  }
   status->st_atim.tv_sec = status->st_mtim.tv_sec = status->st_ctim.tv_sec = STORE_TIME;
   status->st_atim.tv_nsec = status->st_mtim.tv_nsec = status->st_ctim.tv_nsec = 0;
   /* The store links equal files to each other, or not: an image must not show which. */
