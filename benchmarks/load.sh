@@ -14,19 +14,19 @@ trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EX
 in_table() {
   # shellcheck disable=SC2086  # options are words
   docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
-    --volume nixos-image-work:/work:ro --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
+    --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
 import pathlib, subprocess, time
 from orchestrator.agents.emulation import binfmt
 binfmt.mount()
 $2"
 }
 
-# What must not grow: entries, containers, networks, volumes, the daemon's file descriptors, files of the work volume, KiB of the
+# What must not grow: entries, containers, networks, volumes, the daemon's file descriptors, folders beside the store, KiB of the
 # store's files (a folder keeps the blocks that names once took).
 left() {
   in_table --rm '
 files = subprocess.run(["find", "/nix/store", "!", "-type", "d", "-printf", "%k "], capture_output=True, text=True).stdout
-print(len(binfmt.entries()), len(list(pathlib.Path("/work").iterdir())), sum(map(int, files.split())))'
+print(len(binfmt.entries()), len(list(pathlib.Path("/nix/var/nix/builds").iterdir())), sum(map(int, files.split())))'
   docker ps -aq | wc -l
   docker network ls -q | wc -l
   docker volume ls -q | wc -l

@@ -63,7 +63,7 @@ release_table() { docker rm -f host-holds-binfmt > /dev/null 2>&1; }
 things() {
   docker ps -aq --filter label=org.nixos-image.run
   docker network ls -q --filter label=org.nixos-image
-  docker volume ls -q --filter label=org.nixos-image | grep '^nixos-image-[0-9a-f]*_'
+  docker volume ls -q --filter name=nixos-image- | grep -E '^nixos-image-([0-9a-f]*_|work)'
 }
 
 # wait_gone: until a run that nobody waits for has ended, half a minute at most

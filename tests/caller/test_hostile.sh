@@ -98,12 +98,13 @@ check "not even by a link" untouched
 
 # --- the orchestrator, and a builder that a build has taken over -----------------------------------------------------------
 
-# Root's file in the work volume stands for any that root can write: its containers' own, the programs in them.
+# Root's file in a volume of the orchestrator's alone stands for any that root can write: its container's own, the programs
+# in it. That volume is there in a copy of run.sh only.
 cat > "$work/builder.py" << 'EOF'
 import hashlib, json, os, pathlib, time
 
 run = pathlib.Path("/var/nixos-image", os.environ["NIXOS_IMAGE_RUN"])
-victim = pathlib.Path("/var/nixos-image/victim/file")
+victim = pathlib.Path("/victim/file")
 task = json.loads((run / "task.json").read_text())
 (key,) = task["work"]["authorized_keys"]
 
@@ -122,7 +123,7 @@ folders = (run, image, run / "taken", run / "logs")
 for name in ("logs", "compose.env", "task.json", "taken", "input", "late"):
     attempt(os.rename, run / name, run / f"old-{name}")
     attempt(os.symlink, victim.parent, run / name)
-for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.serial.log"):
+for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.serial.log", "nix.conf"):
     for folder in folders:
         attempt(os.symlink, victim, folder / name)
 
@@ -141,27 +142,29 @@ match key.split()[2]:
         tell("failed", message="no\x1b[31m \x9b1mgood", detail="\x1bP+q544e\x1b\\detail\r\x08", hint="\x1b[2Jhint")
 time.sleep(3)
 EOF
-# in_volume COMMAND: by root, where the work volume is
+# in_volume COMMAND: by root, where the victim is
 in_volume() {
-  docker run --rm --network none --volume nixos-image-work:/w --entrypoint sh nixos-image-orchestrator -c "$1"
+  docker run --rm --network none --volume hostile-victim:/w --entrypoint sh nixos-image-orchestrator -c "$1"
 }
 
 # taken_over HOW: a run whose builder does what the comment of its key says
 taken_over() {
   rm -rf "$work/images"
-  in_volume 'mkdir -p /w/victim && echo original > /w/victim/file && touch /w/victim'
+  in_volume 'echo original > /w/file'
   echo "ssh-ed25519 AAAA $1" > "$work/key.pub"
-  "$project/run.sh" demo --system "$(uname -m)-linux" --emulation native --no-boot --ssh-key "$work/key.pub" -o "$work/images"
+  "$project/run-victim.sh" demo --system "$(uname -m)-linux" --emulation native --no-boot --ssh-key "$work/key.pub" -o "$work/images"
 }
 
+sed 's/ --network none / --network none --volume hostile-victim:\/victim /' "$project/run.sh" > "$project/run-victim.sh"
+chmod +x "$project/run-victim.sh"
 taken_over nobody > /dev/null 2>&1 # so that all images are there
 docker tag nixos-image-builder nixos-image-builder:kept
 printf 'FROM nixos-image-builder:kept\nCOPY builder.py orchestrator/agents/builder/__main__.py\n' > "$work/Dockerfile"
 tar -cf - -C "$work" Dockerfile builder.py | DOCKER_BUILDKIT=0 docker build --quiet --tag nixos-image-builder - > /dev/null 2>&1
-restore() { docker tag nixos-image-builder:kept nixos-image-builder && docker rmi nixos-image-builder:kept > /dev/null; }
+restore() { rm -f "$project/run-victim.sh"; docker tag nixos-image-builder:kept nixos-image-builder && docker rmi nixos-image-builder:kept > /dev/null; }
 trap restore EXIT
 
-original() { [ "$(in_volume 'cd /w/victim && ls -A && cat file')" = "$(printf 'file\noriginal')" ]; }
+original() { [ "$(in_volume 'cd /w && ls -A && cat file')" = "$(printf 'file\noriginal')" ]; }
 no_image() { [ -z "$(ls -A "$work/images")" ] && original; }
 no_escapes() { ! LC_ALL=C grep -q "[$(printf '\001-\010\013-\037\177')]" "$work/err" "$work/out"; }
 
@@ -175,7 +178,7 @@ check "but steers nothing" no_escapes
 check "and its log is no link" no_image
 restore
 trap - EXIT
-in_volume 'rm -r /w/victim'
+docker volume rm hostile-victim > /dev/null
 
 # --- what people's files are called ---------------------------------------------------------------------------------------
 

@@ -66,12 +66,13 @@ if mount -t tmpfs -o size=20m tmpfs "$work/small" 2> /dev/null; then
   umount "$work/small"
 fi
 
-# A work volume that is too small: Docker's data root as this project sees it. No run may use the real one meanwhile.
-docker volume rm nixos-image-work > /dev/null
-docker volume create --label org.nixos-image=true --opt type=tmpfs --opt device=tmpfs --opt o=size=100m nixos-image-work > /dev/null
+# A work volume that is too small: Docker's data root as this project sees it.
+sed 's/type=volume,source=nixos-image-work-.run,/&volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=100m,/' \
+  "$project/run.sh" > "$project/run-small.sh"
+chmod +x "$project/run-small.sh"
 expect "too little room in Docker's data is said before the build" 4 "Docker's data has (99|100) MiB free, the demo needs" \
-  "$project/run.sh" demo -o "$work/never"
-docker volume rm nixos-image-work > /dev/null
+  "$project/run-small.sh" demo -o "$work/never"
+rm "$project/run-small.sh"
 check "and nothing was started" nothing_left
 
 # A store that fills up meanwhile. Somebody holds it, or what is in it would go with each container.
@@ -114,7 +115,7 @@ check "two builds are the same bits" test "$first" = "$(sha256sum < "$(cat "$wor
 runs=$(grep -oh '"invocationId": "[0-9a-f]*"' "$odd/my images/"*.provenance.json "$odd/again/"*.provenance.json | cut -d '"' -f 4)
 check "two runs have names of their own" test "$(echo "$runs" | sort -u | grep -cx '[0-9a-f]\{12\}')" = 2
 check "that begin with their engine's digits" test "$(echo "$runs" | cut -c 1-4 | sort -u)" = \
-  "$(docker volume inspect --format '{{index .Labels "org.nixos-image.engine"}}' nixos-image-work)"
+  "$(docker volume inspect --format '{{index .Labels "org.nixos-image.engine"}}' nixos-image-store)"
 expect "a large disk" 0 'deliver' "$project/run.sh" demo --no-boot --disk-size 2G -o "$work/large"
 image=$(cat "$work/out")
 check "has the size that was asked for" test "$(stat -c %s "$image")" = 2147483648

@@ -8,14 +8,16 @@ import io
 import json
 import os
 import pathlib
+import platform
 import secrets
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
+from orchestrator.shared.run import WORK
 
 TABLE = (
     "import json; from orchestrator.agents.emulation import binfmt; binfmt.mount();"
@@ -23,6 +25,8 @@ TABLE = (
 )
 
 HOME = pathlib.Path("/opt/nixos-image")
+
+PROXIES = {"http_proxy", "https_proxy", "no_proxy"}
 
 #: What a container needs to mount binfmt_misc.
 RIGHTS = "--cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined".split()
@@ -79,52 +83,67 @@ Alter = Callable[[str, str], None]
 
 @pytest.fixture
 def orchestrate() -> Run:
-    """Call the orchestrator as run.sh does, but in this container."""
+    """Call the orchestrator in a container of its own, as run.sh does."""
 
-    def call(*arguments: str, files: dict[str, bytes] | None = None, **variables: str) -> Outcome:
+    def call(
+        *arguments: str,
+        files: dict[str, bytes] | None = None,
+        trees: tuple[str, ...] = (),
+        **variables: str,
+    ) -> Outcome:
         run = ENGINE + secrets.token_hex(4)
-        # What tells other runs on this host that this one is looked after: the orchestrator's
-        # container, here a stand-in.
-        labels = ["--label", "org.nixos-image=true", "--label", f"org.nixos-image.run={run}"]
-        docker(
-            "run",
-            "-d",
-            "--name",
-            f"nixos-image-{run}",
-            *labels,
-            "--network",
-            "none",
-            "--entrypoint",
-            "sleep",
-            "nixos-image-runtime",
-            "900",
-        )
+        work = f"nixos-image-work-{run}"
+        labels = {
+            "org.nixos-image": "true",
+            "org.nixos-image.run": run,
+            "com.docker.compose.project": f"nixos-image-{run}",
+            "com.docker.compose.volume": "work",
+        }
+        volume = ",".join(f"volume-label={name}={value}" for name, value in labels.items())
+        socket = os.environ["NIXOS_IMAGE_SOCKET"]
+        given = {name: value for name, value in os.environ.items() if name.lower() in PROXIES}
         environment = {
-            **os.environ,
+            **given,
+            "NIXOS_IMAGE_SOURCE": os.environ["NIXOS_IMAGE_SOURCE"],
+            "NIXOS_IMAGE_SOCKET": socket,
             "NIXOS_IMAGE_RUN": run,
             "NIXOS_IMAGE_CWD": "/somewhere",
-            "PYTHONPATH": "/opt/nixos-image:/opt/agents:/opt/orchestrator",
             **variables,
         }
         if files:
             environment["NIXOS_IMAGE_INPUT"] = "1"
-        command = [sys.executable, "-m", "orchestrator", *arguments]
-        try:
-            done = subprocess.run(
-                command, input=sent(files or {}), capture_output=True, env=environment, check=False
-            )
-        finally:
-            docker("rm", "-f", f"nixos-image-{run}")
+        command = ["docker", "run", "--rm", "-i", "--name", f"nixos-image-{run}"]
+        for name in ("org.nixos-image", "org.nixos-image.run"):
+            command += ["--label", f"{name}={labels[name]}"]
+        # Among this container's processes: test_secrets looks at them.
+        command += ["--network", "none", "--log-driver", "none"]
+        command += ["--pid", f"container:{platform.node()}"]
+        command += ["--mount", f"type=bind,source={socket},target=/var/run/docker.sock"]
+        command += ["--mount", f"type=volume,source={work},target={WORK},{volume}"]
+        for name in environment:
+            command += ["--env", name]
+        done = subprocess.run(
+            [*command, "nixos-image-orchestrator", "orchestrator", *arguments],
+            input=sent(files or {}, trees),
+            capture_output=True,
+            env={**os.environ, **environment},
+            check=False,
+        )
+        docker("volume", "rm", work)
         return Outcome(done.returncode, done.stderr.decode(), done.stdout)
 
     return call
 
 
-def sent(files: dict[str, bytes]) -> bytes:
-    """The tar stream in which run.sh sends the caller's files, by their absolute paths."""
+def sent(files: dict[str, bytes], trees: tuple[str, ...] = ()) -> bytes:
+    """The tar stream in which run.sh sends the caller's files, by their absolute paths.
+
+    `trees` are folders of which all is sent.
+    """
+    files = files | {"/.trees": "".join(f"{tree}\0" for tree in trees).encode()}
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as stream:
-        for path, content in (files | {"/.trees": b""}).items():
+        for path, content in files.items():
             info = tarfile.TarInfo(path.lstrip("/"))
             info.size, info.mode = len(content), 0o600
             stream.addfile(info, io.BytesIO(content))

@@ -76,9 +76,8 @@ def test_nobody_looks_into_a_hidden_process() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, user=1000) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            look = (
-                f"import os; os.listdir('/proc/{process.pid}/fd'); open('/proc/{process.pid}/mem')"
-            )
+            place = f"/proc/{process.pid}"
+            look = f"import os; os.listdir('{place}/fd'); open('{place}/mem')"
             other = [sys.executable, "-c", look]
             found = subprocess.run(other, capture_output=True, check=False, user=1000)
             process.kill()

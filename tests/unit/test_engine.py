@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from python_on_whales.exceptions import DockerException, NoSuchContainer
 
-from orchestrator.docker import engine
+from orchestrator.docker import census, engine
 from orchestrator.docker.engine import INSTEAD_OF_PROFILE, Engine
 from orchestrator.shared.errors import DockerError
 
@@ -73,3 +73,31 @@ def test_what_else_an_engine_refuses_is_an_error(tmp_path: pathlib.Path) -> None
         engine.create(("builder",))
     assert engine.created == []
     assert env_file.read_text() == ""
+
+
+def test_runs_volumes_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Podman makes the work volume without the labels that run.sh asks for."""
+    names = ["nixos-image-store", "nixos-image-work", "nixos-image-work-compose"]
+    names += [
+        "nixos-image-work-0badcafe0001",
+        "nixos-image-0badcafe0002_lease",
+        "nixos-image_lease",
+    ]
+    monkeypatch.setattr(Engine, "volumes", lambda _: names)
+    monkeypatch.setattr(census, "containers", lambda _: {"a": ("0badcafe0003", True)})
+    one = Engine("0badcafe0004", pathlib.Path("/nonexistent"))
+    monkeypatch.setattr(type(one.client.network), "list", lambda *_: [])
+    assert census.runs(one) == {f"0badcafe000{number}" for number in (1, 2, 3)}
+
+
+def test_a_run_whose_files_are_on_their_way_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "nixos-image-a1-send": ("a1", True),
+        "nixos-image-a2-send": ("a2", False),
+        "nixos-image-a3-prepare": ("a3", True),
+        "nixos-image-a4": ("a4", True),
+        "nixos-image-a5": ("a5", False),
+        "nixos-image-a6-builder-1": ("a6", True),
+    }
+    monkeypatch.setattr(census, "containers", lambda _: found)
+    assert census.living_runs(Engine("", pathlib.Path("/nonexistent"))) == {"a1", "a4"}

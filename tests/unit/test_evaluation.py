@@ -39,6 +39,11 @@ def told(text: str, *places: str, show_trace: bool = False) -> tuple[str, str, s
         ("mine", ("/elsewhere/x.nix:1",), "mine"),
         ("mine", (f"{NIXPKGS}/lib/x.nix:1", f"{FILE}:6"), "/home/me/pi.nix:6: mine"),
         ("\nFailed assertions:\n- no", (f"{FILE}:6",), "failed assertion: no"),
+        (
+            "access to absolute path '/etc/x' is forbidden in restricted mode",
+            (f"{FILE}:6",),
+            "/home/me/pi.nix:6: access to absolute path '/etc/x' is forbidden",
+        ),
         ("", (), "Nix says nothing"),
     ],
 )
@@ -49,6 +54,11 @@ def test_an_error_is_one_line_with_its_place(
     assert first.startswith(message)
     assert "\n" not in first
     assert hint
+
+
+def test_what_may_not_be_read_has_a_way_out() -> None:
+    _first, _detail, hint = told("access to absolute path '/x' is forbidden in restricted mode")
+    assert "-I NAME=PATH" in hint
 
 
 def test_more_lines_are_kept_as_detail() -> None:

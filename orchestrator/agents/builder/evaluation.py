@@ -13,6 +13,10 @@ WAYS_OUT = (
         "a module whose imports depend on config or pkgs does that; --show-trace tells more",
     ),
     ("does not exist. Definition values", "https://search.nixos.org/options"),
+    (
+        "forbidden in restricted mode",
+        "only what is sent can be read, by a relative path; or -I NAME=PATH, and <NAME> for it",
+    ),
     ("path '", "what git ignores, and what lies outside of the folder, is not sent"),
     ("syntax error", "nix-instantiate --parse, or an editor with Nix' syntax"),
 )

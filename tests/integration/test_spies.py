@@ -1,0 +1,252 @@
+"""Late values and access tokens, looked for by evaluations, builds and other runs."""
+
+import concurrent.futures
+import secrets
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.agents.builder.nix import DESCRIPTOR
+from orchestrator.shared.architectures import this_system
+from tests.integration.conftest import Run, docker
+
+pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]
+
+#: What nobody may find before it goes into an image.
+FILES = {
+    "/home/me/wifi": b"made-up-wifi-password\n",
+    "/home/me/key": b"made-up-injected-file\n",
+    "/home/me/rows": b"host,wifi_ssid,wifi_password\npi,net,made-up-stamped-password\n",
+    "/home/me/nix.conf": b"access-tokens = example.org=made-up-token\n",
+}
+MARKS = ("made-up-wifi", "made-up-injected", "made-up-stamped", "made-up-token")
+LATE = (
+    *("--inject", "/home/me/key:/etc/key", "--stamp", "/home/me/rows"),
+    *("--nix-conf", "/home/me/nix.conf"),
+)
+
+#: A program that looks wherever its user can, once or for some seconds, and writes what it finds
+#: into a report. It tries to speak for the builder, too: then the values would come early. Its
+#: arguments: the report, seconds, what is looked for, backwards, so that it does not find itself.
+SPY = r"""
+import os, pathlib, stat, sys, time
+
+report, stop = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1] + ".stop")
+marks = [mark[::-1].encode() for mark in sys.argv[3].split()]
+until = time.monotonic() + float(sys.argv[2])
+
+def tell(line):
+    with report.open("a") as out:
+        out.write(line + "\n")
+
+def names():
+    for top in ("/var/nixos-image", "/nix/var", "/tmp", "/dev/shm", "/run", "/home"):
+        for folder, _, files in os.walk(top):
+            yield from (os.path.join(folder, name) for name in files)
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        yield from (f"/proc/{process}/{name}" for name in ("environ", "cmdline"))
+        try:
+            yield from (f"/proc/{process}/fd/{one}" for one in os.listdir(f"/proc/{process}/fd"))
+        except OSError:
+            pass
+
+def look():
+    for name in names():
+        try:
+            file = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                # Other pipes would be missed: Nix' own words among them.
+                plain = stat.S_ISREG(os.fstat(file).st_mode) or name.endswith("/fd/PIPE")
+                data = os.read(file, 1 << 20) if plain else b""
+            finally:
+                os.close(file)
+        except OSError:
+            continue
+        for mark in marks:
+            if mark in data:
+                tell(f"{name}: {mark.decode()[::-1]}")
+
+try:
+    with open("/proc/1/fd/1", "w") as voice:
+        voice.write('{"event": "built"}\n')
+    tell("spoke for the builder")
+except OSError:
+    tell("looks")
+look()
+while time.monotonic() < until and not stop.exists():
+    look()
+    time.sleep(0.02)
+"""
+
+#: In place of nixpkgs' library: a build that looks, leaves a daemon which goes on looking, and
+#: makes a file as nixpkgs' own recipes do.
+LIBRARY = r"""
+{
+  genAttrs = _: _: {
+    "SYSTEM".raw-efi = derivation {
+      name = "spy"; system = "SYSTEM"; builder = "/usr/bin/python3"; spy = ./spy.py;
+      args = [ "-c" ''
+        import os, pathlib, subprocess
+        spy, marks = ["/usr/bin/python3", os.environ["spy"], "REPORT"], "MARKS"
+        subprocess.run([*spy, "0", marks], check=True)
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        daemon = subprocess.Popen([*spy, "SECONDS", marks], start_new_session=True, **quiet)
+        if WAITS:
+            daemon.wait()
+        else:
+            while pathlib.Path("REPORT").read_text().count("looks") < 2:
+                pass
+        out = pathlib.Path(os.environ["out"])
+        out.mkdir()
+        (out / "disk.img").write_bytes(bytes(1 << 20))
+      '' ];
+    };
+  };
+}
+"""
+
+SPIED = (
+    *("-c", "/home/me/machine/a.nix", "--nixpkgs", "/home/me/pkgs", "--allow-no-login"),
+    *("-f", "raw-efi", "--option", "sandbox", "false"),
+)
+TREES = ("/home/me/machine", "/home/me/pkgs")
+
+
+def spying(report: str, seconds: int, *, waits: bool) -> dict[str, bytes]:
+    """The caller's files of a run whose unsandboxed build spies for `seconds` into `report`."""
+    words = {"SYSTEM": this_system(), "REPORT": report, "SECONDS": str(seconds)}
+    words |= {"WAITS": str(waits), "MARKS": " ".join(mark[::-1] for mark in MARKS)}
+    text = LIBRARY
+    for name, value in words.items():
+        text = text.replace(name, value)
+    return {
+        "/home/me/pkgs/lib/default.nix": text.encode(),
+        "/home/me/pkgs/lib/spy.py": SPY.replace("PIPE", str(DESCRIPTOR)).encode(),
+        "/home/me/pkgs/nixos/lib/eval-config.nix": b"{ }",
+        "/home/me/machine/a.nix": b"{ }",
+    }
+
+
+def in_store(command: str) -> str:
+    """What a shell `command` says where the store's volume is."""
+    options = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix"]
+    return docker("run", *options, "--entrypoint", "sh", "nixos-image-builder", "-c", command)
+
+
+@pytest.fixture
+def report() -> Iterator[str]:
+    """A file on the store's volume, which outlives runs: what a spy has found."""
+    name = f"/nix/var/report-{secrets.token_hex(4)}"
+    yield name
+    in_store(f"rm -f {name} {name}.stop")
+
+
+def test_a_build_and_the_daemon_that_it_leaves_find_nothing(orchestrate: Run, report: str) -> None:
+    files = FILES | spying(report, 60, waits=False)
+    outcome = orchestrate(*SPIED, *LATE, files=files, trees=TREES)
+    assert outcome.code == 0, outcome.err
+    assert "disk.img" in outcome.files()
+    assert in_store(f"cat {report}").splitlines() == ["looks", "looks"]
+
+
+@pytest.mark.parametrize("root_fs", ["btrfs", "ext4"])
+def test_another_run_finds_nothing(orchestrate: Run, report: str, root_fs: str) -> None:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        other = pool.submit(orchestrate, *SPIED, files=spying(report, 300, waits=True), trees=TREES)
+        try:
+            while in_store(f"cat {report} 2> /dev/null || true").count("looks") < 2:
+                assert not other.done(), other.result().err
+                time.sleep(1)
+            outcome = orchestrate(
+                *("demo", "--no-boot", "--system", this_system(), "--root-fs", root_fs),
+                *("--wifi-ssid", "net", "--wifi-password-file", "/home/me/wifi"),
+                *("--inject", "/home/me/key:/etc/key"),
+                files=FILES,
+            )
+        finally:
+            in_store(f"touch {report}.stop")
+        assert other.result().code == 0, other.result().err
+    assert outcome.code == 0, outcome.err
+    image = next(data for name, data in outcome.files().items() if name.endswith(".img"))
+    assert b"made-up-wifi-password" in image
+    assert b"made-up-injected-file" in image
+    assert in_store(f"cat {report}").splitlines() == ["looks", "looks"]
+
+
+def test_a_flakes_inputs_are_no_way_to_them(orchestrate: Run) -> None:
+    """What Nix copies for a flake, it copies without asking whether an evaluation may read it."""
+    flake = b"""{
+      inputs.work = { url = "path:/var/nixos-image"; flake = false; };
+      outputs = { work, ... }: {
+        nixosConfigurations.x = throw "spied: ${builtins.toJSON (builtins.readDir work)}";
+      };
+    }"""
+    outcome = orchestrate(
+        *("--flake", "/home/me/flake#x", "-f", "raw-efi", *LATE),
+        files=FILES | {"/home/me/flake/flake.nix": flake},
+        trees=("/home/me/flake",),
+    )
+    assert outcome.code == 6, outcome.err
+    assert "/late: Permission denied" in outcome.err or "spied" in outcome.err
+    assert in_store("grep -rlE made-up- /nix/store /nix/var --include='*' || true") == ""
+
+
+#: Evaluates as the product does; its argument is the expression.
+EVALUATE = r"""
+import os, pathlib, subprocess, sys
+from orchestrator.agents.nix import Settings
+
+run = pathlib.Path("/var/nixos-image/0badcafe")
+sent = run / "input/home/me"
+(sent / "flake").mkdir(parents=True)
+(run / "task.json").write_text("task")
+(sent / "a.nix").write_text('"a"')
+(sent / "link").symlink_to(run / "task.json")
+(sent / "flake/flake.nix").write_text("{ outputs = _: { x = import ./a.nix; }; }")
+(sent / "flake/a.nix").write_text('"a"')
+expression = f'let sent = {sent}; flake = "path:{sent}/flake"; in {sys.argv[1]}'
+command = ["nix", "eval", "--raw", "--impure", "-I", f"nixos-image-sources={run}/input"]
+environment = os.environ | {"NIX_CONFIG": Settings(restricted=True).text()}
+command += ["-I", f"mine={sent}", "--expr", expression]
+done = subprocess.run(command, env=environment, capture_output=True, text=True)
+print(done.returncode, done.stdout, done.stderr, sep="|")
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("builtins.readFile /proc/self/environ", None),
+        ("builtins.readFile /etc/passwd", None),
+        ("toString (builtins.attrNames (builtins.readDir /var/nixos-image))", None),
+        ("builtins.readFile /var/nixos-image/0badcafe/task.json", None),
+        ("toString (builtins.attrNames (builtins.readDir /nix/var/nix))", None),
+        ("toString (builtins.attrNames (builtins.readDir /nix/store))", None),
+        ('builtins.path { path = /var/nixos-image; name = "x"; }', None),
+        ('(builtins.fetchGit "/var/nixos-image").outPath', None),
+        ('(builtins.fetchTree { type = "path"; path = "/var/nixos-image"; }).outPath', None),
+        ('builtins.fetchurl "file:///var/nixos-image/0badcafe/task.json"', None),
+        ('builtins.fetchTarball "file:///var/nixos-image/0badcafe/task.json"', None),
+        ('"${/var/nixos-image/0badcafe}"', None),
+        ('builtins.readFile "${toString sent}/link"', None),
+        ('builtins.getEnv "NIX_CONFIG"', ""),
+        ("import (sent + /a.nix)", "a"),
+        ('builtins.readFile (builtins.toFile "x" "y")', "y"),
+        ("import <mine/a.nix>", "a"),
+        ("(builtins.getFlake flake).x", "a"),
+        ('(import <nix/fetchurl.nix> { url = "https://x/y"; sha256 = ""; }).name', "y"),
+    ],
+)
+def test_an_evaluation_reads_what_was_sent_and_nothing_else(
+    expression: str, value: str | None
+) -> None:
+    options = ["--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp:exec"]
+    options += ["--tmpfs", "/nix:exec,uid=1000", "--tmpfs", "/var/nixos-image:uid=1000"]
+    options += ["--env", "HOME=/tmp/home", "--entrypoint", "python3", "nixos-image-builder"]
+    code, out, err = docker("run", *options, "-c", EVALUATE, expression).split("|", 2)
+    if value is None:
+        assert (code, out) == ("1", ""), err
+        assert "forbidden in restricted mode" in err
+    else:
+        assert (code, out) == ("0", value), err
