@@ -1,15 +1,16 @@
 # builder: Nix, the image tools, the agents, an unprivileged user.
 FROM nixos-image-runtime AS preloaded
-COPY orchestrator/image/filesystems/still.c orchestrator/image/filesystems/bulk.c ./
+COPY orchestrator/image/filesystems/still.c orchestrator/image/filesystems/bulk.c orchestrator/agents/builder/readonly.c ./
 RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends tcc libc6-dev libext2fs-dev \
  && tcc -Wall -Werror -shared -o still.so still.c \
- && tcc -Wall -Werror -shared -o bulk.so bulk.c -lext2fs
+ && tcc -Wall -Werror -shared -o bulk.so bulk.c -lext2fs \
+ && tcc -Wall -Werror -shared -o readonly.so readonly.c
 
 FROM nixos-image-orchestrator AS files
-COPY --from=preloaded /opt/nixos-image/still.so /opt/nixos-image/bulk.so ./
+COPY --from=preloaded /opt/nixos-image/*.so ./
 RUN mkdir /files \
- && cp -a --parents still.so bulk.so locks/clover.json locks/debian.json flake.lock nix orchestrator/__init__.py orchestrator/agents orchestrator/image orchestrator/shared /files
+ && cp -a --parents ./*.so locks/clover.json locks/debian.json flake.lock nix orchestrator/__init__.py orchestrator/agents orchestrator/image orchestrator/shared /files
 
 FROM nixos-image-runtime
 RUN apt-get update -q \

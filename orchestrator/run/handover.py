@@ -25,7 +25,7 @@ BUILD_LOG = "build.log"
 SERIAL_LOG = "serial.log"
 
 #: What `result.json` says of Nix' sandbox: whether there was one, and what a build has seen in it.
-SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces")
+SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces", "inputs")
 
 #: What Nix' log tells more about.
 IN_THE_BUILD = BuildError | EmulatorCrashError

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from orchestrator.agents.builder import sandbox
 from orchestrator.docker import seccomp
 from orchestrator.shared.architectures import foreign_system, this_system
 from tests.integration.conftest import RIGHTS, Alter, Outcome, Run, docker
@@ -54,7 +55,7 @@ def test_a_container_without_rights_may_emulate_and_sandbox(tmp_path: pathlib.Pa
     said = both(tmp_path)
     assert "may have a table of its own" in said
     assert "\n1000 0000000000000000\n" in said
-    assert said.endswith("builds see no network and no file of this one")
+    assert said.endswith(sandbox.ALL_WELL)
 
 
 @pytest.mark.parametrize("call", seccomp.ADDED)
@@ -62,7 +63,7 @@ def test_each_call_that_is_allowed_beyond_dockers_is_needed(
     call: str, tmp_path: pathlib.Path
 ) -> None:
     said = both(tmp_path, without=call)
-    assert not said.endswith("builds see no network and no file of this one")
+    assert not said.endswith(sandbox.ALL_WELL)
     assert "Operation not permitted" in said or "does not support the kernel namespaces" in said
 
 
@@ -75,10 +76,11 @@ def test_dockers_own_profile_makes_it_shared_and_unsandboxed_with_the_causes(
     assert "builds are not sandboxed: this system does not support" in outcome.err
     result = outcome.result()
     assert result["emulation"] == "shared"
-    sandbox = result["sandbox"]
-    assert isinstance(sandbox, dict)
-    assert sandbox["sandbox"] is False
-    assert "builder" in sandbox["names"]
+    seen = result["sandbox"]
+    assert isinstance(seen, dict)
+    assert seen["sandbox"] is False
+    assert "builder" in seen["names"]
+    assert seen["inputs"] == "writable"
 
     strict = orchestrate("demo", "--strict", "--no-boot", NIXOS_IMAGE_SECCOMP=DOCKERS_OWN)
     assert strict.code == 4

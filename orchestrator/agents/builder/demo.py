@@ -8,7 +8,7 @@ import pathlib
 import tempfile
 
 from orchestrator.agents import debian, events
-from orchestrator.agents.builder import sbom
+from orchestrator.agents.builder import sandbox, sbom
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
@@ -23,7 +23,7 @@ EXPRESSION = ROOT / "nix/demo"
 USER = "nixos"
 
 #: The one program of the builder's container that a derivation of the demo uses: a static one.
-UNPACKER = "/usr/bin/busybox"
+UNPACKER = sandbox.BUSYBOX
 HOST_NAME = "nixos-demo"
 
 

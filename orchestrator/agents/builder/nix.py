@@ -19,7 +19,9 @@ from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.room import Room
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
+from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared.constants import KILLED
+from orchestrator.shared.paths import ROOT
 from orchestrator.shared.text import plain
 
 #: News of a build at most so often (seconds).
@@ -42,6 +44,12 @@ REMOTE = (
 
 #: The lowest number of a descriptor that Nix is given: it uses low ones for its own helpers.
 DESCRIPTOR = 64
+
+#: Where Nix has builds work that nobody has given another folder (`build-dir`, nix.conf(5)).
+BUILDS = "/nix/var/nix/builds"
+
+#: Built from `readonly.c` with the builder's image: makes a sandboxed build's inputs read-only.
+READONLY = ROOT / "readonly.so"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +93,11 @@ class Settings:
             lines["restrict-eval"] = "true"
             lines["allowed-uris"] = " ".join(f"{scheme}:" for scheme in REMOTE)
         return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+    def environment(self) -> dict[str, str]:
+        """The variables of a command of Nix that builds."""
+        readonly = {"LD_PRELOAD": preloaded(READONLY), "READONLY_EXCEPT": self.build_dir or BUILDS}
+        return {**os.environ, "NIX_CONFIG": self.text(), **readonly}
 
 
 @contextlib.contextmanager
@@ -160,7 +173,7 @@ class Nix:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                env={**os.environ, "NIX_CONFIG": self._configuration(descriptors)},
+                env={**self.settings.environment(), "NIX_CONFIG": self._configuration(descriptors)},
                 pass_fds=descriptors,
             ) as process,
         ):

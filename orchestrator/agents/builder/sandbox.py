@@ -5,7 +5,6 @@ of it away. So a build is asked, in each run.
 """
 
 import dataclasses
-import os
 import subprocess
 import typing
 
@@ -14,16 +13,32 @@ from orchestrator.agents.builder.nix import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import this_system
 
-#: It never succeeds, so Nix runs it each time and keeps nothing of it. What it says: its user, the
-#: network's interfaces, the names in /etc/passwd. Any POSIX shell's own commands suffice.
-SCRIPT = """
+#: Without sandbox and in it: a shell has no command of its own that changes a file's mode.
+BUSYBOX = "/usr/bin/busybox"
+
+#: The input of the probe's derivation.
+INPUT = "input"
+
+#: It never succeeds, so Nix runs it each time and keeps nothing of it but its input. What it says:
+#: its user, the network's interfaces, the names in /etc/passwd, and whether it can change its
+#: input (to the same bytes: no harm is done). POSIX shell, and the one command beside.
+SCRIPT = f"""
 while read -r key value rest; do
   if [ "$key" = Uid: ]; then echo "user $value"; fi
 done < /proc/self/status
 while IFS=: read -r name rest; do echo "name $name"; done < /etc/passwd
 while read -r name rest; do
-  case $name in *:*) echo "interface ${name%%:*}" ;; esac
+  case $name in *:*) echo "interface ${{name%%:*}}" ;; esac
 done < /proc/net/dev
+read -r text < "$input"
+if ! [ -x {BUSYBOX} ] || [ "$text" != {INPUT} ]; then
+  echo "inputs untried"
+elif {{ {BUSYBOX} chmod u+w "$input" || echo {INPUT} > "$input"; }} 2> /dev/null; then
+  {BUSYBOX} chmod a-w "$input"
+  echo "inputs writable"
+else
+  echo "inputs read-only"
+fi
 echo end
 exit 1
 """
@@ -32,19 +47,26 @@ NAME = "nixos-image-sandbox-probe"
 
 EXPRESSION = (
     f'derivation {{ name = "{NAME}"; system = builtins.currentSystem; builder = "/bin/sh";'
-    ' args = [ "-c" (builtins.getEnv "PROBE") ]; }'
+    ' args = [ "-c" (builtins.getEnv "PROBE") ];'
+    f' input = builtins.toFile "{NAME}-input" "{INPUT}\\n"; }}'
 )
 
 PROBE_SECONDS = 60
 
+ALL_WELL = "builds see no network and no file of this one, and can only read their inputs"
+
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What a build sees: its numeric user, names in /etc/passwd, network interfaces."""
+    """What a build sees: its numeric user, names in /etc/passwd, network interfaces.
+
+    `inputs` says what it can do with what it is built from: `read-only`, `writable` or `untried`.
+    """
 
     user: str
     names: tuple[str, ...]
     interfaces: tuple[str, ...]
+    inputs: str
 
     def leaks(self, container_user: str) -> list[str]:
         """What a sandbox should have kept from it, in words; `container_user` is the builder's."""
@@ -52,6 +74,7 @@ class View:
             "it runs as root": self.user == "0",
             "it sees the container's users": container_user in self.names,
             "it sees a network": set(self.interfaces) != {"lo"},
+            "it can change its inputs": self.inputs != "read-only",
         }
         return [words for words, true in found.items() if true]
 
@@ -67,7 +90,7 @@ def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings
         cause = f"a build inside is not alone: {', '.join(leaks)}"
     if view and not cause:
         fields = {"sandbox": True, **_fields(view)}
-        events.emit("sandbox", message="builds see no network and no file of this one", **fields)
+        events.emit("sandbox", message=ALL_WELL, **fields)
         return wanted
     if strict:
         raise AgentError(
@@ -87,8 +110,9 @@ def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings
 
 def look(settings: Settings) -> tuple[View | None, str]:
     """What a build with `settings` sees, or the cause why there was none."""
+    shown = dataclasses.replace(settings, sandbox_paths=(*settings.sandbox_paths, BUSYBOX))
     command = ["nix", "build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
-    environment = {**os.environ, "NIX_CONFIG": settings.text(), "PROBE": SCRIPT}
+    environment = {**shown.environment(), "PROBE": SCRIPT}
     try:
         done = subprocess.run(
             command,
@@ -111,11 +135,12 @@ def parse(said: str) -> tuple[View | None, str]:
     if "end" not in lines:
         errors = [line.split("error: ", 1)[1] for line in said.splitlines() if "error: " in line]
         return None, errors[-1] if errors else "no cause was told"
-    found: dict[str, list[str]] = {"user": [], "name": [], "interface": []}
+    found: dict[str, list[str]] = {"user": [], "name": [], "interface": [], "inputs": []}
     for line in lines[: lines.index("end")]:
         key, _, value = line.partition(" ")
         found.setdefault(key, []).append(value)
-    return View("".join(found["user"]), tuple(found["name"]), tuple(found["interface"])), ""
+    user, inputs = ("".join(found[key]) for key in ("user", "inputs"))
+    return View(user, tuple(found["name"]), tuple(found["interface"]), inputs), ""
 
 
 def _fields(view: View) -> dict[str, typing.Any]:

@@ -1,0 +1,112 @@
+"""The store that all runs share: what a build does to its inputs, in the real builder."""
+
+import pytest
+
+from orchestrator.docker import seccomp
+from tests.integration.conftest import docker
+from tests.integration.test_private import UNPRIVILEGED
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+#: A build that tries all that it can to change its inputs, and tells what it could do.
+HOSTILE = r"""
+b=/usr/bin/busybox
+attempt() {
+  name=$1; shift
+  if "$@" > /dev/null 2>&1; then echo "did $name"; else echo "could not $name"; fi
+}
+inside() { $b unshare -Urm $b sh -euc "b=$b; $1"; }
+attempt chmod $b chmod u+w $file $tree $tree/inner
+attempt write $b sh -c 'echo poison >> $file'
+attempt create $b touch $tree/new
+attempt remount inside '$b mount -o remount,bind,rw $file; $b chmod u+w $file; echo poison >> $file'
+attempt unmount inside '$b umount $tree; $b touch $tree/new'
+attempt rebind inside '$b mount --bind $tree /build; $b chmod u+w /build; $b touch /build/new'
+attempt link $b ln $file link
+attempt outside $b touch /var/nixos-image/shown/new
+attempt below $b touch /shown/below/new
+attempt work $b touch work
+for name in LD_PRELOAD READONLY_EXCEPT; do
+  $b printenv $name | { read -r value && echo "$name is $value"; }
+done
+exit 1
+"""
+
+#: What builds it: with Nix' sandbox or without. `impureEnvVars` asks for variables of Nix' own.
+BUILD = """
+import pathlib, subprocess, sys
+from orchestrator.agents.nix import Settings
+for folder in ("/nix/store", "/nix/var/nix/builds", "/var/nixos-image/shown", "/tmp/tree/inner"):
+    pathlib.Path(folder).mkdir(parents=True)
+shown = ("/usr/bin/busybox", "/var/nixos-image/shown", "/shown=/var/nixos-image")
+settings = Settings(sandbox=sys.argv[2] == "sandboxed", sandbox_paths=shown)
+expression = (
+    'derivation { name = "hostile"; system = builtins.currentSystem; builder = "/bin/sh";'
+    ' args = [ "-c" (builtins.getEnv "HOSTILE") ]; file = builtins.toFile "file" "right";'
+    ' tree = builtins.path { path = /tmp/tree; name = "tree"; };'
+    ' impureEnvVars = [ "LD_PRELOAD" "READONLY_EXCEPT" ];'
+    ' outputHashAlgo = "sha256"; outputHash = "' + "0" * 64 + '"; }'
+)
+command = ["nix", "build", "--impure", "--no-link", "--print-build-logs", "--expr", expression]
+environment = {**settings.environment(), "HOSTILE": sys.argv[1]}
+done = subprocess.run(command, env=environment, capture_output=True, text=True)
+print(done.stderr)
+for path in pathlib.Path("/nix/store").glob("*-file"):
+    print("the file is", path.read_text())
+for path in pathlib.Path("/nix/store").glob("*-tree"):
+    print("the tree has", *sorted(inner.name for inner in path.iterdir()))
+"""
+
+
+#: The probe with a library that protects nothing, in the place of the one that does.
+UNPROTECTED = """
+import pathlib
+from orchestrator.agents import events, nix, sandbox
+from orchestrator.agents.failure import AgentError
+events.configure("test")
+for folder in ("/nix/store", "/nix/var/nix/builds"):
+    pathlib.Path(folder).mkdir(parents=True)
+nix.READONLY = nix.READONLY.with_name("still.so")
+try:
+    sandbox.obtain(nix.Settings(), "builder", strict=True)
+except AgentError as error:
+    print(error)
+"""
+
+
+def contained(script: str, *arguments: str) -> str:
+    """What `script` says in a container with the builder's rights."""
+    options = ["--security-opt", f"seccomp={seccomp.PROFILE}", "--entrypoint", "python3"]
+    return docker("run", *UNPRIVILEGED, *options, "nixos-image-builder", "-c", script, *arguments)
+
+
+def hostile(mode: str) -> list[str]:
+    """What the hostile build tells, and what its inputs are afterwards."""
+    said = contained(BUILD, HOSTILE, mode)
+    lines = [line.removeprefix("hostile> ") for line in said.splitlines()]
+    told = ("did ", "could not ", "the ", "LD_PRELOAD", "READONLY_EXCEPT")
+    return [line for line in lines if line.startswith(told)]
+
+
+def test_a_sandboxed_build_cannot_change_its_inputs() -> None:
+    names = ("chmod", "write", "create", "remount", "unmount", "rebind", "link", "outside")
+    assert hostile("sandboxed") == [
+        *(f"could not {name}" for name in (*names, "below")),
+        "did work",
+        "the file is right",
+        "the tree has inner",
+    ]
+
+
+def test_what_is_tried_is_possible_without_a_sandbox() -> None:
+    said = hostile("bare")
+    assert said[:3] == ["did chmod", "did write", "did create"]
+    assert "did link" in said
+    assert said[-2:] == ["the file is rightpoison", "the tree has inner new"]
+
+
+def test_a_sandbox_whose_inputs_are_writable_is_none() -> None:
+    said = contained(UNPROTECTED)
+    assert said.endswith(
+        "Nix' sandbox does not work here: a build inside is not alone: it can change its inputs"
+    )
