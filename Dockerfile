@@ -58,4 +58,4 @@ RUN apt-get update -q \
  && /opt/pip/bin/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
       --target /opt/test --requirement locks/test.txt
 # What the image tools are started with.
-COPY --from=builder /opt/nixos-image/*.so ./
+COPY --from=builder /opt/nixos-image/*.so /opt/nixos-image/pack ./

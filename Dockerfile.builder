@@ -1,16 +1,17 @@
 # builder: Nix, the image tools, the agents, an unprivileged user.
-FROM nixos-image-runtime AS preloaded
-COPY orchestrator/image/filesystems/still.c orchestrator/image/filesystems/bulk.c orchestrator/agents/builder/readonly.c ./
+FROM nixos-image-runtime AS compiled
+COPY orchestrator/image/*.c orchestrator/image/filesystems/*.c orchestrator/agents/builder/*.c ./
 RUN apt-get update -q \
- && apt-get install -qy --no-install-recommends tcc libc6-dev libext2fs-dev \
+ && apt-get install -qy --no-install-recommends tcc libc6-dev libext2fs-dev libssl-dev \
  && tcc -Wall -Werror -shared -o still.so still.c \
  && tcc -Wall -Werror -shared -o bulk.so bulk.c -lext2fs \
- && tcc -Wall -Werror -shared -o readonly.so readonly.c
+ && tcc -Wall -Werror -shared -o readonly.so readonly.c \
+ && tcc -Wall -Werror -o pack pack.c -lcrypto
 
 FROM nixos-image-orchestrator AS files
-COPY --from=preloaded /opt/nixos-image/*.so ./
+COPY --from=compiled /opt/nixos-image/*.so /opt/nixos-image/pack ./
 RUN mkdir /files \
- && cp -a --parents ./*.so locks/clover.json locks/debian.json flake.lock nix orchestrator/__init__.py orchestrator/agents orchestrator/image orchestrator/shared /files
+ && cp -a --parents ./*.so pack locks/clover.json locks/debian.json flake.lock nix orchestrator/__init__.py orchestrator/agents orchestrator/image orchestrator/shared /files
 
 FROM nixos-image-runtime
 RUN apt-get update -q \

@@ -19,7 +19,7 @@ import typing
 
 from measuring import FOLDER, MIB, Json, best, measure
 
-from orchestrator.image import assemble, convert
+from orchestrator.image import assemble, closure, convert, pack
 from orchestrator.image.bootspec import BOOTSPEC_V1
 from orchestrator.shared.spec import read_spec
 
@@ -146,11 +146,11 @@ def closures(scaling: list[int]) -> None:
 
 
 def register(references: dict[str, list[str]]) -> None:
-    """Tell Nix' database of the paths; hashes are made up, because nobody asks for them here."""
+    """Tell Nix' database of the paths; sizes are made up, because nobody asks for them here."""
     records = []
+    hashes, _ = pack.pack(references)
     for path, needed in references.items():
-        digest = hashlib.sha256(path.encode()).hexdigest()
-        records += [path, digest, "1", "", str(len(needed)), *sorted(needed)]
+        records += [path, hashes[path], "1", "", str(len(needed)), *sorted(needed)]
     text = "".join(f"{line}\n" for line in records)
     subprocess.run(["nix-store", "--load-db"], input=text, text=True, check=True)
 
@@ -217,7 +217,7 @@ def floor(size: int) -> Json:
 
 def requisites(groups: int) -> list[str]:
     """The closure of the system of that many groups."""
-    return assemble.closure_of([store_path(f"toplevel-{groups}")])
+    return closure.closure_of([store_path(f"toplevel-{groups}")])
 
 
 def native() -> None:
@@ -227,10 +227,10 @@ def native() -> None:
     scaling = [groups for groups in SCALING if 3 * groups * GROUP_BYTES < free]
     load = os.getloadavg()
     closures(scaling)
-    closure = sorted(requisites(COMPARED))
+    paths = sorted(requisites(COMPARED))
     # For emulated.py: nixpkgs' closureInfo makes the first two.
-    (FOLDER / "store-paths").write_text("".join(f"{path}\n" for path in closure))
-    (FOLDER / "registration").write_bytes(assemble.registration(tuple(closure)))
+    (FOLDER / "store-paths").write_text("".join(f"{path}\n" for path in paths))
+    (FOLDER / "registration").write_bytes(closure.registration(closure.records(paths)))
     boot_files = [f"{store_path(name)}/{name}" for name in BOOT_FILES]
     (FOLDER / "boot-files").write_text("\n".join(boot_files))
     raw = {groups: ours(groups, "none") for groups in scaling}
@@ -244,7 +244,7 @@ def native() -> None:
         "closure": {
             "bytes": COMPARED * GROUP_BYTES,
             "files": COMPARED * GROUP_FILES,
-            "paths": len(closure),
+            "paths": len(paths),
             "beside": sum(BOOT_FILES.values()),
         },
         "raw": raw[COMPARED],

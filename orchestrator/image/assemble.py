@@ -3,14 +3,15 @@
 import dataclasses
 import os
 import pathlib
-import subprocess
 import tempfile
 
 from orchestrator.image import partition
 from orchestrator.image.bootspec import Bootspec, read_bootspec
+from orchestrator.image.closure import Record, closure_of, differing, records, registration
 from orchestrator.image.filesystems import filesystem, rootfs
 from orchestrator.image.layout import Layout, Sizes, plan_layout
 from orchestrator.image.loaders import bootloader, clover, grub
+from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import LOADERS, ImageSpec
@@ -33,16 +34,6 @@ class _BootFiles:
     root: bootloader.Files
 
 
-def closure_of(paths: list[str]) -> list[str]:
-    """Store paths that `paths` need at run time, themselves included."""
-    command = ["nix-store", "--query", "--requisites", *paths]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise TreeError(said[-1].removeprefix("error: "))
-    return done.stdout.split()
-
-
 def assemble(
     spec: ImageSpec,
     target: pathlib.Path,
@@ -55,12 +46,14 @@ def assemble(
 
     `scratch` takes the files of FAT partitions meanwhile; `late` are entries of the root file
     system that no Nix store knows; `mapped` says that the image gets a block map.
+
+    Raises `ChangedError` where the closure's paths were not what Nix' database has.
     """
-    closure = closure_of([spec.toplevel, *spec.additionalPaths])
-    tree = Tree(closure, alone=spec.onlyNixStore)
+    known = records(closure_of([spec.toplevel, *spec.additionalPaths]))
+    tree = Tree(known, alone=spec.onlyNixStore)
     boot_files = _boot_files(spec, read_bootspec(pathlib.Path(spec.toplevel)))
     if not spec.onlyNixStore:
-        _fill(tree, spec, boot_files, late)
+        _fill(tree, spec, known, boot_files, late)
     elif late:
         raise TreeError(f"/{late[0].path}: the image is the store alone (nixosImage.onlyNixStore)")
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -74,6 +67,8 @@ def assemble(
                 os.truncate(image.fileno(), layout.size)
             own = pathlib.Path(folder)
             rootfs.write_root(target, layout.root, spec, tree, own, late, mapped=mapped)
+            if wrong := differing(known, tree.hashes):
+                raise ChangedError(wrong)
             for name, files in trees.items():
                 slot = layout.find(name)
                 assert slot is not None  # _boot_files knows the tables as well as plan_layout
@@ -94,23 +89,16 @@ def assemble(
     return layout
 
 
-def registration(closure: tuple[str, ...]) -> bytes:
-    """What `nix-store --load-db` takes, the same on every host: without derivers, in order."""
-    command = ["nix-store", "--dump-db", *closure]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    records, at = [], 0
-    while at < len(lines):
-        path, digest, size, _deriver, count = lines[at : at + 5]
-        references = sorted(lines[at + 5 : at + 5 + int(count)])
-        records.append("\n".join([path, digest, size, "", count, *references]))
-        at += 5 + int(count)
-    return "".join(f"{record}\n" for record in sorted(records)).encode()
-
-
-def _fill(tree: Tree, spec: ImageSpec, boot: _BootFiles, late: tuple[Entry, ...]) -> None:
+def _fill(
+    tree: Tree,
+    spec: ImageSpec,
+    known: dict[str, Record],
+    boot: _BootFiles,
+    late: tuple[Entry, ...],
+) -> None:
     """Put what lies beside the closure into the root file system."""
     if spec.registration:
-        tree.add_file(REGISTRATION, registration(tree.closure))
+        tree.add_file(REGISTRATION, registration(known))
     for name, content in boot.root.items():
         if isinstance(content, str):
             tree.add_file(f"boot/{name}", content.encode())

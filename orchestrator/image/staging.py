@@ -19,13 +19,31 @@ PREFIX = "nixos-image-"
 
 @contextlib.contextmanager
 def staging() -> Iterator[pathlib.Path]:
-    """A new folder, gone afterwards."""
-    place, lock = _make()
+    """A new folder, gone afterwards.
+
+    One run at a time: another's links to the same files would look like changes of them.
+    """
+    with _alone():
+        place, lock = _make()
+        try:
+            yield place
+        finally:
+            remove(place)
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def _alone(flags: int = 0) -> Iterator[None]:
+    """Wait until no other run makes or removes links to the store's files.
+
+    With `LOCK_NB` as `flags` raises `BlockingIOError` where one does.
+    """
+    folder = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield place
+        fcntl.flock(folder, fcntl.LOCK_EX | flags)
+        yield
     finally:
-        remove(place)
-        os.close(lock)
+        os.close(folder)
 
 
 def _make() -> tuple[pathlib.Path, int]:
@@ -57,20 +75,21 @@ def sweep(*, everything: bool = False) -> list[str]:
     """Remove folders of dead runs; returns their names.
 
     With `everything` also what earlier versions have left, who held no locks: no other run may be
-    there.
+    there. While another run makes links nothing is removed: whoever comes next does it.
     """
-    removed = []
-    for place in sorted(FOLDER.iterdir()):
-        if not (everything or place.name.startswith(PREFIX)):
-            continue
-        lock = _lock(place)
-        if lock is None:
-            continue
-        try:
-            remove(place)
-            removed.append(place.name)
-        finally:
-            os.close(lock)
+    removed: list[str] = []
+    with contextlib.suppress(BlockingIOError), _alone(fcntl.LOCK_NB):
+        for place in sorted(FOLDER.iterdir()):
+            if not (everything or place.name.startswith(PREFIX)):
+                continue
+            lock = _lock(place)
+            if lock is None:
+                continue
+            try:
+                remove(place)
+                removed.append(place.name)
+            finally:
+                os.close(lock)
     return removed
 
 

@@ -4,16 +4,19 @@ The store's paths come from the builder's own store and are never copied before;
 to root and has the store's time, whoever owns it here.
 """
 
+import contextlib
 import copy
 import dataclasses
 import os
 import pathlib
 import shutil
 import stat
-import subprocess
 import tarfile
+import time
 import typing
 from collections.abc import Collection, Iterable, Iterator
+
+from orchestrator.image.pack import ChangedError, pack
 
 #: Nix gives every file of the store this time (seconds since 1970); so has everything else in an
 #: image.
@@ -26,6 +29,9 @@ STORE_GROUP = 30000
 STORE_MODE = 0o1775
 
 BLOCK = 4096
+
+#: How often a coarse clock is looked at.
+TICK_SECONDS = 0.001
 
 
 class TreeError(Exception):
@@ -68,6 +74,8 @@ class Tree:
                 raise TreeError(f"{path}: belongs to the system, but is not in the store")
         self._top = STORE if alone else "/"
         self._entries: dict[str, Entry] = {}
+        #: What each path of the closure was when it was last read: SHA-256 of its Nix archive, hex.
+        self.hashes: dict[str, str] = {}
         if not alone:
             self.add(Entry("nix/store", "folder", STORE_MODE, group=STORE_GROUP))
 
@@ -143,31 +151,13 @@ class Tree:
         return blocks, inodes + len(self._entries)
 
     def write_tar(self, sink: typing.IO[bytes]) -> str:
-        """Write the stream to `sink`, a pipe or file; returns tar's complaint, if it had one."""
+        """Write the stream to `sink`, a pipe or file; returns the complaint, if there is one."""
         for entry in self.entries:
             _write_entry(entry, sink)
         sink.flush()
-        names = "".join(f"{os.path.relpath(path, self._top)}\0" for path in self.closure)
-        command = [
-            *("tar", "--create", "--file=-", "--format=posix"),
-            *("--pax-option=delete=atime,delete=ctime", "--sort=name", "--owner=0", "--group=0"),
-            # Equal files of the store may be one file, or not: an image must not show it.
-            *(
-                "--hard-dereference",
-                "--numeric-owner",
-                f"--mtime=@{STORE_TIME}",
-                f"--directory={self._top}",
-                "--null",
-            ),
-            *("--verbatim-files-from", "--files-from=-"),
-        ]
-        done = subprocess.run(
-            command, input=names.encode(), stdout=sink, stderr=subprocess.PIPE, check=False
-        )
-        # The first line has the reason, the last one only says that there was one.
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[0].removeprefix("tar: ") if said else f"exit code {done.returncode}"
-        return reason if done.returncode else ""
+        hashes, complaint = pack(self.closure, sink, self._top)
+        self.hashes.update(hashes)
+        return complaint
 
     def stage(self, root: pathlib.Path, link_bytes: int) -> None:
         """Make the tree as the new folder `root`, the store's files as hard links to themselves.
@@ -187,11 +177,48 @@ class Tree:
             else:
                 place.write_bytes(entry.data)
         for path in self.closure:
-            _link(pathlib.Path(path), root / os.path.relpath(path, self._top), link_bytes)
+            _link(pathlib.Path(path), self._staged(root, path), link_bytes)
         for entry in reversed(self.entries):
             if entry.kind != "link":
                 (root / entry.path).chmod(entry.mode)
         root.chmod(0o755)
+
+    def _staged(self, root: pathlib.Path, path: str) -> pathlib.Path:
+        """Where the store path `path` lies in the tree that is staged at `root`."""
+        return root / os.path.relpath(path, self._top)
+
+    @contextlib.contextmanager
+    def unchanged(self, root: pathlib.Path) -> Iterator[None]:
+        """Read the tree that is staged at `root` for its hashes; nobody changes it meanwhile.
+
+        Raises `ChangedError` after the `with` block where somebody did: what was read in it may be
+        something else.
+        """
+        before = _last_change(root)
+        _pass(before, root.parent)
+        places = {str(self._staged(root, path)): path for path in self.closure}
+        hashes, complaint = pack(places)
+        if complaint:
+            raise TreeError(complaint)
+        self.hashes.update({places[place]: digest for place, digest in hashes.items()})
+        yield
+        if _last_change(root) != before:
+            raise ChangedError
+
+
+def _last_change(root: pathlib.Path) -> int:
+    """When the folder `root` or something below it was changed last (ctime, nanoseconds)."""
+    return max(status.st_ctime_ns for status in _walk([os.fspath(root)]))
+
+
+def _pass(moment: int, folder: pathlib.Path) -> None:
+    """Wait until a change gets a later time than `moment`: clocks of file systems are coarse."""
+    mark = folder / "mark"
+    while True:
+        mark.touch()
+        if mark.stat().st_ctime_ns > moment:
+            return
+        time.sleep(TICK_SECONDS)
 
 
 def _link(source: pathlib.Path, target: pathlib.Path, link_bytes: int) -> None:
@@ -200,12 +227,17 @@ def _link(source: pathlib.Path, target: pathlib.Path, link_bytes: int) -> None:
     if not stat.S_ISDIR(status.st_mode):
         if stat.S_ISLNK(status.st_mode) and status.st_size > link_bytes:
             raise TreeError(f"{source}: its target is longer than {link_bytes} bytes")
+        if stat.S_ISREG(status.st_mode):
+            # Nix knows these two modes, and their hash no other: what is not so was made so.
+            mode = 0o555 if status.st_mode & stat.S_IXUSR else 0o444
+            if stat.S_IMODE(status.st_mode) != mode:
+                source.chmod(mode)
         os.link(source, target, follow_symlinks=False)
         return
     target.mkdir()
     for inner in sorted(source.iterdir()):
         _link(inner, target / inner.name, link_bytes)
-    target.chmod(stat.S_IMODE(status.st_mode))
+    target.chmod(0o555)
 
 
 def _write_entry(entry: Entry, sink: typing.IO[bytes]) -> None:

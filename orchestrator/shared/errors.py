@@ -101,6 +101,12 @@ class VerificationError(ApplianceError):
     exit_code = 14
 
 
+class StoreError(ApplianceError):
+    """Something has changed what the builder's store holds, and Nix cannot make it again."""
+
+    exit_code = 15
+
+
 class BugError(ApplianceError):
     """A fault of the appliance itself: a traceback is in the log."""
 
@@ -135,6 +141,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "host": HostError,
     "memory": HostError,
     "network": NetworkError,
+    "store": StoreError,
     "usage": UsageError,
 }
 

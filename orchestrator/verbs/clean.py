@@ -40,7 +40,7 @@ def work(request: Clean, session: Session) -> int:
         engine.remove_volume(OLD_WORK_VOLUME)
         forget_dead_runs(engine)
         others = census.living_runs(engine) - {engine.run}
-        program = ["orchestrator.agents.sweep", *([] if others else ["everything"])]
+        program = ["orchestrator.agents.builder.sweep", *([] if others else ["everything"])]
         for line in engine.run_service("sweep", program).splitlines():
             if event := read_event(line):
                 progress.say(str(event.get("message", "")), fields=event)

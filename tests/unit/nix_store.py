@@ -1,9 +1,11 @@
 """A small made-up system in the real Nix store of the test image."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,6 +25,20 @@ def run(*command: str, **variables: str) -> str:
 
 def add(path: pathlib.Path) -> str:
     return run("nix-store", "--add", str(path))
+
+
+@contextlib.contextmanager
+def poisoned(file: str, more: bytes = b"poison") -> Iterator[None]:
+    """`file` of the store with `more` bytes, as a build without a sandbox can write them."""
+    path = pathlib.Path(file)
+    before = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(before + more)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+        path.chmod(0o444)
 
 
 def made_up(folder: pathlib.Path) -> ImageSpec:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from orchestrator.agents import alone
+from orchestrator.agents.builder import alone
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import run as run_module
 from orchestrator.shared.run import LATE, NIX_CONF, Run
@@ -68,7 +68,7 @@ def test_folders_are_emptied_whatever_is_in_them(tmp_path: pathlib.Path) -> None
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 def test_nobody_looks_into_a_hidden_process() -> None:
     script = (
-        "import time; from orchestrator.agents import alone;"
+        "import time; from orchestrator.agents.builder import alone;"
         "{}; print('ready', flush=True); time.sleep(60)"
     )
     for act, seen in (("pass", 0), ("alone.hide()", 1)):

@@ -10,14 +10,16 @@ import time
 
 import pytest
 
-from orchestrator.image.assemble import assemble, registration
+from orchestrator.image.assemble import assemble
+from orchestrator.image.closure import Record, changed, records, registration
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.late import misplaced
 from orchestrator.image.layout import LayoutError
+from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import Entry, TreeError
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import ImageSpec, PartitionTable
-from tests.unit.nix_store import NEEDED, made_up, run
+from tests.unit.nix_store import NEEDED, made_up, poisoned, run
 
 pytestmark = NEEDED
 
@@ -62,8 +64,8 @@ def test_the_first_boot_can_register_the_store_paths(
     spec: ImageSpec, tmp_path: pathlib.Path
 ) -> None:
     paths = (spec.toplevel, *spec.additionalPaths)
-    document = registration(paths)
-    assert document == registration(paths[::-1]), "in an order of its own"
+    document = registration(records(paths))
+    assert document == registration(records(paths[::-1])), "in an order of its own"
     state = {"NIX_STATE_DIR": str(tmp_path / "state"), "NIX_REMOTE": "local"}
     subprocess.run(
         ["nix-store", "--load-db"], input=document, check=True, env={**os.environ, **state}
@@ -143,9 +145,8 @@ def test_a_path_that_is_missing_from_the_store_is_named(
     spec: ImageSpec, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-gone"
-    monkeypatch.setattr(
-        "orchestrator.image.assemble.closure_of", lambda _paths: [spec.toplevel, gone]
-    )
+    known = {path: Record("", "", ()) for path in (spec.toplevel, gone)}
+    monkeypatch.setattr("orchestrator.image.assemble.records", lambda _paths: known)
     with pytest.raises(TreeError, match=f"{gone}: belongs to the system, but is not in the store"):
         assemble(spec, tmp_path / "image", tmp_path)
 
@@ -156,3 +157,27 @@ def test_a_path_that_nix_does_not_know_is_an_error_with_its_words(
     unknown = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-unknown"
     with pytest.raises(TreeError, match=f"{unknown}' is not valid"):
         assemble(dataclasses.replace(spec, toplevel=unknown), tmp_path / "image", tmp_path)
+
+
+def test_no_image_is_made_of_what_was_changed(spec: ImageSpec, tmp_path: pathlib.Path) -> None:
+    paths = [spec.toplevel, *spec.additionalPaths]
+    assert changed(paths) == []
+    with poisoned(spec.additionalPaths[0]), poisoned(f"{spec.toplevel}/boot.json", b" "):
+        wrong = sorted((spec.additionalPaths[0], spec.toplevel))
+        assert changed(paths) == wrong
+        with pytest.raises(ChangedError) as caught:
+            assemble(spec, tmp_path / "image", tmp_path)
+    assert list(caught.value.paths) == wrong
+    assert not (tmp_path / "image").exists()
+
+
+def test_what_cannot_be_read_was_changed(spec: ImageSpec) -> None:
+    """All others are looked at nevertheless."""
+    first, second, *_ = sorted((spec.toplevel, *spec.additionalPaths))
+    gone = pathlib.Path(f"{first}-away")
+    pathlib.Path(first).rename(gone)
+    try:
+        with poisoned(second if pathlib.Path(second).is_file() else f"{second}/boot.json"):
+            assert changed([spec.toplevel, *spec.additionalPaths]) == [first, second]
+    finally:
+        gone.rename(first)

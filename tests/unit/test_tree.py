@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import BLOCK, STORE_GROUP, STORE_MODE, Entry, Tree, TreeError
 
 STORE = ["nix", "nix/store"]
@@ -308,9 +309,9 @@ def test_the_stream_has_every_store_path_owned_by_root(tmp_path: pathlib.Path) -
             continue
         assert (member.uid, member.gid, member.uname, member.gname) == (0, 0, "", "")
         assert member.mtime == 1
-        status = os.lstat(f"/{name}")
-        if not member.issym():
-            assert member.mode == status.st_mode & 0o7777
+        executable = name.endswith("/run")
+        modes = {"5": 0o555, "2": 0o777, "0": 0o555 if executable else 0o444}
+        assert member.mode == modes[member.type.decode()]
     assert found[f"{top}/one/link"].linkname == "bin/run"
     assert found[f"{top}/one/far"].linkname == f"/nix/store/{LONG}/{LONG}"
     assert found[f"{top}/one/dangling ☕"].linkname == "nowhere ☕"
@@ -394,10 +395,73 @@ def test_the_stream_does_not_tell_whether_equal_files_are_one_on_disk(
     assert stream(tree, tmp_path / "linked.tar") == apart
 
 
-def test_tars_complaint_is_returned(tmp_path: pathlib.Path) -> None:
+def test_a_mode_that_nix_does_not_give_is_not_in_the_stream(tmp_path: pathlib.Path) -> None:
+    """The hash does not tell it: a program of anybody's must not become a setuid one of root's."""
+    store = tmp_path / "store"
+    put(store / "one/run", b"#!", 0o4755)
+    put(store / "one/text", b"", 0o666)
+    tree = Tree([f"{store}/one"])
+    found = members(stream(tree, tmp_path / "tar"))
+    modes = {name.rpartition("/")[2]: one.mode for name, one in found.items()}
+    assert (modes["run"], modes["text"], modes["one"]) == (0o555, 0o444, 0o555)
+    tree.add(Entry(f"{store}".lstrip("/"), "folder", 0o755))
+    tree.stage(tmp_path / "staged", 1023)
+    for name, mode in (("run", 0o555), ("text", 0o444)):
+        staged = pathlib.Path(f"{tmp_path}/staged{store}/one/{name}")
+        assert staged.stat().st_mode & 0o7777 == mode
+
+
+def test_the_streams_complaint_is_returned(tmp_path: pathlib.Path) -> None:
     put(tmp_path / "store/a")
     tree = Tree([f"{tmp_path}/store"])
     (tmp_path / "store/a").unlink()
     (tmp_path / "store").rmdir()
     with (tmp_path / "tar").open("wb") as sink:
-        assert "store: Cannot stat: No such file" in tree.write_tar(sink)
+        assert "/store: No such file or directory" in tree.write_tar(sink)
+
+
+# --- what is staged ---------------------------------------------------------------------------
+
+
+def staged(folder: pathlib.Path) -> tuple[Tree, pathlib.Path]:
+    put(folder / "store/one/a", b"right", 0o444)
+    tree = Tree([f"{folder}/store/one"])
+    tree.add(Entry(f"{folder}/store".lstrip("/"), "folder", 0o755))
+    tree.add(file("etc/beside", b"x"))
+    tree.stage(folder / "root", 1023)
+    return tree, folder / "root"
+
+
+def test_what_is_staged_is_hashed_as_the_stream_is(tmp_path: pathlib.Path) -> None:
+    tree, root = staged(tmp_path)
+    stream(tree, tmp_path / "tar")
+    (path,) = tree.closure
+    digest = tree.hashes.pop(path)
+    with tree.unchanged(root):
+        assert tree.hashes == {path: digest}
+
+
+def alter(root: pathlib.Path, path: pathlib.Path, change: str) -> None:
+    """Change what is staged at `root`; with `back` content and time of writing are as before."""
+    before = path.stat()
+    match change:
+        case "content" | "back":
+            path.chmod(0o644)
+            path.write_bytes(b"wrong")
+            if change == "back":
+                path.write_bytes(b"right")
+                path.chmod(0o444)
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        case "mode":
+            path.chmod(0o555)
+        case "beside":
+            (root / "etc/beside").write_bytes(b"y")
+        case "new":
+            (root / "etc/new").touch()
+
+
+@pytest.mark.parametrize("change", ["content", "back", "mode", "beside", "new"])
+def test_a_change_of_what_is_staged_is_seen(change: str, tmp_path: pathlib.Path) -> None:
+    tree, root = staged(tmp_path)
+    with pytest.raises(ChangedError), tree.unchanged(root):
+        alter(root, pathlib.Path(f"{root}{tmp_path}/store/one/a"), change)

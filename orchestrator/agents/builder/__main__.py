@@ -5,6 +5,7 @@ An ordinary user throughout.
 
 import dataclasses
 import errno
+import functools
 import os
 import pathlib
 import shutil
@@ -12,23 +13,22 @@ import time
 
 import tenacity
 
-from orchestrator.agents import alone, events
-from orchestrator.agents.builder import demo, memory, nixos, room, sandbox, sbom
+from orchestrator.agents import events
+from orchestrator.agents.builder import alone, demo, memory, nixos, room, sandbox, sbom, store
 from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
 from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary, emulators, private
 from orchestrator.agents.emulation.lease import PORT, Holder
 from orchestrator.agents.failure import AgentError, disk_full, run_agent
 from orchestrator.image import staging
-from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.image.closure import closure_of
 from orchestrator.image.late import one_device, read_devices
-from orchestrator.image.layout import LayoutError
-from orchestrator.image.tree import TreeError
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import Artifact, Built
 from orchestrator.shared.image_options import ImageOptions, apply
 from orchestrator.shared.run import TOKEN_FILE, Run, this_run
-from orchestrator.shared.spec import SpecError, read_spec
+from orchestrator.shared.spec import read_spec
 from orchestrator.shared.task import DemoTask, Task
 
 CLEANUP_ADDRESS = ("cleanup", PORT)
@@ -72,9 +72,11 @@ def build() -> None:
         sandbox.obtain(settings, USER, strict=task.strict), run.folder / "nix.log", secret=nix_conf
     )
     if isinstance(task.work, DemoTask):
-        results = demo.build(task.work, run, nix)
+        results, keeper = demo.build(task.work, run, nix), Keeper(nix)
     else:
+        nix = nixos.prepare(task.work, nix)
         results = nixos.build(task.work, run, nix)
+        keeper = Keeper(nix, nixos.build_options(task.work))
     built = time.monotonic()
     if holder:  # foreign binaries are not needed any more: assembly is native
         holder.unlock()
@@ -83,7 +85,7 @@ def build() -> None:
         return  # a dry run has said all
     if task.late:
         alone.receive_late(run)
-    images = assemble_images(run, results, task.options)
+    images = assemble_images(run, results, task.options, keeper)
     events.emit(
         "images",
         message=hand_over(run, images),
@@ -172,8 +174,10 @@ def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> 
         outcome = canary.run(system, run.folder)
 
 
-def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> list[Artifact]:
-    """Make the files that are handed over of what Nix has built.
+def assemble_images(
+    run: Run, results: list[Built], options: ImageOptions, keeper: Keeper
+) -> list[Artifact]:
+    """Make the files that are handed over of what Nix has built, and still has.
 
     A spec is assembled, once or for each row of the `--stamp` file; what a folder has is taken.
     """
@@ -185,10 +189,11 @@ def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> li
         artifacts = []
         for result in results:
             if result.path.is_dir():
+                keeper.hold([str(result.path)])
                 artifacts += take_artifacts(run, folder, result)
             else:
-                artifacts += _assemble(run, folder, result, options)
-    except (SpecError, TreeError, LayoutError, FilesystemError) as error:
+                artifacts += _assemble(run, folder, result, options, keeper)
+    except store.ERRORS as error:
         if room.said(str(error)):
             raise disk_full(str(error)) from error
         if memory.kills() > kills:
@@ -206,9 +211,13 @@ def assemble_images(run: Run, results: list[Built], options: ImageOptions) -> li
 
 
 def _assemble(
-    run: Run, folder: pathlib.Path, built: Built, options: ImageOptions
+    run: Run, folder: pathlib.Path, built: Built, options: ImageOptions, keeper: Keeper
 ) -> list[Artifact]:
+    keeper.hold([str(built.path)])
     spec = apply(options, read_spec(built.path.read_text()))
+    # Nix has written down what the spec names: loaders and other files, beside the system.
+    named = closure_of([str(built.path)])
+    keeper.hold(set(named).difference(closure_of([spec.toplevel, *spec.additionalPaths])))
     parts = sbom.parts_of_spec(spec, built.materials)
     if options.stamp:
         devices = read_devices(pathlib.Path(options.stamp).read_text("utf-8-sig", errors="replace"))
@@ -218,7 +227,8 @@ def _assemble(
     for device in devices:
         name = f"{spec.name}-{device.host}" if options.stamp else spec.name
         own = dataclasses.replace(spec, name=name)
-        artifacts.append(make_artifact(run, folder, own, options, device, parts))
+        make = functools.partial(make_artifact, run, folder, own, options, device, parts)
+        artifacts.append(keeper.attempt(named, make))
     return artifacts
 
 

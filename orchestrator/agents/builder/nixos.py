@@ -71,15 +71,19 @@ class Nixpkgs:
         return (Material("nixpkgs", self.revision or "", public(self.source), known),)
 
 
-def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
-    """Build the images' specs and files; for a dry run tell what that would take instead."""
-    nix = dataclasses.replace(
+def prepare(task: NixosTask, nix: Nix) -> Nix:
+    """`nix` with the caches that answer, and with what its errors are told by."""
+    return dataclasses.replace(
         nix,
         settings=look_around(task, nix.settings),
         sources=task.sources,
         nixpkgs=task.nixpkgs,
         show_trace=task.nix_options.show_trace,
     )
+
+
+def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
+    """Build the images' specs and files; for a dry run tell what that would take instead."""
     nixpkgs = find_nixpkgs(task, nix)
     inputs = run.folder / "inputs.json"
     inputs.write_text(json.dumps(inputs_of(task, nixpkgs)))
@@ -128,6 +132,12 @@ def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
     for name, place in task.search_path:
         place = place if place.startswith(PLACES) else f"flake:{place}"
         arguments += ["-I", f"{name}={place}" if name else place]
+    return [*arguments, *build_options(task)]
+
+
+def build_options(task: NixosTask) -> list[str]:
+    """Options of the command line about how Nix builds."""
+    arguments = []
     for name, value in task.nix_options.options:
         arguments += ["--option", name, value]
     cores = task.nix_options.cores

@@ -16,7 +16,7 @@ import urllib.parse
 import uuid
 
 from orchestrator.agents.debian import ROLES
-from orchestrator.image.assemble import closure_of
+from orchestrator.image.closure import closure_of
 from orchestrator.image.tree import TreeError
 from orchestrator.shared.artifact import SBOM, Material
 from orchestrator.shared.spec import LOADERS, ImageSpec

@@ -143,7 +143,7 @@ def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
         sink.stdin = None
         said = sink.communicate()[1].decode(errors="replace")
     if complaint and "Broken pipe" not in complaint:
-        raise FilesystemError(f"tar: {complaint}")
+        raise FilesystemError(complaint)
     if sink.returncode != 0:
         raise FilesystemError(f"{command[0]}: {_reason(said) or f'exit code {sink.returncode}'}")
 

@@ -176,7 +176,8 @@ def _staged(
         table = _owners(tree, staged.root).items()
         lines = [f"{user} {group} {path}\n" for path, (user, group) in table]
         staged.owners.write_text("".join(lines))
-        yield staged
+        with tree.unchanged(staged.root):
+            yield staged
 
 
 def _owners(tree: Tree, root: pathlib.Path) -> dict[str, tuple[int, int]]:

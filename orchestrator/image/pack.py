@@ -1,0 +1,52 @@
+"""Reading the store's paths once, for an image and for their hashes (`pack.c`)."""
+
+import os
+import subprocess
+import typing
+from collections.abc import Iterable
+
+from orchestrator.shared.paths import ROOT
+
+#: Built from `pack.c` with the builder's image.
+PACK = ROOT / "pack"
+
+
+class ChangedError(Exception):
+    """The store is not what Nix has in its database, or did not stay so while it was read.
+
+    `paths` names store paths, as far as they are known.
+    """
+
+    def __init__(self, paths: Iterable[str] = ()) -> None:
+        """The message is about the first of `paths`."""
+        self.paths = tuple(paths)
+        first = self.paths[0] if self.paths else "the store"
+        super().__init__(f"{first} was changed")
+
+
+def pack(
+    paths: Iterable[str], sink: typing.IO[bytes] | None = None, folder: str = "/"
+) -> tuple[dict[str, str], str]:
+    """Read `paths` of the store: the SHA-256 of each one's Nix archive in hex, and a complaint.
+
+    With `sink`, a pipe or file, a tar stream of them goes there, under names relative to `folder`.
+    """
+    with os.fdopen(os.memfd_create("hashes"), "r+b") as lines:
+        command = [os.fspath(PACK), str(lines.fileno())]
+        done = subprocess.run(
+            command if sink is None else [*command, f"{folder.rstrip('/')}/"],
+            input=b"".join(os.fsencode(path) + b"\0" for path in paths),
+            stdout=sink or subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(lines.fileno(),),
+            check=False,
+        )
+        lines.seek(0)
+        records = lines.read().split(b"\0")[:-1]
+    hashes = {}
+    for record in records:
+        digest, _size, path = record.split(b" ", 2)
+        hashes[os.fsdecode(path)] = digest.decode()
+    if done.returncode == 0:
+        return hashes, ""
+    return hashes, done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
