@@ -2,28 +2,11 @@
 # What a hostile build or checkout can do to its caller: nothing. run.sh's side with a Docker of the test's own, the
 # orchestrator's with a builder that does what a build could have it do.
 . "$(dirname -- "$0")/lib.sh"
-before=$(table)
+. "$(dirname -- "$0")/stub.sh"
 
 # --- run.sh, and an orchestrator that hands over what none does -----------------------------------------------------------
 
-# Answers as Docker does where run.sh asks, and plays the orchestrator: its orders are in `orders`, its stream in `stream`.
-mkdir "$work/bin" "$work/streams" "$work/elsewhere"
-cat > "$work/bin/docker" << 'EOF'
-#!/bin/sh
-here=$(dirname -- "$(dirname -- "$0")")
-case "$*" in
-  version*) echo linux ;;
-  *' orchestrator prepare'*) cat "$here/orders" ;;
-  *'nixos-image-orchestrator orchestrator '*) cat > "$here/sent"; cat "$here/stream" ;;
-  *org.nixos-image.source*) cat "$here/source" ;;
-esac
-EOF
-chmod +x "$work/bin/docker"
-# What run.sh takes for the state of the checkout: nothing is to be built.
-sed -n '/^source_state() {/,/^}/p; /^parts() {/,/^}/p' "$project/run.sh" > "$work/state.sh"
-echo source_state >> "$work/state.sh"
-root=$project ca_bundle='' base=nixos-image-base PATH="$work/bin:$PATH" sh "$work/state.sh" > "$work/source"
-
+mkdir "$work/streams" "$work/elsewhere"
 cat > "$work/streams.py" << 'EOF'
 import hashlib, io, sys, tarfile
 
@@ -60,7 +43,7 @@ with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
 EOF
-docker run --rm -i --network none --entrypoint python3 nixos-image-orchestrator - "$work" < "$work/streams.py" | tar -xf - -C "$work/streams"
+python3 "$work/streams.py" "$work" | tar -xf - -C "$work/streams"
 printf x > "$work/secret"
 printf 'end\n' > "$work/list"
 
@@ -68,9 +51,10 @@ printf 'end\n' > "$work/list"
 hand_over() {
   rm -rf "$work/images" && mkdir "$work/images"
   [ "$1" != replaces ] || ln -s "$work/elsewhere" "$work/images/a.img"
-  echo "out_dir '$work/images'" > "$work/orders"
+  : > "$work/orders"
+  order out_dir "$work/images"
   cp "$work/streams/$1" "$work/stream"
-  SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" "$project/run.sh" demo
+  caller demo -o "$work/images"
 }
 
 untouched() { [ -z "$(ls -A "$work/elsewhere")" ] && [ ! -e "$work/evil" ] && [ ! -e "${work%/*}/evil" ] && no_partial_file; }
@@ -95,6 +79,122 @@ expect "nor those below a link" 0 '' hand_over below
 check "that leads out" untouched
 expect "a folder in an image's place gets no file" 8 'images/a.img is a folder' hand_over replaces
 check "not even by a link" untouched
+
+# --- run.sh, and a checkout that names programs ---------------------------------------------------------------------------
+
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
+cat > "$work/evil.sh" << EOF
+#!/bin/sh
+echo "\$0 \$*" >> "$work/evil"
+exec cat
+EOF
+chmod +x "$work/evil.sh"
+
+# checkout NAME: a repository at $folder
+checkout() {
+  folder=$work/$1
+  git init -q "$folder"
+  echo '{ }' > "$folder/a.nix"
+  git -C "$folder" add a.nix
+}
+
+# set_config NAME VALUE...: what the checkout's own configuration says
+set_config() {
+  while [ $# -gt 1 ]; do
+    git config -f "$folder/.git/config" "$1" "$2"
+    shift 2
+  done
+}
+
+# on_terminal COMMAND...: with a terminal as all of its streams
+on_terminal() {
+  for word; do printf "'%s' " "$word"; done > "$work/command"
+  script -qefc "$(cat "$work/command")" /dev/null
+}
+
+no_program_ran() { [ ! -s "$work/evil" ] || { cat "$work/evil" >> "$work/err"; rm "$work/evil"; return 1; }; }
+
+checkout pagers
+set_config pager.check-ignore "$work/evil.sh" pager.ls-files "$work/evil.sh" pager.config "$work/evil.sh" core.pager "$work/evil.sh"
+: > "$work/orders"
+order send_tree --configuration "$folder/a.nix"
+PATH="$work/bin:$PATH" SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' expect "a checkout is sent from a terminal" 0 '' \
+  on_terminal "$project/run.sh" -c "$folder/a.nix"
+check "and its pager does not run" no_program_ran
+check "but it is sent" sent a.nix
+
+checkout partial
+echo junk > "$folder/.gitignore"
+git -C "$folder" add .
+git -C "$folder" -c user.name=me -c user.email=me@example.org commit -qm one
+git -C "$folder" update-index --skip-worktree .gitignore
+object=$(git -C "$folder" rev-parse :.gitignore)
+touch "$folder/new"
+rm -f "$folder/.gitignore" "$folder/.git/objects/$(echo "$object" | cut -c 1-2)/$(echo "$object" | cut -c 3-)"
+set_config core.repositoryFormatVersion 1 extensions.partialClone origin remote.origin.promisor true \
+  remote.origin.url "$work/nowhere" remote.origin.uploadpack "$work/evil.sh"
+expect "a checkout lacks what another program has to fetch" 0 '' sends -c "$folder/a.nix"
+check "and that does not run" no_program_ran
+set_config remote.origin.url "ext::$work/evil.sh %S" protocol.ext.allow always
+expect "nor one of the address" 0 '' sends -c "$folder/a.nix"
+check "runs" no_program_ran
+set_config remote.origin.url "ssh://host/x" core.sshCommand "$work/evil.sh"
+expect "nor one that is to log in" 0 '' sends -c "$folder/a.nix"
+check "runs, either" no_program_ran
+
+checkout programs
+mkdir "$folder/.git/hooks" 2> /dev/null
+for hook in post-index-change fsmonitor-watchman pre-auto-gc reference-transaction; do cp "$work/evil.sh" "$folder/.git/hooks/$hook"; done
+cp "$work/evil.sh" "$folder/watch"
+printf '* filter=evil diff=evil merge=evil\n' > "$folder/.gitattributes"
+set_config core.fsmonitor "$work/evil.sh" core.hooksPath "$folder/.git/hooks" alias.ls-files "!$work/evil.sh" alias.check-ignore "!$work/evil.sh" \
+  filter.evil.clean "$work/evil.sh" filter.evil.process "$work/evil.sh" diff.evil.textconv "$work/evil.sh" diff.evil.command "$work/evil.sh" \
+  core.editor "$work/evil.sh" core.askPass "$work/evil.sh" core.alternateRefsCommand "$work/evil.sh" gpg.program "$work/evil.sh" \
+  credential.helper "!$work/evil.sh" core.gitProxy "$work/evil.sh" include.path "$work/included" uploadpack.packObjectsHook "$work/evil.sh"
+printf '[core]\n\tfsmonitor = %s\n' "$work/evil.sh" > "$work/included"
+expect "programs that a checkout names in any other way" 0 '' sends -c "$folder/a.nix"
+check "do not run" no_program_ran
+printf '[core]\n\tfsmonitor = ./watch\n\thooksPath = .git/hooks\n' > "$work/gitconfig"
+GIT_CONFIG_GLOBAL="$work/gitconfig" expect "nor those to which the caller's own configuration leads in a checkout" 0 '' sends -c "$folder/a.nix"
+check "do" no_program_ran
+git -C "$folder" config extensions.worktreeConfig true
+printf '[core]\n\tfsmonitor = %s\n\tworktree = %s\n' "$work/evil.sh" "$work" > "$folder/.git/config.worktree"
+expect "nor those of one of its worktrees" 0 '' sends -c "$folder/a.nix"
+check "run" no_program_ran
+mkdir "$work/bare"
+git init -q --bare "$work/bare/inner"
+git config -f "$work/bare/inner/config" core.fsmonitor "$work/evil.sh"
+git config -f "$work/bare/inner/config" core.bare false
+git config -f "$work/bare/inner/config" core.worktree .
+expect "a bare repository among files is files" 0 "^sending $work/bare/inner" sends --nixpkgs "$work/bare/inner"
+check "and its programs do not run" no_program_ran
+
+checkout claims
+echo secret > "$work/elsewhere/secret"
+set_config core.worktree "$work/elsewhere"
+expect "a checkout that claims another folder" 0 "^sending $folder: " sends -c "$folder/a.nix"
+check "gets only itself sent" sent a.nix
+rm "$work/elsewhere/secret"
+checkout linked
+mv "$folder/.git/index" "$work/index"
+ln -s "$work/index" "$folder/.git/index"
+expect "a checkout's index is no link" 2 'index is not a file' sends -c "$folder/a.nix"
+rm "$folder/.git/index"
+mkfifo "$folder/.git/index"
+
+expect "nor a pipe" 2 'index is not a file' sends -c "$folder/a.nix"
+rm "$folder/.git/index"
+rm "$folder/.git/HEAD"
+expect "half a git folder is none" 2 'leads to no git repository' sends -c "$folder/a.nix"
+rm -r "$folder/.git"
+ln -s /etc/passwd "$folder/.git"
+expect "nor is a link to a file" 2 'leads to no git repository' sends -c "$folder/a.nix"
+check "of which nothing is told" sh -c "! grep -q root: '$work/err'"
+rm "$folder/.git"
+mkfifo "$folder/.git"
+expect "nor is a pipe" 2 'leads to no git repository' sends -c "$folder/a.nix"
+
+if [ "${1:-}" = --caller ]; then finish; exit; fi # what follows needs an engine
 
 # --- the orchestrator, and a builder that a build has taken over -----------------------------------------------------------
 
@@ -158,10 +258,12 @@ taken_over() {
 sed 's/ --network none / --network none --volume hostile-victim:\/victim /' "$project/run.sh" > "$project/run-victim.sh"
 chmod +x "$project/run-victim.sh"
 taken_over nobody > /dev/null 2>&1 # so that all images are there
+before=$(table)
+images=$(docker images -aq --no-trunc | sort)
 docker tag nixos-image-builder nixos-image-builder:kept
 printf 'FROM nixos-image-builder:kept\nCOPY builder.py orchestrator/agents/builder/__main__.py\n' > "$work/Dockerfile"
-tar -cf - -C "$work" Dockerfile builder.py | DOCKER_BUILDKIT=0 docker build --quiet --tag nixos-image-builder - > /dev/null 2>&1
-restore() { rm -f "$project/run-victim.sh"; docker tag nixos-image-builder:kept nixos-image-builder && docker rmi nixos-image-builder:kept > /dev/null; }
+hostile=$(tar -cf - -C "$work" Dockerfile builder.py | DOCKER_BUILDKIT=0 docker build --quiet --tag nixos-image-builder - 2> /dev/null)
+restore() { rm -f "$project/run-victim.sh"; docker tag nixos-image-builder:kept nixos-image-builder && docker rmi nixos-image-builder:kept "$hostile" > /dev/null; }
 trap restore EXIT
 
 original() { [ "$(in_volume 'cd /w && ls -A && cat file')" = "$(printf 'file\noriginal')" ]; }
@@ -178,6 +280,7 @@ check "but steers nothing" no_escapes
 check "and its log is no link" no_image
 restore
 trap - EXIT
+check "images are as they were" test "$(docker images -aq --no-trunc | sort)" = "$images"
 docker volume rm hostile-victim > /dev/null
 
 # --- what people's files are called ---------------------------------------------------------------------------------------
@@ -197,21 +300,5 @@ expect "so is one with a line's end" 2 'control characters' "$project/run.sh" de
 b"
 expect "nor is a pipe a configuration" 2 'neither a file nor a folder' "$project/run.sh" --dry-run -c /dev/null
 
-# Its folder's own configuration names a program that git runs, or other folders that are not its own.
-checkout=$work/checkout
-git init -q "$checkout"
-echo '{ }' > "$checkout/a.nix"
-git -C "$checkout" config core.fsmonitor "touch $work/evil; false"
-mkdir "$work/bare"
-git init -q --bare "$work/bare/inner"
-git -C "$work/bare/inner" config core.fsmonitor "touch $work/evil; false"
-git -C "$work/bare/inner" config core.bare false
-git -C "$work/bare/inner" config core.worktree .
-expect "a checkout runs no program" 2 "^sending $checkout" \
-  "$project/run.sh" --dry-run -c "$checkout/a.nix" --nixpkgs "$work/elsewhere" -I "x=$work/bare/inner"
-check "nor does a bare repository among files, which is files" grep -q "^sending $work/bare/inner" "$work/err"
-check "none at all" untouched
-git -C "$checkout" config core.worktree "$work"
-expect "nor has it other folders sent" 2 "core.worktree" "$project/run.sh" --dry-run -c "$checkout/a.nix" --nixpkgs "$work/elsewhere"
 check "nothing is left" nothing_left
 finish

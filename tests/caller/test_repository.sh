@@ -1,0 +1,133 @@
+#!/bin/sh
+# Which files of a git repository run.sh sends: those that git would list, whatever kind of repository it is. Needs no engine.
+. "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/stub.sh"
+export GIT_CONFIG_GLOBAL="$work/gitconfig" GIT_CONFIG_SYSTEM=/dev/null
+printf '[user]\n\tname = me\n\temail = me@example.org\n[protocol "file"]\n\tallow = always\n' > "$GIT_CONFIG_GLOBAL"
+
+# filled FOLDER GIT-INIT-OPTIONS...: a repository with two files, and one that is ignored in each of the ways that there are
+filled() {
+  folder=$1
+  shift
+  git init -q "$@" "$folder"
+  mkdir "$folder/sub"
+  echo '{ }' > "$folder/a.nix"
+  echo '{ }' > "$folder/sub/b.nix"
+  echo junk > "$folder/.gitignore"
+  git -C "$folder" add .
+  git -C "$folder" commit -qm one
+  echo local > "$folder/.git/info/exclude"
+  touch "$folder/new" "$folder/junk" "$folder/sub/junk" "$folder/local"
+}
+
+filled "$work/plain"
+expect "a repository is sent" 0 "^sending $folder: 0.0 MiB" sends -c "$folder/a.nix"
+check "with what is new, without what is ignored" sent .gitignore a.nix new sub/b.nix
+expect "from a folder in it as a whole" 0 '' sends -c "$folder/sub/b.nix"
+check "too" sent .gitignore a.nix new sub/b.nix
+expect "but what is only looked into by itself" 0 '' sends --nixpkgs "$folder/sub"
+folder=$folder/sub
+check "without what is ignored" sent b.nix
+folder=$work/plain
+expect "a folder that is ignored is none of the repository's" 0 '' sends --nixpkgs "$folder/junk"
+rm "$folder/junk"
+mkdir "$folder/junk"
+touch "$folder/junk/a.nix" "$folder/junk/junk"
+expect "a folder that is ignored is sent as it is" 0 '' sends -c "$folder/junk/a.nix"
+folder=$folder/junk
+check "with all that lies in it" sent a.nix junk
+folder=$work/plain
+rm -r "$folder/junk"
+
+printf '[core]\n\texcludesFile = %s\n' "$work/mine" >> "$GIT_CONFIG_GLOBAL"
+echo new > "$work/mine"
+expect "the caller's own patterns are in force" 0 '' sends -c "$folder/a.nix"
+check "wherever they lie" sent .gitignore a.nix sub/b.nix
+echo 'sub' > "$folder/../theirs"
+git -C "$folder" config core.excludesFile ../theirs
+touch "$folder/sub/untracked"
+expect "the repository's come first" 0 '' sends -c "$folder/a.nix"
+check "as git has it" sent .gitignore a.nix new sub/b.nix
+git config -f "$GIT_CONFIG_GLOBAL" --unset core.excludesFile
+git -C "$folder" config core.excludesFile "$work/pipe"
+mkfifo "$work/pipe"
+expect "but are no pipe" 0 '' sends -c "$folder/a.nix"
+git -C "$folder" config --unset core.excludesFile
+git -C "$folder" config core.ignoreCase true
+echo JUNK > "$folder/.gitignore"
+touch "$folder/junk"
+expect "where case does not count it does not" 0 '' sends -c "$folder/a.nix"
+check "in patterns, either" sent .gitignore a.nix new sub/b.nix sub/untracked
+
+git init -q "$folder/nested"
+touch "$folder/nested/file"
+expect "a repository inside" 0 '' sends -c "$folder/a.nix"
+check "is none of its files" sent .gitignore a.nix new sub/b.nix sub/untracked
+
+git -C "$folder" add -f junk
+GIT_DIR=$work/nowhere GIT_WORK_TREE=$work GIT_INDEX_FILE=$work/none GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=core.bare GIT_CONFIG_VALUE_0=true
+export GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_CONFIG_VALUE_0
+expect "variables that are about another repository" 0 '' sends -c "$folder/a.nix"
+check "do not count" sent .gitignore a.nix junk new sub/b.nix sub/untracked
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_CONFIG_VALUE_0
+
+filled "$work/first"
+git -C "$folder" worktree add -q "$work/second"
+folder=$work/second
+touch "$folder/junk" "$folder/local" "$folder/here"
+expect "another worktree has files of its own" 0 '' sends -c "$folder/a.nix"
+check "and shares what is ignored" sent .gitignore a.nix here sub/b.nix
+
+filled "$work/above"
+git -C "$work/above" submodule --quiet add "$work/first" module > /dev/null 2>&1
+folder=$work/above
+expect "a submodule" 0 '' sends -c "$folder/a.nix"
+check "is none of its repository's files" sent .gitignore .gitmodules a.nix new sub/b.nix
+folder=$work/above/module
+echo local > "$work/above/.git/modules/module/info/exclude"
+touch "$folder/local" "$folder/junk" "$folder/new"
+expect "but sent as a repository" 0 "^sending $folder" sends -c "$folder/a.nix"
+check "of its own" sent .gitignore a.nix new sub/b.nix
+
+filled "$work/split"
+git -C "$folder" update-index --split-index
+touch "$folder/more"
+git -C "$folder" add more
+check "an index may be split" sh -c "ls '$folder/.git' | grep -q sharedindex"
+expect "then both parts" 0 '' sends -c "$folder/a.nix"
+check "count" sent .gitignore a.nix more new sub/b.nix
+
+filled "$work/sparse"
+mkdir "$folder/far"
+printf 'hidden\n' > "$folder/far/.gitignore"
+touch "$folder/far/file"
+git -C "$folder" add far
+git -C "$folder" commit -qm far
+git -C "$folder" sparse-checkout set --sparse-index sub
+check "an index may have folders in it" sh -c "git -C '$folder' ls-files --sparse | grep -qx far/"
+expect "of which nothing is here" 0 '' sends -c "$folder/a.nix"
+check "then nothing is sent" sent .gitignore a.nix new sub/b.nix
+mkdir "$folder/far"
+touch "$folder/far/hidden" "$folder/far/seen"
+expect "what is ignored by a file that is in the index alone" 0 '' sends -c "$folder/a.nix"
+check "is ignored" sent .gitignore a.nix far/seen new sub/b.nix
+
+filled "$work/sha256" --object-format=sha256
+expect "a repository of SHA-256" 0 '' sends -c "$folder/a.nix"
+check "is one" sent .gitignore a.nix new sub/b.nix
+git init -q "$work/fresh"
+folder=$work/fresh
+echo '{ }' > "$folder/a.nix"
+expect "one to which nothing was added" 0 '' sends -c "$folder/a.nix"
+check "has files" sent a.nix
+git init -q --separate-git-dir "$work/elsewhere.git" "$work/apart"
+folder=$work/apart
+echo '{ }' > "$folder/a.nix"
+expect "one whose git folder is elsewhere" 0 '' sends -c "$folder/a.nix"
+check "is one" sent a.nix
+echo x > "$work/fresh/.git/index"
+expect "an index that is none is told" 2 'git cannot say what belongs to it: .*index' sends -c "$work/fresh/a.nix"
+mkdir -p "$work/empty/.git"
+touch "$work/empty/a.nix"
+expect "so is a git folder that is none" 2 'leads to no git repository' sends -c "$work/empty/a.nix"
+finish
