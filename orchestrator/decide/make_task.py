@@ -7,7 +7,7 @@ import shutil
 import urllib.parse
 
 from orchestrator.ask.request import Build, Caller, Demo
-from orchestrator.ask.ssh_keys import ssh_keys
+from orchestrator.ask.ssh_keys import is_public_key, ssh_keys
 from orchestrator.ask.uploads import (
     check_keys,
     check_trees,
@@ -20,7 +20,10 @@ from orchestrator.ask.uploads import (
 )
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
+from orchestrator.image.late import read_devices
+from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 
 #: Options of the command line that are options of `nixosImage`, too: there the guest sees them.
@@ -130,6 +133,8 @@ def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOpt
     def here(path: str) -> str:
         return keep_late(who, pathlib.PurePosixPath(path), kept) if path else ""
 
+    if options.stamp:
+        _check_stamp(options.stamp, who)
     return dataclasses.replace(
         options,
         injections=tuple(
@@ -138,3 +143,12 @@ def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOpt
         stamp=here(options.stamp),
         wifi_password_file=here(options.wifi_password_file),
     )
+
+
+def _check_stamp(path: str, who: Caller) -> None:
+    """Refuse a `--stamp` file that cannot be used, before anything is built."""
+    file = received_file(who, pathlib.PurePosixPath(path))
+    try:
+        read_devices(file.read_text("utf-8-sig", errors="replace"), is_public_key)
+    except SpecError as error:
+        raise UsageError(str(error), hint="docs/images.md tells what its columns are") from error

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 
 from orchestrator.ask.request import Caller
+from orchestrator.ask.ssh_keys import bare_key, public_keys
 from orchestrator.ask.uploads import received_file
 from orchestrator.shared.errors import UsageError, VerificationError
 
@@ -77,11 +78,8 @@ def verify(data: bytes, signature: bytes, signers: str) -> str:
 
 def signers_of(key: str, name: str) -> str:
     """The one line that allows the public key in the file `name`; raises `UsageError`."""
-    for line in key.splitlines():
-        kind, *rest = line.split() or [""]
-        if kind.startswith(("ssh-", "ecdsa-", "sk-")) and rest:
-            return f'{NAMESPACE} namespaces="{NAMESPACE}" {kind} {rest[0]}\n'
-    raise UsageError(f"--key {name}: not a public key file", hint="name the .pub file")
+    first, *_others = public_keys(key, f"--key {name}")
+    return f'{NAMESPACE} namespaces="{NAMESPACE}" {bare_key(first)}\n'
 
 
 def _place(who: Caller) -> pathlib.Path:

@@ -13,6 +13,14 @@ _ANSI = re.compile(
 #: What str.isprintable does not count as such, and is harmless.
 _SPACES = frozenset("\n\t\N{NO-BREAK SPACE}")
 
+#: Control characters, but for the tab.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+def is_line(text: str) -> bool:
+    """Whether `text` is one line, of any letters: nothing in it ends a line or is no text."""
+    return not _CONTROLS.search(text)
+
 
 def plain(text: str) -> str:
     """`text` without control sequences: what builders print must not steer the user's terminal.

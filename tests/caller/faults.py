@@ -6,6 +6,7 @@ victims or faults as arguments choose some of the cases. `clock`, which sets thi
 day ahead and back, happens only where it is named. It runs where a person would run run.sh.
 """
 
+import base64
 import concurrent.futures
 import dataclasses
 import itertools
@@ -192,7 +193,8 @@ class Host:
     def run(self, case: Case) -> Outcome:
         """Do it to a run."""
         key = self.work / "key.pub"  # another one each time: something is to be built
-        key.write_text(f"ssh-ed25519 {secrets.token_urlsafe(51)} faults\n")
+        blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + secrets.token_bytes(32)
+        key.write_text(f"ssh-ed25519 {base64.b64encode(blob).decode()} faults\n")
         command = [
             *(PROJECT / "run.sh", "demo", "-o", self.work / "out", "--ssh-key", key),
             *("--emulation", case.mode, "--timeout", str(RUN_SECONDS)),

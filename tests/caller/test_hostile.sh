@@ -247,11 +247,13 @@ in_volume() {
   docker run --rm --network none --volume hostile-victim:/w --entrypoint sh nixos-image-orchestrator -c "$1"
 }
 
+key=ssh-ed25519\ AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+
 # taken_over HOW: a run whose builder does what the comment of its key says
 taken_over() {
   rm -rf "$work/images"
   in_volume 'echo original > /w/file'
-  echo "ssh-ed25519 AAAA $1" > "$work/key.pub"
+  echo "$key $1" > "$work/key.pub"
   "$project/run-victim.sh" demo --system "$(uname -m)-linux" --emulation native --no-boot --ssh-key "$work/key.pub" -o "$work/images"
 }
 
@@ -287,7 +289,7 @@ docker volume rm hostile-victim > /dev/null
 
 odd="$work/-it's a \\x41 \"path\" \$HOME ; *"
 mkdir "$odd"
-echo "ssh-ed25519 AAAA me" > "$odd/-k\\t.pub"
+echo "$key me" > "$odd/-k\\t.pub"
 printf 'host\npi-1\n' > "$odd/@stamp"
 cp "$odd/@stamp" "$odd/--checkpoint-action=exec=touch evil"
 in_folder() { (cd "$odd" && "$project/run.sh" demo --no-boot "$@"); }

@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 def key(number: int) -> dict[str, bytes]:
     """Another key for each run, so that each has something to build."""
-    return {"/home/me/key.pub": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5{number:048d} me\n".encode()}
+    return {
+        "/home/me/key.pub": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{number:042d} me\n".encode()
+    }
 
 
 def test_four_runs_at_once_all_succeed_with_images_of_their_own(orchestrate: Run) -> None:

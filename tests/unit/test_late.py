@@ -79,7 +79,7 @@ def test_what_is_no_host_name_is_refused_with_its_line(host: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("b,AAAAC3Nz,,,", "ssh_key is not a public key"),
+        ('b,"AAAAC3Nz\nx",,,', "ssh_key is not a public key"),
         (f"b,{KEY},Root,,", "'Root' is not a user's name"),
         (f"b,{KEY},../x,,", "'../x' is not a user's name"),
         (f"b,{KEY},-x,,", "'-x' is not a user's name"),
