@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.docker import seccomp
-from tests.integration.conftest import docker
+from tests.integration.conftest import Outcome, Run, docker
 from tests.integration.test_private import UNPRIVILEGED
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -110,3 +110,75 @@ def test_a_sandbox_whose_inputs_are_writable_is_none() -> None:
     assert said.endswith(
         "Nix' sandbox does not work here: a build inside is not alone: it can change its inputs"
     )
+
+
+# --- what an image is made of ---------------------------------------------------------------------
+
+#: Changes a path of the system's closure, as a build without a sandbox can, and tells which one.
+POISON = """
+import pathlib, subprocess, sys
+command = ["nix-store", "--query", "--requisites", sys.argv[1]]
+paths = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+inner = sorted(pathlib.Path(paths[0]).rglob("*"))
+file = next(one for one in inner if one.is_file() and not one.is_symlink())
+file.chmod(0o644)
+file.write_bytes(file.read_bytes() + b"poison")
+print(paths[0])
+"""
+
+#: Forgets what a path was made of, so that Nix cannot make it again; tells what it was.
+FORGET = """
+import sqlite3, sys
+with sqlite3.connect("/nix/var/nix/db/db.sqlite") as database:
+    where = "from ValidPaths where path = ?"
+    print(database.execute(f"select deriver {where}", sys.argv[1:]).fetchone()[0])
+    database.execute("update ValidPaths set deriver = null where path = ?", sys.argv[1:])
+"""
+
+REMEMBER = """
+import sqlite3, sys
+with sqlite3.connect("/nix/var/nix/db/db.sqlite") as database:
+    database.execute("update ValidPaths set deriver = ? where path = ?", sys.argv[1:])
+"""
+
+
+def in_store(script: str, *arguments: str) -> str:
+    """What `script` says, which sees the runs' store as a build does."""
+    options = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix"]
+    command = ["--entrypoint", "python3", "nixos-image-builder", "-c", script, *arguments]
+    return docker("run", *options, *command)
+
+
+def demo(orchestrate: Run, *options: str) -> tuple[Outcome, dict[str, object]]:
+    """A run of the demo, and what it says of its image."""
+    outcome = orchestrate("demo", "--no-boot", *options)
+    assert outcome.code == 0, outcome.err
+    (image,) = outcome.result()["images"]  # type: ignore[misc]
+    return outcome, image
+
+
+@pytest.mark.parametrize("kind", ["ext4", "erofs", "btrfs", "xfs"])
+def test_a_changed_path_is_named_and_made_again(kind: str, orchestrate: Run) -> None:
+    _, before = demo(orchestrate, "--root-fs", kind)
+    path = in_store(POISON, str(before["store_path"]))
+    outcome, after = demo(orchestrate, "--root-fs", kind)
+    assert f"{path} is not what Nix has made: it is made again" in outcome.err
+    assert after["sha256"] == before["sha256"]
+    again, _ = demo(orchestrate, "--root-fs", kind)
+    assert "not what Nix has made" not in again.err
+
+
+def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
+    _, image = demo(orchestrate)
+    path = in_store(POISON, str(image["store_path"]))
+    deriver = in_store(FORGET, path)
+    try:
+        outcome = orchestrate("demo", "--no-boot")
+    finally:
+        in_store(REMEMBER, deriver, path)
+    assert outcome.code == 15, outcome.err
+    assert f"error: {path} in the store was changed, and cannot be made again" in outcome.err
+    assert "try: ./run.sh down -v" in outcome.err
+    mended, again = demo(orchestrate)
+    assert f"{path} is not what Nix has made" in mended.err
+    assert again["sha256"] == image["sha256"]

@@ -88,6 +88,22 @@ def test_stream_and_hash_are_gnu_tars_and_nix(seed: int, tmp_path: pathlib.Path)
     assert listing(ours) == listing(theirs)
 
 
+@pytest.mark.parametrize("above", [99, 154, 155, 156, 255])
+@pytest.mark.parametrize("name", [1, 99, 100, 101])
+def test_names_at_the_limits_of_a_header_stay_whole(
+    above: int, name: int, tmp_path: pathlib.Path
+) -> None:
+    """A header has 155 bytes for the folders and 100 for the name."""
+    path = tmp_path / ("p" * above) / ("n" * name)
+    path.mkdir(parents=True)
+    (path / "q").write_bytes(b"")
+    with (tmp_path / "tar").open("wb") as sink:
+        assert pack([str(path.parent)], sink, str(tmp_path))[1] == ""
+    top = path.parent.name
+    with tarfile.open(tmp_path / "tar") as archive:
+        assert archive.getnames() == [top, f"{top}/{path.name}", f"{top}/{path.name}/q"]
+
+
 def test_a_file_that_needs_more_digits_than_a_header_has_is_told_with_its_size(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -465,3 +465,14 @@ def test_a_change_of_what_is_staged_is_seen(change: str, tmp_path: pathlib.Path)
     tree, root = staged(tmp_path)
     with pytest.raises(ChangedError), tree.unchanged(root):
         alter(root, pathlib.Path(f"{root}{tmp_path}/store/one/a"), change)
+
+
+def test_hashing_begins_when_a_change_would_get_a_later_time(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, root = staged(tmp_path)
+    moment = time.time_ns() + 50_000_000
+    monkeypatch.setattr("orchestrator.image.tree._last_change", lambda _root: moment)
+    with tree.unchanged(root):
+        (root / "etc/beside").write_bytes(b"y")
+        assert (root / "etc/beside").stat().st_ctime_ns > moment
