@@ -14,6 +14,7 @@ orchestrator=nixos-image-orchestrator
 upstream=$(cat "$root/locks/base")
 label=org.nixos-image=true
 engine_label=org.nixos-image.engine
+tab=$(printf '\t')
 # Docker's classic builder leaves its cache in images, so `down --rmi all` can remove every trace of it.
 export DOCKER_BUILDKIT=0
 # Git Bash must not turn container paths into Windows paths; macOS' tar must not add its own files.
@@ -21,8 +22,13 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 
 # shellcheck source=caller/help.sh
 . "$root/caller/help.sh"
+# shellcheck source=caller/orders.sh
+. "$root/caller/orders.sh"
 
 say() { printf '%s\n' "$*" >&2; }
+
+# plain: what others say, without what steers a terminal
+plain() { LC_ALL=C tr -c '[:print:]\n\t' '?'; }
 
 # die CODE MESSAGE [WAY OUT]: the exit codes are those of docs/exit-codes.md
 die() {
@@ -123,7 +129,7 @@ with_life() {
   return $result
 }
 
-last_words() { tail -n "${1:-15}" "$state/log" >&2; }
+last_words() { tail -n "${1:-15}" "$state/log" | plain >&2; }
 
 # --- Docker ------------------------------------------------------------------------------------------------------------
 
@@ -133,7 +139,7 @@ find_docker() {
   with_life "${NIXOS_IMAGE_PATIENCE:-60}" "waiting for Docker" docker version --format '{{.Server.Os}}' \
     && grep -qx linux "$state/log" && return # beside warnings
   end_if_stopped "the wait for Docker"
-  facts=$(cat "$state/log")
+  facts=$(plain < "$state/log")
   case $facts in
     windows) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;
     *"permission denied"*) die 3 "you may not use Docker" "join the docker group, or use sudo" ;;
@@ -162,9 +168,21 @@ find_socket() {
 
 has_image() { docker image inspect "$1" > /dev/null 2>&1; }
 
+# A name may be given to another image at any time: what is used is the image that was looked at, by its id.
+is_id() {
+  case ${1#sha256:} in *[!0-9a-f]*) return 1 ;; esac
+  [ "${#1}" = 71 ] || [ "${#1}" = 64 ]
+}
+
 # --- the base image: local, else from the registry, else made from Debian's archive -------------------------------------
 
+# Sets $base_id.
 ensure_base() {
+  get_base
+  base_id=$(docker image inspect --format '{{.Id}}' $base) && is_id "$base_id" || die 3 "Docker does not tell the id of $base"
+}
+
+get_base() {
   has_image $base && return
   if has_image "$upstream"; then
     docker tag "$upstream" $base || die 3 "$upstream cannot be tagged"
@@ -175,7 +193,7 @@ ensure_base() {
     return
   fi
   end_if_stopped "the pull of $upstream"
-  pull_error=$(tail -n 1 "$state/log")
+  pull_error=$(tail -n 1 "$state/log" | plain)
   say "no registry: making the base image from Debian's archive"
   with_life 7200 "making the base image" make_base || {
     end_if_stopped "the making of the base image"
@@ -219,7 +237,7 @@ source_state() {
     # shellcheck disable=SC2086
     find $parts -name __pycache__ -prune -o -type f -exec cat {} +
     [ -z "$ca_bundle" ] || cat "$ca_bundle"
-    docker image inspect --format '{{.Id}}' $base
+    echo "$base_id"
   ) | cksum | tr ' ' -
 }
 
@@ -241,16 +259,20 @@ context() {
   tar -cf - --exclude __pycache__ --exclude tests/nixpkgs -C "$root" $parts -C "$state/context" ca-bundle.crt
 }
 
+# build_image TARGET NAME [LABEL]: from the checkout; its id is in $state/id
 build_image() {
   # The runtime is a parent of other images: it must not change with each state of the checkout.
-  context | docker build ${3:+--label "$3"} --build-arg BASE="$base" \
+  context | docker build ${3:+--label "$3"} --build-arg BASE="$base_id" --iidfile "$state/id" \
     --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST --build-arg HTTP_PROXY \
     --build-arg HTTPS_PROXY --build-arg NO_PROXY --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy --target "$1" --tag "$2" -
 }
 
+# Sets $source, the state of the checkout, and $orchestrator_id.
 ensure_images() {
   source=$(source_state)
-  [ "$(docker image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' $orchestrator 2> /dev/null)" != "$source" ] || return
+  found=$(docker image inspect --format '{{.Id}} {{index .Config.Labels "org.nixos-image.source"}}' $orchestrator 2> /dev/null)
+  orchestrator_id=${found%% *}
+  [ "${found#* }" != "$source" ] || ! is_id "$orchestrator_id" || return 0
   ! printf '%s\n' "${PIP_INDEX_URL:-}" "${PIP_EXTRA_INDEX_URL:-}" | grep -q '://[^/]*@' \
     || die 2 "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: a password would stay in an image's history" "use an index that takes none"
   with_life 7200 "building the appliance" build_image runtime $runtime \
@@ -259,9 +281,11 @@ ensure_images() {
     last_words 25
     die 3 "the orchestrator's image cannot be built" "the lines above are Docker's; an unreachable mirror is the usual cause"
   }
+  orchestrator_id=$(cat "$state/id")
+  is_id "$orchestrator_id" || die 3 "Docker does not tell the id of what it has built"
 }
 
-# --- what the orchestrator may ask of this side (orchestrator/ask/orders.py) --------------------------------------------------
+# --- what the orchestrator may ask of this side (caller/orders.sh) --------------------------------------------------------
 
 send() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
@@ -472,10 +496,6 @@ only_files='
     if [ -L "$real/$file" ] || [ -f "$real/$file" ]; then printf "%s\0" "$name/$file"; fi
   done'
 
-terminal() { mode=terminal; }
-
-then_boot() { then_boot=1; }
-
 # The store outlives runs; it is labelled as Compose itself labels it for the project of `docker compose up`. One that is there
 # stays as it is, with the digits that it was given.
 create_store() {
@@ -511,7 +531,7 @@ start() {
     --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
     --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \
     --env PIP_INDEX_URL --env PIP_EXTRA_INDEX_URL --env PIP_TRUSTED_HOST \
-    $orchestrator orchestrator "$@"
+    "$orchestrator_id" orchestrator "$@"
 }
 
 # The run's volume, which no other run's containers see. The engine makes it with the first container that names it: so it is
@@ -602,7 +622,7 @@ run_streams() {
   container=
   code=$(cat "$state/code" 2> /dev/null || echo 70)
   if [ "$code" = 0 ] && [ $unpacked != 0 ]; then
-    say "error: the image could not be written to $out: $(tail -n 1 "$state/tar")"
+    say "error: the image could not be written to $out: $(tail -n 1 "$state/tar" | plain)"
     code=8
   fi
   after_death
@@ -678,27 +698,30 @@ forget() {
       --rmi | --rmi=*) images=1 ;;
     esac
   done
-  remove 'rm -f' "$(docker ps -aq --filter label=$label)" # those of runs, and of builds that failed halfway
-  remove 'network rm' "$(docker network ls -q --filter label=$label)"
-  [ -z "$volumes" ] || remove 'volume rm' "$(docker volume ls -q --filter label=$label)"
+  remove 'rm -f' "$(docker_names ps -aq --filter label=$label)" # those of runs, and of builds that failed halfway
+  remove 'network rm' "$(docker_names network ls -q --filter label=$label)"
+  [ -z "$volumes" ] || remove 'volume rm' "$(docker_names volume ls -q --filter label=$label)"
   [ -n "$images" ] || return 0
-  remove 'rmi -f' "$(docker images -q --filter label=$label)"
-  remove rmi "$(docker images --format '{{.Repository}}' $base)" # by name: the image may be the user's own, under our tag
+  remove 'rmi -f' "$(docker_names images -q --filter label=$label)"
+  remove rmi "$(docker_names images --format '{{.Repository}}' $base)" # by name: the image may be the user's own, under our tag
   # Stages that no tag names, from the top down: each removal frees its parents.
-  while left=$(docker images -aq --filter label=$label --filter dangling=true) && [ -n "$left" ]; do
+  while left=$(docker_names images -aq --filter label=$label --filter dangling=true) && [ -n "$left" ]; do
     before=$left
     remove 'rmi -f' "$left"
-    left=$(docker images -aq --filter label=$label --filter dangling=true)
+    left=$(docker_names images -aq --filter label=$label --filter dangling=true)
     [ "$left" != "$before" ] || break
   done
-  left=$(docker images -q --filter label=$label)
-  [ -z "$left$(docker volume ls -q --filter label=$label)" ] || die 3 "not all could be removed: $(tail -n 1 "$state/log")"
+  left=$(docker_names images -q --filter label=$label)
+  [ -z "$left$(docker_names volume ls -q --filter label=$label)" ] || die 3 "not all could be removed: $(tail -n 1 "$state/log" | plain)"
 }
 
 remove() {
-  # shellcheck disable=SC2086  # words of Docker's own: ids and names
+  # shellcheck disable=SC2086  # words of our own, then ids and names
   [ -z "$2" ] || docker $1 $2 > /dev/null 2>> "$state/log"
 }
+
+# docker_names COMMAND...: the ids or names that Docker lists, and nothing else that the engine may say, options for one
+docker_names() { docker "$@" | LC_ALL=C grep -E '^[A-Za-z0-9][A-Za-z0-9_./:-]*$'; }
 
 main() {
   exec 3<&0
@@ -707,7 +730,7 @@ main() {
   state=$(mktemp -d) || exit 2
   trap 'forget_run; rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
-  [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ] || ca_bundle=
+  if [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ]; then absolute "$ca_bundle"; ca_bundle=$absolute; else ca_bundle=; fi
   sparse=1 sparse_flag=-S as_it_is=
   case $(tar --version 2>&1) in
     *busybox* | *BusyBox*) sparse=0 sparse_flag= ;;
@@ -734,7 +757,7 @@ main() {
   create_store || die 3 "volumes cannot be created" "run: docker volume create test"
   run=$(new_run)
   container=nixos-image-$run-prepare
-  orders=$(start -- prepare "$@") || {
+  start -- prepare "$@" > "$state/orders" || {
     code=$?
     end_if_stopped "the start"
     [ "$code" != 125 ] || die 3 "Docker could not start the orchestrator" \
@@ -742,7 +765,7 @@ main() {
     exit "$code"
   }
   container=
-  eval "$orders"
+  obey "$@"
   end_if_stopped "the start"
   mounted=1
   case $mode in

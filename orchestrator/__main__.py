@@ -8,7 +8,7 @@ import traceback
 import types
 
 from orchestrator.ask.caller import read_caller
-from orchestrator.ask.orders import script
+from orchestrator.ask.orders import NOTHING, as_text
 from orchestrator.shared.errors import (
     ApplianceError,
     BugError,
@@ -41,14 +41,14 @@ def main() -> int:
         verb, words = registry.find(argv[1:] if preparing else argv)
         request = verb.ask(words, who)
         if preparing:
-            session.write(script(verb.orders(request), who))
+            session.write(as_text(verb.orders(request), who))
             return 0
         if sent and not verb.takes_files:
             session.receive()
         return verb.work(request, session)
     except SystemExit as end:  # --help, which is told once
         if preparing:
-            session.write("exit 0\n")
+            session.write(as_text([NOTHING], who))
         return int(end.code or 0)
     except ApplianceError as error:
         tell(error)

@@ -2,30 +2,36 @@
 
 run.sh calls the orchestrator twice: `prepare ARGS...` checks the arguments and prints its orders;
 then the same arguments again do the work.
+
+An order is a word alone, or it has an option and a path. run.sh (caller/orders.sh) refuses all that
+its own command line does not name, so each path is one that `caller_path` has made of that option's
+value, or of the verb's argument; and such a path has no control characters.
 """
 
 import os
-import shlex
 
 from orchestrator.ask.request import Caller, ImageRequest
 
-#: A call of one of run.sh's own functions, word for word.
+#: The name of what run.sh can do, and what it needs for that.
 Order = list[str]
 Orders = list[Order]
 
 #: The work reads and writes the caller's terminal.
 TERMINAL: Order = ["terminal"]
 
+#: All is done: help was asked for, and told.
+NOTHING: Order = ["nothing"]
 
-def script(orders: Orders, who: Caller) -> str:
-    """Orders as a POSIX shell reads them; the caller's CA bundle is sent for every verb."""
-    bundle = [["send", "SSL_CERT_FILE", who.ca_bundle]] if who.ca_bundle else []
-    return "".join(f"{shlex.join(order)}\n" for order in [*orders, *bundle])
+
+def as_text(orders: Orders, who: Caller) -> str:
+    """An order a line, its words apart by tabs; the caller's CA bundle is sent for every verb."""
+    bundle = [["send_bundle"]] if who.ca_bundle else []
+    return "".join("\t".join(order) + "\n" for order in [*orders, *bundle])
 
 
 def image_orders(request: ImageRequest) -> Orders:
     """What all verbs that make images need of the caller's side."""
-    orders = [] if request.dry_run else [["out_dir", os.fspath(request.out)]]
+    orders = [] if request.dry_run else [["out_dir", "--out", os.fspath(request.out)]]
     orders += [["send", "--inject", one.source] for one in request.image.injections]
     named = {
         "--stamp": request.image.stamp,

@@ -122,7 +122,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Boot:
 
 def _orders(request: Boot) -> Orders:
     orders = [["send", "boot", os.fspath(request.image)]]
-    orders.append(["send_result", os.fspath(request.image.parent / RESULT)])
+    orders.append(["send_result", "boot", os.fspath(request.image.parent / RESULT)])
     if request.identity:
         orders.append(["send", "--identity", os.fspath(request.identity)])
     if request.seed and not request.print_command:

@@ -36,7 +36,7 @@ def _orders(request: Verify) -> Orders:
     signers = {"--key": request.key, "--allowed-signers": request.allowed_signers}
     return [
         ["send", "verify", os.fspath(request.image)],
-        *(["send_result", f"{request.image}{suffix}"] for suffix in BESIDE),
+        *(["send_result", "verify", f"{request.image}{suffix}"] for suffix in BESIDE),
         *(["send", option, os.fspath(path)] for option, path in signers.items() if path),
     ]
 

@@ -52,9 +52,9 @@ hand_over() {
   rm -rf "$work/images" && mkdir "$work/images"
   [ "$1" != replaces ] || ln -s "$work/elsewhere" "$work/images/a.img"
   : > "$work/orders"
-  order out_dir "$work/images"
+  order out_dir --out "$work/images"
   cp "$work/streams/$1" "$work/stream"
-  caller demo -o "$work/images"
+  run_sh demo -o "$work/images"
 }
 
 untouched() { [ -z "$(ls -A "$work/elsewhere")" ] && [ ! -e "$work/evil" ] && [ ! -e "${work%/*}/evil" ] && no_partial_file; }
@@ -79,6 +79,77 @@ expect "nor those below a link" 0 '' hand_over below
 check "that leads out" untouched
 expect "a folder in an image's place gets no file" 8 'images/a.img is a folder' hand_over replaces
 check "not even by a link" untouched
+
+# --- run.sh, and an orchestrator that asks for what the caller has not named ------------------------------------------------
+
+# refused NAME LINE ARGUMENTS...: run.sh, called with ARGUMENTS in $work/elsewhere, refuses the order LINE and all beside it
+refused() {
+  what=$1
+  case $3 in demo | -*) order_first=1 ;; *) order_first= ;; esac # one that is done if it alone is asked for
+  : > "$work/orders"
+  [ -z "$order_first" ] || order out_dir --out "$work/images"
+  printf '%b\n' "$2" >> "$work/orders"
+  shift 2
+  [ -z "$order_first" ] || set -- "$@" -o "$work/images"
+  rm -rf "$work/images" "$work/started"
+  expect "refused: $what" 70 '^error: the orchestrator asks for what run.sh does not do: ' in_elsewhere "$@"
+  check "and nothing is done" test ! -e "$work/images" -a ! -e "$work/started" -a -z "$(ls -A "$work/elsewhere")"
+}
+# taken LINE ARGUMENTS...: that the order is done
+taken() {
+  printf '%b\n' "$1" > "$work/orders"
+  shift
+  : > "$work/sent"
+  expect "done: $*" 0 '' in_elsewhere "$@"
+  check "and $file is sent" sh -c "tar -tf '$work/sent' | grep -qxF '.$file'"
+}
+in_elsewhere() (cd "$work/elsewhere" && run_sh "$@")
+
+printf 'key\n' > "$work/key"
+printf 'key\n' > "$work/a:b"
+refused "a command" "touch evil" demo
+refused "one behind an order" "send_keys; touch evil" demo
+refused "one in a path" "send\t--ssh-key\t\$(touch evil)" demo --ssh-key "$work/key"
+refused "an order that there is not" "send_everything\t--ssh-key\t$work/key" demo --ssh-key "$work/key"
+refused "a function of run.sh" "die" demo
+refused "a line that steers the terminal" "\033[2J" demo
+check "is not shown" sh -c "! grep -q '$(printf '\033')' '$work/err'"
+refused "a file that nobody has named" "send\t--ssh-key\t/etc/shadow" demo
+refused "another one than was named" "send\t--inject\t/etc/shadow" demo --inject "$work/key:/etc/key"
+refused "the place where a file goes" "send\t--inject\t/etc/shadow" demo --inject "$work/key:/etc/shadow"
+refused "one that is named for something else" "send\t--ssh-key\t$work/key" demo --sign "$work/key"
+refused "a file with all that lies beside it" "send_tree\t--inject\t$work/key" demo --inject "$work/key:/etc/key"
+refused "a relative path" "send\t--ssh-key\tkey" demo --ssh-key key
+refused "a path with steps up" "send\t--ssh-key\t$work/elsewhere/../key" demo --ssh-key ../key
+refused "a path that begins as one that was named" "send\t--ssh-key\t$work/key2" demo --ssh-key "$work/key"
+refused "a folder that nobody has named" "out_dir\t--out\t$work/elsewhere" demo
+refused "the default where another one was named" "out_dir\t--out\t$work/elsewhere/out" demo
+refused "a folder for a verb that has none" "out_dir\t--out\t$work/images" ps -o "$work/images"
+refused "the checkout's locks" "out_locks" demo
+refused "keys for a verb that takes none" "send_keys" -c "$work/key"
+refused "a value in an argument's place" "send\tboot\t$work/key" boot --identity "$work/key" image
+refused "what lies beside no image" "send_result\tverify\t$work/key.sig" verify "$work/key"
+refused "another folder's result" "send_result\tboot\t/etc/result.json" boot "$work/key"
+refused "a boot that nobody wants" "then_boot" -c "$work/key"
+refused "one word too many" "send\t--ssh-key\t$work/key\t/etc/shadow" demo --ssh-key "$work/key"
+refused "the checkout's own configuration where another one was named" "send_tree\t--configuration\t$project/config/sd-card.nix" -c "$work/key"
+file=$work/key
+taken "send\t--ssh-key\t$file" demo --ssh-key ../key
+taken "send\t--ssh-key\t$file" demo --ssh-key="$work//./key"
+taken "send\t--inject\t$file" demo --inject "$file:/etc/key:600"
+taken "send\t--nix-conf\t$file" --nix-conf "$file"
+taken "send\tboot\t$file" boot --test --run ls "$file"
+taken "send\tboot\t$file" boot -- "$file"
+check "by the image that was looked at, whatever has its name now" grep -q "sha256:0*2 orchestrator boot" "$work/started"
+file=$work/a:b
+taken "send\t--inject\t$file" demo --inject "$work/a::b:/etc/a::b"
+rm -rf "$work/images"
+# shellcheck disable=SC2016  # what an engine could say
+printf '%s\n' 0123abc -H=tcp://nobody.invalid '*' '$(touch evil)' 'a b' '--rm' > "$work/listed"
+echo terminal > "$work/orders"
+expect "what Docker lists is told from what it may say beside it" 3 'not all could be removed' in_elsewhere down -v --rmi all
+check "and alone used" test "$(sort -u "$work/removed")" = "$(printf '%s\n' 'network rm 0123abc' 'rm -f 0123abc' 'rmi -f 0123abc' 'rmi 0123abc' 'volume rm 0123abc')"
+: > "$work/listed"
 
 # --- run.sh, and a checkout that names programs ---------------------------------------------------------------------------
 

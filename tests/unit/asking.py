@@ -2,9 +2,8 @@
 
 import dataclasses
 import pathlib
-import subprocess
 
-from orchestrator.ask.orders import Orders, script
+from orchestrator.ask.orders import Orders
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.verbs import registry
 from orchestrator.verbs.boot import Boot
@@ -23,18 +22,6 @@ BOOT = Boot(
     print_command=False,
     boot_timeout=300.0,
     log_format="auto",
-)
-
-#: The functions of run.sh that orders may call.
-FUNCTIONS = (
-    "out_dir",
-    "out_locks",
-    "send",
-    "send_keys",
-    "send_result",
-    "send_tree",
-    "terminal",
-    "then_boot",
 )
 
 
@@ -56,23 +43,3 @@ def orders(verb: str, request: object) -> Orders:
     """What run.sh must do for `request`."""
     found: Orders = registry.verb(verb).orders(request)
     return found
-
-
-def obeyed(verb: str, request: object, who: Caller = CALLER) -> list[list[str]]:
-    """The calls that a POSIX shell makes of the orders for `request`, which it gets as run.sh does.
-
-    Out of a substitution, by eval. Its functions print what they were called with.
-    """
-    functions = "".join(f"{name}() {{ printf '%s\\0' {name} \"$@\" ';'; }}\n" for name in FUNCTIONS)
-    program = f'{functions}orders=$(cat)\neval "$orders"\n'
-    given = script(orders(verb, request), who).encode()
-    done = subprocess.run(["sh", "-euc", program], input=given, capture_output=True, check=True)
-    assert done.stderr == b""
-    words = done.stdout.decode(errors="surrogateescape").split("\0")[:-1]
-    calls: list[list[str]] = [[]]
-    for word in words:
-        if word == ";":
-            calls.append([])
-        else:
-            calls[-1].append(word)
-    return calls[:-1]

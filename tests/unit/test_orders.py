@@ -1,70 +1,162 @@
-"""Orders to run.sh: a shell gets each path as it is, and knows each order."""
+"""Orders to run.sh: it takes those that its command line names, word for word, and no others."""
 
 import dataclasses
-import pathlib
+import os
+import re
+import shlex
+import subprocess
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from orchestrator.ask.orders import as_text
 from orchestrator.ask.request import Caller
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.paths import ROOT
+from orchestrator.verbs import registry
 from orchestrator.verbs.boot import Boot
-from orchestrator.verbs.clean import Clean
-from tests.unit.asking import BOOT, FUNCTIONS, ask, demo, obeyed
+from tests.unit.asking import ask
 
-P = pathlib.PurePosixPath
+ORDERS = ROOT / "caller/orders.sh"
 
-NASTY = [
-    "/a b",
-    "/it's",
-    '/"$HOME"',
-    "/`id`",
-    "/$(id)",
-    "/a\nb",
-    "/a\n",
-    "/-rf",
-    "/a\\b",
-    "/*",
-    "/~",
-    "/ü",
-    "/;id",
-    "/#x",
-    "/a\tb",
+
+def asked(argv: list[str], who: Caller) -> str:
+    """The orders of the command line `argv`, as run.sh gets them."""
+    verb, words = registry.find(argv)
+    return as_text(verb.orders(verb.ask(words, who)), who)
+
+
+def words(text: str) -> list[list[str]]:
+    """The orders `text`, each as its words."""
+    return [line.split("\t") for line in text.split("\n")[:-1]]
+
+
+def obeyed(text: str, argv: list[str], who: Caller) -> list[list[str]]:
+    """Those of the orders `text` that run.sh takes, called with `argv` where `who` is."""
+    program = f"""
+        root={shlex.quote(os.fspath(who.root))} PWD={shlex.quote(os.fspath(who.cwd))}
+        ca_bundle={shlex.quote(who.ca_bundle)} tab=$(printf '\\t')
+        . {shlex.quote(os.fspath(ORDERS))}
+        exec 4<&0
+        while read_order; do
+            ! may "$order" "$option" "$path" "$@" \\
+                || printf '%s\\0' "$order" "$option" "$path$more" ';'
+        done"""
+    done = subprocess.run(
+        ["sh", "-uc", program, "sh", *argv], input=text.encode(), capture_output=True, check=True
+    )
+    assert done.stderr == b""
+    calls: list[list[str]] = [[]]
+    for word in done.stdout.decode().split("\0")[:-1]:
+        if word == ";":
+            calls.append([])
+        elif word:
+            calls[-1].append(word)
+    return calls[:-1]
+
+
+#: What has a path of the caller's: the arguments before it, what comes before it in its own word,
+#: and what after.
+PLACES: list[tuple[list[str], str, str]] = [
+    (["demo", "-o"], "", ""),
+    (["demo"], "-o", ""),
+    (["demo"], "--out=", ""),
+    (["demo", "--ssh-key"], "", ""),
+    (["demo", "--sign"], "", ""),
+    (["demo", "--stamp"], "", ""),
+    (["demo", "--inject", "a:/b", "--inject"], "", ":/etc/x:644"),
+    (["demo", "--wifi-ssid", "me", "--wifi-password-file"], "", ""),
+    (["-c"], "", ""),
+    ([], "-c", ""),
+    ([], "--configuration=", ""),
+    (["--flake"], "", "#host"),
+    (["--flake"], "path:", "#host"),
+    (["--nixpkgs"], "path:", ""),
+    (["-I"], "nixpkgs=", ""),
+    (["-I"], "nixpkgs=path:", ""),
+    ([], "-Imine=", ""),
+    (["-I"], "", ""),
+    (["--format-path"], "", ""),
+    (["--nix-conf"], "", ""),
+    (["--sign"], "", ""),
+    (["--stamp", "a", "--inject"], "", ":/etc/x"),
+    (["boot"], "", ""),
+    (["boot", "--test", "--run", "ls", "--"], "", ""),
+    (["boot", "x", "--identity"], "", ""),
+    (["boot", "x", "--seed"], "", ""),
+    (["verify", "--key", "k"], "", ""),
+    (["verify", "x", "--key"], "", ""),
+    (["verify", "x", "--allowed-signers"], "", ""),
 ]
 
+NASTY = ["a b", "it's", '"$HOME"', "`id`", "$(id)", "a\\b", "*", "~", "ü", ";id", "x.", "a=b", ".."]
 
-@pytest.mark.parametrize("path", NASTY)
-def test_a_shell_gets_each_path_as_it_is(path: str, who: Caller) -> None:
-    request = demo(out=P(path), ssh_key=P(path))
-    assert obeyed("demo", request) == [["out_dir", path], ["send", "--ssh-key", path]]
-    booted = dataclasses.replace(BOOT, image=P(path), test=True, identity=P(path), seed=P(path))
-    assert obeyed("boot", booted) == [
-        ["send", "boot", path],
-        ["send_result", str(P(path).parent / "result.json")],
-        ["send", "--identity", path],
-        ["send", "--seed", path],
+
+@pytest.mark.parametrize("path", ["x", "/x/", "../x", ".//x/../y", "//x", "/../../x"])
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: " ".join([*place[0], place[1]]))
+def test_run_sh_takes_each_order_of_its_own_command_line(
+    place: tuple[list[str], str, str], path: str, who: Caller
+) -> None:
+    before, prefix, suffix = place
+    argv = [*before, f"{prefix}{path}{suffix}"]
+    text = asked(argv, who)
+    assert obeyed(text, argv, who) == words(text)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_run_sh_takes_any_name_as_it_is(name: str, who: Caller) -> None:
+    twice = name.replace(":", "::")
+    argvs = [
+        ["demo", "-o", name, "--ssh-key", f"/{name}", "--inject", f"{twice}:/etc/x"],
+        ["boot", "--identity", name, "--seed", name, f"./{name}"],
+        ["verify", "--key", name, name],
+        ["-c", name, "--nixpkgs", f"/{name}", "-I", f"a=/{name}"],
     ]
-    with_bundle = dataclasses.replace(who, ca_bundle=path)
-    assert obeyed("clean", Clean(False, "auto"), with_bundle) == [["send", "SSL_CERT_FILE", path]]
+    for argv in argvs:
+        text = asked(argv, who)
+        assert obeyed(text, argv, who) == words(text)
 
 
 @hypothesis.given(text=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
-@hypothesis.settings(max_examples=60)
-def test_a_shell_gets_any_path_as_it_is(text: str) -> None:
+@hypothesis.settings(
+    max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_run_sh_takes_any_path_that_is_taken_here(text: str, who: Caller) -> None:
+    argv = ["boot", "--test", "--system=aarch64-linux", "--", text]
     try:
-        request = ask(["boot", "--test", "--system=aarch64-linux", "--", text])
+        request = ask(argv, who)
     except UsageError as error:
         hypothesis.event(error.hint)
-        request = dataclasses.replace(BOOT, image=P("/", text.replace("..", "").lstrip("/")))
+        return
     assert isinstance(request, Boot)
     assert request.image.is_absolute()
     assert ".." not in request.image.parts
-    assert obeyed("boot", request)[0] == ["send", "boot", str(request.image)]
+    text = asked(argv, who)
+    assert obeyed(text, argv, who) == words(text)
 
 
-def test_every_order_is_one_that_run_sh_knows() -> None:
-    """The verbs' own tests have all of them: a shell fails there that gets one it does not know."""
-    text = "".join(path.read_text() for path in [ROOT / "run.sh", *ROOT.glob("caller/*.sh")])
-    assert all(f"\n{name}() {{" in text for name in FUNCTIONS)
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["--run"], ["--list"], ["demo"], ["ps"], ["doctor"], ["clean"], ["pins", "--update"]],
+)
+def test_run_sh_takes_each_order_that_names_no_path(argv: list[str], who: Caller) -> None:
+    with_bundle = dataclasses.replace(who, ca_bundle="/etc/ca.crt")
+    text = asked(argv, with_bundle)
+    assert obeyed(text, argv, with_bundle) == words(text)
+    assert ["send_bundle"] in obeyed(text, argv, with_bundle)
+    assert ["send_bundle"] not in obeyed(text, argv, who)
+
+
+def test_run_sh_knows_which_options_have_no_value(who: Caller) -> None:
+    """Where `boot` and `verify` are given a file, all other words belong to options."""
+    text = ORDERS.read_text()
+    (known,) = re.findall(r"^ *((?:--[a-z-]+ \| )+)--\*=\*\) ;;", text, re.MULTILINE)
+    flags = {
+        option
+        for verb in ("boot", "verify")
+        for action in registry.verb(verb).parser()._actions
+        for option in action.option_strings
+        if action.nargs == 0 and option.startswith("--")
+    } - {"--help"}
+    assert set(known.split(" | ")) - {""} == flags

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from orchestrator.shared.errors import UsageError
-from tests.unit.asking import BOOT, ask, obeyed
+from tests.unit.asking import BOOT, ask, orders
 
 P = pathlib.PurePosixPath
 
@@ -54,8 +54,8 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (BOOT, [["send", "boot", "/x"], ["send_result", "/result.json"], ["terminal"]]),
+        (BOOT, [["send", "boot", "/x"], ["send_result", "boot", "/result.json"], ["terminal"]]),
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("boot", request_) == expected
+    assert orders("boot", request_) == expected

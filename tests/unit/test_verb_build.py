@@ -9,7 +9,7 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.verbs.formats import Formats
-from tests.unit.asking import ask, build, obeyed
+from tests.unit.asking import ask, build, orders
 from tests.unit.requests import BUILD
 
 P = pathlib.PurePosixPath
@@ -142,7 +142,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
         (
             BUILD,
             [
-                ["out_dir", "/home/me/project/out"],
+                ["out_dir", "--out", "/home/me/project/out"],
                 ["send_tree", "--configuration", "/checkout/config/sd-card.nix"],
             ],
         ),
@@ -169,7 +169,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("build", request_) == expected
+    assert orders("build", request_) == expected
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run", "-f", "raw-efi"], ["--list"]])
@@ -178,4 +178,4 @@ def test_its_name_may_be_left_out(words: list[str]) -> None:
 
 
 def test_a_list_of_formats_needs_the_terminal_alone() -> None:
-    assert obeyed("build", Formats((), brief=True)) == [["terminal"]]
+    assert orders("build", Formats((), brief=True)) == [["terminal"]]

@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.clean import Clean
-from tests.unit.asking import ask, obeyed
+from tests.unit.asking import ask, orders
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("clean", request_) == expected
+    assert orders("clean", request_) == expected

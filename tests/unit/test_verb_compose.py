@@ -6,7 +6,7 @@ from orchestrator.docker import census
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs import compose, registry
 from orchestrator.verbs.compose import Compose
-from tests.unit.asking import ask, obeyed
+from tests.unit.asking import ask, orders
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("compose", request_) == expected
+    assert orders("compose", request_) == expected
 
 
 def test_after_its_name_every_verb_is_composes() -> None:

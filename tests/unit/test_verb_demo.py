@@ -7,7 +7,7 @@ import pytest
 from orchestrator.agents.emulation import ladder
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
-from tests.unit.asking import ask, demo, obeyed
+from tests.unit.asking import ask, demo, orders
 from tests.unit.requests import DEMO
 
 P = pathlib.PurePosixPath
@@ -133,11 +133,11 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (DEMO, [["out_dir", "/home/me/project/out"], ["send_keys"]]),
+        (DEMO, [["out_dir", "--out", "/home/me/project/out"], ["send_keys"]]),
         (
             demo(image=ImageOptions(injections=(Injection("/s", "/d", 0o600),), stamp="/c")),
             [
-                ["out_dir", "/home/me/project/out"],
+                ["out_dir", "--out", "/home/me/project/out"],
                 ["send", "--inject", "/s"],
                 ["send", "--stamp", "/c"],
                 ["send_keys"],
@@ -145,9 +145,9 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
         ),
         (
             demo(sign=P("/k")),
-            [["out_dir", "/home/me/project/out"], ["send", "--sign", "/k"], ["send_keys"]],
+            [["out_dir", "--out", "/home/me/project/out"], ["send", "--sign", "/k"], ["send_keys"]],
         ),
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("demo", request_) == expected
+    assert orders("demo", request_) == expected

@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.pins import Pins
-from tests.unit.asking import ask, obeyed
+from tests.unit.asking import ask, orders
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("pins", request_) == expected
+    assert orders("pins", request_) == expected

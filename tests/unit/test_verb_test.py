@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.verbs.test import Suite
-from tests.unit.asking import ask, obeyed
+from tests.unit.asking import ask, orders
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("test", request_) == expected
+    assert orders("test", request_) == expected

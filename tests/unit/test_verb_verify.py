@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.ask.request import Verify
 from orchestrator.shared.errors import UsageError
-from tests.unit.asking import ask, obeyed
+from tests.unit.asking import ask, orders
 
 P = pathlib.PurePosixPath
 
@@ -47,15 +47,15 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
             Verify(P("/o/x.img"), P("/k.pub"), None),
             [
                 ["send", "verify", "/o/x.img"],
-                ["send_result", "/o/x.img.cdx.json"],
-                ["send_result", "/o/x.img.provenance.json"],
-                ["send_result", "/o/x.img.sha256"],
-                ["send_result", "/o/x.img.sha256.sig"],
-                ["send_result", "/o/x.img.bmap"],
+                ["send_result", "verify", "/o/x.img.cdx.json"],
+                ["send_result", "verify", "/o/x.img.provenance.json"],
+                ["send_result", "verify", "/o/x.img.sha256"],
+                ["send_result", "verify", "/o/x.img.sha256.sig"],
+                ["send_result", "verify", "/o/x.img.bmap"],
                 ["send", "--key", "/k.pub"],
             ],
         ),
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
-    assert obeyed("verify", request_) == expected
+    assert orders("verify", request_) == expected

@@ -1,0 +1,186 @@
+# What the orchestrator asks of the caller's side (orchestrator/ask/orders.py): one order a line, its words apart by tabs.
+# An order is data, and the engine may be anybody's: only what this file lists is done, and only with what the caller's own
+# command line names.
+# shellcheck shell=sh
+
+# obey ARGUMENTS...: the orders in $state/orders, given for run.sh's own ARGUMENTS. All are looked at before any is done.
+obey() {
+  while read_order; do
+    may "$order" "$option" "$path" "$@" && [ -z "$more" ] \
+      || die 70 "the orchestrator asks for what run.sh does not do: $(printf '%s ' "$order" "$option" "$path" "$more" | plain)" \
+        "./run.sh down --rmi all, and again: the orchestrator's image is made anew"
+  done 4< "$state/orders"
+  while read_order; do
+    case $order in
+      nothing) exit 0 ;;
+      terminal) mode=terminal ;;
+      then_boot) then_boot=1 ;;
+      out_dir) out_dir "$path" ;;
+      out_locks) out_locks ;;
+      send) send "$option" "$path" ;;
+      send_bundle) send SSL_CERT_FILE "$ca_bundle" ;;
+      send_keys) send_keys ;;
+      send_result) send_result "$path" ;;
+      send_tree) send_tree "$option" "$path" ;;
+    esac
+  done 4< "$state/orders"
+}
+
+# A line without an end is one, too.
+read_order() { IFS="$tab" read -r order option path more <&4 || [ -n "$order" ]; }
+
+# may ORDER OPTION PATH ARGUMENTS...: whether run.sh, called with ARGUMENTS, does that
+may() {
+  asked=$1 about=$2 wanted=$3
+  shift 3
+  case ${1--} in -*) verb=build ;; *) verb=$1 ;; esac
+  case $verb:$asked:$about in
+    *:nothing: | *:terminal: | demo:send_keys:) ;;
+    *:send_bundle:) [ -n "$ca_bundle" ] ;;
+    build:then_boot:) given --run "$@" ;;
+    pins:out_locks:) given --update "$@" ;;
+    demo:out_dir:--out | build:out_dir:--out)
+      if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted out; fi ;;
+    demo:send:--inject | demo:send:--stamp | demo:send:--wifi-password-file | demo:send:--sign | demo:send:--ssh-key) named "$about" "$@" ;;
+    build:send:--inject | build:send:--stamp | build:send:--wifi-password-file | build:send:--sign | build:send:--nix-conf)
+      named "$about" "$@" ;;
+    build:send_tree:--configuration)
+      if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"
+      else ! given --flake "$@" && is_wanted "$root/config/sd-card.nix"; fi ;;
+    build:send_tree:--nixpkgs) named --nixpkgs "$@" || named -I "$@" ;; # of -I nixpkgs=PATH
+    build:send_tree:--flake | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
+    boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
+    boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;
+    boot:send_result:boot) shift; is_beside result.json "$@" ;;
+    verify:send_result:verify) shift; is_beside image "$@" ;;
+    *) false ;;
+  esac
+}
+
+# given OPTION ARGUMENTS...: whether OPTION is among them, with a value of its own or in the same word
+given() {
+  option_word=$1
+  shift
+  for word; do
+    case $option_word:$word in
+      "$option_word:$option_word" | --*:"$option_word="*) return 0 ;;
+      --*) ;;
+      -*:"$option_word"*) return 0 ;;
+    esac
+  done
+  return 1
+}
+
+# named OPTION ARGUMENTS...: whether ARGUMENTS give the path $wanted to OPTION
+named() {
+  option_word=$1
+  shift
+  follows=
+  for word; do
+    [ -z "$follows" ] || ! is_value "$word" || return 0
+    follows=
+    case $option_word:$word in
+      "$option_word:$option_word") follows=1 ;;
+      --*:"$option_word="*) ! is_value "${word#*=}" || return 0 ;;
+      --*) ;;
+      -*:"$option_word"*) ! is_value "${word#"$option_word"}" && ! is_value "${word#"$option_word="}" || return 0 ;;
+    esac
+  done
+  return 1
+}
+
+# is_value VALUE: whether VALUE, as $option_word takes it, names the path $wanted
+is_value() {
+  value=$1
+  case $option_word:$value in
+    --inject:*) source_of "$1" || return ;;
+    --flake:*)
+      value=${value%%#*}
+      value=${value:-.}
+      value=${value#path:}
+      ;;
+    -I:*=*)
+      value=${value#*=}
+      value=${value#path:}
+      ;;
+    --nixpkgs:*) value=${value#path:} ;;
+  esac
+  is_wanted "$value"
+}
+
+# source_of SRC:DEST[:MODE]: sets $value to SRC, in which a colon is written twice
+source_of() {
+  value=
+  left=$1
+  while :; do
+    case $left in *:*) ;; *) return 1 ;; esac
+    value=$value${left%%:*}
+    left=${left#*:}
+    case $left in
+      :*) value=$value: left=${left#:} ;;
+      *) return 0 ;;
+    esac
+  done
+}
+
+# is_positional ARGUMENTS...: whether $wanted is the one that belongs to no option. All of boot's and verify's but these have
+# a value.
+is_positional() {
+  follows='' all=''
+  for word; do
+    if [ -n "$follows" ]; then follows=; continue; fi
+    case $all$word in
+      --) all=1 ;;
+      --test | --print-command | --*=*) ;;
+      --*) follows=1 ;;
+      *) ! is_wanted "$word" || return 0 ;;
+    esac
+  done
+  return 1
+}
+
+# is_beside WHAT ARGUMENTS...: whether $wanted is one of the files that runs put beside the image that is named
+is_beside() {
+  what=$1 file=$wanted
+  shift
+  case $what:$file in
+    result.json:*/result.json)
+      for image; do # any that lies in the same folder
+        absolute "$image"
+        wanted=$absolute
+        [ "${wanted%/*}" != "${file%/*}" ] || ! is_positional "$@" || return 0
+      done
+      return 1
+      ;;
+    image:*.cdx.json) wanted=${file%.cdx.json} ;;
+    image:*.provenance.json) wanted=${file%.provenance.json} ;;
+    image:*.sha256) wanted=${file%.sha256} ;;
+    image:*.sha256.sig) wanted=${file%.sha256.sig} ;;
+    image:*.bmap) wanted=${file%.bmap} ;;
+    *) return 1 ;;
+  esac
+  is_positional "$@"
+}
+
+is_wanted() {
+  [ -n "$1" ] || return
+  absolute "$1"
+  [ "$absolute" = "$wanted" ]
+}
+
+# absolute PATH: sets $absolute to it from the root on, without `.`, `..` and doubled slashes, by its letters alone, as the
+# orchestrator writes it
+absolute() {
+  case $1 in /*) left=$1 ;; *) left=$PWD/$1 ;; esac
+  absolute=
+  while [ -n "$left" ]; do
+    step=${left%%/*}
+    case $left in */*) left=${left#*/} ;; *) left= ;; esac
+    case $step in
+      '' | .) ;;
+      ..) absolute=${absolute%/*} ;;
+      *) absolute=$absolute/$step ;;
+    esac
+  done
+  absolute=${absolute:-/}
+}
