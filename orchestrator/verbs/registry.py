@@ -27,9 +27,6 @@ PACKAGE = "orchestrator.verbs"
 #: What run.sh does where the command line names no verb.
 DEFAULT = "build"
 
-#: The verb that hands others to Docker Compose.
-COMPOSE = "compose"
-
 #: Options that argparse gives to every parser.
 HELP = frozenset({"-h", "--help"})
 
@@ -121,8 +118,7 @@ def verb(name: str) -> Verb[typing.Any]:
 def find(argv: list[str]) -> tuple[Verb[typing.Any], list[str]]:
     """The verb of the command line `argv`, and the words that are for it; raises `UsageError`.
 
-    Without a verb it is `DEFAULT`. What is a verb of Docker Compose's, and none of ours, is one of
-    `COMPOSE`.
+    Without a verb it is `DEFAULT`. Docker Compose's verbs that are none of ours are for `compose`.
     """
     if not argv or argv[0].startswith("-"):
         return verb(DEFAULT), argv

@@ -23,5 +23,6 @@ check "other volumes are untouched" docker volume inspect not-ours -f ok
 docker rmi not-ours:latest > /dev/null
 docker volume rm not-ours > /dev/null
 expect "down again has nothing to do" 0 '' "$project/run.sh" down --rmi all -v
+expect "nor has it by its longer name" 0 '' "$project/run.sh" compose down --rmi all -v
 check "and has built nothing" test -z "$(docker images -q 'nixos-image-*')"
 finish
