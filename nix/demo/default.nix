@@ -12,13 +12,10 @@ let
 
   architectures = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/architectures.toml)).architecture;
   arch = builtins.head (builtins.filter (row: row.name == system) architectures);
-  # Modules of the root file system, after those that they depend on (`modprobe --show-depends`).
-  rootModules = builtins.concatMap (module: (arch.demo.module_needs or { }).${module} or [ ] ++ [ module ]) {
-    ext4 = [ "crc32c_generic" "crc16" "mbcache" "jbd2" "ext4" ];
-    erofs = [ "crc32c_generic" "libcrc32c" "erofs" "overlay" ];
-    btrfs = [ "crc32c_generic" "libcrc32c" "zlib_deflate" "raid6_pq" "xor" "blake2b_generic" "btrfs" ];
-    xfs = [ "crc32c_generic" "libcrc32c" "xfs" ];
-  }.${demo.rootFs};
+  filesystems = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/filesystems.toml)).filesystem;
+  # Kernel modules of a file system, after those that they depend on.
+  modulesOf = name: builtins.concatMap (module: (arch.demo.module_needs or { }).${module} or [ ] ++ [ module ])
+    (builtins.head (builtins.filter (row: row.name == name) filesystems)).kernel_modules;
 
   release = "demo-1";
   label = "nixos";
@@ -69,7 +66,7 @@ let
   linux = onTarget "linux" ./linux.sh {
     kernel = packages.kernel;
     # What a virtual machine needs, with what that depends on, in loading order; each kernel has other parts of it built in.
-    wanted = "virtio_blk failover net_failover virtio_net virtio-rng nls_cp437 nls_ascii fat vfat ${toString rootModules}";
+    wanted = "virtio_blk failover net_failover virtio_net virtio-rng ${toString (modulesOf "vfat" ++ modulesOf demo.rootFs)}";
   };
 
   libraries = onTarget "libraries" ./libraries.sh {

@@ -7,6 +7,9 @@ let
   table = cfg.partitionTableType;
   ours = lib.mkOverride 55;
 
+  filesystems = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/filesystems.toml)).filesystem;
+  writable = (lib.findFirst (row: row.name == cfg.fsType) null filesystems).writable or true;
+
   uefi = lib.elem table [ "efi" "efixbootldr" "hybrid" ];
   two = table == "efixbootldr";
   fat = label: { device = "/dev/disk/by-label/${label}"; fsType = "vfat"; options = [ "umask=0077" ]; };
@@ -30,8 +33,8 @@ in
       );
       assertions = [
         {
-          assertion = cfg.fsType == "erofs" -> cfg.onlyNixStore;
-          message = "nixosImage.fsType: NixOS needs a root file system that can be written to; erofs can hold a store (onlyNixStore)";
+          assertion = ! writable -> cfg.onlyNixStore;
+          message = "nixosImage.fsType: NixOS needs a root file system that can be written to; ${cfg.fsType} can hold a store (onlyNixStore)";
         }
         {
           assertion = lib.elem table [ "efi" "efixbootldr" "none" ] || pkgs.stdenv.hostPlatform.isx86;
@@ -46,10 +49,10 @@ in
       fileSystems.${if cfg.onlyNixStore then "/nix/store" else "/"} = ours {
         device = "/dev/disk/by-label/${cfg.label}";
         inherit (cfg) fsType;
-        autoResize = cfg.fsType != "erofs";
+        autoResize = writable;
       };
       # growpart's package needs QEMU, which is gone from 32-bit machines: there, only the file system grows.
-      boot.growPartition = ours (table != "none" && !cfg.onlyNixStore && cfg.fsType != "erofs" && pkgs.stdenv.hostPlatform.is64bit);
+      boot.growPartition = ours (table != "none" && !cfg.onlyNixStore && writable && pkgs.stdenv.hostPlatform.is64bit);
       boot.loader.grub.enable = ours false;
     }
 

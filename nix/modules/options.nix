@@ -13,6 +13,8 @@ let
   clover = lib.importJSON ../../locks/clover.json;
 
   table = name: (builtins.fromTOML (builtins.readFile (../../orchestrator/shared + "/${name}s.toml"))).${name};
+  # Those that are made; `root` and `writable` are true where the table does not say.
+  filesystems = lib.filter (row: row.root or true && ! row ? refused) (table "filesystem");
   diskFormats = map (row: row.name) (lib.filter (row: row.assembled or true) (table "disk_format"));
 
   uuid = types.nullOr (types.strMatching "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}");
@@ -48,7 +50,7 @@ in
       description = "Partition table; each format has a default. SD cards always have their own.";
     };
     fsType = mkOption {
-      type = types.enum [ "ext4" "btrfs" "xfs" "erofs" ];
+      type = types.enum (map (row: row.name) filesystems);
       default = "ext4";
       description = "Root file system. A store alone (`onlyNixStore`) can be erofs, which is read-only.";
     };

@@ -4,9 +4,9 @@ import dataclasses
 import pathlib
 import typing
 
+from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
-from orchestrator.shared.spec import FsType
 
 Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
 

@@ -8,7 +8,9 @@ import tempfile
 from orchestrator.image import partition
 from orchestrator.image.bootspec import Bootspec, read_bootspec
 from orchestrator.image.closure import Record, closure_of, differing, records, registration
-from orchestrator.image.filesystems import filesystem, rootfs
+from orchestrator.image.filesystems import rootfs
+from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
+from orchestrator.image.filesystems.filesystem import Order
 from orchestrator.image.layout import Layout, Sizes, plan_layout
 from orchestrator.image.loaders import bootloader, clover, grub
 from orchestrator.image.pack import ChangedError
@@ -58,7 +60,7 @@ def assemble(
         raise TreeError(f"/{late[0].path}: the image is the store alone (nixosImage.onlyNixStore)")
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         trees = {
-            name: filesystem.fat_tree(files, pathlib.Path(folder, name))
+            name: fat_tree(files, pathlib.Path(folder, name))
             for name, files in boot_files.partitions.items()
         }
         layout = plan_layout(spec.partitionTable, _sizes(spec, tree, trees))
@@ -66,14 +68,14 @@ def assemble(
             with target.open("xb") as image:
                 os.truncate(image.fileno(), layout.size)
             own = pathlib.Path(folder)
-            rootfs.write_root(target, layout.root, spec, tree, own, late, mapped=mapped)
+            rootfs.write_root(Order(target, layout.root, spec, tree, own, late, mapped))
             if wrong := differing(known, tree.hashes):
                 raise ChangedError(wrong)
             for name, files in trees.items():
                 slot = layout.find(name)
                 assert slot is not None  # _boot_files knows the tables as well as plan_layout
                 label, serial = _fat_identity(spec, name, layout)
-                filesystem.write_fat(target, slot, label=label, serial=serial, tree=files)
+                write_fat(target, slot, label=label, serial=serial, tree=files)
             # Last: the tools above find no partition table that they could be careful about.
             partition.write_table(target, layout, spec)
             if spec.bootLoader.clover and not spec.onlyNixStore:
@@ -174,7 +176,7 @@ def _sizes(spec: ImageSpec, tree: Tree, trees: dict[str, pathlib.Path]) -> Sizes
     def fat(name: str, given: int) -> int:
         if given or name not in trees:
             return given * MIB
-        return BOOT_SPARE * filesystem.fat_size(trees[name])
+        return BOOT_SPARE * fat_size(trees[name])
 
     two = spec.partitionTable == "efixbootldr"
     return Sizes(

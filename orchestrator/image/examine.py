@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 
+from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.filesystem import FilesystemError, run
 from orchestrator.image.layout import SECTOR, Layout
 from orchestrator.shared.disk_formats import DISK_FORMATS
@@ -30,8 +31,7 @@ def raw_image(image: pathlib.Path, layout: Layout, root_type: str) -> None:
         wanted = sorted(part.start for part in layout.partitions)
         if found != wanted:
             raise FilesystemError(f"sfdisk finds partitions at {found}, they were put at {wanted}")
-    if root_type == "ext4":
-        run(["e2fsck", "-fn", f"{image}?offset={layout.root.start}"], {})
+    rootfs.module_of(root_type).examine(image, layout.root)
 
 
 def disk_file(image: pathlib.Path, disk_format: str) -> None:

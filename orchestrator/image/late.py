@@ -171,13 +171,12 @@ def secrets(entries: tuple[Entry, ...]) -> list[Entry]:
 
 
 def misplaced(
-    image: pathlib.Path, entries: tuple[Entry, ...], *, inline_twice: bool = False
+    image: pathlib.Path, entries: tuple[Entry, ...], *, inline_copies: int = 1
 ) -> list[str]:
     """Look for every secret in the whole raw image.
 
     Returns the paths of those that are there more or less often than in the files that were put in.
-    With `inline_twice` the file system (btrfs) keeps small files in metadata, of which there are
-    two copies.
+    A file system may keep a small file in its metadata, of which there are `inline_copies`.
     """
     files = secrets(entries)
     if not files:
@@ -202,7 +201,7 @@ def misplaced(
                 # Those that end in `keep` were counted before.
                 found[path] += text.count(needle) - keep.count(needle)
             keep = text[-(BLOCK - 1) :]
-    times = {1, 2} if inline_twice else {1}
+    times = {1, inline_copies}
     return sorted(
         path for path in needles if found[path] not in {wanted[path] * time for time in times}
     )

@@ -7,6 +7,7 @@ import dataclasses
 import typing
 
 from orchestrator.shared.disk_formats import DiskFormat
+from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.json_reader import FreeText, MiB, Natural
 from orchestrator.shared.spec import (
     Compression,
@@ -69,6 +70,6 @@ def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
     check(changed)
     if options.bmap and changed.diskFormat != "raw":
         raise SpecError(f"--bmap maps raw images, and {changed.diskFormat} is none")
-    if options.bmap and changed.root.fsType != "ext4":
+    if options.bmap and not FILESYSTEMS[changed.root.fsType].block_map:
         raise SpecError(f"--bmap: what {changed.root.fsType} needs as zeros is not known here")
     return changed

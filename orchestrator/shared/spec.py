@@ -15,6 +15,7 @@ import uuid
 
 from orchestrator.shared.architectures import PCS
 from orchestrator.shared.disk_formats import DISK_FORMATS, DiskFormat
+from orchestrator.shared.filesystems import FILESYSTEMS, FsType
 from orchestrator.shared.json_reader import JsonError, MiB, Natural, from_json, read_json
 
 #: Version of the spec that this assembler reads.
@@ -27,7 +28,6 @@ _NAMESPACE = uuid.UUID("6b0f4c1e-7a6e-5d0c-9a53-0f2c7b9d1e11")
 PartitionTable = typing.Literal[
     "none", "legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "sd-card"
 ]
-FsType = typing.Literal["ext4", "btrfs", "xfs", "erofs", "f2fs"]
 Compression = typing.Literal["none", "zstd", "xz", "gz"]
 Firmware = typing.Literal["uefi", "bios", "u-boot"]
 
@@ -49,14 +49,7 @@ LOADERS = {
 #: Which firmware starts a loader. U-Boot reads an ESP, too, but that is not what it is made for.
 FIRMWARE: dict[str, Firmware] = {"grub": "bios", "systemdBoot": "uefi", "extlinux": "u-boot"}
 
-#: Why a file system that the spec knows is not made.
-REFUSED = {
-    "f2fs": "it cannot grow while it is mounted, and no boot loader here reads it",
-}
-
-#: File systems that a loader can read its files from, where they lie on the root file system.
-#: GRUB 2.12 was tried with each; U-Boot as Debian builds it knows ext4 alone.
-READS: dict[str, tuple[FsType, ...]] = {"grub": ("ext4", "btrfs", "xfs"), "extlinux": ("ext4",)}
+#: Tables whose loader reads its files from the root file system.
 BOOTS_FROM_ROOT = ("legacy", "legacy+gpt", "sd-card")
 
 #: The longest name of a file (bytes, ext4's limit) with what names of its parts add to it.
@@ -64,9 +57,6 @@ FILE_NAME_BYTES = 255 - len(".plain.bmap")
 
 #: A user's and a group's largest number: the one after it means none (chown(2)).
 LARGEST_ID = (1 << 32) - 2
-
-#: A volume label's longest length in bytes, by file system.
-LABEL_BYTES = {"ext4": 16, "btrfs": 255, "xfs": 12, "erofs": 16, "f2fs": 512, "vfat": 11}
 
 
 class SpecError(JsonError):
@@ -247,15 +237,15 @@ def _check_loaders(spec: ImageSpec) -> None:
 
 def _check_root(spec: ImageSpec) -> None:
     """The root file system can be made, is read by its loader, and has identifiers."""
-    kind = spec.root.fsType
-    if kind in REFUSED:
-        raise SpecError(f"spec.root.fsType: {kind} is not made: {REFUSED[kind]}")
+    row = FILESYSTEMS[spec.root.fsType]
+    if row.refused:
+        raise SpecError(f"spec.root.fsType: {row.name} is not made: {row.refused}")
     if spec.partitionTable in BOOTS_FROM_ROOT and not spec.onlyNixStore:
         (loader,) = LOADERS[spec.partitionTable]
-        if kind not in READS[loader]:
+        if loader not in row.read_by:
             raise SpecError(
                 f"spec.root.fsType: with partition table {spec.partitionTable}, {loader} reads its"
-                f" files from the root file system, and cannot read {kind}"
+                f" files from the root file system, and cannot read {row.name}"
             )
     for name in ("uuid", "partUuid"):
         try:
@@ -270,7 +260,7 @@ def _check_labels(spec: ImageSpec) -> None:
     labels |= {f"{name}.label": (getattr(spec, name).label, "vfat") for name in ("boot", "esp")}
     labels["firmware.label"] = (spec.firmware.label, "vfat")
     for name, (label, holder) in labels.items():
-        if len(label.encode()) > LABEL_BYTES[holder]:
+        if len(label.encode()) > FILESYSTEMS[holder].label_bytes:
             raise SpecError(f"spec.{name}: {label!r} is longer than {holder} allows")
     if not re.fullmatch("[0-9a-fA-F]{8}", spec.firmware.identifier):
         raise SpecError(f"spec.firmware.identifier: {spec.firmware.identifier!r} is not 8 digits")

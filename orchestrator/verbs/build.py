@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import os
 import pathlib
-import typing
 
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.nix_arguments import add_nix_options, nix_options
@@ -23,8 +22,8 @@ from orchestrator.ask.request import Build, Caller
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError
+from orchestrator.shared.filesystems import REFUSED, ROOTS
 from orchestrator.shared.image_options import ImageOptions
-from orchestrator.shared.spec import REFUSED, FsType
 from orchestrator.verbs import formats
 from orchestrator.verbs.formats import Formats
 from orchestrator.verbs.registry import Session, Verb
@@ -58,7 +57,7 @@ def _parser() -> Parser:
         choices=sorted(SYSTEMS),
         help="default: what the format is for, this host's if it can be",
     )
-    what.add_argument("--root-fs", choices=typing.get_args(FsType))
+    what.add_argument("--root-fs", choices=ROOTS)
     what.add_argument(
         "--allow-no-login", action="store_true", help="make images that let nobody in, too"
     )

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import typing
 
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.orders import Orders, image_orders
@@ -18,7 +17,7 @@ from orchestrator.ask.request import Caller, Demo
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 from orchestrator.shared.demo_formats import FORMATS
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.spec import REFUSED, FsType
+from orchestrator.shared.filesystems import REFUSED, ROOTS
 from orchestrator.verbs.registry import Session, Verb
 
 TIMEOUT_SECONDS = 6 * 3600.0
@@ -32,7 +31,7 @@ def _parser() -> Parser:
         help="default: the one foreign to this host",
     )
     parser.add_argument("-f", "--format", choices=sorted(FORMATS), default="raw-efi")
-    parser.add_argument("--root-fs", choices=typing.get_args(FsType), default="ext4")
+    parser.add_argument("--root-fs", choices=ROOTS, default="ext4")
     parser.add_argument(
         "--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)"
     )

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.image.filesystems import filesystem
+from orchestrator.image.filesystems.fat import fat_tree, write_fat
 from orchestrator.image.layout import SECTOR, Layout, Sizes, plan_layout
 from orchestrator.image.loaders import clover
 from orchestrator.shared.constants import MIB
@@ -38,8 +38,8 @@ def image(tmp_path: pathlib.Path) -> tuple[pathlib.Path, Layout]:
         disk.truncate(layout.size)
     esp = layout.find("ESP")
     assert esp is not None
-    tree = filesystem.fat_tree({"a": "content"}, tmp_path / "esp")
-    filesystem.write_fat(path, esp, label="ESP", serial="01234567", tree=tree)
+    tree = fat_tree({"a": "content"}, tmp_path / "esp")
+    write_fat(path, esp, label="ESP", serial="01234567", tree=tree)
     return path, layout
 
 

@@ -16,18 +16,12 @@ import pytest
 from hypothesis import strategies as st
 
 from orchestrator.image.bmap import block_map
-from orchestrator.image.filesystems import filesystem
-from orchestrator.image.filesystems.filesystem import (
-    EXT4_BYTES_PER_INODE,
-    EXT4_FIXED,
-    EXT4_JOURNAL,
-    FilesystemError,
-    ext4_size,
-    fat_size,
-    fat_tree,
-    write_ext4,
-    write_fat,
-)
+from orchestrator.image.filesystems import ext4 as ext4_module
+from orchestrator.image.filesystems import fat as fat_module
+from orchestrator.image.filesystems.ext4 import make as write_ext4
+from orchestrator.image.filesystems.ext4 import size as ext4_size
+from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
+from orchestrator.image.filesystems.filesystem import FilesystemError, preloaded
 from orchestrator.image.layout import SECTOR, Partition
 from orchestrator.image.tree import BLOCK, Entry, Tree
 from orchestrator.shared.constants import MIB
@@ -331,7 +325,7 @@ def test_a_file_of_many_extents_is_sound(tmp_path: pathlib.Path) -> None:
 def test_a_library_that_is_missing_is_told(tmp_path: pathlib.Path) -> None:
     """Where it is not there, ld.so goes on without it, and the image is another one."""
     with pytest.raises(FilesystemError, match=r"gone.so is missing"):
-        filesystem.preloaded(tmp_path / "gone.so")
+        preloaded(tmp_path / "gone.so")
 
 
 def many_tiny(tree: Tree) -> None:
@@ -383,9 +377,9 @@ USAGE = st.tuples(st.integers(0, 1 << 26), st.integers(0, 1 << 22)).map(
 def test_the_computed_size_is_not_wasteful(usage: tuple[int, int], free: int) -> None:
     blocks, inodes = usage
     size = ext4_size(usage, free)
-    content = max(blocks + free, inodes * EXT4_BYTES_PER_INODE)
-    fixed = (EXT4_JOURNAL + EXT4_FIXED) * 1.1 + MIB
-    assert content < size <= max(content * 1.35 + fixed, filesystem.EXT4_SMALLEST)
+    content = max(blocks + free, inodes * ext4_module.BYTES_PER_INODE)
+    fixed = (ext4_module.JOURNAL + ext4_module.FIXED) * 1.1 + MIB
+    assert content < size <= max(content * 1.35 + fixed, ext4_module.SMALLEST)
     assert size % MIB == 0
 
 
@@ -546,7 +540,7 @@ def test_what_the_error_asks_for_is_more_than_there_is_and_enough(
     size: int, tmp_path: pathlib.Path
 ) -> None:
     """Files that would fit the slot if it had no tables."""
-    geometry = filesystem._Fat.of(size * MIB)
+    geometry = fat_module._Fat.of(size * MIB)
     room = geometry.room(size * MIB) * geometry.cluster * SECTOR
     files = sized(tmp_path / "files", room + SECTOR)
     with pytest.raises(FilesystemError) as caught:
@@ -559,10 +553,10 @@ def test_what_the_error_asks_for_is_more_than_there_is_and_enough(
 @pytest.mark.parametrize("size", [1, 4, 16, 32, 33, 34, 100, 261, 1024])
 def test_room_is_reckoned_as_mkfs_vfat_does(size: int, tmp_path: pathlib.Path) -> None:
     """Files that take all clusters fit, a byte more does not: mcopy agrees."""
-    geometry = filesystem._Fat.of(size * MIB)
+    geometry = fat_module._Fat.of(size * MIB)
     cluster = geometry.cluster * SECTOR
     room = geometry.room(size * MIB)
-    top = filesystem._clusters(sized(tmp_path / "empty", 0), cluster)
+    top = fat_module._clusters(sized(tmp_path / "empty", 0), cluster)
     fits = sized(tmp_path / "fits", (room - top) * cluster)
     run("fsck.vfat", "-n", fat(tmp_path / "image", fits, size * MIB))
     over = sized(tmp_path / "over", (room - top) * cluster + 1)

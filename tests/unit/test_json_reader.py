@@ -83,6 +83,7 @@ BAD: list[tuple[typing.Any, object, str]] = [
     (FreeText, "\udfff", r"^it: .* has characters that no text has$"),
     (FreeText, 1, r"^it: expected str, found 1$"),
     (Shape, "flat", r"^it: 'flat' is not one of round, square$"),
+    (typing.Annotated[str, str], "a\nb", r"^it: .* has characters that no text has$"),
     (Shape, [], r"^it: expected str, found \[\]$"),
     (Natural, -1, r"^it: -1 is negative$"),
     (Natural | None, -1, r"^it: -1 is negative$"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from orchestrator.shared.disk_formats import ASSEMBLED, DiskFormat
+from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.image_options import ImageOptions, Injection, apply
 from orchestrator.shared.json_reader import TOO_LARGE_MIB, JsonError, from_json
 from orchestrator.shared.spec import (
@@ -16,7 +17,6 @@ from orchestrator.shared.spec import (
     BootLoader,
     Compression,
     Extlinux,
-    FsType,
     ImageSpec,
     PartitionTable,
     Root,

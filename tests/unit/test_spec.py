@@ -157,7 +157,7 @@ def test_given_identifiers_are_taken() -> None:
         (changed("esp", []), r"^spec\.esp: expected an object, found \[\]$"),
         (changed("partitionTable", "mbr"), r"^spec\.partitionTable: 'mbr' is not one of none, "),
         (changed("root.fsType", "zfs"), r"^spec\.root\.fsType: 'zfs' is not one of ext4, "),
-        (changed("root.fsType", []), r"^spec\.root\.fsType: \[\] is not"),
+        (changed("root.fsType", []), r"^spec\.root\.fsType: expected str, found \[\]$"),
         (changed("contents", {}), r"^spec\.contents: expected a list"),
         (changed("contents", [{}]), r"^spec\.contents\[0\]: field source, target is missing$"),
         (changed("firmware.files", {"a": 1}), r"^spec\.firmware\.files\.a: expected str"),

@@ -14,6 +14,7 @@ from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.tree import Entry
 from orchestrator.shared.artifact import BLOCK_MAP, Artifact, Built, sha256_of
 from orchestrator.shared.disk_formats import of_suffix
+from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
@@ -54,7 +55,9 @@ def make_artifact(
         if options.check:
             _check_raw(run, spec, raw, second / RAW, entries, mapped=options.bmap)
         examine.raw_image(raw, layout, spec.root.fsType)
-        if wrong := late.misplaced(raw, entries, inline_twice=spec.root.fsType == "btrfs"):
+        if wrong := late.misplaced(
+            raw, entries, inline_copies=FILESYSTEMS[spec.root.fsType].inline_copies
+        ):
             raise FilesystemError(
                 f"/{wrong[0]}: a secret is not only where it belongs, the image has its first"
                 " bytes elsewhere, too (mode 644 makes it no secret)"

@@ -8,7 +8,7 @@ and this one is the emulated firmware, which runs EFI/CLOVER. Its settings chain
 import pathlib
 import plistlib
 
-from orchestrator.image.filesystems.filesystem import FAT32_BYTES
+from orchestrator.image.filesystems.fat import FAT32_BYTES
 from orchestrator.image.layout import CODE_BYTES, SECTOR, Layout
 from orchestrator.image.loaders.bootloader import Files
 from orchestrator.shared.spec import SpecError

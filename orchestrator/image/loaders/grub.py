@@ -11,7 +11,8 @@ import subprocess
 
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import CODE_BYTES, RESERVE, SECTOR, Layout
-from orchestrator.shared.spec import FsType, SpecError
+from orchestrator.shared.filesystems import FILESYSTEMS
+from orchestrator.shared.spec import SpecError
 
 #: GRUB_BOOT_MACHINE_KERNEL_SECTOR and _DRIVE_CHECK (`include/grub/i386/pc/boot.h`).
 KERNEL_SECTOR = 0x5C
@@ -25,24 +26,16 @@ NOPS = b"\x90\x90"
 #: LIST_SIZE bytes before the end: start sector, length, segment).
 BLOCK_LIST = SECTOR - 12
 
-#: Modules of every core, and those for the file system and table that hold grub.cfg.
+#: Modules of every core, and those for the table of the disk with grub.cfg.
 MODULES = ("biosdisk", "normal", "linux", "echo", "test", "configfile", "serial", "terminal", "ls")
-MODULES_BY = {
-    "gpt": ("part_gpt",),
-    "dos": ("part_msdos",),
-    "vfat": ("fat",),
-    "ext4": ("ext2",),
-    "btrfs": ("btrfs",),
-    "xfs": ("xfs",),
-    "f2fs": ("f2fs",),
-}
+TABLE_MODULES = {"gpt": "part_gpt", "dos": "part_msdos"}
 
 
 def embed(
     image: pathlib.Path,
     layout: Layout,
     modules: pathlib.Path,
-    boot: tuple[int, FsType | str, str],
+    boot: tuple[int, str, str],
     scratch: pathlib.Path,
 ) -> None:
     """Make `image` start by BIOS.
@@ -51,12 +44,12 @@ def embed(
     into the BIOS boot partition, or without one behind the MBR.
     """
     number, kind, folder = boot
-    if kind not in MODULES_BY:
+    if not (reader := FILESYSTEMS[kind].grub_module):
         raise SpecError(f"GRUB cannot read {kind}: /boot needs another file system")
     core = _core(
         modules,
         f"(,{'gpt' if layout.label == 'gpt' else 'msdos'}{number}){folder}",
-        (*MODULES, *MODULES_BY[layout.label], *MODULES_BY[kind]),
+        (*MODULES, TABLE_MODULES[layout.label], reader),
         scratch,
     )
     slot = layout.find("BIOS")

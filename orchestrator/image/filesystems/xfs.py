@@ -1,0 +1,86 @@
+"""xfs, made as a file of its own: mkfs.xfs takes a prototype, and knows no offset."""
+
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterator
+
+from orchestrator.image.filesystems.filesystem import FilesystemError, Order, own_file, run
+from orchestrator.image.filesystems.linked_tree import owners_of, staged, still
+from orchestrator.image.layout import Partition
+from orchestrator.shared.constants import MIB
+
+#: mkfs.xfs makes nothing smaller (xfsprogs 6.13, `mkfs/xfs_mkfs.c`).
+SMALLEST = 300 * MIB
+
+
+def size(usage: tuple[int, int], free: int) -> int:
+    """What is in it, its log and its groups' headers."""
+    blocks, inodes = usage
+    return max(SMALLEST, 100 * MIB + (blocks + 1024 * inodes + free) * 106 // 100)
+
+
+def write(order: Order) -> None:
+    """Fill the slot of `order` with its tree."""
+    spec = order.spec
+    with own_file(order) as file, staged(order) as stage:
+        prototype, farm = stage.owners.with_name("prototype"), stage.owners.with_name("farm")
+        farm.mkdir()
+        owners = owners_of(order.tree, stage.root)
+        lines = _prototype(stage.root, owners, farm, stage.elsewhere)
+        with prototype.open("wb") as target:
+            target.writelines(
+                b"%s\n" % line for line in (b"/", b"0 0", b"d--755 0 0", *lines, b"$")
+            )
+        command = ["mkfs.xfs", "-q", "-f", "-K", "-L", spec.root.label]
+        command += ["-m", f"uuid={spec.identifier('root')},crc=1,finobt=1,rmapbt=1,reflink=1"]
+        command += ["-d", "agcount=4,noalign", "-l", "size=64m", "-s", "size=512"]
+        command += ["-p", f"file={prototype},slashes_are_spaces=1", os.fspath(file)]
+        run(command, still(spec.identifier("xfs"), stage.owners))
+
+
+def examine(image: pathlib.Path, slot: Partition) -> None:
+    """Its tools check only a file that begins with it."""
+
+
+def _prototype(
+    folder: pathlib.Path,
+    owners: dict[str, tuple[int, int]],
+    farm: pathlib.Path,
+    elsewhere: dict[str, pathlib.Path],
+) -> Iterator[bytes]:
+    """Lines of mkfs.xfs' prototype for what is in `folder` (mkfs.xfs(8), -p), without the end.
+
+    A blank in a name is written as a slash. A source's path may have none, so such a file gets a
+    link in the folder `farm`. Files may have their content `elsewhere`.
+    """
+    for path in sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name)):
+        name, status = os.fsencode(path.name), path.lstat()
+        if name.startswith(b":") or name == b"$" or re.search(rb"[\t\n]", name):
+            raise FilesystemError(f"{path.name!r}: mkfs.xfs cannot make a file of that name")
+        user, group = owners.get(str(path), (0, 0))
+        mode = stat.S_IMODE(status.st_mode)
+        special = b"u" if mode & stat.S_ISUID else b"-", b"g" if mode & stat.S_ISGID else b"-"
+        kind = {stat.S_IFDIR: b"d", stat.S_IFLNK: b"l"}.get(stat.S_IFMT(status.st_mode), b"-")
+        line = b"%s %s%s%s%03o %d %d" % (
+            *(name.replace(b" ", b"/"), kind, *special),
+            *(mode & 0o777, user, group),
+        )
+        if kind == b"d":
+            yield line
+            yield from _prototype(path, owners, farm, elsewhere)
+            yield b"$"
+        elif kind == b"l":
+            target = os.fsencode(path.readlink())
+            if target.startswith(b":") or re.search(rb"\s", target):
+                raise FilesystemError(f"{path.name!r}: mkfs.xfs cannot make a link to {target!r}")
+            yield b"%s %s" % (line, target)
+        else:
+            content = elsewhere.get(str(path), path)
+            source = os.fsencode(content)
+            if re.search(rb"\s", source):
+                link = farm / str(len(list(farm.iterdir())))
+                link.symlink_to(content)
+                source = os.fsencode(link)
+            yield b"%s %s" % (line, source)
