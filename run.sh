@@ -244,7 +244,8 @@ source_state() {
 # What belongs to the project, at the top of the checkout: whatever else lies there, images for one, is not looked at.
 parts() {
   parts=
-  for part in .ci .dockerignore .gitattributes Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup LICENSE \
+  for part in .ci .dockerignore .editorconfig .gitattributes .github .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md \
+    Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup LICENSE \
     README.md benchmarks caller compose.yaml docs flake.lock flake.nix locks nix orchestrator pyproject.toml run.sh tests; do
     [ ! -e "$root/$part" ] || parts="$parts $part"
   done

@@ -186,8 +186,7 @@ class Host:
         """What it takes until all is as before: nothing, `clean`, or `dirty` where that fails."""
         if self.state() == self.before:
             return ""
-        command = [PROJECT / "run.sh", "clean"]
-        subprocess.run(command, capture_output=True, check=False)
+        subprocess.run([PROJECT / "run.sh", "clean"], capture_output=True, check=False)
         return "clean" if self.state() == self.before else "dirty"
 
     def run(self, case: Case) -> Outcome:
@@ -195,7 +194,7 @@ class Host:
         key = self.work / "key.pub"  # another one each time: something is to be built
         blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + secrets.token_bytes(32)
         key.write_text(f"ssh-ed25519 {base64.b64encode(blob).decode()} faults\n")
-        command = [
+        command: list[str | pathlib.Path] = [
             *(PROJECT / "run.sh", "demo", "-o", self.work / "out", "--ssh-key", key),
             *("--emulation", case.mode, "--timeout", str(RUN_SECONDS)),
             *("--emulation-timeout", str(EMULATION_SECONDS)),

@@ -119,8 +119,8 @@ def compile_suites(folder: pathlib.Path) -> None:
     """Compile the suite for every system, as ldconfig is: static and, where it can be, PIE."""
     for system, compiler in COMPILERS.items():
         static = "-static" if system == "armv7l-linux" else "-static-pie"
-        command = [compiler, "-O1", "-Wall", "-Wextra", "-Werror", static, "-o", folder / system]
-        subprocess.run([*command, SUITE], check=True)
+        command = [compiler, "-O1", "-Wall", "-Wextra", "-Werror", static]
+        subprocess.run([*command, "-o", folder / system, SUITE], check=True)
 
 
 def fetch(pin: debian.Pin, target: pathlib.Path) -> None:
@@ -144,8 +144,8 @@ def fetch_emulators(host: str, folder: pathlib.Path) -> dict[str, str]:
 def measure_here(host: str, work: pathlib.Path, versions: dict[str, str]) -> list[Result]:
     """On this machine's kernel, in a table of this process' own user namespace (Linux >= 6.7)."""
     table = ["unshare", "--user", "--map-root-user", "--mount"]
-    command = [*table, sys.executable, "-m", "tests.emulators.compatibility", "here", host, work]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    command = [*table, sys.executable, "-m", "tests.emulators.compatibility", "here", host]
+    done = subprocess.run([*command, work], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit("this machine's own kernel cannot be measured")
     return results(host, done.stdout, versions)
@@ -160,7 +160,9 @@ def here(host: str, work: pathlib.Path) -> None:
         for system in foreign(host):
             line = registration(system, work / host / rung)
             (binfmt.MOUNT_POINT / "register").write_text(line)
-            command = [work / "suite" / native(host), "run", str(HERE_SECONDS)]
+            command: list[str | pathlib.Path] = [
+                *(work / "suite" / native(host), "run", str(HERE_SECONDS))
+            ]
             suite = work / "suite" / system.name
             done = subprocess.run([*command, suite], stdout=subprocess.PIPE, text=True, check=True)
             for said in done.stdout.splitlines():

@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import tarfile
 import time
+import typing
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -53,7 +54,8 @@ def table() -> dict[str, str]:
         "python3",
         "nixos-image-qemu-setup",
     ]
-    return json.loads(docker("run", *RIGHTS, *where, "-c", TABLE))
+    found: dict[str, str] = json.loads(docker("run", *RIGHTS, *where, "-c", TABLE))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +71,10 @@ class Outcome:
         with tarfile.open(fileobj=io.BytesIO(self.tar)) as stream:
             return {entry.name: stream.extractfile(entry).read() for entry in stream.getmembers()}  # type: ignore[union-attr]
 
-    def result(self) -> dict[str, object]:
+    def result(self) -> dict[str, typing.Any]:
         """`result.json`."""
-        return json.loads(self.files()["result.json"])
+        found: dict[str, typing.Any] = json.loads(self.files()["result.json"])
+        return found
 
 
 #: The digits that all of the tests' runs begin with, as those of one engine do.

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.agents.emulation.ladder import rungs
 from tests.integration.conftest import Alter, Run, docker, table
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.docker, pytest.mark.timeout(600)]
 
 
 def key(number: int) -> dict[str, bytes]:

@@ -101,6 +101,7 @@ def test_crash_of_the_emulator_is_named_with_the_rung_to_try(
     assert "error: derivation etc failed" in native.err
 
 
+@pytest.mark.slow
 def test_auto_tries_the_next_rung_once_by_itself(orchestrate: Run, altered: Alter) -> None:
     altered("nixos-image-builder", f"RUN echo 'echo \"{CRASH}\" >&2; exit 139' >> nix/demo/etc.sh")
     outcome = orchestrate("demo", "--no-boot", "--qemu", "auto")
@@ -142,6 +143,7 @@ def test_without_a_network_the_error_names_what_was_not_reached(
     assert "error: no package can be reached at http://127.0.0.1:9/debian" in outcome.err
 
 
+@pytest.mark.slow
 def test_superseded_pin_is_replaced_with_a_warning(orchestrate: Run, altered: Alter) -> None:
     gone = "pool/main/z/zlib/zlib1g_0.0.1_none.deb"
     change = f"tree=None, sha256=64 * chr(48), version='0.0.1', path='{gone}'"

@@ -48,6 +48,7 @@ BOOTED = [
 ]
 
 
+@pytest.mark.slow
 def test_they_boot(orchestrate: Run) -> None:
     """Two at a time, as many as CI has processors."""
 
@@ -75,6 +76,7 @@ def image_file(outcome: Outcome) -> dict[str, bytes]:
     return {str(folder / name): files[name] for name in names}
 
 
+@pytest.mark.slow
 def test_one_hybrid_image_boots_under_uefi_and_bios(orchestrate: Run) -> None:
     options = ["--partition-table", "hybrid", "--no-boot"]
     files = image_file(orchestrate("demo", "--system", X86, "-f", "raw-efi", *options))
@@ -87,6 +89,7 @@ def test_one_hybrid_image_boots_under_uefi_and_bios(orchestrate: Run) -> None:
         assert ("efi" in outcome.err.split("uname -m", 1)[1]) == (firmware == "uefi")
 
 
+@pytest.mark.slow
 def test_the_root_grows_to_a_larger_disk(orchestrate: Run) -> None:
     files = image_file(orchestrate("demo", "--system", X86, "-f", "qcow-efi", "--no-boot"))
     path = next(iter(files))
@@ -113,6 +116,7 @@ def key(tmp_path: pathlib.Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["btrfs", "xfs", "erofs"])
 def test_a_root_of_another_kind_boots_and_is_the_same_twice(
     kind: str, orchestrate: Run, key: dict[str, bytes]

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import typing
 
 import pytest
 
@@ -58,6 +59,7 @@ def test_a_container_without_rights_may_emulate_and_sandbox(tmp_path: pathlib.Pa
     assert said.endswith(sandbox.ALL_WELL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", seccomp.ADDED)
 def test_each_call_that_is_allowed_beyond_dockers_is_needed(
     call: str, tmp_path: pathlib.Path
@@ -121,7 +123,7 @@ def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
         docker("rm", "-f", watcher)
 
 
-Rights = list[dict[str, object]]
+Rights = list[dict[str, typing.Any]]
 
 
 def receipts(outcome: Outcome) -> Rights:
@@ -144,10 +146,10 @@ def test_what_each_container_was_allowed_is_told_by_docker_itself(orchestrate: R
     rights = {service: one["capabilities"] for service, one in shared.items()}
     assert rights == {"cleanup": ["SYS_ADMIN"], "registrar": ["SYS_ADMIN"], "builder": []}
     assert shared["registrar"]["networks"] == []
-    (network,) = shared["cleanup"]["networks"]  # type: ignore[misc]
+    (network,) = shared["cleanup"]["networks"]
     assert network.endswith("_lease")
     assert shared["builder"]["security"] == private[1]["security"]
-    (entry,) = outcome.result()["emulators"]  # type: ignore[misc]
+    (entry,) = outcome.result()["emulators"]
     assert entry["line"].startswith(f":{entry['entry']}:M::")
 
 
@@ -173,6 +175,7 @@ def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> 
     }
 
 
+@pytest.mark.slow
 def test_want_of_memory_is_told_from_a_failed_derivation(orchestrate: Run, altered: Alter) -> None:
     hungry = "tail -c 2000000000 /dev/zero > /dev/null"  # keeps all that it reads
     altered("nixos-image-builder", f"RUN echo '{hungry}' >> nix/demo/etc.sh")

@@ -101,8 +101,8 @@ def watcher() -> Iterator[Watcher]:
 @pytest.fixture
 def key(tmp_path: pathlib.Path) -> pathlib.Path:
     path = tmp_path / "key"
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tester", "-f", path]
-    subprocess.run(command, check=True)
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "tester", "-f"]
+    subprocess.run([*command, path], check=True)
     return path
 
 
@@ -135,8 +135,9 @@ def test_secrets_are_nowhere_to_be_seen(
     signers, signature = tmp_path / "signers", tmp_path / "signature"
     signers.write_text(f"me {(tmp_path / 'key.pub').read_text()}")
     signature.write_bytes(files[f"{image}.sha256.sig"])
-    command = ["ssh-keygen", "-Y", "verify", "-n", "nixos-image", "-I", "me", "-f", signers]
-    subprocess.run([*command, "-s", signature], input=files[f"{image}.sha256"], check=True)
+    listed = files[f"{image}.sha256"]
+    command = ["ssh-keygen", "-Y", "verify", "-n", "nixos-image", "-I", "me"]
+    subprocess.run([*command, "-f", signers, "-s", signature], input=listed, check=True)
 
     # What there was to be looked at was looked at.
     seen = watcher.seen

@@ -111,6 +111,7 @@ def test_right_token_unlocks_and_the_table_is_proved_clean(cleanup: str) -> None
     assert "(unlocked); the table is as it was" in log
 
 
+@pytest.mark.slow
 def test_a_holder_that_vanishes_ends_the_lease_after_the_grace_time(cleanup: str) -> None:
     assert client("print(ask(b'HOLD ' + token + b'\\n'))") == "HELD"
     began = time.monotonic()
@@ -119,6 +120,7 @@ def test_a_holder_that_vanishes_ends_the_lease_after_the_grace_time(cleanup: str
     assert "(connection lost)" in docker("logs", cleanup)
 
 
+@pytest.mark.slow
 def test_sigterm_cleans_at_once(cleanup: str) -> None:
     docker("stop", "--time", "20", cleanup)
     assert state(cleanup) == (False, 0)
@@ -140,6 +142,7 @@ def test_privileges_are_what_the_design_says(cleanup: str) -> None:
     assert int(effective, 16) == 1 << 21  # CAP_SYS_ADMIN is capability 21 (linux/capability.h)
 
 
+@pytest.mark.slow
 def test_the_token_is_in_no_log_and_no_inspection(cleanup: str) -> None:
     token = client("print(token.decode())")
     assert len(token) == 64

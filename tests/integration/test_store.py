@@ -153,7 +153,7 @@ def demo(orchestrate: Run, *options: str) -> tuple[Outcome, dict[str, object]]:
     """A run of the demo, and what it says of its image."""
     outcome = orchestrate("demo", "--no-boot", *options)
     assert outcome.code == 0, outcome.err
-    (image,) = outcome.result()["images"]  # type: ignore[misc]
+    (image,) = outcome.result()["images"]
     return outcome, image
 
 

@@ -65,7 +65,7 @@ def test_folders_are_emptied_whatever_is_in_them(tmp_path: pathlib.Path) -> None
     assert (other / "file").exists()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@pytest.mark.test_image("it becomes another user")
 def test_nobody_looks_into_a_hidden_process() -> None:
     script = (
         "import time; from orchestrator.agents.builder import alone;"

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from orchestrator.agents.builder import __main__ as builder
+from orchestrator.agents.emulation import canary
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import run as run_module
 from orchestrator.shared.architectures import foreign_system, this_system
@@ -45,7 +46,7 @@ def waiting(seconds: float) -> Task:
 def test_waiting_for_foreign_programs_ends_with_the_last_cause(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder.canary, "run", lambda *_: builder.canary.Outcome(False, "no entry"))
+    monkeypatch.setattr(canary, "run", lambda *_: canary.Outcome(False, "no entry"))
     with pytest.raises(AgentError, match="no entry") as caught:
         builder.wait_for_canaries(run, waiting(0.2))
     assert caught.value.kind == "emulation"
@@ -56,12 +57,12 @@ def test_waiting_for_foreign_programs_ends_when_they_run(
 ) -> None:
     outcomes = iter(
         [
-            builder.canary.Outcome(False, "x"),
-            builder.canary.Outcome(False, "x"),
-            builder.canary.Outcome(True),
+            canary.Outcome(False, "x"),
+            canary.Outcome(False, "x"),
+            canary.Outcome(True),
         ]
     )
-    monkeypatch.setattr(builder.canary, "run", lambda *_: next(outcomes))
+    monkeypatch.setattr(canary, "run", lambda *_: next(outcomes))
     builder.wait_for_canaries(run, waiting(5))
     assert next(outcomes, None) is None
 

@@ -82,10 +82,9 @@ def test_it_runs_natively(system: str, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS.keys() - NATIVE))
 def test_a_foreign_one_does_not_run_and_says_why(system: str, tmp_path: pathlib.Path) -> None:
+    """But where the host has an emulator of its own."""
     outcome = canary.run(system, tmp_path)
-    if outcome.runs:
-        pytest.skip(f"this host runs {system} programs")
-    assert outcome.cause == canary.explain(errno.ENOEXEC)
+    assert outcome.runs or outcome.cause == canary.explain(errno.ENOEXEC)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import subprocess
 
 import pytest
 
@@ -18,7 +17,6 @@ from tests.emulators.compatibility import (
     results,
     table,
 )
-from tests.unit.test_lint import needed
 
 ROOT = pathlib.Path(__file__).parents[2]
 SUITE = ROOT / "tests/emulators/suite.c"
@@ -124,52 +122,3 @@ def test_an_emulator_is_registered_as_the_product_does() -> None:
     line = registration(arm, pathlib.Path("/7.2"), (5, 10))
     assert line.startswith(":aarch64-linux:M::\\x7f\\x45")
     assert line.endswith(":/7.2/qemu-aarch64:F")
-
-
-@pytest.fixture
-def suite(tmp_path: pathlib.Path) -> pathlib.Path:
-    """The suite for this machine."""
-    target = tmp_path / "suite"
-    command = [needed("gcc"), "-Wall", "-Wextra", "-Werror", "-pthread", "-o", target, SUITE]
-    subprocess.run(command, check=True)
-    return target
-
-
-def test_this_machine_passes_its_own_suite(suite: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    done = subprocess.run(
-        [suite, "run", "30", suite], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    outcomes = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    # A container's filter may hide it.
-    assert outcomes.pop("clone3") in {"ok", "ENOSYS"}
-    assert len(outcomes) > 10
-    assert set(outcomes.values()) == {"ok"}
-
-
-@pytest.mark.parametrize(
-    ("script", "outcome"),
-    [
-        ("exit 1", "failed"),
-        ("exit 2", "ENOSYS"),
-        ("kill -SEGV $$", "signal 11"),
-        ("sleep 60", "timeout"),
-    ],
-)
-def test_each_end_of_a_check_is_told(
-    script: str, outcome: str, suite: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    program = tmp_path / "program"
-    program.write_text(f'#!/bin/sh\n[ "$1" = fork ] || exit 0\n{script}\n')
-    program.chmod(0o755)
-    done = subprocess.run([suite, "run", "1", program], capture_output=True, text=True, check=True)
-    outcomes = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    assert outcomes.pop("fork") == outcome
-    assert set(outcomes.values()) == {"ok"}
-
-
-def test_what_cannot_be_executed_is_told(suite: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    program = tmp_path / "program"
-    program.write_bytes(b"\x7fELF of nobody")
-    program.chmod(0o755)
-    done = subprocess.run([suite, "run", "1", program], capture_output=True, text=True, check=True)
-    assert "start not run: Exec format error" in done.stdout.splitlines()

@@ -3,8 +3,11 @@
 import json
 import pathlib
 import re
+import tomllib
+import typing
 
 import pytest
+import yaml
 
 from orchestrator.agents.boot import qemu
 from orchestrator.agents.emulation import lease
@@ -24,54 +27,21 @@ from orchestrator.shared.run import TOKEN_FILE, WORK
 from orchestrator.shared.spec import SCHEMA
 
 ROOT = pathlib.Path(__file__).parents[2]
-COMPOSE = (ROOT / "compose.yaml").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 RUN_SH = (ROOT / "run.sh").read_text()
 DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
 
 
-def blocks(section: str) -> dict[str, str]:
-    """Each block below the top-level key `section` of compose.yaml, without comments.
-
-    Enough of YAML for what is ours.
-
-    Every key stands on a line of its own with two spaces before it; the tests below fail if that
-    changes.
-    """
-    lines = [
-        line for line in COMPOSE.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
-    found: dict[str, str] = {}
-    inside, name = False, ""
-    for line in lines:
-        if not line.startswith(" "):
-            inside = line.startswith(f"{section}:")
-        elif inside and (match := re.match(r"  ([\w-]+):(.*)", line)):
-            name = match[1]
-            found[name] = f"{match[2]}\n"
-        elif inside:
-            found[name] += f"{line}\n"
-    return found
-
-
-SERVICES = blocks("services")
-TEMPLATE = re.search(r"^x-service: &service\n((?:  .*\n)+)", COMPOSE, re.MULTILINE)
+SERVICES: dict[str, dict[str, typing.Any]] = COMPOSE["services"]
 EVERY_SERVICE = pytest.mark.parametrize("name", SERVICES)
 
 
-def value(name: str, key: str) -> str:
-    """The text of `key` of the service `name`, its own or its parent's; empty where it has none."""
-    block = SERVICES[name]
-    if match := re.search(rf"^    {key}:(.*(?:\n     .*)*)", block, re.MULTILINE):
-        return match[1].strip()
-    if match := re.search(r"extends: \{service: (\w+)\}", block):
-        return value(match[1], key)
-    if (
-        re.search(r"<<: \[?\*service", block)
-        and TEMPLATE
-        and (match := re.search(rf"^  {key}:(.*)$", TEMPLATE[1], re.MULTILINE))
-    ):
-        return match[1].strip()
-    return ""
+def value(name: str, key: str) -> typing.Any:  # noqa: ANN401  # whatever YAML holds there
+    """What `key` of the service `name` holds, its own or its parent's; None where it has none."""
+    service = SERVICES[name]
+    if key not in service and "extends" in service:
+        return value(service["extends"]["service"], key)
+    return service.get(key)
 
 
 def test_the_services_are_known() -> None:
@@ -89,103 +59,90 @@ UNPRIVILEGED = {"builder", "probe"}
 @EVERY_SERVICE
 def test_every_capability_is_dropped(name: str) -> None:
     # The suite holds the Docker socket: capabilities would keep nothing from it.
-    assert value(name, "cap_drop") == ("[]" if name == "test" else "[ALL]")
+    assert value(name, "cap_drop") == ([] if name == "test" else ["ALL"])
 
 
 @EVERY_SERVICE
 def test_a_capability_is_added_only_where_the_table_is_written(name: str) -> None:
-    assert value(name, "cap_add") == ("[SYS_ADMIN]" if name in {"cleanup", "registrar"} else "")
+    expected = ["SYS_ADMIN"] if name in {"cleanup", "registrar"} else None
+    assert value(name, "cap_add") == expected
 
 
-def test_nothing_is_privileged_and_nothing_is_published() -> None:
-    code = "\n".join(
-        line.partition(" #")[0]
-        for line in COMPOSE.splitlines()
-        if not line.lstrip().startswith("#")
+@EVERY_SERVICE
+def test_nothing_is_privileged_and_nothing_is_published(name: str) -> None:
+    for key in ("privileged", "ports", "pid", "ipc", "userns_mode", "cgroup", "uts"):
+        assert value(name, key) is None
+    assert value(name, "network_mode") != "host"
+    assert not {"seccomp=unconfined", "seccomp:unconfined"}.intersection(
+        value(name, "security_opt") or []
     )
-    for word in (
-        "privileged: true",
-        "ports:",
-        "pid:",
-        "ipc:",
-        "userns_mode:",
-        "network_mode: host",
-        "seccomp=unconfined",
-        "seccomp:unconfined",
-    ):
-        assert not re.search(rf"\b{word}", code)
 
 
 @EVERY_SERVICE
 def test_no_program_gains_privileges(name: str) -> None:
-    options = value(name, "security_opt")
-    assert (options == "*unprivileged") == (name in UNPRIVILEGED)
-    if name not in UNPRIVILEGED | {"test"}:
-        assert '"no-new-privileges:true"' in options
-    assert ("apparmor=unconfined" in options) == (name in {"cleanup", "registrar"})
+    options = value(name, "security_opt") or []
+    assert ("systempaths=unconfined" in options) == (name in UNPRIVILEGED)
+    assert ("no-new-privileges:true" in options) == (name != "test")
+    assert ("apparmor=unconfined" in options) == (name in {"cleanup", "registrar"} | UNPRIVILEGED)
 
 
-def test_who_may_make_user_namespaces_has_no_right_but_that() -> None:
-    (options,) = re.findall(
-        r"^x-unprivileged: &unprivileged\n((?:  - .*\n)+)", COMPOSE, re.MULTILINE
-    )
-    assert options.splitlines() == [
-        "  - no-new-privileges:true",
-        "  - ${NIXOS_IMAGE_SECCOMP:-seccomp:./orchestrator/docker/seccomp.json}",
-        "  - apparmor=unconfined",
-        "  - systempaths=unconfined",
+@pytest.mark.parametrize("name", sorted(UNPRIVILEGED))
+def test_who_may_make_user_namespaces_has_no_right_but_that(name: str) -> None:
+    assert value(name, "security_opt") == [
+        "no-new-privileges:true",
+        "${NIXOS_IMAGE_SECCOMP:-seccomp:./orchestrator/docker/seccomp.json}",
+        "apparmor=unconfined",
+        "systempaths=unconfined",
     ]
-    assert all(value(name, "cap_add") == "" for name in UNPRIVILEGED)
+    assert value(name, "cap_add") is None
     assert "\nUSER builder\n" in (ROOT / "Dockerfile.builder").read_text()
-    assert value("probe", "user") == '"1000"'
+    assert value("probe", "user") == "1000"
 
 
 @EVERY_SERVICE
 def test_root_file_systems_are_read_only(name: str) -> None:
-    assert value(name, "read_only") == ("false" if name == "test" else "true")
+    assert value(name, "read_only") is (name != "test")
 
 
 @pytest.mark.parametrize(
     ("name", "networks", "mode"),
     [
-        ("cleanup", "[lease]", ""),
-        ("registrar", "", "none"),
-        ("builder", "[default, lease]", ""),
-        ("emulators", "", "none"),
-        ("probe", "", "none"),
-        ("boot", "", "none"),
-        ("boot-kvm", "", "none"),
-        ("pins", "", "bridge"),
-        ("test", "", "bridge"),
+        ("cleanup", ["lease"], None),
+        ("registrar", None, "none"),
+        ("builder", ["default", "lease"], None),
+        ("emulators", None, "none"),
+        ("probe", None, "none"),
+        ("boot", None, "none"),
+        ("boot-kvm", None, "none"),
+        ("pins", None, "bridge"),
+        ("test", None, "bridge"),
     ],
 )
-def test_networks(name: str, networks: str, mode: str) -> None:
+def test_networks(name: str, networks: list[str] | None, mode: str | None) -> None:
     assert (value(name, "networks"), value(name, "network_mode")) == (networks, mode)
 
 
 def test_the_lease_network_leads_nowhere() -> None:
-    networks = blocks("networks")
-    assert "internal: true" in networks["lease"]
-    assert "internal" not in networks["default"]
+    assert COMPOSE["networks"]["lease"]["internal"] is True
+    assert "internal" not in COMPOSE["networks"]["default"]
 
 
 @EVERY_SERVICE
 def test_only_the_tests_have_dockers_socket(name: str) -> None:
-    assert ("docker.sock" in SERVICES[name]) == (name == "test")
+    assert ("docker.sock" in str(SERVICES[name])) == (name == "test")
 
 
 @EVERY_SERVICE
 def test_no_folder_of_the_host_is_mounted(name: str) -> None:
-    mounts = re.findall(r'"?([\w./${}:-]+):(/[\w./-]+)(?::ro)?"?', value(name, "volumes"))
-    assert mounts or not value(name, "volumes")
-    sources = {source for source, _target in mounts if "docker.sock" not in source}
-    assert sources <= blocks("volumes").keys()
+    mounts: list[str] = value(name, "volumes") or []
+    sources = {mount.split(":/")[0] for mount in mounts if "docker.sock" not in mount}
+    assert sources <= COMPOSE["volumes"].keys()
 
 
 @pytest.mark.parametrize("name", ["registrar", "builder"])
 def test_the_token_is_written_by_cleanup_alone(name: str) -> None:
     assert f"lease:{TOKEN_FILE.parent}:ro" in value(name, "volumes")
-    assert f'"lease:{TOKEN_FILE.parent}"' in value("cleanup", "volumes")
+    assert f"lease:{TOKEN_FILE.parent}" in value("cleanup", "volumes")
 
 
 def test_only_the_kvm_service_has_a_device() -> None:
@@ -212,23 +169,22 @@ def test_every_service_has_an_image_of_ours() -> None:
 
 
 def test_every_dockerfile_is_used() -> None:
-    named = set(re.findall(r"dockerfile: ([\w.-]+)", COMPOSE)) | {"Dockerfile"}
+    builds = [service["build"] for service in SERVICES.values() if "build" in service]
+    named = {build.get("dockerfile", "Dockerfile") for build in builds}
     assert {path.name for path in DOCKERFILES} == named
 
 
 def test_project_labels_and_volumes_are_those_of_the_code() -> None:
-    assert re.search(rf"^name: {PROJECT}$", COMPOSE, re.MULTILINE)
+    assert COMPOSE["name"] == PROJECT
     for label in (LABEL, RUN_LABEL, SOURCE_LABEL):
-        assert f"{label}: " in COMPOSE
+        assert f"{label}: " in (ROOT / "compose.yaml").read_text()
         assert label in RUN_SH
-    names = {
-        name: found[1]
-        for name, text in blocks("volumes").items()
-        if (found := re.search(r"name: ([^,\s]+)", text))
+    named = {
+        name: volume["name"] for name, volume in COMPOSE["volumes"].items() if "name" in volume
     }
-    assert names == {"store": STORE_VOLUME, "work": work_volume("${NIXOS_IMAGE_RUN:-compose}")}
+    assert named == {"store": STORE_VOLUME, "work": work_volume("${NIXOS_IMAGE_RUN:-compose}")}
     assert f"source={work_volume('$run')},target={WORK}," in RUN_SH
-    assert f"work:{WORK}" in COMPOSE
+    assert f"work:{WORK}" in value("builder", "volumes")
 
 
 def test_the_engines_digits_are_the_stores() -> None:
@@ -238,14 +194,13 @@ def test_the_engines_digits_are_the_stores() -> None:
 
 @EVERY_SERVICE
 def test_everything_is_labelled_so_that_it_can_be_removed(name: str) -> None:
-    assert f'{LABEL}: "true"' in value(name, "labels")
+    assert value(name, "labels")[LABEL] == "true"
 
 
 @pytest.mark.parametrize("section", ["networks", "volumes"])
 def test_networks_and_volumes_are_labelled(section: str) -> None:
-    found = blocks(section)
-    assert found
-    assert all(f'{LABEL}: "true"' in text for text in found.values())
+    assert COMPOSE[section]
+    assert all(one["labels"][LABEL] == "true" for one in COMPOSE[section].values())
 
 
 def test_the_boot_checks_image_takes_its_packages_from_the_table() -> None:
@@ -266,6 +221,43 @@ def test_the_lease_is_where_the_design_says() -> None:
 def test_nix_makes_specs_of_the_schema_that_is_read() -> None:
     text = (ROOT / "nix/demo/default.nix").read_text()
     assert re.search(rf"schema = {SCHEMA};", text)
+
+
+# --- what contributors use ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name
+)
+def test_github_reads_what_is_for_it(path: pathlib.Path) -> None:
+    assert yaml.safe_load(path.read_text())
+    for action in re.findall(r"\buses: *(\S+)", path.read_text()):
+        assert re.search(r"@[0-9a-f]{40}$", action), f"{action} may be another tomorrow"
+
+
+def test_githubs_ci_calls_the_same_commands_as_everybody() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    last = {name: job["steps"][-1]["run"].strip().splitlines() for name, job in jobs.items()}
+    assert last["all"] == [".ci/run"]
+    assert (ROOT / ".ci/run").exists()
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert "\n".join(last["unit"]).replace("--quiet ", "") in contributing
+
+
+def test_bug_reports_ask_for_doctors_words() -> None:
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
+    (doctor,) = (part for part in form["body"] if part["id"] == "doctor")
+    assert "./run.sh doctor" in doctor["attributes"]["label"]
+    assert doctor["validations"]["required"]
+
+
+def test_hooks_call_the_linters_of_the_lock() -> None:
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local", "nothing is fetched"
+    words = [hook["entry"].split()[0] for hook in local["hooks"]]
+    tools = {word.removeprefix(".venv/bin/") for word in words if word.startswith(".venv/bin/")}
+    locked = re.findall(r"^([\w.-]+)==", (ROOT / "locks/test.txt").read_text(), re.MULTILINE)
+    assert {"ruff", "mypy", "codespell"} <= tools <= set(locked)
 
 
 # --- what comes from outside ------------------------------------------------------------------
@@ -360,12 +352,23 @@ def test_every_direct_requirement_is_locked(path: pathlib.Path) -> None:
     assert set(names) <= set(locked)
 
 
+def test_what_the_package_depends_on_is_what_is_locked() -> None:
+    """An editable install takes the newest of the names; images take the pins."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    inputs = {
+        name: (ROOT / f"locks/{name}.in").read_text().split()
+        for name in ("agents", "orchestrator", "test")
+    }
+    assert set(project["dependencies"]) == {*inputs["agents"], *inputs["orchestrator"]}
+    assert project["optional-dependencies"] == {"dev": inputs["test"]}
+
+
 def test_every_lock_has_its_requirements_and_is_installed() -> None:
     locks = {path.stem for path in (ROOT / "locks").glob("*.txt")}
     assert locks == {path.stem for path in (ROOT / "locks").glob("*.in")}
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"for lock in agents orchestrator; do", text)
-    assert "--requirement locks/test.txt" in text
+    assert "--requirement /locks/test.txt" in text
     assert locks == {"agents", "orchestrator", "test"}
 
 

@@ -323,7 +323,7 @@ def test_what_a_package_depends_on_is_pinned_with_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(debian, "_apt", apt)
     monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
     state = {"_options": [], "_suites": MIRRORS}
-    monkeypatch.setattr(debian.Index, "__init__", lambda self: vars(self).update(state))
+    monkeypatch.setattr(debian.Index, "__init__", lambda self: self.__dict__.update(state))
     monkeypatch.setattr(subprocess, "run", run)
     assert debian.Index().closure(["jq"]) == [  # type: ignore[call-arg]
         debian.Pin(

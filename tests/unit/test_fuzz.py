@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from orchestrator.__main__ import tell
 from orchestrator.agents import events
 from orchestrator.agents.builder.nixlog import NixLog
-from orchestrator.decide.image_facts import SYSTEMS, ImageFacts, probe
+from orchestrator.decide.image_facts import ImageFacts, probe
 from orchestrator.docker.engine import failure
 from orchestrator.image.bootspec import (
     BOOTSPEC_V1,
@@ -31,6 +31,7 @@ from orchestrator.image.bootspec import (
 from orchestrator.image.late import COLUMNS, Device, late_entries, one_device, read_devices
 from orchestrator.image.tree import Tree, TreeError
 from orchestrator.run.supervisor import read_event
+from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.errors import BuildError
 from orchestrator.shared.image_options import ImageOptions
@@ -166,7 +167,7 @@ PATHS = st.lists(st.integers(0, 20), min_size=1, max_size=3)
 
 
 @hypothesis.given(path=PATHS, value=VALUES)
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=3 * hypothesis.settings().max_examples)
 def test_a_spec_that_is_nearly_right_is_read_or_refused(path: list[int], value: object) -> None:
     try:
         spec = read_spec(json.dumps(mutated(SPEC, path, value)))
@@ -194,7 +195,7 @@ def toplevel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @hypothesis.given(path=PATHS, value=VALUES)
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=3 * hypothesis.settings().max_examples)
 def test_a_bootspec_that_is_nearly_right_is_read_or_refused(
     path: list[int], value: object, toplevel: pathlib.Path
 ) -> None:
@@ -238,7 +239,7 @@ def test_an_empty_host_is_refused(line: str) -> None:
     rows=st.lists(st.lists(st.one_of(TEXTS, st.just("pi")), max_size=6), max_size=3),
     comma=st.sampled_from([",", ";", "\t"]),
 )
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=3 * hypothesis.settings().max_examples)
 def test_a_file_of_devices_is_read_or_refused(
     head: list[str], rows: list[list[str]], comma: str
 ) -> None:
@@ -278,7 +279,7 @@ ACTIONS: list[dict[str, object]] = [
     lines=st.lists(st.tuples(st.sampled_from(ACTIONS), PATHS, VALUES), max_size=6),
     noise=st.lists(TEXTS, max_size=2),
 )
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=3 * hypothesis.settings().max_examples)
 def test_whatever_nix_says_the_build_goes_on(
     lines: list[tuple[dict[str, object], list[int], object]], noise: list[str]
 ) -> None:

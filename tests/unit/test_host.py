@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from orchestrator.agents.emulation import canary
 from orchestrator.agents.emulation.canary import Outcome
 from orchestrator.decide import host
 from orchestrator.docker.engine import EngineInfo
@@ -30,7 +31,7 @@ class See:
 
     def __call__(self, uid_map: str, *runs: str) -> None:
         self._monkeypatch.setattr(pathlib.Path, "read_text", lambda _path: uid_map)
-        self._monkeypatch.setattr(host.canary, "run", lambda name, _tmp: Outcome(name in runs))
+        self._monkeypatch.setattr(canary, "run", lambda name, _tmp: Outcome(name in runs))
         self._monkeypatch.setattr(host, "this_system", lambda: "x86_64-linux")
 
 

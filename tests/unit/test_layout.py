@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from orchestrator.image.layout import (
     ALIGNMENT,
-    MIB,
     RESERVE,
     Layout,
     LayoutError,
     Sizes,
     plan_layout,
 )
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import PartitionTable
 
 TABLES: tuple[PartitionTable, ...] = typing.get_args(PartitionTable)

@@ -136,7 +136,9 @@ class LeaseRules(hypothesis.stateful.RuleBasedStateMachine):
 
 
 TestLeaseRules = LeaseRules.TestCase
-TestLeaseRules.settings = hypothesis.settings(max_examples=200, stateful_step_count=30)
+TestLeaseRules.settings = hypothesis.settings(
+    max_examples=2 * hypothesis.settings().max_examples, stateful_step_count=30
+)
 
 
 # --- the server -------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
         asyncio.run(body())
 
-    run.__name__ = test.__name__  # type: ignore[attr-defined]
+    run.__name__ = test.__name__
     run.__wrapped__ = test  # type: ignore[attr-defined]
     return run
 

@@ -12,6 +12,7 @@ import structlog
 from hypothesis import strategies as st
 
 from orchestrator.agents.emulation import lease
+from orchestrator.agents.failure import AgentError
 from tests.unit.test_lease import (
     SOON,
     TOKEN,
@@ -104,6 +105,7 @@ def test_any_crowd_ends_in_one_cleaning(steps: list[tuple[int, str]], end: str) 
         asyncio.run(play())
 
 
+@pytest.mark.slow
 @on_loop
 async def test_ten_thousand_connections_do_not_move_it() -> None:
     async with cleanup() as server:
@@ -197,6 +199,6 @@ def test_a_builder_takes_any_answer_for_yes_or_for_an_error(answer: bytes) -> No
     with peer:
         peer.sendall(answer)
         peer.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(lease.AgentError):
+        with contextlib.suppress(AgentError):
             holder.unlock()
             assert answer.partition(b"\n")[0].strip() == b"UNLOCKED"

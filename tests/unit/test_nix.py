@@ -9,11 +9,10 @@ import time
 import pytest
 
 from orchestrator.agents.builder import memory, room
-from orchestrator.agents.builder.nix import DESCRIPTOR, Nix, Settings, attribute_paths
+from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
 from orchestrator.agents.builder.room import SCARCE, Room
 from orchestrator.agents.failure import AgentError
-from tests.unit.nix_store import NEEDED
 
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
 
@@ -46,28 +45,6 @@ def test_an_evaluation_fetches_from_other_hosts_only() -> None:
     assert {"https:", "github:", "git+ssh:", "channel:"} <= set(schemes)
     assert not {"file:", "path:", "git+file:", "tarball+file:"} & set(schemes)
     assert "restrict-eval" not in config(Settings())
-
-
-@NEEDED
-def test_nix_alone_reads_the_callers_own_configuration(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nix has it; its environment and what it starts have not, nor has a second reader."""
-    monkeypatch.setattr("orchestrator.agents.builder.nix.STORE", tmp_path)
-    spy = tmp_path / "nix"
-    spy.write_text(
-        "#!/bin/sh\ncat /proc/self/environ > $0.environ\nPATH=${PATH#*:}\n"
-        'for i in 1 2; do nix config show access-tokens >> "$0.said"; done\n'
-        f"cat /proc/self/fd/{DESCRIPTOR} >> $0.left\n"
-    )
-    spy.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    nix = Nix(Settings(), tmp_path / "log", secret="access-tokens = example.org=secret\n")
-    nix.run(["build"])
-    assert (tmp_path / "nix.said").read_text().split("\n") == [" example.org=secret", "", ""]
-    assert "secret" not in (tmp_path / "nix.environ").read_text()
-    assert (tmp_path / "nix.left").read_text() == ""
-    assert "secret" not in repr(nix)
 
 
 def test_a_configuration_that_no_pipe_holds_is_refused(

@@ -7,7 +7,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.agents.builder.nixlog import TAIL_LINES, NixLog, derivation_name, plain
+from orchestrator.agents.builder.nixlog import TAIL_LINES, NixLog, derivation_name
+from orchestrator.shared.text import plain
 
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
 LINUX = f"/nix/store/{HASH}-linux-6.12.drv"

@@ -1,11 +1,8 @@
 """NixOS images: what Nix is asked, what is asked of the network, what a dry run tells."""
 
 import dataclasses
-import http.server
 import json
 import pathlib
-import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +14,6 @@ from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.task import DemoTask, NixosTask, Task
-from tests.unit.nix_store import NEEDED, run
 
 TASK = NixosTask(
     systems=("aarch64-linux",),
@@ -113,19 +109,6 @@ def test_options_of_nix_are_passed_on() -> None:
 
 
 # --- the network ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of something that answers, if only that it has nothing."""
-    monkeypatch.setenv("no_proxy", "*")
-    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 #: Nobody listens there.
@@ -273,22 +256,6 @@ def test_what_would_be_built_and_fetched_is_read(
     found = nixos.read_missing(notes.splitlines())
     assert (len(found.derivations), len(found.paths)) == (built, fetched)
     assert (found.download, found.unpacked) == (download, unpacked)
-
-
-@NEEDED
-def test_what_the_store_has_of_an_image_is_known_before(tmp_path: pathlib.Path) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(bytes(5000))
-    text = f'''derivation {{
-      name = "made"; system = "{this_system()}"; builder = "/bin/sh"; source = {source};
-      args = [ "-c" "echo made > $out" ];
-    }}'''
-    drv = run("nix-instantiate", "--expr", text)
-    before = nixos.present_bytes([drv])
-    assert 5000 < before < 6000, "a NAR's frame beside the file"
-    # The test's own container may make no namespaces.
-    run("nix-store", "--realise", drv, NIX_CONFIG="sandbox = false\nbuild-users-group =")
-    assert nixos.present_bytes([drv]) > before, "its output, once it is built"
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ def test_nothing_asked_for_changes_nothing() -> None:
     ],
 )
 def test_an_option_changes_its_field_and_no_other(option: str, value: object, field: str) -> None:
-    assert changes(dataclasses.replace(ImageOptions(), **{option: value})) == {field: value}
+    named: typing.Any = {option: value}
+    assert changes(dataclasses.replace(ImageOptions(), **named)) == {field: value}
 
 
 def test_several_options_go_together() -> None:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import typing
+from collections.abc import Mapping
 
 import pytest
 
@@ -132,7 +133,7 @@ class Said:
     def done(self, name: str, seconds: float, failed: bool) -> None:
         pass
 
-    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+    def say(self, level: str, text: str, fields: Mapping[str, object]) -> None:
         self.lines.append(text)
 
 

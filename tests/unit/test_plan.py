@@ -12,13 +12,13 @@ from orchestrator.decide.plan import (
     BUILD_OUT_BYTES,
     DEMO_DATA_BYTES,
     DEMO_OUT_BYTES,
-    MIB,
     SERVICES,
     check_space,
     make_plan,
     target_systems,
 )
 from orchestrator.shared.architectures import RUNS_TOO
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.errors import EmulationError, HostError, UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import PartitionTable

@@ -6,6 +6,7 @@ JSON on request.
 import json
 import threading
 import time
+from collections.abc import Mapping
 
 import pytest
 
@@ -33,7 +34,7 @@ class Recorder:
     def done(self, name: str, seconds: float, failed: bool) -> None:
         self.told.append(("done", name, seconds, failed))
 
-    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+    def say(self, level: str, text: str, fields: Mapping[str, object]) -> None:
         self.told.append(("say", level, text, fields))
 
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import subprocess
 
 import pytest
 
@@ -72,39 +71,3 @@ def test_locked_takes_no_successor(monkeypatch: pytest.MonkeyPatch, tmp_path: pa
     monkeypatch.setattr(debian, "Index", lambda *_: pytest.fail("the index was asked"))
     with pytest.raises(AgentError, match=re.escape(PIN.version)):
         qemu_user.obtain(PIN, "amd64", "S", tmp_path / "deb", [], locked=True)
-
-
-def package(folder: pathlib.Path, *names: str) -> pathlib.Path:
-    """A Debian package of programs; each has its own name as its content."""
-    tree = folder / "tree"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text(
-        "Package: q\nVersion: 1\nArchitecture: all\nMaintainer: m\nDescription: d\n"
-    )
-    (tree / "usr/bin").mkdir(parents=True)
-    for name in names:
-        (tree / "usr/bin" / name).write_text(name)
-    (tree / "usr/bin/qemu-armhf").symlink_to("qemu-arm")
-    command = ["dpkg-deb", "--root-owner-group", "--build", tree, folder / "q.deb"]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "q.deb"
-
-
-@pytest.mark.parametrize("suffix", ["", "-static"])
-def test_our_systems_emulators_are_taken_under_their_plain_names(
-    suffix: str, tmp_path: pathlib.Path
-) -> None:
-    names = [f"{name}{suffix}" for name in (*EMULATORS, "qemu-armeb", "qemu-aarch64_be")]
-    target = tmp_path / "target"
-    target.mkdir()
-    qemu_user.unpack(package(tmp_path, *names), target)
-    assert {path.name: path.read_text() for path in target.iterdir()} == {
-        name: f"{name}{suffix}" for name in EMULATORS
-    }
-    assert all(path.stat().st_mode & 0o777 == 0o755 for path in target.iterdir())
-
-
-def test_a_package_that_lacks_one_is_refused(tmp_path: pathlib.Path) -> None:
-    deb = package(tmp_path, *EMULATORS[1:])
-    with pytest.raises(AgentError, match=f"q.deb has no {EMULATORS[0]}"):
-        qemu_user.unpack(deb, tmp_path)

@@ -202,7 +202,7 @@ def test_any_json_is_read_or_refused(document: object) -> None:
 
 
 @hypothesis.given(st.sampled_from(FIELDS), JSON)
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(max_examples=3 * hypothesis.settings().max_examples)
 def test_any_value_of_any_field_is_read_or_refused(field: str, value: object) -> None:
     try:
         spec = read_spec(changed(field, value))

@@ -6,7 +6,7 @@ A failure is told at once as what it is, a silent death too, and time is limited
 import json
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -38,7 +38,7 @@ class SilentTeller:
     def done(self, name: str, seconds: float, failed: bool) -> None:
         pass
 
-    def say(self, level: str, text: str, fields: dict[str, object]) -> None:
+    def say(self, level: str, text: str, fields: Mapping[str, object]) -> None:
         self.said.append((level, text))
 
 
@@ -197,7 +197,7 @@ def test_lines_that_are_no_events_are_noise(line: str, world: World) -> None:
 
 def test_a_warning_is_handed_on_and_ends_nothing(world: World) -> None:
     """As agents say it: structlog adds `level`, `events.configure` adds `service`."""
-    warning = {
+    warning: dict[str, object] = {
         "event": "refused",
         "level": "warning",
         "message": "refused 10.0.0.9: silence",

@@ -15,7 +15,7 @@ from orchestrator.agents.builder import nix
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.debian import Pin
 from orchestrator.agents.failure import AgentError
-from tests.unit import nix_store
+from tests.tools import nix_store
 
 #: Bytes of a file that come before the network fails.
 SENT = 1000
@@ -123,7 +123,7 @@ def substitute(cache: tuple[Server, str, str], folder: pathlib.Path) -> None:
     Nix(settings, folder / "nix.log").run(["build", "--no-link", path])
 
 
-@nix_store.NEEDED
+@pytest.mark.own_store
 @pytest.mark.parametrize("fault", ["cut", "reset", "stall"])
 def test_nix_goes_on_after_a_dropped_connection(
     fault: str,
@@ -139,7 +139,7 @@ def test_nix_goes_on_after_a_dropped_connection(
     assert pathlib.Path(path).stat().st_size == 64000
 
 
-@nix_store.NEEDED
+@pytest.mark.own_store
 @pytest.mark.parametrize("fault", ["cut", "reset"])
 def test_a_network_that_stays_away_is_named_in_the_end(
     fault: str,
@@ -172,6 +172,7 @@ def mirror(
     return server, Pin("busybox", "busybox-static", "1", "trixie", "pool/a.deb", digest)
 
 
+@pytest.mark.needs("/usr/lib/apt/apt-helper")
 @pytest.mark.parametrize("fault", ["cut", "reset"])
 def test_apt_goes_on_after_a_dropped_connection(
     fault: str, mirror: tuple[Server, Pin], tmp_path: pathlib.Path
@@ -183,6 +184,7 @@ def test_apt_goes_on_after_a_dropped_connection(
     assert (tmp_path / "a.deb").stat().st_size == 70000
 
 
+@pytest.mark.needs("/usr/lib/apt/apt-helper")
 def test_a_mirror_that_stays_away_leaves_nothing(
     mirror: tuple[Server, Pin], tmp_path: pathlib.Path
 ) -> None:

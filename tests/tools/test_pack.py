@@ -11,9 +11,8 @@ import pytest
 
 from orchestrator.image.pack import PACK, pack
 from orchestrator.image.tree import Tree
-from tests.unit.nix_store import NEEDED
 
-pytestmark = NEEDED
+pytestmark = pytest.mark.own_store
 
 #: Bytes around those of a tar block, of a NAR's padding, and of the pieces that are read.
 SIZES = (0, 1, 7, 8, 9, 511, 512, 513, 4096, (128 << 10) - 1, 128 << 10, (128 << 10) + 1, 700_001)
@@ -55,7 +54,7 @@ def nar_hash(path: pathlib.Path) -> str:
 
 def listing(stream: pathlib.Path) -> list[tuple[object, ...]]:
     with tarfile.open(stream) as archive:
-        found = []
+        found: list[tuple[object, ...]] = []
         for one in archive:
             # The format has no mode for a link.
             mode = 0 if one.issym() else one.mode

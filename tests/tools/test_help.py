@@ -14,6 +14,8 @@ from orchestrator.verbs import help as help_verb
 from orchestrator.verbs import registry
 from orchestrator.verbs.version import versions
 
+pytestmark = pytest.mark.needs("dash", "bash")
+
 PAGES = help_verb.pages()
 
 #: Exit code of run.sh without Docker (docs/exit-codes.md).
@@ -26,7 +28,7 @@ ENGINE = "Docker 26.1.5, linux/amd64"
 @pytest.fixture(params=["dash", "bash"])
 def shell(request: pytest.FixtureRequest) -> list[str]:
     path = shutil.which(request.param)
-    assert path
+    assert path, f"{request.param} is not here"
     return [path]
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import BLOCK, STORE_GROUP, STORE_MODE, Entry, Tree, TreeError
 
+pytestmark = pytest.mark.needs("./pack")
+
 STORE = ["nix", "nix/store"]
 LONG = "x" * 120
 

@@ -26,6 +26,10 @@ from orchestrator.image.layout import SECTOR, Partition
 from orchestrator.image.tree import BLOCK, Entry, Tree
 from orchestrator.shared.constants import MIB
 
+pytestmark = pytest.mark.needs(
+    *("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "bulk.so", "still.so")
+)
+
 UUID = uuid.UUID("f222513b-ded1-49fa-b591-20ce86a2fe7f")
 SEED = uuid.UUID("8f4fcc50-4cc7-4a3a-8a3e-0d3b4b1c1a11")
 START = 3 * MIB
@@ -203,9 +207,7 @@ def test_names_on_ext4_do_not_depend_on_the_callers_locale(
     assert debugfs(ext4(tmp_path / "image", tree, SMALL), 'cat "/etc/Käse ☕"') == "x"
 
 
-@pytest.mark.skipif(
-    "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs Docker's /dev/shm of 64 MiB"
-)
+@pytest.mark.test_image("Docker's /dev/shm of 64 MiB")
 def test_a_disk_that_fills_meanwhile_is_told_as_such() -> None:
     tree = Tree([])
     tree.add(Entry("big", "file", 0o644, data=NOISE * 90))

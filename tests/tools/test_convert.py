@@ -17,6 +17,8 @@ from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.shared.disk_formats import ASSEMBLED, DISK_FORMATS, DiskFormat
 from orchestrator.shared.spec import Compression
 
+pytestmark = pytest.mark.needs("qemu-img", "zstd", "xz", "pigz", "gzip")
+
 MIB = 1 << 20
 IDENTITY = uuid.UUID("0b5c1a52-9d6e-4a8e-8f0e-1f2e3d4c5b6a")
 FORMATS = [name for name in ASSEMBLED if name != "raw"]

@@ -13,6 +13,9 @@ import pytest
 from orchestrator.image.compare import describe, first_difference
 from orchestrator.image.layout import Layout, Partition
 
+pytestmark = pytest.mark.needs("mke2fs", "debugfs", "mkfs.vfat", "mcopy", "bulk.so", "still.so")
+
+
 MIB = 1 << 20
 SPARE = MIB
 FAT_AT, EXT4_AT, OTHER_AT = 2 * MIB, 50 * MIB, 40 * MIB

@@ -18,9 +18,7 @@ HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
 STORE = pathlib.Path("/nix/store")
 PARAMS = ("console=ttyS0,115200", "weird=a;b", "loglevel=4")
 
-pytestmark = pytest.mark.skipif(
-    "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="writes to /nix and /boot"
-)
+pytestmark = pytest.mark.own_store
 
 
 def system(name: str) -> pathlib.Path:
@@ -112,6 +110,6 @@ def test_the_menu_of_systemd_boots_entries_is_the_images_own(
         text = files[name]
         assert isinstance(text, str)
         path.write_text(text)
-    command = ["awk", "-f", MODULES / "bls-to-grub.awk", *reversed(names)]
+    command: list[str | pathlib.Path] = ["awk", "-f", MODULES / "bls-to-grub.awk", *reversed(names)]
     menu = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert menu == bootloader.grub_files(entries, 5, kernels="EFI/nixos")["grub/grub.cfg"]

@@ -19,9 +19,9 @@ from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import Entry, TreeError
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import ImageSpec, PartitionTable
-from tests.unit.nix_store import NEEDED, made_up, poisoned, run
+from tests.tools.nix_store import made_up, poisoned, run
 
-pytestmark = NEEDED
+pytestmark = pytest.mark.own_store
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,9 @@ from orchestrator.image.loaders import clover
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import SpecError
 
+pytestmark = pytest.mark.needs("mkfs.vfat", "fsck.vfat", "mcopy")
+
+
 LOADER = "EFI/systemd/systemd-bootx64.efi"
 
 

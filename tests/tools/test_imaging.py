@@ -14,9 +14,9 @@ from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.image_options import ImageOptions, Injection, apply
 from orchestrator.shared.run import Run
 from orchestrator.shared.spec import Compression, ImageSpec
-from tests.unit.nix_store import NEEDED, made_up
+from tests.tools.nix_store import made_up
 
-pytestmark = NEEDED
+pytestmark = pytest.mark.own_store
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ImageSpec:
 def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("orchestrator.shared.run.WORK", tmp_path)
     (tmp_path / "run/image").mkdir(parents=True)
-    return Run("run", "aarch64-linux", 1, 1, 1)
+    return Run("run", ("aarch64-linux",), 1, 1, 1)
 
 
 def make(run: Run, spec: ImageSpec, options: ImageOptions) -> list[str]:

@@ -9,9 +9,8 @@ from orchestrator.image import examine
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import Layout, Partition
 from orchestrator.shared.constants import MIB
-from tests.unit.nix_store import NEEDED
 
-pytestmark = NEEDED
+pytestmark = pytest.mark.own_store
 
 LAYOUT = Layout("gpt", (Partition(1, "root", "L", MIB, 6 * MIB),), 8 * MIB)
 

@@ -2,7 +2,6 @@
 
 import base64
 import pathlib
-import shutil
 import subprocess
 
 import pytest
@@ -16,7 +15,7 @@ from orchestrator.shared.errors import UsageError
 from tests.unit.asking import demo
 from tests.unit.requests import DEMO
 
-pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+pytestmark = pytest.mark.needs("ssh-keygen")
 
 P = pathlib.PurePosixPath
 
@@ -61,9 +60,20 @@ COMMENTS = (
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("keys")
     for name in ("authority", "mine"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "me", "-f", folder / name]
+        command = [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            "me",
+            "-f",
+            f"{folder}/{name}",
+        ]
         subprocess.run(command, check=True)
-    sign = ["ssh-keygen", "-q", "-s", folder / "authority", "-I", "me", folder / "mine.pub"]
+    sign = ["ssh-keygen", "-q", "-s", f"{folder}/authority", "-I", "me", f"{folder}/mine.pub"]
     subprocess.run(sign, check=True)
     return (folder / "mine-cert.pub").read_text().strip()
 

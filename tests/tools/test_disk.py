@@ -14,6 +14,11 @@ from orchestrator.agents.boot.qemu import Disk
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.disk_formats import DISK_FORMATS
 
+pytestmark = pytest.mark.needs(
+    *("sfdisk", "mke2fs", "debugfs", "qemu-img", "zstd", "xz", "ssh-keygen")
+)
+
+
 MIB = 1 << 20
 ROOT = 2 * MIB
 KEYS = "/root/.ssh/authorized_keys"

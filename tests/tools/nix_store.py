@@ -7,13 +7,7 @@ import pathlib
 import subprocess
 from collections.abc import Iterator
 
-import pytest
-
 from orchestrator.shared.spec import BootLoader, Extlinux, Fat, ImageSpec, Root
-
-NEEDED = pytest.mark.skipif(
-    "NIXOS_IMAGE_IN_TEST_IMAGE" not in os.environ, reason="needs a Nix store of its own"
-)
 
 
 def run(*command: str, **variables: str) -> str:

@@ -20,6 +20,9 @@ from orchestrator.shared.errors import DeliveryError, UsageError, VerificationEr
 from tests.unit.artifacts import ABOUT, IMAGE
 from tests.unit.requests import CALLER, DEMO
 
+pytestmark = pytest.mark.needs("ssh-keygen")
+
+
 ROOT = pathlib.Path(__file__).parents[2]
 P = pathlib.PurePosixPath
 REQUEST = Verify(P("/out/demo.img"), None, None)
@@ -96,8 +99,9 @@ def test_a_hole_in_an_image_is_read_as_zeros(made: pathlib.Path) -> None:
         file.truncate(8 << 20)
         file.seek(4 << 20)
         file.write(b"data")
-    command = ["tar", "-cSf", "-", "-C", made.parent, "out"]
-    data = subprocess.run(command, capture_output=True, check=True).stdout
+    data = subprocess.run(
+        ["tar", "-cSf", "-", "-C", made.parent, "out"], capture_output=True, check=True
+    ).stdout
     assert len(data) < 1 << 20
     digest = hashlib.sha256((made / "demo.img").read_bytes()).hexdigest()
     with pytest.raises(VerificationError, match=f"demo.img has changed: its SHA-256 is {digest}"):
@@ -271,8 +275,8 @@ def test_a_signature_for_something_else_is_none(made: pathlib.Path, keys: pathli
 def test_what_ssh_keygen_signs_by_hand_is_as_good(made: pathlib.Path, keys: pathlib.Path) -> None:
     """That is the way out for a key with a passphrase."""
     (made / "demo.img.sha256.sig").unlink()
-    command = ["ssh-keygen", "-Y", "sign", "-q", "-n", signing.NAMESPACE, "-f", keys / "other"]
-    subprocess.run([*command, made / "demo.img.sha256"], check=True)
+    command = ["ssh-keygen", "-Y", "sign", "-q", "-n", signing.NAMESPACE]
+    subprocess.run([*command, "-f", keys / "other", made / "demo.img.sha256"], check=True)
     assert "with ED25519 key" in by_key(made, keys / "other.pub")
 
 

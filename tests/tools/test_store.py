@@ -12,9 +12,9 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.image.closure import changed
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.pack import ChangedError
-from tests.unit.nix_store import NEEDED, add, poisoned
+from tests.tools.nix_store import add, poisoned
 
-pytestmark = NEEDED
+pytestmark = pytest.mark.own_store
 
 
 @dataclasses.dataclass(frozen=True)

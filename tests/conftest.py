@@ -1,0 +1,206 @@
+"""What all tests share: which of them run, what they need and may start, repeatable examples.
+
+`slow` tests run with `--all`, and where their file is named. `--all` fuzzes at length, too.
+"""
+
+import http.server
+import os
+import pathlib
+import shutil
+import sys
+import threading
+import typing
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import structlog
+
+from orchestrator.ask.request import Caller
+from tests.unit.requests import CALLER
+
+TESTS = pathlib.Path(__file__).parent
+ROOT = TESTS.parent
+UNIT, TOOLS, INTEGRATION = (TESTS / name for name in ("unit", "tools", "integration"))
+
+IN_TEST_IMAGE = "NIXOS_IMAGE_IN_TEST_IMAGE" in os.environ
+
+# The same examples on every run: a suite that a user runs to see whether the appliance works must
+# not roll dice. No deadline: a loaded CI machine is no failure.
+for name, examples in (("quick", 25), ("long", 100)):
+    hypothesis.settings.register_profile(
+        name, deadline=None, derandomize=True, database=None, max_examples=examples
+    )
+
+
+# --- which tests run ------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="slow tests too, and fuzzing at length")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("long" if config.getoption("--all") else "quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Two workers in the test image, unless files are named: to start them takes a second."""
+    if not IN_TEST_IMAGE or hasattr(config, "workerinput") or config.getoption("usepdb"):
+        return
+    if config.getoption("numprocesses") is None and not named_files(config):
+        config.option.tx, config.option.dist = ["popen"] * 2, "loadgroup"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    if config.getoption("--all"):
+        return
+    named = named_files(config)
+    left = [item for item in items if item.get_closest_marker("slow") and item.path not in named]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+
+
+def named_files(config: pytest.Config) -> set[pathlib.Path]:
+    """The files among the arguments; folders name what is in them without the slow tests."""
+    paths = {pathlib.Path(word.partition("::")[0]).resolve() for word in config.args}
+    return {path for path in paths if path.is_file()}
+
+
+def group(item: pytest.Item) -> str:
+    """What no two workers may use at once: the engine, this container's /nix, a file's fixtures."""
+    if item.path.is_relative_to(INTEGRATION):
+        return "engine"
+    return "store" if item.get_closest_marker("own_store") else item.path.name
+
+
+# --- what tests need ------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a program, or a file of the checkout, that is not there."""
+    if missing := [name for mark in item.iter_markers("needs") for name in absent(*mark.args)]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    if IN_TEST_IMAGE:
+        return
+    for mark in item.iter_markers("test_image"):
+        pytest.skip(f"needs the test image: {mark.args[0]}")
+    if item.get_closest_marker("own_store"):
+        pytest.skip("needs the test image: it writes to /nix")
+
+
+def absent(*names: str) -> list[str]:
+    """What is missing of programs on PATH and, with a slash or the ending `.so`, files."""
+    files = [name for name in names if "/" in name or name.endswith(".so")]
+    return [
+        name
+        for name in names
+        if not ((ROOT / name).exists() if name in files else shutil.which(name))
+    ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> typing.Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The test image has all that tests need: a test that is skipped there has not been run."""
+    report = yield
+    if IN_TEST_IMAGE and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in the test image: {report.longrepr}"
+    return report
+
+
+# --- what tests may start -------------------------------------------------------------------------
+
+_DOCKER = frozenset({"docker", "docker-compose", "podman"})
+#: What every Linux has, and so may be started by tests/unit; the rest belongs to tests/tools.
+_EVERYWHERE = frozenset("bash cat dd ln mkdir mv ps sh sha256sum sleep tar true".split())
+_OWN_PYTHON = {sys.executable, os.path.realpath(sys.executable)}
+_SYSTEM = ("/bin/", "/sbin/", "/usr/", "/lib", "/opt/test/")
+_guarded: frozenset[pathlib.Path] = frozenset()
+
+
+class ForbiddenProgramError(BaseException):
+    """A test started what it may not; not an `Exception`: no code under test can swallow it."""
+
+
+def _words(arguments: object) -> list[str]:
+    given = arguments if isinstance(arguments, list | tuple) else [arguments]
+    return [os.fsdecode(word) for word in given if isinstance(word, str | bytes | os.PathLike)]
+
+
+def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
+    """Audit hook: sees every start of a program.
+
+    Whatever way the code under test has imported `subprocess`.
+    """
+    if not _guarded or event not in {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"}:
+        return
+    executable = _words(arguments[0])
+    command = _words(arguments[1]) if len(arguments) > 1 else []
+    programs = [word.split(maxsplit=1)[0] for word in [*executable, *command[:1]] if word.strip()]
+    for program in programs:
+        name = pathlib.PurePosixPath(program).name
+        if name in _DOCKER or (UNIT in _guarded and _is_a_tool(program, name)):
+            raise ForbiddenProgramError(f"a test started {' '.join([*executable, *command])}")
+
+
+def _is_a_tool(program: str, name: str) -> bool:
+    """Whether it is a program of the system's that some systems have not."""
+    found = program if "/" in program else shutil.which(program) or ""
+    return found.startswith(_SYSTEM) and found not in _OWN_PYTHON and name not in _EVERYWHERE
+
+
+sys.addaudithook(_refuse_programs)
+
+
+@pytest.fixture(autouse=True)
+def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Refuse Docker in tests/unit and tests/tools, and programs in tests/unit.
+
+    Where a call gets through in a shell, it finds no engine.
+    """
+    global _guarded  # an audit hook cannot be removed, only told to be quiet
+    folders = {UNIT, TOOLS}.intersection(request.path.parents)
+    if folders:
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    _guarded = frozenset(folders)
+    yield
+    _guarded = frozenset()
+
+
+@pytest.fixture(autouse=True)
+def fresh_structlog() -> Iterator[None]:
+    """Undo what a test configured: structlog's state belongs to the process."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+# --- what several files use -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def who() -> Caller:
+    """A caller on a terminal-less Linux host."""
+    return CALLER
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of something that answers, if only that it has nothing."""
+    monkeypatch.setenv("no_proxy", "*")
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()

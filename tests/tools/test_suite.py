@@ -1,0 +1,74 @@
+"""The suite's own rules, `tests/conftest.py`: what runs, what is skipped, what a skip means."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+TESTS = """
+import pytest
+
+@pytest.mark.needs("sh")
+def test_there(): pass
+
+@pytest.mark.needs("sh", "no-such-program", "no-such-library.so", "/no/such/file")
+def test_absent(): raise AssertionError
+
+@pytest.mark.slow
+def test_slow(): pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/test_some.py").write_text(TESTS)
+    return tmp_path / "some"
+
+
+def said(*arguments: str | pathlib.Path, image: bool) -> str:
+    """What pytest says with these rules and `arguments`, in the test image or elsewhere."""
+    variables = dict(os.environ)
+    variables.pop("NIXOS_IMAGE_IN_TEST_IMAGE", None)
+    if image:
+        variables["NIXOS_IMAGE_IN_TEST_IMAGE"] = "1"
+    options = ("-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "pyproject.toml")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *arguments],
+        cwd=ROOT,
+        env=variables,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    ).stdout
+
+
+def test_outside_of_the_test_image_what_is_absent_is_named(folder: pathlib.Path) -> None:
+    text = said(folder, image=False)
+    assert "needs no-such-program, no-such-library.so, /no/such/file" in text
+    assert "1 passed, 1 skipped, 1 deselected" in text
+
+
+def test_in_the_test_image_a_skip_is_a_failure(folder: pathlib.Path) -> None:
+    text = said(folder, "-n0", image=True)
+    assert "skipped in the test image" in text
+    assert "1 passed, 1 deselected, 1 error" in text
+
+
+def test_a_file_that_is_named_is_run_whole(folder: pathlib.Path) -> None:
+    file = folder / "test_some.py"
+    assert "2 passed, 1 skipped" in said(file, image=False)
+    assert "1 passed in" in said(f"{file}::test_slow", image=False)
+
+
+def test_all_is_all(folder: pathlib.Path) -> None:
+    assert "2 passed, 1 skipped" in said(folder, "--all", image=False)
+
+
+def test_two_workers_share_what_is_not_named(folder: pathlib.Path) -> None:
+    assert "2 workers" in said(folder, "-v", image=True)
+    assert "2 workers" not in said(folder / "test_some.py", "-v", image=True)
