@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import sys
 import tempfile
 import urllib.parse
@@ -23,6 +22,7 @@ from collections.abc import Collection
 from orchestrator.agents import events, network
 from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command as programs
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES, SYSTEMS
 
 #: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
@@ -138,7 +138,7 @@ def urls(pin: Pin, snapshot: str) -> list[str]:
     mirrors = [known[pin.suite]] if pin.suite in known else []
     mirrors += [uri for uri in known.values() if uri not in mirrors]
     origin = "Label::Debian-Security" if pin.suite.endswith(SECURITY) else "Origin::Debian"
-    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
+    dump = programs.run(["apt-config", "dump"], fails=AgentError).text
     archives = re.findall(rf'Acquire::Snapshots::URI::(?:Override::)?{origin} "(\S+?)/?";', dump)
     bases = [*mirrors, *(archive.replace("@SNAPSHOTID@", snapshot) for archive in archives)]
     return [f"{base}/{urllib.parse.quote(pin.path)}" for base in dict.fromkeys(bases)]
@@ -155,10 +155,8 @@ def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
     False where no address has it.
     """
     for url in urls(pin, snapshot):
-        done = subprocess.run(
-            [APT_HELPER, "download-file", url, target, f"SHA256:{pin.sha256}"], capture_output=True
-        )
-        if done.returncode == 0:
+        command = [APT_HELPER, "download-file", url, os.fspath(target), f"SHA256:{pin.sha256}"]
+        if programs.run(command, check=False, fails=AgentError).code == 0:
             return True
         target.unlink(missing_ok=True)
     return False
@@ -241,14 +239,14 @@ class Index:
 
     def _show_all(self, packages: list[str]) -> list[dict[str, str]]:
         command = ["apt-cache", *self._options, "show", "--no-all-versions", *packages]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
+        done = programs.run(command, check=False, fails=AgentError)
+        if done.code != 0:
             raise AgentError(
                 f"Debian's index has no package {', '.join(packages)}",
                 hint="check the apt sources of the base image",
             )
         shown = []
-        for text in done.stdout.strip().split("\n\n"):
+        for text in done.text.strip().split("\n\n"):
             fields: list[tuple[str, str]] = re.findall(
                 r"^([A-Za-z0-9-]+): (.*)$", text, re.MULTILINE
             )
@@ -326,7 +324,7 @@ def _fields(pin: Pin) -> dict[str, str]:
 
 
 def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
-    subprocess.run(["dpkg-deb", "-x", deb, tree], check=True)
+    programs.run(["dpkg-deb", "-x", deb, tree], fails=AgentError)
     command = [
         "nix",
         "--extra-experimental-features",
@@ -336,21 +334,19 @@ def _tree_hash(deb: pathlib.Path, tree: pathlib.Path) -> str:
         "--sri",
         str(tree),
     ]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return programs.run(command, fails=AgentError).text.strip()
 
 
 def _apt(arguments: list[str]) -> str:
     bundle = os.environ.get("SSL_CERT_FILE")
     options = ["-o", f"Acquire::https::CAInfo={bundle}"] if bundle else []
-    done = subprocess.run(
-        ["apt-get", *options, *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        reason = " ".join(line for line in done.stderr.splitlines() if line.startswith("E:"))
+    done = programs.run(["apt-get", *options, *arguments], check=False, fails=AgentError)
+    if done.code != 0:
+        reason = " ".join(line for line in done.lines if line.startswith("E:"))
         raise AgentError(
             f"apt-get {arguments[-1]} failed: {reason}", hint="is the package mirror reachable?"
         )
-    return done.stdout
+    return done.text
 
 
 def _without(text: str) -> tuple[str, str]:

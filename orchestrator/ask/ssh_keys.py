@@ -3,10 +3,10 @@
 import base64
 import binascii
 import re
-import subprocess
 
 from orchestrator.ask.request import Caller, Demo
 from orchestrator.ask.uploads import received
+from orchestrator.shared import command
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.text import is_line
 
@@ -20,8 +20,7 @@ def is_public_key(line: str) -> bool:
         return False
     # sshd takes any blanks after options, ssh-keygen one.
     given = OPTIONS.sub(r"\1 ", f"{line}\n", count=1).encode(errors="replace")
-    command = ["ssh-keygen", "-l", "-f", "-"]
-    return subprocess.run(command, input=given, capture_output=True, check=False).returncode == 0
+    return command.run(["ssh-keygen", "-l", "-f", "-"], stdin=given, check=False).code == 0
 
 
 def public_keys(text: str, where: str) -> tuple[str, ...]:

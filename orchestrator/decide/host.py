@@ -10,6 +10,8 @@ import pathlib
 import shutil
 
 from orchestrator.agents.emulation import canary
+from orchestrator.docker import facts
+from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine, EngineInfo
 from orchestrator.shared.architectures import MACHINES, RUNS_TOO, SYSTEMS, this_system
 from orchestrator.shared.errors import DockerError, HostError
@@ -82,7 +84,7 @@ def measure(
         engine=info.version,
         natively=natively,
         runs=natively | foreign,
-        no_private=probe_private(engine) if needed else "it was not looked for",
+        no_private=probe_private(engine, info) if needed else "it was not looked for",
         no_shared=why_not_shared(info),
         memory=info.memory,
         data_free=shutil.disk_usage(WORK).free,
@@ -112,10 +114,24 @@ def borrows_table() -> bool:
     return any(canary.run(system, tmp).runs for system in foreign)
 
 
-def probe_private(engine: Engine) -> str:
-    """Why a container with the builder's rights may have no table of its own; empty if it may."""
+def probe_private(engine: Engine, info: EngineInfo) -> str:
+    """Why a container with the builder's rights may have no table of its own; empty if it may.
+
+    Tried once for each start of the host or its engine.
+    """
+    if facts.private_works(engine, info):
+        return ""
+    why_not = _try_private(engine)
+    if not why_not:
+        facts.keep_private_works(engine, info)
+    return why_not
+
+
+def _try_private(engine: Engine) -> str:
     try:
         code, lines = engine.run_to_end("probe")
+    except SilentEngineError:
+        raise
     except DockerError as error:
         return str(error)
     for line in lines:

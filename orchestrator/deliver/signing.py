@@ -7,13 +7,13 @@ other container starts, kept in the memory of this one, and is in no command lin
 import os
 import pathlib
 import re
-import subprocess
 import tempfile
 
 from orchestrator.ask.request import Caller
 from orchestrator.ask.ssh_keys import bare_key, public_keys
 from orchestrator.ask.uploads import received_file
-from orchestrator.shared.errors import UsageError, VerificationError
+from orchestrator.shared import command
+from orchestrator.shared.errors import BugError, UsageError, VerificationError
 
 #: What the signatures are for: one that was made for something else is none here.
 NAMESPACE = "nixos-image"
@@ -30,7 +30,7 @@ def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
     with os.fdopen(os.open(_place(who), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
         copy.write(key)
     done = _sign(who, b"")
-    if done.returncode == 0:
+    if done.code == 0:
         return
     said = done.stderr.decode(errors="replace").strip()
     if "passphrase" in said:
@@ -47,7 +47,8 @@ def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
 def sign(who: Caller, data: bytes) -> bytes:
     """The signature of `data` with the key that was taken."""
     done = _sign(who, data)
-    done.check_returncode()
+    if done.code != 0:
+        raise BugError(f"the key that could sign cannot any more: {done.last}")
     return done.stdout
 
 
@@ -62,18 +63,16 @@ def verify(data: bytes, signature: bytes, signers: str) -> str:
         (place / "signers").write_text(signers)
         files = ["-s", str(place / "sig"), "-f", str(place / "signers")]
         found = _ssh_keygen(["-Y", "find-principals", *files], b"")
-        for name in found.stdout.decode(errors="replace").splitlines():
+        for name in found.text.splitlines():
             done = _ssh_keygen(["-Y", "verify", "-n", NAMESPACE, "-I", name, *files], data)
-            if done.returncode == 0:
-                said = done.stdout.decode(errors="replace").strip()
+            if done.code == 0:
+                said = done.text.strip()
                 return re.sub(r'^Good "[^"]*" signature for ', "", said)
             break
         else:
             done = found
-    said = (done.stderr or done.stdout).decode(errors="replace").strip() or "unknown signer"
-    raise VerificationError(
-        f"the signature is not by an allowed signer of these checksums: {said.splitlines()[-1]}"
-    )
+    said = done.last if done.lines else "unknown signer"
+    raise VerificationError(f"the signature is not by an allowed signer of these checksums: {said}")
 
 
 def signers_of(key: str, name: str) -> str:
@@ -86,16 +85,10 @@ def _place(who: Caller) -> pathlib.Path:
     return MEMORY / f"{NAMESPACE}-{who.run}.key"
 
 
-def _sign(who: Caller, data: bytes) -> subprocess.CompletedProcess[bytes]:
+def _sign(who: Caller, data: bytes) -> command.Done:
     return _ssh_keygen(["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(_place(who))], data)
 
 
-def _ssh_keygen(arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
-    # Without a terminal: it would ask for a passphrase there.
-    return subprocess.run(
-        ["ssh-keygen", *arguments],
-        input=data,
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-    )
+def _ssh_keygen(arguments: list[str], data: bytes) -> command.Done:
+    # In a session of its own it has no terminal, where it would ask for a passphrase.
+    return command.run(["ssh-keygen", *arguments], stdin=data, check=False)

@@ -12,16 +12,19 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import typing
 
 from orchestrator.docker.workspace import take
+from orchestrator.shared import command as programs
 from orchestrator.shared.artifact import RESULT, Artifact
 from orchestrator.shared.errors import BuildError, DeliveryError
 from orchestrator.shared.json_reader import JsonError, from_json
 from orchestrator.shared.spec import is_file_name
 
 SCHEMA = 1
+#: The file descriptor by which the caller's files come.
+STDIN = 0
+
 MANIFEST = ".complete"
 
 #: Time (seconds) after which a caller who takes nothing more is given up: its disk hangs, or the
@@ -127,9 +130,7 @@ class Delivery:
             # tar reads a name when it has written the file before.
             *("--null", "--files-from=-"),
         ]
-        self._tar = subprocess.Popen(
-            command, bufsize=0, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.PIPE
-        )
+        self._tar = programs.start(command, stdin=programs.PIPE, stdout=stream)
 
     def send(self, name: str, digest: str = "") -> None:
         """Send the file `name`.
@@ -156,29 +157,25 @@ class Delivery:
 
     def abandon(self) -> None:
         """End the stream as it is: without a manifest."""
-        self._tar.kill()
+        programs.kill(self._tar)
         self._end()
 
     def _end(self) -> list[str]:
         sent, still = self._sent(), 0
-        while True:
-            try:
-                said = self._tar.communicate(timeout=1)[1]
-            except subprocess.TimeoutExpired:
-                # Seconds are counted, not measured: this container may be paused meanwhile.
-                before, sent = sent, self._sent()
-                still = still + 1 if sent is not None and sent == before else 0
-                if still > STALL_SECONDS:
-                    self._tar.kill()
-                    self._tar.communicate()
-                    os.close(self._stream)
-                    raise DeliveryError(
-                        f"the image cannot be handed over: nothing was taken for {STALL_SECONDS} s",
-                        hint="look at the disk below -o, and at the connection to Docker",
-                    ) from None
-            else:
+        while (said := programs.rest(self._tar, 1)) is None:
+            # Seconds are counted, not measured: this container may be paused meanwhile.
+            before, sent = sent, self._sent()
+            still = still + 1 if sent is not None and sent == before else 0
+            if still > STALL_SECONDS:
+                programs.kill(self._tar)
+                programs.rest(self._tar, 1)
                 os.close(self._stream)
-                return said.decode(errors="replace").strip().splitlines()
+                raise DeliveryError(
+                    f"the image cannot be handed over: nothing was taken for {STALL_SECONDS} s",
+                    hint="look at the disk below -o, and at the connection to Docker",
+                )
+        os.close(self._stream)
+        return said.decode(errors="replace").strip().splitlines()
 
     def _sent(self) -> int | None:
         """How many bytes tar has written until now, where the kernel tells."""
@@ -206,9 +203,6 @@ def receive(folder: pathlib.Path) -> None:
         "--no-same-permissions",
         f"--directory={folder}",
     ]
-    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise DeliveryError(
-            f"the caller's files did not arrive: {said[-1] if said else done.returncode}"
-        )
+    done = programs.run(command, stdin=STDIN, check=False, fails=DeliveryError)
+    if done.code != 0:
+        raise DeliveryError(f"the caller's files did not arrive: {done.last}")

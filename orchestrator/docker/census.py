@@ -1,11 +1,10 @@
 """The runs that there are on this host, whoever has started them: by labels, not by names alone."""
 
-import datetime
 import re
+import time
 
-from python_on_whales import Container
-
-from orchestrator.docker.engine import LABEL, PROJECT, RUN_LABEL, Engine, still_there, told
+from orchestrator.docker.engine import Engine
+from orchestrator.docker.labels import LABEL, PROJECT, RUN_LABEL
 
 #: The run that containers belong to which `docker compose up` has started by itself (`compose.yaml`
 #: says so).
@@ -18,6 +17,9 @@ RUN_SH_SUFFIXES = ("-prepare", SEND)
 #: So many of a run's digits are its engine's (run.sh has them of the engine's store volume).
 ENGINE_DIGITS = 4
 
+#: After a day (seconds) nobody sends files any more.
+ABANDONED_SECONDS = 86400
+
 #: Names of runs' volumes: Compose's, behind the project's name, and the one that run.sh makes. An
 #: engine may not heed the latter's labels (Podman), so names tell.
 VOLUME = re.compile(rf"{PROJECT}-(?:work-([0-9a-f]+)|([0-9a-f]+)_\w+)")
@@ -25,14 +27,8 @@ VOLUME = re.compile(rf"{PROJECT}-(?:work-([0-9a-f]+)|([0-9a-f]+)_\w+)")
 
 def containers(engine: Engine) -> dict[str, tuple[str, bool]]:
     """Containers of this project, running or not: name -> (run, whether it runs)."""
-
-    def known(one: Container) -> tuple[str, tuple[str, bool]]:
-        run = (one.config.labels or {}).get(RUN_LABEL, "")
-        return one.name, (run, bool(one.state.running))
-
-    with told("docker ps"):
-        found = engine.client.container.list(all=True, filters=[("label", RUN_LABEL)])
-        return dict(still_there(found, known))
+    found = engine.containers(RUN_LABEL)
+    return {one.name: (one.labels.get(RUN_LABEL, ""), one.running) for one in found}
 
 
 def runs(engine: Engine) -> set[str]:
@@ -41,14 +37,12 @@ def runs(engine: Engine) -> set[str]:
     `docker compose up`'s own is not among them.
     """
     found = {run for run, _running in containers(engine).values()} - {COMPOSE_RUN}
-    with told("docker network ls"):
-        networks = engine.client.network.list({"label": LABEL})
-        labels = list(still_there(networks, lambda one: one.labels))
-    projects = {(one or {}).get("com.docker.compose.project", "") for one in labels}
+    labels = [one.get("Labels") or {} for one in engine.networks(LABEL)]
+    projects = {one.get("com.docker.compose.project", "") for one in labels}
     found |= {
         name.removeprefix(f"{PROJECT}-") for name in projects if name.startswith(f"{PROJECT}-")
     }
-    volumes = [VOLUME.fullmatch(name) for name in engine.volumes()]
+    volumes = [VOLUME.fullmatch(name) for name in engine.volume_names()]
     return found | {match[1] or match[2] for match in volumes if match}
 
 
@@ -67,13 +61,9 @@ def living_runs(engine: Engine) -> set[str]:
 
 def abandoned(engine: Engine) -> list[str]:
     """Orchestrators' containers that wait for their run's files longer than anybody sends any."""
-    with told("docker ps"):
-        found = engine.client.container.list(
-            all=True, filters=[("label", RUN_LABEL), ("status", "created")]
-        )
-        ages = still_there(found, lambda one: (one.name, one.created))
-        oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-        return [name for name, created in ages if created < oldest]
+    oldest = time.time() - ABANDONED_SECONDS
+    found = engine.containers(RUN_LABEL)
+    return [one.name for one in found if one.state == "created" and one.created < oldest]
 
 
 def of_this_engine(engine: Engine, run: str) -> bool:

@@ -7,6 +7,7 @@ import re
 import time
 
 from orchestrator.docker.engine import Engine
+from orchestrator.shared import retry
 from orchestrator.shared.errors import TimeLimitError
 from orchestrator.shared.progress import Progress
 
@@ -66,16 +67,21 @@ class Images:
         self, services: tuple[str, ...], progress: Progress, deadline: float = math.inf
     ) -> None:
         """Wait for `services` until `deadline` (monotonic); raises what their builds raised."""
-        while missing := [
-            name for name in services if name in self._jobs and not self._jobs[name].done()
-        ]:
-            progress.to("images", f"building {', '.join(missing)}")
-            if time.monotonic() > deadline:
-                raise TimeLimitError(
-                    f"the images of {', '.join(missing)} took longer than the whole run may",
-                    hint="--timeout gives it longer; what is built stays",
-                )
-            time.sleep(0.1)
+
+        def missing() -> list[str]:
+            found = [name for name in services if name in self._jobs]
+            return [name for name in found if not self._jobs[name].done()]
+
+        def built() -> bool:
+            if left := missing():
+                progress.to("images", f"building {', '.join(left)}")
+            return not left
+
+        if not retry.until(built, deadline - time.monotonic(), pause=0.1):
+            raise TimeLimitError(
+                f"the images of {', '.join(missing())} took longer than the whole run may",
+                hint="--timeout gives it longer; what is built stays",
+            )
         for name in services:
             if job := self._jobs.pop(name, None):
                 job.result()

@@ -8,9 +8,8 @@ import pathlib
 import re
 import typing
 
-from python_on_whales import Container
-
 from orchestrator.docker import seccomp
+from orchestrator.docker.api import Json
 from orchestrator.shared.constants import MIB
 
 
@@ -83,36 +82,39 @@ def planned(service: str, config: dict[str, typing.Any]) -> Receipt:
     )
 
 
-def of(service: str, container: Container) -> Receipt:
-    """The rights that a container of `service` has, as Docker tells them."""
-    host, state = container.host_config, container.state
-    security = [_option(one) for one in host.security_opt or []]
-    if host.masked_paths == []:
+def of(service: str, container: Json) -> Receipt:
+    """The rights that a container of `service` has, as Docker tells them (its `inspect`)."""
+    host, state, config = container["HostConfig"], container["State"], container["Config"]
+    security = [_option(one) for one in host.get("SecurityOpt") or []]
+    if host.get("MaskedPaths") == []:
         security.append("systempaths=unconfined")
     seconds = None
-    if state.started_at and state.finished_at:
+    if state.get("StartedAt") and state.get("FinishedAt"):
+        began = datetime.datetime.fromisoformat(state["StartedAt"])
         # The builder says that it is done before it is gone.
-        end = datetime.datetime.now(datetime.UTC) if state.running else state.finished_at
-        seconds = round((end - state.started_at).total_seconds(), 3)
-    networks = [name for name in container.network_settings.networks or {} if name != "none"]
+        now = datetime.datetime.now(datetime.UTC)
+        end = now if state["Running"] else datetime.datetime.fromisoformat(state["FinishedAt"])
+        seconds = round((end - began).total_seconds(), 3)
+    networks = [one for one in container["NetworkSettings"].get("Networks") or {} if one != "none"]
     return Receipt(
         service=service,
-        image=container.image,
-        user=container.config.user or "root",
-        capabilities=tuple(_capability(one) for one in host.cap_add or []),
-        dropped=tuple(host.cap_drop or []),
+        image=container["Image"],
+        user=config.get("User") or "root",
+        capabilities=tuple(_capability(one) for one in host.get("CapAdd") or []),
+        dropped=tuple(host.get("CapDrop") or []),
         security=tuple(security),
         networks=tuple(sorted(networks)),
         mounts=tuple(
             sorted(
-                f"{one.name or one.source}:{one.destination}{'' if one.rw else ':ro'}"
-                for one in container.mounts
+                f"{one.get('Name') or one['Source']}:{one['Destination']}"
+                f"{'' if one.get('RW') else ':ro'}"
+                for one in container["Mounts"]
             )
         ),
-        devices=tuple(str(one.path_on_host) for one in host.devices or []),
-        read_only=bool(host.readonly_rootfs),
-        memory=(host.memory or 0) // MIB or None,
-        pids=host.pids_limit or None,
+        devices=tuple(str(one["PathOnHost"]) for one in host.get("Devices") or []),
+        read_only=bool(host.get("ReadonlyRootfs")),
+        memory=(host.get("Memory") or 0) // MIB or None,
+        pids=host.get("PidsLimit") or None,
         seconds=seconds,
     )
 

@@ -1,11 +1,11 @@
 """Closures of store paths, as Nix' database has them, and what the store has of them now."""
 
 import dataclasses
-import subprocess
 from collections.abc import Iterable, Mapping
 
 from orchestrator.image.pack import pack
 from orchestrator.image.tree import TreeError
+from orchestrator.shared import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,7 @@ def changed(paths: Iterable[str]) -> list[str]:
 
 
 def _ask(*arguments: str) -> str:
-    done = subprocess.run(["nix-store", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise TreeError(said[-1].removeprefix("error: "))
-    return done.stdout
+    done = command.run(["nix-store", *arguments], check=False, fails=TreeError)
+    if done.code != 0:
+        raise TreeError(done.last.removeprefix("error: "))
+    return done.text

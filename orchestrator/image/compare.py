@@ -1,12 +1,14 @@
 """Where two images differ first: partition, file and offset in it."""
 
+import os
 import pathlib
 import re
-import subprocess
 import typing
+from collections.abc import Sequence
 
 from orchestrator.image.layout import SECTOR, Layout, Partition
 from orchestrator.image.tree import BLOCK
+from orchestrator.shared import command as programs
 
 _CHUNK = 1 << 20
 
@@ -43,12 +45,8 @@ def _owner(image: pathlib.Path, part: Partition, offset: int) -> str:
     """The file that holds `offset` of a partition, or what else does, where a tool can tell."""
     if part.name in {"ESP", "BOOT", "FIRMWARE"}:
         return _fat_owner(image, part, offset)
-    kind = subprocess.run(
-        ["blkid", "-p", "-O", str(part.start), "-s", "TYPE", "-o", "value", image],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    blkid = ["blkid", "-p", "-O", str(part.start), "-s", "TYPE", "-o", "value", os.fspath(image)]
+    kind = _said(blkid).strip()
     return _ext4_owner(image, part, offset) if kind == "ext4" else kind
 
 
@@ -71,8 +69,12 @@ def _ext4_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
 def _debugfs(image: pathlib.Path, part: Partition, request: str, pattern: str) -> list[typing.Any]:
     """All matches of `pattern` in debugfs' answer, as `re.findall` gives them."""
     command = ["debugfs", "-R", request, f"{image}?offset={part.start}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return re.findall(pattern, said, re.MULTILINE)
+    return re.findall(pattern, _said(command), re.MULTILINE)
+
+
+def _said(command: Sequence[programs.Word]) -> str:
+    """What a tool says of an image that it may not understand."""
+    return programs.run(command, check=False).text
 
 
 def _fat_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
@@ -91,13 +93,9 @@ def _fat_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
         return "FAT's own structures"
     number = (offset - data) // cluster + 2
     place = f"{image}@@{part.start}"
-    names = subprocess.run(
-        ["mdir", "-b", "-f", "-/", "-i", place, "::/"], capture_output=True, text=True, check=False
-    ).stdout.split("\n")
+    names = _said(["mdir", "-b", "-f", "-/", "-i", place, "::/"]).split("\n")
     for name in filter(None, names):
-        shown = subprocess.run(
-            ["mshowfat", "-i", place, name], capture_output=True, text=True, check=False
-        ).stdout
+        shown = _said(["mshowfat", "-i", place, name])
         before = 0
         for first, last in re.findall(r"<(\d+)(?:-(\d+))?>", shown):
             start, end = int(first), int(last or first)

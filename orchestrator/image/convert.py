@@ -8,13 +8,13 @@ import os
 import pathlib
 import re
 import struct
-import subprocess
 import typing
 import uuid
 from collections.abc import Callable
 
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import SECTOR
+from orchestrator.shared import command as programs
 from orchestrator.shared.disk_formats import DISK_FORMATS, DiskFormat
 from orchestrator.shared.spec import Compression
 
@@ -56,13 +56,8 @@ def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> Non
         _run([*commands[how], os.fspath(image)], sink)
 
 
-def _run(command: list[str], sink: typing.BinaryIO | None = None) -> None:
-    done = subprocess.run(
-        command, stdout=sink or subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
-    )
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise FilesystemError(f"{command[0]}: {said[-1] if said else done.returncode}")
+def _run(command: list[str], sink: programs.Stream = programs.NOTHING) -> None:
+    programs.run(command, stdout=sink, fails=FilesystemError)
 
 
 def _write_at(image: typing.BinaryIO, offset: int, data: bytes) -> None:

@@ -3,11 +3,11 @@
 import json
 import os
 import pathlib
-import subprocess
 
 from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.filesystem import FilesystemError, run
 from orchestrator.image.layout import SECTOR, Layout
+from orchestrator.shared import command as programs
 from orchestrator.shared.disk_formats import DISK_FORMATS
 
 #: What tells whether a file is whole, by its suffix.
@@ -25,8 +25,8 @@ def raw_image(image: pathlib.Path, layout: Layout, root_type: str) -> None:
     """
     if layout.label:
         command = ["sfdisk", "--json", os.fspath(image)]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        table = json.loads(said.stdout)["partitiontable"] if said.returncode == 0 else {}
+        said = programs.run(command, check=False, fails=FilesystemError)
+        table = json.loads(said.stdout)["partitiontable"] if said.code == 0 else {}
         found = sorted(one["start"] * SECTOR for one in table.get("partitions", []))
         wanted = sorted(part.start for part in layout.partitions)
         if found != wanted:

@@ -1,10 +1,10 @@
 """Reading the store's paths once, for an image and for their hashes (`pack.c`)."""
 
 import os
-import subprocess
 import typing
 from collections.abc import Iterable
 
+from orchestrator.shared import command
 from orchestrator.shared.paths import ROOT
 
 #: Built from `pack.c` with the builder's image.
@@ -32,13 +32,12 @@ def pack(
     With `sink`, a pipe or file, a tar stream of them goes there, under names relative to `folder`.
     """
     with os.fdopen(os.memfd_create("hashes"), "r+b") as lines:
-        command = [os.fspath(PACK), str(lines.fileno())]
-        done = subprocess.run(
-            command if sink is None else [*command, f"{folder.rstrip('/')}/"],
-            input=b"".join(os.fsencode(path) + b"\0" for path in paths),
-            stdout=sink or subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(lines.fileno(),),
+        words = [os.fspath(PACK), str(lines.fileno())]
+        done = command.run(
+            words if sink is None else [*words, f"{folder.rstrip('/')}/"],
+            stdin=b"".join(os.fsencode(path) + b"\0" for path in paths),
+            stdout=sink or command.NOTHING,
+            descriptors=(lines.fileno(),),
             check=False,
         )
         lines.seek(0)
@@ -47,6 +46,4 @@ def pack(
     for record in records:
         digest, _size, path = record.split(b" ", 2)
         hashes[os.fsdecode(path)] = digest.decode()
-    if done.returncode == 0:
-        return hashes, ""
-    return hashes, done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+    return hashes, done.last if done.code else ""

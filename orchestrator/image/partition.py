@@ -1,10 +1,10 @@
 """Partition tables, written by an sfdisk script into an image file."""
 
 import pathlib
-import subprocess
 
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import SECTOR, Layout
+from orchestrator.shared import command as programs
 from orchestrator.shared.spec import ImageSpec
 
 
@@ -35,8 +35,4 @@ def write_table(image: pathlib.Path, layout: Layout, spec: ImageSpec) -> None:
             fields.append("bootable")
         lines.append(f"{part.number} : {', '.join(fields)}")
     command = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(image)]
-    done = subprocess.run(
-        command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise FilesystemError(f"sfdisk: {done.stderr.strip()}")
+    programs.run(command, stdin=("\n".join(lines) + "\n").encode(), fails=FilesystemError)

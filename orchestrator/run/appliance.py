@@ -6,7 +6,6 @@ Owns try/finally, the deadlines and the exit code.
 import concurrent.futures
 import os
 import pathlib
-import time
 import typing
 
 from orchestrator.agents.emulation import binfmt, canary
@@ -14,6 +13,7 @@ from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.decide.plan import Plan
 from orchestrator.deliver import stream
 from orchestrator.docker import census, privileges
+from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace, give, give_late, open_to_agents
@@ -21,6 +21,7 @@ from orchestrator.run.bootcheck import finish_boot, start_boot
 from orchestrator.run.handover import SERIAL_LOG, Handover
 from orchestrator.run.repair import repair
 from orchestrator.run.supervisor import Exit, Supervisor
+from orchestrator.shared import retry
 from orchestrator.shared.artifact import Artifact
 from orchestrator.shared.errors import (
     STOPPED,
@@ -141,10 +142,13 @@ class Appliance:
         """
         self._progress.to("start", ", ".join(self._plan.services))
         names = self._engine.create(self._plan.services)
-        # Docker has filled the volume by now, Podman does it when the emulators' container starts.
-        self._engine.start([names[one] for one in self._plan.services if one == "emulators"])
         self._started = True
-        self._engine.start([names[one] for one in self._plan.services if one != "emulators"])
+        first = [names[one] for one in self._plan.services if one == "emulators"]
+        if first and self._engine.fills_volumes_late():
+            self._engine.start(first)
+            first = []
+        others = [names[one] for one in self._plan.services if one != "emulators"]
+        self._engine.start([*first, *others])
         for service in self._plan.services:
             self._supervisor.follow(service, names[service])
         given = False
@@ -261,6 +265,8 @@ class Appliance:
             self._images.wait(("boot",), self._progress, self._deadline)
             self._progress.to("boot", f"starting {self._plan.guest}")
             start_boot(self._engine, name, place, arguments, kvm=self._plan.kvm)
+        except SilentEngineError:
+            raise
         except DockerError as error:
             message = f"the boot check could not start: {error}"
             raise BootError(message, hint=error.hint, detail=error.detail) from error
@@ -299,27 +305,16 @@ class Appliance:
         Where it cannot be believed that it has, do it over.
         """
         # As process 1 it would not even notice a signal that comes before its handler is there.
-        until = time.monotonic() + READY_SECONDS
-        while not self._supervisor.event("cleanup", "ready") and time.monotonic() < until:
-            if "cleanup" in self._supervisor.exits:
-                break
-            time.sleep(0.05)
-        # A registrar that goes on would register after cleanup's last look.
         said, exits = self._supervisor.event, self._supervisor.exits
+        retry.until(lambda: said("cleanup", "ready") or "cleanup" in exits, READY_SECONDS)
+        # A registrar that goes on would register after cleanup's last look.
         overtaken = said("cleanup", "cleaned") and "registrar" not in exits
         self._engine.remove(f"{self._engine.project}-registrar-1")
         # SIGTERM is its order to clean; SIGKILL if it does not manage in time.
         self._engine.stop(container, CLEAN_SECONDS)
         code = self._engine.exit_code(container, CLEAN_SECONDS)
-        until = time.monotonic() + LOG_SECONDS
-        while (
-            code == 0
-            and not self._supervisor.event("cleanup", "cleaned")
-            and time.monotonic() < until
-        ):
-            time.sleep(0.05)
-        cleaned = said("cleanup", "cleaned")
-        if code != 0 or self._stale or overtaken or not cleaned:
+        cleaned = code == 0 and retry.until(lambda: said("cleanup", "cleaned"), LOG_SECONDS)
+        if self._stale or overtaken or not cleaned:
             repair(self._engine, self._progress)
 
 

@@ -5,6 +5,7 @@ import pathlib
 import time
 import typing
 
+from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine
 from orchestrator.run.supervisor import Exit, Supervisor
 from orchestrator.shared.errors import BootError, DockerError
@@ -21,6 +22,8 @@ def start_boot(
     if kvm:
         try:
             engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
+        except SilentEngineError:
+            raise
         except DockerError:
             # The engine knows no /dev/kvm: the half-made container is in the way.
             engine.remove(name)

@@ -10,13 +10,14 @@ from orchestrator.decide.host import measure
 from orchestrator.decide.make_task import make_task
 from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.deliver import signing
+from orchestrator.docker import facts
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace
 from orchestrator.run.appliance import Appliance
 from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace, write_variables
 from orchestrator.shared.architectures import this_system
-from orchestrator.shared.errors import EmulatorCrashError
+from orchestrator.shared.errors import EmulationError, EmulatorCrashError
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.task import DemoTask
 
@@ -88,6 +89,9 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                     who, asked, plan, engine, built, progress, workspace, deadline
                 )
                 appliance.run(task, stream)
+            except EmulationError:
+                facts.forget(engine)  # what was known of the host may be wrong
+                raise
             finally:
                 built.close()
 

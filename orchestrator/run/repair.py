@@ -1,13 +1,13 @@
 """Removal of what dead runs have left in binfmt_misc."""
 
 import json
-import threading
 
 from orchestrator.agents.emulation import binfmt
 from orchestrator.decide.host import HIDDEN, borrows_table
 from orchestrator.docker import census
-from orchestrator.docker.engine import LOOK_SECONDS, Engine, failure
-from orchestrator.shared.errors import CleanupError
+from orchestrator.docker.containers import LOOK_SECONDS
+from orchestrator.docker.engine import Engine
+from orchestrator.shared.errors import CleanupError, failure
 from orchestrator.shared.progress import Progress
 
 
@@ -57,11 +57,8 @@ def repair(engine: Engine, progress: Progress) -> frozenset[str]:
     """
     name = f"{engine.project}-repair-1"
     engine.create_one("cleanup", name, ["orchestrator.agents.emulation.cleanup", "look"])
-    # However it hangs, its log ends with it.
-    guard = threading.Timer(LOOK_SECONDS, engine.kill, (name,))
-    guard.start()
     try:
-        for line in engine.logs(name):
+        for line in engine.logs(name, LOOK_SECONDS):
             if not line.startswith("{"):
                 continue  # a warning of Python's
             event = json.loads(line)
@@ -71,6 +68,5 @@ def repair(engine: Engine, progress: Progress) -> frozenset[str]:
                 return reap(engine, progress, name, event["entries"])
         raise CleanupError("binfmt_misc could not be looked at", hint="see the Docker daemon's log")
     finally:
-        guard.cancel()
         engine.kill(name)
         engine.remove(name)

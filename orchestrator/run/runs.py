@@ -10,8 +10,9 @@ from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import Caller
 from orchestrator.docker import census
 from orchestrator.docker.census import COMPOSE_RUN
-from orchestrator.docker.engine import Engine, work_volume
+from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import IMAGES
+from orchestrator.docker.labels import work_volume
 from orchestrator.docker.workspace import Workspace, make_shared
 from orchestrator.run.appliance import CLEAN_SECONDS
 from orchestrator.run.repair import repair_if_harmless
@@ -38,6 +39,7 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
                     engine.down()
             raise
         finally:
+            engine.api.close()
             shutil.rmtree(workspace.shared, ignore_errors=True)
 
 
@@ -71,7 +73,7 @@ def forget_dead_runs(engine: Engine) -> None:
         if running and run not in keep and name.endswith("-cleanup-1"):
             engine.stop(name, CLEAN_SECONDS)  # SIGTERM is its order to clean
     for run in runs - keep:
-        Engine(run, pathlib.Path("/nonexistent")).down()
+        Engine(run, pathlib.Path("/nonexistent"), engine.api).down()
         engine.remove_volume(work_volume(run))
 
 

@@ -11,7 +11,8 @@ import threading
 import time
 import typing
 
-from orchestrator.docker.engine import Engine, failure
+from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.engine import Engine
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.errors import (
     KINDS,
@@ -22,6 +23,7 @@ from orchestrator.shared.errors import (
     EmulationError,
     HostError,
     TimeLimitError,
+    failure,
 )
 from orchestrator.shared.progress import Progress
 
@@ -63,7 +65,7 @@ class Supervisor:
         self._engine = engine
         self._progress = progress
         self._deadline = deadline
-        self._queue: queue.Queue[tuple[str, Event] | Exit] = queue.Queue()
+        self._queue: queue.Queue[tuple[str, Event] | Exit | SilentEngineError] = queue.Queue()
         self._noise: dict[str, collections.deque[str]] = {}
         self.exits: dict[str, int] = {}
         self._last: dict[tuple[str, str], Event] = {}
@@ -96,6 +98,8 @@ class Supervisor:
                 item = self._queue.get(timeout=min(left, 0.5))
             except queue.Empty:
                 continue
+            if isinstance(item, SilentEngineError):
+                raise item
             if isinstance(item, Exit):
                 self.exits[item.service] = item.code
                 self._check_exit(item)
@@ -118,14 +122,22 @@ class Supervisor:
 
     def _follow(self, service: str, container: str) -> None:
         try:
-            for line in self._engine.logs(container):
-                self._take(service, line)
-        except DockerError as error:
-            self._noise[service].append(str(error))
-        finally:
+            self._follow_lines(service, container)
             code = self._engine.exit_code(container)
             starved = code == KILLED and self._engine.starved(container)
+        except SilentEngineError as error:
+            self._queue.put(error)
+        else:
             self._queue.put(Exit(service, code, starved))
+
+    def _follow_lines(self, service: str, container: str) -> None:
+        try:
+            for line in self._engine.logs(container):
+                self._take(service, line)
+        except SilentEngineError:
+            raise
+        except DockerError as error:
+            self._noise[service].append(str(error))
 
     def _take(self, service: str, line: str) -> None:
         if event := read_event(line):

@@ -146,6 +146,15 @@ KINDS: dict[str, type[ApplianceError]] = {
 }
 
 
+def failure(kind: type[ApplianceError], event: dict[str, object]) -> ApplianceError:
+    """An error of `kind` from an agent's `failed` event."""
+    return kind(
+        str(event.get("message", "")),
+        hint=str(event.get("hint", "")),
+        detail=str(event.get("detail", "")),
+    )
+
+
 def leaves() -> list[type[ApplianceError]]:
     """All error classes that are raised, by exit code."""
     return sorted(ApplianceError.__subclasses__(), key=lambda kind: kind.exit_code)

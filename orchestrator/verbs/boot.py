@@ -190,7 +190,9 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
         try:
             if not request.test:
                 progress.close()
-                if code := engine.run_on_terminal("boot", name, [os.fspath(disk), *arguments]):
+                if code := engine.run_on_terminal(
+                    "boot", ["--name", name], [os.fspath(disk), *arguments]
+                ):
                     raise BootError(f"QEMU or its container ended with exit code {code}")
                 return
             deadline = time.monotonic() + request.boot_timeout + 60

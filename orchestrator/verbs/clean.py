@@ -20,7 +20,7 @@ class Clean:
 def work(request: Clean, session: Session) -> int:
     """Remove what dead runs left: entries of binfmt_misc, containers, networks, volumes."""
     from orchestrator.docker import census
-    from orchestrator.docker.engine import OLD_WORK_VOLUME, PROJECT
+    from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
     from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace
     from orchestrator.run.supervisor import read_event
     from orchestrator.shared.progress import make_progress

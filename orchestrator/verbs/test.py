@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import subprocess
 
 from orchestrator.ask.parser import Parser
 from orchestrator.ask.request import Caller
@@ -54,15 +53,9 @@ def _work(request: Suite, session: Session) -> int:
             "NIXOS_IMAGE_SOCKET": who.socket,
             "NIXOS_IMAGE_RUN": who.run,
         }
-        command = [
-            *engine.compose_command(),
-            *("run", "--rm", "--no-TTY", "--no-deps"),
-            *(f"--env={name}={value}" for name, value in environment.items()),
-            "test",
-            *request.words,
-        ]
+        options = ["--no-TTY", *(f"--env={name}={value}" for name, value in environment.items())]
         try:
-            return subprocess.run(command, stdout=session.stream, check=False).returncode
+            return engine.run_on_terminal("test", options, request.words, session.stream)
         finally:
             engine.down()
 

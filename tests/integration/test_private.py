@@ -94,6 +94,18 @@ def test_dockers_own_profile_makes_it_shared_and_unsandboxed_with_the_causes(
     assert "try: --emulation shared" in asked.err
 
 
+def test_what_is_known_of_the_host_is_forgotten_when_it_was_wrong(
+    orchestrate: Run, altered: Alter
+) -> None:
+    assert orchestrate("demo", "--no-boot").code == 0
+    assert "nixos-image-host" in docker("volume", "ls", "-q")
+    wrong = "sed -i 's/^CLONE_NEWUSER = .*/CLONE_NEWUSER = -1/'"
+    altered("nixos-image-builder", f"RUN {wrong} orchestrator/agents/emulation/private.py")
+    failed = orchestrate("demo", "--no-boot")
+    assert failed.code == 5, failed.err
+    assert "nixos-image-host" not in docker("volume", "ls", "-q")
+
+
 def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
     """A container that holds the host's table looks at it all the time."""
     watch = (

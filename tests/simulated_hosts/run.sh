@@ -86,7 +86,7 @@ print(canary.run("aarch64-linux", pathlib.Path("/tmp")).runs)'
 # left: containers, networks and volumes of runs
 left() {
   things
-  docker volume ls -q --filter label=org.nixos-image | grep -vx nixos-image-store
+  docker volume ls -q --filter label=org.nixos-image | grep -vxE 'nixos-image-(store|host)'
 }
 
 # seen: the host as a run must leave it

@@ -15,6 +15,7 @@ from orchestrator.agents.builder import sbom
 from orchestrator.ask.request import Verify
 from orchestrator.deliver import evidence, provenance, signing
 from orchestrator.deliver.verify import verify
+from orchestrator.shared import command
 from orchestrator.shared.artifact import BESIDE
 from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
 from tests.unit.artifacts import ABOUT, IMAGE
@@ -365,13 +366,13 @@ def test_no_command_line_has_the_key(
     tmp_path: pathlib.Path, keys: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    real = subprocess.run
+    real = command.run
 
-    def run(command: list[str], **options: object) -> object:
-        asked.append(" ".join(command))
-        return real(command, **options)  # type: ignore[call-overload]
+    def run(words: list[str], **options: object) -> object:
+        asked.append(" ".join(words))
+        return real(words, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(command, "run", run)
     send_key(tmp_path, keys / "mine")
     signing.take_key(CALLER, P("/home/me/key"))
     signing.sign(CALLER, b"data")

@@ -13,7 +13,8 @@ from orchestrator.agents.boot import qemu
 from orchestrator.agents.emulation import lease
 from orchestrator.decide.plan import SAME_IMAGE
 from orchestrator.decide.plan import SERVICES as PLANNED
-from orchestrator.docker.engine import (
+from orchestrator.docker.images import IMAGES
+from orchestrator.docker.labels import (
     LABEL,
     PROJECT,
     RUN_LABEL,
@@ -21,7 +22,6 @@ from orchestrator.docker.engine import (
     STORE_VOLUME,
     work_volume,
 )
-from orchestrator.docker.images import IMAGES
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 from orchestrator.shared.run import TOKEN_FILE, WORK
 from orchestrator.shared.spec import SCHEMA

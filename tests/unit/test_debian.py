@@ -7,7 +7,6 @@ import itertools
 import json
 import pathlib
 import re
-import subprocess
 import typing
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ import pytest
 from orchestrator.agents import debian
 from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command as programs
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 
 LOCK = pathlib.Path(__file__).parents[2] / "locks/debian.json"
@@ -103,17 +103,22 @@ def test_a_role_that_is_not_pinned_is_named(arch: str, roles: list[str]) -> None
     assert caught.value.hint
 
 
+def ended(code: int, stdout: str = "", stderr: str = "") -> programs.Done:
+    """A program that has ended."""
+    return programs.Done("program", code, stdout.encode(), stderr.encode(), 0.1)
+
+
 @pytest.fixture
 def apt(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str], str], None]:
     """Play apt: its repositories by suite, and what `apt-config dump` says."""
 
     def play(repositories: dict[str, str], config: str) -> None:
-        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        def run(command: list[str], **_: object) -> programs.Done:
             assert command == ["apt-config", "dump"]
-            return subprocess.CompletedProcess(command, 0, config, "")
+            return ended(0, config)
 
         monkeypatch.setattr(debian, "repositories", lambda: repositories)
-        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(programs, "run", run)
 
     return play
 
@@ -161,9 +166,7 @@ def test_repositories_are_what_apt_says(monkeypatch: pytest.MonkeyPatch) -> None
         "'http://c/security/dists/trixie-security/InRelease' c_InRelease 0 \n"
         "W: something else\n"
     )
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, said, "")
-    )
+    monkeypatch.setattr(programs, "run", lambda *_, **__: ended(0, said))
     assert debian.repositories.__wrapped__() == {
         "trixie": "http://b/debian",
         "trixie-security": "http://c/security",
@@ -172,9 +175,7 @@ def test_repositories_are_what_apt_says(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_failing_apt_is_told_with_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "W: old\nE: Could not resolve 'b'\n"
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 100, "", said)
-    )
+    monkeypatch.setattr(programs, "run", lambda *_, **__: ended(100, "", said))
     with pytest.raises(AgentError, match=r"apt-get .* failed: E: Could not resolve 'b'"):
         debian.repositories.__wrapped__()
 
@@ -196,13 +197,13 @@ class Apt:
         self.options: set[str] = set()
         self.base = "http://b/debian"
 
-    def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], **_: object) -> programs.Done:
         self.options.update(value for word, value in itertools.pairwise(command) if word == "-o")
         name = command[-1]
         said = f"Package: {name}\n{self.SHOWN[name]}" if command[0] == "apt-cache" else ""
         if "--print-uris" in command:
             said = f"'{self.base}/pool/{command[-1].replace('=', '_')}.deb' x 1 SHA256:0\n"
-        return subprocess.CompletedProcess(command, 0, said, "")
+        return ended(0, said)
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def index_apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
     """Every program of apt's is played; the repositories are `MIRRORS`."""
     playing = Apt()
     monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
-    monkeypatch.setattr(subprocess, "run", playing.run)
+    monkeypatch.setattr(programs, "run", playing.run)
     return playing
 
 
@@ -287,13 +288,13 @@ def test_a_download_whose_hash_is_wrong_leaves_nothing(
 ) -> None:
     target = tmp_path / "deb"
 
-    def run(command: list[object], **_: object) -> subprocess.CompletedProcess[bytes]:
+    def run(command: list[object], **_: object) -> programs.Done:
         assert command[-1] == f"SHA256:{PIN.sha256}"
         target.write_text("half")
-        return subprocess.CompletedProcess([], 0 if "second" in str(command[2]) else 100)
+        return ended(0 if "second" in str(command[2]) else 100)
 
     monkeypatch.setattr(debian, "urls", lambda *_: ["http://first/x"])
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(programs, "run", run)
     assert not debian.fetch(PIN, "S", target)
     assert not target.exists()
     monkeypatch.setattr(debian, "urls", lambda *_: ["http://first/x", "http://second/x"])
@@ -316,15 +317,15 @@ def test_what_a_package_depends_on_is_pinned_with_it(monkeypatch: pytest.MonkeyP
         asked.append(arguments)
         return said
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], **_: object) -> programs.Done:
         asked.append(command)
-        return subprocess.CompletedProcess(command, 0, shown, "")
+        return ended(0, shown)
 
     monkeypatch.setattr(debian, "_apt", apt)
     monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
     state = {"_options": [], "_suites": MIRRORS}
     monkeypatch.setattr(debian.Index, "__init__", lambda self: self.__dict__.update(state))
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(programs, "run", run)
     assert debian.Index().closure(["jq"]) == [  # type: ignore[call-arg]
         debian.Pin(
             "jq", "jq", "1.7-6+u4", "trixie", "pool/main/j/jq/jq_1.7-6+u4_amd64.deb", "2" * 64

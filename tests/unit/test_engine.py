@@ -1,45 +1,346 @@
-"""How Docker is called: what one run's services need, and nothing else."""
+"""How Docker is asked: within limits, with failures as errors, and nothing that need not be."""
 
+import contextlib
+import gc
+import os
 import pathlib
-from collections.abc import Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
-from python_on_whales.exceptions import DockerException, NoSuchContainer
 
-from orchestrator.docker import census, engine
-from orchestrator.docker.engine import INSTEAD_OF_PROFILE, Engine
-from orchestrator.shared.errors import DockerError
+from orchestrator.docker import api, census
+from orchestrator.docker.api import Api, NotThereError, SilentEngineError
+from orchestrator.docker.compose import INSTEAD_OF_PROFILE
+from orchestrator.docker.engine import Engine
+from orchestrator.shared import retry
+from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
+from tests.unit.engine_stub import Handler, Server, stub
 
+__all__ = ["stub"]
 
-def test_services_that_will_not_run_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A builder by itself: on a fresh host the images of the others are not there."""
-    called: list[list[str]] = []
-
-    def stream(_: Engine, arguments: list[str]) -> Iterator[bytes]:
-        called.append(arguments)
-        yield b""
-
-    monkeypatch.setattr(Engine, "_stream", stream)
-    names = Engine("0badcafe", pathlib.Path("/nonexistent")).create(("builder",))
-    assert names == {"builder": "nixos-image-0badcafe-builder-1"}
-    (command,) = called
-    assert command[-1] == "builder"
-    assert {"--no-start", "--no-deps", "--no-build"} <= set(command)
+NOWHERE = pathlib.Path("/nonexistent")
+PATIENCE = 0.3
 
 
-def test_what_another_run_has_removed_meanwhile_is_no_error() -> None:
-    """Between Docker's list and its word on each."""
+@pytest.fixture
+def engine(stub: Server) -> Iterator[Engine]:
+    with contextlib.closing(Api(PATIENCE)) as door:
+        yield Engine("0badcafe", NOWHERE, door)
 
-    def known(name: str) -> str:
-        if name == "gone":
-            raise NoSuchContainer(["docker"], 1, stderr=b"Error: No such container: gone")
-        if name == "broken":
-            raise DockerException(["docker"], 1, stderr=b"Cannot connect to the Docker daemon")
-        return name.upper()
 
-    assert list(engine.still_there(["a", "gone", "b"], known)) == ["A", "B"]
-    with pytest.raises(DockerException, match="Cannot connect"):
-        list(engine.still_there(["a", "broken"], known))
+CONTAINER = {
+    "Names": ["/other/alias", "/nixos-image-0badcafe-builder-1"],
+    "Labels": {"org.nixos-image.run": "0badcafe"},
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "running"),
+    [("running", True), ("paused", True), ("exited", False), ("created", False)],
+)
+def test_containers_are_told_by_name_run_and_whether_they_run(
+    state: str, running: bool, engine: Engine, stub: Server
+) -> None:
+    stub.answers["GET /containers/json"] = (200, [CONTAINER | {"State": state}])
+    name = "nixos-image-0badcafe-builder-1"
+    assert census.containers(engine) == {name: ("0badcafe", running)}
+
+
+def test_runs_are_those_of_containers_networks_and_volumes(engine: Engine, stub: Server) -> None:
+    def of(run: str) -> dict[str, object]:
+        return {"Labels": {"com.docker.compose.project": f"nixos-image-{run}"}}
+
+    stub.answers["GET /containers/json"] = (200, [CONTAINER | {"State": "exited"}])
+    stub.answers["GET /networks"] = (200, [of("aa"), {"Labels": None}])
+    stub.answers["GET /volumes"] = (200, {"Volumes": [{"Name": "nixos-image-work-bb"}]})
+    assert census.runs(engine) == {"0badcafe", "aa", "bb"}
+    stub.answers["GET /volumes"] = (200, {"Volumes": None})
+    assert census.runs(engine) == {"0badcafe", "aa"}
+
+
+@pytest.mark.parametrize(("name", "late"), [("Engine", False), ("Podman Engine", True)])
+def test_who_fills_volumes_late_is_told_by_name(
+    name: str, late: bool, engine: Engine, stub: Server
+) -> None:
+    version = {"ApiVersion": "1.41", "Components": [{"Name": name}, {"Name": "Conmon"}]}
+    stub.answers["GET /version"] = (200, version)
+    assert engine.fills_volumes_late() == late
+    stub.answers["GET /version"] = (200, {"ApiVersion": "1.41"})
+    assert not engine.fills_volumes_late()
+
+
+def test_what_an_engine_refuses_is_told_in_its_words(engine: Engine, stub: Server) -> None:
+    stub.answers["POST /containers/x/start"] = (500, {"message": "first\nno space left"})
+    with pytest.raises(DockerError, match=r"^starting x: no space left$"):
+        engine.start(["x"])
+
+
+def test_what_is_gone_already_is_no_error(engine: Engine) -> None:
+    engine.stop("x", 1)
+    engine.kill("x")
+    engine.remove("x")
+    engine.remove_volume("x")
+    assert engine.exit_code("x") == -1
+    assert not engine.starved("x")
+    assert engine.image_source("x") == ""
+    assert engine.volume_labels("x") == {}
+    with pytest.raises(NotThereError, match="docker inspect x: no such thing"):
+        engine.inspect(["x"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_engine_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    with pytest.raises(DockerError, match=r"ping: Docker cannot be reached: .*No such file"):
+        Api(PATIENCE).ping()
+    gc.collect()  # docker-py leaves a socket open that could not be connected
+
+
+CALLS: dict[str, Callable[[Engine], object]] = {
+    "docker info": Engine.info,
+    "docker ps": census.containers,
+    "docker network ls": lambda engine: engine.networks("x"),
+    "docker image inspect x": lambda engine: engine.image_source("x"),
+    "starting x": lambda engine: engine.start(["x"]),
+    "stopping x": lambda engine: engine.stop("x", 0),
+    "killing x": lambda engine: engine.kill("x"),
+    "removing x": lambda engine: engine.remove("x"),
+    "docker volume create x": lambda engine: engine.make_volume("x", {}),
+    "true in x": lambda engine: engine.execute("x", ["true"]),
+    "ping": lambda engine: list(engine.logs("x")),
+}
+
+
+@pytest.mark.parametrize("what", CALLS)
+def test_a_silent_engine_ends_each_call(what: str, engine: Engine, stub: Server) -> None:
+    engine.api.ping()
+    stub.silent.set()
+    began = time.monotonic()
+    with pytest.raises(SilentEngineError, match=f"^Docker does not answer: {what} for ") as caught:
+        CALLS[what](engine)
+    assert time.monotonic() - began < 5
+    assert caught.value.exit_code == 3
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 60), ("7.5", 7.5)])
+def test_patience_is_the_environments(
+    text: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIXOS_IMAGE_PATIENCE", text)
+    assert Api().patience == seconds
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "nan", "inf", "1m"])
+def test_what_is_no_time_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIXOS_IMAGE_PATIENCE", text)
+    with pytest.raises(UsageError, match=f"NIXOS_IMAGE_PATIENCE: '{text}' is no"):
+        Api()
+
+
+def test_an_engine_that_was_silent_gets_little_time_until_it_answers(
+    engine: Engine, stub: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "LOST_SECONDS", 0.1)
+    engine.api.ping()
+    assert engine.api.beat == PATIENCE / 2
+    stub.silent.set()
+    with pytest.raises(SilentEngineError):
+        engine.api.ping()
+    assert engine.api.beat == 0.1
+    began = time.monotonic()
+    with pytest.raises(SilentEngineError):
+        engine.api.call("starting", lambda client: client.start("x"), times=1000)
+    assert time.monotonic() - began < 10
+    stub.silent.clear()
+    engine.api.ping()
+    assert engine.api.beat == PATIENCE / 2
+
+
+def silent_after(stub: Server, line: bytes) -> Callable[[Handler], None]:
+    def answer(handler: Handler) -> None:
+        handler.begin_stream()
+        handler.part(1, line)
+        stub.silent.set()
+        stub.ended.wait()
+
+    return answer
+
+
+def test_an_engine_that_falls_silent_within_a_log_is_noticed(engine: Engine, stub: Server) -> None:
+    stub.answers["GET /containers/x/logs"] = silent_after(stub, b"a line\n")
+    lines = engine.logs("x")
+    assert next(lines) == "a line"
+    with pytest.raises(SilentEngineError):
+        next(lines)
+
+
+def test_a_log_may_be_silent_as_long_as_the_engine_answers(engine: Engine, stub: Server) -> None:
+    def answer(handler: Handler) -> None:
+        handler.begin_stream()
+        time.sleep(3 * PATIENCE)
+        handler.part(1, b"late\n")
+        handler.end_stream()
+
+    stub.answers["GET /containers/x/logs"] = answer
+    assert list(engine.logs("x")) == ["late"]
+    assert stub.asked.count("GET /_ping") > 2
+
+
+def test_a_log_ends_when_patience_does(engine: Engine, stub: Server) -> None:
+    def answer(handler: Handler) -> None:
+        handler.begin_stream()
+        stub.ended.wait()
+
+    stub.answers["GET /containers/x/logs"] = answer
+    began = time.monotonic()
+    assert list(engine.logs("x", 0.5)) == []
+    assert 0.5 <= time.monotonic() - began < 3
+
+
+def test_lines_come_whole_however_the_engine_cuts_them(engine: Engine, stub: Server) -> None:
+    """Long lines come in parts, the other stream's between them."""
+
+    def answer(handler: Handler) -> None:
+        handler.begin_stream()
+        for stream, text in ((1, b"one "), (2, b"warn"), (1, b"line\ntwo\nth"), (2, b"ing\n")):
+            handler.part(stream, text)
+        handler.part(1, b"ree")
+        handler.end_stream()
+
+    stub.answers["GET /containers/x/logs"] = answer
+    assert list(engine.logs("x")) == ["one line", "two", "warning", "three"]
+
+
+def executing(text: bytes) -> Callable[[Handler], None]:
+    """A command in a container that says `text`."""
+
+    def answer(handler: Handler) -> None:
+        assert handler.document == {"Detach": False, "Tty": False}
+        handler.begin_stream()
+        handler.part(1, text)
+        handler.end_stream()
+
+    return answer
+
+
+def test_a_command_in_a_container_fails_with_its_last_line(engine: Engine, stub: Server) -> None:
+    stub.answers |= {
+        "POST /containers/x/exec": (201, {"Id": "e"}),
+        "POST /exec/e/start": executing(b"first\nlast\n"),
+        "GET /exec/e/json": (200, {"ExitCode": 0}),
+    }
+    engine.execute("x", ["true", "y"])
+    stub.answers["GET /exec/e/json"] = (200, {"ExitCode": 1})
+    with pytest.raises(DockerError, match=r"^true in x: last$"):
+        engine.execute("x", ["true", "y"])
+
+
+def test_packages_are_asked_of_each_image(engine: Engine, stub: Server) -> None:
+    def said(handler: Handler) -> None:
+        handler.begin_stream()
+        handler.part(1, b"jq\t1.7\tamd64\nlibo\t1\tamd64\n")
+        handler.end_stream()
+
+    tags = ["nixos-image-builder:latest", "<none>:<none>"]
+    stub.answers |= {
+        "GET /images/json": (200, [{"RepoTags": tags}, {"RepoTags": None}]),
+        "POST /containers/create": (201, {"Id": "x"}),
+        "POST /containers/x/start": (204, b""),
+        "POST /containers/x/wait": (200, {"StatusCode": 0}),
+        "GET /containers/x/logs": said,
+        "DELETE /containers/x": (204, b""),
+    }
+    assert engine.packages() == [
+        ("nixos-image-builder", "jq", "1.7", "amd64"),
+        ("nixos-image-builder", "libo", "1", "amd64"),
+    ]
+    assert stub.asked[-1] == "DELETE /containers/x"
+    stub.answers["POST /containers/x/wait"] = (200, {"StatusCode": 2})
+    with pytest.raises(DockerError, match="dpkg-query in nixos-image-builder:latest: libo"):
+        engine.packages()
+    assert stub.asked[-1] == "DELETE /containers/x"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_pulled_name_is_forgotten_if_it_is_new(known: bool, engine: Engine, stub: Server) -> None:
+    image = (200, {"RepoDigests": ["other@sha256:0", "debian@sha256:1"]})
+
+    def pull(handler: Handler) -> None:
+        stub.answers["GET /images/debian:trixie-slim/json"] = image
+        handler.begin_stream()
+        handler.chunk(b'{"status": "Pulling"}\r\n{"status": "Digest"}\r\n')
+        handler.end_stream()
+
+    if known:
+        stub.answers["GET /images/debian:trixie-slim/json"] = image
+    stub.answers["POST /images/create"] = pull
+    stub.answers["DELETE /images/debian:trixie-slim"] = (200, [])
+    assert engine.pull_digest("debian:trixie-slim") == "sha256:1"
+    assert ("DELETE /images/debian:trixie-slim" in stub.asked) != known
+
+
+def test_a_failed_pull_is_told_in_the_registrys_words(engine: Engine, stub: Server) -> None:
+    stub.answers["POST /images/create"] = (200, b'{"error": "no such host"}\r\n')
+    with pytest.raises(DockerError, match=r"^pulling debian:x: no such host$"):
+        engine.pull_digest("debian:x")
+
+
+def wait_for_the_end(handler: Handler) -> None:
+    handler.server.ended.wait()
+
+
+def test_a_wait_for_an_end_is_limited(engine: Engine, stub: Server) -> None:
+    stub.answers["POST /containers/x/wait"] = (200, {"StatusCode": 7})
+    assert engine.exit_code("x") == 7
+    stub.answers["POST /containers/x/wait"] = wait_for_the_end
+    assert engine.exit_code("x", 0.4) == -1
+
+
+def test_a_signal_ends_a_call(engine: Engine, stub: Server) -> None:
+    """However much the library suppresses: the first call asks for the version, too."""
+
+    def terminate(*_: object) -> None:
+        raise TerminatedRunError("terminated")
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    stub.silent.set()
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    try:
+        with pytest.raises(TerminatedRunError):
+            Api(20).ping()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_networks_that_are_still_in_use_are_removed_a_moment_later(
+    engine: Engine, stub: Server
+) -> None:
+    tries = []
+
+    def remove(handler: Handler) -> None:
+        tries.append(1)
+        if len(tries) == 3:
+            stub.answers["GET /networks"] = (200, [])
+            handler.send(204, b"")
+        else:
+            handler.send(403, {"message": "network has active endpoints"})
+
+    stub.answers["GET /containers/json"] = (200, [])
+    stub.answers["GET /networks"] = (200, [{"Name": "n", "Id": "n1"}])
+    stub.answers["DELETE /networks/n1"] = remove
+    engine_work = f"nixos-image-work-{engine.run}"
+    volumes = [{"Name": "nixos-image-store"}, {"Name": engine_work}, {"Name": "lease"}]
+    stub.answers["GET /volumes"] = (200, {"Volumes": volumes})
+    stub.answers["DELETE /volumes/lease"] = (204, b"")
+    engine.down()
+    assert len(tries) == 3
+    removed = [one for one in stub.asked if one.startswith("DELETE /volumes")]
+    assert removed == ["DELETE /volumes/lease"]
 
 
 class Refusing(Engine):
@@ -75,7 +376,59 @@ def test_what_else_an_engine_refuses_is_an_error(tmp_path: pathlib.Path) -> None
     assert env_file.read_text() == ""
 
 
-def test_runs_volumes_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def compose(tmp_path: pathlib.Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """An engine whose Compose is a shell script, which has its command line in $*."""
+    program = tmp_path / "bin/fake-compose"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    engine = Engine("0badcafe", NOWHERE, Api(PATIENCE))
+    monkeypatch.setattr(engine, "compose_command", lambda: [os.fspath(program)])
+    return engine
+
+
+def test_services_that_will_not_run_are_not_made(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A builder by itself: on a fresh host the images of the others are not there."""
+    engine = compose(tmp_path, f'echo "$*" > {tmp_path}/asked', monkeypatch)
+    assert engine.create(("builder",)) == {"builder": "nixos-image-0badcafe-builder-1"}
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[-1] == "builder"
+    assert {"--no-start", "--no-deps", "--no-build"} <= set(asked)
+
+
+def test_composes_last_words_are_the_error(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = compose(tmp_path, "echo one >&2; echo error: two >&2; exit 1", monkeypatch)
+    with pytest.raises(DockerError, match=r"^creating builder: error: two$"):
+        engine.create(("builder",))
+    with pytest.raises(DockerError, match=r"^two$"):
+        engine.run_service("builder", [])
+    with pytest.raises(DockerError, match="the image of builder") as caught:
+        engine.build("builder", tmp_path / "log")
+    assert caught.value.detail == "one\nerror: two"
+
+
+def test_compose_ends_with_an_engine_that_is_silent(
+    stub: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for ever by itself."""
+    engine = compose(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait", monkeypatch)
+    engine.api.ping()
+    stub.silent.set()
+    began = time.monotonic()
+    with contextlib.closing(engine.api), pytest.raises(SilentEngineError):
+        engine.create(("builder",))
+    assert time.monotonic() - began < 5
+    child = pathlib.Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    assert retry.until(lambda: not child.exists() or child.read_text().split()[2] == "Z", 5)
+
+
+def test_runs_volumes_are_known_by_their_names(
+    stub: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Podman makes the work volume without the labels that run.sh asks for."""
     names = ["nixos-image-store", "nixos-image-work", "nixos-image-work-compose"]
     names += [
@@ -83,10 +436,10 @@ def test_runs_volumes_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch) 
         "nixos-image-0badcafe0002_lease",
         "nixos-image_lease",
     ]
-    monkeypatch.setattr(Engine, "volumes", lambda _: names)
+    stub.answers["GET /volumes"] = (200, {"Volumes": [{"Name": name} for name in names]})
+    stub.answers["GET /networks"] = (200, [])
     monkeypatch.setattr(census, "containers", lambda _: {"a": ("0badcafe0003", True)})
-    one = Engine("0badcafe0004", pathlib.Path("/nonexistent"))
-    monkeypatch.setattr(type(one.client.network), "list", lambda *_: [])
+    one = Engine("0badcafe0004", NOWHERE, Api(PATIENCE))
     assert census.runs(one) == {f"0badcafe000{number}" for number in (1, 2, 3)}
 
 
@@ -100,4 +453,4 @@ def test_a_run_whose_files_are_on_their_way_is_alive(monkeypatch: pytest.MonkeyP
         "nixos-image-a6-builder-1": ("a6", True),
     }
     monkeypatch.setattr(census, "containers", lambda _: found)
-    assert census.living_runs(Engine("", pathlib.Path("/nonexistent"))) == {"a1", "a4"}
+    assert census.living_runs(Engine("", NOWHERE)) == {"a1", "a4"}

@@ -4,9 +4,8 @@ import pathlib
 
 import pytest
 
-from orchestrator.docker.engine import failure
 from orchestrator.shared import errors
-from orchestrator.shared.errors import ApplianceError
+from orchestrator.shared.errors import ApplianceError, failure
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -19,8 +18,9 @@ def test_exit_codes_are_unique() -> None:
     assert not {1, 125, 126, 127, 137} & set(codes), "Python's, Docker's and the shell's own"
 
 
-def test_only_leaves_are_raised() -> None:
-    assert all(not kind.__subclasses__() for kind in errors.leaves())
+def test_what_tells_more_of_an_error_has_its_code() -> None:
+    for kind in errors.leaves():
+        assert {sub.exit_code for sub in kind.__subclasses__()} <= {kind.exit_code}
 
 
 def test_signals_have_the_shells_codes() -> None:

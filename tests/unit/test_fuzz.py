@@ -20,7 +20,6 @@ from orchestrator.__main__ import tell
 from orchestrator.agents import events
 from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.decide.image_facts import ImageFacts, probe
-from orchestrator.docker.engine import failure
 from orchestrator.image.bootspec import (
     BOOTSPEC_V1,
     EXTRA_INITRD_V1,
@@ -33,7 +32,7 @@ from orchestrator.image.tree import Tree, TreeError
 from orchestrator.run.supervisor import read_event
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.disk_formats import DISK_FORMATS
-from orchestrator.shared.errors import BuildError
+from orchestrator.shared.errors import BuildError, failure
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.progress import make_progress
 from orchestrator.shared.spec import ImageSpec, SpecError, is_file_name, read_spec

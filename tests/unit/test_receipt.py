@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import typing
 
 import pytest
 
@@ -59,6 +60,64 @@ def test_a_service_is_told_from_composes_configuration() -> None:
         "limits        none",
     ):
         assert f"\n  {line}\n" in f"{text}\n"
+
+
+#: What Docker's `inspect` says of a builder that has ended, as far as it is read.
+INSPECTED: dict[str, typing.Any] = {
+    "Image": "sha256:1",
+    "Config": {"User": "1000"},
+    "State": {
+        "Running": False,
+        "StartedAt": "2026-01-02T03:04:05.123456789Z",
+        "FinishedAt": "2026-01-02T03:04:07.5Z",
+    },
+    "HostConfig": {
+        "CapAdd": ["CAP_SYS_ADMIN"],
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "MaskedPaths": [],
+        "Devices": [{"PathOnHost": "/dev/kvm"}],
+        "ReadonlyRootfs": True,
+        "Memory": 2048 << 20,
+        "PidsLimit": 100,
+    },
+    "NetworkSettings": {"Networks": {"b": {}, "a": {}, "none": {}}},
+    "Mounts": [
+        {"Name": "work", "Source": "/var/lib/x", "Destination": "/w", "RW": True},
+        {"Source": "/run/docker.sock", "Destination": "/s", "RW": False},
+    ],
+}
+
+
+def test_a_container_is_told_from_dockers_words() -> None:
+    assert privileges.of("builder", INSPECTED) == privileges.Receipt(
+        service="builder",
+        image="sha256:1",
+        user="1000",
+        capabilities=("SYS_ADMIN",),
+        dropped=("ALL",),
+        security=("no-new-privileges", "systempaths=unconfined"),
+        networks=("a", "b"),
+        mounts=("/run/docker.sock:/s:ro", "work:/w"),
+        devices=("/dev/kvm",),
+        read_only=True,
+        memory=2048,
+        pids=100,
+        seconds=2.377,
+    )
+
+
+def test_what_an_engine_leaves_out_is_nothing() -> None:
+    bare = INSPECTED | {
+        "Config": {},
+        "HostConfig": {"CapAdd": None, "SecurityOpt": None, "MaskedPaths": ["/proc/x"]},
+        "NetworkSettings": {"Networks": None},
+        "State": {"Running": True, "StartedAt": "2026-01-02T03:04:05Z", "FinishedAt": ""},
+        "Mounts": [],
+    }
+    found = privileges.of("builder", bare)
+    assert (found.user, found.memory, found.pids, found.seconds) == ("root", None, None, None)
+    assert not (*found.capabilities, *found.security, *found.networks, *found.mounts)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from orchestrator import __main__ as entry
 from orchestrator.deliver import stream
 from orchestrator.docker import workspace
-from orchestrator.docker.engine import Engine, signals_wait
+from orchestrator.docker.containers import signals_wait
+from orchestrator.docker.engine import Engine
 from orchestrator.run import appliance, runs
 from orchestrator.shared.errors import (
     ApplianceError,

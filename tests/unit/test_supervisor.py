@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine
 from orchestrator.run.supervisor import Exit, Supervisor
 from orchestrator.shared.errors import (
@@ -48,7 +49,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = {}
         self.codes: dict[str, int | None] = {}
-        self.broken = False
+        self.broken: DockerError | None = None
         self.hungry: set[str] = set()
 
     def starved(self, name: str) -> bool:
@@ -57,7 +58,7 @@ class FakeEngine:
     def logs(self, name: str) -> Iterator[str]:
         yield from self.lines.get(name, [])
         if self.broken:
-            raise DockerError("docker logs: exit code 1")
+            raise self.broken
         while self.codes.get(name) is None:
             time.sleep(0.02)
 
@@ -183,7 +184,7 @@ def test_a_traceback_is_the_errors_detail(world: World) -> None:
 
 
 def test_a_container_that_vanishes_is_told(world: World) -> None:
-    world.engine.broken = True
+    world.engine.broken = DockerError("docker logs: exit code 1")
     world.run("builder")
     with pytest.raises(BuildError, match="builder was killed"):
         world.supervisor.next()
@@ -241,3 +242,11 @@ def test_waiting_for_one_service_sees_the_failure_of_another(world: World) -> No
     world.run("cleanup")
     with pytest.raises(HostError, match="full"):
         world.supervisor.wait_exit("cleanup", 10)
+
+
+def test_an_engine_that_is_silent_is_told_as_that(world: World) -> None:
+    """No container has ended; a run that waits for one would wait for its own deadline."""
+    world.engine.broken = SilentEngineError("Docker does not answer: ping for 60 s")
+    world.run("builder")
+    with pytest.raises(SilentEngineError, match="Docker does not answer"):
+        world.supervisor.next()

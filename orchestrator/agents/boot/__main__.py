@@ -8,9 +8,9 @@ delivered never holds it.
 
 import argparse
 import contextlib
+import math
 import os
 import pathlib
-import subprocess
 import tempfile
 import threading
 import time
@@ -20,6 +20,8 @@ from orchestrator.agents import events
 from orchestrator.agents.boot import qemu
 from orchestrator.agents.boot.disk import give_key, throwaway
 from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared import command as programs
+from orchestrator.shared import retry
 from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.spec import Firmware
 from orchestrator.shared.text import plain
@@ -61,7 +63,7 @@ def show(arguments: argparse.Namespace) -> None:
     """Boot on this terminal; QEMU's escape is Ctrl-A X."""
     with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
         print("Booting a copy that is thrown away. Leave with Ctrl-A X.", flush=True)
-        subprocess.run(machine_command(arguments, disk, "tcg", "mon:stdio"), check=False)
+        programs.run_attached(machine_command(arguments, disk, "tcg", "mon:stdio"))
 
 
 def machine_command(
@@ -119,13 +121,18 @@ def kvm_works(system: str) -> bool:
         command = qemu.command(system, "uefi", qemu.Disk(empty), "kvm", f"file:{serial}")
         until = time.monotonic() + KVM_TRY_SECONDS
         with Machine(command, serial) as machine:
-            while time.monotonic() < until and not serial.stat().st_size:
-                try:
-                    machine.still_alive("", until + LIFE_SECONDS)
-                except KvmFailedError as error:
-                    events.emit("no-kvm", message=f"KVM does not work here ({error}): emulating")
-                    return False
-                time.sleep(0.05)
+
+            def lives() -> bool:
+                if serial.stat().st_size:
+                    return True
+                machine.still_alive("", until + LIFE_SECONDS)
+                return False
+
+            try:
+                retry.until(lives, KVM_TRY_SECONDS)
+            except KvmFailedError as error:
+                events.emit("no-kvm", message=f"KVM does not work here ({error}): emulating")
+                return False
     return True
 
 
@@ -159,9 +166,7 @@ class Machine:
 
     def __init__(self, command: list[str], serial: pathlib.Path) -> None:
         """Start `command`."""
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        self._process = programs.start(command, stdout=programs.NOTHING)
         self._serial = serial
         self._complaints: list[str] = []
         self._kvm = "kvm" in command
@@ -173,19 +178,24 @@ class Machine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        programs.kill(self._process)
         self._reader.join()
 
     def wait_for(self, text: str, deadline: float) -> None:
         """Wait until the console shows `text`."""
         told = time.monotonic()
-        while text.encode() not in self._serial.read_bytes():
+
+        def shown() -> bool:
+            nonlocal told
+            if text.encode() in self._serial.read_bytes():
+                return True
             self.still_alive(f"{text!r} did not appear", deadline)
             if time.monotonic() - told >= LIFE_SECONDS:
                 told = time.monotonic()
                 events.emit("booting", message=self.tail(1) or "the firmware is starting")
-            time.sleep(0.05)
+            return False
+
+        retry.until(shown, math.inf)  # still_alive ends it
 
     def still_alive(self, what: str, deadline: float) -> None:
         """Raise with the console's last lines if QEMU is gone or the deadline has passed."""
@@ -220,7 +230,7 @@ class Machine:
         assert self._process.stderr is not None
         with self._process.stderr as complaints:
             for line in complaints:
-                self._complaints.append(line.strip())
+                self._complaints.append(line.decode(errors="replace").strip())
 
 
 def log_in(
@@ -232,34 +242,36 @@ def log_in(
 ) -> str:
     """SSH into the guest until it works; returns what `program` says there."""
     said = "no answer"
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
+
+    def answer() -> programs.Done | None:
+        nonlocal said
+        with contextlib.suppress(programs.SlowCommandError):
             done = _ssh(key, user, program, 2 * SSH_TRY_SECONDS)
-            if done.returncode == 0:
-                return done.stdout.strip()
-            said = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+            if done.code == 0:
+                return done
+            said = done.last if done.lines else "no answer"
         running.still_alive(f"SSH login failed ({said})", deadline)
         events.emit("booting", message=f"waiting for SSH: {said}")
-        time.sleep(0.5)
+        return None
+
+    done = retry.until(answer, math.inf, pause=0.5)  # still_alive ends it
+    assert done
+    return done.text.strip()
 
 
 def run_there(key: pathlib.Path, user: str, command: str, deadline: float) -> str:
     """Run `command` once by the shell of `user` in the guest; returns what it says."""
     try:
         done = _ssh(key, user, (command,), max(deadline - time.monotonic(), 1))
-    except subprocess.TimeoutExpired as error:
+    except programs.SlowCommandError as error:
         raise AgentError(f"--run {command}: it did not end in time", kind="boot") from error
-    if done.returncode != 0:
-        detail = f"{done.stdout}{done.stderr}".strip()
-        raise AgentError(
-            f"--run {command}: exit code {done.returncode}", detail=detail, kind="boot"
-        )
-    return done.stdout.strip()
+    if done.code != 0:
+        detail = f"{done.text}{done.stderr.decode(errors='replace')}".strip()
+        raise AgentError(f"--run {command}: exit code {done.code}", detail=detail, kind="boot")
+    return done.text.strip()
 
 
-def _ssh(
-    key: pathlib.Path, user: str, program: tuple[str, ...], seconds: float
-) -> subprocess.CompletedProcess[str]:
+def _ssh(key: pathlib.Path, user: str, program: tuple[str, ...], seconds: float) -> programs.Done:
     options = {
         "BatchMode": "yes",
         "LogLevel": "ERROR",
@@ -270,14 +282,8 @@ def _ssh(
     }
     command = ["ssh", "-i", str(key), "-p", str(qemu.SSH_PORT)]
     command += [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    return subprocess.run(
-        [*command, f"{user}@127.0.0.1", *program],
-        capture_output=True,
-        text=True,
-        errors="replace",  # the guest's words
-        timeout=seconds,
-        check=False,
-    )
+    whole = [*command, f"{user}@127.0.0.1", *program]
+    return programs.run(whole, timeout=seconds, check=False)
 
 
 if __name__ == "__main__":

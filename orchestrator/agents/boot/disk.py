@@ -8,12 +8,12 @@ import contextlib
 import json
 import os
 import pathlib
-import subprocess
 import tempfile
 from collections.abc import Iterator
 
 from orchestrator.agents.boot.qemu import Disk, device_of
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command as programs
 from orchestrator.shared.disk_formats import DISK_FORMATS
 
 #: GPT type of a Linux file system (UEFI Discoverable Partitions do not matter here), and the MBR's.
@@ -84,7 +84,7 @@ def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
 
     def ask(request: str) -> str:
         command = ["debugfs", "-R", request, place]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return programs.run(command, check=False, fails=_failed).text
 
     folders = [str(parent) for parent in reversed(pathlib.PurePosixPath(KEYS).parents[:-1])]
     keys = ask(f"cat {KEYS}").rstrip("\n")
@@ -100,16 +100,13 @@ def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
     ]
     script = raw.parent / "debugfs"
     script.write_text("".join(f"{command}\n" for command in commands))
-    done = subprocess.run(
-        ["debugfs", "-w", "-f", script, place],
-        capture_output=True,
-        text=True,
-        check=False,
+    # Where it could not open the file system, its code is 0 and it only says so.
+    done = programs.run(
+        ["debugfs", "-w", "-f", script, place], stderr=programs.WITH_STDOUT, check=False
     )
-    if done.returncode != 0 or "Allocated inode" not in done.stdout + done.stderr:
-        said = done.stderr.strip().splitlines()
+    if done.code != 0 or "Allocated inode" not in done.text:
         raise AgentError(
-            f"the check's key cannot be written: {said[-1] if said else 'no ext4 root?'}",
+            f"the check's key cannot be written: {done.last if done.lines else 'no ext4 root?'}",
             hint=OWN_KEY,
             kind="boot",
         )
@@ -130,8 +127,8 @@ def _transfer(before: pathlib.Path, after: pathlib.Path, disk: Disk) -> None:
 
 def root_offset(raw: pathlib.Path) -> int:
     """Where the first Linux partition of `raw` begins, in bytes; 0 where there is no table."""
-    done = subprocess.run(["sfdisk", "--json", raw], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    done = programs.run(["sfdisk", "--json", raw], check=False, fails=_failed)
+    if done.code != 0:
         return 0
     table = json.loads(done.stdout)["partitiontable"]
     starts = [
@@ -144,12 +141,9 @@ def root_offset(raw: pathlib.Path) -> int:
     return int(starts[0]) * int(table.get("sectorsize", 512))
 
 
-def _run(command: list[str], stdout: object = subprocess.PIPE) -> str:
-    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False)  # type: ignore[call-overload]
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise AgentError(
-            f"{command[0]} failed: {said[-1] if said else done.returncode}",
-            kind="disk" if said and "No space left" in said[-1] else "boot",
-        )
-    return (done.stdout or b"").decode()
+def _run(command: list[str], stdout: programs.Stream = programs.PIPE) -> str:
+    return programs.run(command, stdout=stdout, fails=_failed).text
+
+
+def _failed(words: str) -> AgentError:
+    return AgentError(words, kind="disk" if "No space left" in words else "boot")

@@ -11,8 +11,6 @@ import pathlib
 import shutil
 import time
 
-import tenacity
-
 from orchestrator.agents import events
 from orchestrator.agents.builder import alone, demo, memory, nixos, room, sandbox, sbom, store
 from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
@@ -24,6 +22,7 @@ from orchestrator.agents.failure import AgentError, disk_full, run_agent
 from orchestrator.image import staging
 from orchestrator.image.closure import closure_of
 from orchestrator.image.late import one_device, read_devices
+from orchestrator.shared import retry
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import Artifact, Built
 from orchestrator.shared.image_options import ImageOptions, apply
@@ -132,15 +131,10 @@ def read_task(run: Run) -> Task:
 
 def read_token(seconds: float) -> str:
     """Wait for cleanup's token and read it."""
-    for attempt in tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(OSError),
-        wait=tenacity.wait_fixed(0.05),
-        stop=tenacity.stop_after_delay(seconds),
-        retry_error_callback=lambda _: None,
-    ):
-        with attempt:
-            return TOKEN_FILE.read_text()
-    raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup")
+    try:
+        return retry.without(OSError, TOKEN_FILE.read_text, seconds)
+    except OSError as error:
+        raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup") from error
 
 
 def wait_for_canaries(run: Run, task: Task) -> None:
@@ -156,22 +150,23 @@ def wait_for_canaries(run: Run, task: Task) -> None:
 
 
 def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> None:
-    outcome = canary.run(system, run.folder)
-    told = 0.0
-    while not outcome.runs:
-        now = time.monotonic()
-        if now > deadline:
-            raise AgentError(
-                f"{system} programs do not run in the builder"
-                f" after {seconds:.0f} s: {outcome.cause}",
-                hint="--emulation-timeout gives it longer",
-                kind="emulation",
-            )
-        if now - told >= LIFE_SECONDS:
-            events.emit("waiting", message=f"waiting for {system} programs to run: {outcome.cause}")
-            told = now
-        time.sleep(0.05)
+    told, cause = 0.0, ""
+
+    def runs() -> bool:
+        nonlocal told, cause
         outcome = canary.run(system, run.folder)
+        cause = outcome.cause
+        if not outcome.runs and time.monotonic() - told >= LIFE_SECONDS:
+            events.emit("waiting", message=f"waiting for {system} programs to run: {cause}")
+            told = time.monotonic()
+        return outcome.runs
+
+    if not retry.until(runs, deadline - time.monotonic()):
+        raise AgentError(
+            f"{system} programs do not run in the builder after {seconds:.0f} s: {cause}",
+            hint="--emulation-timeout gives it longer",
+            kind="emulation",
+        )
 
 
 def assemble_images(

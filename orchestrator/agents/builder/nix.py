@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import time
 import typing
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from orchestrator.agents.builder.room import Room
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.image.filesystems.filesystem import preloaded
+from orchestrator.shared import command as programs
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.text import plain
@@ -160,28 +160,18 @@ class Nix:
 
     def run_logged(self, arguments: list[str]) -> tuple[str, NixLog]:
         """One command of Nix; returns its stdout and what it has said beside."""
-        # Traces tell which of the caller's lines it was, whoever is shown them.
-        command = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
         kills, store = memory.kills(), Room(STORE)
         with (
             store.watched(),
             self.log_file.open("w") as text,
             _readable_once(self.secret) as descriptors,
-            subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env={**self.settings.environment(), "NIX_CONFIG": self._configuration(descriptors)},
-                pass_fds=descriptors,
-            ) as process,
+            programs.ending(self._start(arguments, descriptors)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
             log = NixLog(text)
             told, last = 0.0, ""
             for line in process.stderr:
-                log.feed(line.rstrip("\n"))
+                log.feed(line.decode(errors="replace").rstrip("\n"))
                 now = time.monotonic()
                 if now - told >= PROGRESS_SECONDS and log.current != last:
                     events.emit(
@@ -192,11 +182,22 @@ class Nix:
                         current=log.current,
                     )
                     told, last = now, log.current
-            output = process.stdout.read()
+            output = process.stdout.read().decode(errors="replace")
         if process.returncode != 0:
             starved = memory.kills() > kills
             raise self._failure(log, process.returncode, store, starved=starved)
         return output.strip(), log
+
+    def _start(self, arguments: list[str], descriptors: tuple[int, ...]) -> programs.Process:
+        # Traces tell which of the caller's lines it was, whoever is shown them.
+        words = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
+        configuration = {"NIX_CONFIG": self._configuration(descriptors)}
+        return programs.start(
+            words,
+            stdout=programs.PIPE,
+            variables={**self.settings.environment(), **configuration},
+            descriptors=descriptors,
+        )
 
     def _configuration(self, descriptors: tuple[int, ...]) -> str:
         """The settings; last the secret ones, which they name the `descriptors` of."""

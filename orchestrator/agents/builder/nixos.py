@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import typing
 import urllib.parse
 
@@ -16,6 +15,7 @@ from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.builder.nixlog import derivation_name
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command
 from orchestrator.shared.architectures import RUNS_TOO, this_system
 from orchestrator.shared.artifact import Built, Material
 from orchestrator.shared.constants import GIB, MIB
@@ -189,8 +189,7 @@ def present_bytes(derivations: list[str]) -> int:
     """Size of what the store has already of all that `derivations` are made of, with sources."""
 
     def ask(*query: str) -> list[str]:
-        command = ["nix-store", "--query", *query]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return command.run(["nix-store", "--query", *query], fails=AgentError).text.split()
 
     related = ask("--requisites", "--include-outputs", *derivations)
     paths = [path for path in related if not path.endswith(".drv")]
@@ -365,8 +364,8 @@ def _pinned() -> dict[str, typing.Any]:
 
 def _store_path(nar_hash: str) -> str:
     """Where the store has, or would have, a source tree of that hash."""
-    command = ["nix-store", "--print-fixed-path", "--recursive", "sha256", nar_hash, "source"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    words = ["nix-store", "--print-fixed-path", "--recursive", "sha256", nar_hash, "source"]
+    return command.run(words, fails=AgentError).text.strip()
 
 
 def _pinned_url(locked: dict[str, typing.Any]) -> str:

@@ -5,12 +5,12 @@ of it away. So a build is asked, in each run.
 """
 
 import dataclasses
-import subprocess
 import typing
 
 from orchestrator.agents import events
 from orchestrator.agents.builder.nix import Settings
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command
 from orchestrator.shared.architectures import this_system
 
 #: Without sandbox and in it: a shell has no command of its own that changes a file's mode.
@@ -111,21 +111,13 @@ def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings
 def look(settings: Settings) -> tuple[View | None, str]:
     """What a build with `settings` sees, or the cause why there was none."""
     shown = dataclasses.replace(settings, sandbox_paths=(*settings.sandbox_paths, BUSYBOX))
-    command = ["nix", "build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
-    environment = {**shown.environment(), "PROBE": SCRIPT}
+    words = ["nix", "build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
+    variables = {**shown.environment(), "PROBE": SCRIPT}
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=environment,
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        done = command.run(words, variables=variables, timeout=PROBE_SECONDS, check=False)
+    except command.SlowCommandError:
         return None, f"it hung for {PROBE_SECONDS} s"
-    return parse(done.stderr)
+    return parse(done.stderr.decode(errors="replace"))
 
 
 def parse(said: str) -> tuple[View | None, str]:

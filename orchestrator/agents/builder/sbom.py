@@ -10,7 +10,6 @@ import json
 import pathlib
 import platform
 import re
-import subprocess
 import typing
 import urllib.parse
 import uuid
@@ -18,6 +17,7 @@ import uuid
 from orchestrator.agents.debian import ROLES
 from orchestrator.image.closure import closure_of
 from orchestrator.image.tree import TreeError
+from orchestrator.shared import command as programs
 from orchestrator.shared.artifact import SBOM, Material
 from orchestrator.shared.spec import LOADERS, ImageSpec
 
@@ -121,11 +121,10 @@ def _described(paths: set[str]) -> tuple[StorePath, ...]:
 
 
 def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise TreeError(said[-1].removeprefix("error: "))
-    return done.stdout
+    done = programs.run(command, check=False, fails=TreeError)
+    if done.code != 0:
+        raise TreeError(done.last.removeprefix("error: "))
+    return done.text
 
 
 # --- package URLs ---------------------------------------------------------------------------------

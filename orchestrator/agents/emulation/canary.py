@@ -9,10 +9,9 @@ import errno
 import os
 import pathlib
 import struct
-import subprocess
 import tempfile
-import time
 
+from orchestrator.shared import command, retry
 from orchestrator.shared.architectures import ET_EXEC, SYSTEMS, Architecture
 
 #: Exit code of a canary that ran.
@@ -26,7 +25,7 @@ PT_LOAD = 1
 PF_R_X = 5
 
 RUN_SECONDS = 20
-BUSY_TRIES = 100
+BUSY_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,29 +68,33 @@ def run(system: str, folder: pathlib.Path) -> Outcome:
         path.chmod(0o755)
         try:
             done = _execute(path)
-        except subprocess.TimeoutExpired:
+        except command.SlowCommandError:
             return Outcome(False, f"the interpreter hung for {RUN_SECONDS} s")
-        except OSError as error:
-            return Outcome(False, explain(error.errno or 0))
-    if done.returncode == ALIVE:
+        except command.CommandError as error:
+            return Outcome(False, explain(error.errno))
+    if done.code == ALIVE:
         return Outcome(True)
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return Outcome(
-        False, f"an interpreter answered, but wrongly ({how}{': ' + said[-1] if said else ''})"
-    )
+    how = f"signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
+    said = f": {done.last}" if done.lines else ""
+    return Outcome(False, f"an interpreter answered, but wrongly ({how}{said})")
 
 
-def _execute(path: pathlib.Path) -> subprocess.CompletedProcess[bytes]:
+class _BusyError(command.CommandError):
+    """The program is still open for writing."""
+
+
+def _execute(path: pathlib.Path) -> command.Done:
     """Run it; another thread's child may for a moment still have it open for writing."""
-    for _ in range(BUSY_TRIES):
+
+    def once() -> command.Done:
         try:
-            return subprocess.run([path], capture_output=True, timeout=RUN_SECONDS, check=False)
-        except OSError as error:
-            if error.errno != errno.ETXTBSY:
-                raise
-            time.sleep(0.01)
-    raise OSError(errno.ETXTBSY, os.strerror(errno.ETXTBSY))
+            return command.run([path], timeout=RUN_SECONDS, check=False)
+        except command.CommandError as error:
+            if error.errno == errno.ETXTBSY:
+                raise _BusyError(str(error), error.errno) from error
+            raise
+
+    return retry.without(_BusyError, once, BUSY_SECONDS, pause=0.01)
 
 
 def explain(number: int) -> str:

@@ -1,11 +1,11 @@
 """The pinned emulators of the setup image: put into a table that is mounted, seen to work there."""
 
 import pathlib
-import subprocess
 
 from orchestrator.agents import events
 from orchestrator.agents.emulation import binfmt, canary
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command
 from orchestrator.shared.architectures import SYSTEMS, Architecture
 from orchestrator.shared.run import Run
 
@@ -54,7 +54,5 @@ def announce(
 
 def version(emulator: pathlib.Path) -> str:
     """First line of `--version`, e.g. `10.0.13`."""
-    text = subprocess.run(
-        [emulator, "--version"], capture_output=True, text=True, check=True
-    ).stdout
+    text = command.run([emulator, "--version"], fails=AgentError).text
     return text.split("version ", 1)[1].split()[0]

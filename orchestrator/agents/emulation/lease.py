@@ -21,10 +21,9 @@ import socket
 import time
 from collections.abc import Callable
 
-import tenacity
-
 from orchestrator.agents import events
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared import retry
 
 PORT = 11111
 
@@ -217,14 +216,8 @@ class Holder:
         """
         self._address = address
         self._token = token
-        attempt = tenacity.retry(
-            retry=tenacity.retry_if_exception_type(OSError),
-            wait=tenacity.wait_exponential(multiplier=0.05, max=1),
-            stop=tenacity.stop_after_delay(patience),
-            reraise=True,
-        )(self._ask)
         try:
-            self._socket = attempt("HOLD", "HELD")
+            self._socket = retry.without(OSError, lambda: self._ask("HOLD", "HELD"), patience, 0.1)
         except OSError as error:
             raise AgentError(f"cleanup cannot be reached: {error}", kind="cleanup") from error
 

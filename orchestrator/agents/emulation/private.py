@@ -9,12 +9,12 @@ and none outside, so this needs no right on the host but the system calls that m
 import ctypes
 import os
 import pathlib
-import subprocess
 import tempfile
 
 from orchestrator.agents import events
 from orchestrator.agents.emulation import binfmt
 from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared import command
 
 #: linux/sched.h
 CLONE_NEWNS = 0x00020000
@@ -44,11 +44,11 @@ def probe() -> None:
         program.write_text(f"{PROBE_MAGIC}\n")
         program.chmod(0o755)
         try:
-            done = subprocess.run([program], check=False)
-        except OSError as error:
-            raise _refused(f"the kernel does not heed it: {error.strerror}") from error
-    if done.returncode != 0:
-        raise _refused(f"its interpreter ended with exit code {done.returncode}")
+            done = command.run([program], check=False)
+        except command.CommandError as error:
+            raise _refused(f"the kernel does not heed it: {error}") from error
+    if done.code != 0:
+        raise _refused(f"its interpreter ended with exit code {done.code}")
     events.emit("private", message="this container may have a table of its own")
 
 

@@ -7,7 +7,6 @@ import argparse
 import json
 import pathlib
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Collection
@@ -15,6 +14,7 @@ from collections.abc import Collection
 from orchestrator.agents import debian
 from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared import command
 from orchestrator.shared.architectures import SYSTEMS
 
 
@@ -57,7 +57,9 @@ def unpack(deb: pathlib.Path, folder: pathlib.Path) -> None:
     Until Debian 12 they have the suffix `-static`.
     """
     missing = {system.emulator for system in SYSTEMS.values()}
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as process:
+    with command.ending(
+        command.start(["dpkg-deb", "--fsys-tarfile", deb], stdout=command.PIPE, stderr=None)
+    ) as process:
         assert process.stdout is not None
         with tarfile.open(fileobj=process.stdout, mode="r|") as package:
             for entry in package:
@@ -90,9 +92,7 @@ def main() -> None:
 
 def fetch(lock: pathlib.Path, rung: str, target: pathlib.Path, *, locked: bool) -> None:
     """Fetch the emulators of `rung` for this machine, and unpack them to `target`."""
-    arch = subprocess.run(
-        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    arch = command.run(["dpkg", "--print-architecture"], fails=AgentError).text.strip()
     pin = debian.read_emulator(lock, arch, rung or ladder.rungs(lock)[0])
     snapshot = json.loads(lock.read_text())["snapshot"]
     with tempfile.TemporaryDirectory() as folder:

@@ -2,10 +2,9 @@
 
 import pathlib
 
-import tenacity
-
 from orchestrator.agents.emulation import binfmt, emulators
 from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared import retry
 from orchestrator.shared.run import TOKEN_FILE, this_run
 
 
@@ -29,15 +28,8 @@ def register() -> None:
 
 def wait_for_cleanup(seconds: float) -> None:
     """Wait for the token, cleanup's sign that it holds the table."""
-    attempt = tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda there: not there),
-        wait=tenacity.wait_fixed(0.05),
-        stop=tenacity.stop_after_delay(seconds),
-    )
-    try:
-        attempt(TOKEN_FILE.exists)
-    except tenacity.RetryError as error:
-        raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup") from error
+    if not retry.until(TOKEN_FILE.exists, seconds):
+        raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import subprocess
 from collections.abc import Iterator
 
 from orchestrator.image.layout import Partition
 from orchestrator.image.tree import Entry, Tree
+from orchestrator.shared import command as programs
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import ImageSpec
 
@@ -48,24 +48,19 @@ def preloaded(library: pathlib.Path) -> str:
 
 def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
     """Run `command` with the tar stream of `tree` as its input."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **variables},
-    ) as sink:
-        assert sink.stdin is not None
-        complaint = ""
+    complaint = ""
+    with programs.ending(programs.start(command, stdin=programs.PIPE, variables=variables)) as sink:
+        assert sink.stdin is not None and sink.stderr is not None
         # A pipe that breaks, here or at the close: the reader has ended, and says why.
         with contextlib.suppress(BrokenPipeError), sink.stdin as pipe:
             complaint = tree.write_tar(pipe)
         sink.stdin = None
-        said = sink.communicate()[1].decode(errors="replace")
+        said = sink.stderr.read()
     if complaint and "Broken pipe" not in complaint:
         raise FilesystemError(complaint)
-    if sink.returncode != 0:
-        raise FilesystemError(f"{command[0]}: {_reason(said) or f'exit code {sink.returncode}'}")
+    done = programs.Done(programs.quoted(command), sink.returncode, b"", said, 0)
+    if done.code != 0:
+        raise FilesystemError(f"{command[0]}: {done.reason}")
 
 
 @contextlib.contextmanager
@@ -90,8 +85,8 @@ def _move_in(file: pathlib.Path, image: pathlib.Path, slot: Partition) -> None:
     """Make the file system `file` the part of `image` at `slot`, copied only where it must be."""
     total = image.stat().st_size
     insert = ["fallocate", "--insert-range", "--offset", "0", "--length", str(slot.start)]
-    done = subprocess.run([*insert, os.fspath(file)], capture_output=True, check=False)
-    if slot.start and done.returncode == 0:
+    done = programs.run([*insert, os.fspath(file)], check=False, fails=FilesystemError)
+    if slot.start and done.code == 0:
         os.truncate(file, total)
         file.replace(image)
         return
@@ -101,20 +96,7 @@ def _move_in(file: pathlib.Path, image: pathlib.Path, slot: Partition) -> None:
 
 
 def run(command: list[str], variables: dict[str, str]) -> None:
-    """Run a tool; its last words are the error."""
-    done = subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise FilesystemError(
-            f"{command[0]}: {_reason(done.stderr) or f'exit code {done.returncode}'}"
-        )
-
-
-def _reason(text: str) -> str:
-    """The line that says why: the first one that does not only warn.
-
-    What follows tells which step could not go on because of it.
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "arning" not in line), lines[-1] if lines else "")
+    """Run a tool; the words that say why are the error."""
+    done = programs.run(command, variables=variables, check=False, fails=FilesystemError)
+    if done.code != 0:
+        raise FilesystemError(f"{command[0]}: {done.reason}")

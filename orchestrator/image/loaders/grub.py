@@ -7,10 +7,10 @@ system needs no new core.
 """
 
 import pathlib
-import subprocess
 
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import CODE_BYTES, RESERVE, SECTOR, Layout
+from orchestrator.shared import command as programs
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.spec import SpecError
 
@@ -78,8 +78,6 @@ def _core(
     target = scratch / "core.img"
     command = ["grub-mkimage", "-O", "i386-pc", "-p", prefix, "-d", str(folder), "-o", str(target)]
     command += modules
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise FilesystemError(f"grub-mkimage: {done.stderr.strip()}")
+    programs.run(command, fails=FilesystemError)
     core = target.read_bytes()
     return core + bytes(-len(core) % SECTOR)

@@ -1,0 +1,154 @@
+"""Docker Compose for one project: its command line, within limits."""
+
+import json
+import math
+import os
+import pathlib
+import typing
+from collections.abc import Sequence
+
+from orchestrator.docker.api import Api
+from orchestrator.docker.containers import signals_wait
+from orchestrator.shared import command
+from orchestrator.shared.errors import DockerError
+from orchestrator.shared.paths import ROOT
+
+#: Longest time (seconds) that making containers takes: Docker fills volumes meanwhile.
+CREATE_SECONDS = 600
+
+#: Longest time (seconds) of what only reads files.
+CONFIG_SECONDS = 60
+
+#: How Podman (5.4, 5.8) refuses a seccomp profile that a client sends: it takes it for a name.
+PROFILE_REFUSED = "opening seccomp profile failed"
+
+#: The option that takes its place (`compose.yaml`) changes nothing. Podman's own profile lets users
+#: make namespaces and mount there, but not what Nix' sandbox needs besides (sethostname).
+INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
+
+#: Lines of a failed build that are shown.
+BUILD_LINES = 25
+
+
+class Compose:
+    """The services of compose.yaml as `project`, with the variables of `env_file`."""
+
+    def __init__(self, api: Api, project: str, env_file: pathlib.Path) -> None:
+        """Nothing is started; `api` tells whether the engine is there while Compose works."""
+        self.api = api
+        self.project = project
+        self._env_file = env_file
+
+    def compose_command(self) -> list[str]:
+        """The command line of `docker compose` with this project's files.
+
+        For verbs that are passed through.
+        """
+        env = ["--env-file", os.fspath(self._env_file)] if self._env_file.exists() else []
+        return [
+            *(command.resolve("docker"), "compose", "--file", os.fspath(ROOT / "compose.yaml")),
+            *env,
+            *("--project-name", self.project, "--project-directory", os.fspath(ROOT)),
+        ]
+
+    def config(self) -> dict[str, typing.Any]:
+        """What Compose makes of compose.yaml: every service, whatever its profile."""
+        arguments = ["--profile", "*", "config", "--format", "json"]
+        said = self._compose("docker compose config", arguments, CONFIG_SECONDS).text
+        return typing.cast("dict[str, typing.Any]", json.loads(said))
+
+    def build(self, service: str, log: pathlib.Path) -> None:
+        """Build the image of `service`; its output goes to `log`, its end into the error."""
+        with log.open("wb") as file:
+            done = command.run(
+                [*self.compose_command(), "build", service],
+                stdout=file,
+                stderr=command.WITH_STDOUT,
+                watch=self.api.ping,
+                watch_seconds=self.api.beat,
+                check=False,
+                fails=DockerError,
+            )
+        if done.code != 0:
+            lines = log.read_text(errors="replace").splitlines()
+            raise DockerError(
+                f"the image of {service} cannot be built",
+                hint="the lines above are the builder's; the usual cause is an unreachable mirror",
+                detail="\n".join(lines[-BUILD_LINES:]),
+            )
+
+    def create(self, services: tuple[str, ...]) -> dict[str, str]:
+        """Create the containers of `services` and no others; returns their names by service."""
+        try:
+            self._create(services)
+        except DockerError as error:
+            if PROFILE_REFUSED not in str(error):
+                raise
+            with self._env_file.open("a") as file:
+                file.write(INSTEAD_OF_PROFILE)
+            self._create(services)
+        return {service: f"{self.project}-{service}-1" for service in services}
+
+    def create_one(self, service: str, name: str, arguments: list[str]) -> None:
+        """Start a one-off container of `service` in the background."""
+        options = ["--detach", "--no-TTY", "--no-deps", "--name", name]
+        with signals_wait():
+            self._compose(
+                f"starting {service}", ["run", *options, service, *arguments], CREATE_SECONDS
+            )
+
+    def run_service(
+        self,
+        service: str,
+        arguments: list[str],
+        *,
+        program: str = "",
+        variables: dict[str, str] | None = None,
+    ) -> str:
+        """Run a one-off container of `service`, or `program` in it; returns its stdout.
+
+        Raises `DockerError` with the last line that it has said beside.
+        """
+        options = ["--rm", "--no-deps", "--no-TTY"]
+        options += ["--entrypoint", program] if program else []
+        for name, value in (variables or {}).items():
+            options += ["--env", f"{name}={value}"]
+        try:
+            return self._compose("", ["run", *options, service, *arguments]).text
+        except DockerError as error:
+            raise DockerError(str(error).removeprefix(": ").removeprefix("error: ")) from error
+
+    def run_on_terminal(
+        self,
+        service: str,
+        options: Sequence[str],
+        arguments: Sequence[str],
+        stdout: int | None = None,
+    ) -> int:
+        """Run a one-off container of `service` on this process' own terminal.
+
+        Returns its exit code. What it says goes to the file descriptor `stdout`, if there is one.
+        """
+        whole = [*self.compose_command(), "run", "--rm", "--no-deps", *options, service]
+        return command.run_attached([*whole, *arguments], stdout=stdout)
+
+    def _create(self, services: tuple[str, ...]) -> None:
+        # `create` has no --no-deps: it asks for the images of services that will not run.
+        options = ["--no-start", "--no-deps", "--no-build"]
+        with signals_wait():
+            what = f"creating {', '.join(services)}"
+            self._compose(what, ["up", *options, *services], CREATE_SECONDS)
+
+    def _compose(self, what: str, arguments: list[str], seconds: float = math.inf) -> command.Done:
+        """Run Compose within `seconds`, and as long as the engine answers."""
+        done = command.run(
+            [*self.compose_command(), *arguments],
+            timeout=seconds,
+            watch=self.api.ping,
+            watch_seconds=self.api.beat,
+            check=False,
+            fails=lambda words: DockerError(f"{what}: {words}"),
+        )
+        if done.code != 0:
+            raise DockerError(f"{what}: {done.last}")
+        return done

@@ -1,0 +1,159 @@
+"""What an engine keeps beside containers: images, networks, volumes."""
+
+import typing
+from collections.abc import Callable, Collection, Iterable
+
+from orchestrator.docker.api import (
+    HEAVY,
+    Api,
+    Client,
+    Json,
+    NotThereError,
+    RefusedError,
+    forgiven,
+)
+from orchestrator.docker.containers import signals_wait
+from orchestrator.docker.labels import LABEL, PROJECT, SOURCE_LABEL
+from orchestrator.shared import retry
+from orchestrator.shared.errors import DockerError
+
+#: The daemon needs a moment after a container's end until its network has no endpoints (seconds).
+ENDPOINT_SECONDS = 10
+
+#: Longest time (seconds) of a pull.
+PULL_SECONDS = 7200
+
+
+class Stored:
+    """Images, networks and volumes."""
+
+    def __init__(self, api: Api) -> None:
+        """`api` asks the engine."""
+        self.api = api
+
+    def image(self, name: str) -> Json | None:
+        """What Docker knows of an image; None if it is not there."""
+        try:
+            found: Json = self.api.call(
+                f"docker image inspect {name}", lambda client: client.inspect_image(name)
+            )
+        except NotThereError:
+            return None
+        return found
+
+    def image_source(self, image: str) -> str:
+        """The state of the sources that `image` was built from, or nothing if it is not there."""
+        labels = ((self.image(image) or {}).get("Config") or {}).get("Labels") or {}
+        return str(labels.get(SOURCE_LABEL, ""))
+
+    def image_tags(self) -> list[str]:
+        """The tags of this project's images, in order."""
+        found: list[Json] = self.api.call(
+            "docker images", lambda client: client.images(filters={"label": f"{LABEL}=true"})
+        )
+        return sorted(
+            {tag for one in found for tag in one.get("RepoTags") or []} - {"<none>:<none>"}
+        )
+
+    def pull_digest(self, image: str) -> str:
+        """Pull `image`, and return the digest by which the registry has it.
+
+        The name is forgotten again, if it is new: the appliance's own is another.
+        """
+        known = self.image(image)
+        name, _, tag = image.partition(":")
+        what = f"pulling {image}"
+
+        def pull(client: Client) -> Iterable[Json]:
+            return typing.cast(
+                "Iterable[Json]", client.pull(name, tag or "latest", stream=True, decode=True)
+            )
+
+        for said in self.api.stream(what, pull, PULL_SECONDS):
+            if "error" in said:
+                raise DockerError(f"{what}: {said['error']}")
+        found = (self.image(image) or {}).get("RepoDigests") or []
+        if not known:
+            self.api.call(what, lambda client: client.remove_image(image), times=HEAVY)
+        digests = [one.partition("@")[2] for one in found if name in one]
+        if not digests:
+            raise DockerError(f"{what}: Docker has no digest of it")
+        return str(digests[0])
+
+    def networks(self, label: str) -> list[Json]:
+        """Networks that have `label`."""
+        found: list[Json] = self.api.call(
+            "docker network ls", lambda client: client.networks(filters={"label": label})
+        )
+        return found
+
+    def networks_named(self, name: str) -> list[Json]:
+        """Networks called `name`, or something that begins so."""
+        found: list[Json] = self.api.call(
+            "docker network ls", lambda client: client.networks(names=[name])
+        )
+        return found
+
+    def volumes(self, label: str) -> list[Json]:
+        """Volumes that have `label`."""
+        return self._volumes({"label": label})
+
+    def volume_names(self) -> list[str]:
+        """Names of this project's volumes, the store's and all runs'."""
+        return [one["Name"] for one in self._volumes({"name": f"{PROJECT}-"})]
+
+    def _volumes(self, filters: dict[str, str]) -> list[Json]:
+        found: Json = self.api.call(
+            "docker volume ls", lambda client: client.volumes(filters=filters)
+        )
+        return found.get("Volumes") or []
+
+    def volume_labels(self, name: str) -> dict[str, str]:
+        """The labels of a volume; none if it is not there."""
+        try:
+            found: Json = self.api.call(
+                f"docker volume inspect {name}", lambda client: client.inspect_volume(name)
+            )
+        except NotThereError:
+            return {}
+        return found.get("Labels") or {}
+
+    def make_volume(self, name: str, labels: dict[str, str]) -> None:
+        """Make a volume; one that is there already stays as it is."""
+        with signals_wait():
+            self.api.call(
+                f"docker volume create {name}",
+                lambda client: client.create_volume(name, labels=labels),
+            )
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; nothing if it is not there, or a container, running or not, has it."""
+        with forgiven():
+            self._remove_volume(name)
+
+    def remove_stored(self, label: str, keep: Collection[str]) -> None:
+        """Remove the networks and volumes that have `label`, but volumes called as in `keep`.
+
+        Another may do the same at the same time.
+        """
+
+        def remove() -> None:
+            for network in self.networks(label):
+                self._remove_network(network["Name"], network["Id"])
+            for volume in self.volumes(label):
+                if volume["Name"] not in keep:
+                    self._remove_volume(volume["Name"])
+
+        retry.without(RefusedError, remove, ENDPOINT_SECONDS, pause=0.2)
+
+    def _remove_volume(self, name: str) -> None:
+        self._remove(f"removing {name}", lambda client: client.remove_volume(name))
+
+    def _remove_network(self, name: str, place: str) -> None:
+        self._remove(f"{name} cannot be removed", lambda client: client.remove_network(place))
+
+    def _remove(self, what: str, ask: Callable[[Client], object]) -> None:
+        try:
+            self.api.call(what, ask, times=HEAVY)
+        except NotThereError:
+            return

@@ -1,0 +1,149 @@
+"""An engine that stops answering, at any call of a run: exit code 3 in time, and `clean` is enough.
+
+Between the orchestrator and the real engine is a proxy, which from the n-th request on passes
+nothing any more, in either direction, on no connection.
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import re
+import selectors
+import socket
+import socketserver
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import Run
+
+pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(7200)]
+
+REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|DELETE) \S+ HTTP/1\.1\r\n")
+
+#: What the orchestrator gives the engine for an answer here (seconds).
+PATIENCE = 3
+
+#: Until it has ended after the engine's last word (seconds): the slowest call has three times the
+#: patience, what asks again at the end has little; the rest is for a loaded machine.
+LIMIT = 3 * PATIENCE + 30
+
+RUNS = {"private": [], "shared": ["--emulation", "shared"]}
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    server: "Proxy"
+
+    def handle(self) -> None:
+        engine = socket.socket(socket.AF_UNIX)
+        with engine, selectors.DefaultSelector() as ready:
+            engine.connect("/var/run/docker.sock")
+            ready.register(self.request, selectors.EVENT_READ, engine)
+            ready.register(engine, selectors.EVENT_READ, self.request)
+            while not self.server.ended.is_set():
+                for key, _ in ready.select(0.2):
+                    data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+                    if key.fileobj is self.request and REQUEST.match(data):
+                        self.server.count()
+                    if self.server.silent_since:
+                        self.server.ended.wait()
+                        return
+                    if not data:
+                        ready.unregister(key.fileobj)
+                        with contextlib.suppress(OSError):
+                            key.data.shutdown(socket.SHUT_WR)
+                        if key.fileobj is engine:
+                            return
+                        continue
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        key.data.sendall(data)
+
+
+class Proxy(socketserver.ThreadingUnixStreamServer):
+    """Passes `answered` requests; how many have come is in `requests`."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, path: str, answered: float) -> None:
+        self.answered = answered
+        self.requests = 0
+        self.silent_since = 0.0
+        self.ended = threading.Event()
+        self._lock = threading.Lock()
+        super().__init__(path, _Connection)
+
+    def count(self) -> None:
+        """One request more."""
+        with self._lock:
+            self.requests += 1
+            if self.requests > self.answered and not self.silent_since:
+                self.silent_since = time.monotonic()
+
+
+@contextlib.contextmanager
+def proxy(answered: float) -> Iterator[tuple[Proxy, str]]:
+    """A proxy and its address as DOCKER_HOST."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.fspath(pathlib.Path(folder, "docker.sock"))
+        with Proxy(path, answered) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.1,))
+            thread.start()
+            yield server, f"unix://{path}"
+            server.ended.set()
+            server.shutdown()
+            thread.join()
+
+
+def requests_of_a_run(orchestrate: Run, options: list[str]) -> int:
+    """How many requests a whole run makes."""
+    with proxy(float("inf")) as (server, address):
+        done = orchestrate("demo", "--no-boot", *options, DOCKER_HOST=address)
+        assert done.code == 0, done.err
+        return server.requests
+
+
+def silent_at(number: int, orchestrate: Run, options: list[str]) -> bool:
+    """Run with an engine that leaves request `number` unanswered; False if there were not so many.
+
+    Checks how the run ends, and that `clean` is all that is needed afterwards.
+    """
+    with proxy(number - 1) as (server, address):
+        done = orchestrate(
+            *("demo", "--no-boot", *options),
+            DOCKER_HOST=address,
+            NIXOS_IMAGE_PATIENCE=str(PATIENCE),
+        )
+        if not server.silent_since:
+            return False
+        took = time.monotonic() - server.silent_since
+    assert done.code == 3, f"request {number}: {done.err}"
+    assert "error: Docker does not answer: " in done.err, f"request {number}: {done.err}"
+    assert took < LIMIT, f"request {number}: {done.err}"
+    print(f"request {number}: {took:.1f} s until exit code 3")
+    cleaned = orchestrate("clean")
+    assert cleaned.code == 0, cleaned.err
+    return True
+
+
+@pytest.mark.parametrize("mode", RUNS)
+def test_a_silent_engine_ends_the_run(mode: str, orchestrate: Run) -> None:
+    """At its first and last call, and at some between."""
+    number = requests_of_a_run(orchestrate, RUNS[mode])
+    assert number > 20
+    for part in (0, 0.55, 0.8):
+        silent_at(1 + int(part * number), orchestrate, RUNS[mode])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("mode", RUNS)
+def test_a_silent_engine_ends_the_run_at_every_call(mode: str, orchestrate: Run) -> None:
+    for number in itertools.count(1):
+        if not silent_at(number, orchestrate, RUNS[mode]):
+            print(f"{mode}: a run makes {number - 1} requests")
+            assert number > 20
+            return
