@@ -68,6 +68,5 @@ FROM nixos-image-builder AS builder
 FROM tools AS test
 # What the image tools are started with.
 COPY --from=builder /opt/nixos-image/*.so /opt/nixos-image/pack ./
-COPY orchestrator orchestrator
-RUN python3 -m compileall -q orchestrator
+COPY --from=orchestrator /opt/nixos-image/orchestrator orchestrator
 COPY . .
