@@ -5,11 +5,11 @@ RUN mkdir /files \
 
 FROM nixos-image-runtime
 ARG GUEST=aarch64
-COPY orchestrator/shared/architectures.toml ./
+COPY orchestrator/shared/architectures.toml orchestrator/shared/
 # The firmware package brings 400 MB of flash images: only the small one, which -bios takes, is unpacked.
 # hadolint ignore=SC2086
 RUN packages=$(python3 -c 'import sys, tomllib; \
-      rows = tomllib.load(open("architectures.toml", "rb"))["architecture"]; \
+      rows = tomllib.load(open("orchestrator/shared/architectures.toml", "rb"))["architecture"]; \
       print(*next(row["guest"]["packages"] for row in rows if row["name"] == sys.argv[1]))' "$GUEST-linux") \
  && apt-get update -q \
  && apt-get install -qy --no-install-recommends -o Dpkg::Options::=--path-exclude='/usr/share/AAVMF/*' \

@@ -14,13 +14,14 @@ RUN mkdir /files \
  && cp -a --parents ./*.so pack locks/clover.json locks/debian.json flake.lock nix orchestrator/__init__.py orchestrator/agents orchestrator/image orchestrator/shared /files
 
 FROM nixos-image-runtime
-COPY orchestrator/shared/filesystems.toml ./
-# hadolint ignore=SC2046
-RUN apt-get update -q \
+COPY orchestrator/shared/filesystems.toml orchestrator/shared/
+# hadolint ignore=SC2086
+RUN packages=$(python3 -c 'import tomllib; \
+      rows = tomllib.load(open("orchestrator/shared/filesystems.toml", "rb"))["filesystem"]; \
+      print(*(package for row in rows for package in row.get("packages", [])))') \
+ && apt-get update -q \
  && apt-get install -qy --no-install-recommends nix-bin fdisk busybox-static grub-common qemu-utils zstd xz-utils pigz \
-      $(python3 -c 'import tomllib; \
-        rows = tomllib.load(open("filesystems.toml", "rb"))["filesystem"]; \
-        print(*(package for row in rows for package in row.get("packages", [])))') \
+      $packages \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 1000 --create-home builder \
  # Nix as a user needs these to be its own; a fresh volume takes them over as they are. The lease's stays root's (Podman).

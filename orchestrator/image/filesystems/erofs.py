@@ -20,13 +20,7 @@ def write(order: Order) -> None:
     spec = order.spec
     with own_file(order) as file:
         command = ["mkfs.erofs", "--quiet", f"-T{STORE_TIME}", "--all-time", "--tar=f", "-x-1"]
-        command += [
-            "-U",
-            str(spec.identifier("root")),
-            "-L",
-            spec.root.label,
-            os.fspath(file),
-        ]
+        command += ["-U", str(spec.identifier("root")), "-L", spec.root.label, os.fspath(file)]
         stream(order.tree, command, {"LC_ALL": "C.UTF-8"})
 
 
