@@ -24,6 +24,7 @@ from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command as programs
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES, SYSTEMS
+from orchestrator.shared.json_reader import from_json
 
 #: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
 #: today; which kernel is in the table of architectures.
@@ -108,12 +109,16 @@ def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
     if missing:
         hint = "renew it: ./run.sh pins --update"
         raise AgentError(f"{lock.name} pins no {', '.join(missing)} for {arch}", hint=hint)
-    return [Pin(role=role, **packages[role][arch]) for role in roles]
+    return [_pin(role, packages[role][arch]) for role in roles]
 
 
 def read_emulator(lock: pathlib.Path, arch: str, rung: str) -> Pin:
     """Read the pin of `rung` for hosts of Debian architecture `arch`."""
-    return Pin(EMULATOR, **json.loads(lock.read_text())["emulators"][rung][arch])
+    return _pin(EMULATOR, json.loads(lock.read_text())["emulators"][rung][arch])
+
+
+def _pin(role: str, fields: dict[str, str]) -> Pin:
+    return from_json(Pin, {"role": role, **fields}, f"pin of {role}")
 
 
 def left_out(lock: pathlib.Path, arch: str) -> frozenset[str]:

@@ -17,6 +17,7 @@ from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command as programs
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
+from orchestrator.shared.json_reader import JsonError
 
 LOCK = pathlib.Path(__file__).parents[2] / "locks/debian.json"
 DOCUMENT = json.loads(LOCK.read_text())
@@ -86,6 +87,15 @@ def test_no_two_pins_share_a_hash() -> None:
     pinned = [*DOCUMENT["packages"].values(), *DOCUMENT["emulators"].values()]
     hashes = [pin["sha256"] for archs in pinned for pin in archs.values()]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_a_pin_with_a_wrong_field_is_named(tmp_path: pathlib.Path) -> None:
+    document = json.loads(LOCK.read_text())
+    document["packages"]["busybox"]["arm64"]["sha256"] = 7
+    lock = tmp_path / "debian.json"
+    lock.write_text(json.dumps(document))
+    with pytest.raises(JsonError, match=r"^pin of busybox\.sha256: expected str, found 7$"):
+        debian.read_lock(lock, "arm64", ["busybox"])
 
 
 def test_the_lock_names_no_host() -> None:
