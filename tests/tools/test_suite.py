@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.workers import ByGroup
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 TESTS = """
@@ -72,3 +74,16 @@ def test_all_is_all(folder: pathlib.Path) -> None:
 def test_two_workers_share_what_is_not_named(folder: pathlib.Path) -> None:
     assert "2 workers" in said(folder, "-v", image=True)
     assert "2 workers" not in said(folder / "test_some.py", "-v", image=True)
+
+
+def test_one_worker_has_all_that_shares_something() -> None:
+    scheduler = ByGroup.__new__(ByGroup)
+
+    def group(name: str) -> str:
+        return str(scheduler._split_scope(f"tests/{name}::test_x[a::b]"))
+
+    files = [path.name for path in (ROOT / "tests/integration").glob("test_*.py")]
+    assert len(files) > 3
+    assert {group(f"integration/{name}") for name in files} == {"engine"}
+    assert group("tools/test_assemble.py") == group("tools/test_grub_menus.py") == "store"
+    assert group("unit/test_plan.py") == "test_plan.py"
