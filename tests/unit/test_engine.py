@@ -61,6 +61,14 @@ def test_runs_are_those_of_containers_networks_and_volumes(engine: Engine, stub:
     assert census.runs(engine) == {"0badcafe", "aa"}
 
 
+def test_only_old_containers_that_never_started_are_abandoned(engine: Engine, stub: Server) -> None:
+    old = CONTAINER | {"State": "created", "Created": 1767322800}
+    young = old | {"Names": ["/young"], "Created": time.time()}
+    begun = old | {"Names": ["/begun"], "State": "exited"}
+    stub.answers["GET /containers/json"] = (200, [young, begun, old])
+    assert census.abandoned(engine) == ["nixos-image-0badcafe-builder-1"]
+
+
 @pytest.mark.parametrize(("name", "late"), [("Engine", False), ("Podman Engine", True)])
 def test_who_fills_volumes_late_is_told_by_name(
     name: str, late: bool, engine: Engine, stub: Server
