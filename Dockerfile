@@ -58,7 +58,7 @@ FROM client AS tools
 ENV NIXOS_IMAGE_IN_TEST_IMAGE=1 PATH=/opt/test/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 RUN apt-get update -q \
  && apt-get install -qy --no-install-recommends shellcheck e2fsprogs libarchive13t64 dosfstools mtools fdisk nix-bin \
-      grub-common qemu-utils zstd xz-utils pigz gcc libc6-dev \
+      grub-common qemu-utils zstd xz-utils pigz gcc libc6-dev busybox git libarchive-tools \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=test-wheels /opt/test /opt/test
 

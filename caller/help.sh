@@ -1,8 +1,6 @@
 # What run.sh answers by itself, without Docker and before anything is built: help, formats, version. The texts in docs/help
 # and docs/answers are made by `python3 -m orchestrator.verbs.help` (docs/architecture.md, "Generated files").
-# run.sh sets $root, the checkout, and $state, a folder for the moment.
 # shellcheck shell=sh
-# shellcheck disable=SC2154  # $root and $state
 
 # answer WORDS...: prints the answer to a command line and ends; returns if it needs Docker.
 answer() {

@@ -76,6 +76,8 @@ VARIABLES = {
         Variable(
             "NIXOS_IMAGE_DEADLINE_SECONDS", "Compose", "after how long cleanup ends a run", "86400"
         ),
+        Variable("NIXOS_IMAGE_TEST_SHELL", "a test", "shell that runs run.sh", "sh"),
+        Variable("NIXOS_IMAGE_TEST_TAR", "a test", "tar that run.sh finds", "tar"),
         Variable(
             "NIXOS_IMAGE_IN_TEST_IMAGE",
             "the test image",

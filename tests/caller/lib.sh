@@ -85,6 +85,13 @@ nothing_left() {
 
 no_partial_file() { [ -z "$(find "$work" -name '.nixos-image-*.part')" ]; }
 
+# changed_run NAME SCRIPT: run.sh's twin NAME in the checkout, whose caller/docker.sh sed's SCRIPT has changed
+changed_run() {
+  sed "$2" "$project/caller/docker.sh" > "$work/docker.sh"
+  sed "s|\"\$root/caller/docker.sh\"|\"$work/docker.sh\"|" "$project/run.sh" > "$project/$1"
+  chmod +x "$project/$1"
+}
+
 finish() {
   release_table
   rm -rf "$work"

@@ -18,10 +18,24 @@ case "$*" in
 esac
 EOF
 chmod +x "$work/bin/docker"
-# What run.sh takes for the state of the checkout: nothing is to be built.
-sed -n '/^source_state() {/,/^}/p; /^parts() {/,/^}/p' "$project/run.sh" > "$work/state.sh"
-echo source_state >> "$work/state.sh"
-root=$project ca_bundle='' base_id=sha256:$(printf %064d 1) sh "$work/state.sh" > "$work/source"
+# With another tar than the first of PATH: NIXOS_IMAGE_TEST_TAR.
+if [ -n "${NIXOS_IMAGE_TEST_TAR:-}" ]; then
+  words=${NIXOS_IMAGE_TEST_TAR#"${NIXOS_IMAGE_TEST_TAR%% *}"}
+  printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v "${NIXOS_IMAGE_TEST_TAR%% *}")$words" > "$work/bin/tar"
+  chmod +x "$work/bin/tar"
+fi
+# in_parts COMMAND...: by the functions of caller/ that are about the checkout at $root
+# shellcheck disable=SC2016  # another shell's program
+in_parts() {
+  mkdir -p "$work/state"
+  PATH="$work/bin:$PATH" root=${root:-$project} state="$work/state" ca_bundle=${bundle:-} base_id=sha256:$(printf %064d 1) sh -uc '
+    for part in say sums images; do . "$root/caller/$part.sh"; done
+    stopped=
+    find_hasher
+    "$@"' sh "$@"
+}
+# Nothing is to be built.
+in_parts source_state > "$work/source"
 : > "$work/stream"
 : > "$work/listed"
 : > "$work/orders"
@@ -32,8 +46,9 @@ order() (
   printf '%s\n' "$*" >> "$work/orders"
 )
 
-# run_sh ARGUMENTS...: run.sh, as it is called; a minute is more than it takes
-run_sh() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" timeout 60 "$project/run.sh" "$@"; }
+# run_sh ARGUMENTS...: run.sh, by a shell that may be another one (NIXOS_IMAGE_TEST_SHELL); a minute is more than it takes
+# shellcheck disable=SC2086  # a command's words
+run_sh() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 
 # sends OPTION PATH: run.sh, which is to send that with what lies beside it
 sends() {

@@ -73,8 +73,16 @@ check "is not shown" sh -c "! grep -q '$(printf '\033')' '$work/err' '$work/out'
 expect "a link in an image's place is refused" 8 'a.img is no file' hand_over link
 check "and does not arrive" empty
 expect "a link in the list's place is no list" 8 'could not be written' hand_over list
-expect "members that climb out are not written" 8 'could not be written' hand_over outside
-check "anywhere" empty
+case ${NIXOS_IMAGE_TEST_TAR:-} in
+  busybox*)
+    expect "members that climb out do not" 0 '' hand_over outside # this tar takes the steps off their names
+    check "anywhere" untouched
+    ;;
+  *)
+    expect "members that climb out are not written" 8 'could not be written' hand_over outside
+    check "anywhere" empty
+    ;;
+esac
 expect "nor those below a link" 0 '' hand_over below
 check "that leads out" untouched
 expect "a folder in an image's place gets no file" 8 'images/a.img is a folder' hand_over replaces
@@ -148,7 +156,7 @@ rm -rf "$work/images"
 printf '%s\n' 0123abc -H=tcp://nobody.invalid '*' '$(touch evil)' 'a b' '--rm' > "$work/listed"
 echo terminal > "$work/orders"
 expect "what Docker lists is told from what it may say beside it" 3 'not all could be removed' in_elsewhere down -v --rmi all
-check "and alone used" test "$(sort -u "$work/removed")" = "$(printf '%s\n' 'network rm 0123abc' 'rm -f 0123abc' 'rmi -f 0123abc' 'rmi 0123abc' 'volume rm 0123abc')"
+check "and alone used" test "$(grep -v "^volume rm nixos-image-work-" "$work/removed" | sort -u)" = "$(printf '%s\n' 'network rm 0123abc' 'rm -f 0123abc' 'rmi -f 0123abc' 'rmi 0123abc' 'volume rm 0123abc')"
 : > "$work/listed"
 
 # --- run.sh, and a checkout that names programs ---------------------------------------------------------------------------
@@ -189,8 +197,9 @@ checkout pagers
 set_config pager.check-ignore "$work/evil.sh" pager.ls-files "$work/evil.sh" pager.config "$work/evil.sh" core.pager "$work/evil.sh"
 : > "$work/orders"
 order send_tree --configuration "$folder/a.nix"
+# shellcheck disable=SC2086  # a command's words
 PATH="$work/bin:$PATH" SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' expect "a checkout is sent from a terminal" 0 '' \
-  on_terminal "$project/run.sh" -c "$folder/a.nix"
+  on_terminal ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" -c "$folder/a.nix"
 check "and its pager does not run" no_program_ran
 check "but it is sent" sent a.nix
 
@@ -328,8 +337,7 @@ taken_over() {
   "$project/run-victim.sh" demo --system "$(uname -m)-linux" --emulation native --no-boot --ssh-key "$work/key.pub" -o "$work/images"
 }
 
-sed 's/ --network none / --network none --volume hostile-victim:\/victim /' "$project/run.sh" > "$project/run-victim.sh"
-chmod +x "$project/run-victim.sh"
+changed_run run-victim.sh 's/ --network none / --network none --volume hostile-victim:\/victim /'
 taken_over nobody > /dev/null 2>&1 # so that all images are there
 before=$(table)
 images=$(docker images -aq --no-trunc | sort)

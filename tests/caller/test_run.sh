@@ -67,9 +67,7 @@ if mount -t tmpfs -o size=20m tmpfs "$work/small" 2> /dev/null; then
 fi
 
 # A work volume that is too small: Docker's data root as this project sees it.
-sed 's/type=volume,source=nixos-image-work-.run,/&volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=100m,/' \
-  "$project/run.sh" > "$project/run-small.sh"
-chmod +x "$project/run-small.sh"
+changed_run run-small.sh 's/type=volume,source=nixos-image-work-.run,/&volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=100m,/'
 expect "too little room in Docker's data is said before the build" 4 "Docker's data has (99|100) MiB free, the demo needs" \
   "$project/run-small.sh" demo -o "$work/never"
 rm "$project/run-small.sh"

@@ -28,7 +28,8 @@ from orchestrator.shared.spec import SCHEMA
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-RUN_SH = (ROOT / "run.sh").read_text()
+CALLER = [ROOT / "run.sh", *sorted((ROOT / "caller").glob("*.sh"))]
+RUN_SH = "".join(path.read_text() for path in CALLER)
 DOCKERFILES = sorted(ROOT.glob("Dockerfile*"))
 
 
@@ -292,7 +293,7 @@ def test_the_base_is_what_its_lock_says() -> None:
     assert not re.search(r"docker pull (?!--quiet \"\$upstream\")", RUN_SH)
 
 
-@pytest.mark.parametrize("path", [*DOCKERFILES, ROOT / "run.sh"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCKERFILES, *CALLER], ids=lambda path: path.name)
 def test_debians_archive_is_believed_by_its_signature_alone(path: pathlib.Path) -> None:
     for word in ("allow-unauthenticated", "trusted=yes", "AllowInsecure", "allow-insecure"):
         assert word.lower() not in path.read_text().lower()

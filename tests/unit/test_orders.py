@@ -18,7 +18,7 @@ from orchestrator.verbs import registry
 from orchestrator.verbs.boot import Boot
 from tests.unit.asking import ask
 
-ORDERS = ROOT / "caller/orders.sh"
+CALLER = ROOT / "caller"
 
 
 def asked(argv: list[str], who: Caller) -> str:
@@ -37,7 +37,8 @@ def obeyed(text: str, argv: list[str], who: Caller) -> list[list[str]]:
     program = f"""
         root={shlex.quote(os.fspath(who.root))} PWD={shlex.quote(os.fspath(who.cwd))}
         ca_bundle={shlex.quote(who.ca_bundle)} tab=$(printf '\\t')
-        . {shlex.quote(os.fspath(ORDERS))}
+        . {shlex.quote(os.fspath(CALLER / "orders.sh"))}
+        . {shlex.quote(os.fspath(CALLER / "named.sh"))}
         exec 4<&0
         while read_order; do
             ! may "$order" "$option" "$path" "$@" \\
@@ -150,7 +151,7 @@ def test_run_sh_takes_each_order_that_names_no_path(argv: list[str], who: Caller
 
 def test_run_sh_knows_which_options_have_no_value(who: Caller) -> None:
     """Where `boot` and `verify` are given a file, all other words belong to options."""
-    text = ORDERS.read_text()
+    text = (CALLER / "named.sh").read_text()
     (known,) = re.findall(r"^ *((?:--[a-z-]+ \| )+)--\*=\*\) ;;", text, re.MULTILINE)
     flags = {
         option

@@ -1,0 +1,51 @@
+# The base image: local, else from the registry, else made from Debian's archive.
+# shellcheck shell=sh
+
+# Sets $base_id.
+ensure_base() {
+  get_base
+  base_id=$(docker image inspect --format '{{.Id}}' $base) && is_id "$base_id" || die 3 "Docker does not tell the id of $base"
+}
+
+get_base() {
+  has_image $base && return
+  if has_image "$upstream"; then
+    docker tag "$upstream" $base || die 3 "$upstream cannot be tagged"
+    return
+  fi
+  if with_life 7200 "pulling $upstream" docker pull --quiet "$upstream"; then
+    docker tag "$upstream" $base && docker rmi "$upstream" > /dev/null || die 3 "$upstream cannot be tagged"
+    return
+  fi
+  end_if_stopped "the pull of $upstream"
+  pull_error=$(tail -n 1 "$state/log" | plain)
+  say "no registry: making the base image from Debian's archive"
+  with_life 7200 "making the base image" make_base || {
+    end_if_stopped "the making of the base image"
+    last_words
+    die 3 "there is no base image: the registry cannot be reached ($pull_error), and none could be made here" \
+      "docker load a $upstream, or run this on a Debian with apt"
+  }
+}
+
+# Debian's base system by mmdebstrap, installed or fetched for the moment; apt's own sources say from where.
+make_base() {
+  mmdebstrap=$(command -v mmdebstrap) || {
+    command -v apt-get > /dev/null && command -v perl > /dev/null || { echo "no mmdebstrap, no apt"; return 1; }
+    (cd "$state" && apt-get download -o APT::Sandbox::User=root mmdebstrap && dpkg-deb -x mmdebstrap_*.deb mmdebstrap) || return 1
+    mmdebstrap=$state/mmdebstrap/usr/bin/mmdebstrap
+    PATH=$PATH:$state/mmdebstrap/usr/bin # it calls a filter of its own
+  }
+  mirror=$(debian_mirror Debian) && security=$(debian_mirror Debian-Security) || { echo "apt has no Debian source"; return 1; }
+  perl "$mmdebstrap" --variant=minbase --aptopt='Acquire::Languages "none"' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main" \
+    && docker import --change "LABEL $label" "$state/base.tar" "$base"
+}
+
+debian_mirror() {
+  # shellcheck disable=SC2016  # apt's own placeholders
+  apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' 2> /dev/null \
+    | awk -v label="$1" '$1 == label { sub("/$", "", $2); print $2; found = 1; exit } END { exit !found }'
+}

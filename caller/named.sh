@@ -1,0 +1,130 @@
+# What run.sh's own command line names: the paths of its words, as the orchestrator writes them.
+# shellcheck shell=sh
+
+# given OPTION ARGUMENTS...: whether OPTION is among them, with a value of its own or in the same word
+given() {
+  option_word=$1
+  shift
+  for word; do
+    case $option_word:$word in
+      "$option_word:$option_word" | --*:"$option_word="*) return 0 ;;
+      --*) ;;
+      -*:"$option_word"*) return 0 ;;
+    esac
+  done
+  return 1
+}
+
+# named OPTION ARGUMENTS...: whether ARGUMENTS give the path $wanted to OPTION
+named() {
+  option_word=$1
+  shift
+  follows=
+  for word; do
+    [ -z "$follows" ] || ! is_value "$word" || return 0
+    follows=
+    case $option_word:$word in
+      "$option_word:$option_word") follows=1 ;;
+      --*:"$option_word="*) ! is_value "${word#*=}" || return 0 ;;
+      --*) ;;
+      -*:"$option_word"*) ! is_value "${word#"$option_word"}" && ! is_value "${word#"$option_word="}" || return 0 ;;
+    esac
+  done
+  return 1
+}
+
+# is_value VALUE: whether VALUE, as $option_word takes it, names the path $wanted
+is_value() {
+  value=$1
+  case $option_word:$value in
+    --inject:*) source_of "$1" || return ;;
+    --flake:*)
+      value=${value%%#*}
+      value=${value:-.}
+      value=${value#path:}
+      ;;
+    -I:*=*)
+      value=${value#*=}
+      value=${value#path:}
+      ;;
+    --nixpkgs:*) value=${value#path:} ;;
+  esac
+  is_wanted "$value"
+}
+
+# source_of SRC:DEST[:MODE]: sets $value to SRC, in which a colon is written twice
+source_of() {
+  value=
+  left=$1
+  while :; do
+    case $left in *:*) ;; *) return 1 ;; esac
+    value=$value${left%%:*}
+    left=${left#*:}
+    case $left in
+      :*) value=$value: left=${left#:} ;;
+      *) return 0 ;;
+    esac
+  done
+}
+
+# is_positional ARGUMENTS...: whether $wanted is the one that belongs to no option. All of boot's and verify's but these have
+# a value.
+is_positional() {
+  follows='' all=''
+  for word; do
+    if [ -n "$follows" ]; then follows=; continue; fi
+    case $all$word in
+      --) all=1 ;;
+      --test | --print-command | --*=*) ;;
+      --*) follows=1 ;;
+      *) ! is_wanted "$word" || return 0 ;;
+    esac
+  done
+  return 1
+}
+
+# is_beside WHAT ARGUMENTS...: whether $wanted is one of the files that runs put beside the image that is named
+is_beside() {
+  what=$1 file=$wanted
+  shift
+  case $what:$file in
+    result.json:*/result.json)
+      for image; do # any that lies in the same folder
+        absolute "$image"
+        wanted=$absolute
+        [ "${wanted%/*}" != "${file%/*}" ] || ! is_positional "$@" || return 0
+      done
+      return 1
+      ;;
+    image:*.cdx.json) wanted=${file%.cdx.json} ;;
+    image:*.provenance.json) wanted=${file%.provenance.json} ;;
+    image:*.sha256) wanted=${file%.sha256} ;;
+    image:*.sha256.sig) wanted=${file%.sha256.sig} ;;
+    image:*.bmap) wanted=${file%.bmap} ;;
+    *) return 1 ;;
+  esac
+  is_positional "$@"
+}
+
+is_wanted() {
+  [ -n "$1" ] || return
+  absolute "$1"
+  [ "$absolute" = "$wanted" ]
+}
+
+# absolute PATH: sets $absolute to it from the root on, without `.`, `..` and doubled slashes, by its letters alone, as the
+# orchestrator writes it
+absolute() {
+  case $1 in /*) left=$1 ;; *) left=$PWD/$1 ;; esac
+  absolute=
+  while [ -n "$left" ]; do
+    step=${left%%/*}
+    case $left in */*) left=${left#*/} ;; *) left= ;; esac
+    case $step in
+      '' | .) ;;
+      ..) absolute=${absolute%/*} ;;
+      *) absolute=$absolute/$step ;;
+    esac
+  done
+  absolute=${absolute:-/}
+}

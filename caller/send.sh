@@ -1,0 +1,106 @@
+# What is sent to the orchestrator: the caller's files, under their own paths.
+# shellcheck shell=sh
+
+send() {
+  [ -e "$2" ] || die 2 "$1: $2 does not exist"
+  [ -f "$2" ] || die 2 "$1: $2 is not a file"
+  [ -r "$2" ] || die 2 "$1: $2 cannot be read"
+  send_path "$2"
+}
+
+# Names are kept with a zero at their end and given to tar as arguments: what is in a list, each tar reads in its own way.
+send_path() {
+  printf './%s\0' "${1#/}" >> "$state/send"
+}
+
+# What an image's own run has said of it.
+send_result() {
+  if [ -f "$1" ] && [ -r "$1" ]; then send_path "$1"; fi
+}
+
+send_keys() {
+  for key in "${HOME:-/}"/.ssh/*.pub; do
+    if [ -f "$key" ] && [ -r "$key" ]; then send_path "$key"; fi
+  done
+}
+
+# A file or folder with all that lies beside it: the git repository that it is in, without what git ignores, else its folder.
+# nixpkgs and whatever else is only looked into is sent without what is around it.
+send_tree() {
+  [ -e "$2" ] || die 2 "$1: $2 does not exist"
+  [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
+  tree=$2
+  [ -d "$tree" ] || tree=$(dirname -- "$2")
+  : > "$state/found"
+  if in_repository "$1" "$tree"; then
+    case $1 in --configuration | --flake) find_top "$1" "$2" ;; esac
+    not_home "$1"
+    git_says ls-files -z --cached --others --exclude-standard > "$state/listed" || git_fails "$1"
+    xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" > "$state/found"
+    [ ! -s "$state/found" ] || kib=$( (cd / && xargs -0 du -k) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
+  else
+    not_home "$1"
+    printf './%s/.\0' "${tree#/}" > "$state/found"
+    kib=$(du -sk "$tree/." 2> /dev/null | awk '{ print $1 }')
+  fi
+  [ -s "$state/found" ] || die 2 "$1: git ignores all of $tree" "git add what is to be built"
+  [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
+    "put it into a folder of its own, or into a git repository that ignores the rest"
+  tr '\0' '\n' < "$state/trees" | grep -qxF -e "$tree" || {
+    say "sending $tree: $((kib / 1024)).$((kib % 1024 * 10 / 1024)) MiB"
+    printf '%s\0' "$tree" >> "$state/trees"
+    cat "$state/found" >> "$state/whole"
+  }
+}
+
+physical() { (cd -P "$1" && pwd -P); }
+
+# find_top OPTION PATH: from $tree up to its repository's top, by the name that the caller has used.
+find_top() {
+  while [ "$(physical "$tree")" != "$above" ]; do
+    [ "$tree" != / ] || die 2 "$1: $2 is reached through a link into its repository" "name it by its real path"
+    tree=$(dirname -- "$tree")
+  done
+}
+
+not_home() {
+  case $(physical "$tree") in
+    / | "$(physical "${HOME:-/}")") die 2 "$1: all of $tree would be sent" "put it into a folder of its own" ;;
+  esac
+}
+
+# Of the names that git has, relative to a folder that is called $1 and really is $2: those that are there, not below a link
+# that has taken a folder's place, and no repositories inside, which are none of this one's files.
+# shellcheck disable=SC2016  # another shell's program
+only_files='
+  name=$1 real=$2 last= good=1
+  shift 2
+  for file; do
+    case $file in */*) folder=/${file%/*} ;; *) folder= ;; esac
+    if [ "$folder" != "$last" ]; then
+      last=$folder good=
+      cd -P "$real$folder" 2> /dev/null && [ "$PWD" = "$real$folder" ] && good=1
+    fi
+    [ -n "$good" ] || continue
+    if [ -L "$real/$file" ] || [ -f "$real/$file" ]; then printf "%s\0" "$name/$file"; fi
+  done'
+
+# find_tar: with which flags tar packs files as they are
+find_tar() {
+  tar_holes=-S
+  case $(tar --version 2>&1) in
+    *busybox* | *BusyBox*) tar_holes= ;;
+    *GNU*) tar_sends=--no-unquote ;; # or a backslash in a name would be an escape
+  esac
+}
+
+# The caller's files, under their own paths. Folders keep their links; the list of them, which may be empty, says at the end
+# that all was sent.
+pack() {
+  # More than one archive is no trouble.
+  # shellcheck disable=SC2086  # flags, or none
+  [ ! -s "$state/send" ] || xargs -0 tar -chf - $tar_holes $tar_sends -C / < "$state/send" || return
+  # shellcheck disable=SC2086
+  [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return
+  cp "$state/trees" "$state/.trees" && tar -cf - -C "$state" .trees
+}

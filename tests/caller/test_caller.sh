@@ -1,0 +1,138 @@
+#!/bin/sh
+# run.sh's own work, with a Docker of the test's: what it takes for the project, what it sends and how it believes what comes.
+# Needs no engine.
+. "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/stub.sh"
+
+# --- the checkout -------------------------------------------------------------------------------------------------------------
+
+if [ -e "$project/.git" ]; then
+  git -C "$project" -c safe.directory="$project" ls-files | cut -d / -f 1 | sort -u | grep -vx -e config -e .gitignore | sed 's|^|./|' > "$work/tracked"
+  check "the project's parts are what git has of it" test "$(in_parts parts | tr ' ' '\n' | sort)" = "$(sort "$work/tracked")"
+fi
+mkdir "$work/links" "$work/checkout"
+ln -s "$project/run.sh" "$work/links/first"
+ln -s ../links/first "$work/checkout/second"
+expect "a link to run.sh is as good" 0 '' env SSL_CERT_FILE= NIX_SSL_CERT_FILE= PATH="$work/bin:$PATH" "$work/checkout/second" help
+
+# A checkout of some files, twice: made in another order, which a file system in memory keeps.
+copies=$(mktemp -d /dev/shm/nixos-image.XXXXXX 2> /dev/null) || copies=$work
+trap '[ "$copies" = "$work" ] || rm -rf "$copies"' EXIT
+for one in a b; do mkdir -p "$copies/$one/orchestrator" "$copies/$one/locks" "$copies/$one/caller"; done
+for file in orchestrator/x.py orchestrator/y.py locks/base run.sh; do printf '1\n2\n' > "$copies/a/$file"; done
+for file in run.sh locks/base orchestrator/y.py orchestrator/x.py; do printf '1\n2\n' > "$copies/b/$file"; done
+for part in say sums images; do
+  cp "$project/caller/$part.sh" "$copies/a/caller"
+  cp "$project/caller/$part.sh" "$copies/b/caller"
+done
+state_of() { root=$copies/$1 in_parts source_state; }
+first=$(state_of a)
+check "a checkout's state is a sum" test "${#first}" = 64
+check "the same wherever it lies" test "$first" = "$(state_of b)"
+printf '1\n' > "$copies/b/orchestrator/x.py"
+printf '1\n2\n2\n' > "$copies/b/orchestrator/y.py"
+check "another one where a line is in another file" test "$first" != "$(state_of b)"
+cp "$copies/a/orchestrator/"* "$copies/b/orchestrator"
+mkdir "$copies/b/orchestrator/__pycache__" "$copies/b/out"
+touch "$copies/b/orchestrator/__pycache__/x.pyc" "$copies/b/out/image"
+check "whatever else lies there" test "$first" = "$(state_of b)"
+mv "$copies/b/orchestrator/x.py" "$copies/b/orchestrator/z.py"
+check "another one where a file has another name" test "$first" != "$(state_of b)"
+mv "$copies/b/orchestrator/z.py" "$copies/b/orchestrator/x.py"
+echo certificate > "$work/bundle"
+check "another one with other certificates" test "$first" != "$(bundle="$work/bundle" state_of b)"
+mkdir -p "$copies/b/tests/nixpkgs" "$copies/b/tests/unit"
+touch "$copies/b/tests/nixpkgs/large" "$copies/b/tests/unit/test.py"
+chmod +x "$copies/b/run.sh"
+root=$copies/b in_parts context > "$work/context.tar"
+check "the context is the project's files, and the certificates" \
+  test "$(tar -tf "$work/context.tar" | grep -v '/$' | sed 's|^\(\./\)*||' | sort | tr '\n' ' ')" = \
+  "ca-bundle.crt caller/images.sh caller/say.sh caller/sums.sh locks/base orchestrator/x.py orchestrator/y.py run.sh tests/unit/test.py "
+check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*run.sh'"
+
+# --- sums ---------------------------------------------------------------------------------------------------------------------
+
+# only TOOL...: of the tools that make sums, those alone, and `openssl` one that fails
+mkdir "$work/some"
+only() {
+  rm -f "$work/some"/*
+  ln -s /bin/* /usr/bin/* "$work/some" 2> /dev/null # those of /usr/bin may be the same
+  ln -sf /usr/local/bin/* "$work/some" 2> /dev/null
+  for tool in openssl sha256sum shasum docker tar; do rm -f "$work/some/$tool"; done
+  for tool; do ln -s "$(command -v "$tool")" "$work/some/$tool"; done
+  ln -s "$(PATH="$work/bin:$PATH" command -v tar)" "$work/some/tar"
+  printf '#!/bin/sh\nexit 1\n' > "$work/some/openssl"
+  chmod +x "$work/some/openssl"
+}
+# with_some ARGUMENTS...: run.sh, which finds no others
+# shellcheck disable=SC2086  # a command's words
+with_some() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$work/some" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
+only
+expect "without a tool for sums nothing is done" 4 '^error: there is nothing here that makes SHA-256 sums' with_some doctor
+only sha256sum
+expect "one that works is taken" 0 '' with_some doctor
+
+# --- what comes ---------------------------------------------------------------------------------------------------------------
+
+# hands_over SUM NAME: the orchestrator's stream with one image, which is `x`
+hands_over() {
+  rm -rf "$work/stream.d" "$work/images"
+  mkdir "$work/stream.d"
+  printf x > "$work/stream.d/$2"
+  printf '%s image %s\nend\n' "$1" "$2" > "$work/stream.d/.complete"
+  PATH="$work/bin:$PATH" tar -cf "$work/stream" -C "$work/stream.d" "$2" .complete
+  : > "$work/orders"
+  order out_dir --out "$work/images"
+}
+sum=$(printf x | sha256sum | cut -d ' ' -f 1)
+hands_over "$sum" a.img
+expect "an image arrives" 0 '' run_sh demo -o "$work/images"
+check "as it is" test "$(cat "$work/images/a.img")" = x
+for wrong in "$(printf y | sha256sum | cut -d ' ' -f 1)" '' - "$(echo "$sum" | cut -c 1-63)"; do
+  hands_over "$wrong" a.img
+  expect "one with the sum '$wrong' does not" 8 'error: (a.img did not arrive|the image could not)' run_sh demo -o "$work/images"
+  check "and has no name" test -z "$(ls -A "$work/images")"
+done
+hands_over "$sum" a.img
+cat > "$work/some/sha256sum.new" << 'EOF'
+#!/bin/sh
+# Works until an image is here.
+here=$(dirname -- "$(dirname -- "$0")")
+[ -z "$(find "$here/images" -name a.img)" ] && exec "$(cat "$here/sha256sum")" "$@"
+EOF
+command -v sha256sum > "$work/sha256sum"
+chmod +x "$work/some/sha256sum.new"
+mv "$work/some/sha256sum.new" "$work/some/sha256sum"
+expect "nor one whose sum cannot be made" 8 'error: a.img did not arrive' with_some demo -o "$work/images"
+check "has it a name" test -z "$(ls -A "$work/images")"
+
+# A file is on the disk before it has its name, and the name before run.sh ends.
+cat > "$work/bin/sync" << 'EOF'
+#!/bin/sh
+here=$(dirname -- "$(dirname -- "$0")")
+case ${1:-} in --version) echo 'sync (GNU coreutils) 9.7' ;; *) printf 'sync %s\n' "$@" >> "$here/deeds"; [ ! -e "$here/full" ] ;; esac
+EOF
+cat > "$work/bin/mv" << 'EOF'
+#!/bin/sh
+here=$(dirname -- "$(dirname -- "$0")")
+echo mv >> "$here/deeds"
+exec /bin/mv "$@"
+EOF
+chmod +x "$work/bin/sync" "$work/bin/mv"
+hands_over "$sum" a.img
+expect "an image is put where it belongs" 0 '' run_sh demo -o "$work/images"
+check "once it is on the disk, and that then, too" \
+  test "$(sed "s|$work/images/.nixos-image-[-0-9a-f]*.part|PART|" "$work/deeds")" = "$(printf '%s\n' 'sync PART/a.img' mv "sync $work/images")"
+hands_over "$sum" a.img
+touch "$work/full"
+expect "a disk that does not take it" 8 'could not be written' run_sh demo -o "$work/images"
+check "has none of it" test -z "$(ls -A "$work/images")"
+rm "$work/full" "$work/bin/sync" "$work/bin/mv"
+
+if [ -w "$project/locks" ]; then
+  hands_over "$sum" new.lock
+  echo out_locks > "$work/orders"
+  expect "what is no lock is not put among the checkout's" 8 'new.lock is no lock' run_sh pins --update
+  check "locks" test ! -e "$project/locks/new.lock"
+fi
+finish

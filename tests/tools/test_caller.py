@@ -1,0 +1,31 @@
+"""The caller's side under the shells and the tars that callers have."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+pytestmark = pytest.mark.needs("git", "script", "dash", "bash", "busybox", "tar", "bsdtar")
+
+
+@pytest.mark.parametrize(
+    ("shell", "tar"),
+    [("dash", "tar"), ("bash --posix", "bsdtar"), ("busybox sh", "busybox tar")],
+    ids=["dash, GNU tar", "bash, bsdtar", "busybox"],
+)
+@pytest.mark.parametrize("suite", ["test_caller.sh", "test_repository.sh", "test_hostile.sh"])
+def test_the_callers_side(suite: str, shell: str, tar: str) -> None:
+    done = subprocess.run(
+        ["sh", ROOT / "tests/caller" / suite, "--caller"],
+        env={**os.environ, "NIXOS_IMAGE_TEST_SHELL": shell, "NIXOS_IMAGE_TEST_TAR": tar},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].endswith(" passed, 0 failed")
