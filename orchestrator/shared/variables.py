@@ -5,7 +5,7 @@ import typing
 
 #: Who sets a variable. What a person sets is for run.sh; what Compose is given is set by the
 #: orchestrator for a run's containers, and by a person for `docker compose up` by itself.
-Setter = typing.Literal["a person", "run.sh", "Compose", "the test image"]
+Setter = typing.Literal["a person", "run.sh", "Compose", "the test image", "a test"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,7 +93,8 @@ def proxy(answered: float) -> Iterator[tuple[Proxy, str]]:
         with Proxy(path, answered) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.1,))
             thread.start()
-            yield server, f"unix://{path}"
+            # The orchestrator has files of its own, but sees this container's processes.
+            yield server, f"unix:///proc/{os.getpid()}/root{path}"
             server.ended.set()
             server.shutdown()
             thread.join()

@@ -196,7 +196,7 @@ def test_a_flakes_inputs_are_no_way_to_them(orchestrate: Run) -> None:
 #: Evaluates as the product does; its argument is the expression.
 EVALUATE = r"""
 import os, pathlib, subprocess, sys
-from orchestrator.agents.nix import Settings
+from orchestrator.agents.builder.nix import Settings
 
 run = pathlib.Path("/var/nixos-image/0badcafe")
 sent = run / "input/home/me"

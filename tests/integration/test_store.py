@@ -35,7 +35,7 @@ exit 1
 #: What builds it: with Nix' sandbox or without. `impureEnvVars` asks for variables of Nix' own.
 BUILD = """
 import pathlib, subprocess, sys
-from orchestrator.agents.nix import Settings
+from orchestrator.agents.builder.nix import Settings
 for folder in ("/nix/store", "/nix/var/nix/builds", "/var/nixos-image/shown", "/tmp/tree/inner"):
     pathlib.Path(folder).mkdir(parents=True)
 shown = ("/usr/bin/busybox", "/var/nixos-image/shown", "/shown=/var/nixos-image")

@@ -227,11 +227,11 @@ def test_a_slot_that_is_too_small_for_ext4_is_an_error_with_mke2fs_words(
         ext4(tmp_path / "image", tree, SMALL)
 
 
-def test_a_store_path_that_has_gone_is_an_error_with_tars_words(tmp_path: pathlib.Path) -> None:
+def test_a_store_path_that_has_gone_is_an_error_that_names_it(tmp_path: pathlib.Path) -> None:
     (tmp_path / "store").write_bytes(b"x")
     tree = tree_of(tmp_path, "store")
     (tmp_path / "store").unlink()
-    with pytest.raises(FilesystemError, match=r"^tar: .*No such file"):
+    with pytest.raises(FilesystemError, match="No such file"):
         ext4(tmp_path / "image", tree, SMALL)
 
 
