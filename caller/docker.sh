@@ -86,8 +86,14 @@ work_mount() {
   printf ',volume-label=%s' "org.nixos-image.run=$run" "com.docker.compose.project=nixos-image-$run" com.docker.compose.volume=work
 }
 
-# When the run has ended; what is in use stays for the next run or `clean`.
+# When the run has ended. Docker's client may have ended before the container: where a terminal was closed it does.
 forget_run() {
-  [ -z "$mounted" ] || docker volume rm "nixos-image-work-$run" > /dev/null 2>&1
+  [ -n "$mounted" ] || return 0
   mounted=
+  tries=20
+  until docker volume rm "nixos-image-work-$run" > /dev/null 2>&1; do
+    docker volume inspect "nixos-image-work-$run" > /dev/null 2>&1 && [ "$tries" -gt 0 ] || return 0
+    tries=$((tries - 1))
+    sleep 1
+  done
 }

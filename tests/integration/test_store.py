@@ -61,7 +61,8 @@ for path in pathlib.Path("/nix/store").glob("*-tree"):
 #: The probe with a library that protects nothing, in the place of the one that does.
 UNPROTECTED = """
 import pathlib
-from orchestrator.agents import events, nix, sandbox
+from orchestrator.agents import events
+from orchestrator.agents.builder import nix, sandbox
 from orchestrator.agents.failure import AgentError
 events.configure("test")
 for folder in ("/nix/store", "/nix/var/nix/builds"):
