@@ -63,7 +63,8 @@ release_table() { docker rm -f host-holds-binfmt > /dev/null 2>&1; }
 things() {
   docker ps -aq --filter label=org.nixos-image.run
   docker network ls -q --filter label=org.nixos-image
-  docker volume ls -q --filter name=nixos-image- | grep -E '^nixos-image-([0-9a-f]*_|work)'
+  # That of `docker compose up` stays, as Compose's volumes do.
+  docker volume ls -q --filter name=nixos-image- | grep -E '^nixos-image-([0-9a-f]*_|work)' | grep -vx nixos-image-work-compose
 }
 
 # wait_gone: until a run that nobody waits for has ended, half a minute at most

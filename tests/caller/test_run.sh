@@ -49,7 +49,8 @@ check "with what they are" grep -q '^qemu-efi, qcow-efi .* \.qcow2 .*uefi' "$wor
 expect "a format that does not exist gets the nearest" 2 'did you mean qcow-efi' "$project/run.sh" formats qcow-uefi
 expect "a plan can be looked at" 0 '^container  registrar$' "$project/run.sh" demo --dry-run --emulation shared -o "$work"
 check "and says nothing of a failure" sh -c "! grep -i fail '$work/err'"
-expect "help needs no Docker" 0 'run.sh demo' env PATH="$work/bin" "$project/run.sh" help
+expect "help needs no Docker" 0 '' env PATH="$work/bin" "$project/run.sh" help
+check "and names the verbs" grep -q 'run.sh demo' "$work/out"
 check "refusals start nothing" nothing_left
 
 # Parts of dead runs: one that is young may be of a process that cannot be seen from here.
