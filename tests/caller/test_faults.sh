@@ -90,9 +90,11 @@ check "boot killed: exit code 9, the stage is named" told 9 'error: boot was kil
 check "boot killed: the image is there" test -s "$(cat "$work/out")"
 check "boot killed: nothing is left" nothing_left
 
-start_demo --no-boot --emulation shared
+# A key that no build has had, or the build would be over at once.
+ssh-keygen -q -t ed25519 -N '' -f "$work/fresh"
+start_demo --no-boot --emulation shared --ssh-key "$work/fresh.pub"
 wait_line '^build: ' && victim=$(of "builder-1")
-docker pause "$victim" > /dev/null # or the build may be over before
+docker pause "$victim" > /dev/null
 docker rm -f "$(of "cleanup-1")" > /dev/null
 docker unpause "$victim" > /dev/null
 wait_demo
