@@ -32,7 +32,7 @@ def test_four_runs_at_once_all_succeed_with_images_of_their_own(orchestrate: Run
         result = outcome.result()
         assert result["emulation"] == modes[number]
         name = next(name for name in outcome.files() if name.endswith(".img"))
-        assert f"{number:048d}".encode() in outcome.files()[name]
+        assert f"{number:042d}".encode() in outcome.files()[name]
         return str(result["sha256"])
 
     with concurrent.futures.ThreadPoolExecutor(len(modes)) as pool:
@@ -88,7 +88,7 @@ def test_what_another_run_has_registered_is_not_the_hosts(orchestrate: Run, alte
 
     def one(number: int) -> tuple[int, object]:
         outcome = orchestrate("demo", *options, files=key(number), **variables)
-        return outcome.code, outcome.code or outcome.result()["emulation"]
+        return outcome.code, outcome.err if outcome.code else outcome.result()["emulation"]
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first = pool.submit(one, secrets.randbelow(10**40))
