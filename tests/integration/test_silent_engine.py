@@ -21,8 +21,8 @@ import pytest
 
 from tests.integration.conftest import Run
 
-# By -m exhaustive alone: since orchestrators of tests have a container of their own, the way through the
-# proxy has not been seen to hold.
+# By -m exhaustive alone: since orchestrators of tests have a container of their own, the way
+# through the proxy has not been seen to hold.
 pytestmark = [
     pytest.mark.exhaustive,
     pytest.mark.docker,
