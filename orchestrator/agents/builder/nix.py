@@ -45,7 +45,7 @@ REMOTE = (
 #: The lowest number of a descriptor that Nix is given: it uses low ones for its own helpers.
 DESCRIPTOR = 64
 
-#: Where Nix has builds work that nobody has given another folder (`build-dir`, nix.conf(5)).
+#: Builds work below this folder unless a run names another one: Nix' own default differs by version.
 BUILDS = "/nix/var/nix/builds"
 
 #: Built from `readonly.c` with the builder's image: makes a sandboxed build's inputs read-only.
@@ -57,8 +57,8 @@ class Settings:
     """What differs between runs: foreign systems whose programs run here, caches and their keys.
 
     `sandbox` says whether builds get one, `sandbox_paths` what of this container they see in it.
-    `build_dir` is where they work, empty for Nix' own choice. With `restricted`, an evaluation
-    reads only what is on its search path and what it fetches.
+    `build_dir` is where they work: an existing folder. With `restricted`, an evaluation reads only
+    what is on its search path and what it fetches.
     """
 
     platforms: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Settings:
     trusted_keys: tuple[str, ...] = ()
     sandbox: bool = False
     sandbox_paths: tuple[str, ...] = ()
-    build_dir: str = ""
+    build_dir: str = BUILDS
     restricted: bool = False
 
     def text(self) -> str:
@@ -80,13 +80,12 @@ class Settings:
             "sandbox-fallback": "false",
             "extra-sandbox-paths": " ".join(self.sandbox_paths),
             "build-users-group": "",
+            "build-dir": self.build_dir,
             "max-jobs": "auto",
             "connect-timeout": "10",
             "download-attempts": str(ATTEMPTS),
             "stalled-download-timeout": str(STALL_SECONDS),
         }
-        if self.build_dir:
-            lines["build-dir"] = self.build_dir
         if self.platforms:
             lines["extra-platforms"] = " ".join(self.platforms)
         if self.restricted:
@@ -96,7 +95,7 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """The variables of a command of Nix that builds."""
-        readonly = {"LD_PRELOAD": preloaded(READONLY), "READONLY_EXCEPT": self.build_dir or BUILDS}
+        readonly = {"LD_PRELOAD": preloaded(READONLY), "READONLY_EXCEPT": self.build_dir}
         return {**os.environ, "NIX_CONFIG": self.text(), **readonly}
 
 
