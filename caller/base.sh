@@ -28,7 +28,8 @@ get_base() {
   }
 }
 
-# Debian's base system by mmdebstrap, installed or fetched for the moment; apt's own sources say from where. dpkg does not wait
+# Debian's base system, and in the same pass the packages of all images, by mmdebstrap, which is installed or fetched for the
+# moment; apt's own sources say from where. dpkg does not wait
 # for the disk, there and in all images made of it, as in Docker's own images of Debian: what a failure of power breaks is
 # made anew.
 make_base() {
@@ -39,9 +40,10 @@ make_base() {
     PATH=$PATH:$state/mmdebstrap/usr/bin # it calls a filter of its own
   }
   mirror=$(debian_mirror Debian) && security=$(debian_mirror Debian-Security) || { echo "apt has no Debian source"; return 1; }
-  perl "$mmdebstrap" --variant=minbase --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
+  packages=$(sed '/^#/d; /^$/d' "$root/orchestrator/shared/packages" | tr '\n' ',')
+  perl "$mmdebstrap" --variant=minbase --include="$packages" --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --dpkgopt='path-exclude=/usr/share/AAVMF/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main" \
     && docker import --change "LABEL $label" "$state/base.tar" "$base"
 }

@@ -1,8 +1,8 @@
 # The orchestrator's image, which is made of the checkout.
 # shellcheck shell=sh
 
-# The state of the checkout in one word: images that carry it as a label are up to date. It is the sum of a list: what files
-# there are, by their names, what is in each, and what else the images are made of.
+# The state in one word of what the orchestrator's image is made of; an image that has it as a label is up to date. It is the
+# sum of a list: the files by their names, what is in each, and what else the image is made of.
 source_state() {
   (
     cd "$root" || exit
@@ -16,15 +16,21 @@ source_state() {
   )
 }
 
-# What lies among the project's files and is none of them.
-left_out='( -name __pycache__ -o -path ./tests/nixpkgs ) -prune'
+# Names of folders that Python makes.
+left_out='-name __pycache__ -prune'
 
-# What belongs to the project, at the top of the checkout: whatever else lies there, images for one, is not looked
-# at. Nor is config/, which is the user's: it is sent as what is to be built.
+# The files and folders of the checkout that images are made of.
 parts() {
-  for part in .ci .dockerignore .editorconfig .gitattributes .github .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md \
-    Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup LICENSE \
-    README.md benchmarks caller compose.yaml docs flake.lock flake.nix locks nix orchestrator pyproject.toml run.sh tests; do
+  for part in Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup Dockerfile.test compose.yaml flake.lock locks nix \
+    orchestrator pyproject.toml; do
+    [ ! -e "$root/$part" ] || printf './%s ' "$part"
+  done
+}
+
+# The rest of the project's files, which no image has. config/ is the user's.
+other_parts() {
+  for part in .ci .dockerignore .editorconfig .gitattributes .github .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md LICENSE README.md \
+    benchmarks caller docs flake.nix run.sh tests; do
     [ ! -e "$root/$part" ] || printf './%s ' "$part"
   done
 }

@@ -18,6 +18,7 @@ obey() {
       out_dir) out_dir "$path" ;;
       out_locks) out_locks ;;
       send) send "$option" "$path" ;;
+      send_checkout) send_checkout ;;
       send_bundle) send SSL_CERT_FILE "$ca_bundle" ;;
       send_keys) send_keys ;;
       send_result) send_result "$path" ;;
@@ -35,7 +36,7 @@ may() {
   shift 3
   case ${1--} in -*) verb=build ;; *) verb=$1 ;; esac
   case $verb:$asked:$about in
-    *:nothing: | *:terminal: | demo:send_keys:) ;;
+    *:nothing: | *:terminal: | demo:send_keys: | test:send_checkout:) ;;
     *:send_bundle:) [ -n "$ca_bundle" ] ;;
     build:then_boot:) given --run "$@" ;;
     pins:out_locks:) given --update "$@" ;;

@@ -24,6 +24,16 @@ send_keys() {
   done
 }
 
+# The project's own files, for its test suite.
+send_checkout() {
+  # shellcheck disable=SC2016,SC2046  # another shell's program; names without blanks
+  (
+    cd "$root" || exit
+    find $(parts) $(other_parts) \( -name __pycache__ -o -path ./tests/nixpkgs \) -prune -o \( -type f -o -type l \) \
+      -exec sh -c 'root=$1; shift; for file; do printf "./%s/%s\0" "${root#/}" "${file#./}"; done' sh "$root" {} +
+  ) >> "$state/whole"
+}
+
 # A file or folder with all that lies beside it: the git repository that it is in, without what git ignores, else its folder.
 # nixpkgs and whatever else is only looked into is sent without what is around it.
 send_tree() {

@@ -8,7 +8,7 @@ run_streams() {
     # A terminal that is closed tells all its processes at once, as `timeout` does. Only the script itself may listen: it tells
     # the orchestrator, the others see to its end.
     trap '' HUP TERM
-    if [ -s "$state/send" ] || [ -s "$state/trees" ]; then
+    if [ -s "$state/send" ] || [ -s "$state/whole" ]; then
       { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
     else
       { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack
@@ -46,8 +46,10 @@ after_death() {
 # A run on the caller's terminal, where there is one. Files are sent before.
 run_terminal() {
   flags=-i
+  sent=
   if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
-  if [ -s "$state/send" ]; then
+  if [ -s "$state/send" ] || [ -s "$state/whole" ]; then
+    sent=1
     # Created before: so there is always a container of the run's, which has its volume.
     container=nixos-image-$run
     how=create
@@ -66,7 +68,7 @@ run_terminal() {
   fi
   container=nixos-image-$run
   # Not in the foreground: there a terminal that is closed would be noticed only when Docker's client has ended, which does not.
-  { trap '' HUP TERM; if [ -s "$state/send" ]; then docker start --attach --interactive "$container"; else start $flags -- "$@"; fi <&3; } &
+  { trap '' HUP TERM; if [ -n "$sent" ]; then docker start --attach --interactive "$container"; else start $flags -- "$@"; fi <&3; } &
   job=$!
   watcher=
   if [ $flags = -it ]; then watch_terminal & watcher=$!; fi

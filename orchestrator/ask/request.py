@@ -22,8 +22,8 @@ class Caller:
 
     `cwd`, `home` and `root`, the checkout, are the host's paths; `columns` is the terminal's width,
     0 where there is none; `out_kib` the free KiB where images go, None if unknown; `socket` the
-    Docker socket's path on the engine's host; `source` names the state of the checkout that run.sh
-    saw; `sparse` says whether the caller's tar knows holes.
+    Docker socket's path on the engine's host; `source` is the sum of what run.sh has
+    made the orchestrator's image of; `sparse` says whether the caller's tar knows holes.
     """
 
     cwd: pathlib.PurePosixPath

@@ -57,11 +57,15 @@ class Compose:
         said = self._compose("docker compose config", arguments, CONFIG_SECONDS).text
         return typing.cast("dict[str, typing.Any]", json.loads(said))
 
-    def build(self, service: str, log: pathlib.Path) -> None:
-        """Build the image of `service`; its output goes to `log`, its end into the error."""
+    def build(self, service: str, log: pathlib.Path, variables: dict[str, str]) -> None:
+        """Build the image of `service`, with `variables` of Compose's beside those of its file.
+
+        What Docker says goes to `log`, the end of that into the error.
+        """
         with log.open("wb") as file:
             done = command.run(
                 [*self.compose_command(), "build", service],
+                variables=variables,
                 stdout=file,
                 stderr=command.WITH_STDOUT,
                 watch=self.api.ping,

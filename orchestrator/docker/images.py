@@ -1,29 +1,69 @@
-"""The appliance's images: built when missing or when the checkout has changed, side by side."""
+"""The appliance's images: built where they are missing or old, side by side."""
 
 import concurrent.futures
+import dataclasses
+import hashlib
 import math
 import pathlib
 import re
 import time
+from collections.abc import Iterator
 
 from orchestrator.docker.engine import Engine
 from orchestrator.shared import retry
-from orchestrator.shared.errors import TimeLimitError
+from orchestrator.shared.architectures import SYSTEMS
+from orchestrator.shared.errors import DockerError, TimeLimitError
+from orchestrator.shared.paths import ROOT
 from orchestrator.shared.progress import Progress
 
-#: Image of each service that has one of its own (`compose.yaml` says the same; a test holds them
-#: together).
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """An image's name, with places for the guest and QEMU's version, and its Dockerfile.
+
+    That takes files of the image of the service `after`, which is built before.
+    """
+
+    name: str
+    dockerfile: str
+    after: str = ""
+
+
+#: The image of each service that has one of its own; compose.yaml says the same (a test).
 IMAGES = {
-    "cleanup": "nixos-image-qemu-setup:{qemu}",
-    "builder": "nixos-image-builder",
-    "boot": "nixos-image-boot-{guest}",
-    "pins": "nixos-image-pins",
-    "test": "nixos-image-test",
+    "cleanup": Image("nixos-image-qemu-setup:{qemu}", "Dockerfile.qemu-setup"),
+    "builder": Image("nixos-image-builder", "Dockerfile.builder"),
+    "boot": Image("nixos-image-boot-{guest}", "Dockerfile.boot"),
+    "test": Image("nixos-image-test", "Dockerfile.test", after="builder"),
 }
 
+#: What all of them begin with.
+RUNTIME = "nixos-image-runtime"
+
+#: A word that may be a path in the checkout, not the end of another path.
+WORD = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*")
 
 #: In the log of a build: a pin that has a successor (`agents/debian.py`).
 SUPERSEDED = re.compile(r"warning: (.* is no longer in the archive: .*)")
+
+
+def inputs(dockerfile: str, home: pathlib.Path = ROOT) -> Iterator[pathlib.Path]:
+    """The files in `home` that go into the image of `dockerfile`: itself, and all that it names."""
+    text = (home / dockerfile).read_text()
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for name in sorted({dockerfile, *WORD.findall(code)} - {"."}):
+        path = home / name
+        found = [path] if path.is_file() else sorted(path.rglob("*"))
+        yield from (one for one in found if one.is_file() and "__pycache__" not in one.parts)
+
+
+def state(dockerfile: str, runtime: str, home: pathlib.Path = ROOT) -> str:
+    """The sum of all that the image of `dockerfile` is made of; `runtime` is its parent's id."""
+    total = hashlib.sha256(runtime.encode())
+    for path in inputs(dockerfile, home):
+        total.update(f"\n{path.relative_to(home)}\n".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 class Images:
@@ -32,21 +72,20 @@ class Images:
     def __init__(
         self,
         engine: Engine,
-        source: str,
         guest: str,
         logs: pathlib.Path,
         *,
         locked: bool = False,
         qemu: str = "",
     ) -> None:
-        """`source` names the state of the checkout: an image that carries it is up to date.
+        """`guest` is the machine that images are booted on, `qemu` the emulators' version or empty.
 
-        With `locked`, the image that holds the pinned emulator must have been built so, too. `qemu`
-        is that emulator's rung, empty for the default.
+        With `locked`, the image that holds the pinned emulators must have been built so, too.
         """
         self._engine = engine
-        self._source = source
         self._names = {"guest": guest, "qemu": qemu or "latest"}
+        machine = SYSTEMS[f"{guest}-linux"].guest
+        self._packages = " ".join(machine.packages) if machine else ""
         self._locked = locked
         self._logs = logs
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
@@ -54,14 +93,34 @@ class Images:
 
     def want(self, services: tuple[str, ...]) -> None:
         """Start to build what of `services` is missing or old."""
+        runtime = self._engine.image(RUNTIME)
+        if runtime is None:
+            raise DockerError(f"{RUNTIME} is gone", hint="the next ./run.sh makes it anew")
         for service in services:
-            image = IMAGES[service].format(**self._names)
-            good = {self._source}
+            if service in self._jobs:
+                continue
+            image = IMAGES[service]
+            now = state(image.dockerfile, runtime["Id"])
+            good = {now}
             if service == "cleanup":
-                good = {f"{self._source}-locked"} | (set() if self._locked else good)
-            if self._engine.image_source(image) not in good:
-                log = self._logs / f"{service}.build.log"
-                self._jobs[service] = self._pool.submit(self._engine.build, service, log)
+                good = {f"{now}-locked"} | (set() if self._locked else good)
+            if self._engine.image_source(image.name.format(**self._names)) not in good:
+                if image.after:
+                    self.want((image.after,))
+                self._jobs[service] = self._pool.submit(
+                    self._build, service, now, self._jobs.get(image.after)
+                )
+
+    def _build(
+        self, service: str, now: str, before: concurrent.futures.Future[None] | None
+    ) -> None:
+        if before:
+            before.result()
+        variables = {"NIXOS_IMAGE_STATE": now, "NIXOS_IMAGE_PACKAGES": self._packages}
+        self._engine.build(service, self._log(service), variables)
+
+    def _log(self, service: str) -> pathlib.Path:
+        return self._logs / f"{service}.build.log"
 
     def wait(
         self, services: tuple[str, ...], progress: Progress, deadline: float = math.inf
@@ -85,8 +144,7 @@ class Images:
         for name in services:
             if job := self._jobs.pop(name, None):
                 job.result()
-                log = (self._logs / f"{name}.build.log").read_text(errors="replace")
-                for line in SUPERSEDED.findall(log):
+                for line in SUPERSEDED.findall(self._log(name).read_text(errors="replace")):
                     progress.say(line, "warning")
 
     def close(self) -> None:

@@ -51,7 +51,6 @@ def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, st
     document = {
         "NIXOS_IMAGE_RUN": who.run,
         "NIXOS_IMAGE_LOG": "json",
-        "NIXOS_IMAGE_SOURCE": who.source,
         **variables,
     }
     for name, value in document.items():
@@ -85,7 +84,7 @@ def repair_entries(
     Returns the systems that other runs have registered emulators of.
     """
     for qemu in ("", *ladder.rungs()[1:]):
-        if engine.image_source(IMAGES["cleanup"].format(qemu=qemu or "latest")):
+        if engine.image_source(IMAGES["cleanup"].name.format(qemu=qemu or "latest")):
             write_variables(workspace.variables, who, {"NIXOS_IMAGE_QEMU": qemu})
             return repair_if_harmless(engine, progress)
     return None

@@ -38,11 +38,8 @@ VARIABLES = {
         Variable("NIXOS_IMAGE_SPARSE", "run.sh", "0 where the caller's tar knows no holes", "1"),
         Variable("NIXOS_IMAGE_CA_BUNDLE", "run.sh", "path of the caller's CA bundle, if any"),
         Variable("NIXOS_IMAGE_INPUT", "run.sh", "1 where files of the caller's come on stdin", "0"),
-        Variable(
-            "NIXOS_IMAGE_SOURCE",
-            "run.sh",
-            "checksum of the checkout: an image with that label is up to date",
-        ),
+        Variable("NIXOS_IMAGE_SOURCE", "run.sh", "sum of what the orchestrator is made of"),
+        Variable("NIXOS_IMAGE_CHECKOUT", "Compose", "where the test container has the checkout"),
         Variable("NIXOS_IMAGE_RUN", "Compose", "the run's name", "compose"),
         Variable(
             "NIXOS_IMAGE_SYSTEMS",
@@ -51,6 +48,8 @@ VARIABLES = {
             " foreign to the host",
         ),
         Variable("NIXOS_IMAGE_GUEST", "Compose", "machine that an image is booted on", "aarch64"),
+        Variable("NIXOS_IMAGE_PACKAGES", "Compose", "Debian packages that such a guest needs"),
+        Variable("NIXOS_IMAGE_STATE", "Compose", "sum of what an image is made of"),
         Variable("NIXOS_IMAGE_QEMU", "Compose", "version of the emulators", "latest"),
         Variable("NIXOS_IMAGE_LOCKED", "Compose", "1 forbids successors of pinned packages"),
         Variable("NIXOS_IMAGE_LOG", "Compose", "what containers print: plain or json", "plain"),

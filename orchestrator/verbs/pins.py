@@ -74,10 +74,10 @@ def _update(request: Pins, session: Session) -> None:
         contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
         run_workspace(who, {}) as (engine, workspace),
     ):
-        images = Images(engine, who.source, "aarch64", workspace.logs)
+        images = Images(engine, "aarch64", workspace.logs)
         try:
-            images.want(("builder", "pins"))
-            images.wait(("builder", "pins"), progress)
+            images.want(("builder",))
+            images.wait(("builder",), progress)
             changed = renewal.renew(engine, who, progress)
         finally:
             images.close()

@@ -3,7 +3,10 @@
 import argparse
 import contextlib
 import dataclasses
+import os
 
+from orchestrator.ask import uploads
+from orchestrator.ask.orders import TERMINAL, Orders
 from orchestrator.ask.parser import Parser
 from orchestrator.ask.request import Caller
 from orchestrator.verbs.registry import Session, Verb
@@ -30,6 +33,18 @@ def _request(found: argparse.Namespace, _who: Caller) -> Suite:
     return Suite(tuple(found.words))
 
 
+def _orders(_request: Suite) -> Orders:
+    """The suite tests the caller's checkout, of which the orchestrator's image has a part."""
+    return [TERMINAL, ["send_checkout"]]
+
+
+def needs_images(words: tuple[str, ...]) -> bool:
+    """Whether `words` ask for tests that start the appliance's containers."""
+    paths = [word for word in words if word.startswith("tests/")]
+    alone = ("tests/unit", "tests/tools")
+    return not paths or not all(path.startswith(alone) for path in paths)
+
+
 def _work(request: Suite, session: Session) -> int:
     """Run the suite; returns pytest's exit code."""
     from orchestrator.docker.images import Images
@@ -38,18 +53,18 @@ def _work(request: Suite, session: Session) -> int:
 
     who = session.who
     with run_workspace(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, workspace):
-        images = Images(engine, who.source, "aarch64", workspace.logs)
+        images = Images(engine, "aarch64", workspace.logs)
         with contextlib.closing(make_progress("auto", who.columns)) as progress:
             try:
-                # The test image takes files of the builder's.
-                for wanted in (("cleanup", "builder"), ("test",)):
-                    images.want(wanted)
-                    images.wait(wanted, progress)
+                others = ("cleanup", "builder") if needs_images(request.words) else ()
+                wanted = (*others, "test")
+                images.want(wanted)
+                images.wait(wanted, progress)
                 progress.end()
             finally:
                 images.close()
         environment = {
-            "NIXOS_IMAGE_SOURCE": who.source,
+            "NIXOS_IMAGE_CHECKOUT": os.fspath(uploads.received(who, who.root)),
             "NIXOS_IMAGE_SOCKET": who.socket,
             "NIXOS_IMAGE_RUN": who.run,
         }
@@ -66,5 +81,6 @@ VERB = Verb(
     parser=_parser,
     request=_request,
     work=_work,
+    orders=_orders,
     passes_on=True,
 )

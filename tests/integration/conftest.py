@@ -107,7 +107,6 @@ def orchestrate() -> Run:
         given = {name: value for name, value in os.environ.items() if name.lower() in PROXIES}
         environment = {
             **given,
-            "NIXOS_IMAGE_SOURCE": os.environ["NIXOS_IMAGE_SOURCE"],
             "NIXOS_IMAGE_SOCKET": socket,
             "NIXOS_IMAGE_RUN": run,
             "NIXOS_IMAGE_CWD": "/somewhere",

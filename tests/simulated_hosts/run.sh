@@ -49,14 +49,9 @@ prepare() {
   [ -d "$tree" ] || "$project/tests/simulated_hosts/make-tree.sh" "$tree" "$suite" > "$hosts/$suite.log" 2>&1 \
     || { tail "$hosts/$suite.log"; exit 1; } >&2
   [ -e "$hosts/base.tar" ] || docker save -o "$hosts/base.tar" nixos-image-base
-  # The caller's engine may have them all.
-  for image in orchestrator builder qemu-setup; do
-    case $(docker image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' "nixos-image-$image" 2> /dev/null) in
-      "$NIXOS_IMAGE_SOURCE"*) ;;
-      *) return 0 ;;
-    esac
-  done
-  save_images
+  # The caller's engine may have them all; what is old among them is made anew in each kind.
+  source=$(docker image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' nixos-image-orchestrator 2> /dev/null)
+  if [ "$source" = "$NIXOS_IMAGE_SOURCE" ] && docker image inspect nixos-image-builder nixos-image-qemu-setup > /dev/null 2>&1; then save_images; fi
 }
 
 # load_images: the appliance's own, where they were built before from this checkout; else only the base image.

@@ -13,7 +13,7 @@ from orchestrator.agents.boot import qemu
 from orchestrator.agents.emulation import lease
 from orchestrator.decide.plan import SAME_IMAGE
 from orchestrator.decide.plan import SERVICES as PLANNED
-from orchestrator.docker.images import IMAGES
+from orchestrator.docker.images import IMAGES, inputs
 from orchestrator.docker.labels import (
     LABEL,
     PROJECT,
@@ -23,6 +23,7 @@ from orchestrator.docker.labels import (
     work_volume,
 )
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
+from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.run import TOKEN_FILE, WORK
 from orchestrator.shared.spec import SCHEMA
 
@@ -156,11 +157,13 @@ def test_only_the_kvm_service_has_a_device() -> None:
 def test_the_images_are_those_of_the_code() -> None:
     found = {name: value(name, "image") for name in IMAGES}
     assert found == {
-        name: image.format(
+        name: image.name.format(
             guest="${NIXOS_IMAGE_GUEST:-aarch64}", qemu="${NIXOS_IMAGE_QEMU:-latest}"
         )
         for name, image in IMAGES.items()
     }
+    built = {name: one["build"]["dockerfile"] for name, one in SERVICES.items() if "build" in one}
+    assert built == {name: image.dockerfile for name, image in IMAGES.items()}
     for name, other in SAME_IMAGE.items():
         assert value(name, "image") == value(other, "image")
 
@@ -170,9 +173,11 @@ def test_every_service_has_an_image_of_ours() -> None:
 
 
 def test_every_dockerfile_is_used() -> None:
-    builds = [service["build"] for service in SERVICES.values() if "build" in service]
-    named = {build.get("dockerfile", "Dockerfile") for build in builds}
-    assert {path.name for path in DOCKERFILES} == named
+    """That of the orchestrator by run.sh, whose parts of the checkout it is made of."""
+    assert {path.name for path in DOCKERFILES} == {
+        "Dockerfile",
+        *(image.dockerfile for image in IMAGES.values()),
+    }
 
 
 def test_project_labels_and_volumes_are_those_of_the_code() -> None:
@@ -204,11 +209,44 @@ def test_networks_and_volumes_are_labelled(section: str) -> None:
     assert all(one["labels"][LABEL] == "true" for one in COMPOSE[section].values())
 
 
-def test_the_boot_checks_image_takes_its_packages_from_the_table() -> None:
-    text = (ROOT / "Dockerfile.boot").read_text()
-    assert "COPY orchestrator/shared/architectures.toml" in text
-    assert not re.search("|".join(f"{name.partition('-')[0]}[)]" for name in qemu.GUESTS), text)
+def test_all_images_have_the_packages_of_the_tables() -> None:
+    """Of file systems, and of the guest that Compose's default boots."""
+    text = (ROOT / "orchestrator/shared/packages").read_text()
+    listed = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(listed) == len(set(listed))
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", line) for line in listed)
+    needed = {package for row in FILESYSTEMS.values() for package in row.packages}
+    assert needed | {*qemu.GUESTS["aarch64-linux"].packages} <= set(listed)
     assert all(guest.packages for guest in qemu.GUESTS.values())
+
+
+def test_what_an_image_is_made_of_is_what_its_dockerfile_names() -> None:
+    agents = {"orchestrator/__init__.py", "orchestrator/agents", "orchestrator/shared"}
+    assert {image.dockerfile: top(image.dockerfile) for image in IMAGES.values()} == {
+        "Dockerfile.qemu-setup": agents | {"Dockerfile.qemu-setup", "locks/debian.json"},
+        "Dockerfile.builder": agents
+        | {"Dockerfile.builder", "orchestrator/image", "nix", "flake.lock"}
+        | {"locks/clover.json", "locks/debian.json"},
+        "Dockerfile.boot": agents | {"Dockerfile.boot", "orchestrator/image"},
+        "Dockerfile.test": {"Dockerfile.test", "locks/debian.json", "locks/test.txt"},
+    }
+
+
+def top(dockerfile: str) -> set[str]:
+    """The files that are inputs; of those in folders of modules or expressions the folder."""
+    found = {path.relative_to(ROOT).as_posix() for path in inputs(dockerfile)}
+    folders = r"(nix|orchestrator/\w+)/.*"
+    return {re.sub(folders, r"\1", name) for name in found}
+
+
+def test_each_file_that_an_image_has_is_one_that_makes_it_old() -> None:
+    """The words of `cp --parents`, and those that COPY takes from the checkout."""
+    for image in IMAGES.values():
+        text = re.sub(r"\\\n", " ", (ROOT / image.dockerfile).read_text())
+        named = re.findall(r"cp -a --parents ([^&|;]*) /files", text)
+        named += re.findall(r"^COPY (?!--)(.*) \S+$", text, re.MULTILINE)
+        for word in " ".join(named).split():
+            assert any(path.is_relative_to(ROOT / word) for path in inputs(image.dockerfile)), word
 
 
 def test_the_demo_has_parts_for_every_guest() -> None:
@@ -369,7 +407,7 @@ def test_every_lock_has_its_requirements_and_is_installed() -> None:
     assert locks == {path.stem for path in (ROOT / "locks").glob("*.in")}
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"for lock in agents orchestrator; do", text)
-    assert "--requirement /locks/test.txt" in text
+    assert "--requirement test.txt" in (ROOT / "Dockerfile.test").read_text()
     assert locks == {"agents", "orchestrator", "test"}
 
 

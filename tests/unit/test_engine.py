@@ -415,7 +415,7 @@ def test_composes_last_words_are_the_error(
     with pytest.raises(DockerError, match=r"^two$"):
         engine.run_service("builder", [])
     with pytest.raises(DockerError, match="the image of builder") as caught:
-        engine.build("builder", tmp_path / "log")
+        engine.build("builder", tmp_path / "log", {})
     assert caught.value.detail == "one\nerror: two"
 
 

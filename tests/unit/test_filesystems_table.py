@@ -45,15 +45,6 @@ def test_what_is_read_only_is_mounted_below_memory_in_the_demo() -> None:
     assert [name for name in MADE if not FILESYSTEMS[name].writable] == [named]
 
 
-def test_the_builders_image_takes_its_packages_from_the_table() -> None:
-    text = (ROOT / "Dockerfile.builder").read_text()
-    assert "COPY orchestrator/shared/filesystems.toml" in text
-    install = text.rpartition("apt-get install")[2]
-    assert not [
-        name for row in FILESYSTEMS.values() for name in row.packages if f" {name} " in install
-    ]
-
-
 def test_the_specs_of_nixpkgs_name_roots_that_are_made() -> None:
     found: list[dict[str, typing.Any]] = [
         json.loads(path.read_text()) for path in (ROOT / "tests/nixos/specs").rglob("*.json")

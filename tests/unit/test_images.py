@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.images import Images
+from orchestrator.docker.images import IMAGES, RUNTIME, Images, inputs, state
 from orchestrator.shared.errors import TimeLimitError
 from orchestrator.shared.progress import PlainTeller, Progress
 
@@ -20,12 +20,18 @@ class FakeEngine:
     def __init__(self) -> None:
         self.done = threading.Event()
         self.built: list[str] = []
+        self.sources: dict[str, str] = {}
+        self.variables: dict[str, dict[str, str]] = {}
+
+    def image(self, name: str) -> dict[str, str] | None:
+        return {"Id": "sha256:1"} if name == RUNTIME else None
 
     def image_source(self, image: str) -> str:
-        return "1-2" if image == "nixos-image-builder" else ""
+        return self.sources.get(image, "")
 
-    def build(self, service: str, log: pathlib.Path) -> None:
+    def build(self, service: str, log: pathlib.Path, variables: dict[str, str]) -> None:
         log.write_text("")
+        self.variables[service] = variables
         assert self.done.wait(20)
         self.built.append(service)
 
@@ -47,7 +53,9 @@ def progress() -> Iterator[Progress]:
 def test_only_what_is_missing_is_built(
     engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
-    images = Images(typing.cast("Engine", engine), "1-2", "aarch64", tmp_path)
+    now = state("Dockerfile.builder", "sha256:1")
+    engine.sources["nixos-image-builder"] = now
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
     images.want(("cleanup", "builder"))
     engine.done.set()
     images.wait(("cleanup", "builder"), progress)
@@ -55,10 +63,49 @@ def test_only_what_is_missing_is_built(
     images.close()
 
 
+def test_what_takes_files_of_another_image_is_built_after_it(
+    engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
+) -> None:
+    assert IMAGES["test"].after == "builder"
+    images = Images(typing.cast("Engine", engine), "x86_64", tmp_path)
+    images.want(("boot", "test"))
+    engine.done.set()
+    images.wait(("boot", "test"), progress)
+    assert sorted(engine.built) == ["boot", "builder", "test"]
+    assert engine.built.index("builder") < engine.built.index("test")
+    assert engine.variables["boot"]["NIXOS_IMAGE_PACKAGES"].startswith("qemu-system-x86 ")
+    assert engine.variables["test"]["NIXOS_IMAGE_STATE"] == state("Dockerfile.test", "sha256:1")
+    images.close()
+
+
+def test_an_image_is_old_where_something_that_goes_into_it_has_changed(
+    tmp_path: pathlib.Path,
+) -> None:
+    (tmp_path / "Dockerfile.x").write_text("# tests\nFROM y\nCOPY shared locks/one /into/out\n")
+    for name in ("shared/a.py", "shared/b/c.py", "locks/one", "locks/two", "tests/d.py", "out"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    found = [path.relative_to(tmp_path).as_posix() for path in inputs("Dockerfile.x", tmp_path)]
+    assert found == ["Dockerfile.x", "locks/one", "shared/a.py", "shared/b/c.py"]
+    seen = {state("Dockerfile.x", "sha256:1", tmp_path), state("Dockerfile.x", "", tmp_path)}
+    (tmp_path / "shared/b/__pycache__").mkdir()
+    for name in ("locks/two", "tests/d.py", "out", "shared/b/__pycache__/c.pyc"):
+        (tmp_path / name).write_text("another")
+        assert state("Dockerfile.x", "sha256:1", tmp_path) in seen, name
+    for name in ("shared/b/c.py", "locks/one", "Dockerfile.x"):
+        (tmp_path / name).write_text("COPY shared locks/one .")
+        now = state("Dockerfile.x", "sha256:1", tmp_path)
+        assert now not in seen, name
+        seen.add(now)
+    (tmp_path / "shared/a.py").rename(tmp_path / "shared/e.py")
+    assert state("Dockerfile.x", "sha256:1", tmp_path) not in seen
+
+
 def test_a_build_that_outlasts_the_run_is_an_error(
     engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
-    images = Images(typing.cast("Engine", engine), "1-2", "aarch64", tmp_path)
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
     images.want(("boot",))
     with pytest.raises(TimeLimitError, match="the images of boot took longer") as caught:
         images.wait(("boot",), progress, time.monotonic() + 0.3)

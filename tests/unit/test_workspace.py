@@ -229,7 +229,6 @@ def test_variables_are_what_they_are(tmp_path: pathlib.Path, who: Caller) -> Non
     assert (tmp_path / "env").read_text().splitlines() == [
         "NIXOS_IMAGE_RUN='0badcafe'",
         "NIXOS_IMAGE_LOG='json'",
-        "NIXOS_IMAGE_SOURCE='1-2'",
         "NIXOS_IMAGE_SOCKET='/a b/#$HOME\"/docker.sock'",
     ]
 
