@@ -45,7 +45,7 @@ REMOTE = (
 #: The lowest number of a descriptor that Nix is given: it uses low ones for its own helpers.
 DESCRIPTOR = 64
 
-#: Builds work below this folder unless a run names another one: Nix' own default differs by version.
+#: Builds work in it unless a run names another folder: Nix' own default differs by version.
 BUILDS = "/nix/var/nix/builds"
 
 #: Built from `readonly.c` with the builder's image: makes a sandboxed build's inputs read-only.
