@@ -64,6 +64,11 @@ HOSTS = tuple(dict.fromkeys(DEBIAN_ARCHITECTURES[host] for host in MACHINES.valu
 #: The role of the emulators' pins, which are in a part of the lock of their own.
 EMULATOR = "qemu-user"
 
+#: Nix' package, and the suite that it and what it is linked with are of: the base's own (2.26) has
+#: known holes, and is not mended.
+NIX = "nix-bin"
+NIX_SUITE = "forky"
+
 #: Ends of suites' names that are in a repository of their own.
 SECURITY = "-security"
 
@@ -117,6 +122,12 @@ def read_emulator(lock: pathlib.Path, arch: str, rung: str) -> Pin:
     return _pin(EMULATOR, json.loads(lock.read_text())["emulators"][rung][arch])
 
 
+def read_nix(lock: pathlib.Path, arch: str) -> list[Pin]:
+    """Read the pins of Nix and its libraries for hosts of Debian architecture `arch`."""
+    packages = json.loads(lock.read_text())["nix"]
+    return [_pin(role, archs[arch]) for role, archs in packages.items() if arch in archs]
+
+
 def _pin(role: str, fields: dict[str, str]) -> Pin:
     return from_json(Pin, {"role": role, **fields}, f"pin of {role}")
 
@@ -165,6 +176,20 @@ def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
             return True
         target.unlink(missing_ok=True)
     return False
+
+
+def fetch_all(pins: Collection[Pin], snapshot: str, folder: pathlib.Path) -> Pin | None:
+    """Download all of `pins` to `folder`, as PACKAGE.deb; returns the first that cannot be had."""
+    targets = {pin: folder / f"{pin.package}.deb" for pin in pins}
+    command: list[str] = [APT_HELPER, "download-file"]
+    for pin, target in targets.items():
+        command += [urls(pin, snapshot)[0], os.fspath(target), f"SHA256:{pin.sha256}"]
+    if programs.run(command, check=False, fails=AgentError).code == 0:
+        return None
+    # What is there now may be half a file.
+    for target in targets.values():
+        target.unlink(missing_ok=True)
+    return next((pin for pin, target in targets.items() if not fetch(pin, snapshot, target)), None)
 
 
 class Index:
@@ -232,6 +257,16 @@ class Index:
         exact = [f"{name}={urllib.parse.unquote(version)}" for _, name, version in found]
         shown = {one["Package"]: one for one in self._show_all(exact)}
         return [self._pin(name, uri, shown[name]) for uri, name, _ in found]
+
+    def linked(self, package: str) -> list[Pin]:
+        """Return `package` and the libraries that it is linked with, down to the C library.
+
+        Each has its own name as its role. Perl's modules, whose packages are named alike, and
+        programs are none of them.
+        """
+        named = re.findall(r"(?:^|, )(lib[^\s,|]+)", self._show(package)["Depends"])
+        libraries = [name for name in named if not name.endswith("-perl")]
+        return [self.newest(package, package), *self.closure(libraries)]
 
     def _pin(self, role: str, uri: str, shown: dict[str, str]) -> Pin:
         # Suites may share one repository: the first is said to have it.
@@ -306,6 +341,7 @@ def make_lock(snapshot: str, without: dict[str, list[str]]) -> dict[str, object]
         "without": without,
         "packages": packages,
         "emulators": lock_emulators(without),
+        "nix": lock_nix(without),
     }
 
 
@@ -319,6 +355,21 @@ def lock_emulators(without: dict[str, list[str]]) -> dict[str, dict[str, dict[st
                 pin = index.newest(EMULATOR, package)
             found.setdefault(ladder.rung_name(pin.version), {})[arch] = _fields(pin)
     return found
+
+
+def lock_nix(without: dict[str, list[str]]) -> dict[str, dict[str, dict[str, str]]]:
+    """Resolve Nix and its libraries for each architecture of hosts."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for arch in HOSTS:
+        for pin in resolve_nix(arch, without.get(arch, [])):
+            found.setdefault(pin.role, {})[arch] = _fields(pin)
+    return dict(sorted(found.items()))
+
+
+def resolve_nix(arch: str, without: Collection[str]) -> list[Pin]:
+    """Nix and its libraries as the archive has them now."""
+    with tempfile.TemporaryDirectory() as state:
+        return Index(pathlib.Path(state), arch, without, NIX_SUITE).linked(NIX)
 
 
 def _fields(pin: Pin) -> dict[str, str]:

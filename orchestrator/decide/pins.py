@@ -80,7 +80,8 @@ def _debian(home: pathlib.Path, file: str) -> list[Pin]:
     document = json.loads((home / file).read_text())
     return [
         Pin("debian", f"{one['package']} ({arch})", one["version"], one["sha256"], file)
-        for archs in (*document["packages"].values(), *document["emulators"].values())
+        for part in ("packages", "emulators", "nix")
+        for archs in document[part].values()
         for arch, one in archs.items()
     ]
 

@@ -83,10 +83,10 @@ def test_suites_are_left_out_for_architectures_that_are_pinned() -> None:
     assert debian.left_out(LOCK, "s390x") == frozenset()
 
 
-def test_no_two_pins_share_a_hash() -> None:
-    pinned = [*DOCUMENT["packages"].values(), *DOCUMENT["emulators"].values()]
-    hashes = [pin["sha256"] for archs in pinned for pin in archs.values()]
-    assert len(set(hashes)) == len(hashes)
+def test_no_two_files_share_a_hash() -> None:
+    parts = (DOCUMENT["packages"], DOCUMENT["emulators"], DOCUMENT["nix"])
+    pins = [pin for part in parts for archs in part.values() for pin in archs.values()]
+    assert len({pin["sha256"] for pin in pins}) == len({pin["path"] for pin in pins})
 
 
 def test_a_pin_with_a_wrong_field_is_named(tmp_path: pathlib.Path) -> None:
@@ -346,3 +346,49 @@ def test_what_a_package_depends_on_is_pinned_with_it(monkeypatch: pytest.MonkeyP
     ]
     assert asked[0][-1] == "jq"
     assert asked[1][-2:] == ["jq=1.7-6+u4", "libo=2:1.1-1"]
+
+
+def test_nix_is_pinned_with_the_libraries_that_it_is_linked_with(
+    index_apt: Apt, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depends = "perl, libdbd-sqlite3-perl, liba1 (>= 2), libb-2.0 | libb3, bash-static, libc6"
+    shown = {"nix-bin": f"Version: 2.34.8\nDepends: {depends}\nSHA256: {64 * '4'}\n"}
+    monkeypatch.setattr(index_apt, "SHOWN", shown)
+    asked: list[list[str]] = []
+
+    def closure(_self: debian.Index, packages: list[str]) -> list[debian.Pin]:
+        asked.append(packages)
+        return [PIN]
+
+    monkeypatch.setattr(debian.Index, "closure", closure)
+    monkeypatch.setattr(debian, "HOSTS", ("arm64",))
+    index_apt.base = "http://a/debian"  # where its like are
+    found = debian.lock_nix({})
+    assert asked == [["liba1", "libb-2.0", "libc6"]]
+    assert list(found) == [PIN.role, "nix-bin"]
+    assert found["nix-bin"]["arm64"]["suite"] == "forky"
+
+
+def test_many_packages_are_fetched_at_once_and_singly_where_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    pins = [debian.Pin(name, name, "1", "trixie", f"p/{name}.deb", "0" * 64) for name in "abc"]
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> programs.Done:
+        commands.append([str(word) for word in command])
+        for target in command[3::3]:
+            pathlib.Path(target).write_text("half")
+        lost = "http://x/p/b.deb" in command
+        return ended(100 if lost else 0)
+
+    monkeypatch.setattr(debian, "urls", lambda pin, _: [f"http://x/{pin.path}"])
+    monkeypatch.setattr(programs, "run", run)
+    assert debian.fetch_all([pins[0], pins[2]], "S", tmp_path) is None
+    assert len(commands) == 1
+    assert commands[0][2:5] == ["http://x/p/a.deb", str(tmp_path / "a.deb"), f"SHA256:{64 * '0'}"]
+    (tmp_path / "a.deb").unlink()
+    (tmp_path / "c.deb").unlink()
+    assert debian.fetch_all(pins, "S", tmp_path) == pins[1]
+    # What was half fetched is gone; what comes after the lost one is not asked for.
+    assert {path.name for path in tmp_path.iterdir()} == {"a.deb"}
