@@ -43,6 +43,9 @@ RUNTIME = "nixos-image-runtime"
 #: A word that may be a path in the checkout, not the end of another path.
 WORD = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*")
 
+#: Services whose images hold pinned packages, or successors of them.
+PINNED = frozenset({"cleanup", "builder"})
+
 #: In the log of a build: a pin that has a successor (`agents/debian.py`).
 SUPERSEDED = re.compile(r"warning: (.* is no longer in the archive: .*)")
 
@@ -80,7 +83,7 @@ class Images:
     ) -> None:
         """`guest` is the machine that images are booted on, `qemu` the emulators' version or empty.
 
-        With `locked`, the image that holds the pinned emulators must have been built so, too.
+        With `locked`, the images that hold pinned packages must have been built so, too.
         """
         self._engine = engine
         self._names = {"guest": guest, "qemu": qemu or "latest"}
@@ -102,7 +105,7 @@ class Images:
             image = IMAGES[service]
             now = state(image.dockerfile, runtime["Id"])
             good = {now}
-            if service == "cleanup":
+            if service in PINNED:
                 good = {f"{now}-locked"} | (set() if self._locked else good)
             if self._engine.image_source(image.name.format(**self._names)) not in good:
                 if image.after:

@@ -52,5 +52,14 @@ def test_an_output_that_was_not_built_here_is_described_by_itself(spec: ImageSpe
 @pytest.mark.own_store
 def test_the_tools_are_this_containers_packages() -> None:
     found = {one.name: one for one in sbom.installed()}
-    assert "arch=" in found["nix-bin"].uri
-    assert found["nix-bin"].version
+    assert "arch=" in found["python3"].uri
+    assert found["python3"].version
+
+
+def test_nix_packages_are_among_the_tools_with_their_hashes() -> None:
+    (nix,) = [one for one in sbom.installed() if one.name == "nix-bin"]
+    assert nix.uri.endswith("&distro=forky")
+    assert re.fullmatch(r"[0-9a-f]{64}", nix.digest["sha256"])
+    # Its libraries are those of another suite; the base's are listed, too.
+    versions = [one.version for one in sbom.installed() if one.name == "libc6"]
+    assert len(set(versions)) == 2

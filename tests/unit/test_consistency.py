@@ -338,9 +338,12 @@ def test_debians_archive_is_believed_by_its_signature_alone(path: pathlib.Path) 
 
 
 def test_debian_packages_are_taken_as_they_are_locked() -> None:
-    """The demo's parts; the emulators have a part of the lock, and a Dockerfile, of their own."""
+    """The demo's parts; the emulators and Nix have parts of the lock of their own."""
     locked = json.loads((ROOT / "locks/debian.json").read_text())["packages"]
     assert "qemu_user locks/debian.json" in (ROOT / "Dockerfile.qemu-setup").read_text()
+    assert "nix_package locks/debian.json" in (ROOT / "Dockerfile.builder").read_text()
+    for dockerfile in DOCKERFILES:
+        assert not re.search(r"\bnix-bin\b", dockerfile.read_text()), "apt would take the base's"
     demo = (ROOT / "nix/demo/default.nix").read_text()
     named = set(re.findall(r"\bpackages\.([a-z][\w-]*)", demo))
     for group in re.findall(r"with packages; \[([^]]*)\]", demo):

@@ -102,6 +102,30 @@ def test_an_image_is_old_where_something_that_goes_into_it_has_changed(
     assert state("Dockerfile.x", "sha256:1", tmp_path) not in seen
 
 
+@pytest.mark.parametrize(
+    ("locked", "end", "built"),
+    [
+        (False, "", []),
+        (False, "-locked", []),
+        (True, "", ["builder", "cleanup"]),
+        (True, "-locked", []),
+    ],
+)
+def test_images_with_pinned_packages_are_built_anew_where_successors_are_forbidden(
+    locked: bool, end: str, built: list[str], engine: FakeEngine, progress: Progress,
+    tmp_path: pathlib.Path,
+) -> None:  # fmt: skip
+    for image in (IMAGES["builder"], IMAGES["cleanup"]):
+        now = state(image.dockerfile, "sha256:1")
+        engine.sources[image.name.format(qemu="latest")] = f"{now}{end}"
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, locked=locked)
+    images.want(("cleanup", "builder"))
+    engine.done.set()
+    images.wait(("cleanup", "builder"), progress)
+    assert sorted(engine.built) == built
+    images.close()
+
+
 def test_a_build_that_outlasts_the_run_is_an_error(
     engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:

@@ -14,6 +14,7 @@ import typing
 import urllib.parse
 import uuid
 
+from orchestrator.agents.builder.nix_package import NIX, read_list
 from orchestrator.agents.debian import ROLES
 from orchestrator.image.closure import closure_of
 from orchestrator.image.tree import TreeError
@@ -159,15 +160,28 @@ def parse_name(path: str) -> tuple[str, str, str]:
     return (name, rest, output) if rest and output in OUTPUTS else (name, version, "")
 
 
-def installed() -> tuple[Material, ...]:
-    """The Debian packages of the container that this runs in: the tools that make images."""
+def installed(nix: pathlib.Path = NIX) -> tuple[Material, ...]:
+    """The Debian packages of the container that this runs in: the tools that make images.
+
+    `nix` is the folder of Nix, whose packages dpkg does not know.
+    """
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     shown = _output(["dpkg-query", "-W", "-f", "${Package}\\t${Version}\\t${Architecture}\\n"])
-    rows = (line.split("\t") for line in shown.splitlines())
-    return tuple(
+    rows = [line.split("\t") for line in shown.splitlines()]
+    base = [
         Material(name, version, debian_purl(name, version, arch, codename), {})
         for name, version, arch in rows
-    )
+    ]
+    own = [
+        Material(
+            one.package,
+            one.version,
+            debian_purl(one.package, one.version, one.arch, one.suite),
+            {"sha256": one.sha256},
+        )
+        for one in read_list(nix)
+    ]
+    return (*base, *own)
 
 
 # --- the document ---------------------------------------------------------------------------------
