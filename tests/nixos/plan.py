@@ -108,7 +108,7 @@ def check_spec(what: str, system: str, path: str, golden: pathlib.Path | None) -
     """The spec that the derivation writes: the assembler takes it, and it is the one that was."""
     show = ["nix", "--extra-experimental-features", "nix-command", "derivation", "show", path]
     done = subprocess.run(show, capture_output=True, text=True, check=True)
-    (document,) = json.loads(done.stdout).values()
+    (document,) = json.loads(done.stdout)["derivations"].values()
     text = document["env"]["spec"]
     spec = read_spec(text)
     check(f"{what}: the spec is for it", spec.system == system, spec.system)

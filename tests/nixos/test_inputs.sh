@@ -29,7 +29,7 @@ spec_of() {
   find_drv
   docker run --rm --network none --volume nixos-image-store:/nix --entrypoint nix nixos-image-builder \
     --extra-experimental-features nix-command derivation show "$drv" \
-    | python3 -c 'import json, sys; [print(one["env"]["spec"]) for one in json.load(sys.stdin).values()]'
+    | python3 -c 'import json, sys; [print(one["env"]["spec"]) for one in json.load(sys.stdin)["derivations"].values()]'
 }
 
 # in_system PATTERN: whether a derivation of the image that was evaluated last has the text

@@ -1,11 +1,17 @@
 """The real Nix: what it reads, and what it leaves to others."""
 
+import json
 import os
 import pathlib
+import re
+from collections.abc import Callable
 
 import pytest
 
 from orchestrator.agents.builder.nix import DESCRIPTOR, Nix, Settings
+from orchestrator.agents.builder.nixos import Missing, read_missing
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared.architectures import this_system
 
 pytestmark = pytest.mark.own_store
 
@@ -29,3 +35,72 @@ def test_nix_alone_reads_the_callers_own_configuration(
     assert "secret" not in (tmp_path / "nix.environ").read_text()
     assert (tmp_path / "nix.left").read_text() == ""
     assert "secret" not in repr(nix)
+
+
+#: Of a derivation; its builder is a shell that says so, and ends with `exit`.
+FAILING = """derivation {{
+  name = "failing"; system = "{system}"; builder = "/bin/sh";
+  args = [ "-c" "echo so; {exit}" ];
+}}"""
+
+
+@pytest.fixture
+def failure(tmp_path: pathlib.Path) -> Callable[..., AgentError]:
+    """What comes of an expression that cannot be built."""
+
+    def fail(expression: str, *options: str) -> AgentError:
+        nix = Nix(Settings(platforms=("m68k-linux",)), tmp_path / "log")
+        with pytest.raises(AgentError) as caught:
+            nix.build(["--impure", *options, "--expr", expression])
+        return caught.value
+
+    return fail
+
+
+def test_a_builder_that_fails_is_told_by_its_derivations_name(
+    failure: Callable[..., AgentError],
+) -> None:
+    error = failure(FAILING.format(system=this_system(), exit="exit 3"))
+    assert (str(error), error.detail, error.kind) == ("derivation failing failed", "so", "build")
+
+
+def test_a_failed_derivation_is_the_one_that_others_need(
+    failure: Callable[..., AgentError],
+) -> None:
+    needed = FAILING.format(system=this_system(), exit="exit 3")
+    other = f'''derivation {{
+      name = "other"; system = "{this_system()}"; builder = "/bin/sh"; needs = {needed};
+    }}'''
+    assert str(failure(other)) == "derivation failing failed"
+
+
+def test_a_foreign_builder_that_crashes_is_told_with_its_signal(
+    failure: Callable[..., AgentError],
+) -> None:
+    error = failure(FAILING.format(system="m68k-linux", exit="kill -11 $$"))
+    assert error.kind == "emulator"
+    assert "due to signal 11" in str(error)
+
+
+def test_what_no_machine_can_build_is_told_with_the_reason(
+    failure: Callable[..., AgentError],
+) -> None:
+    error = failure(FAILING.format(system="vax-linux", exit=""))
+    assert re.fullmatch(r"Cannot build '.*-failing\.drv'\. Reason: platform mismatch", str(error))
+    assert "vax-linux" in error.detail
+
+
+def test_what_cannot_be_fetched_is_told_as_the_networks_fault(
+    failure: Callable[..., AgentError],
+) -> None:
+    url = "http://127.0.0.1:1/x.tar.gz"
+    error = failure(f'builtins.fetchTarball {{ url = "{url}"; sha256 = "{"0" * 52}"; }}')
+    assert (str(error).partition(": ")[0], error.kind) == (f"{url} cannot be fetched", "network")
+
+
+def test_a_dry_run_tells_what_would_be_built(tmp_path: pathlib.Path) -> None:
+    words = ["build", "--dry-run", "--json", "--no-link", "--impure", "--expr"]
+    wanted = FAILING.format(system=this_system(), exit="exit 3")
+    said, log = Nix(Settings(), tmp_path / "log").run_logged([*words, wanted])
+    (made,) = json.loads(said)
+    assert read_missing(log.notes) == Missing((made["drvPath"],), (), 0, 0)

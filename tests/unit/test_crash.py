@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.agents.emulation.crash import sign, system_of
 
-EXIT_1 = "builder for '/nix/store/x-a.drv' failed with exit code 1"
+EXIT_1 = "Cannot build '/nix/store/x-a.drv'.\nReason: builder failed with exit code 1."
 
 
 @pytest.mark.parametrize(
@@ -29,15 +29,21 @@ def test_an_emulators_words_are_found_in_the_log(line: str) -> None:
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("builder for 'x.drv' failed with exit code 139", "failed with exit code 139"),
-        ("builder for 'x.drv' failed with exit code 132;", "failed with exit code 132"),
         (
-            "builder for 'x.drv' failed due to signal 11 (Segmentation fault)",
+            "Cannot build 'x.drv'.\nReason: builder failed with exit code 139",
+            "failed with exit code 139",
+        ),
+        (
+            "Cannot build 'x.drv'.\nReason: builder failed with exit code 132;",
+            "failed with exit code 132",
+        ),
+        (
+            "Cannot build 'x.drv'.\nReason: builder failed due to signal 11 (Segmentation fault)",
             "failed due to signal 11 (Segmentation fault)",
         ),
-        ("builder for 'x.drv' failed with exit code 1390", ""),
-        ("builder for 'x.drv' failed with exit code 134", ""),
-        ("builder for 'x.drv' failed due to signal 9 (Killed)", ""),
+        ("Cannot build 'x.drv'.\nReason: builder failed with exit code 1390", ""),
+        ("Cannot build 'x.drv'.\nReason: builder failed with exit code 134", ""),
+        ("Cannot build 'x.drv'.\nReason: builder failed due to signal 9 (Killed)", ""),
     ],
 )
 def test_the_builders_own_end_tells_too(said: str, expected: str) -> None:

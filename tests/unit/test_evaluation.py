@@ -1,4 +1,4 @@
-"""Nix' errors in one line. The texts are what Nix 2.26 and nixpkgs' module system say."""
+"""Nix' errors in one line. The texts are what Nix and nixpkgs' module system say."""
 
 import io
 import json
@@ -43,6 +43,11 @@ def told(text: str, *places: str, show_trace: bool = False) -> tuple[str, str, s
             "access to absolute path '/etc/x' is forbidden in restricted mode",
             (f"{FILE}:6",),
             "/home/me/pi.nix:6: access to absolute path '/etc/x' is forbidden",
+        ),
+        (
+            "Cannot build '/nix/store/x.drv'.\nReason: platform mismatch\nRequired system: 'y'",
+            (),
+            "Cannot build '/nix/store/x.drv'. Reason: platform mismatch",
         ),
         ("", (), "Nix says nothing"),
     ],

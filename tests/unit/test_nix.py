@@ -79,7 +79,8 @@ def failure(
 
 def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
     error = failure(
-        f"builder for '{DRV}' failed with exit code 2", tail=("make: *** [all] Error 1",)
+        f"Cannot build '{DRV}'.\nReason: builder failed with exit code 2",
+        tail=("make: *** [all] Error 1",),
     )
     assert (str(error), error.kind, error.detail) == (
         "derivation linux failed",
@@ -93,7 +94,7 @@ def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
     [
         ("unable to download 'http://m/pool/x.deb': Couldn't resolve host name (6)",),
         (
-            f"builder for '{DRV}' failed with exit code 1",
+            f"Cannot build '{DRV}'.\nReason: builder failed with exit code 1",
             "unable to download 'http://m/pool/x.deb': HTTP error 404",
         ),
     ],
@@ -112,7 +113,7 @@ def test_a_full_disk_is_told() -> None:
 
 def test_a_disk_that_fills_up_in_a_derivation_is_told() -> None:
     error = failure(
-        f"builder for '{DRV}' failed with exit code 1",
+        f"Cannot build '{DRV}'.\nReason: builder failed with exit code 1",
         tail=("cp: error writing 'x': No space left on device",),
         scarce=True,
     )
@@ -121,7 +122,7 @@ def test_a_disk_that_fills_up_in_a_derivation_is_told() -> None:
 
 def test_a_disk_that_a_derivation_makes_and_fills_is_not_dockers() -> None:
     error = failure(
-        f"builder for '{DRV}' failed with exit code 1",
+        f"Cannot build '{DRV}'.\nReason: builder failed with exit code 1",
         tail=("cptofs: error writing 'x': No space left on device",),
     )
     assert (str(error), error.kind) == ("derivation linux failed", "build")
@@ -148,7 +149,7 @@ def test_room_is_what_the_disk_has(tmp_path: pathlib.Path) -> None:
 
 
 def test_want_of_memory_is_told_from_another_failure_and_from_a_full_disk() -> None:
-    failed = f"builder for '{DRV}' failed with exit code 137"
+    failed = f"Cannot build '{DRV}'.\nReason: builder failed with exit code 137"
     error = failure(failed, starved=True)
     assert str(error) == "derivation linux failed: the kernel killed a process for want of memory"
     assert (error.kind, "--memory" in error.hint) == ("memory", True)
@@ -197,7 +198,7 @@ def test_an_emulators_failure_is_named_where_there_was_one(
         f'"{system}","/bin/sh",["-c"],[("system","{system}")])'
     )
     error = failure(
-        f"builder for '{derivation}' failed with exit code 139",
+        f"Cannot build '{derivation}'.\nReason: builder failed with exit code 139",
         tail=("qemu: uncaught target signal 11 (Segmentation fault) - core dumped", "make: Error"),
         platforms=("aarch64-linux", "riscv64-linux"),
         derivation=str(derivation),
@@ -215,6 +216,7 @@ def test_a_foreign_derivation_that_fails_by_itself_is_no_emulators_failure(
     derivation = tmp_path / "0c7z-linux.drv"
     derivation.write_text('Derive([],[],[],"aarch64-linux","/bin/sh",[],[])')
     error = failure(
-        f"builder for '{derivation}' failed with exit code 2", platforms=("aarch64-linux",)
+        f"Cannot build '{derivation}'.\nReason: builder failed with exit code 2",
+        platforms=("aarch64-linux",),
     )
     assert error.kind == "build"

@@ -1,4 +1,4 @@
-"""Nix's internal-json log: lines as Nix 2.26 says them, and lines that nobody should say."""
+"""Nix's internal-json log: lines as Nix says them, and lines that nobody should say."""
 
 import io
 import json
@@ -76,7 +76,8 @@ def test_the_current_download_is_the_file(log: NixLog) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        f"builder for '{LINUX}' failed with exit code 2",
+        f"Cannot build '{LINUX}'.\nReason: builder failed with exit code 2.\nOutput paths:\n  x",
+        f"builder for '{LINUX}' failed to produce output path for output 'out' at \"x\"",
         f"build of '{LINUX}' on 'ssh://x' failed: exit code 2",
     ],
 )
@@ -88,17 +89,24 @@ def test_a_failure_has_the_name_and_the_tail_of_its_log_alone(log: NixLog, error
         log.feed(says(6, "noise"))
     log.feed(nix(action="stop", id=5))
     log.feed(nix(action="msg", level=0, msg=f"\x1b[31;1merror:\x1b[0m {error}", raw_msg=error))
-    log.feed(
-        nix(
-            action="msg",
-            level=0,
-            msg=f"error: builder for '/nix/store/{HASH}-image.drv' failed",
-            raw_msg="",
-        )
-    )
+    needs = f"Cannot build '/nix/store/{HASH}-image.drv'.\nReason: 1 dependency failed."
+    log.feed(nix(action="msg", level=0, msg=f"error: {needs}", raw_msg=needs))
     assert log.failed == "linux-6.12"
     assert log.tail.splitlines() == [f"line {number}" for number in range(10, TAIL_LINES + 10)]
     assert "linux-6.12> line 3\n" in text_of(log), "the whole story is in the log"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        f"Cannot build '{LINUX}'.\nReason: 1 dependency failed.\nOutput paths:\n  x",
+        f"Cannot build '{LINUX}'.\nReason: platform mismatch\nRequired system: 'x'",
+        f"hash mismatch in fixed-output derivation '{LINUX}':\n  specified: x",
+    ],
+)
+def test_what_no_builder_has_failed_of_is_no_failed_derivation(log: NixLog, error: str) -> None:
+    log.feed(nix(action="msg", level=0, msg=f"error: {error}", raw_msg=error))
+    assert log.failed == ""
 
 
 def test_nothing_has_failed_where_nothing_was_said(log: NixLog) -> None:

@@ -37,6 +37,8 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
     if asserted:
         first, *more = more
         first = f"failed assertion: {first.removeprefix('- ')}"
+    if more and more[0].startswith("Reason: "):  # of a derivation that cannot be built
+        first = f"{first} {more.pop(0)}"
     own = (one for one in problem.places if sources and one.startswith(sources + os.sep))
     place = next((one for one in own if not (nixpkgs and one.startswith(nixpkgs + os.sep))), "")
     # An assertion, and a message that names the file itself, says where better than a trace.

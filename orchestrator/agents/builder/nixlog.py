@@ -23,6 +23,13 @@ RES_BUILD_LOG_LINE = 101
 RES_PROGRESS = 105
 LEVEL_ERROR = 0
 
+#: What Nix says of a builder that has failed: here, without its output, on another machine. Of what
+#: depends on it, and of a derivation that no machine can build, it says something else.
+FAILED = re.compile(
+    r"(?:Cannot build|builder for) '([^']+\.drv)'(?:\.\s+Reason: builder)? failed"
+    r"|build of '([^']+\.drv)'.* failed"
+)
+
 #: Lines of a failed derivation's log that are told inline.
 TAIL_LINES = 30
 
@@ -68,12 +75,8 @@ class NixLog:
     @property
     def failed_path(self) -> str:
         """The derivation that failed first, or nothing."""
-        for error in self.errors:
-            if match := re.search(
-                r"builder for '([^']+\.drv)' failed|build of '([^']+\.drv)'.* failed", error
-            ):
-                return match[1] or match[2]
-        return ""
+        found = (FAILED.search(error) for error in self.errors)
+        return next((match[1] or match[2] for match in found if match), "")
 
     @property
     def failed(self) -> str:

@@ -207,7 +207,7 @@ class Missing:
 
 
 def read_missing(notes: list[str]) -> Missing:
-    """Read what `nix build --dry-run` tells (Nix 2.26, `src/libmain/shared.cc`, `printMissing`)."""
+    """Read what `nix build --dry-run` tells (Nix' `src/libmain/shared.cc`, `printMissing`)."""
     found: dict[str, list[str]] = {"built": [], "fetched": []}
     kind, sizes = "", (0.0, 0.0)
     for note in notes:

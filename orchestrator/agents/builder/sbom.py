@@ -113,11 +113,16 @@ def _query(*arguments: str) -> list[str]:
 
 
 def _described(paths: set[str]) -> tuple[StorePath, ...]:
-    command = ["nix", "--extra-experimental-features", "nix-command", "path-info", "--json"]
-    found = json.loads(_output([*command, *sorted(paths)]))
+    command = ["nix", "--extra-experimental-features", "nix-command", "path-info"]
+    found = json.loads(_output([*command, "--json", "--json-format", "2", *sorted(paths)]))
+    store = found["storeDir"]
     return tuple(
-        StorePath(path, one["narHash"], tuple(sorted(paths.intersection(one["references"]))))
-        for path, one in sorted(found.items())
+        StorePath(
+            f"{store}/{name}",
+            one["narHash"],
+            tuple(sorted(paths.intersection(f"{store}/{other}" for other in one["references"]))),
+        )
+        for name, one in sorted(found["info"].items())
     )
 
 
