@@ -37,10 +37,13 @@ show() {
 version() {
   nixpkgs=$(sed -n 's/^ *"rev": "\(.*\)",$/\1/p' "$root/flake.lock")
   nixpkgs="$nixpkgs ($(sed -n 's/^ *"ref": "\(.*\)",$/\1/p' "$root/flake.lock"))"
+  nix=$(sed -n '/^    "nix-bin"/,/}/ { s/^ *"version": "\([0-9.]*\).*/\1/p; s/^ *"suite": "\(.*\)",$/(\1)/p; }' "$root/locks/debian.json")
   emulators=$(sed -n '/^  "emulators"/,$ s/^    "\([0-9.]*\)": {$/\1/p' "$root/locks/debian.json" \
     | awk 'NR > 1 { printf ", " } { printf "%s", $0 } NR == 1 { printf " (default)" }')
   line nixos-image-appliance "$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")"
   line nixpkgs "$nixpkgs"
+  # shellcheck disable=SC2086  # words
+  line Nix "$(echo $nix)"
   line emulators "QEMU $emulators"
   line 'base image' "$(cat "$root/locks/base")"
   engine=$(engine_version)

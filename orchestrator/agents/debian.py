@@ -24,6 +24,7 @@ from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command as programs
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES, SYSTEMS
+from orchestrator.shared.constants import NIX_PACKAGE
 from orchestrator.shared.json_reader import from_json
 
 #: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
@@ -64,9 +65,8 @@ HOSTS = tuple(dict.fromkeys(DEBIAN_ARCHITECTURES[host] for host in MACHINES.valu
 #: The role of the emulators' pins, which are in a part of the lock of their own.
 EMULATOR = "qemu-user"
 
-#: Nix' package, and the suite that it and what it is linked with are of: the base's own (2.26) has
-#: known holes, and is not mended.
-NIX = "nix-bin"
+#: The suite that Nix and what it is linked with are of: the base's own (2.26) has known holes, and
+#: is not mended.
 NIX_SUITE = "forky"
 
 #: Ends of suites' names that are in a repository of their own.
@@ -369,7 +369,7 @@ def lock_nix(without: dict[str, list[str]]) -> dict[str, dict[str, dict[str, str
 def resolve_nix(arch: str, without: Collection[str]) -> list[Pin]:
     """Nix and its libraries as the archive has them now."""
     with tempfile.TemporaryDirectory() as state:
-        return Index(pathlib.Path(state), arch, without, NIX_SUITE).linked(NIX)
+        return Index(pathlib.Path(state), arch, without, NIX_SUITE).linked(NIX_PACKAGE)
 
 
 def _fields(pin: Pin) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 
+from orchestrator.shared.constants import NIX_PACKAGE
 from orchestrator.shared.text import columns
 
 COLUMNS = ("kind", "name", "version", "hash", "file")
@@ -74,6 +75,12 @@ def table(home: pathlib.Path) -> str:
     )  # fmt: skip
     rows = [COLUMNS, *(pin.row for pin in read_pins(home)), tests.row]
     return columns(rows) + NOT_PINNED
+
+
+def pinned_nix(home: pathlib.Path) -> str:
+    """The version of Nix that is pinned, and Debian's suite that it is of: `2.34.8 (forky)`."""
+    (one, *_) = json.loads((home / "locks/debian.json").read_text())["nix"][NIX_PACKAGE].values()
+    return f"{re.split('[+-]', one['version'])[0]} ({one['suite']})"
 
 
 def _debian(home: pathlib.Path, file: str) -> list[Pin]:

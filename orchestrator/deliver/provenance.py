@@ -44,15 +44,16 @@ LOOKED_INTO = frozenset({"--nixpkgs", "-I"})
 class About:
     """What is known of a run.
 
-    `emulators` are those that were registered, `sandbox` is what Nix' was found to be, `materials`
-    are as the builder has told them, `containers` the containers' images by service, `began` and
-    `ended` seconds since 1970.
+    `emulators` are those that were registered, `nix` is Nix' version, `sandbox` what its own was
+    found to be, `materials` are as the builder has told them, `containers` the containers' images
+    by service, `began` and `ended` seconds since 1970.
     """
 
     request: Demo | Build
     caller: Caller
     emulation: str
     emulators: list[dict[str, str]]
+    nix: str
     sandbox: dict[str, object]
     materials: list[dict[str, typing.Any]]
     containers: dict[str, str]
@@ -79,6 +80,7 @@ def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typi
                         {key: one.get(key, "") for key in ("emulator", "version")}
                         for one in about.emulators
                     ],
+                    "nix": about.nix,
                     "sandbox": about.sandbox,
                 },
                 "resolvedDependencies": [

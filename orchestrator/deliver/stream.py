@@ -51,6 +51,7 @@ class Result:
     emulation: str
     emulators: list[dict[str, str]]
     privileges: list[dict[str, typing.Any]]
+    nix: str
     sandbox: dict[str, typing.Any]
     boot: dict[str, typing.Any] | None
     images: list[dict[str, typing.Any]]

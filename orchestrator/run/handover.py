@@ -78,15 +78,15 @@ class Handover:
         """
         outgoing, folder = self._outgoing, self._folder_of_images()
         assert outgoing  # `send` was called
-        registered, sandbox = self._registered(), self._sandbox()
+        registered = self._registered()
         names = ", ".join(image.file_name for image in self._images)
         with self._progress.stage("deliver", names):
             if self._plan.boot and (self._folder / SERIAL_LOG).exists():
                 name = f"{self._images[0].name}.serial.log"
                 outgoing.send(take(self._folder, SERIAL_LOG, name).name)
-            self._result(boot, receipts, registered, sandbox).write(folder)
+            self._result(boot, receipts, registered).write(folder)
             outgoing.send(RESULT)
-            about = self._about(receipts, registered, sandbox)
+            about = self._about(receipts, registered)
             for name in evidence.write(folder, self._images, about):
                 outgoing.send(name)
             outgoing.finish()
@@ -123,6 +123,10 @@ class Handover:
             for entry in as_announced(tuple[dict[str, str], ...], event.get("entries"), "entries")
         ]
 
+    def _nix(self) -> str:
+        found = self._supervisor.event("builder", "nix-version") or {}
+        return str(found.get("version", ""))
+
     def _sandbox(self) -> dict[str, object]:
         found = self._supervisor.event("builder", "sandbox") or {}
         return {name: found.get(name) for name in SANDBOX_FIELDS}
@@ -132,7 +136,6 @@ class Handover:
         boot: dict[str, typing.Any] | None,
         receipts: list[Receipt],
         registered: list[dict[str, str]],
-        sandbox: dict[str, object],
     ) -> Result:
         first = self._images[0]
         return Result(
@@ -147,7 +150,8 @@ class Handover:
             emulation=self._plan.mode,
             emulators=registered,
             privileges=[dataclasses.asdict(one) for one in receipts],
-            sandbox=sandbox,
+            nix=self._nix(),
+            sandbox=self._sandbox(),
             boot=boot,
             images=[image.describe(self._request.out) for image in self._images],
             seconds={
@@ -160,7 +164,6 @@ class Handover:
         self,
         receipts: list[Receipt],
         registered: list[dict[str, str]],
-        sandbox: dict[str, object],
     ) -> About:
         """What the images' provenance tells of this run."""
         told = self._supervisor.event("builder", "images")
@@ -171,7 +174,8 @@ class Handover:
             caller=self._caller,
             emulation=self._plan.mode,
             emulators=registered,
-            sandbox=sandbox,
+            nix=self._nix(),
+            sandbox=self._sandbox(),
             materials=[
                 dataclasses.asdict(one)
                 for one in as_announced(tuple[Material, ...], told.get("materials"), "materials")

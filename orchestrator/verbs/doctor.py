@@ -38,9 +38,11 @@ def _request(found: argparse.Namespace, who: Caller) -> Doctor:
 def _work(request: Doctor, session: Session) -> int:
     """Print what was found, and with `privileges` what would be used."""
     from orchestrator.decide.host import measure
+    from orchestrator.decide.pins import pinned_nix
     from orchestrator.decide.plan import make_plan, target_systems
     from orchestrator.docker import privileges
     from orchestrator.run.runs import run_workspace, write_variables
+    from orchestrator.shared.paths import ROOT
     from orchestrator.shared.progress import make_progress
 
     who = session.who
@@ -57,7 +59,8 @@ def _work(request: Doctor, session: Session) -> int:
             plan = make_plan(request.demo, facts)
             memory = {"NIXOS_IMAGE_MEMORY": f"{plan.memory}m"}
             write_variables(workspace.variables, who, memory)
-            session.write(f"{facts.describe()}\n{plan.describe()}\n")
+            nix = f"Nix        {pinned_nix(ROOT)}"
+            session.write(f"{facts.describe()}\n{nix}\n{plan.describe()}\n")
             if request.privileges:
                 config = engine.config()
                 services = [*plan.services]

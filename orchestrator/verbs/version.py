@@ -11,6 +11,7 @@ import pathlib
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask.parser import Parser
 from orchestrator.ask.request import Caller
+from orchestrator.decide.pins import pinned_nix
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.text import columns
 from orchestrator.shared.version import NAME, product_version
@@ -24,6 +25,7 @@ def versions(home: pathlib.Path = ROOT) -> str:
     rows: list[tuple[str, ...]] = [
         (NAME, product_version(home)),
         ("nixpkgs", f"{nixpkgs['locked']['rev']} ({nixpkgs['original']['ref']})"),
+        ("Nix", pinned_nix(home)),
         ("emulators", f"QEMU {default} (default), {', '.join(others)}"),
         ("base image", (home / "locks/base").read_text().strip()),
     ]
@@ -33,7 +35,7 @@ def versions(home: pathlib.Path = ROOT) -> str:
 def _parser() -> Parser:
     return Parser(
         "version",
-        "Print this project's version, what is pinned (nixpkgs, the emulators, the base image)"
+        "Print this project's version, what is pinned (nixpkgs, Nix, the emulators, the base image)"
         "\nand the Docker engine's version, if it answers at once. ./run.sh pins prints all pins.",
     )
 

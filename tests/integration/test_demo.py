@@ -8,7 +8,9 @@ import re
 import pytest
 
 from orchestrator.agents.emulation.ladder import next_rung, rungs
+from orchestrator.decide.pins import pinned_nix
 from orchestrator.shared.architectures import foreign_system, this_system
+from orchestrator.shared.paths import ROOT
 from tests.integration.conftest import ENGINE, RIGHTS, Alter, Run, docker, table
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
@@ -59,6 +61,7 @@ def test_native_demo_needs_neither_registrar_nor_cleanup(orchestrate: Run) -> No
     result = outcome.result()
     assert result["emulation"] == "native"
     assert result["emulators"] == []
+    assert result["nix"] == pinned_nix(ROOT).split()[0]
     boot = result["boot"]
     assert isinstance(boot, dict)
     assert boot["machine"] == this_system().partition("-")[0]
@@ -71,6 +74,14 @@ def test_native_demo_needs_neither_registrar_nor_cleanup(orchestrate: Run) -> No
         "deliver",
     }
     assert "registered" not in outcome.err
+
+
+def test_an_old_nix_is_refused(orchestrate: Run, altered: Alter) -> None:
+    old = "#!/bin/sh\\necho 'nix (Nix) 2.26.3'\\n"
+    altered("nixos-image-builder", f'RUN printf "{old}" > /opt/nix/bin/nix')
+    outcome = orchestrate("demo", "--no-boot", "--system", this_system())
+    assert outcome.code == 4, outcome.err
+    assert "error: nix (Nix) 2.26.3 is too old: at least 2.34.7 is needed" in outcome.err
 
 
 def test_failed_derivation_is_named_with_its_log(orchestrate: Run, altered: Alter) -> None:

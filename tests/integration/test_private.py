@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import typing
 
 import pytest
@@ -170,6 +171,7 @@ def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> 
     assert outcome.code == 0
     text = outcome.tar.decode()
     assert "emulation  shared: asked for" in text
+    assert re.search(r"^Nix {8}2\.\d+\.\d+ \(\w+\)$", text, re.MULTILINE)
     blocks = {block.split()[0]: block for block in text.split("\n\n")[1:]}
     assert blocks.keys() == {"cleanup", "registrar", "builder", "boot"}
     assert "capabilities  SYS_ADMIN" in blocks["cleanup"]

@@ -27,6 +27,7 @@ ABOUT = About(
     caller=CALLER,
     emulation="shared",
     emulators=[{"emulator": "qemu-aarch64", "version": "10.0.13", "name": "nixos-image-x"}],
+    nix="2.34.8",
     sandbox={"on": True},
     materials=[
         {

@@ -180,6 +180,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
         emulation="native",
         emulators=[],
         privileges=[],
+        nix="2.34.8",
         sandbox={"sandbox": True},
         boot=None,
         images=[{"name": "demo"}],
@@ -190,7 +191,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     assert document["path"] == "/out/demo.img"
     assert document["boot"] is None
     assert document["seconds"] == {"total": 1.5}
-    assert len(document) == 15
+    assert len(document) == 16
 
 
 # --- the caller's files -----------------------------------------------------------------------

@@ -4,15 +4,19 @@ import collections
 import io
 import os
 import pathlib
+import re
 import time
 
 import pytest
 
-from orchestrator.agents.builder import memory, room
+from orchestrator.agents.builder import memory, nix, room
 from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
 from orchestrator.agents.builder.room import SCARCE, Room
 from orchestrator.agents.failure import AgentError
+from orchestrator.decide.pins import pinned_nix
+from orchestrator.shared import command as programs
+from orchestrator.shared.paths import ROOT
 
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
 
@@ -220,3 +224,28 @@ def test_a_foreign_derivation_that_fails_by_itself_is_no_emulators_failure(
         platforms=("aarch64-linux",),
     )
     assert error.kind == "build"
+
+
+@pytest.mark.parametrize(
+    "said", ["nix (Nix) 2.34.7", "nix (Nix) 2.34.8", "nix (Nix) 2.35.0pre20260601", "nix (Nix) 3.0"]
+)
+def test_a_nix_without_known_holes_is_taken(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = programs.Done("nix", 0, f"{said}\n".encode(), b"", 0.1)
+    monkeypatch.setattr(programs, "run", lambda *_, **__: done)
+    assert nix.version() == said.split()[-1]
+
+
+@pytest.mark.parametrize("said", ["nix (Nix) 2.26.3", "nix (Nix) 2.34.6", "nix (Lix) 2.95.2", ""])
+def test_an_older_nix_is_refused_in_one_line(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = programs.Done("nix", 0, f"{said}\n".encode(), b"", 0.1)
+    monkeypatch.setattr(programs, "run", lambda *_, **__: done)
+    with pytest.raises(AgentError, match=rf"^{re.escape(said)} is too old: .* 2\.34\.7 ") as caught:
+        nix.version()
+    assert "CVE-2026-39860" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (caught.value.kind, bool(caught.value.hint)) == ("host", True)
+
+
+def test_the_pinned_nix_is_none_that_is_refused() -> None:
+    (found, _suite) = pinned_nix(ROOT).split()
+    assert tuple(map(int, found.split("."))) >= nix.LOWEST

@@ -9,6 +9,7 @@ from orchestrator.agents import debian, events
 from orchestrator.agents.builder import nix_package
 from orchestrator.agents.failure import AgentError
 from orchestrator.docker.images import SUPERSEDED
+from orchestrator.shared.constants import NIX_PACKAGE
 from tests.unit.test_debian import LOCK, check
 
 OLD = [
@@ -99,7 +100,7 @@ def test_nix_is_pinned_for_every_host_with_all_that_it_is_linked_with(arch: str)
         check(pin, arch)
         assert pin.suite.removesuffix("-security") == debian.NIX_SUITE
         assert pin.role == pin.package
-    assert {debian.NIX, "libc6", "libstdc++6"} <= pins.keys()
+    assert {NIX_PACKAGE, "libc6", "libstdc++6"} <= pins.keys()
     assert not [name for name in pins if name.startswith(("perl", "bash", "curl"))]
 
 

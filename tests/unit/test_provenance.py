@@ -47,6 +47,12 @@ def test_the_statement_has_what_in_toto_and_slsa_demand() -> None:
     assert json.loads(json.dumps(document)) == document
 
 
+def test_nix_version_is_told_where_all_is_told_that_nobody_has_asked_for() -> None:
+    document = provenance.statement(IMAGE, "d" * 64, ABOUT)
+    internal = document["predicate"]["buildDefinition"]["internalParameters"]
+    assert internal["nix"] == "2.34.8"
+
+
 def test_what_it_was_made_of_is_there_with_its_hashes() -> None:
     document = provenance.statement(IMAGE, "d" * 64, ABOUT)
     found = document["predicate"]["buildDefinition"]["resolvedDependencies"]

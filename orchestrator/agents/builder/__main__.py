@@ -15,6 +15,7 @@ from orchestrator.agents import events
 from orchestrator.agents.builder import alone, demo, memory, nixos, room, sandbox, sbom, store
 from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
 from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import version as nix_version
 from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary, emulators, private
 from orchestrator.agents.emulation.lease import PORT, Holder
@@ -49,6 +50,7 @@ def build() -> None:
     run = this_run()
     task = read_task(run)
     run.folder.mkdir(parents=True, exist_ok=True)
+    events.emit("nix-version", message=None, version=nix_version())
     if task.private:
         register_privately(run, task.private)
     alone.hide()

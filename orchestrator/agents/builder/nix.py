@@ -34,6 +34,13 @@ STALL_SECONDS = 60
 
 STORE = pathlib.Path("/nix")
 
+#: The lowest version without known holes, and those that it has closed: with CVE-2026-44028 a store
+#: path's archive overflows Nix' stack (mended in 2.34.7); with CVE-2026-39860 a fixed-output
+#: derivation writes to files outside of its sandbox (2.34.5); with CVE-2025-46415 a build has files
+#: outside of it removed (2.29.1).
+LOWEST = (2, 34, 7)
+HOLES = ("CVE-2026-44028", "CVE-2026-39860", "CVE-2025-46415")
+
 #: Schemes of what an evaluation may fetch: all that Nix knows and that are not files of this
 #: container (`allowed-uris`, nix.conf(5)).
 REMOTE = (
@@ -45,11 +52,26 @@ REMOTE = (
 #: The lowest number of a descriptor that Nix is given: it uses low ones for its own helpers.
 DESCRIPTOR = 64
 
-#: Builds work in it unless a run names another folder: Nix' own default differs by version.
+#: Builds work below this folder unless a run names another one: Nix' own default depends on its
+#: version.
 BUILDS = "/nix/var/nix/builds"
 
 #: Built from `readonly.c` with the builder's image: makes a sandboxed build's inputs read-only.
 READONLY = ROOT / "readonly.so"
+
+
+def version() -> str:
+    """Nix' version, `2.34.8`; raises `AgentError` where it is older than `LOWEST`."""
+    said = programs.run(["nix", "--version"], fails=AgentError).text.strip()
+    match = re.fullmatch(r"nix \(Nix\) ((\d+)\.(\d+)(?:\.(\d+))?.*)", said)
+    if not match or tuple(int(number or 0) for number in match.groups()[1:]) < LOWEST:
+        lowest = ".".join(map(str, LOWEST))
+        raise AgentError(
+            f"{said} is too old: at least {lowest} is needed, because of {', '.join(HOLES)}",
+            hint="./run.sh pins --update",
+            kind="host",
+        )
+    return match[1]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import tempfile
 from orchestrator.agents import debian, events
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
+from orchestrator.shared.constants import NIX_PACKAGE
 
 #: Where the builder's image has it.
 NIX = pathlib.Path("/opt/nix")
@@ -75,7 +76,7 @@ def obtain(
         "pin-superseded",
         level="warning",
         message=f"{lost.package} {lost.version} is no longer in the archive:"
-        f" using {debian.NIX} {new[0].version} and its libraries as {debian.NIX_SUITE} has them",
+        f" using {NIX_PACKAGE} {new[0].version} and its libraries as {debian.NIX_SUITE} has them",
     )
     return new
 
