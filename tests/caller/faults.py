@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Every container of a run killed, stopped, paused at every stage, and what is left of it.
+"""Kill, stop, pause and remove each container of a run at each stage; record how the run ends.
 
-`tests/caller/faults.py > docs/reliability.md` makes the table there; names of modes, stages,
-victims or faults as arguments choose some of the cases. `clock`, which sets this machine's clock a
-day ahead and back, happens only where it is named. It runs where a person would run run.sh.
+Arguments choose the cases by the names of modes, stages, victims or faults. `clock`, which sets
+this machine's clock a day ahead and back, happens only where it is named. Each outcome replaces its
+row in `faults.csv`, and the summary in docs/reliability.md is made anew. Run it on the host, from
+any folder: it calls run.sh.
 """
 
 import base64
+import collections
 import concurrent.futures
+import csv
 import dataclasses
 import itertools
 import os
@@ -19,9 +22,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 PROJECT = pathlib.Path(__file__).parents[2]
+
+#: One row for each case: the outcome that was seen last.
+RESULTS = pathlib.Path(__file__).with_name("faults.csv")
+
+#: Has the summary of `RESULTS`, from `MARK` to its end.
+PAGE = PROJECT / "docs/reliability.md"
+MARK = "<!-- made by tests/caller/faults.py -->\n"
 
 #: What a run says when it gets to a stage.
 STAGES = {
@@ -89,10 +99,6 @@ binfmt.mount()
 for entry in binfmt.entries().values():
     print(entry.name, repr(entry.text))
 """
-TABLE = """\
-| emulation | stage | victim | fault | exit code | said | then the host was as before |
-| --- | --- | --- | --- | --- | --- | --- |
-"""
 RIGHTS = (
     "--network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined"
     " --tmpfs /run --entrypoint python3 nixos-image-qemu-setup -u -c"
@@ -111,16 +117,20 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How the run ended, and what had to be done until the host was as before."""
+    """How the run ended, and what it took until the host was as before.
+
+    `code` is run.sh's exit code, -1 where the run hung or did not get to the stage; `said` its
+    error; `remedy` is `none`, `clean` (by ./run.sh clean) or `dirty` (that did not help).
+    """
 
     code: int
-    word: str
+    said: str
     remedy: str
 
     @property
     def good(self) -> bool:
         """Whether it ended by itself, with a reason, and the host is as it was."""
-        told = self.code == 0 or bool(self.word)
+        told = self.code == 0 or bool(self.said)
         return told and self.code not in {70, -1} and self.remedy != "dirty"
 
 
@@ -183,9 +193,9 @@ class Host:
         )
 
     def remedy(self) -> str:
-        """What it takes until all is as before: nothing, `clean`, or `dirty` where that fails."""
+        """What it takes until all is as before, as `Outcome.remedy` tells it."""
         if self.state() == self.before:
-            return ""
+            return "none"
         subprocess.run([PROJECT / "run.sh", "clean"], capture_output=True, check=False)
         return "clean" if self.state() == self.before else "dirty"
 
@@ -215,12 +225,13 @@ class Host:
         hung = process.wait() < 0 or not watchdog.is_alive()
         watchdog.cancel()
         errors = [line for line in lines if line.startswith("error: ")]
-        word = errors[-1].removeprefix("error: ") if errors else ""
+        said = errors[-1].removeprefix("error: ") if errors else ""
+        said = re.sub(r"[0-9a-f]{12}", "…", said)  # runs have names of their own
         if not struck:
-            word = "the stage was not reached"
+            said = "the stage was not reached"
         elif not found:
-            word = f"(it had ended already) {word}".strip()
-        return Outcome(-1 if hung or not struck else process.returncode, word, self.remedy())
+            said = f"(it had ended already) {said}".strip()
+        return Outcome(-1 if hung or not struck else process.returncode, said, self.remedy())
 
 
 def strike(case: Case) -> bool:
@@ -250,27 +261,90 @@ def strike(case: Case) -> bool:
     return hit
 
 
+HEADER = (*(field.name for field in dataclasses.fields(Case)), "exit_code", "said", "remedy")
+
+
+def read(path: pathlib.Path = RESULTS) -> dict[Case, Outcome]:
+    """The recorded outcomes. Raises `ValueError` where the file has other columns."""
+    with path.open(newline="") as file:
+        rows = csv.reader(file)
+        if tuple(next(rows, ())) != HEADER:
+            raise ValueError(f"{path}: the columns are not {', '.join(HEADER)}")
+        return {Case(*row[:4]): Outcome(int(row[4]), row[5], row[6]) for row in rows}
+
+
+def write(outcomes: Mapping[Case, Outcome], path: pathlib.Path = RESULTS) -> None:
+    """Record `outcomes`, in the order of `cases`; a case that there is no more is left out."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(HEADER)
+        for case in cases([*FAULTS, "clock"]):
+            if case in outcomes:
+                rows.writerow(dataclasses.astuple(case) + dataclasses.astuple(outcomes[case]))
+
+
+def summary(outcomes: Mapping[Case, Outcome]) -> str:
+    """Two sentences of counts, and a table: exit codes by victim and fault."""
+    remedies = collections.Counter(one.remedy for one in outcomes.values())
+    faults = [*FAULTS, "clock"]
+    head = " | ".join(f"`{fault}`" for fault in faults)
+    counts = (
+        f"{len(outcomes)} cases were tried. The host was as before at the end of"
+        f" {remedies['none']} runs, after `./run.sh clean` in {remedies['clean']} cases, and not"
+        f" even then in {remedies['dirty']}."
+    )
+    lines = [counts, "", f"| victim | {head} |", f"| --- |{' --- |' * len(faults)}"]
+    for victim in VICTIMS["shared"]:
+        row = [
+            cell({c: o for c, o in outcomes.items() if (c.victim, c.fault) == (victim, fault)})
+            for fault in faults
+        ]
+        lines.append(f"| {victim} | {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(outcomes: Mapping[Case, Outcome]) -> str:
+    """The exit code of most cases, then each other code with the stages that it came at.
+
+    A stage has the mode in parentheses where the code came in one of the two modes alone.
+    """
+    codes: dict[int, list[Case]] = {}
+    for case, outcome in outcomes.items():
+        codes.setdefault(outcome.code, []).append(case)
+    words: list[str] = []
+    for code, found in sorted(codes.items(), key=lambda item: -len(item[1])):
+        stages = []
+        for stage in STAGES:
+            modes = [case.mode for case in found if case.stage == stage]
+            tried = {case.mode for case in outcomes if case.stage == stage}
+            if modes:
+                stages.append(stage if {*modes} == tried else f"{stage} ({modes[0]})")
+        words.append(f"{code} at {', '.join(stages)}" if words else str(code))
+    return "; ".join(words)
+
+
 def main() -> int:
-    """Print the table; the exit code says whether all went well."""
+    """Try the cases, record each; the exit code says whether all went well."""
     bad = 0
+    outcomes = read()
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "out").mkdir()
         host = Host(pathlib.Path(folder))
-        print(TABLE, end="")
         try:
             for case in cases(sys.argv[1:]):
-                outcome = host.run(case)
+                outcomes[case] = outcome = host.run(case)
+                write(outcomes)
                 bad += not outcome.good
-                left = {"": "by itself", "clean": "after `./run.sh clean`"}.get(
-                    outcome.remedy, "no"
+                print(
+                    "ok " if outcome.good else "BAD",
+                    *dataclasses.astuple(case),
+                    *dataclasses.astuple(outcome),
+                    flush=True,
                 )
-                word = re.sub(r"[0-9a-f]{12}", "…", outcome.word).replace("|", "\\|")
-                row = (*dataclasses.astuple(case), str(outcome.code), word, left)
-                print(f"| {' | '.join(row)} |", flush=True)
-                if not outcome.good:
-                    print(f"BAD {case}: {outcome}", file=sys.stderr)
         finally:
             docker("rm", "-f", HOLDER)
+    above, mark, _ = PAGE.read_text().partition(MARK)
+    PAGE.write_text(above + mark + summary(read()))
     return min(bad, 1)
 
 
