@@ -1,8 +1,8 @@
 #!/bin/sh
-# Run after run of the demo: what leaks, and whether the last is as quick as the second. RUNS (default 100) of each mode that is
-# named (default: private, shared). Prints a line for every tenth run, then the ratios: of run 100 to run 2, of the last ten to
-# the ten from run 2 on (medians), and of ten bare `docker run` after all to ten before, which is the machine's own part. Ends with
-# 1 if anything was left.
+# Run the demo again and again: what grows, and is the last run as fast as the second? RUNS (default 100) of each mode that is named
+# (default: private, shared). Prints a line for every tenth run, then three ratios: run 100 to run 2; the last ten runs to the ten
+# from run 2 on (medians); ten bare `docker run` after all runs to ten before, which shows how much the machine itself has changed.
+# Each mode's ratios go into benchmarks/results/load.csv. Ends with 1 if anything has grown.
 set -eu
 cd "$(dirname "$0")/.."
 runs=${RUNS:-100}
@@ -53,8 +53,26 @@ demo() { ./run.sh demo --no-boot --emulation "$1" -o "$work" > /dev/null 2> "$wo
 
 median() { sort -n | awk '{ all[NR] = $1 } END { print (all[int((NR + 1) / 2)] + all[int(NR / 2) + 1]) / 2 }'; }
 
-# ratio TITLE SECONDS SECONDS
-ratio() { echo "$1: $(echo "$2 $3" | awk '{ printf "%.2f", $1 / $2 }')"; }
+# ratio SECONDS SECONDS
+ratio() { echo "$1 $2" | awk '{ printf "%.2f", $1 / $2 }'; }
+
+# grown BEFORE AFTER: which of the numbers of `left` are larger. The daemon keeps a few descriptors for connections of its own.
+grown() {
+  echo "$1$2" | awk '{
+    split("entries,folders of runs,KiB of the store,containers,networks,volumes,descriptors", names, ",")
+    for (i = 1; i <= 7; i++) if ($(i + 7) - $i > (i == 7 ? 10 : 0)) words = words (words ? "; " : "") names[i] " +" $(i + 7) - $i
+    print words ? words : "nothing"
+  }'
+}
+
+# record MODE FIELD...: the row of MODE in results/load.csv
+record() {
+  row=$(IFS=,; echo "$*")
+  { grep -v "^$1," benchmarks/results/load.csv; echo "$row"; } > "$work/load.csv"
+  cat "$work/load.csv" > benchmarks/results/load.csv
+  head -n 1 benchmarks/results/load.csv
+  echo "$row"
+}
 
 code=0
 [ $# != 0 ] || set -- private shared
@@ -73,11 +91,10 @@ for mode; do
   done
   after=$(left | tr '\n' ' ')
   bare after
-  # Folders of runs before may have gone meanwhile. The daemon keeps a few descriptors for connections of its own.
-  echo "$before$after" | awk '{ for (i = 1; i <= 6; i++) if ($(i + 7) > $i) exit 1; exit $14 > $7 + 10 }' \
-    || { echo "$mode: left behind: $before -> $after"; code=1; }
-  ratio "$mode: run $runs to run 2" "$(tail -n 1 "$work/runs")" "$(sed -n 2p "$work/runs")"
-  ratio "$mode: the last ten to the ten from run 2 on" "$(tail -n 10 "$work/runs" | median)" "$(sed -n 2,11p "$work/runs" | median)"
-  ratio "$mode: bare containers after to before" "$(median < "$work/after")" "$(median < "$work/before")"
+  more=$(grown "$before" "$after")
+  [ "$more" = nothing ] || { echo "$mode: has grown: $more ($before -> $after)"; code=1; }
+  record "$mode" "$runs" "$(ratio "$(tail -n 1 "$work/runs")" "$(sed -n 2p "$work/runs")")" \
+    "$(ratio "$(tail -n 10 "$work/runs" | median)" "$(sed -n 2,11p "$work/runs" | median)")" \
+    "$(ratio "$(median < "$work/after")" "$(median < "$work/before")")" "$more"
 done
 exit $code
