@@ -20,6 +20,12 @@ from orchestrator.shared.errors import DeliveryError, VerificationError
 #: These say what the image is, and must have a checksum.
 DESCRIBES = (SBOM, PROVENANCE)
 
+#: Said where no signature was checked: checksums alone keep nobody from changing them as well.
+NOT_AUTHENTICATED = (
+    "origin      not authenticated: the files match each other, whoever made them;"
+    " --key FILE checks who signed them"
+)
+
 #: Documents are smaller (bytes).
 DOCUMENT_BYTES = 256 << 20
 
@@ -37,6 +43,7 @@ class File:
 def verify(request: Verify, stream: typing.BinaryIO) -> str:
     """Check the files that run.sh sends in `stream`, a tar archive; returns what was found.
 
+    Without a key or allowed signers in `request` that ends with `NOT_AUTHENTICATED`.
     Raises `VerificationError` with the first thing that does not hold.
     """
     image = request.image
@@ -53,6 +60,8 @@ def verify(request: Verify, stream: typing.BinaryIO) -> str:
     statement = _document(files, image, PROVENANCE)
     lines.append(_check_provenance(image.name, files[image].sha256, statement))
     lines.append(_check_signature(request, sums, files))
+    if not (request.key or request.allowed_signers):
+        lines.append(NOT_AUTHENTICATED)
     return "".join(f"{_printable(line)}\n" for line in lines)
 
 
@@ -142,11 +151,7 @@ def _check_signature(request: Verify, sums: File, files: dict[pathlib.PurePosixP
     signature = files.get(request.image.with_name(name))
     given = request.key or request.allowed_signers
     if not given:
-        return (
-            "signature   there, but nobody has said whose it should be (--key FILE)"
-            if signature
-            else "signature   none"
-        )
+        return f"signature   {'there, not checked' if signature else 'none'}"
     if not signature:
         raise VerificationError(
             f"{name} is not beside the image: it is not signed",

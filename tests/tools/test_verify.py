@@ -14,7 +14,7 @@ import pytest
 from orchestrator.agents.builder import sbom
 from orchestrator.ask.request import Verify
 from orchestrator.deliver import evidence, provenance, signing
-from orchestrator.deliver.verify import verify
+from orchestrator.deliver.verify import NOT_AUTHENTICATED, verify
 from orchestrator.shared import command
 from orchestrator.shared.artifact import BESIDE
 from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
@@ -87,7 +87,20 @@ def test_what_was_made_is_found_right(made: pathlib.Path) -> None:
     text = verify(REQUEST, sent(made))
     assert f"4 files, SHA-256 of the image {IMAGE.sha256}" in text
     assert "by run 0badcafe" in text
-    assert "signature   there, but nobody has said whose" in text
+
+
+def test_without_a_signer_nothing_is_authenticated(made: pathlib.Path, keys: pathlib.Path) -> None:
+    lines = verify(REQUEST, sent(made)).splitlines()
+    assert lines[-2:] == ["signature   there, not checked", NOT_AUTHENTICATED]
+    (made / "demo.img.bmap").write_bytes(b"somebody else's")
+    resum(made)
+    assert NOT_AUTHENTICATED in verify(REQUEST, sent(made)), "whoever can change all, can"
+    with pytest.raises(VerificationError, match="not by an allowed signer"):
+        by_key(made, keys / "mine.pub")
+
+
+def test_with_its_signer_it_is(made: pathlib.Path, keys: pathlib.Path) -> None:
+    assert "not authenticated" not in by_key(made, keys / "mine.pub")
 
 
 def test_sha256sum_finds_it_right_too(made: pathlib.Path) -> None:
