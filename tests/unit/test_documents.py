@@ -1,0 +1,70 @@
+"""What pages name is there: files, sections of other pages, and the tests that prove a claim."""
+
+import pathlib
+import re
+
+import pytest
+
+from orchestrator.shared.paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+#: Where a word in code quotes is a path of this project.
+TOP = r"(?:tests|orchestrator|caller|benchmarks|nix|docs|locks|config|\.ci|\.github)"
+
+#: Rows of the table that says who can do what, and their first words.
+TRUST = (ROOT / "docs/privileges.md").read_text()
+ACTORS = ("caller", "checkout", "flake", "build", "image", "engine", "other run", "other user")
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ +(.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@EVERY_PAGE
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        place = page.parent / path if path else page
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), target
+
+
+@EVERY_PAGE
+def test_files_that_are_named_are_there(page: pathlib.Path) -> None:
+    for path in re.findall(rf"`({TOP}/[^`\s:]+)", page.read_text()):
+        named = path.replace("NAME", "*")
+        assert list(ROOT.glob(named)), path
+
+
+def rows() -> list[list[str]]:
+    """The cells of each row of the table that says who can do what."""
+    table = TRUST.partition("<!-- who can do what -->\n")[2].partition("<!-- end -->")[0]
+    return [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+
+
+def test_everybody_has_a_row_and_what_does_not_hold_is_said() -> None:
+    table = rows()
+    assert list(dict.fromkeys(row[0] for row in table)) == list(ACTORS)
+    assert {len(row) for row in table} == {5}
+    assert {row[2] for row in table} == {"yes", "no"}
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row[0]} {row[1]}"[:60])
+def test_what_holds_is_held_by_tests(row: list[str]) -> None:
+    who, what, holds, _, tests = row
+    named = re.findall(r"`(tests/[^`:]+)::([^`]+)`", tests)
+    assert named or (holds == "no" and tests == "-"), f"no test says that {who} cannot: {what}"
+    for path, name in named:
+        text = (ROOT / path).read_text()
+        if path.endswith(".py"):
+            assert re.search(rf"^(?:async )?def {re.escape(name)}\(", text, re.MULTILINE), name
+        else:
+            command = r"^\s*(?:[A-Z_]+=\S+ )*(?:check|expect|refused)"
+            assert re.search(rf'{command} "{re.escape(name)}" ', text, re.MULTILINE), name
