@@ -1,6 +1,7 @@
 """Folders of the package are the arrow of docs/architecture.md: each imports only those below."""
 
 import ast
+import re
 import sys
 
 import pytest
@@ -57,6 +58,31 @@ def test_a_folder_imports_only_what_lies_below(folder: str) -> None:
 )
 def test_imports_are_seen_wherever_they_stand(text: str, folders: set[str]) -> None:
     assert imported(text) == folders
+
+
+def below(folder: str, imports: dict[str, set[str]]) -> set[str]:
+    """The folders that `folder` imports from, through others, too."""
+    return imports[folder].union(*(below(one, imports) for one in imports[folder]))
+
+
+def test_the_picture_shows_the_imports() -> None:
+    """Without those that follow from others."""
+    imports = {
+        folder: set().union(
+            *(imported(path.read_text()) for path in (PACKAGE / folder).rglob("*.py"))
+        )
+        - {folder}
+        for folder in FOLDERS
+    }
+    needed = {
+        (folder, one)
+        for folder, found in imports.items()
+        for one in found
+        if not any(one in below(other, imports) for other in found)
+    }
+    page = (ROOT / "docs/architecture.md").read_text()
+    (picture,) = re.findall(r"^flowchart TD\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"(\w+) --> (\w+)", picture)) == needed
 
 
 def test_agents_need_only_what_their_images_have() -> None:
