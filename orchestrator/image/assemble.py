@@ -1,4 +1,4 @@
-"""One image from a spec and the store: sizes, table, file systems, all natively and in place."""
+"""Assembles a raw image from a spec and the Nix store, in place: no VM, no mount, no root."""
 
 import dataclasses
 import os
@@ -18,19 +18,19 @@ from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import LOADERS, ImageSpec
 
-#: What NixOS' first boot loads into its database of store paths, then removes.
+#: File that NixOS' first boot loads into the Nix database (`nix-store --load-db`) and deletes.
 REGISTRATION = "nix-path-registration"
 
-#: NixOS names the folder of kernels so where GRUB reads them from a boot partition.
+#: Folder of kernels and initrds on a boot partition, as NixOS' GRUB module names it.
 GRUB_KERNELS = "kernels"
 
-#: What a FAT partition holds beside its first files, where no size is given: the next generations.
+#: Default size of a FAT partition, as a multiple of its first files: later generations need space.
 BOOT_SPARE = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class _BootFiles:
-    """Files of each FAT partition by its name in the layout, and those below /boot of the root."""
+    """Boot files: per FAT partition (by layout name), and those below /boot of the root."""
 
     partitions: dict[str, bootloader.Files]
     root: bootloader.Files
@@ -44,12 +44,12 @@ def assemble(
     *,
     mapped: bool = False,
 ) -> Layout:
-    """Write the raw image of `spec` to `target`, a new sparse file; returns where its parts lie.
+    """Write the raw image of `spec` to `target`, a new sparse file, and return its layout.
 
-    `scratch` takes the files of FAT partitions meanwhile; `late` are entries of the root file
-    system that no Nix store knows; `mapped` says that the image gets a block map.
+    `scratch` is a folder for temporary files. `late` are entries of the root file system that are
+    not in the Nix store. `mapped` says that the image gets a block map.
 
-    Raises `ChangedError` where the closure's paths were not what Nix' database has.
+    Raises `ChangedError` if a path of the closure does not have the hash in the Nix database.
     """
     known = records(closure_of([spec.toplevel, *spec.additionalPaths]))
     tree = Tree(known, alone=spec.onlyNixStore)
@@ -57,7 +57,7 @@ def assemble(
     if not spec.onlyNixStore:
         _fill(tree, spec, known, boot_files, late)
     elif late:
-        raise TreeError(f"/{late[0].path}: the image is the store alone (nixosImage.onlyNixStore)")
+        raise TreeError(f"/{late[0].path}: only the Nix store is in it (nixosImage.onlyNixStore)")
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         trees = {
             name: fat_tree(files, pathlib.Path(folder, name))
@@ -73,10 +73,11 @@ def assemble(
                 raise ChangedError(wrong)
             for name, files in trees.items():
                 slot = layout.find(name)
-                assert slot is not None  # _boot_files knows the tables as well as plan_layout
+                assert slot is not None  # plan_layout has a slot for each partition of _boot_files
                 label, serial = _fat_identity(spec, name, layout)
                 write_fat(target, slot, label=label, serial=serial, tree=files)
-            # Last: the tools above find no partition table that they could be careful about.
+            # The partition table is written last: mkfs tools refuse or warn about a disk that has
+            # one.
             partition.write_table(target, layout, spec)
             if spec.bootLoader.clover and not spec.onlyNixStore:
                 clover.embed(target, layout, pathlib.Path(spec.bootLoader.clover))
@@ -98,7 +99,7 @@ def _fill(
     boot: _BootFiles,
     late: tuple[Entry, ...],
 ) -> None:
-    """Put what lies beside the closure into the root file system."""
+    """Add all files of the root file system that are not store paths."""
     if spec.registration:
         tree.add_file(REGISTRATION, registration(known))
     for name, content in boot.root.items():
@@ -115,7 +116,7 @@ def _fill(
 
 
 def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
-    """What each loader of the table needs, and where."""
+    """Choose the boot files that the spec's partition table needs, by partition."""
     loader = spec.bootLoader
     if spec.onlyNixStore:
         return _BootFiles({}, {})
@@ -148,7 +149,8 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
         case "legacy" | "legacy+gpt":
             return _BootFiles({}, bootloader.grub_files(entries, loader.timeout, kernels=None))
         case "none":
-            # Whoever starts it from outside brings a loader that reads one of these.
+            # The image has no boot loader: the hypervisor's loader reads one of these
+            # configurations.
             files = {}
             if loader.grub:
                 files |= bootloader.grub_files(entries, loader.timeout, kernels=None)
@@ -158,7 +160,7 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
 
 
 def _grub_place(spec: ImageSpec, layout: Layout) -> tuple[int, str, str]:
-    """Where grub.cfg lies: partition, file system, folder."""
+    """Place of grub.cfg: partition number, file system, folder."""
     if slot := layout.find("ESP") or layout.find("BOOT"):
         return slot.number, "vfat", "/grub"
     return layout.root.number, spec.root.fsType, "/boot/grub"

@@ -27,10 +27,10 @@ _FOOT = "    </BlockMap>\n</bmap>\n"
 
 
 def block_map(image: pathlib.Path) -> str:
-    """The map of the raw image `image`, from the holes that its tools have left.
+    """Return the block map of the raw image `image`; holes of the file are unmapped.
 
-    What was never written may hold anything on the card; zeros that were written must be zeros
-    there, too, so the content alone would not do.
+    Only holes may be skipped. Blocks of zeros that a tool has written must be zeros on the card,
+    too, so they stay in the map.
     """
     size = image.stat().st_size
     lines, mapped = [], 0
@@ -43,7 +43,7 @@ def block_map(image: pathlib.Path) -> str:
             mapped += last - first + 1
     blocks = -(-size // BLOCK)
     facts = {"size": size, "block": BLOCK, "blocks": blocks, "mapped": mapped}
-    # The map's own checksum is taken with zeros in its place.
+    # BmapFileChecksum is computed with zeros in its own place (bmap-tools' format).
     body = "".join([*lines, _FOOT])
     blank = _HEAD.format(**facts, checksum="0" * 64) + body
     checksum = hashlib.sha256(blank.encode()).hexdigest()
@@ -51,14 +51,14 @@ def block_map(image: pathlib.Path) -> str:
 
 
 def _ranges(file: int, size: int) -> Iterator[tuple[int, int]]:
-    """Runs of written blocks, first and last, of at most 64 MiB each."""
+    """Yield (first, last) block of each written range, split at 64 MiB."""
     offset, last_block = 0, -1
     while offset < size:
         try:
             start = os.lseek(file, offset, os.SEEK_DATA)
         except OSError as error:
             if error.errno == errno.ENXIO:
-                return  # nothing but a hole is left
+                return  # the rest of the file is a hole
             raise
         offset = os.lseek(file, start, os.SEEK_HOLE)
         first, last = max(start // BLOCK, last_block + 1), (offset - 1) // BLOCK

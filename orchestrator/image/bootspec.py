@@ -1,4 +1,4 @@
-"""The bootspec of a toplevel (NixOS RFC 125): what a boot loader needs to know of a system."""
+"""Reads a toplevel's bootspec (NixOS RFC 125): kernel, initrd, parameters of a system."""
 
 import dataclasses
 import pathlib
@@ -7,7 +7,7 @@ import typing
 from orchestrator.shared.json_reader import UNUSABLE, JsonError, read_json
 from orchestrator.shared.spec import SpecError
 
-#: Keys of documents in a toplevel's `boot.json`: RFC 125, and NixOS' extensions of it.
+#: Keys of `boot.json` in a toplevel: RFC 125's and NixOS' extensions.
 BOOTSPEC_V1 = "org.nixos.bootspec.v1"
 SPECIALISATION_V1 = "org.nixos.specialisation.v1"
 EXTRA_INITRD_V1 = "org.nixos.extra-initrd.v1"
@@ -18,8 +18,8 @@ SYSTEMD_BOOT = "org.nixos.systemd-boot"
 class Bootspec:
     """One bootable system: paths in the store, kernel parameters in order.
 
-    `initrds` are loaded in this order; `device_tree` is a file or empty; `specialisations` are
-    further systems by name.
+    `initrds` are in load order. `device_tree` is a file's path or empty. `specialisations` are
+    (name, bootspec) pairs.
     """
 
     system: str
@@ -37,7 +37,7 @@ class Bootspec:
 def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
     """Read `boot.json` of a toplevel.
 
-    Raises `SpecError` where it is missing, or of another version.
+    Raises `SpecError` if the file is missing, invalid, or has no version 1 bootspec.
     """
     path = toplevel / "boot.json"
     try:
@@ -64,7 +64,7 @@ def _parse(document: object, where: str) -> Bootspec:
         _object(document, name, where)
         for name in (SYSTEMD_BOOT, SPECIALISATION_V1, EXTRA_INITRD_V1)
     )
-    initrd = boot.get("initrd")  # optional in RFC 125: a kernel may have all that it needs
+    initrd = boot.get("initrd")  # optional in RFC 125: a kernel can boot without an initrd
     extra = _texts(further.get("paths") or [], "initrd", where)
     return Bootspec(
         **{
@@ -83,10 +83,10 @@ def _parse(document: object, where: str) -> Bootspec:
 
 
 def _object(document: dict[str, typing.Any], name: str, where: str) -> dict[str, typing.Any]:
-    """One of the extensions, which need not be there."""
+    """Return an optional extension of the bootspec, empty if it is absent."""
     value = document.get(name) or {}
     if not isinstance(value, dict):
-        raise SpecError(f"{where}: {name} is no object")
+        raise SpecError(f"{where}: {name} is not an object")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Closures of store paths, as Nix' database has them, and what the store has of them now."""
+"""Closures of store paths: their records in the Nix database, and whether their files match."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from orchestrator.shared import command
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What the database has of a store path: the SHA-256 of its Nix archive in hex, its bytes."""
+    """Nix database record of a store path: SHA-256 (hex) and byte count of its Nix archive."""
 
     digest: str
     size: str
@@ -18,14 +18,14 @@ class Record:
 
 
 def closure_of(paths: Iterable[str]) -> list[str]:
-    """Store paths that `paths` need at run time, themselves included."""
+    """Return the closure of `paths`: all store paths that they refer to, themselves included."""
     return _ask("--query", "--requisites", *paths).split()
 
 
 def records(paths: Iterable[str]) -> dict[str, Record]:
-    """What the database has of `paths`, which it knows."""
+    """Return the Nix database records of `paths`; all must be registered."""
     named = list(paths)
-    lines = _ask("--dump-db", *named).splitlines() if named else []  # without names it dumps all
+    lines = _ask("--dump-db", *named).splitlines() if named else []  # no names: all
     found, at = {}, 0
     while at < len(lines):
         path, digest, size, _deriver, count = lines[at : at + 5]
@@ -35,7 +35,7 @@ def records(paths: Iterable[str]) -> dict[str, Record]:
 
 
 def registration(found: Mapping[str, Record]) -> bytes:
-    """What `nix-store --load-db` takes, the same on every host: without derivers, in order."""
+    """Format `found` for `nix-store --load-db`: sorted, no derivers, so equal on every host."""
     texts = [
         "\n".join([path, one.digest, one.size, "", str(len(one.references)), *one.references])
         for path, one in found.items()
@@ -44,19 +44,19 @@ def registration(found: Mapping[str, Record]) -> bytes:
 
 
 def differing(found: Mapping[str, Record], hashes: Mapping[str, str]) -> list[str]:
-    """Those of the paths in `found` whose content has another hash in `hashes`, or none."""
+    """Return the paths of `found` whose hash in `hashes` is different or missing."""
     return [path for path, one in sorted(found.items()) if hashes.get(path) != one.digest]
 
 
 def changed(paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that are not what the database has, or cannot be read; all are read."""
+    """Return those of `paths` whose files do not match the Nix database or cannot be read."""
     found = records(paths)
     wrong, left = [], sorted(found)
     while left:
         hashes, complaint = pack(left)
         wrong += [path for path in differing(found, hashes) if path in hashes]
         left = [path for path in left if path not in hashes]
-        if complaint and left:  # it ends at the first that it cannot read
+        if complaint and left:  # pack stops at the first path that it cannot read
             wrong.append(left.pop(0))
     return wrong
 

@@ -1,4 +1,4 @@
-"""Where two images differ first: partition, file and offset in it."""
+"""Finds the first difference of two images: partition, file, offset in the file."""
 
 import os
 import pathlib
@@ -12,12 +12,12 @@ from orchestrator.shared import command as programs
 
 _CHUNK = 1 << 20
 
-#: ext4's inodes below this one are its own (journal, resizing), but for the root folder's.
+#: ext4 reserves the inodes below FIRST_INODE (journal, resizing), except the root folder's.
 FIRST_INODE, ROOT_INODE = 11, 2
 
 
 def first_difference(one: pathlib.Path, other: pathlib.Path) -> int | None:
-    """Offset of the first byte that differs, None if none does."""
+    """Return the offset of the first byte that differs; None if the files are equal."""
     with one.open("rb") as left, other.open("rb") as right:
         at = 0
         while True:
@@ -31,7 +31,7 @@ def first_difference(one: pathlib.Path, other: pathlib.Path) -> int | None:
 
 
 def describe(image: pathlib.Path, layout: Layout, offset: int) -> str:
-    """Say for a person what lies at `offset` of the raw image `image`."""
+    """Describe for a person which partition and file hold `offset` of the raw image `image`."""
     for part in layout.partitions:
         if part.start <= offset < part.start + part.size:
             inner = offset - part.start
@@ -42,7 +42,7 @@ def describe(image: pathlib.Path, layout: Layout, offset: int) -> str:
 
 
 def _owner(image: pathlib.Path, part: Partition, offset: int) -> str:
-    """The file that holds `offset` of a partition, or what else does, where a tool can tell."""
+    """Name the file or structure at `offset` of a partition; empty if no tool knows."""
     if part.name in {"ESP", "BOOT", "FIRMWARE"}:
         return _fat_owner(image, part, offset)
     blkid = ["blkid", "-p", "-O", str(part.start), "-s", "TYPE", "-o", "value", os.fspath(image)]
@@ -67,25 +67,25 @@ def _ext4_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
 
 
 def _debugfs(image: pathlib.Path, part: Partition, request: str, pattern: str) -> list[typing.Any]:
-    """All matches of `pattern` in debugfs' answer, as `re.findall` gives them."""
+    """Run a debugfs request; return `re.findall` of `pattern` in its output."""
     command = ["debugfs", "-R", request, f"{image}?offset={part.start}"]
     return re.findall(pattern, _said(command), re.MULTILINE)
 
 
 def _said(command: Sequence[programs.Word]) -> str:
-    """What a tool says of an image that it may not understand."""
+    """Return a tool's output; its failure is ignored, because it may not know the file system."""
     return programs.run(command, check=False).text
 
 
 def _fat_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
-    """Mshowfat lists the clusters of a file; the data area begins behind both tables."""
+    """Name the file at `offset` of a FAT partition, from the clusters that mshowfat lists."""
     with image.open("rb") as disk:
         disk.seek(part.start)
         boot = disk.read(SECTOR)
     sector = int.from_bytes(boot[11:13], "little")
     cluster = sector * boot[13]
     reserved = int.from_bytes(boot[14:16], "little")
-    # FAT16 has its root folder before the data, FAT32 has a longer field for the table's size.
+    # FAT16 keeps its root folder before the data area; FAT32 keeps the table size at offset 36.
     table = int.from_bytes(boot[22:24], "little") or int.from_bytes(boot[36:40], "little")
     top = int.from_bytes(boot[17:19], "little") * 32
     data = (reserved + boot[16] * table) * sector + top
@@ -103,4 +103,4 @@ def _fat_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
                 at = (before + number - start) * cluster + (offset - data) % cluster
                 return f"{name.removeprefix('::')}, offset {at}"
             before += end - start + 1
-    return "a folder, or nothing that is in use"
+    return "a folder, or an unused cluster"

@@ -1,7 +1,7 @@
-"""From the raw image to what is delivered: another disk format, compression.
+"""Converts the raw image into the requested disk format and compresses it.
 
-qemu-img writes random identifiers and today's time into some formats' headers; they are replaced by
-ones that are derived from the image, so that the same input gives the same bits.
+qemu-img writes random identifiers and the current time into the headers of some formats. They are
+replaced by values derived from the image, so that equal inputs give equal bytes.
 """
 
 import os
@@ -20,12 +20,12 @@ from orchestrator.shared.spec import Compression
 
 
 def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity: uuid.UUID) -> None:
-    """Write `raw` to `target` as `kind`; nothing is copied where that is raw, too."""
+    """Convert `raw` into the format `kind` at `target`; for "raw" the file is only renamed."""
     if kind == "raw":
         raw.rename(target)
         return
     row = DISK_FORMATS[kind]
-    # Written in order, so that clusters lie where they lay the last time.
+    # No out-of-order writes (-W): the order of clusters is the same in every run.
     command = ["qemu-img", "convert", "-f", "raw", "-O", row.driver]
     command += ["-c"] if row.compress else []
     if row.options:
@@ -37,12 +37,12 @@ def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity:
 
 
 def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> None:
-    """Compress `image` to `target` with all cores; the bits do not depend on how many there are."""
+    """Compress `image` to `target` on all cores; the bytes do not depend on the core count."""
     cores = len(os.sched_getaffinity(0))
     commands = {
-        # Level 3, as nixpkgs takes: higher ones cost minutes for a few percent.
+        # Level 3, nixpkgs' default: higher levels cost minutes and gain a few percent.
         "zstd": ["zstd", "-q", "-T0", "-3", "--no-progress", "-o", os.fspath(target)],
-        # One thread is asked for as `+1`: without the sign xz would not write blocks then.
+        # `-T+1` is xz's multi-threaded mode with one thread: `-T1` would not write blocks.
         "xz": ["xz", "-6", f"-T{cores if cores > 1 else '+1'}", "--block-size=24MiB", "--stdout"],
         "gz": ["pigz", "-n", "-6", "-p", str(max(cores, 2)), "--stdout"],
     }
@@ -71,15 +71,15 @@ def _read_at(image: typing.BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _fix_vdi(image: typing.BinaryIO, identity: uuid.UUID) -> None:
-    """UUIDs of the image and of its last snapshot (QEMU's `block/vdi.c`, VdiHeader)."""
+    """Replace the UUIDs of image and last snapshot (QEMU's `block/vdi.c`, VdiHeader)."""
     _write_at(image, 0x188, identity.bytes_le + uuid.uuid5(identity, "snapshot").bytes_le)
 
 
 def _fix_vpc(image: typing.BinaryIO, identity: uuid.UUID) -> None:
-    """Time and UUID of both footers and their checksums.
+    """Replace time stamp and UUID in both VHD footers, and correct their checksums.
 
     "Virtual Hard Disk Image Format Specification" 1.0, Hard Disk Footer Format: time stamp at 24,
-    checksum at 64, unique id at 68. The first is a copy that fixed disks lack.
+    checksum at 64, unique id at 68. The footer at offset 0 is a copy; fixed disks do not have it.
     """
     image.seek(-512, os.SEEK_END)
     last = image.tell()
@@ -95,16 +95,16 @@ def _fix_vpc(image: typing.BinaryIO, identity: uuid.UUID) -> None:
 
 
 def _fix_vhdx(image: typing.BinaryIO, identity: uuid.UUID) -> None:
-    """GUIDs of the two headers and of the disk (MS-VHDX 2.2.2 and 2.6.2.3).
+    """Replace the GUIDs of both headers and of the disk (MS-VHDX 2.2.2 and 2.6.2.3).
 
     Headers lie at 64 and 128 KiB, each with a CRC-32C at 4, a sequence number at 8, file and data
-    GUID at 16 and 32, the log's length and place at 68. The
-    metadata table is found by the region table at 192 KiB.
+    GUID at 16 and 32, the log's length and place at 68. The region table at 192 KiB holds the
+    metadata table's place.
     """
     headers = {at: bytearray(_read_at(image, at, 4096)) for at in (64 << 10, 128 << 10)}
     if any(header[:4] != b"head" for header in headers.values()):
-        raise FilesystemError("qemu-img: its VHDX has no header where one must be")
-    # The higher number says which one holds; QEMU begins with a random one.
+        raise FilesystemError("qemu-img: its VHDX has no header at 64 or 128 KiB")
+    # The header with the higher sequence number is valid; QEMU starts at a random number.
     order = sorted(headers, key=lambda at: int.from_bytes(headers[at][8:16], "little"))
     for offset, header in headers.items():
         header[8:16] = struct.pack("<Q", order.index(offset))
@@ -114,7 +114,7 @@ def _fix_vhdx(image: typing.BinaryIO, identity: uuid.UUID) -> None:
         header[4:8] = struct.pack("<I", crc32c(bytes(header)))
         _write_at(image, offset, bytes(header))
         log_size, log_offset = struct.unpack_from("<IQ", header, 68)
-        # An empty log (the header says so) still holds entries that QEMU has done with.
+        # The log is empty (log GUID 0), but its area still holds QEMU's old entries: clear it.
         _write_at(image, log_offset, bytes(log_size))
     regions = _read_at(image, 192 << 10, 64 << 10)
     metadata = _vhdx_entry(regions, 16, 32, "8b7ca206-4790-4b9a-b8fe-575f050f886e", "<Q", 16)
@@ -124,7 +124,7 @@ def _fix_vhdx(image: typing.BinaryIO, identity: uuid.UUID) -> None:
 
 
 def _vhdx_entry(table: bytes, first: int, step: int, guid: str, form: str, at: int) -> int:
-    """The offset that the entry `guid` of a VHDX table holds."""
+    """Return the offset that the entry `guid` of a VHDX table points to."""
     wanted = uuid.UUID(guid).bytes_le
     for offset in range(first, len(table) - step + 1, step):
         if table[offset : offset + 16] == wanted:
@@ -133,9 +133,10 @@ def _vhdx_entry(table: bytes, first: int, step: int, guid: str, form: str, at: i
 
 
 def _fix_vmdk(image: typing.BinaryIO, identity: uuid.UUID) -> None:
-    """The content ID of the descriptor, a text padded with zeros.
+    """Replace the content ID in the VMDK's text descriptor.
 
-    VMware's "Virtual Disk Format 1.1", SparseExtentHeader: its place and size in sectors at 28.
+    VMware's "Virtual Disk Format 1.1", SparseExtentHeader: the descriptor's place and size, in
+    sectors, at 28.
     """
     place, size = (SECTOR * n for n in struct.unpack("<QQ", _read_at(image, 28, 16)))
     text = _read_at(image, place, size).rstrip(b"\0")
@@ -156,7 +157,8 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-#: What makes a file the same every time, by QEMU's driver; what the others write is so already.
+#: Functions that make a converted file reproducible, by QEMU driver. Other drivers' files already
+#: are.
 FIXES: dict[str, Callable[[typing.BinaryIO, uuid.UUID], None]] = {
     "vdi": _fix_vdi,
     "vpc": _fix_vpc,

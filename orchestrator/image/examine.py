@@ -1,4 +1,4 @@
-"""What was made, opened with others' tools before it is handed over."""
+"""Checks a finished image with independent tools (sfdisk, fsck, qemu-img) before delivery."""
 
 import json
 import os
@@ -10,18 +10,18 @@ from orchestrator.image.layout import SECTOR, Layout
 from orchestrator.shared import command as programs
 from orchestrator.shared.disk_formats import DISK_FORMATS
 
-#: What tells whether a file is whole, by its suffix.
+#: Command that tests a compressed file, by suffix.
 TESTERS = {".zst": ["zstd", "-tq"], ".xz": ["xz", "-tq"], ".gz": ["pigz", "-tq"]}
 
-#: An ISO 9660 file system has its name in its second descriptor (ECMA-119, 8.4), whatever table is
-#: in front of it.
+#: An ISO 9660 file system has the identifier CD001 here (ECMA-119, 8.4), whatever partition table
+#: precedes it.
 ISO_OFFSET, ISO_NAME = 0x8001, b"CD001"
 
 
 def raw_image(image: pathlib.Path, layout: Layout, root_type: str) -> None:
-    """Read the table back, and go through the root file system where that is possible in place.
+    """Check the partition table, and the root file system if its fsck works in place.
 
-    Raises `FilesystemError` for what is not as it was laid out, or not sound.
+    Raises `FilesystemError` if partitions are not where `layout` has them, or if fsck fails.
     """
     if layout.label:
         command = ["sfdisk", "--json", os.fspath(image)]
@@ -30,12 +30,12 @@ def raw_image(image: pathlib.Path, layout: Layout, root_type: str) -> None:
         found = sorted(one["start"] * SECTOR for one in table.get("partitions", []))
         wanted = sorted(part.start for part in layout.partitions)
         if found != wanted:
-            raise FilesystemError(f"sfdisk finds partitions at {found}, they were put at {wanted}")
+            raise FilesystemError(f"sfdisk finds partitions at {found}, expected {wanted}")
     rootfs.module_of(root_type).examine(image, layout.root)
 
 
 def disk_file(image: pathlib.Path, disk_format: str) -> None:
-    """Try the file `image` as the disk format's row says; of a raw one there is nothing to see."""
+    """Check `image` with the test in its disk format's row; a raw disk has none."""
     row = DISK_FORMATS[disk_format]
     match row.examined:
         case "check":
@@ -47,7 +47,7 @@ def disk_file(image: pathlib.Path, disk_format: str) -> None:
 
 
 def packed(file: pathlib.Path) -> None:
-    """Go through all of a compressed `file`; whatever else it is, it is not empty."""
+    """Test a compressed `file`; any other file must not be empty."""
     if file.stat().st_size == 0:
         raise FilesystemError(f"{file.name} is empty")
     if tester := TESTERS.get(file.suffix):
@@ -55,7 +55,7 @@ def packed(file: pathlib.Path) -> None:
 
 
 def iso(file: pathlib.Path) -> None:
-    """Look for the file system that an ISO image is."""
+    """Check that `file` is an ISO 9660 image."""
     with file.open("rb") as image:
         image.seek(ISO_OFFSET)
         if image.read(len(ISO_NAME)) != ISO_NAME:

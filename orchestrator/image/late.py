@@ -1,6 +1,6 @@
-"""Late values: what goes into an image after the build, never into the Nix store or a log.
+"""Late values: files added to an image after the build, never in the Nix store or a log.
 
-Files by `--inject`, the host's name, Wi-Fi access, one device after the other by `--stamp`.
+Sources: `--inject` (files), `--hostname`, `--wifi`, and `--stamp` (one row per device).
 """
 
 import csv
@@ -16,18 +16,19 @@ from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.text import is_line
 
-#: Columns of a `--stamp` file. `host` is needed and names the image, the others may be empty.
+#: Columns of a `--stamp` file. `host` is required and names the image; other fields may be empty.
+#: The field of column AS_IT_IS is not stripped.
 AS_IT_IS = "wifi_password"
 COLUMNS = ("host", "ssh_key", "ssh_user", "wifi_ssid", AS_IT_IS)
 
-#: Where systems look for late values: OpenSSH as NixOS sets it up, NetworkManager and
+#: Paths that a NixOS system reads late values from: host name, OpenSSH, NetworkManager and
 #: wpa_supplicant (`networking.wireless.allowAuxiliaryImperativeNetworks`).
 HOST_NAME = "etc/hostname"
 KEYS = "etc/ssh/authorized_keys.d"
 NETWORK_MANAGER = "etc/NetworkManager/system-connections"
 WPA_SUPPLICANT = "etc/wpa_supplicant.conf"
 
-#: The shortest secret that is looked for: WPA's shortest passphrase.
+#: Shortest secret that `misplaced` searches for, in bytes: WPA's shortest passphrase.
 SECRET_BYTES = 8
 
 #: One label of a host name (RFC 1123, section 2.1).
@@ -36,7 +37,7 @@ HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """One device's own values; an empty `host` is that of the configuration."""
+    """Late values of one device; an empty `host` keeps the configuration's host name."""
 
     host: str = ""
     ssh_key: str = ""
@@ -46,11 +47,11 @@ class Device:
 
 
 def read_devices(text: str, is_key: Callable[[str], bool] = is_line) -> list[Device]:
-    """Rows of a CSV file with a header.
+    """Parse the CSV text of a `--stamp` file.
 
-    `is_key` judges a public key. Where this is called without it, in the builder, which has no
-    OpenSSH, all keys have been judged: then they are one line of text. Raises `SpecError` with the
-    line's number, never with a password.
+    `is_key` checks a public key. The builder has no OpenSSH and uses the default, any single line:
+    the orchestrator has checked the keys before. Raises `SpecError` with the line's number, never
+    with a password.
     """
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     devices: list[Device] = []
@@ -61,13 +62,13 @@ def read_devices(text: str, is_key: Callable[[str], bool] = is_line) -> list[Dev
         if unknown:
             raise SpecError(f"--stamp: unknown column {unknown[0]}, known: {', '.join(COLUMNS)}")
         if len(set(rows.fieldnames or ())) != len(rows.fieldnames or ()):
-            raise SpecError("--stamp: line 1: a column is there twice")
+            raise SpecError("--stamp: line 1: a column is repeated")
         for row in rows:
             if None in row or None in row.values():
                 raise SpecError(
-                    f"--stamp: line {rows.line_num} has not as many fields as the first"
+                    f"--stamp: line {rows.line_num}: number of fields is not that of line 1"
                 )
-            # A password may begin and end with a blank.
+            # The password is not stripped: it may begin and end with a space.
             values = {name: text.strip() for name, text in row.items() if name != AS_IT_IS}
             device = Device(**values, wifi_password=row.get(AS_IT_IS, ""))
             if not device.host:
@@ -76,17 +77,17 @@ def read_devices(text: str, is_key: Callable[[str], bool] = is_line) -> list[Dev
             if device.ssh_key and not is_key(device.ssh_key):
                 raise SpecError(f"--stamp: line {rows.line_num}: ssh_key is not a public key")
             if any(device.host.lower() == other.host.lower() for other in devices):
-                raise SpecError(f"--stamp: line {rows.line_num}: host is there twice")
+                raise SpecError(f"--stamp: line {rows.line_num}: host is repeated")
             devices.append(device)
     except csv.Error as error:
         raise SpecError(f"--stamp: line {rows.reader.line_num}: {error}") from error
     if not devices:
-        raise SpecError("--stamp: there is no row")
+        raise SpecError("--stamp: the file has no row below its header")
     return devices
 
 
 def one_device(options: ImageOptions) -> Device:
-    """The values that options give, where there is no `--stamp` file."""
+    """Late values from the command line's options, for a run without `--stamp`."""
     password = ""
     if options.wifi_password_file:
         text = pathlib.Path(options.wifi_password_file).read_text(errors="replace")
@@ -97,12 +98,12 @@ def one_device(options: ImageOptions) -> Device:
 
 
 def late_entries(options: ImageOptions, device: Device) -> tuple[Entry, ...]:
-    """Entries of the root file system for one device, those of `--inject` included."""
+    """Root file system entries with the late values of one device, and `--inject`'s files."""
     entries = []
     for one in options.injections:
         source = pathlib.Path(one.source)
         if not source.is_file():
-            raise SpecError(f"--inject: {one.target}: its source is not a file")
+            raise SpecError(f"--inject: {one.target}: the source is not a file")
         entries.append(Entry(one.target.strip("/"), "file", one.mode, data=source.read_bytes()))
     if device.host:
         entries.append(_file(HOST_NAME, f"{device.host}\n", 0o644))
@@ -114,7 +115,7 @@ def late_entries(options: ImageOptions, device: Device) -> tuple[Entry, ...]:
 
 
 def check_host(host: str, where: str) -> None:
-    """Raise `SpecError` for what is no host name: it becomes part of a file's name, too."""
+    """Raise `SpecError` unless `host` is a valid host name; image file names contain it, too."""
     labels = host.split(".")
     if len(host) > 253 or not all(HOST_LABEL.fullmatch(label) for label in labels):
         raise SpecError(f"{where}: {host!r} is not a host name")
@@ -124,21 +125,21 @@ def _check_device(device: Device, where: str) -> None:
     if device.host:
         check_host(device.host, where)
     if device.ssh_user and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", device.ssh_user):
-        raise SpecError(f"{where}: {device.ssh_user!r} is not a user's name")
-    # 32 bytes: IEEE 802.11, 9.4.2.2; 8 to 63 ASCII letters: WPA's passphrase.
+        raise SpecError(f"{where}: {device.ssh_user!r} is not a user name")
+    # 32 bytes: IEEE 802.11, 9.4.2.2; 8 to 63 ASCII characters: WPA's passphrase.
     if len(device.wifi_ssid.encode()) > 32 or not device.wifi_ssid.isprintable():
-        raise SpecError(f"{where}: wifi_ssid is not a network's name")
+        raise SpecError(f"{where}: wifi_ssid is not a network name")
     if device.wifi_password and not re.fullmatch(r"[ -~]{8,63}", device.wifi_password):
-        raise SpecError(f"{where}: wifi_password must have 8 to 63 ASCII letters")
+        raise SpecError(f"{where}: wifi_password must have 8 to 63 ASCII characters")
     if device.wifi_password and not device.wifi_ssid:
         raise SpecError(f"{where}: wifi_password without wifi_ssid")
 
 
 def _wifi(device: Device) -> list[Entry]:
-    """Access for NetworkManager and for wpa_supplicant: whichever the system has reads its own."""
+    """Wi-Fi settings for both NetworkManager and wpa_supplicant; a system reads one of them."""
     hexed = device.wifi_ssid.encode().hex()
-    # A key file's SSID as a list of bytes and its password with backslashes doubled: nothing in
-    # them can end the line or the section.
+    # NetworkManager's keyfile format: SSID as a list of bytes, password with doubled backslashes,
+    # so no character can end the line or the section.
     numbers = "".join(f"{byte};" for byte in device.wifi_ssid.encode())
     password = device.wifi_password.replace("\\", "\\\\")
     password = re.sub("^ ", r"\\s", password)
@@ -162,7 +163,7 @@ def _file(path: str, text: str, mode: int) -> Entry:
 
 
 def secrets(entries: tuple[Entry, ...]) -> list[Entry]:
-    """Those of `entries` that only their owner may read."""
+    """Return the files of `entries` that are readable only by their owner."""
     return [
         entry
         for entry in entries
@@ -173,16 +174,16 @@ def secrets(entries: tuple[Entry, ...]) -> list[Entry]:
 def misplaced(
     image: pathlib.Path, entries: tuple[Entry, ...], *, inline_copies: int = 1
 ) -> list[str]:
-    """Look for every secret in the whole raw image.
+    """Search the whole raw image for every secret file's content.
 
-    Returns the paths of those that are there more or less often than in the files that were put in.
-    A file system may keep a small file in its metadata, of which there are `inline_copies`.
+    Returns the paths of secrets that occur more or less often than in `entries`. A file system may
+    keep a small file in its metadata, of which there are `inline_copies`.
     """
     files = secrets(entries)
     if not files:
         return []
-    # A file lies in blocks that need not follow each other: its first one tells. What is shorter
-    # than a password, or the same byte again and again, may be anywhere by chance.
+    # Only a file's first block is searched for: its blocks need not be contiguous. Short or uniform
+    # content is skipped, because it may occur anywhere by chance.
     needles = {
         entry.path: entry.data[:BLOCK]
         for entry in files
@@ -198,7 +199,7 @@ def misplaced(
         while chunk := file.read(16 << 20):
             text = keep + chunk
             for path, needle in needles.items():
-                # Those that end in `keep` were counted before.
+                # Matches within `keep`, the end of the previous chunk, were counted already.
                 found[path] += text.count(needle) - keep.count(needle)
             keep = text[-(BLOCK - 1) :]
     times = {1, inline_copies}

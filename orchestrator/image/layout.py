@@ -1,7 +1,7 @@
-"""Where partitions lie: sizes and offsets, computed before a byte is written.
+"""Computes sizes and offsets of all partitions before anything is written.
 
-All numbers are bytes. Tables are those of nixpkgs' make-disk-image.nix, with the same numbers of
-partitions; the root file system is always the last one, so that it can grow.
+All numbers are bytes. Partition tables and partition numbers are those of nixpkgs'
+make-disk-image.nix. The root file system is always the last partition, so that it can grow.
 """
 
 import dataclasses
@@ -11,19 +11,18 @@ from orchestrator.shared.spec import PartitionTable
 
 SECTOR = 512
 
-#: Code of a BIOS boot loader in the MBR: behind it lie the disk's signature and the table.
+#: Bytes of boot code in the MBR; the disk signature and the partition table follow.
 CODE_BYTES = 440
 
-#: Partitions start on whole MiB: what every partitioner does, and a multiple of any flash's erase
-#: block in use.
+#: Partitions start on whole MiB, as with every partitioning tool: flash erase blocks divide it.
 ALIGNMENT = MIB
 
-#: GPT needs 34 sectors at the start and 33 at the end (UEFI specification, section 5.3.1); a whole
-#: MiB each keeps alignment. An MBR's first MiB holds the boot loader's second stage.
+#: Bytes reserved at the start of a disk, and at the end of a GPT disk. GPT needs 34 and 33 sectors
+#: (UEFI specification, section 5.3.1); on an MBR disk GRUB's core image lies in this gap.
 RESERVE = MIB
 
-#: Types as sfdisk knows them: aliases, MBR codes, and the BIOS boot partition's GUID (GRUB manual,
-#: "BIOS installation").
+#: Partition types for sfdisk: aliases, MBR codes, and the GUID of a BIOS boot partition (GRUB
+#: manual, "BIOS installation").
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
 ESP, XBOOTLDR, LINUX = "uefi", "xbootldr", "linux"
 MBR_FAT32, MBR_FAT32_LBA, MBR_LINUX = "b", "c", "83"
@@ -32,14 +31,14 @@ ROOT_NAME = "nixos"
 
 
 class LayoutError(Exception):
-    """The parts do not fit; the message has both numbers."""
+    """The disk is too small for its partitions; the message has both sizes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Partition:
-    """A slot of the disk: `number` in the table, `start` and `size` in bytes, `type` for sfdisk.
+    """A partition: `number` in the table, `start` and `size` in bytes, `type` for sfdisk.
 
-    Number 0 is a file system without a table.
+    Number 0 is a file system on a disk without a partition table.
     """
 
     number: int
@@ -52,25 +51,25 @@ class Partition:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Partitions in the order in which they lie, the table's kind, and the disk's size."""
+    """Kind of partition table ("gpt", "dos", ""), partitions by offset, and disk size."""
 
     label: str
     partitions: tuple[Partition, ...]
     size: int
 
     def find(self, name: str) -> Partition | None:
-        """The partition `name`, if the table has one."""
+        """Return the partition `name`, None if there is none."""
         return next((part for part in self.partitions if part.name == name), None)
 
     @property
     def root(self) -> Partition:
-        """The root file system's slot."""
+        """The root file system's partition."""
         return self.partitions[-1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What the parts need: `disk` 0 means as large as that. `firmware_offset` is the SD card's."""
+    """Sizes of partitions; `disk` 0 means as small as possible; `firmware_offset`: SD card only."""
 
     root: int
     boot: int = 0
@@ -81,9 +80,9 @@ class Sizes:
 
 
 def plan_layout(table: PartitionTable, sizes: Sizes) -> Layout:
-    """Lay the parts of `table` out.
+    """Compute the layout of a disk with the partition table `table`.
 
-    Raises `LayoutError` where a given disk size is too small.
+    Raises `LayoutError` if `sizes.disk` is given and too small.
     """
     label, parts = _parts(table, sizes)
     partitions = []
@@ -96,7 +95,7 @@ def plan_layout(table: PartitionTable, sizes: Sizes) -> Layout:
     size = sizes.disk // ALIGNMENT * ALIGNMENT if sizes.disk else needed
     if size < needed:
         raise LayoutError(
-            f"the disk of {size // MIB} MiB is too small: its parts need {needed // MIB} MiB"
+            f"disk size {size // MIB} MiB is too small: the partitions need {needed // MIB} MiB"
             " (--disk-size)"
         )
     partitions[-1] = dataclasses.replace(partitions[-1], size=size - end - partitions[-1].start)
@@ -104,7 +103,7 @@ def plan_layout(table: PartitionTable, sizes: Sizes) -> Layout:
 
 
 def _parts(table: PartitionTable, sizes: Sizes) -> tuple[str, list[Partition]]:
-    """Kind of the table and its partitions in the order in which they lie, not yet placed."""
+    """Return the kind of partition table and its partitions by offset, without offsets."""
 
     def part(number: int, name: str, kind: str, size: int, *, active: bool = False) -> Partition:
         return Partition(number, name, kind, 0, size, active)

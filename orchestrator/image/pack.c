@@ -1,15 +1,15 @@
-/* Reads paths of the store once, and makes two things of what it has read: a tar stream, as GNU tar would make it of a
-   store as Nix leaves it, and each path's hash as Nix keeps it, so that what is in an image is what was checked.
+/* Reads store paths once and makes two things of them: a tar stream, as GNU tar would write a pristine Nix store, and the Nix
+   archive hash of each path. So the content of an image is what was hashed.
 
      pack DESCRIPTOR [FOLDER/] < PATHS
 
-   PATHS each end with a zero byte. DESCRIPTOR gets a line "SHA-256 BYTES PATH\0" for each path: the hash of its Nix archive
-   (NAR: "Nix Archive" in Nix' manual) and that archive's size. With FOLDER/, where all paths begin with it, the stream goes
-   to stdout, under names without it; without, nothing does.
+   PATHS each end with a zero byte. DESCRIPTOR gets a record "SHA-256 BYTES PATH\0" for each path: hash and size of its Nix
+   archive (NAR: "Nix Archive" in Nix' manual). With FOLDER/, which must be a prefix of all paths, the tar stream goes to
+   stdout, with names relative to FOLDER/; without it there is no tar stream.
 
-   Everything in the stream belongs to root, has the store's time, and one of the three modes that Nix gives, whatever the
-   store has now: the hash knows no other. Links between files are not kept: equal files of the store may be one file, or
-   not. The stream is the format of POSIX.1-2001 ("pax"). */
+   Everything in the stream belongs to root, has the store's time and one of the three modes that Nix gives, whatever the
+   files in the store have: the Nix archive's hash does not cover them. Hard links are not kept, because Nix may or may not
+   have merged equal files. The stream's format is POSIX.1-2001 ("pax"). */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -28,8 +28,8 @@
 
 enum { STORE_TIME = 1, RECORD = 512, PIECE = 128 << 10, PIECES = 8, PIPE = 1 << 20, DIGEST = 32 };
 
-static char path[1 << 16]; /* that is being read, for messages, and the names in the stream */
-static size_t prefix;      /* of it: what is no part of a name */
+static char path[1 << 16]; /* path that is being read: for messages and for names in the stream */
+static size_t prefix;      /* length of FOLDER/, which names in the stream do not have */
 static int streams;
 
 static void fail(const char *format, ...) {
@@ -65,7 +65,7 @@ static void flush_stream(void) {
 static void put_stream(const void *bytes, size_t size) {
   if (!streams) return;
   if (streamed + size > sizeof stream) flush_stream();
-  if (size > sizeof stream / 4) { /* not copied */
+  if (size > sizeof stream / 4) { /* large pieces are written without a copy */
     flush_stream();
     write_all(STDOUT_FILENO, bytes, size);
     return;
@@ -74,9 +74,9 @@ static void put_stream(const void *bytes, size_t size) {
   streamed += size;
 }
 
-/* Pieces of archives on their way to the thread that hashes them: one is filled while others wait. */
+/* Ring of archive pieces for the hashing thread: one piece is filled while others wait. */
 static struct piece {
-  char bytes[PIECE], *path; /* the archive's, with its last piece */
+  char bytes[PIECE], *path; /* the archive's path, set in its last piece */
   size_t size;
   uint64_t archive_bytes;
 } pieces[PIECES], *piece = pieces;
@@ -119,7 +119,7 @@ static void end_archive(void) {
   send_piece();
 }
 
-/* Room for at least one byte more of the archive; `size` is how much there is. */
+/* Returns free space in the current piece, at least one byte; `size` gets its size. */
 static char *archive_room(size_t *size) {
   if (piece->size == PIECE) send_piece();
   *size = PIECE - piece->size;
@@ -190,14 +190,14 @@ static void put_header(struct header *header, char kind, unsigned mode, uint64_t
   put_stream(header, sizeof *header);
 }
 
-/* A record of an extended header: its length, which counts its own digits, a key, a value. */
+/* Writes a pax record "LENGTH KEY=VALUE\n"; LENGTH counts its own digits. */
 static size_t extend(char *target, const char *key, const char *value) {
   size_t rest = strlen(key) + strlen(value) + 3, size = rest + 1;
   while (rest + snprintf(NULL, 0, "%zu", size) > size) size++;
   return sprintf(target, "%zu %s=%s\n", size, key, value);
 }
 
-/* Whether `name` fits into a header, in two parts at one of its slashes if need be. */
+/* Stores `name` in the header, split at a slash if it is long; returns 0 if it does not fit. */
 static int put_name(struct header *header, const char *name) {
   size_t length = strlen(name);
   if (length <= sizeof header->name) {
@@ -243,10 +243,10 @@ static void put_entry(char kind, unsigned mode, uint64_t size, const char *targe
 
 static void pack_file(int folder, const char *name) {
   struct stat status;
-  /* Whatever comes in the place of the file that was seen: nothing waits for a pipe. */
+  /* O_NONBLOCK: a pipe that has replaced the file since stat must not block. */
   int file = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (file < 0 || fstat(file, &status)) fail_at_path();
-  if (!S_ISREG(status.st_mode)) fail("%s: is no file any more", path);
+  if (!S_ISREG(status.st_mode)) fail("%s: is not a regular file any more", path);
   int executable = status.st_mode & S_IXUSR;
   uint64_t size = status.st_size, left = size;
   put_entry('0', executable ? 0555 : 0444, size, "");
@@ -329,7 +329,7 @@ static void pack_path(int folder, const char *name) {
   if (S_ISREG(status.st_mode)) pack_file(folder, name);
   else if (S_ISLNK(status.st_mode)) pack_link(folder, name);
   else if (S_ISDIR(status.st_mode)) pack_folder(folder, name);
-  else fail("%s: is no file, folder or link", path);
+  else fail("%s: is not a file, folder or link", path);
 }
 
 int main(int count, char **words) {
@@ -341,13 +341,13 @@ int main(int count, char **words) {
   lines = atoi(words[1]);
   streams = count == 3;
   prefix = streams ? strlen(words[2]) : 0;
-  signal(SIGPIPE, SIG_IGN); /* an error like others */
-  if (streams) fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE); /* of a pipe: as large as anybody may make one */
+  signal(SIGPIPE, SIG_IGN); /* a broken pipe becomes a write error */
+  if (streams) fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE); /* the largest pipe buffer without privileges; fails for a file */
   sem_init(&free_pieces, 0, PIECES - 1);
   sem_init(&full_pieces, 0, 0);
   if (pthread_create(&hasher, NULL, hash_pieces, NULL)) fail("cannot start a thread");
   while ((length = getdelim(&given, &room, 0, stdin)) > 0) {
-    if ((size_t)length >= sizeof path || (streams && strncmp(given, words[2], prefix))) fail("%s: is no path here", given);
+    if ((size_t)length >= sizeof path || (streams && strncmp(given, words[2], prefix))) fail("%s: is no valid path", given);
     strcpy(path, given);
     put_string("nix-archive-1");
     pack_path(AT_FDCWD, path);
@@ -356,7 +356,7 @@ int main(int count, char **words) {
   if (ferror(stdin)) fail("cannot read the paths");
   for (int at = 0; at < 2; at++) put_stream(zeros, sizeof zeros);
   flush_stream();
-  send_piece(); /* an empty one ends the thread */
+  send_piece(); /* an empty piece ends the hashing thread */
   pthread_join(hasher, NULL);
   return 0;
 }

@@ -1,4 +1,4 @@
-"""Reading the store's paths once, for an image and for their hashes (`pack.c`)."""
+"""Runs `pack`: reads store paths once and returns a tar stream and NAR hashes (`pack.c`)."""
 
 import os
 import typing
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from orchestrator.shared import command
 from orchestrator.shared.paths import ROOT
 
-#: Built from `pack.c` with the builder's image.
+#: Program compiled from `pack.c` into the builder's image.
 PACK = ROOT / "pack"
 
 
 class ChangedError(Exception):
-    """The store is not what Nix has in its database, or did not stay so while it was read.
+    """Store files differ from the Nix database, or changed while they were read.
 
-    `paths` names store paths, as far as they are known.
+    `paths` are the changed store paths, empty if they are unknown.
     """
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
-        """The message is about the first of `paths`."""
+        """The message names the first of `paths`."""
         self.paths = tuple(paths)
         first = self.paths[0] if self.paths else "the store"
         super().__init__(f"{first} was changed")
@@ -27,9 +27,9 @@ class ChangedError(Exception):
 def pack(
     paths: Iterable[str], sink: typing.IO[bytes] | None = None, folder: str = "/"
 ) -> tuple[dict[str, str], str]:
-    """Read `paths` of the store: the SHA-256 of each one's Nix archive in hex, and a complaint.
+    """Read store paths; return each NAR's SHA-256 (hex) by path, and an error message or "".
 
-    With `sink`, a pipe or file, a tar stream of them goes there, under names relative to `folder`.
+    With `sink`, a pipe or file, a tar stream is written there, with names relative to `folder`.
     """
     with os.fdopen(os.memfd_create("hashes"), "r+b") as lines:
         words = [os.fspath(PACK), str(lines.fileno())]

@@ -1,4 +1,4 @@
-"""Partition tables, written by an sfdisk script into an image file."""
+"""Writes a partition table into an image file with sfdisk."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ from orchestrator.shared.spec import ImageSpec
 
 
 def write_table(image: pathlib.Path, layout: Layout, spec: ImageSpec) -> None:
-    """Write the table of `layout`, or nothing where it has none.
+    """Write the partition table of `layout`; without one, nothing.
 
     Disk and partition identifiers come from the spec, names from the layout.
     """

@@ -1,7 +1,7 @@
-"""Folders on the store's own volume, for trees of hard links to it: one for each such tree.
+"""Staging folders on the Nix store's volume, for trees of hard links to store files.
 
-All runs share that volume. Who works in a folder holds a lock on it, which the kernel ends with the
-process: so what nobody holds is a dead run's, whichever container it had.
+All runs share that volume. A run holds a lock (flock) on its folder, and the kernel drops the lock
+when the process dies: so an unlocked folder is a dead run's, whatever its container was.
 """
 
 import contextlib
@@ -12,16 +12,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-#: Earlier versions had Nix build here, too; the names of ours begin with the prefix.
+#: Parent of all staging folders, whose names begin with PREFIX. Earlier versions also let Nix build
+#: here.
 FOLDER = pathlib.Path("/nix/var/nix/builds")
 PREFIX = "nixos-image-"
 
 
 @contextlib.contextmanager
 def staging() -> Iterator[pathlib.Path]:
-    """A new folder, gone afterwards.
+    """Make a staging folder and remove it afterwards.
 
-    One run at a time: another's links to the same files would look like changes of them.
+    Only one run at a time: a new hard link changes a file's ctime, which looks like a changed file.
     """
     with _alone():
         place, lock = _make()
@@ -34,9 +35,9 @@ def staging() -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _alone(flags: int = 0) -> Iterator[None]:
-    """Wait until no other run makes or removes links to the store's files.
+    """Wait for the lock that a run holds while it makes or removes hard links to store files.
 
-    With `LOCK_NB` as `flags` raises `BlockingIOError` where one does.
+    With `LOCK_NB` in `flags`, raises `BlockingIOError` instead of waiting.
     """
     folder = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -51,14 +52,14 @@ def _make() -> tuple[pathlib.Path, int]:
         place = pathlib.Path(tempfile.mkdtemp(dir=FOLDER, prefix=PREFIX))
         lock = _lock(place)
         if lock is None:
-            continue  # whoever looks for dead runs' has taken it
+            continue  # another run's sweep() took the new folder for a dead run's
         if place.exists():
             return place, lock
         os.close(lock)
 
 
 def _lock(place: pathlib.Path) -> int | None:
-    """A lock on the folder `place`; None where somebody else has it, or it is no folder."""
+    """Lock the folder `place`; None if another process holds its lock or it is not a folder."""
     try:
         lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -72,10 +73,11 @@ def _lock(place: pathlib.Path) -> int | None:
 
 
 def sweep(*, everything: bool = False) -> list[str]:
-    """Remove folders of dead runs; returns their names.
+    """Remove staging folders of dead runs; returns their names.
 
-    With `everything` also what earlier versions have left, who held no locks: no other run may be
-    there. While another run makes links nothing is removed: whoever comes next does it.
+    With `everything`, folders of earlier versions are removed, too; those held no locks, so no
+    other run may be active. If another run is making links, nothing is removed: a later sweep does
+    it.
     """
     removed: list[str] = []
     with contextlib.suppress(BlockingIOError), _alone(fcntl.LOCK_NB):
@@ -94,13 +96,13 @@ def sweep(*, everything: bool = False) -> list[str]:
 
 
 def remove(folder: pathlib.Path) -> None:
-    """Remove `folder`, whatever modes its own folders have: those of the store forbid it."""
+    """Remove `folder`, including read-only folders in it, which the store's modes make."""
     open_up(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_up(folder: pathlib.Path) -> None:
-    """Let the owner of `folder` change all folders in it."""
+    """Make `folder` and all folders in it writable by their owner."""
     folder.chmod(0o700)
     for path, folders, _files in os.walk(folder):
         for name in folders:

@@ -1,7 +1,7 @@
-"""What goes into a root file system: the closure, and entries beside it, as one tar stream.
+"""Content of a root file system: a closure and further entries, written as one tar stream.
 
-The store's paths come from the builder's own store and are never copied before; everything belongs
-to root and has the store's time, whoever owns it here.
+Store paths are read from the builder's own store without an intermediate copy. In the image they
+belong to root and have the store's time, whatever the builder's store has.
 """
 
 import contextlib
@@ -18,31 +18,30 @@ from collections.abc import Collection, Iterable, Iterator
 
 from orchestrator.image.pack import ChangedError, pack
 
-#: Nix gives every file of the store this time (seconds since 1970); so has everything else in an
-#: image.
+#: Modification time of all files in an image, in seconds since 1970: Nix gives it to store files.
 STORE_TIME = 1
 
-#: How NixOS leaves its store's folder: group nixbld, which `nixos/modules/misc/ids.nix` gives this
-#: number, may write, sticky.
+#: Group and mode of /nix/store on NixOS: writable by group nixbld (number:
+#: `nixos/modules/misc/ids.nix`), sticky.
 STORE = "/nix/store"
 STORE_GROUP = 30000
 STORE_MODE = 0o1775
 
 BLOCK = 4096
 
-#: How often a coarse clock is looked at.
+#: Interval at which `_pass` polls the file system's clock.
 TICK_SECONDS = 0.001
 
 
 class TreeError(Exception):
-    """An entry that cannot be: the message names it."""
+    """An entry cannot be part of the tree; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A folder, a file or a link: `path` is relative to the root, without `.` and `..`.
 
-    A file's bytes are `data`, or those of the file `source`. `mode` has the permissions only.
+    A file's bytes are `data`, or those of the file `source`. `mode` has only permission bits.
     """
 
     path: str
@@ -56,41 +55,41 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of a file."""
+        """Size of the file in bytes."""
         return self.source.stat().st_size if self.source else len(self.data)
 
 
 class Tree:
-    """A root file system in the making."""
+    """Content of a root file system: store paths and further entries."""
 
     def __init__(self, closure: Iterable[str], *, alone: bool = False) -> None:
-        """`closure` are store paths; they must be there.
+        """`closure` are existing store paths.
 
-        With `alone` they lie in the root itself: a file system to be mounted as the store.
+        With `alone` they lie directly below the root: the file system is mounted as /nix/store.
         """
         self.closure = tuple(sorted(closure))
         for path in self.closure:
             if not os.path.lexists(path):
-                raise TreeError(f"{path}: belongs to the system, but is not in the store")
+                raise TreeError(f"{path}: belongs to the closure, but is not in the store")
         self._top = STORE if alone else "/"
         self._entries: dict[str, Entry] = {}
-        #: What each path of the closure was when it was last read: SHA-256 of its Nix archive, hex.
+        #: SHA-256 (hex) of the Nix archive of each path in the closure, from its last reading.
         self.hashes: dict[str, str] = {}
         if not alone:
             self.add(Entry("nix/store", "folder", STORE_MODE, group=STORE_GROUP))
 
     @property
     def entries(self) -> list[Entry]:
-        """All entries, folders before what is in them."""
+        """All entries; a folder precedes its content."""
         return [self._entries[path] for path in sorted(self._entries)]
 
     def add(self, entry: Entry) -> None:
-        """Take `entry` in, with the folders that lead to it; nothing may be there twice."""
+        """Add `entry` and its missing parent folders."""
         parts = pathlib.PurePosixPath(entry.path).parts
         if not parts or ".." in parts or entry.path.startswith("/") or "\0" in entry.path:
-            raise TreeError(f"{entry.path!r}: is no place in a file system")
+            raise TreeError(f"{entry.path!r}: is not a valid path in an image")
         if parts[:2] == ("nix", "store") and len(parts) > 2:
-            raise TreeError(f"/{entry.path}: the store holds only what Nix has built")
+            raise TreeError(f"/{entry.path}: only Nix may add files to the store")
         path = "/".join(parts)
         for depth in range(1, len(parts)):
             parent = "/".join(parts[:depth])
@@ -99,11 +98,11 @@ class Tree:
                 raise TreeError(f"/{path}: /{parent} is a {there.kind}")
         there = self._entries.get(path, entry)
         if there is not entry and not (there.kind == entry.kind == "folder"):
-            raise TreeError(f"/{path}: is there twice")
+            raise TreeError(f"/{path}: is added twice")
         self._entries[path] = dataclasses.replace(entry, path=path)
 
     def add_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """A file of root's with these bytes."""
+        """Add a file that belongs to root."""
         self.add(Entry(path, "file", mode, data=data))
 
     def add_from(
@@ -115,15 +114,14 @@ class Tree:
         user: int = 0,
         group: int = 0,
     ) -> None:
-        """A file, or a folder with all below it, of this file system; links are followed."""
+        """Add a copy of `source`, a file or a folder with all its content; links are followed."""
         try:
             status = source.stat()
             inner = sorted(source.iterdir()) if stat.S_ISDIR(status.st_mode) else []
         except OSError as error:
             raise TreeError(f"{source}: {error.strerror}") from error
         is_folder = stat.S_ISDIR(status.st_mode)
-        # A file's mode is not right for the folders that lead to it: what may be read may be
-        # entered.
+        # A file's mode lacks the x bits that a folder needs: whoever may read it may enter it.
         own = (status.st_mode & 0o777) | 0o200 if mode is None else mode
         if is_folder:
             own |= (own & 0o444) >> 2
@@ -135,7 +133,7 @@ class Tree:
             self.add_from(one, f"{path}/{one.name}", mode=mode, user=user, group=group)
 
     def blanked(self, paths: Collection[str]) -> "Tree":
-        """The same, with nothing in the files `paths`."""
+        """Return a copy of the tree in which the files `paths` are empty."""
         same = copy.copy(self)
         same._entries = {
             path: dataclasses.replace(entry, data=b"", source=None) if path in paths else entry
@@ -144,14 +142,14 @@ class Tree:
         return same
 
     def usage(self) -> tuple[int, int]:
-        """Count what all of it needs: (bytes in whole blocks, inodes)."""
+        """Return what the tree needs: (bytes in whole blocks, inodes)."""
         blocks, inodes = _usage(self.closure)
         for entry in self._entries.values():
             blocks += -(-entry.size // BLOCK) * BLOCK if entry.kind == "file" else BLOCK
         return blocks, inodes + len(self._entries)
 
     def write_tar(self, sink: typing.IO[bytes]) -> str:
-        """Write the stream to `sink`, a pipe or file; returns the complaint, if there is one."""
+        """Write the tar stream to `sink`, a pipe or file; returns an error message or ""."""
         for entry in self.entries:
             _write_entry(entry, sink)
         sink.flush()
@@ -160,10 +158,10 @@ class Tree:
         return complaint
 
     def stage(self, root: pathlib.Path, link_bytes: int) -> None:
-        """Make the tree as the new folder `root`, the store's files as hard links to themselves.
+        """Make the tree as the new folder `root`, with hard links to the store's files.
 
-        For tools that take no stream; `root` must be on the store's own volume. Owners and times
-        are not those of the image. A link's target may have `link_bytes` at most.
+        For mkfs tools that cannot read a tar stream. `root` must be on the store's volume. Owners
+        and times are not those of the image. A symlink's target may have at most `link_bytes`.
         """
         root.mkdir()
         for entry in self.entries:
@@ -184,15 +182,14 @@ class Tree:
         root.chmod(0o755)
 
     def _staged(self, root: pathlib.Path, path: str) -> pathlib.Path:
-        """Where the store path `path` lies in the tree that is staged at `root`."""
+        """Return the place of the store path `path` in the tree staged at `root`."""
         return root / os.path.relpath(path, self._top)
 
     @contextlib.contextmanager
     def unchanged(self, root: pathlib.Path) -> Iterator[None]:
-        """Read the tree that is staged at `root` for its hashes; nobody changes it meanwhile.
+        """Hash the tree staged at `root`, and check after the `with` block that it did not change.
 
-        Raises `ChangedError` after the `with` block where somebody did: what was read in it may be
-        something else.
+        Raises `ChangedError` if it did: what the block has read may differ from the hashes.
         """
         before = _last_change(root)
         _pass(before, root.parent)
@@ -207,12 +204,12 @@ class Tree:
 
 
 def _last_change(root: pathlib.Path) -> int:
-    """When the folder `root` or something below it was changed last (ctime, nanoseconds)."""
+    """Return the latest ctime, in nanoseconds, of `root` and everything below it."""
     return max(status.st_ctime_ns for status in _walk([os.fspath(root)]))
 
 
 def _pass(moment: int, folder: pathlib.Path) -> None:
-    """Wait until a change gets a later time than `moment`: clocks of file systems are coarse."""
+    """Wait until the file system's coarse clock is past `moment`, so later changes are visible."""
     mark = folder / "mark"
     while True:
         mark.touch()
@@ -222,13 +219,14 @@ def _pass(moment: int, folder: pathlib.Path) -> None:
 
 
 def _link(source: pathlib.Path, target: pathlib.Path, link_bytes: int) -> None:
-    """Hard-link what is at `source`, a folder with all below it."""
+    """Hard-link `source` to `target`; of a folder, all its content."""
     status = source.lstat()
     if not stat.S_ISDIR(status.st_mode):
         if stat.S_ISLNK(status.st_mode) and status.st_size > link_bytes:
-            raise TreeError(f"{source}: its target is longer than {link_bytes} bytes")
+            raise TreeError(f"{source}: the link's target is longer than {link_bytes} bytes")
         if stat.S_ISREG(status.st_mode):
-            # Nix knows these two modes, and their hash no other: what is not so was made so.
+            # Store files have one of two modes. A NAR records only the x bit, so other modes go
+            # unnoticed: reset them.
             mode = 0o555 if status.st_mode & stat.S_IXUSR else 0o444
             if stat.S_IMODE(status.st_mode) != mode:
                 source.chmod(mode)
@@ -267,17 +265,17 @@ def _usage(paths: Iterable[str]) -> tuple[int, int]:
         elif stat.S_ISREG(status.st_mode):
             blocks += -(-status.st_size // BLOCK) * BLOCK
         elif status.st_size >= 60:
-            blocks += BLOCK  # the target of a shorter link lives in its inode
+            blocks += BLOCK  # shorter targets are stored in the inode
     return blocks, inodes
 
 
 def _walk(paths: Iterable[str]) -> Iterator[os.stat_result]:
-    """What lstat says of `paths` and of all below them, asked once for each."""
+    """Yield lstat of `paths` and of everything below them."""
     for path in paths:
         status = pathlib.Path(path).lstat()
         yield status
         if stat.S_ISDIR(status.st_mode):
-            # By descriptors: looking each path up from the root took six times as long.
+            # fwalk uses descriptors: resolving each path from the root took six times as long.
             for _folder, folders, files, descriptor in os.fwalk(path, onerror=_refuse):
                 for name in (*folders, *files):
                     yield os.stat(name, dir_fd=descriptor, follow_symlinks=False)

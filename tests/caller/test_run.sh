@@ -119,7 +119,7 @@ expect "a large disk" 0 'deliver' "$project/run.sh" demo --no-boot --disk-size 2
 image=$(cat "$work/out")
 check "has the size that was asked for" test "$(stat -c %s "$image")" = 2147483648
 check "and costs only its data" test "$(stat -c %b "$image")" -lt 800000
-expect "a disk that is too small is refused with both numbers" 7 'too small: its parts need [0-9]+ MiB .--disk-size' \
+expect "a disk that is too small is refused with both numbers" 7 'too small: the partitions need [0-9]+ MiB .--disk-size' \
   "$project/run.sh" demo --no-boot --disk-size 64 -o "$work/large"
 image=$odd/again/${image##*/}
 expect "the image boots" 0 "uname -m: $foreign" "$project/run.sh" boot --test "$image"

@@ -147,7 +147,7 @@ def test_a_path_that_is_missing_from_the_store_is_named(
     gone = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-gone"
     known = {path: Record("", "", ()) for path in (spec.toplevel, gone)}
     monkeypatch.setattr("orchestrator.image.assemble.records", lambda _paths: known)
-    with pytest.raises(TreeError, match=f"{gone}: belongs to the system, but is not in the store"):
+    with pytest.raises(TreeError, match=f"{gone}: belongs to the closure, but is not in the store"):
         assemble(spec, tmp_path / "image", tmp_path)
 
 

@@ -172,7 +172,7 @@ def test_fat16s_top_folder_is_one_of_its_own_structures(made: tuple[pathlib.Path
         file.seek(FAT_AT + 54)
         fat16 = file.read(5) == b"FAT16"
     assert said.endswith(
-        ": FAT's own structures" if fat16 else ": a folder, or nothing that is in use"
+        ": FAT's own structures" if fat16 else ": a folder, or an unused cluster"
     )
 
 
@@ -184,7 +184,7 @@ def test_a_folder_on_fat_is_told_by_its_name(made: tuple[pathlib.Path, Layout]) 
 
 def test_what_nothing_on_fat_uses_is_told(made: tuple[pathlib.Path, Layout]) -> None:
     said = told(made, FAT_AT + 36 * MIB - 4096)
-    assert said.endswith(": a folder, or nothing that is in use")
+    assert said.endswith(": a folder, or an unused cluster")
 
 
 @pytest.mark.parametrize("inner", [1024 + 0x78, 4096 + 7])

@@ -144,7 +144,7 @@ def test_what_no_store_has_is_refused_by_its_path(tmp_path: pathlib.Path) -> Non
     (tmp_path / "two").write_bytes(b"")
     os.mkfifo(tmp_path / "one/pipe")
     hashes, complaint = pack([f"{tmp_path}/two", f"{tmp_path}/one", f"{tmp_path}/three"])
-    assert complaint == f"{tmp_path}/one/pipe: is no file, folder or link"
+    assert complaint == f"{tmp_path}/one/pipe: is not a file, folder or link"
     assert hashes.keys() <= {f"{tmp_path}/two"}
 
 

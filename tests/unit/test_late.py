@@ -80,24 +80,24 @@ def test_what_is_no_host_name_is_refused_with_its_line(host: str) -> None:
     ("row", "message"),
     [
         ('b,"AAAAC3Nz\nx",,,', "ssh_key is not a public key"),
-        (f"b,{KEY},Root,,", "'Root' is not a user's name"),
-        (f"b,{KEY},../x,,", "'../x' is not a user's name"),
-        (f"b,{KEY},-x,,", "'-x' is not a user's name"),
-        (f"b,{KEY},{'x' * 33},,", "is not a user's name"),
-        (f"b,,,{'ä' * 17},", "wifi_ssid is not a network's name"),
-        ("b,,,a\tb,", "wifi_ssid is not a network's name"),
-        ('b,,,"a\nb",', "wifi_ssid is not a network's name"),
-        ("b,,,net,Hunter7", "wifi_password must have 8 to 63 ASCII letters"),
-        (f"b,,,net,Hunter7{'x' * 57}", "wifi_password must have 8 to 63 ASCII letters"),
-        ("b,,,net,Hunter7ä", "wifi_password must have 8 to 63 ASCII letters"),
-        ('b,,,net,"Hunter7\nx"', "wifi_password must have 8 to 63 ASCII letters"),
-        ("b,,,net,Hunter7\0", "wifi_password must have 8 to 63 ASCII letters"),
+        (f"b,{KEY},Root,,", "'Root' is not a user name"),
+        (f"b,{KEY},../x,,", "'../x' is not a user name"),
+        (f"b,{KEY},-x,,", "'-x' is not a user name"),
+        (f"b,{KEY},{'x' * 33},,", "is not a user name"),
+        (f"b,,,{'ä' * 17},", "wifi_ssid is not a network name"),
+        ("b,,,a\tb,", "wifi_ssid is not a network name"),
+        ('b,,,"a\nb",', "wifi_ssid is not a network name"),
+        ("b,,,net,Hunter7", "wifi_password must have 8 to 63 ASCII characters"),
+        (f"b,,,net,Hunter7{'x' * 57}", "wifi_password must have 8 to 63 ASCII characters"),
+        ("b,,,net,Hunter7ä", "wifi_password must have 8 to 63 ASCII characters"),
+        ('b,,,net,"Hunter7\nx"', "wifi_password must have 8 to 63 ASCII characters"),
+        ("b,,,net,Hunter7\0", "wifi_password must have 8 to 63 ASCII characters"),
         ("b,,,,Hunter77", "wifi_password without wifi_ssid"),
-        ("a,,,net,Hunter77", "host is there twice"),
-        ("A,,,net,Hunter77", "host is there twice"),
-        ("b,,net,Hunter77", "has not as many fields as the first"),
-        ("b,,,net,Hunter77,", "has not as many fields as the first"),
-        ("b", "has not as many fields as the first"),
+        ("a,,,net,Hunter77", "host is repeated"),
+        ("A,,,net,Hunter77", "host is repeated"),
+        ("b,,net,Hunter77", "number of fields is not that of line 1"),
+        ("b,,,net,Hunter77,", "number of fields is not that of line 1"),
+        ("b", "number of fields is not that of line 1"),
         ('b,,,net,"Hunter77', "unexpected end of data"),
         ('b,,,net,"Hunter77"x', "expected after"),
     ],
@@ -121,8 +121,8 @@ def test_a_bad_row_is_named_by_its_line_and_shows_no_password(row: str, message:
         ("ssh_key\nssh-ed25519 A\n", r"^--stamp: the first line must name the columns"),
         ("host,wifi\na,Hunter77\n", r"^--stamp: unknown column wifi, known: host, "),
         ("Host\na\n", r"^--stamp: the first line must name the columns"),
-        (f"{HEAD}\n", r"^--stamp: there is no row$"),
-        (HEAD, r"^--stamp: there is no row$"),
+        (f"{HEAD}\n", r"^--stamp: the file has no row below its header$"),
+        (HEAD, r"^--stamp: the file has no row below its header$"),
         ('"host', r"^--stamp: line 1: "),
     ],
 )
@@ -259,7 +259,7 @@ def test_an_injection_without_a_file_is_named_by_its_target(
     source: str, tmp_path: pathlib.Path
 ) -> None:
     options = ImageOptions(injections=(Injection(f"{tmp_path}/{source}", "/etc/key", 0o400),))
-    with pytest.raises(SpecError, match=r"^--inject: /etc/key: its source is not a file$"):
+    with pytest.raises(SpecError, match=r"^--inject: /etc/key: the source is not a file$"):
         late_entries(options, Device())
 
 

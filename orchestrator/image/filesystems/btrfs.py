@@ -1,4 +1,4 @@
-"""btrfs, made as a file of its own: mkfs.btrfs takes a folder, and knows no offset."""
+"""Makes btrfs in a separate file: mkfs.btrfs reads a folder and has no offset option."""
 
 import os
 import pathlib
@@ -10,13 +10,13 @@ from orchestrator.shared.constants import MIB
 
 
 def size(usage: tuple[int, int], free: int) -> int:
-    """Metadata is kept twice; measured with trees of 30,000 small and of 30 large files."""
+    """Estimate the size (metadata twice); measured with 30,000 small and with 30 large files."""
     blocks, inodes = usage
     return 96 * MIB + blocks * 103 // 100 + 6144 * inodes + free
 
 
 def write(order: Order) -> None:
-    """Fill the slot of `order` with its tree."""
+    """Write the tree of `order` into its partition as btrfs."""
     spec = order.spec
     with own_file(order) as file, staged(order) as stage:
         command = ["mkfs.btrfs", "-q", "-f", "-K", "-m", "dup", "-d", "single"]
@@ -31,4 +31,4 @@ def write(order: Order) -> None:
 
 
 def examine(image: pathlib.Path, slot: Partition) -> None:
-    """Its tools check only a file that begins with it."""
+    """Check nothing: btrfs check has no offset option."""

@@ -1,10 +1,10 @@
-/* A library that mke2fs is started with (LD_PRELOAD), so that `-d` costs about what writing the data costs. mke2fs and its
-   library take a file block by block: each is allocated, looked up and written by itself, and the file's inode with it.
-   Here a file's blocks are allocated at once and written as the runs that they make, names that were found are kept, and
-   the stream is read in large pieces. All by the library's own functions: a file's blocks of zeros are left out as without
-   this (a block map of the image would not have them, so no file may claim them).
+/* Library preloaded into mke2fs (LD_PRELOAD) to make `mke2fs -d` about as fast as writing the data. Plain mke2fs allocates,
+   looks up and writes each block of a file by itself, and its inode each time. This library allocates all blocks of a file at
+   once, writes them in contiguous runs, caches looked-up names, and reads the tar stream in large pieces. It uses only
+   libext2fs' own functions. Blocks of zeros stay holes as in plain mke2fs: a block map would skip them, so no file may claim
+   them.
 
-   BULK_OFFSET   where the file system begins in the image, in bytes (mke2fs -E offset) */
+   BULK_OFFSET   offset of the file system in the image, in bytes (mke2fs -E offset) */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,14 +16,14 @@
 
 enum { RUN = 256, NAMES = 4096, PIECE = 1 << 20 };
 
-/* The file that is being written, the extent at hand and the run of blocks that waits to be written. */
+/* State of the file that is being written: its current extent, and the run of blocks that is not yet written. */
 static struct {
   ext2_file_t file;
   ext2_filsys fs;
   ext2_ino_t number;
   struct ext2_inode *inode;
   struct ext2fs_extent extent;
-  blk64_t blocks, next; /* of the file: how many, and the one that is expected */
+  blk64_t blocks, next; /* number of blocks in the file, and the next expected block */
   blk64_t start;
   unsigned waiting;
   char *bytes;
@@ -53,19 +53,19 @@ errcode_t ext2fs_file_open(ext2_filsys fs, ext2_ino_t number, int flags, ext2_fi
   blk64_t blocks = (EXT2_I_SIZE(inode) + fs->blocksize - 1) / fs->blocksize;
   if (!blocks || !(inode->i_flags & EXT4_EXTENTS_FL) || inode->i_blocks) return 0;
   problem = ext2fs_fallocate(fs, EXT2_FALLOCATE_FORCE_INIT, number, inode, ~0ULL, 0, blocks);
-  /* With more extents than the inode holds, the library writes them, but not the number of blocks. */
+  /* If the extents do not fit into the inode, ext2fs_fallocate does not write the inode's block count. */
   if (!problem) problem = ext2fs_write_inode(fs, number, inode);
   if (!problem && !at.bytes) problem = ext2fs_get_array(RUN, fs->blocksize, &at.bytes);
   if (problem) return problem;
-  fs->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS; /* of blocks that this process has written a moment before */
+  fs->flags |= EXT2_FLAG_IGNORE_CSUM_ERRORS; /* checksums of blocks that this process has just written need no check */
   at.file = *file, at.fs = fs, at.number = number, at.inode = inode;
   at.blocks = blocks;
   at.next = at.extent.e_len = at.waiting = 0;
   return 0;
 }
 
-/* Blocks before `block` that were not written are zeros. What is freed may be a block of extents that the library still has
-   to write: it must do so before a file's data comes there, which goes past its cache. */
+/* Frees the blocks between the last written one and `block`: they are zeros. The cache is flushed, because a freed block may be
+   a dirty extent block there, and must not overwrite file data, which bypasses the cache. */
 static errcode_t leave_out(blk64_t block) {
   if (block <= at.next) return 0;
   errcode_t problem = ext2fs_punch(at.fs, at.number, at.inode, NULL, at.next, block - 1);
@@ -86,7 +86,7 @@ static errcode_t find_extent(blk64_t block) {
   return problem;
 }
 
-/* mke2fs looks for the place of each block, then writes it. */
+/* Replaces the lookup and write of each single block by runs of contiguous blocks. */
 errcode_t ext2fs_file_write(ext2_file_t file, const void *bytes, unsigned size, unsigned *written) {
   static errcode_t (*real)(ext2_file_t, const void *, unsigned, unsigned *);
   __u64 offset;
@@ -124,13 +124,13 @@ errcode_t ext2fs_file_close(ext2_file_t file) {
   return problem ? problem : closing;
 }
 
-/* What was found stays where it is: a tree has nothing twice, so -d removes nothing. */
+/* Caches looked-up names. Entries stay valid: `mke2fs -d` never removes a name, because a tree has no duplicates. */
 errcode_t ext2fs_lookup(ext2_filsys fs, ext2_ino_t folder, const char *name, int length, char *buffer, ext2_ino_t *number) {
   static errcode_t (*real)(ext2_filsys, ext2_ino_t, const char *, int, char *, ext2_ino_t *);
   static struct { ext2_ino_t folder, number; int length; char name[EXT2_NAME_LEN]; } found[NAMES];
   if (!real) real = dlsym(RTLD_NEXT, "ext2fs_lookup");
   if (length > EXT2_NAME_LEN) return real(fs, folder, name, length, buffer, number);
-  unsigned hash = 5381 + folder; /* Bernstein's */
+  unsigned hash = 5381 + folder; /* Bernstein's hash */
   for (int letter = 0; letter < length; letter++) hash = hash * 33 + (unsigned char)name[letter];
   hash %= NAMES;
   if (found[hash].number && found[hash].folder == folder && found[hash].length == length &&
@@ -145,7 +145,7 @@ errcode_t ext2fs_lookup(ext2_filsys fs, ext2_ino_t folder, const char *name, int
   return 0;
 }
 
-/* libarchive reads blocks of 4 KiB. */
+/* Reads stdin in pieces of 1 MiB: libarchive asks for 4 KiB at a time. */
 ssize_t read(int file, void *target, size_t size) {
   static ssize_t (*real)(int, void *, size_t);
   static char piece[PIECE];

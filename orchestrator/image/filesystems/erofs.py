@@ -1,4 +1,4 @@
-"""erofs, made as a file of its own: mkfs.erofs 1.8.6 knows an offset and corrupts data with it."""
+"""Makes erofs in a separate file: the offset option of mkfs.erofs 1.8.6 corrupts data."""
 
 import os
 import pathlib
@@ -10,13 +10,13 @@ from orchestrator.shared.constants import MIB
 
 
 def size(usage: tuple[int, int], _free: int) -> int:
-    """Data, and a few dozen bytes for each entry: no journal, no free space."""
+    """Estimate the size: data and inodes; erofs has neither a journal nor free space."""
     blocks, inodes = usage
     return blocks + 128 * inodes + MIB
 
 
 def write(order: Order) -> None:
-    """Fill the slot of `order` with its tree."""
+    """Write the tree of `order` into its partition as erofs."""
     spec = order.spec
     with own_file(order) as file:
         command = ["mkfs.erofs", "--quiet", f"-T{STORE_TIME}", "--all-time", "--tar=f", "-x-1"]
@@ -25,4 +25,4 @@ def write(order: Order) -> None:
 
 
 def examine(image: pathlib.Path, slot: Partition) -> None:
-    """Its tools check only a file that begins with it."""
+    """Check nothing: fsck.erofs has no offset option."""

@@ -1,4 +1,4 @@
-"""FAT, written in place: mkfs.vfat and mtools take an offset."""
+"""Makes FAT file systems in place: mkfs.vfat and mtools have an offset option."""
 
 import dataclasses
 import os
@@ -9,31 +9,31 @@ from orchestrator.image.filesystems.filesystem import FilesystemError, run
 from orchestrator.image.layout import SECTOR, Partition
 from orchestrator.shared.constants import MIB
 
-#: FAT cannot tell times before 1980, mtools take this one from SOURCE_DATE_EPOCH:
-#: 1980-01-01T00:00:00Z.
+#: Time of all files on a FAT, 1980-01-01T00:00:00Z: FAT has no earlier one. mtools read it from
+#: SOURCE_DATE_EPOCH.
 FAT_TIME = 315532800
 
-#: A FAT32 has at least this many clusters, or it is no FAT32 (Microsoft's FAT specification 1.03,
-#: page 14); and this many reserved sectors, by mkfs.vfat's default.
+#: Smallest number of clusters of a FAT32 (Microsoft's FAT specification 1.03, page 14), and its
+#: reserved sectors (mkfs.vfat's default).
 FAT32_CLUSTERS = 65525
 FAT32_RESERVED = 32
 
-#: From here on FAT32 with clusters of one sector has enough of them.
+#: From this partition size on, FAT32 with one sector per cluster has enough clusters.
 FAT32_BYTES = 33 * MIB
 
-#: Below it, FAT12: a FAT16 has at least 4,085 clusters.
+#: Below this partition size FAT12 is used: FAT16 needs at least 4,085 clusters.
 FAT16_BYTES = 3 * MIB
 
-#: The longest track that mkfs.vfat reckons with.
+#: Sectors per track: mkfs.vfat's largest value.
 TRACK_SECTORS = 63
 
-#: Files and folders at the top of a FAT16, mkfs.vfat's default.
+#: Number of entries in the root folder of a FAT16 or FAT12 (mkfs.vfat's default).
 FAT16_ROOT_ENTRIES = 512
 
 
 @dataclasses.dataclass(frozen=True)
 class _Fat:
-    """Geometry of a FAT: `bits` wide entries, `cluster` sectors each, `fixed` sectors before."""
+    """FAT geometry: `bits` per entry, sectors per `cluster`, `fixed` sectors before the tables."""
 
     bits: int
     cluster: int
@@ -41,11 +41,11 @@ class _Fat:
 
     @classmethod
     def of(cls, size: int) -> "_Fat":
-        """What fits a partition of `size` bytes.
+        """Choose the geometry for a partition of `size` bytes.
 
         Microsoft's FAT specification 1.03: page 14 for the numbers of clusters, 20 for their size.
-        Given explicitly because mkfs.vfat guesses from the size of the whole image, and firmware
-        refuses a FAT32 that has too few clusters.
+        mkfs.vfat would guess from the size of the whole image; firmware refuses a FAT32 with too
+        few clusters.
         """
         if size >= FAT32_BYTES:
             return cls(32, 1 if size <= 260 << 20 else 8, FAT32_RESERVED)
@@ -58,27 +58,27 @@ class _Fat:
         return cls(16, cluster, cluster + top)
 
     def room(self, size: int) -> int:
-        """Clusters in a partition of `size` bytes, with both tables taken off."""
-        # mkfs.vfat lets what does not fill a track go to waste.
+        """Number of data clusters in a partition of `size` bytes."""
+        # mkfs.vfat uses only whole tracks.
         sectors = size // SECTOR // TRACK_SECTORS * TRACK_SECTORS - self.fixed
         table = -(-(sectors // self.cluster + 2) * self.bits // 8 // SECTOR)
-        table = -(-table // self.cluster) * self.cluster  # mkfs.vfat aligns what is before the data
+        table = -(-table // self.cluster) * self.cluster  # mkfs.vfat aligns the data area
         return (sectors - 2 * table) // self.cluster
 
 
 def fat_size(tree: pathlib.Path) -> int:
-    """Smallest FAT32 that holds the folder `tree`, in bytes; clusters are of one sector."""
+    """Size in bytes of the smallest FAT32 that holds the folder `tree` (512-byte clusters)."""
     clusters = max(_clusters(tree, SECTOR), FAT32_CLUSTERS)
     return (FAT32_RESERVED + clusters + 2 * -(-4 * (clusters + 2) // SECTOR)) * SECTOR
 
 
 def _clusters(tree: pathlib.Path, size: int) -> int:
-    """Clusters of `size` bytes that what is below `tree` takes."""
+    """Number of clusters of `size` bytes that `tree` and its content need."""
     total = 0
     for path in [tree, *tree.rglob("*")]:
         if path.is_file():
             needed = path.stat().st_size
-        else:  # a folder: long names take an entry for 13 letters, 32 bytes each
+        else:  # a folder: long names take one 32-byte entry per 13 letters
             needed = 64 + sum(32 * (2 + len(inner.name) // 13) for inner in path.iterdir())
         total += -(-needed // size)
     return total
@@ -87,7 +87,7 @@ def _clusters(tree: pathlib.Path, size: int) -> int:
 def write_fat(
     image: pathlib.Path, slot: Partition, *, label: str, serial: str, tree: pathlib.Path
 ) -> None:
-    """Make a FAT32 of `tree`, whose files' times are changed; `serial` is 8 hex digits."""
+    """Make a FAT of the folder `tree`, whose file times are changed; `serial`: 8 hex digits."""
     fat = _Fat.of(slot.size)
     needed = _clusters(tree, fat.cluster * SECTOR)
     if needed > fat.room(slot.size):
@@ -106,8 +106,8 @@ def write_fat(
         *(str(slot.start // SECTOR), os.fspath(image), str(slot.size // 1024)),
     ]
     run(mkfs, variables)
-    # mcopy keeps the order of its arguments and, with -m, the files' own times: both are made equal
-    # here. Not with -s: it takes folders' entries in the order in which the host has them.
+    # Reproducible copies: mcopy keeps the order of its arguments and, with -m, the files' times.
+    # `mcopy -s` would copy a folder's entries in the host's readdir order.
     place = f"{image}@@{slot.start}"
     for folder in sorted({tree, *(path for path in tree.rglob("*") if path.is_dir())}):
         files = sorted(path for path in folder.iterdir() if path.is_file())
@@ -122,7 +122,7 @@ def write_fat(
 
 
 def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> pathlib.Path:
-    """Put `files` (text, or a file to copy) below the new folder `folder`, checking their names."""
+    """Write `files` (text, or a file to copy) into the new folder `folder`; check their names."""
     folder.mkdir()
     for name, content in files.items():
         bad = [letter for letter in name if letter in '"*:<>?\\|' or ord(letter) < 32]
@@ -134,7 +134,7 @@ def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> path
             or name.startswith("/")
             or any(len(part) > 255 or part[-1] in ". " for part in parts)
         ):
-            raise FilesystemError(f"{name}: FAT cannot hold a file of that name")
+            raise FilesystemError(f"{name}: FAT does not allow this file name")
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, str):
@@ -143,5 +143,5 @@ def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> path
             shutil.copyfile(content, target)
     folded = [path.relative_to(folder).as_posix().lower() for path in folder.rglob("*")]
     if twice := sorted({name for name in folded if folded.count(name) > 1}):
-        raise FilesystemError(f"{twice[0]}: FAT cannot tell names apart that differ in case only")
+        raise FilesystemError(f"{twice[0]}: two names differ only in case, which FAT ignores")
     return folder

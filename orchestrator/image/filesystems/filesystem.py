@@ -1,7 +1,7 @@
-"""What the file systems' modules share: their error, and how their tools are run.
+"""Shared by the modules of the file systems: their error, and how their tools are run.
 
-No mount, no root, no second copy, no clock. Every identifier and time is fixed, so the same input
-gives the same bytes.
+The tools need no mount, no root and no second copy. Every identifier and time is fixed, so equal
+inputs give equal bytes.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from orchestrator.shared.spec import ImageSpec
 
 
 class FilesystemError(Exception):
-    """A tool that makes a file system failed; the message has its name and its last words."""
+    """A file system tool failed; the message has its name and its last lines."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What the module of a root file system is to write: `tree`, into `slot` of the empty `image`.
+    """Order to a file system module: write `tree` into the partition `slot` of the empty `image`.
 
-    `scratch` is a folder on the same volume. `late` are those entries of the tree that other runs
-    must not see: they do not get onto the store's volume. `mapped` says that the image gets a block
-    map.
+    `scratch` is a folder on the same volume. `late` are entries of the tree with secrets: they must
+    not get onto the store's volume, which other runs share. `mapped` says that the image gets a
+    block map.
     """
 
     image: pathlib.Path
@@ -40,18 +40,18 @@ class Order:
 
 
 def preloaded(library: pathlib.Path) -> str:
-    """`library` as ld.so takes it: where it is not there, ld.so would go on without it."""
+    """Return `library` for LD_PRELOAD; it must exist, because ld.so ignores a missing one."""
     if not library.exists():
-        raise FilesystemError(f"{library} is missing: the builder's image is not whole")
+        raise FilesystemError(f"{library} is missing: the builder's image is incomplete")
     return os.fspath(library)
 
 
 def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
-    """Run `command` with the tar stream of `tree` as its input."""
+    """Run `command` with the tar stream of `tree` on its stdin."""
     complaint = ""
     with programs.ending(programs.start(command, stdin=programs.PIPE, variables=variables)) as sink:
         assert sink.stdin is not None and sink.stderr is not None
-        # A pipe that breaks, here or at the close: the reader has ended, and says why.
+        # A broken pipe is ignored: the command has ended, and its own error is reported.
         with contextlib.suppress(BrokenPipeError), sink.stdin as pipe:
             complaint = tree.write_tar(pipe)
         sink.stdin = None
@@ -65,9 +65,9 @@ def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def own_file(order: Order) -> Iterator[pathlib.Path]:
-    """An empty file of the slot's size, which becomes that part of the image afterwards.
+    """Yield a sparse file of the partition's size; afterwards it becomes that part of the image.
 
-    For tools that know no offset that can be trusted.
+    For mkfs tools without a reliable offset option.
     """
     file, size = order.scratch / "root", order.slot.size
     with file.open("xb") as empty:
@@ -75,14 +75,14 @@ def own_file(order: Order) -> Iterator[pathlib.Path]:
     yield file
     if file.stat().st_size > size:
         raise FilesystemError(
-            f"{order.spec.root.fsType} has made {file.stat().st_size // MIB} MiB of"
+            f"{order.spec.root.fsType} is {file.stat().st_size // MIB} MiB large, its partition"
             f" {size // MIB} MiB"
         )
     _move_in(file, order.image, order.slot)
 
 
 def _move_in(file: pathlib.Path, image: pathlib.Path, slot: Partition) -> None:
-    """Make the file system `file` the part of `image` at `slot`, copied only where it must be."""
+    """Move the file system `file` into `image` at `slot`: by a range insert, else by a copy."""
     total = image.stat().st_size
     insert = ["fallocate", "--insert-range", "--offset", "0", "--length", str(slot.start)]
     done = programs.run([*insert, os.fspath(file)], check=False, fails=FilesystemError)
@@ -96,7 +96,7 @@ def _move_in(file: pathlib.Path, image: pathlib.Path, slot: Partition) -> None:
 
 
 def run(command: list[str], variables: dict[str, str]) -> None:
-    """Run a tool; the words that say why are the error."""
+    """Run a tool; its own error lines become the `FilesystemError`."""
     done = programs.run(command, variables=variables, check=False, fails=FilesystemError)
     if done.code != 0:
         raise FilesystemError(f"{command[0]}: {done.reason}")

@@ -1,4 +1,4 @@
-"""The root file system as a folder, for tools that take no stream."""
+"""Stages the root file system as a folder, for mkfs tools that cannot read a tar stream."""
 
 import contextlib
 import dataclasses
@@ -12,15 +12,15 @@ from orchestrator.image.tree import Tree
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.paths import ROOT
 
-#: Built from `still.c` with the builder's image.
+#: Library compiled from `still.c` into the builder's image.
 STILL = ROOT / "still.so"
 
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """A tree of hard links to the store, and a file that says whose its entries are.
+    """A tree of hard links to the store, and a table file of its entries' owners.
 
-    Files that are empty there have their content `elsewhere`: where, by their path in the tree.
+    `elsewhere` maps the path of an empty file in the tree to the file with its content.
     """
 
     root: pathlib.Path
@@ -30,7 +30,7 @@ class Staged:
 
 @contextlib.contextmanager
 def staged(order: Order) -> Iterator[Staged]:
-    """Stage the tree of `order` for the time of a `with` block, its late entries in its scratch."""
+    """Stage the tree of `order`; the content of late entries stays in the scratch folder."""
     tree = order.tree
     files = {entry.path: entry for entry in order.late if entry.kind == "file"}
     with staging.staging() as folder:
@@ -50,7 +50,7 @@ def staged(order: Order) -> Iterator[Staged]:
 
 
 def owners_of(tree: Tree, root: pathlib.Path) -> dict[str, tuple[int, int]]:
-    """Entries that are not root's, by their path in the staged tree."""
+    """Return (user, group) of entries that do not belong to root, by path in the staged tree."""
     return {
         f"{root}/{entry.path}": (entry.user, entry.group)
         for entry in tree.entries
@@ -59,5 +59,5 @@ def owners_of(tree: Tree, root: pathlib.Path) -> dict[str, tuple[int, int]]:
 
 
 def still(seed: uuid.UUID, owners: pathlib.Path) -> dict[str, str]:
-    """Variables for a tool that is to know neither clock nor chance, and the owners of a table."""
+    """Environment that preloads still.so: fixed clock, random numbers from `seed`, owners."""
     return {"LD_PRELOAD": preloaded(STILL), "STILL_SEED": seed.hex, "STILL_OWNERS": str(owners)}

@@ -1,6 +1,6 @@
-"""The root file system: its module, by its name, says how large it is and writes it.
+"""Finds the module of a root file system by name, for its size and for writing it.
 
-A module of this folder for each row of shared/filesystems.toml that can be a root file system.
+Each root file system of shared/filesystems.toml has a module in this folder.
 """
 
 import importlib
@@ -15,33 +15,33 @@ from orchestrator.shared.spec import Root
 
 
 class Filesystem(typing.Protocol):
-    """What a module of a root file system has."""
+    """Interface of a root file system's module."""
 
     def size(self, usage: tuple[int, int], free: int) -> int:
-        """Bytes that it must have at least.
+        """Return the smallest size in bytes.
 
-        `usage` are bytes in whole blocks and inodes, `free` the bytes that stay free.
+        `usage`: bytes in whole blocks, and number of inodes; `free`: bytes to leave free.
         """
 
     def write(self, order: Order) -> None:
-        """Fill the slot of `order` with its tree."""
+        """Write the tree of `order` into its partition."""
 
     def examine(self, image: pathlib.Path, slot: Partition) -> None:
-        """Go through what is in `slot` of `image`, where its tools can do so in place."""
+        """Check the file system in `slot` of `image`, if its fsck works in place."""
 
 
 def module_of(name: str) -> Filesystem:
-    """The module of the file system `name`."""
+    """Import the module of the file system `name`."""
     module = importlib.import_module(f"orchestrator.image.filesystems.{name}")
     return typing.cast("Filesystem", module)
 
 
 def root_size(root: Root, tree: Tree) -> int:
-    """Bytes that the root file system must have at least, whole MiB."""
+    """Return the smallest size of the root file system in bytes, whole MiB."""
     size = module_of(root.fsType).size(tree.usage(), root.additionalSpaceMiB * MIB)
     return -(-size // MIB) * MIB
 
 
 def write_root(order: Order) -> None:
-    """Write the root file system that the spec of `order` wants."""
+    """Write the root file system that the spec of `order` names."""
     module_of(order.spec.root.fsType).write(order)

@@ -1,11 +1,11 @@
-/* A library that mkfs.btrfs and mkfs.xfs are started with (LD_PRELOAD), so that the same input gives the same bits and
-   files belong to root without root: a world in which time stands still, nothing is random, folders are in order, and a
-   file is not told from its copy on another disk.
+/* Library preloaded into mkfs.btrfs and mkfs.xfs (LD_PRELOAD): equal inputs give equal bytes, and files belong to root although
+   the tool runs without root. The clock stands still, random numbers are fixed, folders are sorted, and holes, hard links and
+   extended attributes are hidden.
 
-   STILL_SEED    16 bytes as hex digits: identifiers that the tools make up are derived from it
-   STILL_OWNERS  a file of lines "UID GID PATH": what does not belong to root
-   STILL_FILES   a file of lines "SOURCE PATH": what is read, and how long it is, where the tool asks for PATH
-   STILL_SIZE    set: the size that was asked for is taken (mkfs.btrfs walks the tree first to guess its own) */
+   STILL_SEED    16 bytes as hex digits: seed of the tools' random identifiers
+   STILL_OWNERS  a file of lines "UID GID PATH": paths that do not belong to root
+   STILL_FILES   a file of lines "SOURCE PATH": opening PATH opens SOURCE, and lstat has its size
+   STILL_SIZE    if set, the first nftw() finds nothing: mkfs.btrfs uses it to guess the size, which is given */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -36,7 +36,7 @@ static char *read_table(const char *variable) {
   return lines ? lines : "";
 }
 
-/* The file that has what `path` is to have: mostly itself. */
+/* Returns the file with the content of `path`: its SOURCE in STILL_FILES, or `path`. */
 static const char *content(const char *path) {
   static char *lines;
   static char source[4096];
@@ -53,7 +53,7 @@ static const char *content(const char *path) {
   return path;
 }
 
-/* The third argument is there where a file may be made. */
+/* open(2) has a third argument only if the flags may create a file. */
 int open(const char *path, int flags, ...) {
   va_list more;
   va_start(more, flags);
@@ -102,7 +102,7 @@ int lstat(const char *path, struct stat *status) {
   }
   status->st_atim.tv_sec = status->st_mtim.tv_sec = status->st_ctim.tv_sec = STORE_TIME;
   status->st_atim.tv_nsec = status->st_mtim.tv_nsec = status->st_ctim.tv_nsec = 0;
-  /* The store links equal files to each other, or not: an image must not show which. */
+  /* Hides hard links: Nix may or may not have merged equal files, and the image must not depend on that. */
   if (!S_ISDIR(status->st_mode)) status->st_nlink = 1;
   else status->st_size = 4096;
   return 0;

@@ -1,4 +1,4 @@
-"""xfs, made as a file of its own: mkfs.xfs takes a prototype, and knows no offset."""
+"""Makes xfs in a separate file: mkfs.xfs reads a prototype and has no offset option."""
 
 import os
 import pathlib
@@ -11,18 +11,18 @@ from orchestrator.image.filesystems.linked_tree import owners_of, staged, still
 from orchestrator.image.layout import Partition
 from orchestrator.shared.constants import MIB
 
-#: mkfs.xfs makes nothing smaller (xfsprogs 6.13, `mkfs/xfs_mkfs.c`).
+#: Smallest size in bytes that mkfs.xfs accepts (xfsprogs 6.13, `mkfs/xfs_mkfs.c`).
 SMALLEST = 300 * MIB
 
 
 def size(usage: tuple[int, int], free: int) -> int:
-    """What is in it, its log and its groups' headers."""
+    """Estimate the size: content, log, headers of allocation groups."""
     blocks, inodes = usage
     return max(SMALLEST, 100 * MIB + (blocks + 1024 * inodes + free) * 106 // 100)
 
 
 def write(order: Order) -> None:
-    """Fill the slot of `order` with its tree."""
+    """Write the tree of `order` into its partition as xfs."""
     spec = order.spec
     with own_file(order) as file, staged(order) as stage:
         prototype, farm = stage.owners.with_name("prototype"), stage.owners.with_name("farm")
@@ -41,7 +41,7 @@ def write(order: Order) -> None:
 
 
 def examine(image: pathlib.Path, slot: Partition) -> None:
-    """Its tools check only a file that begins with it."""
+    """Check nothing: xfs_repair has no offset option."""
 
 
 def _prototype(
@@ -50,15 +50,15 @@ def _prototype(
     farm: pathlib.Path,
     elsewhere: dict[str, pathlib.Path],
 ) -> Iterator[bytes]:
-    """Lines of mkfs.xfs' prototype for what is in `folder` (mkfs.xfs(8), -p), without the end.
+    """Yield lines of an mkfs.xfs prototype for the content of `folder` (mkfs.xfs(8), -p).
 
-    A blank in a name is written as a slash. A source's path may have none, so such a file gets a
-    link in the folder `farm`. Files may have their content `elsewhere`.
+    A space in a name is written as a slash. The path of a source may contain no space, so such a
+    file gets a symlink in the folder `farm`. `elsewhere` maps a path to the file with its content.
     """
     for path in sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name)):
         name, status = os.fsencode(path.name), path.lstat()
         if name.startswith(b":") or name == b"$" or re.search(rb"[\t\n]", name):
-            raise FilesystemError(f"{path.name!r}: mkfs.xfs cannot make a file of that name")
+            raise FilesystemError(f"{path.name!r}: mkfs.xfs does not allow this file name")
         user, group = owners.get(str(path), (0, 0))
         mode = stat.S_IMODE(status.st_mode)
         special = b"u" if mode & stat.S_ISUID else b"-", b"g" if mode & stat.S_ISGID else b"-"

@@ -1,7 +1,7 @@
-"""Boot loader files from a bootspec: what goes onto the boot partition or below /boot.
+"""Makes boot loader files from a bootspec, for the boot partition or /boot.
 
 Names and texts are those of NixOS' own `systemd-boot-builder.py` and `extlinux-conf-builder.sh`, so
-the first `nixos-rebuild switch` on the device finds its predecessor and reuses the kernel.
+that the first `nixos-rebuild switch` on the device finds generation 1 and reuses its kernel.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ _STORE = pathlib.PurePosixPath("/nix/store")
 #: The first generation of a system profile.
 GENERATION = 1
 
-#: Files by their path on a boot partition: text, or a file to copy.
+#: Content by path on a boot partition: a text, or the path of a file to copy.
 Files = dict[str, str | pathlib.Path]
 
 
 @dataclasses.dataclass(frozen=True)
 class BootEntry:
-    """One line of a boot menu: files in the store and the kernel's command line."""
+    """One entry of a boot menu: files in the store and the kernel command line."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class BootEntry:
 
 
 def boot_entries(boot: Bootspec) -> list[BootEntry]:
-    """The system itself first, then its specialisations."""
+    """Return the boot menu's entries: the system first, then its specialisations."""
     entries = []
     for name, system in (("", boot), *boot.specialisations):
         entries.append(
@@ -55,7 +55,7 @@ def boot_entries(boot: Bootspec) -> list[BootEntry]:
 
 
 def systemd_boot_files(system: str, loader: BootLoader) -> Files:
-    """What the ESP itself must have: the loader under both of its names, and its settings."""
+    """Return the ESP's files: systemd-boot under both its names, and loader.conf."""
     if system not in SYSTEMS:
         raise SpecError(f"bootspec.system: no EFI boot loader is known for {system}")
     program = pathlib.Path(loader.systemdBoot)
@@ -68,7 +68,7 @@ def systemd_boot_files(system: str, loader: BootLoader) -> Files:
 
 
 def bls_files(entries: list[BootEntry]) -> Files:
-    """Entries of the Boot Loader Specification, type 1, and the kernels that they name."""
+    """Return type 1 entries of the Boot Loader Specification, with their kernels and initrds."""
     files: Files = {}
     for entry in entries:
         lines = [f"title {entry.title}", f"version {entry.version}"]
@@ -84,10 +84,10 @@ def bls_files(entries: list[BootEntry]) -> Files:
 
 
 def grub_files(entries: list[BootEntry], timeout: int, *, kernels: str | None) -> Files:
-    """`grub/grub.cfg` for the same entries.
+    """Return `grub/grub.cfg` and the kernels and initrds that it names.
 
-    `kernels` is where on the boot partition they lie, as `bls_files` (EFI/nixos) or NixOS' GRUB
-    (kernels) name them; None where GRUB reads them from the store itself.
+    `kernels` is their folder on the boot partition: "EFI/nixos", shared with `bls_files`, or GRUB's
+    own. None means that GRUB reads them from the store.
     """
     files: Files = {}
     lines = [
@@ -118,12 +118,12 @@ def grub_files(entries: list[BootEntry], timeout: int, *, kernels: str | None) -
 
 
 def extlinux_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -> Files:
-    """`extlinux/extlinux.conf` and what it names, to be put below /boot.
+    """Return `extlinux/extlinux.conf` and the files that it names, for /boot.
 
-    U-Boot reads it from the first file system that is marked active.
+    U-Boot reads extlinux.conf from the first partition that is marked active.
     """
     files: Files = {}
-    # U-Boot takes tenths of a second, 0 means for ever; NixOS makes 0 seconds no menu at all.
+    # TIMEOUT is in tenths of a second, and 0 waits for ever. For 0 seconds NixOS shows no menu.
     tenths = 0 if timeout < 0 else max(1, 10 * timeout)
     lines = [
         "# Generated file, all changes will be lost on nixos-rebuild!",
@@ -154,12 +154,12 @@ def extlinux_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -
 
 
 def _device_trees(entry: BootEntry, name: str, files: Files) -> list[str]:
-    """Lines that name the device trees of the kernel, which are copied with their folder."""
+    """Return the extlinux lines for the kernel's device trees, and add those trees to `files`."""
     toplevel = pathlib.Path(entry.options.split()[0].removeprefix("init=")).parent
     folder = toplevel / "dtbs"
     if not folder.exists():
         if name:
-            raise SpecError(f"{toplevel}: has no device trees, so no {name}")
+            raise SpecError(f"{toplevel}: has no device trees, {name} is wanted")
         return []
     trees = _resolve(str(folder))
     for file in sorted(trees.rglob("*")):
@@ -184,7 +184,7 @@ def _grub_id(entry: BootEntry) -> str:
 
 
 def _grub_quote(options: str) -> str:
-    """Words for GRUB's shell: what would mean something to it is quoted."""
+    """Quote the kernel command line for GRUB's script language."""
     return " ".join(
         word
         if re.fullmatch(r"[A-Za-z0-9_./:,=@%+-]+", word)
@@ -194,7 +194,7 @@ def _grub_quote(options: str) -> str:
 
 
 def _resolve(source: str) -> pathlib.Path:
-    """The file behind a store path's links; it must be in the store."""
+    """Resolve the links of a bootspec path; the file must exist in the store."""
     try:
         real = pathlib.Path(source).resolve(strict=True)
     except OSError as error:
@@ -204,12 +204,12 @@ def _resolve(source: str) -> pathlib.Path:
     if not real.is_relative_to(_STORE) or not re.match(
         r"[0-9a-z]{32}-", real.relative_to(_STORE).parts[0]
     ):
-        raise SpecError(f"{real}: is not in a store path")
+        raise SpecError(f"{real}: named by the bootspec, but not in a store path")
     return real
 
 
 def _efi_copy(source: pathlib.Path, files: Files) -> str:
-    """Have `source` as `EFI/nixos/<store name>-<file>.efi`; returns its path on the ESP."""
+    """Add `source` as `EFI/nixos/<store name>-<file>.efi`; returns its path on the ESP."""
     store_name = source.relative_to(_STORE).parts[0]
     name = f"{store_name}.efi" if source.name == store_name else f"{store_name}-{source.name}.efi"
     files[f"EFI/nixos/{name}"] = source
@@ -222,7 +222,7 @@ def _extlinux_copy(source: pathlib.Path, files: Files) -> str:
 
 
 def _clean_name(source: pathlib.Path) -> str:
-    """`/nix/store/<hash>-<name>/<file>` as one name."""
+    """Turn `/nix/store/<hash>-<name>/<file>` into one file name."""
     return source.relative_to(_STORE).as_posix().replace("/", "-")
 
 

@@ -1,8 +1,8 @@
-"""Clover: UEFI emulated on legacy BIOS, for machines that have nothing else.
+"""Installs Clover: UEFI emulated on legacy BIOS, for machines without UEFI.
 
 Three stages start it (Clover's own `CloverEFI/BootSector`): boot0ss in the MBR finds the active
 partition, boot1f32 in that partition's boot record loads the file `boot` (boot7) from its FAT32,
-and this one is the emulated firmware, which runs EFI/CLOVER. Its settings chainload systemd-boot.
+and boot7 is the emulated firmware, which runs EFI/CLOVER. Clover's settings chainload systemd-boot.
 """
 
 import pathlib
@@ -13,24 +13,24 @@ from orchestrator.image.layout import CODE_BYTES, SECTOR, Layout
 from orchestrator.image.loaders.bootloader import Files
 from orchestrator.shared.spec import SpecError
 
-#: Where the MBR's four entries of 16 bytes begin.
+#: Offset of the MBR's four partition entries, 16 bytes each.
 FIRST_ENTRY = 446
 ACTIVE = b"\x80"
 
-#: Of a FAT32's boot record, what describes the file system (Microsoft's FAT specification 1.03,
-#: page 9: the jump takes 3 bytes, BPB and extended BPB go up to 89).
+#: Bytes of a FAT32 boot record that describe the file system, BPB and extended BPB (Microsoft's FAT
+#: specification 1.03, page 9). The code around them is the loader's.
 PARAMETERS = slice(3, 90)
 SIGNATURE = b"\x55\xaa"
 
-#: Where mkfs.vfat keeps the boot record's copy: BPB_BkBootSec, at 50.
+#: Field with the sector number of the boot record's backup (BPB_BkBootSec).
 BACKUP_FIELD = slice(50, 52)
 
-#: Files that the archive must have.
+#: Boot stages that a Clover archive must contain.
 STAGES = ("boot0ss", "boot1f32", "boot7")
 
 
 def files(archive: pathlib.Path, loader: str) -> Files:
-    """What the ESP must have beside systemd-boot, whose path there is `loader`."""
+    """Return Clover's files for the ESP; `loader` is the path of systemd-boot on the ESP."""
     for stage in STAGES:
         if not (archive / stage).is_file():
             raise SpecError(f"spec.bootLoader.clover: {archive} holds no {stage}")
@@ -43,10 +43,10 @@ def files(archive: pathlib.Path, loader: str) -> Files:
 
 
 def embed(image: pathlib.Path, layout: Layout, archive: pathlib.Path) -> None:
-    """Write the first two stages into `image` and mark the ESP's stand-in in the MBR active."""
+    """Write boot0ss and boot1f32 into `image`, and mark the MBR's first entry active."""
     esp = layout.find("ESP")
     if esp is None or esp.size < FAT32_BYTES:
-        raise SpecError("spec.bootLoader.clover: needs an ESP with a FAT32 (--boot-size)")
+        raise SpecError("spec.bootLoader.clover: needs an ESP large enough for FAT32 (--boot-size)")
     code = (archive / "boot0ss").read_bytes()[:CODE_BYTES]
     record = (archive / "boot1f32").read_bytes()[:SECTOR].ljust(SECTOR, b"\0")
     with image.open("r+b") as disk:
@@ -65,7 +65,7 @@ def embed(image: pathlib.Path, layout: Layout, archive: pathlib.Path) -> None:
 
 
 def _settings(loader: str) -> str:
-    """Clover's config.plist: start `loader` at once, without a menu of its own."""
+    """Return Clover's config.plist, which starts `loader` at once without a menu."""
     path = "\\" + loader.replace("/", "\\")
     entry = {"Path": path, "Title": "NixOS", "FullTitle": "NixOS", "Type": "Linux", "Hidden": False}
     settings = {

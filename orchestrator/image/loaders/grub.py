@@ -1,9 +1,9 @@
-"""GRUB for BIOS in an image file: the first stage and its block list, without a loop device.
+"""Installs GRUB for BIOS into an image file without a loop device.
 
-What `grub-install` does to a disk is three writes: the first stage's code into sector 0, where it
-finds the second one, and where that finds its own rest (GRUB 2.12, `grub-core/boot/i386/pc/boot.S`
-and `diskboot.S`). The core is static: it reads `grub/grub.cfg` from the boot partition, so a new
-system needs no new core.
+`grub-install` writes boot code into sector 0, the sector of the core image into that code, and a
+block list into the core image's first sector (GRUB 2.12, `grub-core/boot/i386/pc/boot.S` and
+`diskboot.S`). The core image reads `grub/grub.cfg` from the boot partition, so a new generation
+needs no new core image.
 """
 
 import pathlib
@@ -18,15 +18,15 @@ from orchestrator.shared.spec import SpecError
 KERNEL_SECTOR = 0x5C
 DRIVE_CHECK = 0x66
 
-#: Two `nop`: the drive number that the BIOS gives is believed, as grub-install has it for hard
-#: disks.
+#: Two `nop` instructions in place of boot.S' drive check, as grub-install writes for hard disks:
+#: the BIOS' drive number is trusted.
 NOPS = b"\x90\x90"
 
-#: Where the first sector of the core keeps the first entry of its block list (GRUB_BOOT_MACHINE_
-#: LIST_SIZE bytes before the end: start sector, length, segment).
+#: Offset of the block list's first entry in the core image's first sector (start sector, length,
+#: segment: GRUB_BOOT_MACHINE_LIST_SIZE bytes).
 BLOCK_LIST = SECTOR - 12
 
-#: Modules of every core, and those for the table of the disk with grub.cfg.
+#: GRUB modules of every core image, and the module for each kind of partition table.
 MODULES = ("biosdisk", "normal", "linux", "echo", "test", "configfile", "serial", "terminal", "ls")
 TABLE_MODULES = {"gpt": "part_gpt", "dos": "part_msdos"}
 
@@ -38,10 +38,10 @@ def embed(
     boot: tuple[int, str, str],
     scratch: pathlib.Path,
 ) -> None:
-    """Make `image` start by BIOS.
+    """Make `image` bootable by a BIOS.
 
-    `boot` says where grub.cfg's folder lies: partition number, file system, path. The core goes
-    into the BIOS boot partition, or without one behind the MBR.
+    `boot` is the place of grub.cfg's folder: partition number, file system, path. The core image
+    goes into the BIOS boot partition, or without one into the gap after the MBR.
     """
     number, kind, folder = boot
     if not (reader := FILESYSTEMS[kind].grub_module):
@@ -55,7 +55,7 @@ def embed(
     slot = layout.find("BIOS")
     start, room = (slot.start, slot.size) if slot else (SECTOR, RESERVE - SECTOR)
     if len(core) > room:
-        raise FilesystemError(f"GRUB's core has {len(core)} bytes, there is room for {room}")
+        raise FilesystemError(f"GRUB's core image has {len(core)} bytes, at most {room} fit")
     first = (modules / "boot.img").read_bytes()[:CODE_BYTES]
     with image.open("r+b") as disk:
         disk.write(first)
@@ -72,7 +72,7 @@ def embed(
 def _core(
     folder: pathlib.Path, prefix: str, modules: tuple[str, ...], scratch: pathlib.Path
 ) -> bytes:
-    """The second stage with its modules, in whole sectors."""
+    """Return GRUB's core image with `modules`, padded to whole sectors."""
     if not (folder / "boot.img").is_file():
         raise SpecError(f"spec.bootLoader.grub: {folder} holds no boot.img")
     target = scratch / "core.img"
