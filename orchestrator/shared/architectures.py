@@ -1,7 +1,7 @@
-"""The architectures that images can be made for: rows of architectures.toml, which explains them.
+"""Target architectures: reads architectures.toml, which explains the fields.
 
-ELF fields are from the ELF specification (gABI 4.1, chapter 4: e_ident, e_type, e_machine); the way
-of masking them from the kernel's `Documentation/admin-guide/binfmt-misc.rst` and QEMU's
+ELF fields are from the ELF specification (gABI 4.1, chapter 4: e_ident, e_type, e_machine); magic
+and mask follow the kernel's `Documentation/admin-guide/binfmt-misc.rst` and QEMU's
 `scripts/qemu-binfmt-conf.sh`.
 """
 
@@ -23,7 +23,7 @@ ET_EXEC = 2
 
 @dataclasses.dataclass(frozen=True)
 class Elf:
-    """Facts of a program's header, and `exit_42`, the machine code of exit(42) in hex digits."""
+    """ELF header fields of a program; `exit_42` is machine code of exit(42), hex digits."""
 
     bits: Natural
     machine: Natural
@@ -33,7 +33,7 @@ class Elf:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """QEMU's program and machine type; `firmware` has QEMU's options for each kind."""
+    """Machine for `describe`: QEMU program, machine type, options per kind of `firmware`."""
 
     program: str
     type: str
@@ -44,7 +44,7 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class Guest:
-    """The boot check's machine: `packages` of its container, `cpu` without KVM."""
+    """Machine of the boot check: Debian `packages` of its container, `cpu` without KVM."""
 
     packages: tuple[str, ...]
     type: str
@@ -54,7 +54,7 @@ class Guest:
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """What the demo is made of: Debian's name of the architecture, end of its kernel's."""
+    """Debian's names of the architecture and of its kernel flavour, for the demo."""
 
     debian: str
     kernel: str
@@ -64,7 +64,7 @@ class Demo:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """One architecture; the table says what each field is."""
+    """One architecture: a row of architectures.toml, which explains the fields."""
 
     name: str
     gnu: str
@@ -80,26 +80,26 @@ class Architecture:
 
     @property
     def magic(self) -> bytes:
-        """The first 20 bytes of a program: e_ident, e_type ET_EXEC, e_machine; little-endian."""
+        """First 20 bytes of an ELF program: e_ident, e_type ET_EXEC, e_machine; little-endian."""
         ident = ELF_MAGIC + bytes([ELFCLASS[self.elf.bits], ELFDATA2LSB, EV_CURRENT]) + bytes(9)
         return ident + ET_EXEC.to_bytes(2, "little") + self.elf.machine.to_bytes(2, "little")
 
     @property
     def mask(self) -> bytes:
-        """Which bits of `magic` count.
+        """Mask for binfmt_misc: the bits of `magic` that must match.
 
-        All but the OS ABI (byte 7) and the one that tells ET_EXEC (2) from ET_DYN (3).
+        All bits but the OS ABI (byte 7) and the bit that distinguishes ET_EXEC (2) from ET_DYN (3).
         """
         return b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff\xff\xff"
 
     @property
     def efi_name(self) -> str:
-        """Name of the boot loader's file on removable media."""
+        """File name of the EFI boot loader on removable media."""
         return f"BOOT{self.efi.upper()}.EFI"
 
     @property
     def efi_entry(self) -> bytes:
-        """That name in a FAT folder: 8 letters and 3, a longer one cut to 6 and `~1`."""
+        """`efi_name` as a FAT folder entry stores it (8.3; a longer name is cut to 6 and `~1`)."""
         stem = self.efi_name.removesuffix(".EFI")
         short = stem if len(stem) <= 8 else f"{stem[:6]}~1"
         return f"{short:8}EFI".encode()
@@ -110,28 +110,28 @@ def _read() -> dict[str, Architecture]:
     return {row.name: row for row in from_json(tuple[Architecture, ...], rows, TABLE.name)}
 
 
-#: All of them by Nix' names of their systems.
+#: All architectures by Nix system name.
 SYSTEMS = _read()
 
-#: What `uname -m` and the Docker engine call the systems that builders run on.
+#: Nix system of a host by its name in `uname -m` and in Docker.
 MACHINES = {host: row.name for row in SYSTEMS.values() for host in row.hosts}
 
-#: Debian's names of the architectures that the demo's parts are taken for.
+#: Debian's architecture name by Nix system, for systems of the demo.
 DEBIAN_ARCHITECTURES = {row.name: row.demo.debian for row in SYSTEMS.values() if row.demo}
 
-#: Systems whose programs the kernel of another runs by itself (a 64-bit x86 kernel runs i686
-#: programs).
+#: Systems whose programs a kernel runs without emulation, by the kernel's system (x86_64 runs
+#: i686).
 RUNS_TOO = {row.name: frozenset(row.runs_too) for row in SYSTEMS.values() if row.runs_too}
 
-#: Systems that have a PC's BIOS, which GRUB is for.
+#: Systems with a PC BIOS, which start GRUB.
 PCS = frozenset(row.name for row in SYSTEMS.values() if "grub" in row.loaders)
 
 
 def this_system() -> str:
-    """Nix system of the running kernel's machine."""
+    """Nix system of the machine that this process runs on."""
     return MACHINES.get(platform.machine(), f"{platform.machine()}-linux")
 
 
 def foreign_system(native: str) -> str:
-    """The system that the demo is built for where none is named: the other one of the two."""
+    """Default system of the demo: aarch64-linux, or x86_64-linux on an aarch64 host."""
     return "x86_64-linux" if native == "aarch64-linux" else "aarch64-linux"

@@ -1,4 +1,4 @@
-"""What Nix hands over to the assembler, and the builder to the orchestrator."""
+"""Types that Nix passes to the assembler, and the builder to the orchestrator."""
 
 import dataclasses
 import hashlib
@@ -8,13 +8,14 @@ import typing
 
 from orchestrator.shared.json_reader import Natural
 
-#: What lies beside an image: its name, and one of these. CycloneDX' own suffix comes first.
+#: Suffixes of the files beside an image: the image's file name plus one of these. .cdx.json is
+#: CycloneDX' standard suffix.
 SBOM = ".cdx.json"
 PROVENANCE = ".provenance.json"
 CHECKSUMS = ".sha256"
 SIGNATURE = ".sha256.sig"
 BLOCK_MAP = ".bmap"
-#: The list of a run's images, beside them.
+#: File that lists a run's images, in the same folder.
 RESULT = "result.json"
 
 BESIDE = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP)
@@ -22,10 +23,10 @@ BESIDE = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP)
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """Something from outside that an image was made of.
+    """A source or package that an image was built from.
 
-    `uri` is a package URL (purl) or a flake's reference, `digest` has hashes in hex by their names
-    in in-toto's DigestSet.
+    `uri` is a package URL (purl) or a flake reference; `digest` has hex hashes by algorithm, as
+    in-toto's DigestSet.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Material:
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What Nix has made for one `format` and `system`: an image spec, or a folder with files."""
+    """Build result for one `format` and `system`: the path of an image spec or of a folder."""
 
     path: pathlib.Path
     system: str
@@ -48,8 +49,8 @@ class Built:
 class Artifact:
     """One finished image: `path` and `extras` are relative to the run's folder, `size` in bytes.
 
-    `virtual_size` is that of the disk inside; `firmware` what can start it; `sbom` its bill of
-    materials, a file like `path`.
+    `virtual_size` is the size of the disk in the image, `firmware` the kinds that can boot it,
+    `sbom` the path of its bill of materials.
     """
 
     path: str
@@ -70,11 +71,11 @@ class Artifact:
 
     @property
     def file_name(self) -> str:
-        """Name of the image's file."""
+        """File name of the image."""
         return pathlib.PurePosixPath(self.path).name
 
     def describe(self, out: pathlib.PurePosixPath) -> dict[str, typing.Any]:
-        """This image's own part of `result.json`; `out` is the caller's folder."""
+        """Return this image's entry of `result.json`; `out` is the caller's output folder."""
         return {
             "name": self.name,
             "system": self.system,
@@ -94,6 +95,6 @@ class Artifact:
 
 
 def sha256_of(file: pathlib.Path) -> str:
-    """Checksum of `file` in hex."""
+    """SHA-256 of `file` in hex."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

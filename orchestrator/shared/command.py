@@ -1,7 +1,7 @@
-"""The one door to other programs: how they are started, awaited, ended and told of.
+"""The only module that starts other programs: it starts, awaits, kills and logs them.
 
-Each program gets a process group of its own. Whatever ends the wait for it, a signal, a limit or
-another error, ends the whole group: nothing that it has started goes on.
+Each program gets its own process group. If the wait for it ends early (a signal, a time limit, an
+exception), the whole group is killed, with everything that the program has started.
 """
 
 import contextlib
@@ -12,35 +12,35 @@ import pathlib
 import shlex
 import shutil
 import signal
-import subprocess  # noqa: TID251 - this is the door
+import subprocess  # noqa: TID251 - the only module that may
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-#: What a stream of a program can be, beside an open file or its number.
+#: Values for a program's stream, besides an open file or a file descriptor.
 PIPE = subprocess.PIPE
 NOTHING = subprocess.DEVNULL
 WITH_STDOUT = subprocess.STDOUT
 
-#: A started program whose streams are bytes.
+#: A started program with binary streams.
 Process = subprocess.Popen[bytes]
 
 type Word = str | os.PathLike[str]
 type Stream = int | typing.IO[typing.Any]
 
-#: In place of a secret.
+#: Text that replaces a secret in output.
 REDACTED = "***"
 
-#: How often (seconds) a program's `watch` is asked.
+#: Interval in seconds between two calls of `watch`.
 WATCH_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A program that has ended: `code` is its exit code, or minus the signal that killed it.
+    """Result of a program: `code` is its exit code, or minus the signal that killed it.
 
-    `stdout` and `stderr` are what was kept of it (empty where they went elsewhere), `shown` is the
-    command line quoted for a shell, without secrets, `seconds` is how long it took.
+    `stdout` and `stderr` are its captured output (empty if they were redirected), `shown` is the
+    command line quoted for a shell, without secrets, `seconds` its duration.
     """
 
     shown: str
@@ -57,23 +57,23 @@ class Done:
 
     @property
     def lines(self) -> list[str]:
-        """Lines of `stderr`, or of `stdout` if it is empty; no empty lines, no secrets."""
+        """Lines of `stderr`, or of `stdout` if `stderr` is empty; no empty lines, no secrets."""
         said = _redacted((self.stderr or self.stdout).decode(errors="replace"), self.secrets)
         return [line.strip() for line in said.splitlines() if line.strip()]
 
     @property
     def last(self) -> str:
-        """The last of `lines`; the exit code where there is none."""
+        """The last of `lines`, or the exit code if there are none."""
         return self.lines[-1] if self.lines else _ending(self.code)
 
     @property
     def reason(self) -> str:
-        """The first of `lines` that is no warning: what follows only tells what stopped by it."""
+        """The first of `lines` that is not a warning: later lines are usually its consequences."""
         return next((line for line in self.lines if "arning" not in line), self.last)
 
 
 class CommandError(Exception):
-    """A program could not be started or has failed; `errno` says why it could not be started."""
+    """A program failed or could not be started; then `errno` has the reason, else 0."""
 
     def __init__(self, message: str, errno: int = 0) -> None:
         """`message` is one line."""
@@ -82,14 +82,14 @@ class CommandError(Exception):
 
 
 class SlowCommandError(CommandError):
-    """A program was ended because it took too long."""
+    """A program was killed at its time limit."""
 
 
 type Fails = Callable[[str], Exception]
 
 
 def resolve(program: Word) -> str:
-    """The absolute path of `program`, looked up in PATH; raises `CommandError` without one."""
+    """Return the absolute path of `program` from PATH; raises `CommandError` if there is none."""
     path = shutil.which(program)
     if not path:
         raise CommandError(f"{os.fspath(program)} is not installed here")
@@ -111,14 +111,14 @@ def run(
     watch: Callable[[], None] | None = None,
     watch_seconds: float = WATCH_SECONDS,
 ) -> Done:
-    """Run `command` to its end.
+    """Run `command` and wait for its end.
 
-    `stdin` is what it reads, `variables` are added to its environment, open `descriptors` stay open
-    in it. Raises `fails` (by itself a
-    `CommandError`) for what cannot be started and, with `check`, for an exit code that is not 0, in
-    the words of `Done.last`. After `timeout` seconds the program is killed: that is a
-    `SlowCommandError`, or what `fails` makes of it. `watch` is called now and then meanwhile; what
-    it raises ends the program. No word of `secrets` gets into an error.
+    `stdin` is its input, `variables` are added to its environment, file `descriptors` are
+    inherited. Raises `fails` (default: `CommandError`) if the program cannot be started and, with
+    `check`, if its exit code is not 0; the message has `Done.last`. After `timeout` seconds the
+    program is killed and `fails` (default: `SlowCommandError`) is raised. `watch` is called every
+    `watch_seconds`; an exception from it kills the program. `secrets` are removed from error
+    messages.
     """
     given = stdin if isinstance(stdin, bytes) else None
     shown = quoted(command, secrets)
@@ -141,7 +141,7 @@ def run(
     seconds = time.monotonic() - began
     done = Done(shown, process.returncode, out or b"", err or b"", seconds, tuple(secrets))
     if check and done.code != 0:
-        if fails is CommandError:  # nobody tells it in words of theirs
+        if fails is CommandError:  # the caller does not add context: name the whole command
             raise CommandError(f"{shown}: {done.last} ({_ending(done.code)}, {seconds:.1f} s)")
         name = _name(command)
         raise fails(f"{name}: {done.last.removeprefix(f'{name}: ')}")
@@ -149,9 +149,10 @@ def run(
 
 
 def run_attached(command: Sequence[Word], *, stdout: Stream | None = None) -> int:
-    """Run `command` on this process' own terminal and streams; returns its exit code.
+    """Run `command` with this process' terminal and streams; returns its exit code.
 
-    It stays in this process group, which is the terminal's.
+    The program stays in this process group, because only the terminal's foreground group gets
+    Ctrl-C.
     """
     path = resolve(command[0])
     return subprocess.run(list(command), executable=path, stdout=stdout, check=False).returncode
@@ -166,10 +167,10 @@ def start(
     variables: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
 ) -> Process:
-    """Start `command` in a process group of its own; the caller uses its streams meanwhile.
+    """Start `command` in its own process group and return while it runs.
 
-    A `stderr` of None is this process' own, open `descriptors` stay open in it. Raises
-    `CommandError` if the program cannot be started. Goes with `ending` or `kill`.
+    With `stderr` None the program inherits stderr; file `descriptors` are inherited. Raises
+    `CommandError` if the program cannot be started. The caller must use `ending` or `kill`.
     """
     path = command[0] if os.sep in os.fspath(command[0]) else resolve(command[0])
     try:
@@ -191,13 +192,13 @@ def start(
 
 @contextlib.contextmanager
 def ending(process: Process) -> Iterator[Process]:
-    """`process`, whose streams are closed and whose end is awaited after a `with` block.
+    """After the `with` block, close the streams of `process` and wait for its end.
 
-    It is killed with its group if the block raises.
+    If the block raises, the process group is killed.
     """
     try:
         yield process
-        _close(process)  # or it might wait for somebody to read
+        _close(process)  # an open pipe could block the program for ever
         process.wait()
     except BaseException:
         kill(process)
@@ -214,9 +215,9 @@ def _close(process: Process) -> None:
 
 
 def rest(process: Process, seconds: float) -> bytes | None:
-    """Close the stdin of `process`, then return what it says on stderr until its end.
+    """Close the stdin of `process`, wait for its end, and return its stderr.
 
-    None if it has not ended after `seconds`.
+    Returns None if the process still runs after `seconds`.
     """
     try:
         return process.communicate(timeout=seconds)[1]
@@ -225,7 +226,7 @@ def rest(process: Process, seconds: float) -> bytes | None:
 
 
 def kill(process: Process) -> None:
-    """End `process` and all that it has started, and wait for its end."""
+    """Kill the process group of `process` and wait for its end."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -233,7 +234,7 @@ def kill(process: Process) -> None:
 
 
 def quoted(command: Sequence[Word], secrets: Sequence[str] = ()) -> str:
-    """`command` as a shell would take it, on one line, without `secrets`."""
+    """Quote `command` for a shell, on one line, without `secrets`."""
     return " ".join(
         shlex.quote(_redacted(os.fspath(word), secrets)).replace("\n", "\\n") for word in command
     )

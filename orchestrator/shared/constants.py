@@ -1,9 +1,8 @@
-"""Numbers that several modules need."""
+"""Numbers that several modules share."""
 
 MIB, GIB = 1 << 20, 1 << 30
 
-#: Exit code of a process or container that was killed, as shells, Nix and Docker tell it: 128 +
-#: SIGKILL.
+#: Exit code that shells, Nix and Docker report for a killed process: 128 + SIGKILL.
 KILLED = 137
 
 #: Nix' package of Debian's.

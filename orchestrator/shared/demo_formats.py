@@ -1,4 +1,4 @@
-"""Image formats by name: which table, which disk format, for which systems."""
+"""Image formats of the demo: partition table, disk format, system."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ from orchestrator.shared.spec import FIRMWARE, LOADERS, PartitionTable
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A name of nixos-generators' list, and what the native assembler makes of it.
+    """One image format, named as in nixos-generators.
 
-    `system` is the only one that can have it, empty where the partition table alone decides.
+    `system` is the only system that supports the format; empty: the partition table decides.
     """
 
     name: str
@@ -34,11 +34,11 @@ FORMATS = {
 
 
 def impossible(system: str, form: Format, table: PartitionTable) -> str:
-    """Why `system` cannot have `form` with the partition table `table`; nothing if it can."""
+    """Return why `system` does not support `form` with this partition table; "" if it does."""
     for loader in LOADERS[table]:
         if loader not in SYSTEMS[system].loaders:
             return (
-                f"partition table {table} is started by {FIRMWARE[loader]},"
+                f"partition table {table} is booted by {FIRMWARE[loader]},"
                 f" which {system} machines do not have"
             )
-    return f"it is for {form.system}" if form.system not in ("", system) else ""
+    return f"this format is for {form.system}" if form.system not in ("", system) else ""

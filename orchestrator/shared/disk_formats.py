@@ -1,4 +1,4 @@
-"""The disk formats that images are delivered in: rows of disk_formats.toml, which explains them."""
+"""Disk formats of delivered images: reads disk_formats.toml, which explains the fields."""
 
 import dataclasses
 import pathlib
@@ -12,7 +12,7 @@ TABLE = pathlib.Path(__file__).with_suffix(".toml")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One disk format; the table says what each field is."""
+    """One disk format: a row of disk_formats.toml, which explains the fields."""
 
     name: str
     suffix: str
@@ -29,17 +29,17 @@ def _read() -> dict[str, Row]:
     return {row.name: row for row in from_json(tuple[Row, ...], rows, TABLE.name)}
 
 
-#: All of them by name.
+#: All disk formats by name.
 DISK_FORMATS = _read()
 
-#: Names of those that the assembler makes.
+#: Names of disk formats that the native assembler makes.
 ASSEMBLED = tuple(name for name, row in DISK_FORMATS.items() if row.assembled)
 
-#: One of those.
+#: Name of a disk format that the native assembler makes.
 DiskFormat = typing.Annotated[str, one_of(ASSEMBLED)]
 
 
 def of_suffix(suffix: str) -> str:
-    """The disk format of a file whose name has `suffix`, with its dot, in any letters."""
+    """Return the disk format for a file name's `suffix` (".qcow2", any case); default: raw."""
     wanted = suffix.lower().removeprefix(".")
     return next((name for name, row in DISK_FORMATS.items() if row.suffix == wanted), "raw")

@@ -1,6 +1,6 @@
-"""One tree of errors.
+"""All errors of the appliance, with exit codes.
 
-Each class has its exit code, each message says what failed, `hint` what to do.
+Each class has its own exit code. A message says what failed; `hint` says what to do.
 
 `python3 -m orchestrator.shared.errors` prints the table of docs/exit-codes.md from these classes.
 """
@@ -9,14 +9,14 @@ from typing import ClassVar
 
 
 class ApplianceError(Exception):
-    """The base of all failures that are told in one line; never raised itself."""
+    """Base class of all errors that are shown as one line; only subclasses are raised."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
-        """`message` is one line, `hint` the way out.
+        """`message` is one line; `hint` says what to do.
 
-        `detail` more lines where they help (the end of a log).
+        `detail` has further lines, such as the end of a log.
         """
         super().__init__(message)
         self.hint = hint
@@ -30,19 +30,19 @@ class UsageError(ApplianceError):
 
 
 class DockerError(ApplianceError):
-    """Docker is missing, not running, not permitted, or failed at a command."""
+    """Docker is missing, not running, not permitted, or a Docker command failed."""
 
     exit_code = 3
 
 
 class HostError(ApplianceError):
-    """The host cannot do it: too little disk or memory, an unsupported architecture, no sandbox."""
+    """The host is not sufficient: too little disk or memory, wrong architecture, no sandbox."""
 
     exit_code = 4
 
 
 class EmulationError(ApplianceError):
-    """Foreign programs could not be made to run."""
+    """Programs of another architecture cannot be run on this host."""
 
     exit_code = 5
 
@@ -54,61 +54,61 @@ class BuildError(ApplianceError):
 
 
 class AssemblyError(ApplianceError):
-    """The image could not be put together."""
+    """The image could not be assembled."""
 
     exit_code = 7
 
 
 class DeliveryError(ApplianceError):
-    """The image could not be handed over: disk full, connection lost, checksum wrong."""
+    """The image could not be delivered: disk full, connection lost, checksum wrong."""
 
     exit_code = 8
 
 
 class BootError(ApplianceError):
-    """The image was delivered, but did not boot or let its key in, or could not be tried."""
+    """The image was delivered, but the boot check failed: no boot or no SSH login."""
 
     exit_code = 9
 
 
 class CleanupError(ApplianceError):
-    """The host could not be proved to be as it was."""
+    """The host's state before the run could not be verified to be restored."""
 
     exit_code = 10
 
 
 class NetworkError(ApplianceError):
-    """Something outside could not be reached."""
+    """A server could not be reached."""
 
     exit_code = 11
 
 
 class TimeLimitError(ApplianceError):
-    """A deadline passed."""
+    """A time limit was exceeded."""
 
     exit_code = 12
 
 
 class EmulatorCrashError(ApplianceError):
-    """A build's emulator crashed or lacks a system call; another version may do (`--qemu`)."""
+    """The emulator crashed or lacks a system call; try another version (`--qemu`)."""
 
     exit_code = 13
 
 
 class VerificationError(ApplianceError):
-    """What lies beside an image is not of it: checksum, SBOM, provenance or signature."""
+    """A file beside the image does not match it: checksum, SBOM, provenance or signature."""
 
     exit_code = 14
 
 
 class StoreError(ApplianceError):
-    """Something has changed what the builder's store holds, and Nix cannot make it again."""
+    """Files in the builder's store were changed, and Nix cannot rebuild them."""
 
     exit_code = 15
 
 
 class BugError(ApplianceError):
-    """A fault of the appliance itself: a traceback is in the log."""
+    """A bug in the appliance: a traceback is in the log."""
 
     exit_code = 70
 
@@ -125,10 +125,10 @@ class TerminatedRunError(ApplianceError):
     exit_code = 143
 
 
-#: A signal is told once: what goes on after other failures has to let these through.
+#: Errors of a stop by a signal: code that continues after other errors must re-raise these.
 STOPPED = (InterruptedRunError, TerminatedRunError)
 
-#: What agents call a failure (`kind` of their `failed` event), and the error that it becomes.
+#: Error class for each `kind` in an agent's `failed` event.
 KINDS: dict[str, type[ApplianceError]] = {
     "assembly": AssemblyError,
     "boot": BootError,
@@ -147,7 +147,7 @@ KINDS: dict[str, type[ApplianceError]] = {
 
 
 def failure(kind: type[ApplianceError], event: dict[str, object]) -> ApplianceError:
-    """An error of `kind` from an agent's `failed` event."""
+    """Make an error of the class `kind` from an agent's `failed` event."""
     return kind(
         str(event.get("message", "")),
         hint=str(event.get("hint", "")),
@@ -156,12 +156,12 @@ def failure(kind: type[ApplianceError], event: dict[str, object]) -> ApplianceEr
 
 
 def leaves() -> list[type[ApplianceError]]:
-    """All error classes that are raised, by exit code."""
+    """All error classes, sorted by exit code."""
     return sorted(ApplianceError.__subclasses__(), key=lambda kind: kind.exit_code)
 
 
 def table() -> str:
-    """The exit codes as a Markdown table."""
+    """Return the exit codes as a Markdown table."""
     rows = [f"| {kind.exit_code} | `{kind.__name__}` | {kind.__doc__} |" for kind in leaves()]
     success = "| 0 | | the image was delivered and, unless `--no-boot`, booted |"
     head = ["| code | error | meaning |", "| --- | --- | --- |", success]

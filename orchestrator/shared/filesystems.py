@@ -1,4 +1,4 @@
-"""The file systems of an image: rows of filesystems.toml, which explains them."""
+"""File systems of an image: reads filesystems.toml, which explains the fields."""
 
 import dataclasses
 import pathlib
@@ -9,13 +9,13 @@ from orchestrator.shared.json_reader import Natural, from_json, one_of
 
 TABLE = pathlib.Path(__file__).with_suffix(".toml")
 
-#: Linux takes no longer target of a symbolic link: PATH_MAX without the end.
+#: Longest target of a symbolic link on Linux, in bytes: PATH_MAX without the final zero.
 LINK_BYTES = 4095
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One file system; the table says what each field is."""
+    """One file system: a row of filesystems.toml, which explains the fields."""
 
     name: str
     label_bytes: Natural
@@ -36,13 +36,13 @@ def _read() -> dict[str, Row]:
     return {row.name: row for row in from_json(tuple[Row, ...], rows, TABLE.name)}
 
 
-#: All of them by name.
+#: All file systems by name.
 FILESYSTEMS = _read()
 
-#: Names of those that the root file system can be asked to be.
+#: Names of file systems that `--root-fs` accepts.
 ROOTS = tuple(name for name, row in FILESYSTEMS.items() if row.root)
 
-#: Why one of those is not made.
+#: Reason for each known file system that is not supported.
 REFUSED = {name: row.refused for name, row in FILESYSTEMS.items() if row.refused}
 
 #: The name of a root file system.

@@ -1,6 +1,6 @@
-"""What a person asks of an image beside its configuration: sizes, table, output, late values.
+"""Image options of the command line: sizes, partition table, output format, late values.
 
-Only what was asked for is set; `apply` puts it over the spec that Nix has made.
+Only given options are set; `apply` overrides the fields of the spec that Nix has made.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from orchestrator.shared.spec import (
 
 @dataclasses.dataclass(frozen=True)
 class Injection:
-    """A file for the root file system that Nix must not see: `source` here, `target` there."""
+    """A file added to the root file system without Nix: `source` here, `target` in the image."""
 
     source: str
     target: FreeText
@@ -29,7 +29,7 @@ class Injection:
 
 @dataclasses.dataclass(frozen=True)
 class ImageOptions:
-    """Sizes are MiB; None is what the spec says. `stamp` is a CSV file: one image for each row."""
+    """Sizes are MiB; None keeps the spec's value. `stamp` is a CSV file: one image per row."""
 
     partition_table: PartitionTable | None = None
     disk_size: MiB | None = None
@@ -48,7 +48,7 @@ class ImageOptions:
 
 
 def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
-    """The spec with what was asked for; raises `SpecError` where that does not go together."""
+    """Return `spec` with `options` applied; raises `SpecError` if the result is invalid."""
     fields: dict[str, typing.Any] = {
         "partitionTable": options.partition_table,
         "diskSizeMiB": options.disk_size,
@@ -69,7 +69,7 @@ def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
         changed = dataclasses.replace(changed, root=root)
     check(changed)
     if options.bmap and changed.diskFormat != "raw":
-        raise SpecError(f"--bmap maps raw images, and {changed.diskFormat} is none")
+        raise SpecError(f"--bmap needs a raw image, not {changed.diskFormat}")
     if options.bmap and not FILESYSTEMS[changed.root.fsType].block_map:
-        raise SpecError(f"--bmap: what {changed.root.fsType} needs as zeros is not known here")
+        raise SpecError(f"--bmap does not support {changed.root.fsType}")
     return changed

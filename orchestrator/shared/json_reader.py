@@ -1,9 +1,9 @@
-"""JSON to frozen types: the one reader, strict everywhere.
+"""Reads JSON into frozen dataclasses, strictly.
 
-A type is a dataclass, or what its fields can be: `str`, `int`, `float`, `bool`, `typing.Any`,
-`typing.Literal`, `X | None`, a union of dataclasses, `tuple`, `dict[str, X]`. Further rules stand
-in the type: `typing.Annotated[int, natural]`. A rule is a function that raises `ValueError` with
-the reason. Unknown fields are errors: what is silently left out is not what was asked for.
+A type is a dataclass or a type of its fields: `str`, `int`, `float`, `bool`, `typing.Any`,
+`typing.Literal`, `X | None`, a union of dataclasses, `tuple`, `dict[str, X]`. Further rules are
+annotations: `typing.Annotated[int, natural]`. A rule is a function that raises `ValueError` with
+the reason. Unknown fields are errors, because a request must not be ignored silently.
 """
 
 import dataclasses
@@ -15,38 +15,39 @@ import types
 import typing
 from collections.abc import Callable, Collection
 
-#: Control characters, and halves of characters that UTF-8 cannot write.
+#: Characters not allowed in a line of text: control characters, and surrogates, which UTF-8 cannot
+#: encode.
 UNUSABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
-#: What no argument of a program can have: its end, and what UTF-8 cannot write.
+#: Characters that no program argument can contain: NUL, and surrogates, which UTF-8 cannot encode.
 UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
-#: 16 TiB, what command lines allow, too: larger numbers overflow somewhere.
+#: Upper bound of sizes, 16 TiB in MiB, as on the command line: larger ones overflow in some tool.
 TOO_LARGE_MIB = 1 << 24
 
-#: The field that names the class where a type is a union of dataclasses.
+#: Field that names the dataclass in a union of dataclasses.
 KIND = "kind"
 
 
 class JsonError(Exception):
-    """A document that is not what it has to be; the message begins with the path of the field."""
+    """A JSON document is invalid; the message begins with the field's path."""
 
 
 def natural(value: int) -> None:
-    """Rule for numbers that count something."""
+    """Rule: the number is not negative."""
     if value < 0:
         raise ValueError(f"{_shown(value)} is negative")
 
 
 def mebibytes(value: int) -> None:
-    """Rule for sizes of disks and their parts."""
+    """Rule: the number is a size in MiB below TOO_LARGE_MIB."""
     natural(value)
     if value >= TOO_LARGE_MIB:
-        raise ValueError(f"{_shown(value)} MiB is more than any disk has")
+        raise ValueError(f"{_shown(value)} MiB is more than the limit of 16 TiB")
 
 
 def one_of(names: Collection[str]) -> Callable[[str], None]:
-    """The rule for one of `names`, where those come from a table."""
+    """Return a rule: the text is one of `names`."""
 
     def rule(value: str) -> None:
         if value not in names:
@@ -56,12 +57,12 @@ def one_of(names: Collection[str]) -> Callable[[str], None]:
 
 
 def free_text(value: str) -> None:
-    """Rule for texts that may have several lines; any other text is one line."""
+    """Rule: the text may have several lines; texts without this rule are one line."""
     if UNWRITABLE.search(value):
         raise ValueError(f"{_shown(value)} has characters that no text has")
 
 
-#: Any form of a type, which `type[T]` does not cover: `int | None`, `tuple[int, ...]`.
+#: Any type expression, also those that `type[T]` excludes: `int | None`, `tuple[int, ...]`.
 type Form = typing.Any
 
 Natural = typing.Annotated[int, natural]
@@ -70,9 +71,9 @@ FreeText = typing.Annotated[str, free_text]
 
 
 def read_json(text: str, where: str) -> object:
-    """Parse JSON of which every field counts.
+    """Parse JSON strictly.
 
-    Raises `JsonError` also for a field that is there twice, and for what is nested without end.
+    Raises `JsonError` also for a repeated field and for excessive nesting.
     """
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -80,7 +81,7 @@ def read_json(text: str, where: str) -> object:
         if len(fields) != len(pairs):
             names = [name for name, _value in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise JsonError(f"{where}: field {twice!r} is there twice")
+            raise JsonError(f"{where}: field {twice!r} is repeated")
         return fields
 
     try:
@@ -90,15 +91,15 @@ def read_json(text: str, where: str) -> object:
 
 
 def from_json[T](kind: type[T], value: object, where: str) -> T:
-    """Make a `kind` of a value that was JSON; `where` is the path's beginning.
+    """Convert a parsed JSON value to `kind`; `where` begins the paths in error messages.
 
-    Raises `JsonError` with the path of the first field that is wrong.
+    Raises `JsonError` with the path of the first invalid field.
     """
     return typing.cast("T", _build(kind, value, where))
 
 
 def _build(kind: Form, value: object, where: str) -> object:
-    """Make a `kind`, whatever kind of type that is."""
+    """Convert `value` to the type expression `kind`."""
     if kind is typing.Any:
         return value
     if dataclasses.is_dataclass(kind):
@@ -126,7 +127,7 @@ def _build(kind: Form, value: object, where: str) -> object:
 
 
 def _build_plain(kind: type, value: object, where: str, *, one_line: bool = True) -> object:
-    """A number, a truth value or a text."""
+    """Convert to a number, bool or str."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
@@ -152,7 +153,7 @@ def _build_annotated(
 
 
 def _build_union(parts: tuple[typing.Any, ...], value: object, where: str) -> object:
-    """One of `parts`: `None` for null, else the only other one or the dataclass that is named."""
+    """Convert to one of `parts`: None for null, else the dataclass that field KIND names."""
     if value is None and types.NoneType in parts:
         return None
     kinds = {part.__name__: part for part in parts if isinstance(part, type)}
@@ -180,7 +181,7 @@ def _build_tuple(parts: tuple[typing.Any, ...], value: object, where: str) -> ob
 
 @functools.cache
 def _fields_of(kind: type) -> tuple[dict[str, typing.Any], frozenset[str]]:
-    """Types of the dataclass' fields by name, and the names of those without a default."""
+    """Return the types of a dataclass' fields by name, and the names of required fields."""
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = dataclasses.fields(kind)
     needed = {
@@ -207,5 +208,5 @@ def _build_fields(kind: type, value: object, where: str) -> object:
 
 
 def _shown(value: object) -> str:
-    """`value` in a line, however large it is."""
+    """Shorten `value` to one line."""
     return reprlib.repr(value)

@@ -1,6 +1,6 @@
-"""The table of NixOS formats, as `./run.sh formats` prints it.
+"""Reads the table of NixOS formats that `./run.sh formats` prints.
 
-`nix/formats.json` is made of `nix/formats.nix`, the one place where a format is described.
+`nix/formats.json` is generated from `nix/formats.nix`, the only place that defines a format.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from orchestrator.shared.text import columns
 
 TABLE = ROOT / "nix/formats.json"
 
-#: Who puts an image together, for a person.
+#: Text of the column "assembled by", by assembler.
 ASSEMBLERS = {
-    "native": "here, natively",
+    "native": "this appliance",
     "nixpkgs": "nixpkgs' recipe",
     "vm": "nixpkgs, in a VM",
 }
@@ -26,7 +26,7 @@ COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots 
 
 @dataclasses.dataclass(frozen=True)
 class NixosFormat:
-    """One format: `upstream` is its name in nixpkgs' `system.build.images`, empty without one."""
+    """One format: `upstream` is its name in nixpkgs' `system.build.images`, or empty."""
 
     name: str
     upstream: str
@@ -37,16 +37,16 @@ class NixosFormat:
     firmware: tuple[str, ...]
 
     def check(self, system: str) -> None:
-        """Raise `UsageError` if `system` cannot have it."""
+        """Raise `UsageError` if `system` does not support the format."""
         if system not in self.systems:
             raise UsageError(
-                f"--format {self.name}: {system} cannot have it, only {', '.join(self.systems)}",
+                f"--format {self.name}: not for {system}, only {', '.join(self.systems)}",
                 hint="./run.sh formats",
             )
 
     @property
     def row(self) -> tuple[str, ...]:
-        """Cells in the order of `COLUMNS`."""
+        """Table cells in the order of `COLUMNS`."""
         return (
             ", ".join((self.name, *self.aliases)),
             self.upstream or "-",
@@ -58,7 +58,7 @@ class NixosFormat:
 
 
 def read_formats(path: pathlib.Path = TABLE) -> tuple[NixosFormat, ...]:
-    """All formats, by name."""
+    """Return all formats, sorted by name."""
     document = json.loads(path.read_text())
     return tuple(
         NixosFormat(
@@ -75,9 +75,9 @@ def read_formats(path: pathlib.Path = TABLE) -> tuple[NixosFormat, ...]:
 
 
 def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[NixosFormat, ...]:
-    """Those of `formats` that `names` name, by alias or not; all without names.
+    """Return the formats that `names` (or aliases) select; all of them if `names` is empty.
 
-    Raises `UsageError` with the nearest name for one that does not exist.
+    Raises `UsageError` for an unknown name, with the nearest known one.
     """
     known = {name: one for one in formats for name in (one.name, *one.aliases)}
     for name in names:
@@ -89,10 +89,10 @@ def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[Ni
 
 
 def describe(formats: tuple[NixosFormat, ...]) -> str:
-    """The table for a person."""
+    """Format the table for a person."""
     return columns([COLUMNS, *(one.row for one in formats)])
 
 
 def names(formats: tuple[NixosFormat, ...]) -> str:
-    """The names, nixos-generators' too, a line each."""
+    """List all names and aliases (nixos-generators' names), one per line."""
     return "".join(f"{name}\n" for one in formats for name in (one.name, *one.aliases))

@@ -1,4 +1,4 @@
-"""Where this package's own tree lies: an image's, or a checkout's."""
+"""Path of the tree that this package is in: a checkout, or its copy in a container."""
 
 import pathlib
 

@@ -1,8 +1,6 @@
-"""What people see: stages with their times, a sign of life at least every two seconds.
+"""Progress output on stderr: stages with durations, at least one line every two seconds.
 
-All on stderr.
-
-Three ways of telling: one live line on a terminal, plain lines elsewhere, structlog's JSON events
+Three output styles: one live line on a terminal, plain lines elsewhere, structlog's JSON events
 on request.
 """
 
@@ -19,35 +17,35 @@ import structlog
 
 from orchestrator.shared.text import plain
 
-#: Plain output says something at least this often (seconds): just below the promise of two.
+#: Longest silence of plain output in seconds, just below the promised two.
 LIFE_SECONDS = 1.8
 
 SPINNER = "|/-\\"
 
 
 class Teller(typing.Protocol):
-    """One way of telling."""
+    """One output style."""
 
     def stage(self, name: str, detail: str, seconds: float) -> None:
-        """`name` goes on."""
+        """Show that the stage `name` is running."""
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
-        """`name` has ended."""
+        """Show that the stage `name` has ended."""
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
-        """Something happened."""
+        """Show a message."""
 
 
 class PlainTeller:
-    """A line each: for logs and CI."""
+    """Prints plain lines, for logs and CI."""
 
     def __init__(self) -> None:
-        """Nothing was said yet."""
+        """Start without a last line."""
         self._last = ""
         self._told = 0.0
 
     def stage(self, name: str, detail: str, seconds: float) -> None:
-        """A line when the detail is new, and now and then as a sign of life."""
+        """Print a line if the detail is new or the last line is LIFE_SECONDS old."""
         text = f"{name}: {detail}" if detail else name
         now = time.monotonic()
         if text == self._last and now - self._told < LIFE_SECONDS:
@@ -56,21 +54,21 @@ class PlainTeller:
         _write(f"{text}{f' ({seconds:.0f} s)' if seconds >= 1 else ''}")
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
-        """The stage's time."""
+        """Print the stage's duration."""
         _write(f"{'failed' if failed else 'done'}: {name} ({seconds:.1f} s)")
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
-        """The text with its level, unless it is only information."""
+        """Print the text, with its level unless that is "info"."""
         _write(text if level == "info" else f"{level}: {text}")
 
 
 class LiveTeller:
-    """One line for the stage at hand, redrawn; stages that ended stay above it."""
+    """Redraws one terminal line for the current stage; ended stages stay above it."""
 
     def __init__(self, columns: int) -> None:
         """`columns` is the terminal's width.
 
-        Run.sh knows it, this process has no terminal of its own.
+        The caller's run.sh passes it, because this process has no terminal.
         """
         self._console = rich.console.Console(
             file=sys.stderr,
@@ -83,7 +81,7 @@ class LiveTeller:
         self._frame = 0
 
     def stage(self, name: str, detail: str, seconds: float) -> None:
-        """Redraw the line."""
+        """Redraw the live line."""
         self._frame = (self._frame + 1) % len(SPINNER)
         text = f"{SPINNER[self._frame]} {name:<10} {seconds:5.1f} s  {detail}"
         text = text.replace("\n", " ").replace("\t", " ")
@@ -91,13 +89,13 @@ class LiveTeller:
         sys.stderr.flush()
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
-        """Let the line stand, with its sign."""
+        """Replace the live line by the ended stage, with ✓ or ✗."""
         self._clear()
         self._console.print("✗" if failed else "✓", style="red" if failed else "green", end=" ")
         self._console.print(f"{name:<10} {seconds:5.1f} s")
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
-        """A line above the live one."""
+        """Print a line above the live line."""
         self._clear()
         style = {"warning": "yellow", "error": "bold red"}.get(level)
         self._console.print(
@@ -109,7 +107,7 @@ class LiveTeller:
 
 
 class JsonTeller:
-    """structlog events, one JSON object a line."""
+    """Prints structlog events, one JSON object per line."""
 
     def __init__(self) -> None:
         """Configure structlog for this process."""
@@ -125,7 +123,7 @@ class JsonTeller:
         self._told = ("", 0.0)
 
     def stage(self, name: str, detail: str, seconds: float) -> None:
-        """An event when the detail is new, and as a sign of life."""
+        """Log an event if the detail is new or the last event is LIFE_SECONDS old."""
         now = time.monotonic()
         if self._told[0] == f"{name}{detail}" and now - self._told[1] < LIFE_SECONDS:
             return
@@ -133,22 +131,22 @@ class JsonTeller:
         self._log.info("stage", stage=name, detail=detail, seconds=round(seconds, 3))
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
-        """The stage's end."""
+        """Log the stage's end."""
         self._log.info("stage-end", stage=name, seconds=round(seconds, 3), failed=failed)
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
-        """The event under its name, with the text and all its fields."""
-        # structlog's own arguments are no fields.
+        """Log the event under its name, with the text and all its fields."""
+        # These names are structlog's own arguments, not fields.
         own = {"event", "level", "message", "self"}
         others = {key: value for key, value in fields.items() if key not in own}
         getattr(self._log, level)(str(fields.get("event", "note")), message=text, **others)
 
 
 class Progress:
-    """The run's stages: which one is at hand, since when, and how long each took (`seconds`)."""
+    """Stages of a run: the current one, and the duration of each ended one in `seconds`."""
 
     def __init__(self, teller: Teller) -> None:
-        """Start the ticker that keeps the sign of life going."""
+        """Start the thread that refreshes the output."""
         self.seconds: dict[str, float] = {}
         self._teller = teller
         self._lock = threading.Lock()
@@ -160,11 +158,11 @@ class Progress:
 
     @property
     def current(self) -> str:
-        """Name of the stage at hand."""
+        """Name of the current stage, empty if there is none."""
         return self._name
 
     def to(self, name: str, detail: str = "") -> None:
-        """Go to stage `name`, ending the one at hand; the same name only changes its detail."""
+        """End the current stage and start stage `name`; if it is current, only set its detail."""
         with self._lock:
             if name != self._name:
                 self._end(failed=False)
@@ -173,13 +171,13 @@ class Progress:
             self._teller.stage(self._name, self._detail, time.monotonic() - self._since)
 
     def end(self, *, failed: bool = False) -> None:
-        """End the stage at hand."""
+        """End the current stage."""
         with self._lock:
             self._end(failed=failed)
 
     @contextlib.contextmanager
     def stage(self, name: str, detail: str = "") -> Iterator[None]:
-        """`name` for the time of a `with` block."""
+        """Run stage `name` during a `with` block."""
         self.to(name, detail)
         try:
             yield
@@ -194,12 +192,12 @@ class Progress:
         level: str = "info",
         fields: collections.abc.Mapping[str, object] | None = None,
     ) -> None:
-        """Tell something that happened; `fields` are for the JSON events."""
+        """Print a message; `fields` are added to the JSON event."""
         with self._lock:
             self._teller.say(level, plain(text), fields or {})
 
     def close(self) -> None:
-        """Stop the ticker; ends the stage at hand as failed, if there is one."""
+        """Stop the refresh thread; end the current stage, if any, as failed."""
         self._stop.set()
         self.end(failed=True)
 
@@ -219,9 +217,9 @@ class Progress:
 
 
 def make_progress(log_format: str, columns: int) -> Progress:
-    """The way of telling that fits.
+    """Choose the output style.
 
-    JSON if asked for, live on a terminal of some width, else plain.
+    JSON on request, a live line on a terminal of at least 40 columns, else plain lines.
     """
     if log_format == "json":
         return Progress(JsonTeller())

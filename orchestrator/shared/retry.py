@@ -1,18 +1,18 @@
-"""The one way to ask again: at a fixed pace, for a limited time."""
+"""Retries a call at a fixed interval for a limited time."""
 
 import time
 from collections.abc import Callable
 
-import tenacity  # noqa: TID251 - this is where it is used
+import tenacity  # noqa: TID251 - the only module that may
 
-#: Pause (seconds) between two tries, where the caller names no other.
+#: Default pause in seconds between two tries.
 PAUSE_SECONDS = 0.05
 
 
 def until[T](ask: Callable[[], T], seconds: float, pause: float = PAUSE_SECONDS) -> T:
-    """Call `ask` until it returns something true, for `seconds` at most; returns its last answer.
+    """Call `ask` until it returns a true value, for at most `seconds`; returns the last result.
 
-    What it raises ends this at once.
+    An exception from `ask` is not retried.
     """
     tries = _policy(tenacity.retry_if_result(lambda answer: not answer), seconds, pause)
     last = tries.copy(retry_error_callback=lambda state: state.outcome and state.outcome.result())
@@ -26,7 +26,7 @@ def without[T](
     seconds: float,
     pause: float = PAUSE_SECONDS,
 ) -> T:
-    """Call `act` until it raises none of `errors`; after `seconds` the last one is raised."""
+    """Call `act` until it raises none of `errors`; after `seconds` re-raise the last one."""
     tries = _policy(tenacity.retry_if_exception_type(errors), seconds, pause)
     return tries.copy(reraise=True)(act)
 

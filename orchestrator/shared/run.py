@@ -1,6 +1,6 @@
-"""What every agent knows of its run.
+"""An agent's view of its run.
 
-The environment that compose.yaml gives it, and the folders that it shares.
+Its environment, which compose.yaml sets, and the paths on shared volumes.
 """
 
 import dataclasses
@@ -10,27 +10,28 @@ import pathlib
 from orchestrator.shared.architectures import SYSTEMS, foreign_system, this_system
 from orchestrator.shared.variables import read
 
-#: The lease's volume: cleanup writes the token here, registrar and builder wait for it.
+#: File on the lease's volume: cleanup writes the lease's token, registrar and builder wait for it.
 TOKEN_FILE = pathlib.Path("/run/nixos-image/lease/token")
 
-#: The work volume, one for each run: requests in, images out, in the folder that is named after it.
+#: Mount point of the run's work volume: requests and images lie in a folder named after the run.
 WORK = pathlib.Path("/var/nixos-image")
 
-#: In a run's folder: late values, once Nix has ended; before, root alone may look into it.
+#: Folder of late values in a run's folder; until Nix has ended, only root may read it.
 LATE = "late"
 
-#: What the builder says when Nix has ended and no other process is left: late values may come.
+#: Event of the builder: Nix has ended and no other process is left, so late values may be sent.
 BUILT = "built"
 
-#: In a run's folder: the caller's lines of a nix.conf, until the builder has read them.
+#: File in a run's folder with the caller's nix.conf lines; the builder deletes it after reading.
 NIX_CONF = "nix.conf"
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """`id` names the run, `systems` are those that it needs foreign programs of, or builds for.
+    """`id` names the run; `systems` are Nix systems to build for or to register emulators for.
 
-    Seconds are waits' limits.
+    The numbers are time limits in seconds: waiting for other containers at the start, waiting for a
+    lost builder, the whole run.
     """
 
     id: str
@@ -41,14 +42,14 @@ class Run:
 
     @property
     def folder(self) -> pathlib.Path:
-        """The run's own folder in the work volume."""
+        """The run's folder on the work volume."""
         return WORK / self.id
 
 
 def this_run() -> Run:
     """Read the environment.
 
-    Every variable has a default, so that `docker compose up` works by itself.
+    Every variable has a default, so that a plain `docker compose up` works.
     """
     environment = os.environ
     named = read(environment, "NIXOS_IMAGE_SYSTEMS").split()

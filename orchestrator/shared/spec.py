@@ -1,8 +1,8 @@
-"""The image spec: what Nix says an image is made of (JSON in, frozen types out).
+"""The image spec: what Nix says an image consists of (JSON in, frozen types out).
 
-Nix evaluates a configuration to this; everything after it is assembly. Unknown fields are an error,
-because a spec that asks for something that is silently left out makes an image that is not what was
-asked for. Names of fields are the JSON's own; sizes are MiB, 0 means as large as needed.
+Nix evaluates a configuration to a spec, and the assembler makes the image from it. Unknown fields
+are errors, because a request must not be ignored silently. Field names are the JSON's; sizes are
+MiB, 0 means as large as needed.
 """
 
 # ruff: noqa: N815
@@ -18,23 +18,23 @@ from orchestrator.shared.disk_formats import DISK_FORMATS, DiskFormat
 from orchestrator.shared.filesystems import FILESYSTEMS, FsType
 from orchestrator.shared.json_reader import JsonError, MiB, Natural, from_json, read_json
 
-#: Version of the spec that this assembler reads.
+#: Version of the image spec that this assembler reads.
 SCHEMA = 1
 
-#: Any constant will do: it makes the identifiers of one image from its spec, the same on every run.
+#: UUID namespace of all identifiers that are derived from a spec; an arbitrary constant.
 _NAMESPACE = uuid.UUID("6b0f4c1e-7a6e-5d0c-9a53-0f2c7b9d1e11")
 
-#: Those of nixpkgs' make-disk-image.nix, and the SD card's of its sd-image.nix.
+#: Partition tables of nixpkgs' make-disk-image.nix, and the SD card's from sd-image.nix.
 PartitionTable = typing.Literal[
     "none", "legacy", "legacy+boot", "legacy+gpt", "efi", "efixbootldr", "hybrid", "sd-card"
 ]
 Compression = typing.Literal["none", "zstd", "xz", "gz"]
 Firmware = typing.Literal["uefi", "bios", "u-boot"]
 
-#: What compression adds to a file's name.
+#: Suffix that compression adds to a file name.
 COMPRESSED_SUFFIX = {"none": "", "zstd": ".zst", "xz": ".xz", "gz": ".gz"}
 
-#: Which loaders each partition table needs: fields of `BootLoader`.
+#: Boot loaders that each partition table needs, as fields of `BootLoader`.
 LOADERS = {
     "none": (),
     "legacy": ("grub",),
@@ -46,28 +46,29 @@ LOADERS = {
     "sd-card": ("extlinux",),
 }
 
-#: Which firmware starts a loader. U-Boot reads an ESP, too, but that is not what it is made for.
+#: Firmware that starts each boot loader. U-Boot can also start from an ESP, which is not counted
+#: here.
 FIRMWARE: dict[str, Firmware] = {"grub": "bios", "systemdBoot": "uefi", "extlinux": "u-boot"}
 
-#: Tables whose loader reads its files from the root file system.
+#: Partition tables whose boot loader reads its files from the root file system.
 BOOTS_FROM_ROOT = ("legacy", "legacy+gpt", "sd-card")
 
-#: The longest name of a file (bytes, ext4's limit) with what names of its parts add to it.
+#: Longest name of an image file in bytes: ext4's limit without the suffixes of derived files.
 FILE_NAME_BYTES = 255 - len(".plain.bmap")
 
-#: A user's and a group's largest number: the one after it means none (chown(2)).
+#: Largest user or group number: the next one, -1, means "no change" (chown(2)).
 LARGEST_ID = (1 << 32) - 2
 
 
 class SpecError(JsonError):
-    """A spec or bootspec that cannot be; the message names the field."""
+    """A spec or bootspec is invalid; the message names the field."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Extlinux:
-    """generic-extlinux-compatible.
+    """Settings of NixOS' generic-extlinux-compatible boot loader.
 
-    With `deviceTree` the device trees go with the kernel, `deviceTreeName` picks one of them.
+    With `deviceTree` the kernel's device trees are copied, `deviceTreeName` selects one.
     """
 
     deviceTree: bool = True
@@ -76,11 +77,11 @@ class Extlinux:
 
 @dataclasses.dataclass(frozen=True)
 class BootLoader:
-    """Loaders that the system can have; the partition table says which of them are installed.
+    """Boot loaders available for the system; the partition table decides which are installed.
 
-    `systemdBoot` is the store path of the EFI program, `grub` of the folder with GRUB's i386-pc
-    modules, `clover` of the folder with Clover's stages and its EFI folder, which starts
-    systemd-boot on a BIOS; `timeout` is in seconds, -1 for ever.
+    Store paths: `systemdBoot` is the EFI program, `grub` the folder with GRUB's i386-pc modules,
+    `clover` the folder with Clover's boot stages and EFI folder (Clover starts systemd-boot on a
+    BIOS). `timeout` of the menu is in seconds, -1 waits for ever.
     """
 
     timeout: int
@@ -92,7 +93,7 @@ class BootLoader:
 
 @dataclasses.dataclass(frozen=True)
 class Fat:
-    """A FAT32 partition."""
+    """A FAT partition: volume label and size."""
 
     label: str
     sizeMiB: MiB = 0
@@ -114,9 +115,9 @@ class FirmwarePartition:
 
 @dataclasses.dataclass(frozen=True)
 class Root:
-    """The root file system: `additionalSpaceMiB` is what stays free beside the closure.
+    """The root file system: `additionalSpaceMiB` is the free space besides the content.
 
-    `uuid` and `partUuid` fix what is otherwise derived from the spec.
+    `uuid` (file system) and `partUuid` (partition) are derived from the spec if empty.
     """
 
     fsType: FsType
@@ -128,9 +129,9 @@ class Root:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """A file or folder of the store (`source`) that goes to `target` in the root file system.
+    """A file or folder of the store (`source`) that is copied to `target` in the image.
 
-    `mode` is octal, empty for that of the store; `user` and `group` are numbers.
+    `mode` is octal, or empty to keep the store's mode; `user` and `group` are numbers.
     """
 
     source: str
@@ -144,8 +145,9 @@ class Content:
 class ImageSpec:
     """One image: `toplevel` is the store path of the NixOS system.
 
-    `name` is the file's name without its suffix, `boot` the FAT partition that holds what the
-    loader reads (the ESP, or where there are two, the one beside it), `esp` the other one.
+    `name` is the image's file name without suffix. `boot` is the FAT partition with kernels and
+    boot entries: the ESP, or with partition table efixbootldr the XBOOTLDR partition; then `esp` is
+    the ESP.
     """
 
     schema: Natural
@@ -169,9 +171,9 @@ class ImageSpec:
     readyText: str = ""
 
     def identifier(self, what: str) -> uuid.UUID:
-        """A UUID for `what` (a file system, a partition).
+        """Return the UUID of `what` (a file system, a partition).
 
-        The same for the same spec, different between specs.
+        It is derived from the spec: equal specs have equal UUIDs.
         """
         given = {"root": self.root.uuid, "partition nixos": self.root.partUuid}.get(what)
         if given:
@@ -182,13 +184,13 @@ class ImageSpec:
 
     @property
     def file_name(self) -> str:
-        """Name of the image file."""
+        """File name of the image."""
         suffix = DISK_FORMATS[self.diskFormat].suffix
         return f"{self.name}.{suffix}{COMPRESSED_SUFFIX[self.compression]}"
 
     @property
     def boots_under(self) -> tuple[Firmware, ...]:
-        """The firmware that can start this image, the one to prefer first."""
+        """Kinds of firmware that can boot this image, preferred one first."""
         found = tuple(FIRMWARE[name] for name in LOADERS[self.partitionTable])
         return (*found, "bios") if self.bootLoader.clover else found
 
@@ -196,8 +198,8 @@ class ImageSpec:
 def read_spec(text: str) -> ImageSpec:
     """Parse an image spec.
 
-    Raises `SpecError` for unknown or missing fields, wrong types, unknown values and parts that do
-    not go together.
+    Raises `SpecError` for unknown or missing fields, wrong types, invalid values and conflicting
+    fields.
     """
     try:
         spec = from_json(ImageSpec, read_json(text, "image spec"), "spec")
@@ -208,7 +210,7 @@ def read_spec(text: str) -> ImageSpec:
 
 
 def check(spec: ImageSpec) -> None:
-    """Raise `SpecError` for what each field allows by itself, but not with the others."""
+    """Raise `SpecError` if fields conflict with each other."""
     if spec.schema != SCHEMA:
         raise SpecError(
             f"spec.schema: {spec.schema} is not supported, this assembler reads {SCHEMA}"
@@ -222,24 +224,22 @@ def check(spec: ImageSpec) -> None:
 
 
 def _check_loaders(spec: ImageSpec) -> None:
-    """The partition table's loaders are there, and start what they are asked to."""
+    """Check that the boot loaders of the partition table are available."""
     for loader in () if spec.onlyNixStore else LOADERS[spec.partitionTable]:
         if not getattr(spec.bootLoader, loader):
             raise SpecError(
                 f"spec.bootLoader.{loader} is missing: partition table {spec.partitionTable} is"
-                f" started by {FIRMWARE[loader]}, which {spec.system} has no loader for here"
+                f" booted by {FIRMWARE[loader]}, and no such loader is available for {spec.system}"
             )
     if spec.bootLoader.clover and (spec.partitionTable != "efi" or spec.system not in PCS):
-        raise SpecError(
-            "spec.bootLoader.clover: emulates UEFI on a PC's BIOS, with partition table efi alone"
-        )
+        raise SpecError("spec.bootLoader.clover: only for a PC (x86) with partition table efi")
 
 
 def _check_root(spec: ImageSpec) -> None:
-    """The root file system can be made, is read by its loader, and has identifiers."""
+    """Check that the root file system is supported, readable by the loader, with valid UUIDs."""
     row = FILESYSTEMS[spec.root.fsType]
     if row.refused:
-        raise SpecError(f"spec.root.fsType: {row.name} is not made: {row.refused}")
+        raise SpecError(f"spec.root.fsType: {row.name} is not supported: {row.refused}")
     if spec.partitionTable in BOOTS_FROM_ROOT and not spec.onlyNixStore:
         (loader,) = LOADERS[spec.partitionTable]
         if loader not in row.read_by:
@@ -255,7 +255,7 @@ def _check_root(spec: ImageSpec) -> None:
 
 
 def _check_labels(spec: ImageSpec) -> None:
-    """Each label fits its file system; the SD card's FAT has a serial number."""
+    """Check volume labels, and the serial number of the SD card's FAT."""
     labels: dict[str, tuple[str, str]] = {"root.label": (spec.root.label, spec.root.fsType)}
     labels |= {f"{name}.label": (getattr(spec, name).label, "vfat") for name in ("boot", "esp")}
     labels["firmware.label"] = (spec.firmware.label, "vfat")
@@ -263,24 +263,26 @@ def _check_labels(spec: ImageSpec) -> None:
         if len(label.encode()) > FILESYSTEMS[holder].label_bytes:
             raise SpecError(f"spec.{name}: {label!r} is longer than {holder} allows")
     if not re.fullmatch("[0-9a-fA-F]{8}", spec.firmware.identifier):
-        raise SpecError(f"spec.firmware.identifier: {spec.firmware.identifier!r} is not 8 digits")
+        raise SpecError(
+            f"spec.firmware.identifier: {spec.firmware.identifier!r} is not 8 hex digits"
+        )
 
 
 def _check_contents(spec: ImageSpec) -> None:
-    """Files beside the closure have a place, a mode and an owner."""
+    """Check mode and owner of files that are added to the root file system."""
     if spec.onlyNixStore and spec.contents:
-        raise SpecError("spec.contents: there is no place for them in a store alone")
+        raise SpecError("spec.contents: not possible with onlyNixStore")
     for one in spec.contents:
         if one.mode and not re.fullmatch("[0-7]{3,4}", one.mode):
             raise SpecError(f"spec.contents: {one.target}: {one.mode!r} is not an octal mode")
         if max(one.user, one.group) > LARGEST_ID:
-            raise SpecError(f"spec.contents: {one.target}: no user or group has such a number")
+            raise SpecError(f"spec.contents: {one.target}: user or group number is too large")
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a file of that name can be handed over.
+    """Whether an image file may have this name.
 
-    It is a line of a list, is shown on terminals and stands where shells expect options.
+    It must be safe as a line of a list, on a terminal, and as an argument of a shell command.
     """
     good = name.isprintable() and name == name.strip() and "/" not in name
     return good and name[:1] not in {"", ".", "-"} and len(name.encode()) <= FILE_NAME_BYTES

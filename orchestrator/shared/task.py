@@ -1,4 +1,4 @@
-"""What the builder has to do: written by the orchestrator, read by the builder (`task.json`)."""
+"""The builder's task (`task.json`): written by the orchestrator, read by the builder."""
 
 import dataclasses
 import json
@@ -9,13 +9,13 @@ from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.json_reader import KIND, FreeText, from_json, read_json
 from orchestrator.shared.nix_options import NixOptions
 
-#: Name of the file in the run's folder.
+#: Name of the task file in the run's folder.
 TASK = "task.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoTask:
-    """The demo system, from Debian's packages; `locked` forbids successors of those pinned."""
+    """Task: build the demo system from Debian packages; `locked` allows only pinned versions."""
 
     system: str
     format: str = "raw-efi"
@@ -26,12 +26,13 @@ class DemoTask:
 
 @dataclasses.dataclass(frozen=True)
 class NixosTask:
-    """NixOS images, one for each of `formats` and `systems`. Paths are those in the builder.
+    """Task: build NixOS images, one for each of `formats` and `systems`. Paths: in the builder.
 
-    `configuration` is a file, or `attribute` names a configuration of `flake`, a reference. An
-    empty `nixpkgs` is the pinned one, or the flake's own; `format_paths` has files that describe
-    formats, by name. `disk` are options of `nixosImage`. `systems_given` is false where nobody has
-    named a system. Below `sources` lies what the caller has sent, under the caller's own paths.
+    Either `configuration` is a file, or `attribute` names a configuration of the flake reference
+    `flake`. An empty `nixpkgs` means the pinned one, or the flake's own. `format_paths` has module
+    files of further formats, by name. `disk` are options of `nixosImage`. `systems_given` is false
+    if the user named no system. `sources` is the folder with the caller's files, under their paths
+    on the caller's host.
     """
 
     systems: tuple[str, ...]
@@ -51,11 +52,11 @@ class NixosTask:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """`foreign` are systems whose programs must run in the builder; `leased` that cleanup waits.
+    """`foreign`: systems whose programs need an emulator; `leased`: the run holds a lease.
 
-    `private` are those whose emulators the builder registers for itself. `strict` forbids builds
-    without a sandbox. `late` says that the orchestrator has files of `options` which come when Nix
-    has ended.
+    `private`: systems whose emulators the builder registers in its own binfmt_misc. `strict`
+    forbids builds without Nix' sandbox. `late`: the orchestrator sends files of `options` only when
+    Nix has ended.
     """
 
     work: DemoTask | NixosTask
@@ -69,15 +70,15 @@ class Task:
     late: bool = False
 
     def write(self, folder: pathlib.Path) -> None:
-        """Write it to the run's `folder`."""
+        """Write the task to the run's `folder`."""
         document = dataclasses.asdict(self)
         document["work"][KIND] = type(self.work).__name__
         (folder / TASK).write_text(json.dumps(document))
 
     @classmethod
     def read(cls, folder: pathlib.Path) -> typing.Self:
-        """Read what `write` has written; `FileNotFoundError` where nothing was.
+        """Read the task from the run's `folder`; raises `FileNotFoundError` if there is none.
 
-        Raises `JsonError` for what another version has written.
+        Raises `JsonError` if another version has written it.
         """
         return from_json(cls, read_json((folder / TASK).read_text(), TASK), "task")

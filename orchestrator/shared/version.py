@@ -1,4 +1,4 @@
-"""The product's name and version, which pyproject.toml alone has."""
+"""Name and version of the product; the version is read from pyproject.toml."""
 
 import pathlib
 import tomllib
@@ -9,6 +9,6 @@ NAME = "nixos-image-appliance"
 
 
 def product_version(home: pathlib.Path = ROOT) -> str:
-    """The version of the checkout in `home`."""
+    """Return the version of the checkout in `home`."""
     project = tomllib.loads((home / "pyproject.toml").read_text())["project"]
     return str(project["version"])

@@ -171,9 +171,7 @@ def test_fat16s_top_folder_is_one_of_its_own_structures(made: tuple[pathlib.Path
     with image.open("rb") as file:
         file.seek(FAT_AT + 54)
         fat16 = file.read(5) == b"FAT16"
-    assert said.endswith(
-        ": FAT's own structures" if fat16 else ": a folder, or an unused cluster"
-    )
+    assert said.endswith(": FAT's own structures" if fat16 else ": a folder, or an unused cluster")
 
 
 def test_a_folder_on_fat_is_told_by_its_name(made: tuple[pathlib.Path, Layout]) -> None:

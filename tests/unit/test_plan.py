@@ -155,13 +155,13 @@ def test_without_a_system_one_is_taken_that_can_have_the_format(
 
 
 def test_a_format_that_the_system_cannot_have_is_refused_with_the_reason() -> None:
-    message = "--format raw: partition table legacy is started by bios, which aarch64-linux"
+    message = "--format raw: partition table legacy is booted by bios, which aarch64-linux"
     with pytest.raises(UsageError, match=message):
         make_plan(request(format="raw", system=ARM), facts())
-    with pytest.raises(UsageError, match="started by u-boot"):
+    with pytest.raises(UsageError, match="booted by u-boot"):
         make_plan(request(format="sd-aarch64", system=X86), facts())
     legacy = request(format="sd-riscv64", image=ImageOptions(partition_table="legacy"))
-    with pytest.raises(UsageError, match="started by bios, which riscv64-linux"):
+    with pytest.raises(UsageError, match="booted by bios, which riscv64-linux"):
         make_plan(legacy, facts())
 
 
@@ -171,7 +171,7 @@ def test_a_format_that_the_system_cannot_have_is_refused_with_the_reason() -> No
 def test_a_format_that_is_named_after_a_system_is_for_no_other(
     form: str, system: str, own: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"^--format {form}: it is for {own}$"):
+    with pytest.raises(UsageError, match=f"^--format {form}: this format is for {own}$"):
         make_plan(request(format=form, system=system), facts())
 
 

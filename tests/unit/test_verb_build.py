@@ -104,7 +104,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         (["-f", "raw-eif"], "raw-eif: no such format", "did you mean raw-efi?"),
         (
             ["-f", "sd-aarch64", "--system", "x86_64-linux"],
-            "--format sd-card: x86_64-linux cannot have it, only aarch64-linux",
+            "--format sd-card: not for x86_64-linux, only aarch64-linux",
             "./run.sh formats",
         ),
         (["-f", "iso", "--bmap"], "--format iso is put together by nixpkgs", "./run.sh formats"),
