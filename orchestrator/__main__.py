@@ -1,4 +1,4 @@
-"""The orchestrator's entry: one request, one exit code; the one place that tells an error."""
+"""Entry point of the orchestrator: handles one command line, prints errors, returns exit code."""
 
 import os
 import signal
@@ -22,8 +22,7 @@ from orchestrator.verbs import registry
 
 def main() -> int:
     """Handle one command line; returns the exit code."""
-    # Whatever prints must not get into the stream that carries the image: that gets a descriptor of
-    # its own.
+    # stdout carries the image to run.sh: it moves to its own descriptor, and prints go to stderr.
     stream = os.dup(1)
     os.dup2(2, 1)
     began = time.monotonic()
@@ -46,28 +45,28 @@ def main() -> int:
         if sent and not verb.takes_files:
             session.receive()
         return verb.work(request, session)
-    except SystemExit as end:  # --help, which is told once
+    except SystemExit as end:  # --help has printed its text
         if preparing:
             session.write(as_text([NOTHING], who))
         return int(end.code or 0)
     except ApplianceError as error:
         tell(error)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the last place that can tell it
+    except Exception as error:  # noqa: BLE001 - reports any bug as BugError
         tell(
             BugError(
-                f"a bug: {error!r}",
+                f"bug in the appliance: {error!r}",
                 detail=traceback.format_exc(),
-                hint="please report it with the lines above",
+                hint="please report this bug with the lines above",
             )
         )
         return BugError.exit_code
 
 
 def tell(error: ApplianceError) -> None:
-    """Detail first, so that the line that counts is the last one but the hint.
+    """Print an error: its detail first, then the message, then the hint.
 
-    What others have said may be in it: none of it steers the terminal.
+    Control characters are removed, because other programs' output may be in it.
     """
     if error.detail:
         sys.stderr.write(f"{plain(error.detail)}\n")
@@ -77,7 +76,7 @@ def tell(error: ApplianceError) -> None:
 
 
 def _interrupt(number: int, _frame: types.FrameType | None) -> None:
-    """A signal takes the error's path: everything is taken down. A second one changes nothing."""
+    """Turn the first signal into an error, which cleans up; ignore further signals."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
     if number == signal.SIGINT:
@@ -89,8 +88,8 @@ if __name__ == "__main__":
     try:
         code = main()
         sys.stderr.flush()
-    except ApplianceError as error:  # a signal while another error was told
+    except ApplianceError as error:  # a signal arrived while another error was printed
         code = error.exit_code
-    # Not sys.exit: a `docker build` in a background thread would be waited for. It ends with this
+    # sys.exit would wait for a `docker build` in a background thread; that ends with this
     # container.
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The caller's side as run.sh describes it: the only place that reads its environment variables."""
+"""Reads run.sh's environment variables, which describe the caller's side."""
 
 import pathlib
 import typing
@@ -8,7 +8,7 @@ from orchestrator.shared.variables import read
 
 
 def read_caller(environment: typing.Mapping[str, str]) -> Caller:
-    """What run.sh says of the caller's side in `environment`."""
+    """Return the caller's facts that run.sh has put into `environment`."""
 
     def number(text: str) -> int:
         return int(text) if text.isdigit() else 0

@@ -1,4 +1,4 @@
-"""Options of the command line that are about an image: its disk, its file, its late values."""
+"""Image options of the command line: disk, output file, late values."""
 
 import argparse
 import os
@@ -16,38 +16,45 @@ from orchestrator.shared.spec import Compression, PartitionTable, SpecError
 
 
 def add_image_options(parser: Parser) -> None:
-    """Options of nixpkgs' make-disk-image, the output's, and late values."""
+    """Add the options of nixpkgs' make-disk-image, of the output file, and of late values."""
     disk = parser.add_argument_group("the disk (sizes in MiB, or with K, M, G, T)")
     disk.add_argument("--partition-table", choices=typing.get_args(PartitionTable))
     disk.add_argument("--disk-size", type=mebibytes, metavar="SIZE", help="default: auto")
-    disk.add_argument("--boot-size", type=mebibytes, metavar="SIZE", help="the boot partition")
-    disk.add_argument("--firmware-size", type=mebibytes, metavar="SIZE", help="of an SD card")
+    disk.add_argument("--boot-size", type=mebibytes, metavar="SIZE", help="of the boot partition")
     disk.add_argument(
-        "--additional-space", type=mebibytes, metavar="SIZE", help="what stays free of the root"
+        "--firmware-size", type=mebibytes, metavar="SIZE", help="of an SD card's firmware partition"
     )
-    output = parser.add_argument_group("the file")
+    disk.add_argument(
+        "--additional-space",
+        type=mebibytes,
+        metavar="SIZE",
+        help="free space in the root file system",
+    )
+    output = parser.add_argument_group("the image file")
     output.add_argument("--disk-format", choices=ASSEMBLED)
     output.add_argument("--compress", choices=typing.get_args(Compression))
-    output.add_argument("--bmap", action="store_true", help="make a block map, for bmaptool")
+    output.add_argument("--bmap", action="store_true", help="write a block map for bmaptool")
     output.add_argument("--check", action="store_true", help="assemble twice and compare")
-    late = parser.add_argument_group("late values: never in the Nix store")
+    late = parser.add_argument_group("late values (never in the Nix store)")
     late.add_argument(
         "--inject",
         action="append",
         default=[],
         metavar="SRC:DEST[:MODE]",
-        help="put a file into the root file system (mode: 600)",
+        help="add a file to the root file system (default mode: 600)",
     )
     late.add_argument("--host-name", default="", metavar="NAME")
     late.add_argument("--wifi-ssid", default="", metavar="NAME")
     late.add_argument("--wifi-password-file", metavar="FILE")
     late.add_argument(
-        "--stamp", metavar="FILE", help="CSV of devices (host, ssh_key, ...): an image for each"
+        "--stamp",
+        metavar="FILE",
+        help="CSV file of devices (host, ssh_key, ...): one image per row",
     )
 
 
 def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
-    """What a parser has found, with the paths of the caller's host; raises `UsageError`."""
+    """Convert parsed arguments; paths are those of the caller's host. Raises `UsageError`."""
     for name in ("host_name", "wifi_ssid", "wifi_password_file"):
         if getattr(found, name) and found.stamp:
             option = f"--{name.replace('_', '-')}"
@@ -78,12 +85,12 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
 
 
 def _sent(text: str | None, who: Caller) -> str:
-    """The path of a file that run.sh is to send, empty where none is named."""
+    """Return the path of a file that run.sh must send, or "" if none is given."""
     return os.fspath(caller_path(text, who)) if text is not None else ""
 
 
 def _injection(text: str, who: Caller, help_of: str) -> Injection:
-    """SRC:DEST[:MODE]; a colon in a path is written twice."""
+    """Parse SRC:DEST[:MODE]; a colon in a path is written twice."""
     parts = [part.replace("\0", ":") for part in text.replace("::", "\0").split(":")]
     if len(parts) not in {2, 3} or not all(parts):
         raise UsageError(f"--inject {text}: expected SRC:DEST[:MODE]", hint=help_of)

@@ -1,4 +1,4 @@
-"""Options of the command line that are Nix' own: one for each field of `NixOptions`."""
+"""Nix options of the command line: one for each field of `NixOptions`."""
 
 import argparse
 import os
@@ -14,20 +14,20 @@ SECRET_OPTIONS = frozenset({"access-tokens", "extra-access-tokens"})
 
 
 class Group(typing.Protocol):
-    """A parser, or a group of its options."""
+    """An argparse parser or argument group."""
 
     def add_argument(self, *flags: str, **arguments: typing.Any) -> argparse.Action:  # noqa: ANN401 - argparse's own
-        """Take one more option."""
+        """Add one option."""
 
 
 def add_nix_options(group: Group) -> None:
-    """Have `group` take an option for each field."""
+    """Add an option to `group` for each field of `NixOptions`."""
     for name, option in OPTIONS.items():
         group.add_argument(option.flag, dest=name, **option.arguments)
 
 
 def nix_options(found: argparse.Namespace, who: Caller) -> NixOptions:
-    """What a parser has found; raises `UsageError`."""
+    """Convert parsed arguments; raises `UsageError`."""
     given = {name: getattr(found, name) for name in OPTIONS}
     fields = {name: _frozen(value) for name, value in given.items() if value is not None}
     for name, option in OPTIONS.items():
@@ -37,12 +37,12 @@ def nix_options(found: argparse.Namespace, who: Caller) -> NixOptions:
     for name, _value in options.options:
         if name in SECRET_OPTIONS:
             raise UsageError(
-                f"--option {name}: a command line is no place for a secret",
-                hint=f"write `{name} = …` into a file and name that: --nix-conf FILE",
+                f"--option {name}: secrets are not allowed on the command line",
+                hint=f"write `{name} = …` into a file and use --nix-conf FILE",
             )
     return options
 
 
 def _frozen(value: typing.Any) -> typing.Any:  # noqa: ANN401 - whatever argparse has made
-    """Lists as tuples."""
+    """Convert lists to tuples, recursively."""
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value

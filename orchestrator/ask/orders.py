@@ -1,36 +1,36 @@
-"""Orders to run.sh: what has to be done on the caller's side, which alone sees the caller's files.
+"""Orders to run.sh: actions on the caller's host, where the caller's files are.
 
 run.sh calls the orchestrator twice: `prepare ARGS...` checks the arguments and prints its orders;
 then the same arguments again do the work.
 
-An order is a word alone, or it has an option and a path. run.sh (caller/orders.sh) refuses all that
-its own command line does not name, so each path is one that `caller_path` has made of that option's
-value, or of the verb's argument; and such a path has no control characters.
+An order is one word, or a word with an option and a path. run.sh (caller/orders.sh) refuses a path
+that its own command line does not name. So `caller_path` must have made each path from that
+option's value or from the verb's argument; such a path has no control characters.
 """
 
 import os
 
 from orchestrator.ask.request import Caller, ImageRequest
 
-#: The name of what run.sh can do, and what it needs for that.
+#: An action of run.sh, followed by its arguments.
 Order = list[str]
 Orders = list[Order]
 
-#: The work reads and writes the caller's terminal.
+#: Order: connect the verb to the caller's terminal.
 TERMINAL: Order = ["terminal"]
 
-#: All is done: help was asked for, and told.
+#: Order: nothing more to do, because help was printed.
 NOTHING: Order = ["nothing"]
 
 
 def as_text(orders: Orders, who: Caller) -> str:
-    """An order a line, its words apart by tabs; the caller's CA bundle is sent for every verb."""
+    """Format one order per line, words separated by tabs; add the order for the CA bundle."""
     bundle = [["send_bundle"]] if who.ca_bundle else []
     return "".join("\t".join(order) + "\n" for order in [*orders, *bundle])
 
 
 def image_orders(request: ImageRequest) -> Orders:
-    """What all verbs that make images need of the caller's side."""
+    """Return the orders that all verbs that make images share."""
     orders = [] if request.dry_run else [["out_dir", "--out", os.fspath(request.out)]]
     orders += [["send", "--inject", one.source] for one in request.image.injections]
     named = {

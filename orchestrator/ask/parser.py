@@ -1,4 +1,4 @@
-"""What the parsers of our verbs share."""
+"""Shared by the parsers of all verbs: options and types."""
 
 import argparse
 import difflib
@@ -13,22 +13,23 @@ from orchestrator.ask.request import AUTO, Caller, Emulation, LogFormat
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.json_reader import UNUSABLE
 
-#: What Docker makes of bytes that are no UTF-8.
+#: Character that Docker substitutes for bytes that are not UTF-8.
 LOST = "\N{REPLACEMENT CHARACTER}"
 
 
-#: Width of the help: it is a file (docs/help), which is the same on each terminal.
+#: Width of help texts: they are files (docs/help) and do not depend on the terminal.
 HELP_COLUMNS = 80
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but wrong arguments are an error of ours, with a did-you-mean.
+    """An argparse parser that raises `UsageError`, with a suggestion for a misspelled option.
 
-    And options are not abbreviated. What it finds has `help_of`: the command that prints its help.
+    Options cannot be abbreviated. The parsed namespace has `help_of`, the command that prints the
+    help.
     """
 
     def __init__(self, verb: str, description: str, epilog: str = "") -> None:
-        """The parser of the words after `verb`."""
+        """Make the parser of the arguments after `verb`."""
         super().__init__(
             prog=f"./run.sh {verb}",
             description=description,
@@ -52,9 +53,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_run_arguments(parser: Parser, *, timeout: float) -> None:
-    """What can be said of any run that makes images; `timeout` is its default in seconds."""
+    """Add the options of all verbs that make images; `timeout` is the default in seconds."""
     parser.add_argument(
-        "-o", "--out", metavar="DIR", default="out", help="where images go (default: ./out)"
+        "-o", "--out", metavar="DIR", default="out", help="output folder (default: ./out)"
     )
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
     parser.add_argument(
@@ -62,33 +63,33 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
         choices=[*ladder.rungs(), AUTO],
         default="",
         metavar="VERSION|auto",
-        help="emulators of another version of those that ./run.sh version prints (default: the"
-        " first); auto: where a build crashes, try the next version once",
+        help="version of the emulators, one of those that ./run.sh version prints (default: the"
+        " first); auto: if an emulator crashes, try the next version once",
     )
     parser.add_argument(
         "--locked",
         action="store_true",
-        help="fail where a pinned package is gone, take no successor",
+        help="fail if a pinned package is gone, do not use a newer version",
     )
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="fail where Nix' sandbox is not to be had, do not build without",
+        help="fail if Nix' sandbox is not available, do not build without it",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, make nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and make nothing")
     parser.add_argument(
         "--memory",
         type=mebibytes,
         metavar="SIZE",
         default=0,
-        help="the builder's limit (default: nine tenths of what Docker has)",
+        help="memory limit of the builder (default: nine tenths of Docker's memory)",
     )
     parser.add_argument(
         "--sign", metavar="FILE", help="sign the images' checksums with this private SSH key"
     )
     add_times(
         parser,
-        ("emulation", 60, "foreign programs run"),
+        ("emulation", 60, "programs of another architecture run"),
         ("boot", 300, "the image is ready"),
     )
     parser.add_argument(
@@ -97,11 +98,11 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
 
 
 def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.Any]:
-    """What `add_run_arguments` has found, as fields of an `ImageRequest`."""
+    """Convert the options of `add_run_arguments` to fields of an `ImageRequest`."""
     if found.qemu and found.emulation in {"host", "native"}:
         raise UsageError(
-            f"--qemu {found.qemu}: --emulation {found.emulation} uses none of these",
-            hint="leave out one of them",
+            f"--qemu {found.qemu}: --emulation {found.emulation} has no use for it",
+            hint="omit one of the two options",
         )
     names = (
         *("emulation", "qemu", "locked", "strict", "dry_run", "memory"),
@@ -118,7 +119,7 @@ def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.An
 
 
 def add_times(parser: Parser, *times: tuple[str, float, str]) -> None:
-    """Options for how long to wait: name, default in seconds, for what."""
+    """Add timeout options; each of `times` is name, default in seconds, awaited event."""
     for name, default, until in times:
         text = f"how long to wait until {until} (default: {default:.0f})"
         parser.add_argument(
@@ -127,12 +128,12 @@ def add_times(parser: Parser, *times: tuple[str, float, str]) -> None:
 
 
 def add_log_format(parser: Parser) -> None:
-    """The option that every verb has which says what it does."""
+    """Add --log-format, for verbs that show progress."""
     parser.add_argument("--log-format", choices=typing.get_args(LogFormat), default="auto")
 
 
 def seconds(text: str) -> float:
-    """A time that is a time."""
+    """Parse a positive, finite number of seconds."""
     found = float(text)
     if not 0 < found < float("inf"):
         raise ValueError
@@ -140,11 +141,11 @@ def seconds(text: str) -> float:
 
 
 def mebibytes(text: str) -> int:
-    """A size as make-disk-image takes it: MiB, or with a suffix."""
+    """Parse a size as make-disk-image does, in MiB or with a suffix; returns MiB."""
     match = re.fullmatch(r"([0-9]+)([KMGT]?)(?:i?B)?", text)
     if not match:
         raise ValueError
-    # Rounded up: what was asked for must fit.
+    # Round up, so that the given size fits.
     size = -(
         -int(match[1]) * {"K": 1, "": 1024, "M": 1024, "G": 1 << 20, "T": 1 << 30}[match[2]] // 1024
     )
@@ -154,16 +155,16 @@ def mebibytes(text: str) -> int:
 
 
 def caller_path(text: str, who: Caller) -> pathlib.PurePosixPath:
-    """An absolute path on the caller's host, without `..`: it becomes a name in a tar stream.
+    """Make an absolute path on the caller's host, without `..`: a valid name in a tar stream.
 
-    Raises `UsageError` for one that would not arrive as it is, or not stay in one line.
+    Raises `UsageError` for control characters and for bytes that are not UTF-8.
     """
     if not text:
-        raise UsageError("an empty path", hint="name a file or folder")
+        raise UsageError("a path is empty", hint="name a file or folder")
     path = os.path.normpath(who.cwd / text)
     if UNUSABLE.search(path) or LOST in path:
         raise UsageError(
-            f"{path!r}: a path with control characters, or not in UTF-8",
-            hint="rename it, or its folder",
+            f"{path!r}: the path has control characters or is not UTF-8",
+            hint="rename the file or its folder",
         )
-    return pathlib.PurePosixPath(f"/{path.lstrip('/')}")  # two slashes at the start stay two
+    return pathlib.PurePosixPath(f"/{path.lstrip('/')}")  # normpath keeps two leading slashes

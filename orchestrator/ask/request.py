@@ -1,4 +1,4 @@
-"""What the user asked for, frozen: what more than its own verb needs to know of."""
+"""Requests of the user as frozen types, for verbs whose requests other modules need."""
 
 import dataclasses
 import pathlib
@@ -10,7 +10,7 @@ from orchestrator.shared.nix_options import NixOptions
 
 Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
 
-#: The value of `qemu` that has the next rung tried by itself where the default one crashes.
+#: Value of --qemu: if the default emulator crashes, try the next version automatically.
 AUTO = "auto"
 
 LogFormat = typing.Literal["auto", "plain", "json"]
@@ -18,12 +18,12 @@ LogFormat = typing.Literal["auto", "plain", "json"]
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
-    """Where run.sh was called: facts of the host's side that a container cannot see.
+    """Facts of the caller's host, which a container cannot see; run.sh collects them.
 
-    `cwd`, `home` and `root`, the checkout, are the host's paths; `columns` is the terminal's width,
-    0 where there is none; `out_kib` the free KiB where images go, None if unknown; `socket` the
-    Docker socket's path on the engine's host; `source` is the sum of what run.sh has
-    made the orchestrator's image of; `sparse` says whether the caller's tar knows holes.
+    `cwd`, `home` and `root` (the checkout) are paths on the caller's host. `columns` is the
+    terminal's width, 0 without a terminal; `out_kib` the free KiB in the output folder, None if
+    unknown; `socket` the Docker socket's path on the engine's host; `source` the checksum of the
+    orchestrator's image; `sparse` whether the caller's tar can read sparse files.
     """
 
     cwd: pathlib.PurePosixPath
@@ -40,10 +40,10 @@ class Caller:
 
 @dataclasses.dataclass(frozen=True)
 class ImageRequest:
-    """What is asked by everything that makes images; `timeout` and the others are seconds.
+    """Request of a verb that makes images; timeouts are in seconds.
 
-    `qemu` is a rung of the ladder of emulators, `AUTO`, or empty where none is named.
-    `memory` is the builder's limit in MiB, 0 for the default; `sign` a private SSH key.
+    `qemu` is a version of the emulators, `AUTO`, or empty for the default. `memory` is the
+    builder's limit in MiB, 0 for the default; `sign` a private SSH key.
     """
 
     out: pathlib.PurePosixPath
@@ -66,7 +66,7 @@ class ImageRequest:
 class Demo(ImageRequest):
     """`demo`: build the demo system.
 
-    An empty `system` means the one that is foreign to the host.
+    An empty `system` means the default one, which is foreign to the host.
     """
 
     system: str
@@ -77,11 +77,11 @@ class Demo(ImageRequest):
 
 @dataclasses.dataclass(frozen=True)
 class Build(ImageRequest):
-    """`build`: make NixOS images of a configuration, or of a flake's.
+    """`build`: make NixOS images of a configuration file or of a flake.
 
-    `flake` is a path of the caller's or a reference that Nix fetches, as is `nixpkgs`, which may be
-    empty: then it is the one that is pinned, or the flake's own. `systems` may be empty, too.
-    `boot_on_terminal` is for run.sh: that boots the first image by a call of its own.
+    `flake` and `nixpkgs` are each a path on the caller's host or a reference that Nix fetches. An
+    empty `nixpkgs` means the pinned one, or the flake's own. `systems` may be empty. With
+    `boot_on_terminal`, run.sh boots the first image afterwards, by a separate call.
     """
 
     configuration: pathlib.PurePosixPath | None
@@ -99,7 +99,7 @@ class Build(ImageRequest):
 
     @property
     def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:
-        """What run.sh must send with all that lies beside it: the option, and the path."""
+        """Option and path of each file whose whole folder or repository run.sh must send."""
         named: list[tuple[str, pathlib.PurePosixPath | str | None]] = [
             ("--configuration", self.configuration),
             ("--flake", self.flake),
@@ -114,9 +114,10 @@ class Build(ImageRequest):
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """`verify IMAGE`: against what lies beside it, and whose signature it must have.
+    """`verify IMAGE`: check the image against its checksum, provenance, SBOM and signature.
 
-    That of the public `key`, or of one of the `allowed_signers`; not both, or any at all.
+    The signature must be by the public `key`, or by one of the `allowed_signers`; at most one of
+    the two is given.
     """
 
     image: pathlib.PurePosixPath

@@ -1,4 +1,4 @@
-"""Public SSH keys: OpenSSH judges what is one, and says so where the caller can still mend it."""
+"""Checks public SSH keys with OpenSSH before anything is built."""
 
 import base64
 import binascii
@@ -10,24 +10,25 @@ from orchestrator.shared import command
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.text import is_line
 
-#: sshd(8), "AUTHORIZED_KEYS FILE FORMAT": options, without blanks but in quotes, before the key.
+#: Options before a key in an authorized_keys line; only quoted strings in them may have spaces
+#: (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
 OPTIONS = re.compile(r'((?:\\"|"(?:\\"|[^"])*"|[^ \t"])+)[ \t]+')
 
 
 def is_public_key(line: str) -> bool:
-    """Whether `ssh-keygen -l` takes `line` for one, as in an authorized_keys file."""
+    """Whether `ssh-keygen -l` accepts `line` as a key of an authorized_keys file."""
     if not is_line(line):
         return False
-    # sshd takes any blanks after options, ssh-keygen one.
+    # sshd allows any spaces and tabs after the options, ssh-keygen only one space.
     given = OPTIONS.sub(r"\1 ", f"{line}\n", count=1).encode(errors="replace")
     return command.run(["ssh-keygen", "-l", "-f", "-"], stdin=given, check=False).code == 0
 
 
 def public_keys(text: str, where: str) -> tuple[str, ...]:
-    """The lines of `text` that are no comments, each a public key.
+    """Parse a file of public keys; returns its lines without comments.
 
-    `where` names the option and the file. Raises `UsageError` with the number of a line that is
-    none, or where there is no key at all.
+    `where` names the option and the file for errors. Raises `UsageError` with the number of an
+    invalid line, or if there is no key.
     """
     keys = []
     for number, line in _lines(text):
@@ -37,12 +38,12 @@ def public_keys(text: str, where: str) -> tuple[str, ...]:
             )
         keys.append(line)
     if not keys:
-        raise UsageError(f"{where}: there is no public key in it", hint="name the .pub file")
+        raise UsageError(f"{where}: the file has no public key", hint="name the .pub file")
     return tuple(keys)
 
 
 def bare_key(line: str) -> str:
-    """Type and key of `line`, a public key, without its options and comment."""
+    """Return type and key of the public key `line`, without options and comment."""
     for text in (line, OPTIONS.sub("", line, count=1)):
         kind, blob, *_comment = [*text.split(maxsplit=2), "", ""]
         if _is_blob(kind, blob):
@@ -51,7 +52,7 @@ def bare_key(line: str) -> str:
 
 
 def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
-    """The public keys that run.sh sent: those of --ssh-key, else all of the caller's ~/.ssh."""
+    """Return the public keys that run.sh sent: of --ssh-key, else of the caller's ~/.ssh."""
     if request.ssh_key:
         text = received(who, request.ssh_key).read_text(errors="replace")
         return tuple(dict.fromkeys(public_keys(text, f"--ssh-key {request.ssh_key}")))
@@ -62,16 +63,16 @@ def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    """Lines of `text` that are no comments, with their numbers.
+    """Return (number, line) of the lines of `text` that are not empty or comments.
 
-    Only a line feed ends one: a comment of a key may have any letters.
+    Only a line feed ends a line: a key's comment may contain any other character.
     """
     lines = [line.strip(" \t\r") for line in text.split("\n")]
     return [(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
 
 
 def _is_blob(kind: str, text: str) -> bool:
-    """Whether `text` is a key of that `kind`: its name stands in it first (RFC 4253, 6.6)."""
+    """Whether the Base64 `text` is a key of type `kind`: it begins with it (RFC 4253, 6.6)."""
     try:
         blob = base64.b64decode(text, validate=True)
     except binascii.Error:

@@ -1,6 +1,6 @@
-"""The caller's files and folders, once run.sh has sent them: where they are, and what is refused.
+"""The caller's files and folders that run.sh has sent: their places, and checks of them.
 
-They lie in the run's folder under the paths that they have on the caller's host.
+They lie in the run's folder, below their paths on the caller's host.
 """
 
 import hashlib
@@ -15,50 +15,51 @@ from orchestrator.docker.workspace import BUILDER_UID
 from orchestrator.shared.errors import DeliveryError, UsageError
 from orchestrator.shared.run import LATE, WORK
 
-#: Beside what was sent: the folders that were sent whole. It comes last, so all has come with it.
+#: File with the list of folders that were sent whole. run.sh sends it last: without it the upload
+#: is incomplete.
 TREES = ".trees"
 
-#: How config/ writes a key that is still to be filled in.
+#: Placeholder of an SSH key in the examples of config/.
 PLACEHOLDER = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ +\.\.\.")
 
 
 def received(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
-    """Where the caller's file `path` is."""
+    """Return the place of the caller's file `path` in this container."""
     return input_folder(who) / path.relative_to("/")
 
 
 def input_folder(who: Caller) -> pathlib.Path:
-    """Where all of the caller's files are."""
+    """Return the folder of all files that the caller has sent."""
     return WORK / who.run / "input"
 
 
 def keep_late(who: Caller, path: pathlib.PurePosixPath, kept: pathlib.Path) -> str:
-    """Keep the received file `path` in the folder `kept`; returns where the builder finds it later.
+    """Move the received file `path` to the folder `kept`; returns its later path in the builder.
 
-    It is taken away from where it was, before any agent starts: an evaluation reads there, and it
-    may be in a folder which Nix copies into its store.
+    This happens before any agent starts: an evaluation may read the upload folder, and Nix may copy
+    folders of it into its store.
     """
     kept.mkdir(exist_ok=True)
     source = pathlib.Path(os.path.realpath(received(who, path)))
     name = hashlib.sha256(os.fsencode(source)).hexdigest()
-    if not (kept / name).exists():  # two options may name the same file
+    if not (kept / name).exists():  # another option has named the same file
         shutil.move(received_file(who, path), kept / name)
     return os.fspath(WORK / who.run / LATE / name)
 
 
 def received_file(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
-    """The file that `path` is, to be taken away.
+    """Return the received file `path`, with links resolved.
 
-    Where it is a link in a folder that was sent, too, it is that file which must not stay there.
+    The caller moves the link's target away: a secret in a folder that was sent must not stay there.
     """
     source = pathlib.Path(os.path.realpath(received(who, path)))
     if not source.is_relative_to(input_folder(who)) or not source.is_file():
-        raise UsageError(f"{path}: is not sent", hint="name the file itself, not a link to it")
+        raise UsageError(f"{path}: was not sent", hint="name the file itself, not a link to it")
     return source
 
 
 def trees(who: Caller) -> tuple[pathlib.Path, ...]:
-    """The folders that were sent whole, longest path first."""
+    """Return the folders that were sent whole, innermost first."""
     try:
         names = os.fsdecode((input_folder(who) / TREES).read_bytes()).split("\0")[:-1]
     except FileNotFoundError:
@@ -68,18 +69,18 @@ def trees(who: Caller) -> tuple[pathlib.Path, ...]:
 
 
 def tree_of(path: pathlib.Path, sent: tuple[pathlib.Path, ...]) -> pathlib.Path:
-    """The one of `sent` that `path` is in."""
+    """Return the first folder of `sent` that contains `path`."""
     return next(tree for tree in sent if path.is_relative_to(tree))
 
 
 def check_trees(who: Caller) -> None:
-    """Refuse links that lead out of what was sent; give all of it to the builder's user.
+    """Refuse links that lead out of a sent folder; give all files to the builder's user.
 
-    A link into a Nix store is what `nix build` leaves behind: it goes, nothing refers to it.
+    A link into the Nix store (`result` of `nix build`) is removed.
     """
     for tree in trees(who):
         os.chown(tree, BUILDER_UID, BUILDER_UID, follow_symlinks=False)
-        # By descriptors: a nixpkgs has 90,000 entries, and each would be looked up from the root.
+        # fwalk uses descriptors: resolving each of nixpkgs' 90,000 paths from the root is slow.
         for folder, folders, files, descriptor in os.fwalk(tree):
             for name in (*folders, *files):
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
@@ -89,12 +90,12 @@ def check_trees(who: Caller) -> None:
                 elif not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
                     place = pathlib.Path(folder, name).relative_to(input_folder(who))
                     raise UsageError(
-                        f"/{place}: is no file, folder or link", hint="put it somewhere else"
+                        f"/{place}: is not a file, folder or link", hint="move it elsewhere"
                     )
 
 
 def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
-    """Refuse a placeholder for a key right away; whatever else is one, the evaluation will find."""
+    """Refuse an SSH key placeholder in the configuration file; evaluation finds any others."""
     try:
         text = received(who, configuration).read_text(errors="replace")
     except FileNotFoundError:
@@ -102,8 +103,8 @@ def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
     for number, line in enumerate(text.splitlines(), 1):
         if PLACEHOLDER.search(line.partition("#")[0]):
             raise UsageError(
-                f"{configuration}:{number}: the SSH key is a placeholder: nobody could log in",
-                hint="put yours there (cat ~/.ssh/id_ed25519.pub), or --allow-no-login",
+                f"{configuration}:{number}: the SSH key is a placeholder, nobody could log in",
+                hint="insert your key (cat ~/.ssh/id_ed25519.pub), or use --allow-no-login",
             )
 
 
@@ -112,7 +113,7 @@ def _check_link(who: Caller, tree: pathlib.Path, link: pathlib.Path) -> None:
     if target.is_relative_to("/nix/store"):
         link.unlink()
         return
-    # By the caller's path, which is another in here; of a tree in a tree it has been seen to.
+    # Point absolute links at this container's copy; a tree within a tree is done already.
     if target.is_absolute() and not target.is_relative_to(input_folder(who)):
         link.unlink()
         link.symlink_to(received(who, pathlib.PurePosixPath(target)))
@@ -121,5 +122,5 @@ def _check_link(who: Caller, tree: pathlib.Path, link: pathlib.Path) -> None:
         root = tree.relative_to(input_folder(who))
         raise UsageError(
             f"/{name}: links to {target}, which is not sent with /{root}",
-            hint="put the file itself there, or have git ignore it",
+            hint="replace the link by the file, or let git ignore it",
         )

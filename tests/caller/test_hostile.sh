@@ -376,7 +376,7 @@ expect "names may look like options, quotes and escapes" 0 '' in_folder "--ssh-k
   --inject "--checkpoint-action=exec=touch evil:/etc/odd" --out=-out
 check "and are kept" test -s "$(cat "$work/out")" -a "$(ls -A "$odd")" = "$(printf '%s\n' '--checkpoint-action=exec=touch evil' '-k\t.pub' -out @stamp)"
 expect "two slashes at the start are one" 2 "^error: --ssh-key: $work/none does not exist" "$project/run.sh" demo --ssh-key "//$work/none"
-expect "a path that is not in UTF-8 is refused" 2 'not in UTF-8' "$project/run.sh" demo -o "$(printf '%s/\377' "$work")"
+expect "a path that is not in UTF-8 is refused" 2 'is not UTF-8' "$project/run.sh" demo -o "$(printf '%s/\377' "$work")"
 expect "so is one with a line's end" 2 'control characters' "$project/run.sh" demo --ssh-key "$work/a
 b"
 expect "nor is a pipe a configuration" 2 'neither a file nor a folder' "$project/run.sh" --dry-run -c /dev/null

@@ -160,8 +160,8 @@ def test_the_file_that_is_named_is_the_only_one(received: pathlib.Path, who: Cal
     ("text", "message"),
     [
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nssh-x\n", "line 1 is not a public key"),
-        ("", "there is no public key in it"),
-        ("# nothing\n", "there is no public key in it"),
+        ("", "the file has no public key"),
+        ("# nothing\n", "the file has no public key"),
         (f"{ED}\ngarbage\n", "line 2 is not a public key"),
         ("\x00\xff\n", "line 1 is not a public key"),
     ],

@@ -344,7 +344,7 @@ def test_a_key_that_is_elsewhere_is_not_read(tmp_path: pathlib.Path, keys: pathl
     place = send_key(tmp_path, keys / "mine")
     place.unlink()
     place.symlink_to(keys / "mine")
-    with pytest.raises(UsageError, match="is not sent"):
+    with pytest.raises(UsageError, match="was not sent"):
         signing.take_key(CALLER, P("/home/me/key"))
     assert (keys / "mine").exists()
 

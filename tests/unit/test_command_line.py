@@ -123,7 +123,7 @@ def test_a_path_that_would_not_arrive_as_it_is_is_refused(
 ) -> None:
     """Docker turns what is no UTF-8 into U+FFFD: another file's name."""
     with pytest.raises(
-        UsageError, match="a path with control characters, or not in UTF-8"
+        UsageError, match="the path has control characters or is not UTF-8"
     ) as caught:
         ask([*arguments, path])
     assert str(caught.value).isprintable()
@@ -131,7 +131,7 @@ def test_a_path_that_would_not_arrive_as_it_is_is_refused(
 
 def test_so_is_any_in_a_folder_of_such_a_name(who: Caller) -> None:
     who = dataclasses.replace(who, cwd=P("/home/me/\ufffd"))
-    with pytest.raises(UsageError, match="not in UTF-8"):
+    with pytest.raises(UsageError, match="is not UTF-8"):
         ask(["demo"], who)
     assert ask(["demo", "-o", "/out"], who) == demo(out=P("/out"))
 

@@ -104,7 +104,7 @@ def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller)
 def test_a_secret_is_no_file_of_ours(target: str, sent: pathlib.Path, who: Caller) -> None:
     """Following it, root would give the builder a file of its own container."""
     (sent / "link").symlink_to(target)
-    with pytest.raises(UsageError, match="is not sent"):
+    with pytest.raises(UsageError, match="was not sent"):
         uploads.keep_late(who, P("/home/me/machines/link"), sent.parents[2] / "kept")
 
 

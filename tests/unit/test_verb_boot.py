@@ -41,7 +41,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
     [
         (["boot", "--user", "me", "x"], "--user needs --identity", "./run.sh boot --help"),
         (["boot"], "required: IMAGE", "./run.sh boot --help"),
-        (["boot", ""], "an empty path", "name a file or folder"),
+        (["boot", ""], "a path is empty", "name a file or folder"),
     ],
 )
 def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hint: str) -> None:

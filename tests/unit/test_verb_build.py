@@ -97,8 +97,8 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
     [
         (
             ["--qemu", RUNG, "--emulation", "host"],
-            f"--qemu {RUNG}: --emulation host uses none of these",
-            "leave out one of them",
+            f"--qemu {RUNG}: --emulation host has no use for it",
+            "omit one of the two options",
         ),
         (["--sytem", "x"], "unrecognized arguments: --sytem", "did you mean --system?"),
         (["-f", "raw-eif"], "raw-eif: no such format", "did you mean raw-efi?"),
@@ -120,12 +120,12 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         (["--flake", "git+file:///x#a"], "is on this host", "name the folder itself"),
         (["--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh build --help"),
         (["--cores", "-1"], "--cores: invalid count value: '-1'", "./run.sh build --help"),
-        (["-c", ""], "an empty path", "name a file or folder"),
+        (["-c", ""], "a path is empty", "name a file or folder"),
         (["--option", "a"], "--option: expected 2 arguments", "./run.sh build --help"),
         (
             ["--option", "access-tokens", "github.com=ghp_x"],
-            "--option access-tokens: a command line is no place for a secret",
-            "write `access-tokens = …` into a file and name that: --nix-conf FILE",
+            "--option access-tokens: secrets are not allowed on the command line",
+            "write `access-tokens = …` into a file and use --nix-conf FILE",
         ),
     ],
 )

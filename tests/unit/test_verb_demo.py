@@ -120,7 +120,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             "./run.sh demo --help",
         ),
         (["demo", "--timeout"], "--timeout: expected one argument", "./run.sh demo --help"),
-        (["demo", "-o", ""], "an empty path", "name a file or folder"),
+        (["demo", "-o", ""], "a path is empty", "name a file or folder"),
     ],
 )
 def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hint: str) -> None:
