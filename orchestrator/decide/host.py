@@ -1,6 +1,7 @@
-"""Facts about the Docker host, measured.
+"""Measures facts about the Docker host.
 
-Its architecture, kernel, disk, and what it runs already.
+The facts are its architecture, kernel, memory, free disk space, and the foreign architectures whose
+programs it runs.
 """
 
 import contextlib
@@ -17,24 +18,27 @@ from orchestrator.shared.architectures import MACHINES, RUNS_TOO, SYSTEMS, this_
 from orchestrator.shared.errors import DockerError, HostError
 from orchestrator.shared.run import WORK
 
-#: user_namespaces(7): what the first user namespace of a machine has.
+#: uid_map of a machine's initial user namespace (user_namespaces(7)).
 ALL_USERS = ["0", "0", "4294967295"]
 
-#: What is to be said where `borrows_table`.
-HIDDEN = "what works here may be the machine's table, which a mount would hide here for good"
+#: Why shared emulation is refused if `borrows_table`.
+HIDDEN = (
+    "this engine may use the host's binfmt_misc; mounting its own would hide that until the engine"
+    " restarts"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class HostFacts:
-    """`system` is the engine's Nix system, `runs` the systems whose programs run there now.
+    """`system` is the engine's Nix system, `runs` the systems whose programs it runs now.
 
-    `natively` are those of them that need no emulator, `lent` those that another run has registered
-    an emulator of, which it takes away when it ends. `no_private` says why a builder may have no
-    binfmt_misc of its own, `no_shared` why a registrar's is of no use; empty where it is possible.
+    Of `runs`, `natively` need no emulator, and `lent` have an emulator that another run has
+    registered and will remove. `no_private` says why a builder cannot have its own binfmt_misc,
+    `no_shared` why a registrar cannot help; both are empty if it is possible.
 
-    `memory` is what the engine has, in bytes.
+    `memory` is the engine's, in bytes.
 
-    `data_free` and `out_free` are bytes for volumes and for the image, None where that is unknown.
+    `data_free` (Docker's data) and `out_free` (output folder) are free bytes, None if unknown.
     """
 
     system: str
@@ -50,7 +54,7 @@ class HostFacts:
     lent: frozenset[str] = frozenset()
 
     def describe(self) -> str:
-        """The host for a person."""
+        """Describe the host for a person."""
         rows = [
             f"host       {self.system}, Linux {self.kernel}, Docker {self.engine}",
             f"memory     {self.memory >> 20} MiB",
@@ -64,10 +68,10 @@ class HostFacts:
 def measure(
     engine: Engine, targets: tuple[str, ...], out_kib: int | None, *, private: bool
 ) -> HostFacts:
-    """Ask the engine, and try a canary of each of `targets` right here.
+    """Ask the engine for facts, and run the canary of each of `targets` in this container.
 
-    This container sees the table that builders see. With `private` a container with the builder's
-    rights is asked whether it may have one of its own.
+    This container sees the same binfmt_misc as builders. With `private`, a probe container with the
+    builder's rights tries to mount its own binfmt_misc.
     """
     info = engine.info()
     if info.architecture not in MACHINES:
@@ -84,7 +88,7 @@ def measure(
         engine=info.version,
         natively=natively,
         runs=natively | foreign,
-        no_private=probe_private(engine, info) if needed else "it was not looked for",
+        no_private=probe_private(engine, info) if needed else "it was not probed",
         no_shared=why_not_shared(info),
         memory=info.memory,
         data_free=shutil.disk_usage(WORK).free,
@@ -93,18 +97,18 @@ def measure(
 
 
 def why_not_shared(info: EngineInfo) -> str:
-    """Why what a registrar registers would not serve, or do harm; empty where it serves."""
+    """Return why a registrar would be useless or do harm; empty if shared emulation works."""
     if info.remaps:
-        return "with userns-remap each container has a binfmt_misc of its own"
+        return "with userns-remap each container has its own binfmt_misc"
     return HIDDEN if borrows_table() else ""
 
 
 def borrows_table() -> bool:
-    """Whether this engine may run foreign programs by the table of a user namespace above its own.
+    """Whether this engine may use the binfmt_misc of a parent user namespace.
 
-    A user namespace without a binfmt_misc uses the one above. The first mount in a rootless engine
-    makes one, which stays in force, empty, when the mount is gone. Nothing but a mount tells
-    whether there is one already.
+    A user namespace without its own binfmt_misc uses its parent's. The first mount in a rootless
+    engine's namespace creates an empty one, which stays in force after the unmount. Only a mount
+    could show whether one exists already.
     """
     if pathlib.Path("/proc/self/uid_map").read_text().split() == ALL_USERS:
         return False
@@ -115,9 +119,9 @@ def borrows_table() -> bool:
 
 
 def probe_private(engine: Engine, info: EngineInfo) -> str:
-    """Why a container with the builder's rights may have no table of its own; empty if it may.
+    """Return why a builder cannot have its own binfmt_misc; empty if it can.
 
-    Tried once for each start of the host or its engine.
+    A success is remembered until the host or its engine restarts.
     """
     if facts.private_works(engine, info):
         return ""
@@ -140,4 +144,4 @@ def _try_private(engine: Engine) -> str:
             if event["event"] == "private":
                 return ""
             return str(event["message"])
-    return f"its probe ended with exit code {code}"
+    return f"the probe ended with exit code {code}"

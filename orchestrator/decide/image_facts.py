@@ -1,4 +1,4 @@
-"""What an image file is: by what its own run has said of it, else by what it looks like."""
+"""Finds out what an image file is for, from `result.json` beside it or else from its content."""
 
 import dataclasses
 import json
@@ -12,30 +12,30 @@ from orchestrator.shared.disk_formats import DISK_FORMATS, of_suffix
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.spec import Firmware
 
-#: The file that UEFI looks for on an ESP, as a FAT folder has its name: of machines that can be
-#: booted here.
+#: FAT folder entry of the EFI boot loader, by Nix system, for systems that the boot check has a
+#: machine for.
 EFI_NAMES = {row.name: row.efi_entry for row in SYSTEMS.values() if row.guest}
 
-#: What `extlinux.conf` begins its lines with, where NixOS has written it.
+#: Start of a line in NixOS' `extlinux.conf`.
 EXTLINUX = b"  LINUX ../nixos/"
 
-#: In the header of a RISC-V kernel image: both of its magic numbers (the kernel's
+#: Magic numbers in the header of a RISC-V kernel image (the kernel's
 #: `Documentation/arch/riscv/boot-image-header.rst`).
 RISCV_KERNEL = b"RISCV\0\0\0RSC\x05"
 
-#: Suffixes of what says nothing until it is unpacked.
+#: Suffixes of compressed images, whose content is not examined.
 COMPRESSED = frozenset({".zst", ".xz", ".gz"})
 
-#: Boot partitions lie within the first of these bytes.
+#: Number of leading bytes that are searched: boot partitions lie in them.
 HEAD_BYTES = 512 << 20
 
-#: They are read in pieces of this size.
+#: Bytes that are read at a time.
 PIECE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFacts:
-    """Empty where it could not be told."""
+    """System, firmware kinds and disk format of an image; unknown values are empty."""
 
     system: str
     firmware: tuple[str, ...]
@@ -43,7 +43,7 @@ class ImageFacts:
 
 
 def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
-    """Facts of `image`; `result` is the `result.json` beside it, if there is one."""
+    """Return the facts of `image`; `result` is the path of `result.json`, which may not exist."""
     try:
         document = json.loads(result.read_text())
         for one in document["images"]:
@@ -52,7 +52,7 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
                 _check(facts)
                 return facts
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-        pass  # it is another's, or an older one: the image itself tells
+        pass  # result.json is absent, foreign or old: examine the image
     *inner, suffix = ["", *image.suffixes]
     if suffix.lower() in COMPRESSED:
         return ImageFacts("", (), of_suffix(inner[-1]))
@@ -77,7 +77,7 @@ def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
 
 
 def _found(file: typing.BinaryIO, needles: tuple[bytes, ...]) -> set[bytes]:
-    """Which of `needles` the first `HEAD_BYTES` of `file` hold."""
+    """Return the `needles` that occur in the first `HEAD_BYTES` of `file`."""
     found: set[bytes] = set()
     keep = b""
     for _ in range(HEAD_BYTES // PIECE_BYTES):
@@ -90,15 +90,16 @@ def _found(file: typing.BinaryIO, needles: tuple[bytes, ...]) -> set[bytes]:
 
 
 def _check(facts: ImageFacts) -> None:
-    """Raise `ValueError` for words that no run here says: they would become names of images."""
+    """Raise `ValueError` for unknown values: they would become names of container images."""
     good = facts.system in SYSTEMS and facts.disk_format in DISK_FORMATS
     if not good or not set(facts.firmware) <= set(typing.get_args(Firmware)):
         raise ValueError
 
 
 def needed(system: str, firmware: str, name: str) -> None:
-    """Raise `UsageError` for what the caller has to say himself."""
+    """Raise `UsageError` if system or firmware is unknown, so that an option must name it."""
     if not system or not firmware:
         raise UsageError(
-            f"{name}: which machine is it for?", hint="--system SYSTEM --firmware uefi|bios|u-boot"
+            f"{name}: system and firmware of the image are unknown",
+            hint="--system SYSTEM --firmware uefi|bios|u-boot",
         )

@@ -1,4 +1,4 @@
-"""How an image is booted outside of the appliance: QEMU's and libvirt's command lines, as text."""
+"""Prints QEMU and libvirt commands that boot an image outside of the appliance."""
 
 import pathlib
 import shlex
@@ -8,15 +8,15 @@ from orchestrator.shared.architectures import SYSTEMS, Machine
 from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.errors import UsageError
 
-#: What a person gives a machine who only wants to see it work.
+#: Memory and CPUs of the machine in the printed commands.
 MEMORY_MIB = 4096
 CPUS = 2
 
 
 NOTE = """\
-# KVM is used where it is there. Firmware is named where Debian has it; QEMU's own builds have it as
-# share/qemu/edk2-*-code.fd. ds=nocloud has cloud-init, where there is one, ask a seed disk and
-# nobody else (--seed FILE has it in these commands)."""
+# KVM is used if available. Firmware paths are Debian's; QEMU's own builds have the files as
+# share/qemu/edk2-*-code.fd. ds=nocloud makes cloud-init, if installed, read only a seed disk
+# (--seed FILE adds one to these commands)."""
 
 TITLES = {"uefi": "UEFI", "bios": "BIOS", "u-boot": "U-Boot"}
 
@@ -24,14 +24,14 @@ TITLES = {"uefi": "UEFI", "bios": "BIOS", "u-boot": "U-Boot"}
 def describe(
     system: str, firmware: tuple[str, ...], image: str, disk_format: str, seed: str = ""
 ) -> str:
-    """Commands for each of `firmware`, and one for libvirt.
+    """Return a QEMU command for each of `firmware`, and one for libvirt.
 
-    `image` and `seed`, a raw disk with cloud-init's seed, are the caller's paths.
+    `image` and `seed` (a raw disk with cloud-init's seed) are paths on the caller's host.
     """
     if image.endswith((".zst", ".xz", ".gz")):
-        raise UsageError(f"{image}: is compressed", hint="unpack it first: QEMU cannot")
+        raise UsageError(f"{image}: the image is compressed", hint="unpack it first, QEMU cannot")
     if system not in SYSTEMS:
-        raise UsageError(f"{system}: no such system", hint=f"one of {', '.join(SYSTEMS)}")
+        raise UsageError(f"{system}: unknown system", hint=f"one of {', '.join(SYSTEMS)}")
     machine = SYSTEMS[system].machine
     parts = [NOTE]
     for kind in firmware:
@@ -46,7 +46,7 @@ def describe(
 def _qemu(
     machine: Machine, firmware: str, image: str, disk_format: str, seed: str
 ) -> list[list[str]]:
-    """The command, an option with its value a line."""
+    """Return the QEMU command, as one list per printed line."""
     driver = DISK_FORMATS[disk_format].driver
     head = [machine.program, "-machine", machine.type, "-accel", "kvm", "-accel", "tcg"]
     disk = f"file={_quoted(image)},format={driver},if=none,id=disk"
@@ -82,7 +82,7 @@ def _virt_install(
 
 
 def _quoted(path: str) -> str:
-    """As QEMU wants a comma in an option's value."""
+    """Double the commas, as QEMU requires in an option's value."""
     return path.replace(",", ",,")
 
 

@@ -1,4 +1,4 @@
-"""From a request to the builder's task: the caller's paths become the builder's."""
+"""Makes the builder's task from a request; paths on the caller's host become the builder's."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 
-#: Options of the command line that are options of `nixosImage`, too: there the guest sees them.
+#: NixOS option of `nixosImage` for each image option that the configuration must know, too.
 DISK = {
     "partition_table": "partitionTableType",
     "disk_size": "diskSize",
@@ -38,9 +38,9 @@ DISK = {
 
 
 def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspace) -> Task:
-    """The builder's task for `plan`; raises `UsageError` for what was sent and cannot be used.
+    """Return the builder's task for `plan`; raises `UsageError` if a sent file is unusable.
 
-    Secret files are taken out of the `workspace`'s shared folder into its own.
+    Secret files are moved from the shared folder of `workspace` to its private one.
     """
     work = _demo(request, plan, who) if isinstance(request, Demo) else _nixos(request, plan, who)
     if isinstance(request, Build) and (nix_conf := request.nix_options.nix_conf):
@@ -48,7 +48,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         shutil.move(source, workspace.nix_conf)
     options = _options(request.image, who, workspace.late)
     ca_bundle = ""
-    if who.ca_bundle:  # after links of what was sent were looked at: this follows them
+    if who.ca_bundle:  # only after check_trees: this read follows links
         bundle = workspace.shared / "ca-bundle.crt"
         bundle.write_bytes(received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes())
         ca_bundle = os.fspath(bundle)
@@ -108,7 +108,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         nixpkgs=here_or_as_it_is(request.nixpkgs),
         search_path=tuple((name, here_or_as_it_is(path)) for name, path in request.search_path),
         disk=given,
-        # The file is Nix' alone: it gets it by a pipe.
+        # nix.conf is not in the task, because it may have secrets: Nix gets it by a pipe.
         nix_options=dataclasses.replace(request.nix_options, nix_conf=""),
         dry_run=request.dry_run,
         sources=os.fspath(input_folder(who)),
@@ -116,7 +116,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
 
 
 def _flake(request: Build, who: Caller) -> str:
-    """The flake's reference for the builder: a folder with all that was sent with it."""
+    """Return the flake reference for the builder; a path becomes its sent tree with ?dir=."""
     if not isinstance(request.flake, pathlib.PurePosixPath):
         return request.flake or ""
     folder = received(who, request.flake)
@@ -128,7 +128,7 @@ def _flake(request: Build, who: Caller) -> str:
 
 
 def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOptions:
-    """The image's options with the paths under which the builder finds late files at last."""
+    """Replace the caller's paths of late files by their later paths in the builder."""
 
     def here(path: str) -> str:
         return keep_late(who, pathlib.PurePosixPath(path), kept) if path else ""
@@ -146,9 +146,9 @@ def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOpt
 
 
 def _check_stamp(path: str, who: Caller) -> None:
-    """Refuse a `--stamp` file that cannot be used, before anything is built."""
+    """Raise `UsageError` for an invalid `--stamp` file before anything is built."""
     file = received_file(who, pathlib.PurePosixPath(path))
     try:
         read_devices(file.read_text("utf-8-sig", errors="replace"), is_public_key)
     except SpecError as error:
-        raise UsageError(str(error), hint="docs/images.md tells what its columns are") from error
+        raise UsageError(str(error), hint="docs/images.md explains the columns") from error

@@ -1,4 +1,4 @@
-"""What comes from outside, and how each of it is pinned: `locks/` and `flake.lock` as one table."""
+"""Lists all pinned downloads of `locks/` and `flake.lock` as one table."""
 
 import dataclasses
 import json
@@ -10,24 +10,24 @@ from orchestrator.shared.text import columns
 
 COLUMNS = ("kind", "name", "version", "hash", "file")
 
-#: Characters of a hash that are shown; the lock has all.
+#: Number of characters of a hash in the table; the lock has the whole hash.
 SHORT = 12
 
-#: What no lock has, and why, below the table.
+#: Note below the table: packages that no lock pins.
 NOT_PINNED = (
     "not pinned: the Debian packages that container images install from apt's signed index;"
     " ./run.sh pins --installed\n"
 )
 
-#: Packages of the test suite's stand-ins for nixpkgs, which have their own way of renewal.
+#: Lock of the packages in the test suite's stand-in for nixpkgs; tests/nixos/make-tree renews it.
 STAND_INS = pathlib.PurePosixPath("tests/nixos/stand-in/debian.json")
 
 
 @dataclasses.dataclass(frozen=True)
 class Pin:
-    """One thing from outside: `digest` in hex or as SRI, empty where only a name is known.
+    """One pinned download: `digest` is hex or SRI, or empty if only the name is pinned.
 
-    `file` is the lock that has it, relative to the checkout.
+    `file` is the lock file's path in the checkout.
     """
 
     kind: str
@@ -38,13 +38,13 @@ class Pin:
 
     @property
     def row(self) -> tuple[str, ...]:
-        """Cells in the order of `COLUMNS`."""
+        """Table cells in the order of `COLUMNS`."""
         digest = re.sub(r"^sha256[:-]", "", self.digest)[:SHORT] or "-"
         return (self.kind, self.name, self.version, digest, self.file)
 
 
 def read_pins(home: pathlib.Path) -> list[Pin]:
-    """All pins of the checkout in `home`."""
+    """Read all pins of the checkout in `home`."""
     image, _, digest = (home / "locks/base").read_text().strip().partition("@")
     name, _, tag = image.partition(":")
     pins = [Pin("container image", name, tag, digest, "locks/base")]
@@ -67,7 +67,7 @@ def read_pins(home: pathlib.Path) -> list[Pin]:
 
 
 def table(home: pathlib.Path) -> str:
-    """The pins for a person; the stand-ins of the tests in one line."""
+    """Format the pins for a person; the tests' stand-in packages are one row."""
     stand_ins = json.loads((home / STAND_INS).read_text())
     tests = Pin(
         "debian, tests", f"{len(stand_ins['packages'])} packages", stand_ins["snapshot"], "",

@@ -1,6 +1,6 @@
-"""From what was asked and what the host is to what will be done.
+"""Makes the plan of a run from the request and the host's facts.
 
-Pure: no Docker, no clock, no environment.
+The functions are pure: no Docker, no clock, no environment.
 """
 
 import dataclasses
@@ -15,22 +15,22 @@ from orchestrator.shared.constants import MIB
 from orchestrator.shared.demo_formats import FORMATS, impossible
 from orchestrator.shared.errors import EmulationError, HostError, UsageError
 
-#: What a run of the demo writes at most, measured on a cold start with margin: /nix, the image, the
-#: boot check's copy.
+#: Disk space that a demo run needs for Docker's data (/nix, the image, the boot check's copy) and
+#: in the output folder; measured on a cold start, with margin.
 DEMO_DATA_BYTES = 1024 * MIB
 DEMO_OUT_BYTES = 160 * MIB
 
-#: Below this no NixOS fits: nixpkgs has 450 MiB, the smallest system that was built 430 MiB, and
-#: its image as much again.
+#: Least disk space for a NixOS build: nixpkgs has 450 MiB, the smallest system built so far 430
+#: MiB, and its image as much again.
 BUILD_DATA_BYTES = 2048 * MIB
 BUILD_OUT_BYTES = 256 * MIB
 
-#: How much of the engine's memory a builder may take where nothing else is asked for.
+#: Default memory limit of a builder, as a share of the engine's memory.
 MEMORY_SHARE = 0.9
 
 Mode = typing.Literal["native", "private", "host", "shared"]
 
-#: The containers of a run of each mode, in the order in which they start.
+#: Containers of a run by mode, in starting order.
 SERVICES: dict[Mode, tuple[str, ...]] = {
     "native": ("builder",),
     "private": ("emulators", "builder"),
@@ -38,19 +38,18 @@ SERVICES: dict[Mode, tuple[str, ...]] = {
     "shared": ("cleanup", "registrar", "builder"),
 }
 
-#: Services that are made from another one's image.
+#: Services that use another service's image.
 SAME_IMAGE = {"registrar": "cleanup", "emulators": "cleanup"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What will happen: containers in starting order, which emulation and why.
+    """Plan of a run: target systems, mode of emulation with its reason, containers.
 
-    `systems` are what is built for, `register` those of them whose emulator the registrar
-    registers, `private` those whose emulator the builder registers for itself, `natively` those
-    that need none, `ran_before` those whose programs ran on this host before. `memory` is the
-    builder's limit in MiB. `boot` says whether the first image is booted, `kvm` whether that may be
-    tried with KVM.
+    `systems` are the target systems; the registrar registers emulators for those in `register`, the
+    builder for those in `private` in its own binfmt_misc; those in `natively` need no emulator;
+    programs of those in `ran_before` ran on this host before the run. `memory` is the builder's
+    limit in MiB. `boot` says whether the first image is booted, `kvm` whether KVM may be tried.
     """
 
     systems: tuple[str, ...]
@@ -67,27 +66,27 @@ class Plan:
 
     @property
     def guest(self) -> str:
-        """The machine that the first image is for, by the kernel's name."""
+        """The first image's CPU, by the kernel's name."""
         return self.systems[0].partition("-")[0]
 
     @property
     def foreign(self) -> tuple[str, ...]:
-        """Systems whose programs the builder needs an emulator for."""
+        """Target systems whose programs need an emulator."""
         return tuple(system for system in self.systems if system not in self.natively)
 
     @property
     def host(self) -> tuple[str, ...]:
-        """Those of them that the host has an emulator for, which the run is content with."""
+        """Target systems for which the run uses the host's own emulator."""
         own = {*self.register, *self.private}
         return tuple(system for system in self.foreign if system not in own)
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Services whose images the build needs; `boot` is built meanwhile."""
+        """Services whose container images must exist before the build."""
         return tuple(dict.fromkeys(SAME_IMAGE.get(name, name) for name in self.services))
 
     def describe(self) -> str:
-        """The plan for a person (`--dry-run`)."""
+        """Describe the plan for a person (`--dry-run`)."""
         lines = [f"system     {system}" for system in self.systems]
         lines += [f"emulation  {self.mode}: {self.reason}"]
         lines += [f"container  {name}" for name in self.services]
@@ -100,18 +99,20 @@ class Plan:
 
 
 def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
-    """Decide what to do.
+    """Make the plan.
 
-    Raises `HostError` for too little disk, `EmulationError` for a mode that this host cannot have.
+    Raises `HostError` if disk space is too small, `EmulationError` if the host does not support the
+    requested mode.
     """
     systems = target_systems(request, facts.system)
     if request.boot and systems[0] not in qemu.GUESTS:
         raise UsageError(
-            f"--boot: there is no machine for {systems[0]} here", hint=f"{', '.join(qemu.GUESTS)}"
+            f"--boot: the boot check has no machine for {systems[0]}",
+            hint=f"it has: {', '.join(qemu.GUESTS)}",
         )
     check_space(request, facts)
     modes = {system: _emulation(request, facts, system) for system in systems}
-    # The run is called by the system that needs most: a registrar, then a table of its own.
+    # A run's mode is that of its most demanding system: shared, then private, host, native.
     order = ("shared", "private", "host", "native")
     first = sorted(systems, key=lambda system: order.index(modes[system][0]))
     mode, reason = modes[first[0]]
@@ -131,10 +132,10 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
 
 
 def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
-    """What is built for: where nothing is asked for, one that can have it.
+    """Return the target systems; without a request, one that supports the format.
 
-    For the demo the format's own system, or the one foreign to `native`; otherwise `native` itself
-    if that is possible. Raises `UsageError` for a format that the system cannot have.
+    Default of the demo: the format's own system, else the one foreign to `native`. Default of a
+    build: `native` if possible. Raises `UsageError` if the system does not support the format.
     """
     if isinstance(request, Build):
         return _build_systems(request, native)
@@ -156,13 +157,13 @@ def _build_systems(request: Build, native: str) -> tuple[str, ...]:
         possible = set(SYSTEMS).intersection(*(one.systems for one in formats))
         if not possible:
             raise UsageError(
-                f"no system can have all of {', '.join(request.formats)}", hint="./run.sh formats"
+                f"no system supports all of {', '.join(request.formats)}", hint="./run.sh formats"
             )
         systems = (next(one for one in (native, *SYSTEMS) if one in possible),)
     for one in formats:
         if one.assembler == "vm" and systems != (native,):
             raise UsageError(
-                f"--format {one.name} is made in a virtual machine of its own system, by nixpkgs:"
+                f"--format {one.name} is built in a virtual machine, only for the host's system:"
                 f" this host is {native}",
                 hint="./run.sh formats",
             )
@@ -170,20 +171,20 @@ def _build_systems(request: Build, native: str) -> tuple[str, ...]:
 
 
 def check_space(request: Demo | Build, facts: HostFacts) -> None:
-    """Refuse to start what cannot end: both disks, each with its numbers."""
+    """Raise `HostError` if Docker's data or the output folder has too little free space."""
     build = isinstance(request, Build)
     places = (
         (
             "Docker's data",
             facts.data_free,
             BUILD_DATA_BYTES if build else DEMO_DATA_BYTES,
-            "free some (docker system df)",
+            "free disk space (docker system df)",
         ),
         (
             "the output folder",
             facts.out_free,
             BUILD_OUT_BYTES if build else DEMO_OUT_BYTES,
-            "free some, or choose another with -o",
+            "free disk space, or choose another folder with -o",
         ),
     )
     what = "an image" if build else "the demo"
@@ -200,16 +201,16 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
     runs = system in facts.runs
     match request.emulation:
         case "auto" if native:
-            return "native", f"{facts.system} runs {system} programs by itself"
+            return "native", f"{facts.system} runs {system} programs without an emulator"
         case "auto" if not facts.no_private:
-            return "private", "the builder may have a binfmt_misc of its own"
+            return "private", "the builder can have its own binfmt_misc"
         case "auto" if runs and system not in facts.lent and not request.qemu:
             return "host", f"the host runs {system} programs already"
         case "auto" if facts.no_shared:
             raise EmulationError(
                 f"private emulation is not possible: {facts.no_private}; nor is shared:"
                 f" {facts.no_shared}",
-                hint="docs/hosts.md tells which engines can do it",
+                hint="docs/hosts.md lists which engines can",
             )
         case "auto":
             return "shared", f"private emulation is not possible: {facts.no_private}"
@@ -220,10 +221,11 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
                 f"--emulation native: this host is {facts.system}, the target {system}"
             )
         case "private" | "shared" if native and len(target_systems(request, facts.system)) > 1:
-            return "native", f"{facts.system} runs {system} programs by itself"
+            return "native", f"{facts.system} runs {system} programs without an emulator"
         case "private" | "shared" if native:
             raise EmulationError(
-                f"--emulation {request.emulation}: {facts.system} runs {system} programs by itself"
+                f"--emulation {request.emulation}: not needed,"
+                f" {facts.system} runs {system} programs"
             )
         case "private" if facts.no_private:
             raise EmulationError(

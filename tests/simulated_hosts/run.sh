@@ -25,7 +25,7 @@ kind() {
     own-namespace) options='--log-driver none' ;;
     rootful-26) space=machine ;;
     rootful-28) space=machine tree=$hosts/sid ;;
-    userns-remap) options=--userns-remap=default shared='a binfmt_misc of its own' ;;
+    userns-remap) options=--userns-remap=default shared='its own binfmt_misc' ;;
     rootless-26) engine=rootless ;;
     rootless-28) engine=rootless tree=$hosts/sid ;;
     podman) engine=podman cgroup=1 ;;

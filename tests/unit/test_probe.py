@@ -163,7 +163,9 @@ def test_an_empty_file_is_nothing(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("facts", [("", ""), ("x86_64-linux", ""), ("", "uefi")])
 def test_what_could_not_be_told_is_asked_for(facts: tuple[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"^a\.img: which machine is it for\?$") as caught:
+    with pytest.raises(
+        UsageError, match=r"^a\.img: system and firmware of the image are unknown$"
+    ) as caught:
         needed(*facts, "a.img")
     assert caught.value.hint == "--system SYSTEM --firmware uefi|bios|u-boot"
 

@@ -62,7 +62,7 @@ def test_what_nix_build_leaves_behind_is_left_out(sent: pathlib.Path, who: Calle
 def test_what_is_no_file_is_refused_by_name(sent: pathlib.Path, who: Caller) -> None:
     """A pipe would be waited for; a device is nobody's to hand over."""
     os.mkfifo(sent / "hosts/pipe")
-    with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pipe: is no file"):
+    with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pipe: is not a file"):
         uploads.check_trees(who)
 
 
