@@ -1,7 +1,6 @@
 """Checks public SSH keys with OpenSSH before anything is built."""
 
 import base64
-import binascii
 import re
 
 from orchestrator.ask.request import Caller, Demo
@@ -14,14 +13,30 @@ from orchestrator.shared.text import is_line
 #: (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
 OPTIONS = re.compile(r'((?:\\"|"(?:\\"|[^"])*"|[^ \t"])+)[ \t]+')
 
+#: One option that sshd knows, in upper or lower case: sshd ignores a key with any other. In a line of
+#: known_hosts there are host names in this place.
+OPTION = re.compile(
+    r"(?:(?:no-)?(?:agent|port|x11)-forwarding|(?:no-)?(?:pty|user-rc|verify-required)"
+    r"|cert-authority|no-touch-required|restrict"
+    r"|(?:command|environment|expiry-time|from|permitlisten|permitopen|principals|tunnel)"
+    r'="(?:\\"|[^"])*")(?:,|$)',
+    re.IGNORECASE,
+)
+
 
 def is_public_key(line: str) -> bool:
-    """Whether `ssh-keygen -l` accepts `line` as a key of an authorized_keys file."""
+    """Whether `line` of an authorized_keys file has options of sshd's and a key of OpenSSH's.
+
+    Of an option the name and the quotes are checked, not the value.
+    """
     if not is_line(line):
         return False
-    # sshd allows any spaces and tabs after the options, ssh-keygen only one space.
-    given = OPTIONS.sub(r"\1 ", f"{line}\n", count=1).encode(errors="replace")
-    return command.run(["ssh-keygen", "-l", "-f", "-"], stdin=given, check=False).code == 0
+    try:
+        bare = bare_key(line)
+    except ValueError:
+        return False
+    command_line = ["ssh-keygen", "-l", "-f", "-"]
+    return command.run(command_line, stdin=f"{bare}\n".encode(), check=False).code == 0
 
 
 def public_keys(text: str, where: str) -> tuple[str, ...]:
@@ -43,9 +58,12 @@ def public_keys(text: str, where: str) -> tuple[str, ...]:
 
 
 def bare_key(line: str) -> str:
-    """Return type and key of the public key `line`, without options and comment."""
-    for text in (line, OPTIONS.sub("", line, count=1)):
-        kind, blob, *_comment = [*text.split(maxsplit=2), "", ""]
+    """Return type and key of the public key `line`, without options and comment.
+
+    Raises `ValueError` for what is no key, or has options that sshd does not know.
+    """
+    for text in (line, _without_options(line)):
+        kind, blob, *_comment = [*re.split(r"[ \t]+", text, maxsplit=2), "", ""]
         if _is_blob(kind, blob):
             return f"{kind} {blob}"
     raise ValueError("not a public key")
@@ -71,11 +89,18 @@ def _lines(text: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
 
 
+def _without_options(line: str) -> str:
+    """What follows the options of `line`; nothing if they are none."""
+    options = OPTIONS.match(line)
+    if not options or OPTION.sub("", options[1]):
+        return ""
+    return line[options.end() :]
+
+
 def _is_blob(kind: str, text: str) -> bool:
     """Whether the Base64 `text` is a key of type `kind`: it begins with it (RFC 4253, 6.6)."""
     try:
-        blob = base64.b64decode(text, validate=True)
-    except binascii.Error:
+        name, blob = kind.encode(), base64.b64decode(text, validate=True)
+    except ValueError:
         return False
-    name = kind.encode()
     return bool(kind) and blob.startswith(len(name).to_bytes(4) + name)

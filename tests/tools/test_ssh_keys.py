@@ -48,6 +48,28 @@ OPTIONS = (
     'from="10.*,*.example.org"',
     'command="echo \\"a b\\" # c",no-pty',
     'environment="A=ssh-ed25519 AAAA"',
+    "cert-authority,no-touch-required,verify-required,no-user-rc,NO-X11-Forwarding",
+    'expiry-time="20991231",permitopen="a:1",permitlisten="1",tunnel="0",principals="me"',
+)
+
+#: What stands where options would, and sshd (9.2) ignores the key for.
+NO_OPTIONS = (
+    *(
+        "example.org",
+        "example.org,10.0.0.1",
+        "|1|c2FsdA==|aGFzaA==",
+        "@cert-authority *",
+        "no-restrict",
+    ),
+    *(
+        "no-no-touch-required",
+        "command=true",
+        'restrict="x"',
+        "xno-pty",
+        "no-pty;pty",
+        "rno-pty,estrict",
+    ),
+    *("example.org,no-pty", 'example="no-pty,"', 'command="true"no-pty', "no-pty,é"),
 )
 
 COMMENTS = (
@@ -92,9 +114,15 @@ def test_options_may_come_first(options: str) -> None:
         assert bare_key(text) in BARE
 
 
+@pytest.mark.parametrize("text", NO_OPTIONS)
+def test_what_sshd_takes_for_no_options_is_refused(text: str) -> None:
+    assert not is_public_key(f"{text} {ED} me")
+
+
 def test_so_is_a_certificate(certificate: str) -> None:
-    assert is_public_key(certificate)
-    assert bare_key(certificate) == " ".join(certificate.split()[:2])
+    for text in (certificate, f"cert-authority {certificate}"):
+        assert is_public_key(text)
+        assert bare_key(text) == " ".join(certificate.split()[:2])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +138,8 @@ def test_so_is_a_certificate(certificate: str) -> None:
         f"{ED} a\x1b[2Jb",
         f"{ED}\0",
         f"no-pty no-pty {ED}",
+        f"{ED.replace(' ', chr(160))}",
+        f"ssh-ed25519 {ED.split()[1]}é",
         'command="open ' + ED,
         "-----BEGIN OPENSSH PRIVATE KEY-----",
     ],
