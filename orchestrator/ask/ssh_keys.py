@@ -13,8 +13,8 @@ from orchestrator.shared.text import is_line
 #: (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
 OPTIONS = re.compile(r'((?:\\"|"(?:\\"|[^"])*"|[^ \t"])+)[ \t]+')
 
-#: One option that sshd knows, in upper or lower case: sshd ignores a key with any other. In a line of
-#: known_hosts there are host names in this place.
+#: One option that sshd knows, in upper or lower case: sshd ignores a key with any other one. A line
+#: of known_hosts has host names in this place.
 OPTION = re.compile(
     r"(?:(?:no-)?(?:agent|port|x11)-forwarding|(?:no-)?(?:pty|user-rc|verify-required)"
     r"|cert-authority|no-touch-required|restrict"

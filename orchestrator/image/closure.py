@@ -23,14 +23,27 @@ def closure_of(paths: Iterable[str]) -> list[str]:
 
 
 def records(paths: Iterable[str]) -> dict[str, Record]:
-    """Return the Nix database records of `paths`; all must be registered."""
+    """Return the Nix database records of `paths`; all must be registered.
+
+    Raises `TreeError` also for an answer that cannot be read: a build without a sandbox may have
+    read a part of it.
+    """
     named = list(paths)
-    lines = _ask("--dump-db", *named).splitlines() if named else []  # no names: all
+    lines = _ask("--dump-db", *named).splitlines() if named else []  # without names it dumps all
+    try:
+        return _records(lines)
+    except ValueError as error:
+        raise TreeError(f"nix-store's answer cannot be read: {error}") from error
+
+
+def _records(lines: list[str]) -> dict[str, Record]:
     found, at = {}, 0
     while at < len(lines):
         path, digest, size, _deriver, count = lines[at : at + 5]
-        at += 5 + int(count)
-        found[path] = Record(digest, size, tuple(sorted(lines[at - int(count) : at])))
+        begin, at = at + 5, at + 5 + int(count)
+        if not begin <= at <= len(lines):
+            raise ValueError(f"{count} references of {path}")
+        found[path] = Record(digest, size, tuple(sorted(lines[begin:at])))
     return found
 
 

@@ -9,13 +9,16 @@ import time
 
 import pytest
 
-from orchestrator.agents.builder import memory, nix, room
+from orchestrator.agents.builder import memory, nix, nixos, room
 from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
 from orchestrator.agents.builder.room import SCARCE, Room
 from orchestrator.agents.failure import AgentError
 from orchestrator.decide.pins import pinned_nix
+from orchestrator.image import closure
+from orchestrator.image.tree import TreeError
 from orchestrator.shared import command as programs
+from orchestrator.shared.command import Done
 from orchestrator.shared.paths import ROOT
 
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
@@ -58,6 +61,50 @@ def test_a_configuration_that_no_pipe_holds_is_refused(
     nix = Nix(Settings(), tmp_path / "log", secret="#" * 65537)
     with pytest.raises(AgentError, match="larger than 64 KiB"):
         nix.run(["build"])
+
+
+#: What is left of an answer that another process has read a part of, or has written into.
+UNREADABLE = (
+    "",
+    "[]",
+    "[{",
+    "{}",
+    "[1]",
+    "null",
+    '[{"outputs": {}}]',
+    '[{"outputs": {"out": 1}}]',
+    "[" * 9999,
+)
+
+
+@pytest.mark.parametrize("said", UNREADABLE)
+def test_an_answer_that_is_none_is_a_failed_build(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Nix, "run_logged", lambda *_: (said, None))
+    nix = Nix(Settings(), pathlib.Path("log"))
+    monkeypatch.setattr(
+        "orchestrator.shared.command.run",
+        lambda *_, **__: Done("", 0, f"{said} /drv".encode(), b"", 0),
+    )
+    for ask in (
+        lambda: nix.build(["x"]) and None,
+        lambda: nixos.tell_plan([("x86_64-linux", "raw")], nix, []),
+        lambda: nixos._fetched(nix, "https://x"),
+        lambda: nixos.present_bytes(["/nix/store/x.drv"]),
+    ):
+        with pytest.raises(AgentError, match=r"^Nix' answer cannot be read: .*[^\n]$") as caught:
+            ask()
+        assert caught.value.kind == "build"
+
+
+@pytest.mark.parametrize(
+    "said", ["/p", "/p\nsum\n1\n\nx\n", "/p\nsum\n1\n\n2\n/q\n", "/p\ns\n1\n\n-5\n"]
+)
+def test_records_that_are_none_are_an_error(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closure, "_ask", lambda *_: said)
+    with pytest.raises(TreeError, match=r"^nix-store's answer cannot be read: "):
+        closure.records(["/p"])
 
 
 def test_attributes_are_quoted_as_nix_reads_them() -> None:

@@ -9,7 +9,7 @@ import pathlib
 import re
 import time
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import memory, room
@@ -167,13 +167,18 @@ class Nix:
     show_trace: bool = False
     secret: str = dataclasses.field(default="", repr=False)
 
-    def build(self, arguments: list[str]) -> list[pathlib.Path]:
-        """`nix build`: the outputs, in the order in which they are asked for.
+    def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
+        """`nix build`: the `number` outputs, in the order in which they are asked for.
 
         Raises `AgentError` with the derivation's name and the end of its log.
         """
         said = self.run(["build", "--json", "--no-link", *arguments])
-        return [pathlib.Path(one["outputs"]["out"]) for one in json.loads(said)]
+
+        def take(made: list[dict[str, typing.Any]]) -> list[pathlib.Path]:
+            found = zip(range(number), made, strict=True)
+            return [pathlib.Path(one["outputs"]["out"]) for _, one in found]
+
+        return answer(said, take)
 
     def run(self, arguments: list[str]) -> str:
         """One command of Nix; returns its stdout."""
@@ -275,6 +280,22 @@ class Nix:
         if not path.exists() or crash.system_of(path.read_text()) not in self.settings.platforms:
             return ""
         return crash.sign("\n".join(log.errors), log.tail)
+
+
+def answer[Answer](said: str, take: Callable[[typing.Any], Answer]) -> Answer:
+    """What `take` takes from the JSON document that a command of Nix' has said.
+
+    Raises `AgentError` for what is none, or another: a build without a sandbox has the builder's
+    user, and can read what Nix says before the builder does.
+    """
+    try:
+        return take(json.loads(said))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise AgentError(
+            f"Nix' answer cannot be read: {error!r}",
+            hint="a build without a sandbox may have taken part of it: --strict forbids those",
+            kind="build",
+        ) from error
 
 
 def attribute_paths(attributes: typing.Iterable[tuple[str, ...]]) -> list[str]:

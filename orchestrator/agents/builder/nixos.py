@@ -11,7 +11,7 @@ import typing
 import urllib.parse
 
 from orchestrator.agents import events, network
-from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
+from orchestrator.agents.builder.nix import Nix, Settings, answer, attribute_paths
 from orchestrator.agents.builder.nixlog import derivation_name
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError
@@ -94,7 +94,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     if task.dry_run:
         tell_plan(wanted, nix, arguments)
         return []
-    outputs = nix.build(arguments)
+    outputs = nix.build(arguments, len(wanted))
     found = zip(outputs, wanted, strict=True)
     return [Built(path, *one, materials=nixpkgs.materials) for path, one in found]
 
@@ -150,11 +150,13 @@ def build_options(task: NixosTask) -> list[str]:
 def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> None:
     """Evaluate, and tell what would be built and fetched for `wanted`, systems and formats."""
     said, log = nix.run_logged(["build", "--dry-run", "--json", "--no-link", *arguments])
-    made = [one["drvPath"] for one in json.loads(said)]
+    named = answer(
+        said, lambda made: list(zip(wanted, (str(one["drvPath"]) for one in made), strict=True))
+    )
     missing = read_missing(log.notes)
     emulated = sum(1 for path in missing.derivations if is_emulated(path))
     fetched = f"{missing.download // MIB} MiB, {missing.unpacked // MIB} MiB unpacked"
-    present = present_bytes(made)
+    present = present_bytes([drv for _, drv in named])
     # No image has more of these in it; while it is converted it is there twice.
     content = -(-(missing.unpacked + present) // GIB)
     store = -(-missing.unpacked // GIB)
@@ -162,7 +164,7 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
     lines = [
         *(
             f"image      {name} for {system}: {derivation_name(drv)}"
-            for (system, name), drv in zip(wanted, made, strict=True)
+            for (system, name), drv in named
         ),
         f"build      {len(missing.derivations)} derivations, {emulated} of them emulated",
         f"fetch      {len(missing.paths)} paths: {fetched}",
@@ -171,8 +173,7 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
         "disk       what is built here comes on top: its size is not known before",
     ]
     images = [
-        {"system": system, "format": name, "derivation": drv}
-        for (system, name), drv in zip(wanted, made, strict=True)
+        {"system": system, "format": name, "derivation": drv} for (system, name), drv in named
     ]
     fields = dataclasses.asdict(missing)
     events.emit(
@@ -193,7 +194,7 @@ def present_bytes(derivations: list[str]) -> int:
 
     related = ask("--requisites", "--include-outputs", *derivations)
     paths = [path for path in related if not path.endswith(".drv")]
-    return sum(map(int, ask("--size", *paths))) if paths else 0
+    return answer(f"[{','.join(ask('--size', *paths))}]", sum) if paths else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,13 +343,17 @@ def _fetched(nix: Nix, reference: str) -> Nixpkgs:
     if reference.startswith("channel:"):
         reference = f"{CHANNELS}/{reference.removeprefix('channel:')}/nixexprs.tar.xz"
     events.emit("network", message=f"fetching {public(reference)}")
-    found = json.loads(nix.run(["flake", "prefetch", "--json", reference]))
-    locked = found.get("locked", {})
-    nixpkgs = Nixpkgs(found["storePath"], source=reference, nar_hash=found["hash"])
-    if "rev" not in locked or "lastModified" not in locked:
-        return nixpkgs
-    suffix = version_suffix(locked["lastModified"], locked["rev"])
-    return dataclasses.replace(nixpkgs, revision=locked["rev"], suffix=suffix)
+    said = nix.run(["flake", "prefetch", "--json", reference])
+
+    def take(found: dict[str, typing.Any]) -> Nixpkgs:
+        locked = found.get("locked", {})
+        nixpkgs = Nixpkgs(found["storePath"], source=reference, nar_hash=found["hash"])
+        if "rev" not in locked or "lastModified" not in locked:
+            return nixpkgs
+        suffix = version_suffix(locked["lastModified"], locked["rev"])
+        return dataclasses.replace(nixpkgs, revision=locked["rev"], suffix=suffix)
+
+    return answer(said, take)
 
 
 def version_suffix(seconds: int, revision: str) -> str:

@@ -14,6 +14,7 @@ import typing
 import urllib.parse
 import uuid
 
+from orchestrator.agents.builder.nix import answer
 from orchestrator.agents.builder.nix_package import NIX, read_list
 from orchestrator.agents.debian import ROLES
 from orchestrator.image.closure import closure_of
@@ -95,7 +96,7 @@ def store_path(path: str) -> str:
 
 def _systems_inside(output: str) -> list[str]:
     """NixOS systems among all that `output` was built of, as far as this store has built it."""
-    (derivation,) = _query("--deriver", output)
+    derivation = "".join(_query("--deriver", output))
     if not pathlib.Path(derivation).exists():
         return []
     systems = [
@@ -114,16 +115,20 @@ def _query(*arguments: str) -> list[str]:
 
 def _described(paths: set[str]) -> tuple[StorePath, ...]:
     command = ["nix", "--extra-experimental-features", "nix-command", "path-info"]
-    found = json.loads(_output([*command, "--json", "--json-format", "2", *sorted(paths)]))
-    store = found["storeDir"]
-    return tuple(
-        StorePath(
-            f"{store}/{name}",
-            one["narHash"],
-            tuple(sorted(paths.intersection(f"{store}/{other}" for other in one["references"]))),
+    said = _output([*command, "--json", "--json-format", "2", *sorted(paths)])
+
+    def take(found: dict[str, typing.Any]) -> tuple[StorePath, ...]:
+        store = found["storeDir"]
+        return tuple(
+            StorePath(
+                f"{store}/{name}",
+                one["narHash"],
+                tuple(sorted(paths.intersection(f"{store}/{other}" for other in one["references"]))),
+            )
+            for name, one in sorted(found["info"].items())
         )
-        for name, one in sorted(found["info"].items())
-    )
+
+    return answer(said, take)
 
 
 def _output(command: list[str]) -> str:
