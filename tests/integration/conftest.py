@@ -122,16 +122,17 @@ def orchestrate() -> Run:
         command += ["--pid", f"container:{platform.node()}"]
         command += ["--mount", f"type=bind,source={socket},target=/var/run/docker.sock"]
         command += ["--mount", f"type=volume,source={work},target={WORK},{volume}"]
-        for name in environment:
-            command += ["--env", name]
+        # By their values: a DOCKER_HOST in its environment would be the client's own engine, too.
+        for name, value in environment.items():
+            command += ["--env", f"{name}={value}"]
         done = subprocess.run(
             [*command, "nixos-image-orchestrator", "orchestrator", *arguments],
             input=sent(files or {}, trees),
             capture_output=True,
-            env={**os.environ, **environment},
             check=False,
         )
-        docker("volume", "rm", work)
+        # Where containers are left that have it, `clean` removes it with them.
+        subprocess.run(["docker", "volume", "rm", work], capture_output=True, check=False)
         return Outcome(done.returncode, done.stderr.decode(), done.stdout)
 
     return call
