@@ -243,7 +243,7 @@ def test_each_file_that_an_image_has_is_one_that_makes_it_old() -> None:
     """The words of `cp --parents`, and those that COPY takes from the checkout."""
     for image in IMAGES.values():
         text = re.sub(r"\\\n", " ", (ROOT / image.dockerfile).read_text())
-        named = re.findall(r"cp -a --parents ([^&|;]*) /f", text)
+        named = re.findall(r"cp -a --parents ([^&|;\n]*) /f", text)
         named += re.findall(r"^COPY (?!--)(.*) \S+$", text, re.MULTILINE)
         for word in " ".join(named).split():
             assert any(path.is_relative_to(ROOT / word) for path in inputs(image.dockerfile)), word

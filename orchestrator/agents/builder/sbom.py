@@ -118,12 +118,14 @@ def _described(paths: set[str]) -> tuple[StorePath, ...]:
     said = _output([*command, "--json", "--json-format", "2", *sorted(paths)])
 
     def take(found: dict[str, typing.Any]) -> tuple[StorePath, ...]:
-        store = found["storeDir"]
+        def whole(name: str) -> str:
+            return f"{found['storeDir']}/{name}"
+
         return tuple(
             StorePath(
-                f"{store}/{name}",
+                whole(name),
                 one["narHash"],
-                tuple(sorted(paths.intersection(f"{store}/{other}" for other in one["references"]))),
+                tuple(sorted(paths.intersection(map(whole, one["references"])))),
             )
             for name, one in sorted(found["info"].items())
         )
