@@ -43,6 +43,18 @@ def test_files_that_are_named_are_there(page: pathlib.Path) -> None:
         assert list(ROOT.glob(named)), path
 
 
+def test_modules_of_the_architecture_are_there() -> None:
+    """Which are named by their path in the package, or by their own name."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.(?:py|c|toml))`", text)
+    assert len(named) > 30
+    modules = [path.as_posix() for path in (ROOT / "orchestrator").rglob("*") if path.is_file()]
+    for name in named:
+        assert (ROOT / name).exists() or any(module.endswith(f"/{name}") for module in modules), (
+            name
+        )
+
+
 def rows() -> list[list[str]]:
     """The cells of each row of the table that says who can do what."""
     table = TRUST.partition("<!-- who can do what -->\n")[2].partition("<!-- end -->")[0]
