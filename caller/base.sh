@@ -32,7 +32,9 @@ get_base() {
 # moment; apt's own sources say from where. dpkg does not wait
 # for the disk, there and in all images made of it, as in Docker's own images of Debian: what a failure of power breaks is
 # made anew.
-make_base() {
+make_base() { make_file_system && import_base; }
+
+make_file_system() {
   mmdebstrap=$(command -v mmdebstrap) || {
     command -v apt-get > /dev/null && command -v perl > /dev/null || { echo "no mmdebstrap, no apt"; return 1; }
     (cd "$state" && apt-get download -o APT::Sandbox::User=root mmdebstrap && dpkg-deb -x mmdebstrap_*.deb mmdebstrap) || return 1
@@ -44,9 +46,10 @@ make_base() {
   perl "$mmdebstrap" --variant=minbase --include="$packages" --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/AAVMF/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main" \
-    && docker import --change "LABEL $label" "$state/base.tar" "$base"
+    trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main"
 }
+
+import_base() { docker import --change "LABEL $label" "$state/base.tar" "$base"; }
 
 debian_mirror() {
   # shellcheck disable=SC2016  # apt's own placeholders

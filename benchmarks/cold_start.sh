@@ -1,0 +1,44 @@
+#!/bin/sh
+# How long the first demo takes where nothing of the project is there and no registry, beside the floor of the same run: making
+# one file system of all packages, importing it, and the demo with everything in place. Prints a table and appends a line to
+# results/cold_start.csv. It removes all of the project's containers, images and volumes first.
+set -eu
+project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+upstream=$(cat "$project/locks/base")
+! docker image inspect "$upstream" > /dev/null 2>&1 || { echo "$upstream is here: the base image would not be made" >&2; exit 2; }
+
+# timed COMMAND...: its seconds
+timed() {
+  began=$(date +%s.%N)
+  "$@" > "$out/log" 2>&1 || { tail -n 20 "$out/log" >&2; exit 1; }
+  echo "$(date +%s.%N) $began" | awk '{ printf "%.1f", $1 - $2 }'
+}
+
+# part FUNCTION...: functions of run.sh's
+# shellcheck disable=SC2016  # another shell's program
+part() {
+  root=$project state="$out/state" base=nixos-image-floor label=org.nixos-image=true sh -uc '
+    for part in say signals docker base; do . "$root/caller/$part.sh"; done
+    "$@"' sh "$@"
+}
+
+"$project/run.sh" down --rmi all -v > /dev/null 2>&1
+cold=$(timed "$project/run.sh" demo -o "$out")
+inside=$(sed -n 's/^seconds: //p' "$out/log")
+warm=$(timed "$project/run.sh" demo -o "$out")
+mkdir "$out/state"
+packages=$(timed part make_file_system)
+import=$(timed part import_base)
+docker rmi nixos-image-floor > /dev/null
+
+floor=$(echo "$packages $import $warm" | awk '{ printf "%.1f", $1 + $2 + $3 }')
+ratio=$(echo "$cold $floor" | awk '{ printf "%.2f", $1 / $2 }')
+echo "cold, inside the orchestrator: $inside"
+printf '| what | seconds |\n| --- | ---: |\n'
+printf '| %s | %s |\n' "cold, booted" "$cold" "one file system of all packages" "$packages" "its import" "$import" "warm, booted" "$warm" \
+  "floor: the three together" "$floor" "cold, times the floor" "$ratio"
+results=$project/benchmarks/results/cold_start.csv
+[ -e "$results" ] || echo 'date,cores,cold,packages,import,warm,ratio' > "$results"
+echo "$(date +%F),$(nproc),$cold,$packages,$import,$warm,$ratio" >> "$results"
