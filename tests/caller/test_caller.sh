@@ -8,7 +8,7 @@
 
 if [ -e "$project/.git" ]; then
   git -C "$project" -c safe.directory="$project" ls-files | cut -d / -f 1 | sort -u | grep -vx -e config -e .gitignore | sed 's|^|./|' > "$work/tracked"
-  check "the project's parts are what git has of it" test "$(in_parts parts | tr ' ' '\n' | sort)" = "$(sort "$work/tracked")"
+  check "the project's parts are what git has of it" test "$( (in_parts parts; in_parts other_parts) | tr ' ' '\n' | sort)" = "$(sort "$work/tracked")"
 fi
 mkdir "$work/links" "$work/checkout"
 ln -s "$project/run.sh" "$work/links/first"
@@ -19,8 +19,8 @@ expect "a link to run.sh is as good" 0 '' env SSL_CERT_FILE= NIX_SSL_CERT_FILE= 
 copies=$(mktemp -d /dev/shm/nixos-image.XXXXXX 2> /dev/null) || copies=$work
 trap '[ "$copies" = "$work" ] || rm -rf "$copies"' EXIT
 for one in a b; do mkdir -p "$copies/$one/orchestrator" "$copies/$one/locks" "$copies/$one/caller"; done
-for file in orchestrator/x.py orchestrator/y.py locks/base run.sh; do printf '1\n2\n' > "$copies/a/$file"; done
-for file in run.sh locks/base orchestrator/y.py orchestrator/x.py; do printf '1\n2\n' > "$copies/b/$file"; done
+for file in orchestrator/x.py orchestrator/y.py locks/base; do printf '1\n2\n' > "$copies/a/$file"; done
+for file in locks/base orchestrator/y.py orchestrator/x.py; do printf '1\n2\n' > "$copies/b/$file"; done
 for part in say sums images; do
   cp "$project/caller/$part.sh" "$copies/a/caller"
   cp "$project/caller/$part.sh" "$copies/b/caller"
@@ -33,22 +33,37 @@ printf '1\n' > "$copies/b/orchestrator/x.py"
 printf '1\n2\n2\n' > "$copies/b/orchestrator/y.py"
 check "another one where a line is in another file" test "$first" != "$(state_of b)"
 cp "$copies/a/orchestrator/"* "$copies/b/orchestrator"
-mkdir "$copies/b/orchestrator/__pycache__" "$copies/b/out"
-touch "$copies/b/orchestrator/__pycache__/x.pyc" "$copies/b/out/image"
-check "whatever else lies there" test "$first" = "$(state_of b)"
+mkdir "$copies/b/orchestrator/__pycache__" "$copies/b/out" "$copies/b/docs" "$copies/b/tests" "$copies/b/benchmarks"
+touch "$copies/b/orchestrator/__pycache__/x.pyc" "$copies/b/out/image" "$copies/b/docs/x.md" "$copies/b/tests/x.py" \
+  "$copies/b/benchmarks/x.sh" "$copies/b/run.sh" "$copies/b/README.md"
+check "whatever else lies there: documents, tests, benchmarks" test "$first" = "$(state_of b)"
 mv "$copies/b/orchestrator/x.py" "$copies/b/orchestrator/z.py"
 check "another one where a file has another name" test "$first" != "$(state_of b)"
 mv "$copies/b/orchestrator/z.py" "$copies/b/orchestrator/x.py"
 echo certificate > "$work/bundle"
 check "another one with other certificates" test "$first" != "$(bundle="$work/bundle" state_of b)"
-mkdir -p "$copies/b/tests/nixpkgs" "$copies/b/tests/unit"
-touch "$copies/b/tests/nixpkgs/large" "$copies/b/tests/unit/test.py"
-chmod +x "$copies/b/run.sh"
+chmod +x "$copies/b/orchestrator/y.py"
 root=$copies/b in_parts context > "$work/context.tar"
-check "the context is the project's files, and the certificates" \
+check "the context is what images are made of, and the certificates" \
   test "$(tar -tf "$work/context.tar" | grep -v '/$' | sed 's|^\(\./\)*||' | sort | tr '\n' ' ')" = \
-  "ca-bundle.crt caller/images.sh caller/say.sh caller/sums.sh locks/base orchestrator/x.py orchestrator/y.py run.sh tests/unit/test.py "
-check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*run.sh'"
+  "ca-bundle.crt locks/base orchestrator/x.py orchestrator/y.py "
+check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*y.py'"
+
+# The suite is sent the checkout, and none of the user's files in it.
+: > "$work/orders"
+order terminal
+order send_checkout
+touch "$project/not-ours"
+expect "tests are sent the checkout" 0 '' run_sh test tests/unit
+rm "$project/not-ours"
+tar -tf "$work/sent" | sed "s|^\(\./\)*||" > "$work/names"
+check "documents and tests among it" grep -qx "${project#/}/tests/caller/test_caller.sh" "$work/names"
+check "and modules" grep -qx "${project#/}/orchestrator/__main__.py" "$work/names"
+check "nothing that Python or the user has put there" sh -c "! grep -E '__pycache__|/config/|not-ours' '$work/names'"
+: > "$work/orders"
+order send_checkout
+expect "no other verb is" 70 'the orchestrator asks for what run.sh does not do: send_checkout' run_sh doctor
+: > "$work/orders"
 
 # --- sums ---------------------------------------------------------------------------------------------------------------------
 
