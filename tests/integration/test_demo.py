@@ -39,7 +39,7 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     assert isinstance(boot, dict)
     assert boot["machine"] == system.partition("-")[0]
     assert b"nixos-image demo: ready" in files[image.replace(".img", ".serial.log")]
-    assert "the table is as it was" in first.err
+    assert "binfmt_misc is as before" in first.err
     assert table() == before
 
     # Whoever has emulated.
@@ -184,7 +184,7 @@ def test_unusable_emulator_is_refused_before_the_build(orchestrate: Run, altered
     docker("rmi", "nixos-image-qemu-setup:as-user")
     outcome = orchestrate("demo", "--no-boot")
     assert outcome.code == 5
-    assert "do not run although registered" in outcome.err
+    assert "do not run with the registered emulator" in outcome.err
 
 
 def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestrate: Run) -> None:

@@ -55,7 +55,7 @@ def both(folder: pathlib.Path, without: str = "") -> str:
 
 def test_a_container_without_rights_may_emulate_and_sandbox(tmp_path: pathlib.Path) -> None:
     said = both(tmp_path)
-    assert "may have a table of its own" in said
+    assert "can have its own binfmt_misc" in said
     assert "\n1000 0000000000000000\n" in said
     assert said.endswith(sandbox.ALL_WELL)
 

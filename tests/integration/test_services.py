@@ -108,7 +108,7 @@ def test_right_token_unlocks_and_the_table_is_proved_clean(cleanup: str) -> None
     assert client("print(ask(b'UNLOCK ' + token + b'\\n'))") == "UNLOCKED"
     assert wait_end(cleanup, 20) == 0
     log = docker("logs", cleanup)
-    assert "(unlocked); the table is as it was" in log
+    assert "(unlocked); binfmt_misc is as before" in log
 
 
 @pytest.mark.slow

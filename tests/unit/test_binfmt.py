@@ -123,7 +123,7 @@ def test_registering_writes_the_line_and_reads_it_back(table: pathlib.Path) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "the table does not have it"),
+        (None, "binfmt_misc has no such entry"),
         (SOUND.replace("enabled", "disabled"), "not usable"),
         (SOUND.replace("POCF", "POC"), "not usable"),
     ],
@@ -145,7 +145,9 @@ def test_a_refusal_of_the_kernel_is_told(
         raise OSError(number, "no")
 
     monkeypatch.setattr(pathlib.Path, "write_text", refuse)
-    with pytest.raises(AgentError, match=f"the kernel refused {NAME}") as caught:
+    with pytest.raises(
+        AgentError, match=f"the kernel refused the binfmt_misc entry {NAME}"
+    ) as caught:
         binfmt.register(binfmt.registration(NAME, AARCH64, QEMU, (6, 18)))
     assert hint in caught.value.hint
     assert bool(caught.value.hint) == bool(hint)

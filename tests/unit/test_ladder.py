@@ -37,7 +37,7 @@ def test_a_rung_is_named_by_qemus_version(version: str, name: str) -> None:
 
 
 def test_what_is_no_version_names_none() -> None:
-    with pytest.raises(ValueError, match="sid is no version"):
+    with pytest.raises(ValueError, match="sid is not a version"):
         rung_name("sid")
 
 

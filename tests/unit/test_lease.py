@@ -521,6 +521,6 @@ def test_a_holder_tries_again_where_the_answer_is_cut_off() -> None:
 def test_unlocking_says_so_where_cleanup_is_gone() -> None:
     with Scripted(b"HELD\n") as peer:
         holder = Holder(peer.address, TOKEN, SOON)
-    with pytest.raises(AgentError, match="gone before it was unlocked") as caught:
+    with pytest.raises(AgentError, match="ended before the builder unlocked it") as caught:
         holder.unlock()
     assert caught.value.kind == "cleanup"

@@ -1,8 +1,8 @@
-"""The kernel's table of interpreters (binfmt_misc): mount, read, register, remove by name.
+"""Access to binfmt_misc, the kernel's table of interpreters: mount, read, register, remove.
 
 Source: `Documentation/admin-guide/binfmt-misc.rst` of the kernel. Since Linux 6.7 each user
-namespace has a table of its own, and a table dies with its last mount; before, there is one, and
-entries stay.
+namespace can have its own table, and a table ends with its last mount. Older kernels have one
+table, and entries stay.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ import re
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import Architecture
 
-#: Entries of this project start with this; no other entry is ever touched.
+#: Prefix of the names of this project's entries; other entries are never touched.
 PREFIX = "nixos-image-"
 
-#: Where the agents mount the table: below a tmpfs, because their root file system is read-only.
+#: Mount point of binfmt_misc in agents: below a tmpfs, because their root file system is read-only.
 MOUNT_POINT = pathlib.Path("/run/binfmt_misc")
 
-#: Flag F (open the interpreter at once, keep it) came with Linux 4.8; a mount without it is of no
-#: use to containers.
+#: First Linux version with flag F (the kernel opens the interpreter at registration). Without it
+#: the interpreter would have to exist in every container.
 FIX_BINARY_SINCE = (4, 8)
 
-#: Flag P keeps argv[0]; since Linux 5.12 the kernel tells the interpreter so (AT_FLAGS), and QEMU
-#: >= 6.0 listens.
+#: First Linux version that informs the interpreter (AT_FLAGS) about flag P, which preserves
+#: argv[0]; QEMU >= 6.0 needs that.
 PRESERVE_ARGV0_SINCE = (5, 12)
 
 _CONTROL_FILES = frozenset({"register", "status"})
@@ -35,7 +35,7 @@ _CONTROL_FILES = frozenset({"register", "status"})
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One line of the table as the kernel tells it; `text` is all of it."""
+    """One entry of binfmt_misc; `text` is the whole entry as the kernel prints it."""
 
     name: str
     enabled: bool
@@ -45,26 +45,26 @@ class Entry:
 
 
 def kernel_version() -> tuple[int, int]:
-    """Major and minor number of the running kernel."""
+    """Return major and minor version of the running kernel."""
     match = re.match(r"(\d+)\.(\d+)", platform.release())
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def entry_name(run: str, system: Architecture) -> str:
-    """Name of the entry of `run` for `system`: unique, so it never disturbs another tool's."""
+    """Return the entry name of `run` for `system`, which no other run or tool uses."""
     return f"{PREFIX}{run}-{system.name.partition('-')[0]}"
 
 
 def owner(name: str) -> tuple[str, str]:
-    """The run and the system of `name`, which `entry_name` has made."""
+    """Return run and system of an entry name that `entry_name` has made."""
     run, _, processor = name.removeprefix(PREFIX).rpartition("-")
     return run, f"{processor}-linux"
 
 
 def mount() -> None:
-    """Mount the table at `MOUNT_POINT`, by mount(2) itself.
+    """Mount binfmt_misc at `MOUNT_POINT`, with mount(2).
 
-    The setuid program of that name is not always allowed.
+    The setuid program mount(8) is not always allowed to run.
     """
     MOUNT_POINT.mkdir(parents=True, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -75,7 +75,7 @@ def mount() -> None:
         errno.ENODEV: ("the kernel has no binfmt_misc", "on the host: modprobe binfmt_misc"),
         errno.EPERM: (
             "mounting binfmt_misc is not permitted",
-            "the container needs CAP_SYS_ADMIN where it may mount (not with userns-remap)",
+            "the container needs CAP_SYS_ADMIN in the initial user namespace (no userns-remap)",
         ),
     }
     message, hint = reasons.get(
@@ -85,7 +85,7 @@ def mount() -> None:
 
 
 def entries() -> dict[str, Entry]:
-    """All entries by name."""
+    """Return all entries by name."""
     found = {}
     for path in sorted(MOUNT_POINT.iterdir()):
         if path.name in _CONTROL_FILES:
@@ -93,7 +93,7 @@ def entries() -> dict[str, Entry]:
         try:
             text = path.read_text()
         except FileNotFoundError:
-            continue  # another run removed its entry while we looked
+            continue  # another run removed its entry meanwhile
         fields = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
         found[path.name] = Entry(
             name=path.name,
@@ -108,11 +108,11 @@ def entries() -> dict[str, Entry]:
 def registration(
     name: str, system: Architecture, interpreter: pathlib.Path, kernel: tuple[int, int]
 ) -> str:
-    """The line to write to `register` on a kernel of version `kernel`."""
+    """Return the line to write to `register`; `kernel` is the kernel's version."""
     if kernel < FIX_BINARY_SINCE:
         version = ".".join(map(str, kernel))
         raise AgentError(
-            f"Linux {version} is too old: it has no fix-binary flag (4.8)", kind="emulation"
+            f"Linux {version} is too old: binfmt_misc has flag F since 4.8", kind="emulation"
         )
     flags = "PF" if kernel >= PRESERVE_ARGV0_SINCE else "F"
     magic, mask = (
@@ -122,26 +122,28 @@ def registration(
 
 
 def register(line: str) -> Entry:
-    """Write `line` to the table and read back what came of it.
+    """Register the entry `line` and read it back.
 
-    Raises `AgentError` if that is not a sound entry.
+    Raises `AgentError` if the kernel refuses it, or if the entry is not enabled with flag F.
     """
     name = line.split(":")[1]
     try:
         (MOUNT_POINT / "register").write_text(line)
     except OSError as error:
         hint = (
-            "an entry of that name is there already: ./run.sh clean"
+            "an entry with this name exists already: ./run.sh clean"
             if error.errno == errno.EEXIST
             else ""
         )
         raise AgentError(
-            f"the kernel refused {name}: {error.strerror}", hint=hint, kind="emulation"
+            f"the kernel refused the binfmt_misc entry {name}: {error.strerror}",
+            hint=hint,
+            kind="emulation",
         ) from error
     entry = entries().get(name)
     if entry is None:
         raise AgentError(
-            f"the kernel took {name}, but the table does not have it", kind="emulation"
+            f"the kernel accepted {name}, but binfmt_misc has no such entry", kind="emulation"
         )
     if not entry.enabled or "F" not in entry.flags:
         raise AgentError(f"{name} is not usable: {entry.text!r}", kind="emulation")
@@ -149,9 +151,9 @@ def register(line: str) -> Entry:
 
 
 def remove(name: str) -> None:
-    """Remove our entry `name`.
+    """Remove this project's entry `name`.
 
-    One that is gone already is no error, one that is not ours is never touched.
+    An entry that is gone already is not an error. Raises `AgentError` for another project's entry.
     """
     if not name.startswith(PREFIX) or "/" in name:
         raise AgentError(f"{name} is not an entry of this project")

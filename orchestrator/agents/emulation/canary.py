@@ -1,7 +1,7 @@
-"""A tiny program of a target system, made here byte by byte: if it runs, foreign binaries run.
+"""Canary: a minimal program of a target system, to test whether its programs run here.
 
-The program does nothing but exit with a code that no failure has. Running it is the only proof that
-is believed: an entry in binfmt_misc may be there and yet not work where the build is.
+The program only exits with ALIVE, an exit code that no failure has. An entry in binfmt_misc is no
+proof: it may exist and still not work in the build's container.
 """
 
 import dataclasses
@@ -14,11 +14,10 @@ import tempfile
 from orchestrator.shared import command, retry
 from orchestrator.shared.architectures import ET_EXEC, SYSTEMS, Architecture
 
-#: Exit code of a canary that ran.
+#: Exit code of a canary that has run.
 ALIVE = 42
 
-#: Where the program is loaded: above every kernel's vm.mmap_min_addr, and page-aligned for 64 KiB
-#: pages too.
+#: Load address of the canary: above any kernel's vm.mmap_min_addr, and aligned to 64 KiB pages.
 LOAD_ADDRESS = 0x400000
 
 PT_LOAD = 1
@@ -30,16 +29,16 @@ BUSY_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a canary; `cause` says in words why it did not run."""
+    """Result of a canary; `cause` says why it did not run."""
 
     runs: bool
     cause: str = ""
 
 
 def program(system: Architecture) -> bytes:
-    """A static ELF executable of `system`.
+    """Make the canary, a static ELF executable of `system`.
 
-    Header, one loadable segment, code (ELF specification, chapters 4 and 5).
+    It consists of header, one loadable segment and code (ELF specification, chapters 4 and 5).
     """
     wide = system.elf.bits == 64
     header_size, segment_size = (64, 56) if wide else (52, 32)
@@ -61,7 +60,7 @@ def program(system: Architecture) -> bytes:
 
 
 def run(system: str, folder: pathlib.Path) -> Outcome:
-    """Run the canary of `system` from `folder`, which must allow programs to be executed."""
+    """Run the canary of `system` from `folder`, which must not be mounted noexec."""
     with tempfile.TemporaryDirectory(dir=folder) as inside:
         path = pathlib.Path(inside, "canary")
         path.write_bytes(program(SYSTEMS[system]))
@@ -76,7 +75,7 @@ def run(system: str, folder: pathlib.Path) -> Outcome:
         return Outcome(True)
     how = f"signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
     said = f": {done.last}" if done.lines else ""
-    return Outcome(False, f"an interpreter answered, but wrongly ({how}{said})")
+    return Outcome(False, f"an interpreter ran, but failed ({how}{said})")
 
 
 class _BusyError(command.CommandError):
@@ -84,7 +83,7 @@ class _BusyError(command.CommandError):
 
 
 def _execute(path: pathlib.Path) -> command.Done:
-    """Run it; another thread's child may for a moment still have it open for writing."""
+    """Run the canary; retry while a child of another thread has the file open for writing."""
 
     def once() -> command.Done:
         try:
@@ -98,10 +97,10 @@ def _execute(path: pathlib.Path) -> command.Done:
 
 
 def explain(number: int) -> str:
-    """What an error of execve(2) says about binfmt_misc."""
+    """Explain an error of execve(2) with respect to binfmt_misc."""
     return {
-        errno.ENOEXEC: "no entry of binfmt_misc matches here (none, disabled, or in another table)",
-        errno.ENOENT: "an entry matches, but its interpreter is not found here: flag F is missing",
-        errno.EACCES: "an entry matches, but its interpreter may not be executed here",
-        errno.ELOOP: "the entry's interpreter is itself a foreign program",
+        errno.ENOEXEC: "no binfmt_misc entry matches (none, disabled, or in another namespace)",
+        errno.ENOENT: "a binfmt_misc entry matches, but without flag F its interpreter is missing",
+        errno.EACCES: "a binfmt_misc entry matches, but its interpreter may not be executed",
+        errno.ELOOP: "the interpreter of the binfmt_misc entry is itself a foreign program",
     }.get(number, os.strerror(number))

@@ -1,10 +1,9 @@
-"""cleanup: holds binfmt_misc mounted for the whole run.
+"""Agent cleanup: keeps binfmt_misc mounted during a run, then restores it.
 
-Then removes what the run registered and proves it.
-
-It starts first: since Linux 6.7 the table would be gone with the registrar otherwise. It ends when
-it is unlocked over TCP, or by itself (see `lease`). Its exit code is 0 only if the table was seen
-to be clean.
+At the end it removes the entries that the run has registered, and verifies that they are gone.
+cleanup starts first: since Linux 6.7, binfmt_misc would end with the registrar's mount. It ends
+when the builder unlocks it over TCP, or by itself (see `lease`). Its exit code is 0 only if it has
+seen that no entry of the run is left.
 """
 
 import asyncio
@@ -22,9 +21,10 @@ from orchestrator.shared.run import TOKEN_FILE, Run, this_run
 
 
 def main() -> None:
-    """Without arguments: guard a run.
+    """Guard a run (without arguments), or run a subcommand.
 
-    `look`: only hold the table; `reap NAME...`, beside it: remove dead runs' entries.
+    `look`: only keep binfmt_misc mounted. `reap NAME...`, executed in that container: remove
+    entries of dead runs.
     """
     match sys.argv[1:]:
         case ["reap", *names]:
@@ -36,35 +36,37 @@ def main() -> None:
 
 
 def guard() -> None:
-    """Mount, record, wait, clean, prove."""
+    """Mount binfmt_misc, record its entries, wait for the lease's end, clean up, verify."""
     run = this_run()
-    TOKEN_FILE.unlink(missing_ok=True)  # of a cleanup before this one: nobody must take it for ours
+    TOKEN_FILE.unlink(
+        missing_ok=True
+    )  # a previous cleanup's token must not be taken for this one's
     binfmt.mount()
     before = binfmt.entries()
     if mine := _of_run(
         run, before
-    ):  # left by a dead run of the same name: `docker compose up` has only one
+    ):  # left by a dead run of the same name: a plain `docker compose up` has a fixed one
         for name in mine:
             binfmt.remove(name)
         before = binfmt.entries()
-    events.emit("table", message="binfmt_misc is held", entries=sorted(before))
+    events.emit("table", message="binfmt_misc is mounted", entries=sorted(before))
     reason = asyncio.run(_wait(run))
     clean(run, before, reason)
 
 
 def look() -> None:
-    """Tell the table and hold it until this container is removed."""
+    """Report all entries, and keep binfmt_misc mounted until this container is removed."""
     binfmt.mount()
-    events.emit("table", message="binfmt_misc is held", entries=sorted(binfmt.entries()))
+    events.emit("table", message="binfmt_misc is mounted", entries=sorted(binfmt.entries()))
     signal.pause()
 
 
 def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
-    """Remove what `run` registered.
+    """Remove the entries that `run` has registered.
 
-    Raises `AgentError` if any of it is left or another tool's entry differs.
+    Raises `AgentError` if any of them is left. A change of another tool's entry is a warning.
     """
-    # First: a registrar that is late sees that nobody would remove what it has registered.
+    # The token goes first: a late registrar then sees that nobody would remove its entries.
     TOKEN_FILE.unlink(missing_ok=True)
     removed = _of_run(run, binfmt.entries())
     for name in removed:
@@ -82,9 +84,9 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
         events.emit(
             "foreign-change",
             level="warning",
-            message=f"changed by others meanwhile: {', '.join(changed)}",
+            message=f"other programs have changed binfmt_misc entries: {', '.join(changed)}",
         )
-    state = "nothing of this run is left" if changed else "the table is as it was"
+    state = "no entry of this run is left" if changed else "binfmt_misc is as before"
     message = f"removed {', '.join(removed) or 'nothing'} ({reason}); {state}"
     events.emit(
         "cleaned",
@@ -97,13 +99,15 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
 
 
 def reap(names: list[str]) -> None:
-    """Remove the entries `names`, which belong to runs that are dead."""
+    """Remove the entries `names` of dead runs."""
     for name in names:
         binfmt.remove(name)
     left = sorted(set(names) & binfmt.entries().keys())
     if left:
         raise AgentError(f"binfmt_misc still has {', '.join(left)}", kind="cleanup")
-    events.emit("reaped", message=f"removed what dead runs left: {', '.join(names)}", removed=names)
+    events.emit(
+        "reaped", message=f"removed entries of dead runs: {', '.join(names)}", removed=names
+    )
 
 
 async def _wait(run: Run) -> str:
@@ -114,15 +118,15 @@ async def _wait(run: Run) -> str:
     lease = Lease(now + run.start_seconds, run.grace_seconds, now + run.deadline_seconds)
     token = secrets.token_hex(32)
     await serve(lease, token, PORT, lambda: _publish(token), stop)
-    # The loop takes its handlers away with it: from here on nothing ends what it has decided.
+    # asyncio's signal handlers end with its loop: block the signals, so that clean() completes.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     return lease.reason
 
 
 def _publish(token: str) -> None:
-    """Write the token for the builder, which runs as another user.
+    """Write the token file, readable for the builder, which is another user.
 
-    The volume has no other readers. Whole or not at all.
+    Only this run's containers have the volume. The file appears atomically.
     """
     partial = TOKEN_FILE.with_suffix(".partial")
     partial.write_text(token)

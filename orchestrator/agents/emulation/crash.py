@@ -1,12 +1,12 @@
-"""What tells that an emulator, and perhaps not the program that it ran, has failed.
+"""Recognises crashes of an emulator in a failed build's log.
 
-The words are those of QEMU's `linux-user` (signal.c, elfload.c, its `host_signal_handler`) and of
-its translator, of versions 7.2 to 11.1.
+The patterns are messages of QEMU's `linux-user` (signal.c, elfload.c, `host_signal_handler`) and of
+its translator, versions 7.2 to 11.1.
 """
 
 import re
 
-#: In a build's log. A program that calls abort(3) has meant it: signal 6 is no sign.
+#: Messages in a build's log. Signal 6 is not among them: a program that calls abort(3) means to.
 _WORDS = re.compile(
     r"qemu: uncaught target signal (?:4|7|11)\b.*"
     r"|qemu\S*: QEMU internal SIG.*"
@@ -17,18 +17,18 @@ _WORDS = re.compile(
     r"|.*\bFunction not implemented\b.*"
 )
 
-#: What Nix says of the builder: SIGILL, SIGBUS or SIGSEGV, of its own or of a child of its shell.
+#: Nix' message about a builder that was killed by SIGILL, SIGBUS or SIGSEGV, or whose shell's child
+#: was.
 _ENDS = re.compile(r"failed (?:with exit code (?:132|135|139)\b|due to signal (?:4|7|11)\b.*)")
 
-#: In a derivation as Nix writes it to its store, a term: outputs, inputs, sources (a list), system,
-#: builder, ...
+#: The field system in a .drv file: it follows the list of sources and precedes the builder....
 _SYSTEM = re.compile(r'\],"([^"]+)","')
 
 
 def sign(said: str, log: str) -> str:
-    """The line of a failed build that tells so, or nothing.
+    """Return the line of a failed build that shows an emulator's crash, or "".
 
-    `said` is what Nix says of it, `log` the end of what the build itself has said.
+    `said` is Nix' error message, `log` the end of the build's log.
     """
     words = [line.strip() for line in log.splitlines() if _WORDS.match(line.strip())]
     ends = _ENDS.search(said)
@@ -36,6 +36,6 @@ def sign(said: str, log: str) -> str:
 
 
 def system_of(derivation: str) -> str:
-    """The system that the text of a `.drv` file is built on; nothing where it does not say so."""
+    """Return the build system that the text of a `.drv` file names, or ""."""
     match = _SYSTEM.search(derivation)
     return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""The pinned emulators of the setup image: put into a table that is mounted, seen to work there."""
+"""Registers the setup image's pinned emulators in binfmt_misc and tests them."""
 
 import pathlib
 
@@ -9,17 +9,18 @@ from orchestrator.shared import command
 from orchestrator.shared.architectures import SYSTEMS, Architecture
 from orchestrator.shared.run import Run
 
-#: Static programs, one for each foreign system; in the builder a volume that this image has filled.
+#: Folder of static emulators, one per foreign system; in the builder, a volume filled from the
+#: setup image.
 FOLDER = pathlib.Path("/opt/qemu")
 
 
 def register(run: Run, systems: tuple[str, ...]) -> list[binfmt.Entry]:
-    """Write an entry of `run` for each of `systems` and read it back."""
+    """Register an entry of `run` for each of `systems`, and read it back."""
     return [binfmt.register(registration(run, SYSTEMS[name])) for name in systems]
 
 
 def registration(run: Run, system: Architecture) -> str:
-    """The line that registers the emulator of `system`."""
+    """Return the line that registers the emulator of `system`."""
     name = binfmt.entry_name(run.id, system)
     return binfmt.registration(name, system, FOLDER / system.emulator, binfmt.kernel_version())
 
@@ -27,12 +28,12 @@ def registration(run: Run, system: Architecture) -> str:
 def announce(
     run: Run, systems: tuple[str, ...], entries: list[binfmt.Entry], folder: pathlib.Path
 ) -> None:
-    """Try each system's canary in `folder`; only then say what was registered."""
+    """Run each system's canary in `folder`, then report the registered entries."""
     for name in systems:
         outcome = canary.run(name, folder)
         if not outcome.runs:
             raise AgentError(
-                f"{name} programs do not run although registered: {outcome.cause}",
+                f"{name} programs do not run with the registered emulator: {outcome.cause}",
                 kind="emulation",
             )
     registered = [
@@ -53,6 +54,6 @@ def announce(
 
 
 def version(emulator: pathlib.Path) -> str:
-    """First line of `--version`, e.g. `10.0.13`."""
+    """Return the version of an emulator, such as `10.0.13`."""
     text = command.run([emulator, "--version"], fails=AgentError).text
     return text.split("version ", 1)[1].split()[0]

@@ -1,14 +1,14 @@
-"""The lease: cleanup keeps binfmt_misc as it is while a builder that knows the token is connected.
+"""The lease: cleanup keeps binfmt_misc while a builder with the token is connected.
 
-`Lease` is the rule, a state machine without a clock of its own; `serve` and `Holder` are its two
-ends on TCP. One line each way, ASCII, ended by a newline:
+`Lease` is the state machine, without a clock; `serve` (in cleanup) and `Holder` (in the builder)
+are the two ends of the TCP connection. Each message is one ASCII line, ended by a newline:
 
     HOLD <token>    -> HELD       the connection now holds the lease
     UNLOCK <token>  -> UNLOCKED   the build is done, clean up
     anything else   -> REFUSED    and the connection is closed
 
-So a crashed, killed or never-started builder cannot leave the host dirty: cleaning starts on
-UNLOCK, when no holder has been connected for `grace` seconds, at the deadline, or on SIGTERM,
+A crashed, killed or never-started builder cannot leave entries on the host: cleanup starts at
+UNLOCK, when no holder has been connected for `grace` seconds, at the deadline, or at SIGTERM,
 whichever comes first.
 """
 
@@ -27,24 +27,25 @@ from orchestrator.shared import retry
 
 PORT = 11111
 
-#: A client must say its line within this many seconds, and in this many bytes.
+#: Limits for a client's first line: seconds until it is complete, and bytes.
 SPEAK_SECONDS = 5
 LINE_BYTES = 256
 
-#: Connections that have not shown a token yet: more than these are closed at once.
+#: Most connections that have not sent a token yet; further ones are closed at once.
 MOST_STRANGERS = 256
 
-#: Refusals that are logged one by one; beyond, only their number is.
+#: Number of refusals that are logged individually; further ones are only counted.
 LOGGED_REFUSALS = 20
 
 
 @dataclasses.dataclass
 class Lease:
-    """When to clean up. Times are seconds of one monotonic clock, connections any hashable names.
+    """State machine that decides when cleanup starts.
 
-    Attributes: `start_by` is when a first holder must have come, `grace` how long none may be there
-    afterwards, `deadline` when the lease ends in any case; `reason` is why it ended, empty while it
-    runs.
+    Times are seconds of one monotonic clock; connections are any hashable values. Attributes:
+    `start_by`: time by which the first holder must connect; `grace`: longest time without a holder
+    afterwards; `deadline`: time at which the lease ends in any case; `reason`: why it ended, empty
+    while it runs.
     """
 
     start_by: float
@@ -55,29 +56,29 @@ class Lease:
     _alone_since: float = math.nan
 
     def hold(self, connection: object) -> None:
-        """`connection` has shown the token and holds the lease."""
+        """Note that `connection` has sent the token and holds the lease."""
         self._holders.add(connection)
 
     def drop(self, connection: object, now: float) -> None:
-        """`connection` is gone."""
+        """Note that `connection` is closed."""
         if connection in self._holders:
             self._holders.remove(connection)
             if not self._holders:
                 self._alone_since = now
 
     def end(self, reason: str) -> None:
-        """End the lease for `reason`; only the first reason counts."""
+        """End the lease for `reason`; the first reason is kept."""
         self.reason = self.reason or reason
 
     def expires(self) -> float:
-        """When `tick` must be called next, if nothing happens before."""
+        """Return the time at which `tick` must be called next, if nothing happens before."""
         if self._holders:
             return self.deadline
         alone = self.start_by if math.isnan(self._alone_since) else self._alone_since + self.grace
         return min(alone, self.deadline)
 
     def tick(self, now: float) -> None:
-        """End the lease if its time has come."""
+        """End the lease if it has expired at time `now`."""
         if now < self.expires():
             return
         if now >= self.deadline:
@@ -87,7 +88,7 @@ class Lease:
 
 
 class _Server:
-    """One running server: shares the lease, the token and the counters among connections."""
+    """One TCP server: lease, token and counters that all its connections share."""
 
     def __init__(self, lease: Lease, token: str) -> None:
         self.lease = lease
@@ -97,7 +98,7 @@ class _Server:
         self._refusals: collections.Counter[str] = collections.Counter()
 
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Talk to one connection until it is refused, closed, or the lease ends."""
+        """Serve one connection until it is refused or closed, or the lease ends."""
         try:
             _keep_alive(writer)
             if await self._introduce(reader, writer):
@@ -105,7 +106,7 @@ class _Server:
                 self.changed.set()
                 await self._listen(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # a connection that breaks is a connection that is gone: `finally` says so
+            pass  # a broken connection is dropped in `finally`
         finally:
             self.lease.drop(writer, time.monotonic())
             self.changed.set()
@@ -135,7 +136,7 @@ class _Server:
         return self._refuse(writer, "wrong token or verb")
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Wait for the holder's UNLOCK; returns when it has come or the connection is gone."""
+        """Wait for the holder's UNLOCK or for the end of the connection."""
         try:
             line = await reader.readuntil(b"\n")
         except asyncio.LimitOverrunError:
@@ -147,7 +148,7 @@ class _Server:
             self._refuse(writer, "wrong token or verb from a holder")
 
     def _verb(self, line: bytes) -> bytes:
-        """The verb of a line whose token is right, else nothing."""
+        """Return the verb of `line` if its token is correct, else b""."""
         verb, _, token = line.rstrip(b"\r\n").partition(b" ")
         return verb if hmac.compare_digest(token, self._token) else b""
 
@@ -156,7 +157,7 @@ class _Server:
         self.changed.set()
 
     def _refuse(self, writer: asyncio.StreamWriter, why: str) -> bool:
-        """Tell the client and the log; never what it sent, that could be a token of another run."""
+        """Answer REFUSED and log it, without the received line: it may be another run's token."""
         self._refusals[why] += 1
         if self._refusals.total() <= LOGGED_REFUSALS:
             peer = writer.get_extra_info("peername") or ("?",)
@@ -172,7 +173,7 @@ class _Server:
         return False
 
     def report(self) -> None:
-        """Say how many were refused in all, where not each was logged."""
+        """Log the number of refusals, if not each was logged."""
         if self._refusals.total() > LOGGED_REFUSALS:
             events.emit("refusals", level="warning", counts=dict(self._refusals))
 
@@ -182,7 +183,7 @@ async def serve(
 ) -> None:
     """Serve `lease` on `port` until it ends.
 
-    `ready` is called once connections are taken, `stop` ends it (SIGTERM).
+    `ready` is called when connections are accepted; setting `stop` (SIGTERM) ends the lease.
     """
     state = _Server(lease, token)
     server = await asyncio.start_server(state.client, port=port, limit=LINE_BYTES, backlog=1024)
@@ -202,15 +203,15 @@ async def serve(
                 lease.end("terminated")
             lease.tick(time.monotonic())
         server.close()
-        server.close_clients()  # leaving the block would wait for them
+        server.close_clients()  # leaving the `async with` block would wait for open connections
     state.report()
 
 
 class Holder:
-    """The builder's end: connects and keeps the connection until `unlock`."""
+    """The builder's end of the lease: keeps the connection open until `unlock`."""
 
     def __init__(self, address: tuple[str, int], token: str, patience: float) -> None:
-        """Connect to `address` within `patience` seconds and hold the lease.
+        """Connect to `address` within `patience` seconds and take the lease.
 
         Raises `AgentError`.
         """
@@ -222,7 +223,7 @@ class Holder:
             raise AgentError(f"cleanup cannot be reached: {error}", kind="cleanup") from error
 
     def unlock(self) -> None:
-        """Tell cleanup that the build is done; over a new connection where the old one is lost."""
+        """Send UNLOCK to cleanup; reconnect if the connection is lost."""
         try:
             self._tell(self._socket, "UNLOCK", "UNLOCKED")
         except OSError:
@@ -230,7 +231,7 @@ class Holder:
                 self._ask("UNLOCK", "UNLOCKED").close()
             except OSError as error:
                 raise AgentError(
-                    f"cleanup is gone before it was unlocked: {error}", kind="cleanup"
+                    f"cleanup ended before the builder unlocked it: {error}", kind="cleanup"
                 ) from error
         finally:
             self._socket.close()
@@ -251,7 +252,7 @@ class Holder:
         if reply == "REFUSED":
             raise AgentError("cleanup refused the token of this run", kind="cleanup")
         if reply != answer:
-            raise ConnectionError(f"cleanup said {reply!r}")
+            raise ConnectionError(f"unexpected answer of cleanup: {reply!r}")
 
 
 async def _say(writer: asyncio.StreamWriter, line: bytes) -> None:
@@ -260,7 +261,7 @@ async def _say(writer: asyncio.StreamWriter, line: bytes) -> None:
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Notice within half a minute that the other end has vanished without a word."""
+    """Set TCP keepalive, which detects a vanished peer within half a minute."""
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):

@@ -1,9 +1,10 @@
-"""Private emulation: binfmt_misc in the builder's own user namespace; the host's is never written.
+"""Private emulation: binfmt_misc in the builder's own user namespace, not the host's.
 
-Since Linux 6.7 each user namespace may have a table of its own (`binfmt_misc(5)` of the kernel's
-documentation, user_namespaces(7)). Whoever makes a user namespace has every capability inside it
-and none outside, so this needs no right on the host but the system calls that make namespaces
-(`orchestrator/docker/seccomp.py`). Other namespaces below, Nix' sandboxes, see the same table.
+Since Linux 6.7 each user namespace can have its own binfmt_misc (the kernel's
+`admin-guide/binfmt-misc.rst`, user_namespaces(7)). A process has every capability in a user
+namespace that it creates, and none outside. So this needs no privilege on the host but the system
+calls that create namespaces (`orchestrator/docker/seccomp.py`). Child namespaces, such as Nix'
+sandboxes, use the same binfmt_misc.
 """
 
 import ctypes
@@ -16,27 +17,27 @@ from orchestrator.agents.emulation import binfmt
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
 
-#: linux/sched.h
+#: Flags of unshare(2) (linux/sched.h).
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 
-#: linux/capability.h: sets of 64 bits, in two halves.
+#: Arguments of capset(2) (linux/capability.h): three sets of 64 bits, each in two halves.
 CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITY_SETS_BYTES = 2 * 3 * 4
 
-#: What the probe registers: a file that begins so is run by `true`.
+#: Magic string of the probe's entry: a file that begins with it is run by /bin/true.
 PROBE_MAGIC = "#nixos-image-probe"
 
-HINT = "--emulation shared does it with a registrar"
+HINT = "--emulation shared uses the host's binfmt_misc instead"
 
 
 def main() -> None:
-    """Tell whether this container may have a table of its own, and the kernel heeds it."""
+    """Report whether this container can have its own, working binfmt_misc."""
     run_agent("probe", probe)
 
 
 def probe() -> None:
-    """Enter, register, run; raises `AgentError` for what the host forbids."""
+    """Enter a namespace, register an entry, run its program; raises `AgentError` on failure."""
     enter()
     binfmt.register(f":{binfmt.PREFIX}probe:M::{PROBE_MAGIC}::/bin/true:F")
     with tempfile.TemporaryDirectory() as folder:
@@ -46,20 +47,21 @@ def probe() -> None:
         try:
             done = command.run([program], check=False)
         except command.CommandError as error:
-            raise _refused(f"the kernel does not heed it: {error}") from error
+            raise _refused(f"the kernel ignores the namespace's binfmt_misc: {error}") from error
     if done.code != 0:
-        raise _refused(f"its interpreter ended with exit code {done.code}")
-    events.emit("private", message="this container may have a table of its own")
+        raise _refused(f"the probe's interpreter ended with exit code {done.code}")
+    events.emit("private", message="this container can have its own binfmt_misc")
 
 
 def enter() -> None:
-    """Move this process to namespaces of its own, with an empty table at `binfmt.MOUNT_POINT`.
+    """Enter a new user and mount namespace with an empty binfmt_misc at `binfmt.MOUNT_POINT`.
 
-    There it is root, to whom the kernel gives the table's files. It must have no other threads.
+    The process is root there, because root owns the files of binfmt_misc. It must have no other
+    threads.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _unshare(libc, CLONE_NEWUSER | CLONE_NEWNS, 0, 0)
-    # A tmpfs first: the container's root file system is read-only.
+    # The container's root file system is read-only: mount a tmpfs for the mount point.
     place = binfmt.MOUNT_POINT.parent
     if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, None) != 0:
         raise _refused(f"a user namespace may not mount ({_cause()}); AppArmor restricts it?")
@@ -69,9 +71,9 @@ def enter() -> None:
 
 
 def leave(user: int, group: int) -> None:
-    """Be `user` and `group` again, without any capability, in a namespace below.
+    """Enter a child namespace as `user` and `group`, without capabilities.
 
-    The table stays in force: the kernel looks for one upwards.
+    The binfmt_misc of `enter` stays in force: the kernel searches the parent namespaces.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _unshare(libc, CLONE_NEWUSER, user, group)
@@ -81,11 +83,12 @@ def leave(user: int, group: int) -> None:
 
 
 def _unshare(libc: ctypes.CDLL, flags: int, user: int, group: int) -> None:
-    """Make namespaces in which this process' user and group are called `user` and `group`."""
+    """Enter new namespaces, in which this process' ids appear as `user` and `group`."""
     outside = os.getuid(), os.getgid()
     if libc.unshare(flags) != 0:
         raise _refused(f"user namespaces are forbidden ({_cause()})")
-    # user_namespaces(7): an unprivileged process maps only itself, and gives up setgroups(2).
+    # An unprivileged process may map only its own ids, after it gives up setgroups(2)
+    # (user_namespaces(7)).
     pathlib.Path("/proc/self/setgroups").write_text("deny")
     pathlib.Path("/proc/self/uid_map").write_text(f"{user} {outside[0]} 1")
     pathlib.Path("/proc/self/gid_map").write_text(f"{group} {outside[1]} 1")

@@ -1,6 +1,7 @@
-"""The package of the pinned emulators: fetched at the build of the setup image.
+"""Fetches the package of the pinned emulators while the setup image is built.
 
-`python3 -m orchestrator.agents.emulation.qemu_user LOCK RUNG FOLDER`: an empty RUNG is the default.
+`python3 -m orchestrator.agents.emulation.qemu_user LOCK RUNG FOLDER`; an empty RUNG means the
+default one.
 """
 
 import argparse
@@ -27,17 +28,17 @@ def obtain(
     *,
     locked: bool,
 ) -> debian.Pin:
-    """Download `pin`, or its successor unless `locked`; returns what `target` now holds.
+    """Download `pin`, or its successor unless `locked`, to `target`; returns the pin used.
 
-    The successor is of the same suite, whether apt is configured for it or not, and of none of
-    `without`.
+    The successor is the newest version in the pin's suite, even if apt is not configured for it;
+    suites in `without` are not read.
     """
     if debian.fetch(pin, snapshot, target):
         return pin
     if locked:
         raise AgentError(
             f"{pin.package} {pin.version} cannot be fetched",
-            hint="reach a mirror, or leave out --locked",
+            hint="check that a mirror is reachable, or omit --locked",
         )
     with tempfile.TemporaryDirectory() as state:
         index = debian.Index(pathlib.Path(state), arch, without, pin.suite)
@@ -45,16 +46,16 @@ def obtain(
     if not debian.fetch(new, snapshot, target):
         raise AgentError(
             f"neither {pin.version} nor {new.version} of {pin.package} can be fetched",
-            hint=f"reach a mirror that has {pin.suite}, or take another with --qemu",
+            hint=f"use a mirror that has {pin.suite}, or another version (--qemu)",
         )
     debian.superseded(pin, new)
     return new
 
 
 def unpack(deb: pathlib.Path, folder: pathlib.Path) -> None:
-    """Copy the emulators of our systems out of `deb` to `folder`, under their plain names.
+    """Extract the emulators of all target systems from `deb` into `folder`.
 
-    Until Debian 12 they have the suffix `-static`.
+    The suffix `-static` (until Debian 12) is removed from their names.
     """
     missing = {system.emulator for system in SYSTEMS.values()}
     with command.ending(
@@ -77,7 +78,7 @@ def unpack(deb: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and fetch."""
     parser = argparse.ArgumentParser(prog="qemu_user")
     parser.add_argument("lock", type=pathlib.Path)
     parser.add_argument("rung")
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 def fetch(lock: pathlib.Path, rung: str, target: pathlib.Path, *, locked: bool) -> None:
-    """Fetch the emulators of `rung` for this machine, and unpack them to `target`."""
+    """Fetch the emulators of `rung` for this machine's architecture into `target`."""
     arch = command.run(["dpkg", "--print-architecture"], fails=AgentError).text.strip()
     pin = debian.read_emulator(lock, arch, rung or ladder.rungs(lock)[0])
     snapshot = json.loads(lock.read_text())["snapshot"]

@@ -1,4 +1,4 @@
-"""registrar: puts the pinned static qemu-user into binfmt_misc (flag F), then exits."""
+"""Agent registrar: registers the pinned emulators in binfmt_misc (flag F), then exits."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ def main() -> None:
 
 
 def register() -> None:
-    """Wait until cleanup holds the table, write an entry for each system, read it back, try it."""
+    """Wait for cleanup, register an entry for each system, read it back, run its canary."""
     run = this_run()
     wait_for_cleanup(run.start_seconds)
     binfmt.mount()
@@ -22,12 +22,12 @@ def register() -> None:
     if not TOKEN_FILE.exists():
         for entry in entries:
             binfmt.remove(entry.name)
-        raise AgentError("cleanup has ended before the emulator was registered", kind="cleanup")
+        raise AgentError("cleanup ended before the emulators were registered", kind="cleanup")
     emulators.announce(run, run.systems, entries, pathlib.Path("/run"))
 
 
 def wait_for_cleanup(seconds: float) -> None:
-    """Wait for the token, cleanup's sign that it holds the table."""
+    """Wait for the token file, which cleanup writes when binfmt_misc is mounted."""
     if not retry.until(TOKEN_FILE.exists, seconds):
         raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup")
 
