@@ -1,10 +1,10 @@
-"""Debian packages pinned by hash, fetched from whatever mirror apt is configured for.
+"""Fetches Debian packages, pinned by hash, from the mirror that apt is configured for.
 
-A pin says which package, version, suite, pool path and SHA-256 (``locks/debian.json``). The address
-of the pool is asked of apt at run time, so a company's mirror just works and no file names a host.
-A version that has left the pool is looked for in the snapshot archive that apt itself knows, then
-resolved anew through apt's signed index, with a warning that names both versions; ``locked``
-forbids that last step.
+A pin has package, version, suite, pool path and SHA-256 (``locks/debian.json``). apt is asked for
+the pool's address at run time, so a company's mirror works and no file names a host. A version that
+has left the pool is fetched from the snapshot archive that apt knows. If it is not there, the
+newest version in apt's signed index is used, with a warning that names both versions; ``locked``
+forbids that.
 """
 
 import argparse
@@ -27,8 +27,7 @@ from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, MACHINES, SY
 from orchestrator.shared.constants import NIX_PACKAGE
 from orchestrator.shared.json_reader import from_json
 
-#: Roles of ``locks/debian.json``: what the project needs, and the Debian package that provides it
-#: today; which kernel is in the table of architectures.
+#: Debian package of each role in ``locks/debian.json``; {kernel} comes from architectures.toml.
 ROLES = {
     "busybox": "busybox-static",
     "dropbear": "dropbear-bin",
@@ -53,23 +52,23 @@ ROLES = {
     "zlib": "zlib1g",
 }
 
-#: Roles that are a boot loader's: only architectures that it exists for have them.
+#: Boot loader of a role; only architectures with that boot loader have the role.
 LOADERS = {"grub": "grub", "systemd-boot": "systemdBoot"}
 
-#: What the demo is made of, by Debian's name of the architecture.
+#: Rows of architectures.toml with a demo, by Debian's architecture name.
 DEMOS = {row.demo.debian: (row, row.demo) for row in SYSTEMS.values() if row.demo}
 
-#: Architectures of hosts: emulators are pinned for them.
+#: Debian architectures of hosts, which emulators are pinned for.
 HOSTS = tuple(dict.fromkeys(DEBIAN_ARCHITECTURES[host] for host in MACHINES.values()))
 
-#: The role of the emulators' pins, which are in a part of the lock of their own.
+#: Role of the emulators' pins, which are in the lock's section `emulators`.
 EMULATOR = "qemu-user"
 
-#: The suite that Nix and what it is linked with are of: the base's own (2.26) has known holes, and
-#: is not mended.
+#: Debian suite of Nix and its libraries: the base suite's Nix (2.26) has known vulnerabilities that
+#: Debian does not fix there.
 NIX_SUITE = "forky"
 
-#: Ends of suites' names that are in a repository of their own.
+#: Suffix of suites that are in the separate security repository.
 SECURITY = "-security"
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
@@ -80,8 +79,8 @@ PROBE_SECONDS = 20
 class Pin:
     """One Debian package.
 
-    `path` is relative to the repository, `sha256` is hex. `tree` is the SRI hash of `dpkg-deb -x`,
-    where that becomes a path of Nix' store.
+    `path` is relative to the repository, `sha256` is hex. `tree` is the SRI hash of the unpacked
+    package (`dpkg-deb -x`), for packages that become a Nix store path.
     """
 
     role: str
@@ -94,12 +93,12 @@ class Pin:
 
     @property
     def arch(self) -> str:
-        """The architecture that the file is for, `all` where it is for each."""
+        """Debian architecture of the file, or `all`."""
         return self.path.removesuffix(".deb").rpartition("_")[2]
 
 
 def roles_of(arch: str) -> list[str]:
-    """Roles that Debian's architecture `arch` has."""
+    """Return the roles of Debian architecture `arch`."""
     loaders = DEMOS[arch][0].loaders
     return [role for role in ROLES if role not in LOADERS or LOADERS[role] in loaders]
 
@@ -107,13 +106,13 @@ def roles_of(arch: str) -> list[str]:
 def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
     """Read the pins of `roles` for Debian architecture `arch`.
 
-    A role that is not there is an `AgentError`.
+    Raises `AgentError` for a missing role.
     """
     packages = json.loads(lock.read_text())["packages"]
     missing = [role for role in roles if arch not in packages.get(role, {})]
     if missing:
-        hint = "renew it: ./run.sh pins --update"
-        raise AgentError(f"{lock.name} pins no {', '.join(missing)} for {arch}", hint=hint)
+        hint = "renew the lock: ./run.sh pins --update"
+        raise AgentError(f"{lock.name} has no pin of {', '.join(missing)} for {arch}", hint=hint)
     return [_pin(role, packages[role][arch]) for role in roles]
 
 
@@ -133,22 +132,22 @@ def _pin(role: str, fields: dict[str, str]) -> Pin:
 
 
 def left_out(lock: pathlib.Path, arch: str) -> frozenset[str]:
-    """Suites that the pins of `arch` were made without; their successors are, too."""
+    """Return the suites that are ignored for `arch`, for pins and for their successors."""
     return frozenset(json.loads(lock.read_text())["without"].get(arch, []))
 
 
 @functools.cache
 def repositories() -> dict[str, str]:
-    """Map each configured suite to its repository's address, as apt's own sources say."""
+    """Return the repository address of each suite in apt's sources."""
     lines = _apt(["update", "--print-uris"]).splitlines()
     found = (re.match(r"'(.+)/dists/([^/]+)/(?:In)?Release'", line) for line in lines)
     return {match[2]: match[1] for match in found if match}
 
 
 def urls(pin: Pin, snapshot: str) -> list[str]:
-    """Addresses to try in order.
+    """Return the addresses to try, in order.
 
-    The configured mirror of the pin's suite, the others, the snapshot archive.
+    They are the mirror of the pin's suite, other mirrors, the snapshot archive.
     """
     known = repositories()
     mirrors = [known[pin.suite]] if pin.suite in known else []
@@ -166,9 +165,9 @@ def available(url: str) -> bool:
 
 
 def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
-    """Download `pin` to `target` with apt's own downloader, which checks the hash.
+    """Download `pin` to `target` with apt-helper, which checks the hash.
 
-    False where no address has it.
+    Returns False if no address has it.
     """
     for url in urls(pin, snapshot):
         command = [APT_HELPER, "download-file", url, os.fspath(target), f"SHA256:{pin.sha256}"]
@@ -193,9 +192,9 @@ def fetch_all(pins: Collection[Pin], snapshot: str, folder: pathlib.Path) -> Pin
 
 
 class Index:
-    """Apt's signed package index, brought up to date in a private folder.
+    """apt's signed package index, updated in a private folder.
 
-    Works for an unprivileged user too.
+    It needs no privileges.
     """
 
     def __init__(
@@ -203,8 +202,8 @@ class Index:
     ) -> None:
         """Update the index for `arch` under the existing folder `state`.
 
-        Suites in `without` are not read: apt is given the others, all checked with its own keys.
-        With `suite`, only that one and its security updates are, configured or not.
+        Suites in `without` are not read. With `suite`, only that suite and its security updates are
+        read, even if apt is not configured for them. apt checks all indexes with its own keys.
         """
         for name in ("lists/partial", "cache/archives/partial"):
             (state / name).mkdir(parents=True, exist_ok=True)
@@ -228,15 +227,15 @@ class Index:
         _apt([*self._options, "update"])
 
     def resolve(self, role: str) -> Pin:
-        """Return the version of `role` that is in the archive now; its tree is not known."""
+        """Return a pin of the current version of `role`, without `tree`."""
         package = ROLES[role].format(kernel=DEMOS[self._arch][1].kernel)
-        if role == "kernel":  # the metapackage follows the ABI: it depends on the one that is meant
+        if role == "kernel":  # the metapackage depends on the kernel package of the current ABI
             names = re.findall(r"[^\s,]+", self._show(package)["Depends"])
             package = next(name for name in names if name.startswith("linux-image-"))
         return self.newest(role, package)
 
     def newest(self, role: str, package: str) -> Pin:
-        """Return the version of `package` that is in the archive now, as the pin of `role`."""
+        """Return a pin of the current version of `package`, with role `role`."""
         shown = self._show(package)
         uri = _apt(
             [*self._options, "download", "--print-uris", f"{package}={shown['Version']}"]
@@ -244,9 +243,9 @@ class Index:
         return self._pin(role, uri, shown)
 
     def closure(self, packages: list[str]) -> list[Pin]:
-        """Return `packages` and all that they depend on, each under its own name as its role.
+        """Return pins of `packages` and all their dependencies; role = package name.
 
-        They are what could be installed together.
+        apt resolves them as one installable set.
         """
         command = ["install", "--print-uris", "--yes", "--no-install-recommends", *packages]
         found = re.findall(
@@ -269,7 +268,7 @@ class Index:
         return [self.newest(package, package), *self.closure(libraries)]
 
     def _pin(self, role: str, uri: str, shown: dict[str, str]) -> Pin:
-        # Suites may share one repository: the first is said to have it.
+        # Several suites may share a repository: name the first one.
         suite, base = next((s, b) for s, b in self._suites.items() if uri.startswith(f"{b}/"))
         path = urllib.parse.unquote(uri[len(base) + 1 :])
         return Pin(role, shown["Package"], shown["Version"], suite, path, shown["SHA256"])
@@ -295,7 +294,7 @@ class Index:
 
 
 def _of_release(suite: str) -> dict[str, str]:
-    """The repositories of `suite` and of its security updates, as those of the base image's own."""
+    """Return repositories of `suite` and of its security updates, on the base image's mirrors."""
     known = repositories()
     found = {}
     for name in [suite] if "-" in suite else [suite, f"{suite}{SECURITY}"]:
@@ -310,7 +309,7 @@ def _of_release(suite: str) -> dict[str, str]:
 
 
 def superseded(old: Pin, new: Pin) -> None:
-    """Say, with both versions, that the archive no longer has what is pinned."""
+    """Warn that the archive no longer has the pinned version; name both versions."""
     events.emit(
         "pin-superseded",
         level="warning",
@@ -320,9 +319,9 @@ def superseded(old: Pin, new: Pin) -> None:
 
 
 def make_lock(snapshot: str, without: dict[str, list[str]]) -> dict[str, object]:
-    """Resolve every role for every architecture, in all suites but those `without` has for it.
+    """Make a lock: resolve every role for every architecture, without the suites in `without`.
 
-    Needs Nix for the hashes of unpacked trees.
+    Nix is needed for the hashes of unpacked packages.
     """
     packages: dict[str, dict[str, dict[str, str]]] = {role: {} for role in ROLES}
     for arch in DEBIAN_ARCHITECTURES.values():
@@ -346,7 +345,7 @@ def make_lock(snapshot: str, without: dict[str, list[str]]) -> dict[str, object]
 
 
 def lock_emulators(without: dict[str, list[str]]) -> dict[str, dict[str, dict[str, str]]]:
-    """Resolve the emulators of each of the ladder's suites, for each architecture of hosts."""
+    """Resolve the emulators of each rung for each host architecture."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for suite, package in ladder.SUITES.items():
         for arch in HOSTS:
@@ -373,7 +372,7 @@ def resolve_nix(arch: str, without: Collection[str]) -> list[Pin]:
 
 
 def _fields(pin: Pin) -> dict[str, str]:
-    """What the lock says of `pin`, below its role's name."""
+    """Return the lock's fields of `pin`."""
     fields = {key: value for key, value in dataclasses.asdict(pin).items() if value is not None}
     del fields["role"]
     return fields
@@ -406,27 +405,29 @@ def _apt(arguments: list[str]) -> str:
 
 
 def _without(text: str) -> tuple[str, str]:
-    """The architecture and the suite of `ARCH/SUITE`: both are read where this does not say so."""
+    """Parse `ARCH/SUITE`, a suite to ignore for an architecture."""
     arch, _, suite = text.partition("/")
     if arch not in DEBIAN_ARCHITECTURES.values() or suite not in repositories():
         known = ", ".join(repositories())
-        raise argparse.ArgumentTypeError(f"{text!r}: not an architecture / one of {known}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected ARCHITECTURE/SUITE, with a suite of {known}"
+        )
     return arch, suite
 
 
 def main() -> None:
-    """`lock` prints a new lock file."""
+    """Parse the command line; `lock` prints a new lock file."""
     parser = argparse.ArgumentParser(prog="debian")
     verbs = parser.add_subparsers(dest="verb", required=True)
     new = verbs.add_parser("lock")
-    new.add_argument("snapshot", help="a time as YYYYMMDDTHHMMSSZ")
+    new.add_argument("snapshot", help="time of the snapshot archive, YYYYMMDDTHHMMSSZ")
     new.add_argument(
         "--without",
         action="append",
         default=[],
         type=_without,
         metavar="ARCH/SUITE",
-        help="a suite whose index for an architecture is broken",
+        help="ignore a suite whose index for an architecture is broken",
     )
     arguments = parser.parse_args()
     without: dict[str, list[str]] = {}

@@ -1,6 +1,6 @@
-"""What agents say: one structlog event a line on stdout, JSON for the orchestrator.
+"""Events of agents: one structlog event per line on stdout, JSON for the orchestrator.
 
-Plain text for a person.
+Without the orchestrator, events are plain text for a person.
 """
 
 import os
@@ -13,8 +13,8 @@ from orchestrator.shared.variables import read
 
 
 def configure(service: str) -> None:
-    """Set the output up once per process; `service` is the compose service's name."""
-    # The orchestrator has it set so; otherwise a person reads the container's log.
+    """Configure structlog once per process; `service` is the compose service's name."""
+    # The orchestrator sets NIXOS_IMAGE_LOG=json; otherwise a person reads the container's log.
     as_json = read(os.environ, "NIXOS_IMAGE_LOG") == "json"
     renderer = structlog.processors.JSONRenderer() if as_json else _plain
     structlog.configure(
@@ -30,16 +30,16 @@ def configure(service: str) -> None:
 
 
 def emit(event: str, *, level: str = "info", **fields: object) -> None:
-    """Say `event` (a name in kebab case) with its `fields`.
+    """Print `event` (a name in kebab case) with its `fields`.
 
-    `message`, if any, is the sentence for a person.
+    The field `message`, if any, is the text for a person.
     """
     getattr(structlog.get_logger(), level)(event, **fields)
     sys.stdout.flush()
 
 
 def _plain(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
-    """Render for a person: the message where there is one, else the event's name and fields."""
+    """Render for a person: the message if there is one, else the event's name and fields."""
     service, name, level = event.pop("service", "agent"), event.pop("event"), event.pop("level")
     event.pop("kind", None)
     hint, detail = event.pop("hint", ""), event.pop("detail", "")

@@ -1,24 +1,24 @@
-"""The one error that agents raise on purpose: told as an event, never as a traceback."""
+"""The error that agents raise on purpose; it is printed as an event, without a traceback."""
 
 import sys
 from collections.abc import Callable
 
 from orchestrator.agents import events
 
-#: Exit code of an agent that failed for a reason it could name.
+#: Exit code of an agent that failed with an `AgentError`.
 EXIT_FAILED = 1
 
 
 class AgentError(Exception):
-    """A failure with a reason and, where there is one, a way out.
+    """A failure of an agent, with its reason and, if possible, a hint.
 
-    `kind` names it for the orchestrator.
+    `kind` selects the orchestrator's error class (`shared.errors.KINDS`).
     """
 
     def __init__(
         self, message: str, *, hint: str = "", kind: str = "failed", detail: str = ""
     ) -> None:
-        """`message` is one line, `detail` may be many (the end of a build's log)."""
+        """`message` is one line; `detail` may be several (the end of a build's log)."""
         super().__init__(message)
         self.hint = hint
         self.kind = kind
@@ -26,10 +26,10 @@ class AgentError(Exception):
 
 
 def disk_full(detail: str = "") -> AgentError:
-    """The volumes' disk is full: the store, builds and images are on it."""
+    """Return the error for a full disk of Docker's volumes (store, builds, images)."""
     return AgentError(
         "the disk of Docker's data is full",
-        hint="free some of it; ./run.sh down -v would remove what was built for earlier images",
+        hint="free disk space; ./run.sh down -v would remove the store of earlier builds",
         kind="disk",
         detail=detail,
     )

@@ -1,4 +1,4 @@
-"""Whether somebody answers at an address."""
+"""Checks whether a server answers at an address."""
 
 import http.client
 import urllib.error
@@ -6,12 +6,12 @@ import urllib.request
 
 
 def problem(url: str, seconds: float, *, found: bool) -> str:
-    """Ask `url` by HEAD for as long as `seconds`: empty if somebody answers, else why not.
+    """Send HEAD to `url`, wait at most `seconds`; return "" if a server answers, else why not.
 
-    With `found` what is asked for must be there, too: an error's status is a problem then.
+    With `found`, an HTTP error status is a problem, too.
     """
     try:
-        # Addresses are apt's own, or their schemes were checked before.
+        # S310: addresses come from apt, or their schemes have been checked.
         request = urllib.request.Request(url, method="HEAD")  # noqa: S310
         with urllib.request.urlopen(request, timeout=seconds):  # noqa: S310
             return ""

@@ -1,9 +1,8 @@
-"""boot: starts a throwaway copy of an image in QEMU.
+"""Agent boot: starts a throwaway copy of an image in QEMU.
 
-Either on a terminal, or as a check: to see it get ready and let a key in.
-
-The copy of a check carries a key of that check only, written into its root file system: what was
-delivered never holds it.
+It runs either on a terminal, or as the boot check, which waits for the ready text and logs in by
+SSH. The boot check writes its own SSH key into the root file system of its copy; the delivered
+image never has it.
 """
 
 import argparse
@@ -28,18 +27,18 @@ from orchestrator.shared.text import plain
 
 LIFE_SECONDS = 1.0
 
-#: A guest in KVM whose console stands still this long (seconds) is stuck: nested KVM can be there
-#: and not work.
+#: A KVM guest without console output for this many seconds counts as stuck: nested KVM may be
+#: available but broken.
 KVM_STALL_SECONDS = 15
 
-#: UEFI alone says something, or dies in a KVM that does not work, within this time (seconds).
+#: Seconds to test KVM with UEFI alone: it prints something, or dies if KVM is broken.
 KVM_TRY_SECONDS = 3
 SSH_TRY_SECONDS = 10
 TAIL_LINES = 25
 
 
 def main() -> None:
-    """Boot the image that the arguments name."""
+    """Parse the arguments and boot the image."""
     parser = argparse.ArgumentParser(prog="boot")
     parser.add_argument("image", type=pathlib.Path)
     parser.add_argument("--system", choices=sorted(qemu.GUESTS), required=True)
@@ -60,16 +59,16 @@ def main() -> None:
 
 
 def show(arguments: argparse.Namespace) -> None:
-    """Boot on this terminal; QEMU's escape is Ctrl-A X."""
+    """Boot on this terminal; Ctrl-A X quits QEMU."""
     with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
-        print("Booting a copy that is thrown away. Leave with Ctrl-A X.", flush=True)
+        print("Booting a throwaway copy. Quit with Ctrl-A X.", flush=True)
         programs.run_attached(machine_command(arguments, disk, "tcg", "mon:stdio"))
 
 
 def machine_command(
     arguments: argparse.Namespace, disk: qemu.Disk, accel: str, serial: str
 ) -> list[str]:
-    """QEMU's command line for what the arguments name."""
+    """Return QEMU's command line; raises `AgentError` if the firmware does not exist."""
     guest = qemu.GUESTS[arguments.system]
     if arguments.firmware not in guest.firmware:
         raise AgentError(
@@ -81,7 +80,7 @@ def machine_command(
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Boot until ready, log in with the check's own key, run `uname -m` and what was asked for."""
+    """Boot, wait until ready, log in with the check's key, run `uname -m` and --run's command."""
     accelerators = ["tcg"]
     if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK):
         accelerators = ["kvm", "tcg"] if kvm_works(arguments.system) else ["tcg"]
@@ -91,16 +90,16 @@ def check(arguments: argparse.Namespace) -> None:
             try:
                 answer, seconds = boot_and_log_in(arguments, disk, key, accel)
             except KvmFailedError as error:
-                events.emit(
-                    "no-kvm", message=f"KVM does not work here ({error}): emulating instead"
-                )
+                events.emit("no-kvm", message=f"KVM does not work ({error}): using TCG instead")
                 continue
         machine, _, said = answer.partition("\n")
         expected = arguments.system.partition("-")[0]
         if machine != expected:
-            raise AgentError(f"uname -m said {machine!r}, expected {expected}", kind="boot")
+            raise AgentError(
+                f"uname -m in the guest printed {machine!r}, expected {expected}", kind="boot"
+            )
         took = f"{seconds['login']:.1f} s"
-        message = f"booted ({accel}) and let the key in after {took}, uname -m: {machine}"
+        message = f"booted ({accel}), SSH login after {took}, uname -m: {machine}"
         events.emit(
             "booted",
             message=message,
@@ -113,7 +112,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def kvm_works(system: str) -> bool:
-    """Whether UEFI, without a disk to boot from, lives in KVM; says so if not."""
+    """Whether UEFI, with an empty disk, runs in KVM; emits an event if not."""
     with tempfile.TemporaryDirectory() as folder:
         empty, serial = pathlib.Path(folder, "empty.img"), pathlib.Path(folder, "serial.log")
         empty.write_bytes(bytes(1 << 20))
@@ -131,19 +130,19 @@ def kvm_works(system: str) -> bool:
             try:
                 retry.until(lives, KVM_TRY_SECONDS)
             except KvmFailedError as error:
-                events.emit("no-kvm", message=f"KVM does not work here ({error}): emulating")
+                events.emit("no-kvm", message=f"KVM does not work ({error}): using TCG")
                 return False
     return True
 
 
 class KvmFailedError(Exception):
-    """KVM is there but a guest dies in it."""
+    """KVM is available, but a guest dies in it."""
 
 
 def boot_and_log_in(
     arguments: argparse.Namespace, disk: qemu.Disk, key: pathlib.Path, accel: str
 ) -> tuple[str, dict[str, float]]:
-    """One boot: returns what `uname -m` said and the seconds until ready and until logged in."""
+    """Boot once; return the guest's output, and seconds until "ready" and "login"."""
     serial: pathlib.Path = arguments.serial_log or disk.path.parent / "serial.log"
     serial.write_bytes(b"")
     began = time.monotonic()
@@ -162,10 +161,10 @@ def boot_and_log_in(
 
 
 class Machine:
-    """A running QEMU whose console goes to a file; killed at the end of the `with` block."""
+    """A running QEMU with its console in a file; killed at the end of the `with` block."""
 
     def __init__(self, command: list[str], serial: pathlib.Path) -> None:
-        """Start `command`."""
+        """Start QEMU with `command`; `serial` is the console's file."""
         self._process = programs.start(command, stdout=programs.NOTHING)
         self._serial = serial
         self._complaints: list[str] = []
@@ -195,10 +194,10 @@ class Machine:
                 events.emit("booting", message=self.tail(1) or "the firmware is starting")
             return False
 
-        retry.until(shown, math.inf)  # still_alive ends it
+        retry.until(shown, math.inf)  # still_alive raises at the deadline
 
     def still_alive(self, what: str, deadline: float) -> None:
-        """Raise with the console's last lines if QEMU is gone or the deadline has passed."""
+        """Raise an error with the console's last lines if QEMU or the time has ended."""
         if self._kvm and any(
             "KVM internal error" in line or "failed to initialize kvm" in line
             for line in self._complaints
@@ -208,7 +207,7 @@ class Machine:
         if written != self._moved[0]:
             self._moved = (written, time.monotonic())
         if self._kvm and time.monotonic() - self._moved[1] > KVM_STALL_SECONDS:
-            raise KvmFailedError(f"the console stood still for {KVM_STALL_SECONDS} s")
+            raise KvmFailedError(f"no console output for {KVM_STALL_SECONDS} s")
         if (code := self._process.poll()) is not None:
             self._reader.join()
             if self._kvm:
@@ -221,7 +220,7 @@ class Machine:
             )
 
     def tail(self, count: int) -> str:
-        """The last `count` lines of the console, without control sequences."""
+        """Return the console's last `count` lines, without control sequences."""
         text = self._serial.read_bytes().decode(errors="replace").replace("\r", "\n")
         lines = [line.strip() for line in plain(text).splitlines() if line.strip()]
         return "\n".join(lines[-count:])
@@ -240,7 +239,7 @@ def log_in(
     user: str = "root",
     program: tuple[str, ...] = ("uname", "-m"),
 ) -> str:
-    """SSH into the guest until it works; returns what `program` says there."""
+    """Retry SSH until the login works; returns the output of `program` in the guest."""
     said = "no answer"
 
     def answer() -> programs.Done | None:
@@ -254,17 +253,19 @@ def log_in(
         events.emit("booting", message=f"waiting for SSH: {said}")
         return None
 
-    done = retry.until(answer, math.inf, pause=0.5)  # still_alive ends it
+    done = retry.until(answer, math.inf, pause=0.5)  # still_alive raises at the deadline
     assert done
     return done.text.strip()
 
 
 def run_there(key: pathlib.Path, user: str, command: str, deadline: float) -> str:
-    """Run `command` once by the shell of `user` in the guest; returns what it says."""
+    """Run `command` in the guest with the shell of `user`; returns its output."""
     try:
         done = _ssh(key, user, (command,), max(deadline - time.monotonic(), 1))
     except programs.SlowCommandError as error:
-        raise AgentError(f"--run {command}: it did not end in time", kind="boot") from error
+        raise AgentError(
+            f"--run {command}: the command did not end in time", kind="boot"
+        ) from error
     if done.code != 0:
         detail = f"{done.text}{done.stderr.decode(errors='replace')}".strip()
         raise AgentError(f"--run {command}: exit code {done.code}", detail=detail, kind="boot")

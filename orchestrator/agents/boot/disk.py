@@ -1,7 +1,7 @@
-"""A throwaway disk on top of a delivered image, and a key that opens it for one check.
+"""Makes a throwaway disk from a delivered image, and an SSH key for one boot check.
 
-A raw image is copied, with its holes. Any other is left as it is and gets a QEMU overlay, so that
-it is itself what boots.
+A raw image is copied as a sparse file. An image of another format gets a QEMU overlay, so that the
+delivered file itself is booted.
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command as programs
 from orchestrator.shared.disk_formats import DISK_FORMATS
 
-#: GPT type of a Linux file system (UEFI Discoverable Partitions do not matter here), and the MBR's.
+#: Partition types of a Linux file system: GPT's generic one, and the MBR's.
 LINUX_PARTITIONS = frozenset({"0FC63DAF-8483-4772-8E79-3D69D8477DE4", "83"})
 
 DECOMPRESSORS = {".zst": "zstd", ".xz": "xz", ".gz": "gzip"}
 
-#: Where sshd looks for root's keys.
+#: File with root's keys in the guest.
 KEYS = "/root/.ssh/authorized_keys"
 
-OWN_KEY = "--identity FILE logs in with a key that the image knows"
+OWN_KEY = "--identity FILE logs in with a key that the image already trusts"
 
-#: Overlays take what differs in pieces of this size: a cluster of qcow2.
+#: Size of the pieces that are copied into an overlay: a qcow2 cluster.
 CLUSTER = 1 << 16
 
 
 @contextlib.contextmanager
 def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[Disk]:
-    """A disk that starts as `image`, at least `grow_mib` large, gone afterwards."""
+    """Make a disk with the content of `image`, at least `grow_mib` large; remove it afterwards."""
     with tempfile.TemporaryDirectory(dir=image.parent.parent) as folder:
         here = pathlib.Path(folder)
         if program := DECOMPRESSORS.get(image.suffix):
@@ -55,13 +55,13 @@ def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[
 
 
 def virtual_size(disk: Disk) -> int:
-    """Size in bytes of the disk inside."""
+    """Return the virtual size of `disk` in bytes."""
     command = ["qemu-img", "info", "--output=json", "-f", disk.format, os.fspath(disk.path)]
     return int(json.loads(_run(command))["virtual-size"])
 
 
 def give_key(disk: Disk) -> pathlib.Path:
-    """Make a key pair and let it into root's account on `disk`; returns the private key's path."""
+    """Make a key pair, authorize it for root on `disk`, and return the private key's path."""
     key = disk.path.parent / "key"
     _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "boot check", "-f", os.fspath(key)])
     if disk.format == "raw":
@@ -78,8 +78,8 @@ def give_key(disk: Disk) -> pathlib.Path:
 
 
 def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
-    # Keys that are there stay; debugfs does not write over a file, and loses one that it makes over
-    # a folder.
+    # Existing keys stay. debugfs cannot overwrite a file, so that is removed first; and mkdir over
+    # an existing folder would lose it.
     place = f"{raw}?offset={root_offset(raw)}"
 
     def ask(request: str) -> str:
@@ -100,7 +100,7 @@ def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
     ]
     script = raw.parent / "debugfs"
     script.write_text("".join(f"{command}\n" for command in commands))
-    # Where it could not open the file system, its code is 0 and it only says so.
+    # debugfs exits with 0 even if it could not open the file system: check its output.
     done = programs.run(
         ["debugfs", "-w", "-f", script, place], stderr=programs.WITH_STDOUT, check=False
     )
@@ -113,7 +113,7 @@ def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
 
 
 def _transfer(before: pathlib.Path, after: pathlib.Path, disk: Disk) -> None:
-    """Write to the overlay `disk` what differs."""
+    """Copy the pieces of `after` that differ from `before` into the overlay `disk`."""
     piece = disk.path.parent / "piece"
     with before.open("rb") as left, after.open("rb") as right:
         at = 0
@@ -126,7 +126,7 @@ def _transfer(before: pathlib.Path, after: pathlib.Path, disk: Disk) -> None:
 
 
 def root_offset(raw: pathlib.Path) -> int:
-    """Where the first Linux partition of `raw` begins, in bytes; 0 where there is no table."""
+    """Return the offset of the first Linux partition of `raw`; 0 without a partition table."""
     done = programs.run(["sfdisk", "--json", raw], check=False, fails=_failed)
     if done.code != 0:
         return 0

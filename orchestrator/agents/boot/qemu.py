@@ -1,4 +1,4 @@
-"""QEMU command lines for whole machines: one list per guest, nothing is run here."""
+"""Makes QEMU command lines for the boot check's machines; runs nothing."""
 
 import dataclasses
 import pathlib
@@ -7,11 +7,10 @@ from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.spec import Firmware
 
-#: Inside the boot container: QEMU's user network forwards this port of the loopback to the guest's
-#: sshd.
+#: Port on the boot container's loopback that QEMU's user network forwards to the guest's sshd.
 SSH_PORT = 2222
 
-#: How a guest gets its disk, by QEMU's name of the device; and one for who has no driver for it.
+#: QEMU device of a guest's disk, and the one for images without virtio drivers.
 DISK, STICK = "virtio-blk-pci", "nvme,serial=nixos"
 
 MEMORY_MIB = 1024
@@ -24,7 +23,7 @@ GUESTS = {name: row.guest for name, row in SYSTEMS.items() if row.guest}
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """A disk image, its format and the device that it becomes, by QEMU's names."""
+    """A disk image with QEMU's names of its format and device."""
 
     path: pathlib.Path
     format: str = "raw"
@@ -32,7 +31,7 @@ class Disk:
 
 
 def device_of(disk_format: str) -> str:
-    """The device that a disk of that format becomes."""
+    """Return the QEMU device for a disk of this format."""
     return STICK if DISK_FORMATS[disk_format].stick else DISK
 
 
@@ -44,10 +43,9 @@ def command(
     serial: str,
     seed: pathlib.Path | None = None,
 ) -> list[str]:
-    """The command that boots `disk` on the boot check's machine for `system`.
+    """Return the QEMU command that boots `disk` on the boot check's machine for `system`.
 
-    `serial` is QEMU's name for where the console goes, `seed` a raw disk beside it, which the guest
-    cannot write to.
+    `serial` is the target of QEMU's option -serial; `seed` is a second raw disk, read-only.
     """
     guest, program = GUESTS[system], SYSTEMS[system].machine.program
     cpu = "host" if accel == "kvm" else guest.cpu
@@ -57,7 +55,7 @@ def command(
         *("-smp", str(CPUS), "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none"),
         "-no-reboot",
         *guest.firmware[firmware],
-        # Without its word the firmware waits five seconds for somebody to press Escape.
+        # splash-time=0: otherwise the firmware waits five seconds for the Escape key.
         *("-boot", "menu=on,splash-time=0", "-serial", serial, "-drive"),
         f"if=none,id=disk,file={_quoted(disk.path)},format={disk.format},cache=unsafe,discard=unmap",
         *("-device", f"{disk.device},drive=disk,bootindex=0", "-device", "virtio-rng-pci"),
@@ -73,5 +71,5 @@ def _second_disk(raw: pathlib.Path) -> list[str]:
 
 
 def _quoted(path: pathlib.Path) -> str:
-    """As QEMU wants a comma in an option's value."""
+    """Double the commas, as QEMU requires in an option's value."""
     return str(path).replace(",", ",,")
