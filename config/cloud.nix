@@ -1,7 +1,7 @@
-# For a cloud or a hypervisor: format qcow-efi (docs/nixos.md).
+# Example for a cloud or a hypervisor, format qcow-efi (docs/nixos.md).
 #
-# The image starts on UEFI, and on x86_64 on a BIOS, too. Its root grows to the disk's size on each boot. Who may log in comes
-# from cloud-init: a disk labelled `cidata` (NoCloud) or `config-2` (ConfigDrive). Made by hand:
+# The image boots under UEFI, on x86_64 also under BIOS. The root file system grows to the disk's size at each boot. SSH keys
+# come from cloud-init's seed disk, labelled `cidata` (NoCloud) or `config-2` (ConfigDrive). To make one by hand:
 #
 #   printf '#cloud-config\nssh_authorized_keys: [ "%s" ]\n' "$(cat ~/.ssh/id_ed25519.pub)" > user-data
 #   printf 'instance-id: one\nlocal-hostname: one\n' > meta-data
@@ -10,17 +10,17 @@
   nixosImage = {
     cloud.enable = true;
 
-    # x86_64: false leaves BIOS out; "clover" emulates UEFI instead of showing GRUB's menu.
+    # x86_64: enable = false omits BIOS support; loader "clover" emulates UEFI instead of using GRUB.
     # emulatedUEFI.enable = false;
     # emulatedUEFI.loader = "clover";
 
-    # A disk of a given size instead of one that the system fits in.
+    # Size of the disk; the default is the smallest that the system fits on.
     # diskSize = "8G";
   };
 
-  # A key here lets you in without a seed, too.
+  # An SSH key that works without a seed disk, too.
   # users.users.root.openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAA… you@example.org" ];
 
-  # The release whose defaults for data on disk this machine keeps: leave it as it is when NixOS is upgraded.
+  # NixOS release whose defaults for stateful data this machine keeps: do not change it when you upgrade NixOS.
   system.stateVersion = "26.05";
 }

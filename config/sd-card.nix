@@ -1,10 +1,10 @@
-# A NixOS for a Raspberry Pi 3, 4, Zero 2 W or another 64-bit ARM board that U-Boot starts: format sd-aarch64. Edit the key
-# first (docs/nixos.md).
+# Example for a Raspberry Pi 3, 4, Zero 2 W or another 64-bit ARM board with U-Boot, format sd-aarch64. Edit the key first
+# (docs/nixos.md).
 { lib, pkgs, ... }:
 {
   networking.hostName = "nixos-pi";
 
-  # The only way in. Your public key, one line of ~/.ssh/id_ed25519.pub: `ssh nixos@nixos-pi.local`
+  # Your public key, the line in ~/.ssh/id_ed25519.pub. It is the only way to log in: `ssh nixos@nixos-pi.local`
   users.users.nixos = {
     isNormalUser = true;
     extraGroups = [ "wheel" ];
@@ -12,7 +12,7 @@
       "ssh-ed25519 ... you@example.org"
     ];
   };
-  # Nobody has a password, so sudo asks for none.
+  # sudo asks for no password, because no user has one.
   security.sudo.wheelNeedsPassword = false;
 
   services.openssh = {
@@ -20,7 +20,7 @@
     settings.PasswordAuthentication = false;
     settings.PermitRootLogin = "no";
   };
-  # Answers to `nixos-pi.local`.
+  # Avahi announces the name `nixos-pi.local`.
   services.avahi = {
     enable = true;
     nssmdns4 = true;
@@ -28,26 +28,26 @@
     publish.addresses = true;
   };
 
-  # Wi-Fi. What stands here goes into the world-readable store of the image: no password belongs here.
+  # Wi-Fi. Write no password here: this file's values end up in the image's world-readable Nix store.
   networking.networkmanager.enable = true;
-  hardware.enableRedistributableFirmware = true; # the Pi's Wi-Fi chip does nothing without
+  hardware.enableRedistributableFirmware = true; # firmware for the Pi's Wi-Fi chip
 
   # Raspberry Pi
-  # - The firmware partition has nixpkgs' config.txt, which starts U-Boot on a Pi 3, 4 and Zero 2 W. Other boards: delete what is
-  #   on it and write their U-Boot there, or where the board looks for it.
-  # - The kernel is nixpkgs' own, so it need not be compiled. The Pi's own would take hours under emulation:
+  # - The firmware partition has nixpkgs' config.txt, which starts U-Boot on a Pi 3, 4 and Zero 2 W. For other boards, replace its
+  #   content by the board's U-Boot, or write that where the board expects it.
+  # - The kernel is nixpkgs' default, which need not be compiled. The Pi's kernel would take hours to compile under emulation:
   #   boot.kernelPackages = pkgs.linuxPackages_rpi4;
-  # - A serial line on pins 8 and 10, 115200 baud, shows U-Boot and a login; it is on.
-  # - The card grows to its full size on the first boot.
+  # - A serial console on pins 8 and 10, 115200 baud, shows U-Boot and a login; it is enabled.
+  # - The root file system grows to the card's full size at the first boot.
 
-  # Memory is short, and swap on a card wears it out.
+  # Compressed swap in memory: swap on an SD card would wear it out.
   zramSwap.enable = true;
 
-  # A small image: no manual, no tools that a headless machine does not need.
+  # No manuals, for a smaller image.
   documentation.enable = lib.mkDefault false;
 
   environment.systemPackages = [ pkgs.vim ];
 
-  # The release whose defaults for data on disk this machine keeps: leave it as it is when NixOS is upgraded.
+  # NixOS release whose defaults for stateful data this machine keeps: do not change it when you upgrade NixOS.
   system.stateVersion = "26.05";
 }

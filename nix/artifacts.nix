@@ -1,6 +1,7 @@
-# What nixpkgs assembles: ISO, tarballs, kexec with the build machine's tools; scripts for QEMU; and what takes a VM.
+# Images that nixpkgs' own code assembles: ISO, tarballs, kexec, scripts for QEMU, and images that need a VM.
 #
-# nixpkgs' recipes are functions of their tools (`.override`); what they pack is the target's, and only packed.
+# nixpkgs' recipes take their tools as arguments (`.override`): the tools run on the build machine, the packed files are the
+# target's.
 { lib, buildPkgs, nixpkgs }:
 { format, guest }:
 let
@@ -12,7 +13,7 @@ let
   asTarball = tarball: tarball.override { inherit (buildPkgs) stdenv closureInfo pixz; };
   tarball = arguments: buildPkgs.callPackage (nixpkgs + "/nixos/lib/make-system-tarball.nix") ({ fileName = name; } // arguments);
 
-  # A small system that runs from memory: kernel, and an initrd with the store in it.
+  # Initrd for kexec: the system's initrd and the whole store as a squashfs.
   ramdisk = buildPkgs.makeInitrdNG {
     inherit (config.boot.initrd) compressor compressorArgs;
     prepend = [ "${config.system.build.initialRamdisk}/initrd" ];
@@ -38,7 +39,7 @@ let
     };
     tarball = asTarball config.system.build.tarball;
     metadata = asTarball config.system.build.metadata;
-    # Its module leaves the name to the machine that packs.
+    # nixpkgs' docker module would name the file after the machine that packs it.
     docker = (asTarball config.system.build.tarball).override { fileName = name; };
     kexec = kexecTarball;
     kexec-bundle = buildPkgs.runCommand "kexec-bundle" { } ''
@@ -48,7 +49,7 @@ let
       chmod +x $out/${name}
     '';
   };
-  # In a folder with nothing but the one file that is wanted.
+  # Make a folder that contains only the recipe's image file.
   file = recipe:
     let
       extension = if format.recipe == "iso" then config.image.extension else format.suffix;
@@ -61,7 +62,7 @@ let
       ln -s "$file" $out/${lib.escapeShellArg "${name}${suffix}"}
     '';
 
-  # What a module makes may be the file itself, which would be taken for an image spec: a folder has it under `fileName`.
+  # A derivation whose output is a file would be taken for an image spec: put it into a folder as `fileName`.
   inFolder = fileName: made: buildPkgs.runCommand made.name { preferLocalBuild = true; } ''
     if [ -d ${made} ]; then
       ln -s ${made} $out
@@ -72,7 +73,7 @@ let
   '';
   own = config.system.build.${config.formatAttr};
 
-  # As nixpkgs makes them: scripts have their folder, a VM's builders may leave more than one file.
+  # Recipes whose whole output folder is delivered: a script's, or a VM builder's, which may have several files.
   folders = {
     vm = variant.vmVariant.system.build.vm;
     vm-bootloader = variant.vmVariantWithBootLoader.system.build.vm;

@@ -1,20 +1,20 @@
-# What the builder calls: every image of a run, in one attribute set, so that one `nix-build` makes them all.
+# Entry point of the builder: one attribute set with all images of a run, for a single `nix-build`.
 #
 # `inputs` is a JSON file:
-#   nixpkgs        path of the tree; for a flake null is its own
+#   nixpkgs        path of nixpkgs; with a flake, null means the flake's own
 #   configuration  path of a NixOS module; or
-#   flake, attribute   reference of a flake and which of its nixosConfigurations
+#   flake, attribute   flake reference, and name of one of its nixosConfigurations
 #   formats        names of nix/formats.nix, or their aliases, or of `formatPaths`
 #   systems        "aarch64-linux", …
-#   systemsGiven   whether somebody has chosen them: a flake's configuration is for one system already (default true)
-#   disk           options of nixosImage that the command line gives, stronger than the configuration's (default {})
+#   systemsGiven   whether the user has chosen the systems; if not, a flake's configuration keeps its own (default true)
+#   disk           options of nixosImage from the command line, which override the configuration's (default {})
 #   modules        paths of further modules (default [])
 #   specialArgs    (default {})
-#   formatPaths    { name: path of a format file as nixos-generators has them } (default {})
-#   revision, versionSuffix   of nixpkgs, where the tree does not say (default null)
+#   formatPaths    { name: path of a nixos-generators format file } (default {})
+#   revision, versionSuffix   of nixpkgs, if its tree does not have them (default null)
 #   buildSystem    (default: this machine's)
 #
-# The result is { <system>.<format> = derivation; }: nix-build without -A takes all of them. See nix/default.nix.
+# The result is { <system>.<format> = derivation; }: nix-build without -A builds all of them. See nix/default.nix.
 { inputs }:
 let
   given = {
@@ -53,7 +53,7 @@ let
 
   commandLine = {
     _file = "the command line";
-    # Stronger than the configuration, lib.mkForce included.
+    # Priority 45 overrides the configuration, even its lib.mkForce (50).
     nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk;
     system.nixos = {
       revision = lib.mkIf (given.revision != null) (lib.mkDefault given.revision);
@@ -69,7 +69,7 @@ let
           evaluated =
             let own = ofFlake.pkgs.stdenv.hostPlatform.system; in
             if given.systemsGiven || own == system then ofFlake
-            else throw "nixosConfigurations.${given.attribute} is for ${own}: say --system ${own}, or another one";
+            else throw "nixosConfigurations.${given.attribute} is for ${own}: use --system ${own}, or another configuration";
           inherit system modules;
           inherit (given) formats;
         }

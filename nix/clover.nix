@@ -1,4 +1,4 @@
-# Clover as the assembler wants it: its three boot stages, and its EFI folder with the drivers for virtio disks.
+# Clover's files for the assembler: three boot stages, and the EFI folder with virtio drivers enabled.
 { buildPkgs, url, hash }:
 buildPkgs.runCommand "clover"
 {
@@ -10,7 +10,7 @@ buildPkgs.runCommand "clover"
   bsdtar -xf "$(find . -iname 'Clover-*.iso' | head -n 1)" -C iso
   chmod -R u+w iso
 
-  # Names on the ISO come in capitals or not, as the reader likes.
+  # Ignore case: the ISO's names are in upper or lower case, depending on the program that unpacks it.
   only() { find iso -ipath "iso/$1" | head -n 1; }
   for stage in boot0ss boot1f32 x64/boot7; do
     cp "$(only "usr/standalone/i386/$stage")" $out/''${stage##*/}

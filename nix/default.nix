@@ -1,8 +1,8 @@
-# The library: NixOS configurations to images of any system, put together by programs of the build machine.
+# Library: makes images of NixOS configurations for any system, with the build machine's programs.
 #
 #   images { system = "aarch64-linux"; modules = [ ./configuration.nix ]; formats = [ "raw-efi" ]; }
 #
-# gives { raw-efi = <derivation>; }: an image spec for the assembler, or the finished file in a folder of its own.
+# returns { raw-efi = <derivation>; }, whose output is an image spec for the assembler, or a folder with the finished file.
 { nixpkgs
 , buildSystem ? builtins.currentSystem
 , buildPkgs ? import nixpkgs { system = buildSystem; config = { }; overlays = [ ]; }
@@ -11,17 +11,17 @@
 let
   lib = import (nixpkgs + "/lib");
 
-  # A custom format is made from one of the table, `formats.raw-efi // { modules = [ ... ]; }`, without what is its alone.
+  # A custom format extends one of the table (`formats.raw-efi // { modules = [ ... ]; }`), but not its guest and aliases.
   formats = import ./formats.nix // lib.mapAttrs (_: format: format // { guest = null; aliases = [ ]; }) customFormats;
   byAlias = lib.concatMapAttrs (name: format: lib.genAttrs format.aliases (_: name)) formats;
   canonical = name: byAlias.${name} or name;
 
   formatNamed = name: system:
     let
-      format = formats.${canonical name} or (throw "there is no format ${name}; there are ${lib.concatStringsSep ", " (lib.attrNames (formats // byAlias))}");
+      format = formats.${canonical name} or (throw "unknown format ${name}; known: ${lib.concatStringsSep ", " (lib.attrNames (formats // byAlias))}");
     in
     if ! lib.elem system format.systems then
-      throw "format ${name} exists for ${lib.concatStringsSep ", " format.systems}, not for ${system}"
+      throw "format ${name} supports ${lib.concatStringsSep ", " format.systems}, not for ${system}"
     else
       (if format.assembler == "vm" then onTarget system else lib.id)
         (format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; });
@@ -31,18 +31,18 @@ let
     system = null;
   };
 
-  # A module of the table: ours, nixpkgs', or given as it is (custom formats).
+  # Resolve a module of the table: a path below ./modules ("./…"), a path below nixos/modules, or a module itself.
   moduleOf = module:
     if ! lib.isString module then module
     else if lib.hasPrefix "./" module then ./modules + lib.removePrefix "." module
     else nixpkgs + "/nixos/modules/${module}";
 
-  # The configuration as a format's guest.
+  # Extend the configuration by a format's modules.
   guestOf = evaluated: format: evaluated.extendModules {
     modules = map moduleOf format.modules
       ++ lib.optional (format.variant != null) evaluated.config.image.modules.${format.variant}
       ++ lib.optional (!format.login) { nixosImage.allowNoLogin = lib.mkDefault true; }
-      # A script starts the QEMU of the machine that it is made on.
+      # A VM script starts the build machine's QEMU.
       ++ lib.optional (lib.hasPrefix "vm" (format.recipe or "")) {
         virtualisation = lib.genAttrs [ "vmVariant" "vmVariantWithBootLoader" ] (_: { virtualisation.host.pkgs = buildPkgs; });
       };
@@ -62,12 +62,12 @@ let
     else
       nixpkgsMade { inherit guest; format = onTarget guest.pkgs.stdenv.hostPlatform.system format // { recipe = "disk-image"; }; };
 
-  # VMs run the target's programs as the build machine's own: emulating them there takes days.
+  # A VM runs the target's programs, which would take days under emulation: the build machine must be of the target's system.
   onTarget = system: format:
     if system == buildSystem then format
-    else throw "format ${format.name} is made in a VM of ${system} here, which takes a machine of that system; this is ${buildSystem}";
+    else throw "format ${format.name} is built in a ${system} VM, which needs a ${system} host; this host is ${buildSystem}";
 
-  # Images of a configuration that is evaluated already, by `nixosSystem` for example.
+  # Images of an evaluated configuration, for example of `nixosSystem`.
   imagesOf = { evaluated, formats, system ? evaluated.pkgs.stdenv.hostPlatform.system, modules ? [ ] }:
     let
       wanted = map (name: formatNamed name system // { given = name; }) formats;

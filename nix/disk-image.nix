@@ -1,16 +1,16 @@
-# A disk by nixpkgs' make-disk-image.nix, for what only a VM can do: `touchEFIVars` (the installer itself talks to a firmware),
-# `postVM` (commands in the derivation that holds the disk).
+# Disk image by nixpkgs' make-disk-image.nix, for options that need its VM: `touchEFIVars` (the boot loader's installer writes
+# UEFI variables) and `postVM` (commands after the VM has made the disk).
 { lib, nixpkgs, config, pkgs, format, name }:
 let
   cfg = config.nixosImage;
-  # GRUB's core comes from our assembler, so nothing would start by BIOS here.
+  # Only our assembler installs GRUB for BIOS: make a UEFI disk instead.
   table = if cfg.partitionTableType == "hybrid" then "efi" else cfg.partitionTableType;
   given = lib.filterAttrs (_: value: value != null);
-  # It has no automatic size for a boot partition.
+  # make-disk-image.nix has no automatic size for a boot partition.
   inMiB = size: "${toString (if size == "auto" then 512 else size)}M";
 in
 if ! lib.elem table [ "efi" "efixbootldr" ] then
-  throw "nixosImage: touchEFIVars and postVM take a UEFI disk, not ${table}"
+  throw "nixosImage: touchEFIVars and postVM need a UEFI disk, not ${table}"
 else
   import (nixpkgs + "/nixos/lib/make-disk-image.nix") ({
     inherit lib config pkgs name;

@@ -1,23 +1,23 @@
-# Every format, in one table of plain data (`nix-instantiate --eval --strict --json nix/formats.nix` prints it).
+# Table of all formats, as plain data (`nix-instantiate --eval --strict --json nix/formats.nix` prints it).
 #
-# upstream    name in nixpkgs' system.build.images, null where it has none
-# aliases     names of nixos-generators
-# systems     that can have it
+# upstream    name in nixpkgs' system.build.images, or null
+# aliases     nixos-generators' names
+# systems     supported Nix systems
 # assembler   native: our assembler, from an image spec
 #             nixpkgs: nixpkgs' recipe with the build machine's tools (nix/artifacts.nix, by the name in `recipe`)
-#             vm: nixpkgs' own builder, as it is, which runs the target in a VM: on a machine of that system only
-# guest       formats with the same one share an evaluation and a system
-# modules     of the guest: below ./modules, or nixpkgs' (below nixos/modules)
-# variant     image.modules of the configuration that the guest has, nixpkgs' and the user's own
-# suffix      of the file's name
-# firmware    that starts it; a PC's BIOS starts UEFI images by nixosImage.emulatedUEFI, on x86_64
-# login       whether someone must be able to log in without the provider's help
+#             vm: nixpkgs' own builder, unchanged, which runs the target in a VM: only on a host of that system
+# guest       name of the NixOS evaluation: formats with the same guest share it
+# modules     NixOS modules of the format: below ./modules, or nixpkgs' (below nixos/modules)
+# variant     name of an image.modules entry (nixpkgs' and the user's) that the guest imports
+# suffix      suffix of the image's file name
+# firmware    kinds of firmware that start it; bios starts UEFI images on x86_64 with nixosImage.emulatedUEFI
+# login       whether the configuration must allow a login: a key or a password, without a provider's help
 let
   architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
   named = map (row: row.name);
   all = named architectures;
   pc = named (builtins.filter (row: builtins.elem "grub" row.loaders) architectures);
-  # Those that providers have machines of.
+  # Systems for which cloud providers have machines.
   main = [ "x86_64-linux" "aarch64-linux" ];
 
   format = {
@@ -46,7 +46,8 @@ let
     firmware = [ "bios" ];
   });
 
-  # The provider's guest; its image builder, which would start a VM, is never forced. Keys come from the provider.
+  # A cloud provider's format. Its nixpkgs image builder, which would start a VM, is never evaluated. SSH keys come from the
+  # provider.
   provider = upstream: own: disk ({
     inherit upstream;
     variant = upstream;
@@ -67,12 +68,12 @@ let
   iso = own: recipe "iso" ({ systems = [ "x86_64-linux" "aarch64-linux" "riscv64-linux" "i686-linux" ]; suffix = "iso"; firmware = [ "uefi" "bios" ]; } // own);
   tarball = name: own: recipe name ({ suffix = "tar.xz"; } // own);
   container = name: own: tarball name ({ login = false; } // own);
-  # For 32 bits nixpkgs has no QEMU, nor its agent for guests.
+  # Only 64-bit systems: nixpkgs has neither QEMU nor its guest agent for 32 bits.
   script = name: own: recipe name ({ systems = main; suffix = ""; login = false; } // own);
   onTarget = suffix: { assembler = "vm"; recipe = "image"; modules = [ ]; inherit suffix; };
 in
 {
-  # Disks for anything
+  # Disks for any machine
   raw = bios { upstream = "raw"; suffix = "img"; };
   raw-efi = uefi { upstream = "raw-efi"; suffix = "img"; };
   qemu = bios { upstream = "qemu"; aliases = [ "qcow" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
@@ -88,7 +89,7 @@ in
   sd-riscv64 = sdCard "sd-image-riscv64-qemu" { systems = [ "riscv64-linux" ]; };
   sd-armv7l = sdCard "sd-image-armv7l-multiplatform" { systems = [ "armv7l-linux" ]; };
 
-  # Providers, and hypervisors with drivers of their own
+  # Cloud providers, and hypervisors that need their own drivers
   amazon = provider "amazon" { diskFormat = "vpc"; suffix = "vhd"; };
   azure = provider "azure" { diskFormat = "vpc-fixed"; suffix = "vhd"; };
   cloudstack = provider "cloudstack" { diskFormat = "qcow2"; suffix = "qcow2"; };
@@ -105,7 +106,7 @@ in
     firmware = [ "bios" ];
   };
   oci = provider "oci" { diskFormat = "qcow2"; suffix = "qcow2"; };
-  # Not the variant: it has the channel in every image, which here is an option.
+  # nixpkgs' variant is not used: it always copies the channel, which is an option here (copyChannel).
   openstack = provider "openstack" { variant = null; modules = [ "virtualisation/openstack-config.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   proxmox = provider "proxmox" { modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   virtualbox = provider "virtualbox" { systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
@@ -118,23 +119,23 @@ in
     aliases = [ "install-iso" ];
     variant = "iso-installer";
     modules = [ "./installer.nix" ];
-    systems = main ++ [ "riscv64-linux" ]; # nixpkgs' installers have efivar, which is broken on 32 bits
+    systems = main ++ [ "riscv64-linux" ]; # nixpkgs' installers need efivar, which is broken on 32 bits
   };
   install-iso-hyperv = iso { variant = "iso-installer"; modules = [ "./installer.nix" "./hyperv.nix" ]; systems = main; };
   kexec = tarball "kexec" { upstream = "kexec"; variant = "kexec"; systems = main; };
   kexec-bundle = recipe "kexec-bundle" { variant = "kexec"; systems = main; suffix = ""; };
 
-  # Containers: whoever runs them can enter them
+  # Containers: they need no login, because their host can enter them
   docker = container "docker" { modules = [ "virtualisation/docker-image.nix" ]; };
   lxc = container "tarball" { upstream = "lxc"; variant = "lxc"; };
   lxc-metadata = container "metadata" { upstream = "lxc-metadata"; variant = "lxc-metadata"; };
   proxmox-lxc = container "tarball" { upstream = "proxmox-lxc"; variant = "proxmox-lxc"; };
 
-  # Scripts that start QEMU, the build machine's, on a disk that they make themselves
+  # Scripts that make a disk and start the build machine's QEMU
   vm = script "vm" { };
   vm-nogui = script "vm" { modules = [ "./vm-nogui.nix" ]; };
 
-  # nixpkgs' builders that need the target's programs to run: an installed boot loader, ZFS, VirtualBox
+  # nixpkgs' builders that run the target's programs: they install a boot loader, or make ZFS or a VirtualBox appliance
   vm-bootloader = script "vm-bootloader" { assembler = "vm"; };
   openstack-zfs = provider "openstack-zfs" { } // onTarget "qcow2";
   vagrant-virtualbox = provider "vagrant-virtualbox" { systems = [ "x86_64-linux" ]; } // onTarget "box";

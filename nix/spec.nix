@@ -1,7 +1,7 @@
-# The image spec of a guest: JSON for the assembler (orchestrator/shared/spec.py has the fields).
+# Makes the image spec of a guest: JSON for the assembler (fields: orchestrator/shared/spec.py).
 #
-# It is a derivation of the build machine that needs nothing but a shell, so that only the system itself, which it names,
-# is of the target's. `spec` is the same as a Nix value, for whoever wants to know without building.
+# The spec's derivation is for the build machine and needs only a shell, so that only the NixOS system that it names is built for
+# the target. Its attribute `spec` is the spec as a Nix value, for evaluation without a build.
 { lib, buildPkgs, buildSystem }:
 { format, guest }:
 let
@@ -13,13 +13,13 @@ let
 
   orElse = fallback: value: if value == null then fallback else value;
   autoIsNull = size: if size == "auto" then 0 else size;
-  # The command line's paths are text: they go into the store like those of a configuration.
+  # Paths from the command line are strings: copy them to the store like paths of a configuration.
   store = path: if lib.isString path && ! lib.hasPrefix builtins.storeDir path then "${/. + path}" else "${path}";
 
-  # Owners are numbers in the image, where nobody can be asked.
+  # Owners must be numbers, because the assembler cannot look up names.
   number = kind: field: owner:
     if lib.isInt owner then owner
-    else orElse (throw "nixosImage.contents: ${kind} ${owner} has no fixed number") (config.users.${kind}.${owner}.${field} or null);
+    else orElse (throw "nixosImage.contents: ${kind}.${owner} has no fixed number") (config.users.${kind}.${owner}.${field} or null);
 
   contents = map
     (one: {
@@ -52,9 +52,9 @@ let
   systemdBoot = "${config.systemd.package}/lib/systemd/boot/efi/systemd-boot${efiArch}.efi";
   boot =
     if cfg.installBootLoader || cfg.onlyNixStore || table == "none" then loaders.${table} or { inherit grub; }
-    else throw "nixosImage.installBootLoader: false takes partitionTableType = \"none\", every other table is there for a loader";
+    else throw "nixosImage.installBootLoader: false needs partitionTableType = \"none\": every other table is for a boot loader";
 
-  # What the card's own commands put onto the firmware partition. They copy data: the build machine's tools do it.
+  # Files of an SD card's firmware partition: sdImage.populateFirmwareCommands, run with the build machine's tools.
   firmware = buildPkgs.runCommand "firmware" { } ''
     mkdir firmware
     ${config.sdImage.populateFirmwareCommands}
@@ -90,7 +90,7 @@ let
     registration = config.nix.enable && !cfg.onlyNixStore;
     diskFormat = orElse format.diskFormat cfg.format;
     compression = orElse (if sdCard && !config.sdImage.compressImage then "none" else format.compression) cfg.compression;
-    # A getty on the serial line, where there is one, is the last thing to come up.
+    # The boot check waits for the getty on the serial console, if there is one: it starts last.
     readyText = lib.optionalString (lib.any (lib.hasPrefix "console=ttyS") config.boot.kernelParams || lib.any (lib.hasPrefix "console=ttyAMA") config.boot.kernelParams) "login:";
   } // lib.optionalAttrs sdCard {
     firmware = {
@@ -98,7 +98,7 @@ let
       sizeMiB = config.sdImage.firmwareSize;
       offsetMiB = config.sdImage.firmwarePartitionOffset;
       identifier = lib.removePrefix "0x" config.sdImage.firmwarePartitionID;
-      # Known when `firmware` is built: spec.sh writes them here.
+      # spec.sh fills this in, because the files are known only when `firmware` is built.
       files = { };
     };
   };

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154
-# Writes $spec to $out, with the files of the folder $firmware, if there is one, in its empty firmware.files.
-# The shell's own commands only. FAT names have neither quotes nor backslashes, so they are JSON as they are.
+# Writes $spec to $out, and lists the files of the folder $firmware, if given, in the spec's firmware.files. Uses only shell
+# builtins. FAT names have neither quotes nor backslashes, so they need no escapes in JSON.
 files() {
   for file in "$1"/*; do
     if [ -d "$file" ]; then

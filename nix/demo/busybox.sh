@@ -1,4 +1,4 @@
-# busybox under the names of its applets. The shell that runs this is busybox itself: there is nothing else yet.
+# Installs busybox with a link for each applet. The shell that runs this script is busybox, too.
 self=$source/usr/bin/busybox
 "$self" mkdir -p "$out/bin"
 "$self" cp "$self" "$out/bin/busybox"

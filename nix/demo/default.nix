@@ -1,10 +1,11 @@
-# The demo: a small NixOS-shaped system whose parts are Debian's packages, so it needs no nixpkgs and no binary cache.
+# The demo system: laid out like NixOS, but made of Debian packages, so that it needs neither nixpkgs nor a binary cache.
 #
-# Data flows down this file: packages fetched by hash -> unpacked trees (fixed-output, so their store paths are the same on
-# every build host) -> configuration steps that run on the TARGET's system -> toplevel with a bootspec -> image spec.
+# Steps, in the order of this file: packages fetched by hash -> unpacked trees (fixed-output, so their store paths are the same on
+# every build host) -> configuration steps that run on the target's system -> toplevel with a bootspec -> image spec.
 #
-# `inputs` is a JSON file: { system, hostName, userName, authorizedKeys, format, partitionTable, diskFormat, rootFs, packages = { ROLE = { url, package, version,
-# sha256, tree }; }; }. A `tree` of null (a package newer than its pin) makes the unpacked tree input-addressed.
+# `inputs` is a JSON file: { system, hostName, userName, authorizedKeys, format, partitionTable, diskFormat, rootFs,
+# packages = { ROLE = { url, package, version, sha256, tree }; }; }.
+# A `tree` of null (a package newer than its pin) makes the unpacked tree input-addressed.
 { inputs }:
 let
   demo = builtins.fromJSON (builtins.readFile inputs);
@@ -13,7 +14,7 @@ let
   architectures = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/architectures.toml)).architecture;
   arch = builtins.head (builtins.filter (row: row.name == system) architectures);
   filesystems = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/filesystems.toml)).filesystem;
-  # Kernel modules of a file system, after those that they depend on.
+  # Kernel modules of a file system, dependencies first.
   modulesOf = name: builtins.concatMap (module: (arch.demo.module_needs or { }).${module} or [ ] ++ [ module ])
     (builtins.head (builtins.filter (row: row.name == name) filesystems)).kernel_modules;
 
@@ -34,8 +35,8 @@ let
     preferLocalBuild = true;
   };
 
-  # The only step that uses a program of the builder's container, a static one, which the sandbox shows (UNPACKER in
-  # agents/demo.py). What it may produce is pinned as well.
+  # The only step that uses a program of the builder's container: a static busybox, which the sandbox contains (UNPACKER in
+  # agents/builder/demo.py). The hash of its output is pinned, too.
   unpack = p: derivation ({
     name = storeName p;
     system = builtins.currentSystem;
@@ -46,7 +47,7 @@ let
 
   packages = builtins.mapAttrs (_: unpack) demo.packages;
 
-  # Everything below runs on the target's system: emulated where the builder is of another one.
+  # The derivations below run on the target's system, emulated if the builder's is another one.
   busybox = derivation {
     name = "busybox";
     inherit system;
@@ -65,7 +66,8 @@ let
 
   linux = onTarget "linux" ./linux.sh {
     kernel = packages.kernel;
-    # What a virtual machine needs, with what that depends on, in loading order; each kernel has other parts of it built in.
+    # Kernel modules of a virtual machine, with dependencies, in loading order; modules that are built into the kernel are
+    # skipped.
     wanted = "virtio_blk failover net_failover virtio_net virtio-rng ${toString (modulesOf "vfat" ++ modulesOf demo.rootFs)}";
   };
 
@@ -108,7 +110,7 @@ in
       name = "nixos-demo-${release}-${system}-${demo.format}";
       inherit system toplevel;
       inherit (demo) format partitionTable diskFormat;
-      # Every loader that the system can have: the partition table says which ones are installed.
+      # All boot loaders of the system; the partition table decides which are installed.
       bootLoader = {
         timeout = 0;
         systemdBoot = "${packages.systemd-boot}/usr/lib/systemd/boot/efi/systemd-boot${arch.efi}.efi";

@@ -17,7 +17,7 @@ $console::respawn:$busybox/bin/getty -L 115200 $console vt100
 INITTAB
 cat > "$out/udhcpc/default.script" <<'UDHCPC'
 #!/bin/sh
-# What udhcpc calls with a lease: address, default route, name servers.
+# udhcpc calls this script with a lease: it sets address, default route, name servers.
 case $1 in
   deconfig) ip address flush dev "$interface"; ip link set "$interface" up ;;
   bound | renew)

@@ -1,5 +1,5 @@
 #!@shell@
-# Stage 2: what NixOS' activation does, for a system of this size. Runs as process 1 with the root file system mounted.
+# Stage 2: a small version of NixOS' activation. Runs as process 1 on the mounted root file system.
 export PATH=@busybox@/bin
 mkdir -p /bin /etc /home /lib64 /root /run /tmp /var/empty /var/log
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -10,19 +10,19 @@ chmod 700 /root
 ln -sfn @toplevel@ /run/current-system
 ln -sfn @toplevel@ /run/booted-system
 ln -sfn @shell@ /bin/sh
-# Programs of Debian's look for their loader and libraries here.
+# Debian's programs find ld.so and libraries in /lib and /lib64.
 [ -L /lib ] || rmdir /lib 2>/dev/null
 ln -sfn @libraries@/lib /lib
 ln -sf @libraries@/lib/ld-linux* /lib64/
 
-# Files that were put into the image stay: they are this device's own.
+# Files in the image's /etc (late values of this device) are not replaced by links.
 for entry in @etc@/*; do
   own=/etc/${entry##*/}
   if [ -L "$own" ] || [ ! -e "$own" ]; then ln -sfn "$entry" "$own"; fi
 done
 hostname -F /etc/hostname
 
-# let_in USER HOME: the keys of the configuration, those that were put into the image, those that are there already
+# let_in USER HOME: merge the keys of the configuration, of late values and of existing authorized_keys
 let_in() {
   mkdir -p "$2/.ssh"
   for keys in @etc@/ssh/authorized_keys.d/"$1" /etc/ssh/authorized_keys.d/"$1" "$2/.ssh/authorized_keys"; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# First process: mount the root file system named on the kernel's command line and hand over to its init.
+# First process: mounts the root file system that the kernel command line names, and starts its init.
 mount -t devtmpfs devtmpfs /dev
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -20,19 +20,19 @@ tries=100
 until device=$(findfs "$root" 2>/dev/null); do
   tries=$((tries - 1))
   if [ $tries = 0 ]; then
-    echo "initrd: there is no file system $root: this is a shell"
+    echo "initrd: no file system $root found: starting a shell"
     exec sh
   fi
   sleep 0.1
 done
 mount_root() {
   [ "$type" = erofs ] || { mount -t "$type" "$device" /sysroot; return; }
-  # Nothing can be written there: what changes is kept in memory.
+  # erofs is read-only: an overlay keeps changes in memory.
   mkdir /lower /upper
   mount -t erofs -o ro "$device" /lower && mount -t tmpfs -o mode=755 tmpfs /upper && mkdir /upper/files /upper/work \
     && mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /sysroot
 }
-mount_root || { echo "initrd: cannot mount $device: this is a shell"; exec sh; }
+mount_root || { echo "initrd: cannot mount $device: starting a shell"; exec sh; }
 for folder in dev proc sys; do
   mkdir -p "/sysroot/$folder"
   mount -o move "/$folder" "/sysroot/$folder"

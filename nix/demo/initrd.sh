@@ -1,4 +1,4 @@
-# The initial RAM disk: busybox, the modules and a script that finds the root file system. The same bits every time.
+# Makes the initrd: busybox, kernel modules, and a script that mounts the root file system. It is reproducible.
 . "$applets"
 root=$PWD/root
 mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/sysroot"

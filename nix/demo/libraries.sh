@@ -1,4 +1,4 @@
-# The shared libraries that dropbear needs, in one folder: the root file system's /lib points here.
+# Collects the shared libraries of dropbear, fdisk and e2fsprogs in one folder, which the image's /lib links to.
 . "$applets"
 mkdir -p "$out/lib"
 for tree in $trees; do

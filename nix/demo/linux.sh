@@ -1,10 +1,10 @@
-# The kernel image, and the modules that a virtual machine needs, indexed for modprobe.
+# Installs the kernel image and the modules that a virtual machine needs, indexed by depmod.
 . "$applets"
 for source in "$kernel"/usr/lib/modules/* "$kernel"/lib/modules/*; do [ ! -d "$source" ] || break; done
 release=${source##*/}
 target=$out/lib/modules/$release
 mkdir -p "$target"
-cp "$kernel"/boot/vmlinu[xz]-"$release" "$out/vmlinuz" # x where it is not compressed
+cp "$kernel"/boot/vmlinu[xz]-"$release" "$out/vmlinuz" # vmlinux if it is not compressed
 cp "$source/modules.builtin" "$source/modules.order" "$target/"
 modules=
 for module in $wanted; do

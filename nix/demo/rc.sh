@@ -1,20 +1,20 @@
 #!@shell@
-# Brings the network and sshd up, then says so on the console: the boot check waits for that line.
+# Starts network and sshd, then prints a line on the console that the boot check waits for.
 export PATH=@busybox@/bin
 mount -o remount,rw /
 root_type=$(awk '$2 == "/" { type = $3 } END { print type }' /proc/mounts)
 
-# As NixOS does at the first boot: the root partition and its file system grow to the disk's end.
+# Like NixOS at the first boot: grow the root partition and its file system to the disk's end.
 device=$(findfs LABEL=nixos)
 slot=$(readlink -f "/sys/class/block/${device##*/}")
 if [ -e "$slot/partition" ] && [ "$root_type" = ext4 ]; then
   disk=/dev/$(basename "${slot%/*}")
   left=$(($(cat "$slot/../size") - $(cat "$slot/start") - $(cat "$slot/size")))
   if [ $left -gt 4096 ]; then
-    # The copy of a GPT lies at the end, wherever that is now; an MBR has none.
+    # Move the backup GPT to the disk's new end; fails for an MBR, which has no backup.
     @fdisk@/usr/sbin/sfdisk -q --relocate gpt-bak-std "$disk" 2> /dev/null
-    # fdisk asks which partition where there are several, then for its size: as large as can be. It tells the kernel of the
-    # one that has changed; a disk in use cannot be read again as a whole.
+    # fdisk, command e: it asks for the partition if there are several, then for its size; the default is the largest. fdisk
+    # updates only the changed partition in the kernel: the table of a disk in use cannot be re-read as a whole.
     number=$(cat "$slot/partition")
     [ "$(find "${slot%/*}"/*/partition | wc -l)" -gt 1 ] || number=
     printf 'e\n%s\nw\n' "${number:+$number

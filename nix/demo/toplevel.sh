@@ -1,4 +1,4 @@
-# The system: init, kernel, initrd, /etc and the bootspec (RFC 125) that boot loaders and the image assembler read.
+# Makes the toplevel: init, kernel, initrd, /etc and the bootspec (RFC 125) that the image assembler reads.
 . "$applets"
 mkdir -p "$out"
 fill() {
@@ -15,6 +15,6 @@ ln -s "$initrd/initrd" "$out/initrd"
 ln -s "$etc" "$out/etc"
 ln -s "$busybox" "$out/sw"
 printf '%s' "$kernelParams" > "$out/kernel-params"
-# The attributes that only this derivation's own path makes are added to what Nix has evaluated.
+# Add the bootspec fields that contain this derivation's own path; Nix cannot evaluate those.
 printf '{"org.nixos.bootspec.v1":{"init":"%s","initrd":"%s","kernel":"%s","toplevel":"%s",%s,"org.nixos.specialisation.v1":{}}\n' \
   "$out/init" "$initrd/initrd" "$linux/vmlinuz" "$out" "${bootspec#\{}" > "$out/boot.json"

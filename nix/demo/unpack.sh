@@ -1,4 +1,4 @@
-# A Debian package's files as a tree (deb(5): an ar archive). Nix drops owners and times.
+# Unpacks a Debian package (deb(5): an ar archive) as a store path.
 mkdir "$out"
 cd "$out" || exit
 ar p "$deb" data.tar.xz | tar -xJf -

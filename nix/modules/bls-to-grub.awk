@@ -1,5 +1,5 @@
-# grub.cfg from systemd-boot's files: awk -f bls-to-grub.awk loader/loader.conf loader/entries/*.conf
-# Newest generation first; the default is the one of loader.conf, unless that is a pattern.
+# Makes grub.cfg from systemd-boot's files: awk -f bls-to-grub.awk loader/loader.conf loader/entries/*.conf
+# Newest generation first; the default entry is loader.conf's, unless that is a pattern.
 function quoted(text,    words, count, at, result) {
   count = split(text, words, /[ \t]+/)
   for (at = 1; at <= count; at++) {

@@ -1,4 +1,5 @@
-# nixpkgs itself in the image, as `nixos-install --channel` leaves it: every format registers its store paths with this service.
+# copyChannel: puts nixpkgs into the image as root's channel, like `nixos-install --channel`, when the first boot registers store
+# paths.
 { config, lib, pkgs, ... }:
 {
   key = "nixos-image/channel";

@@ -1,5 +1,4 @@
-# For clouds and hypervisors that hand a seed disk over: cloud-init reads it (label cidata or config-2), no metadata server is
-# waited for.
+# cloud.enable: cloud-init reads a seed disk (label cidata or config-2) and does not wait for a metadata server.
 { config, lib, ... }:
 {
   key = "nixos-image/cloud";
@@ -11,7 +10,7 @@
       network.enable = true;
       settings.datasource_list = [ "NoCloud" "ConfigDrive" "None" ];
     };
-    # networkd is cloud-init's renderer; DHCP for what no seed speaks of.
+    # cloud-init configures networkd; interfaces that no seed mentions use DHCP.
     networking.useNetworkd = lib.mkDefault true;
     networking.hostName = lib.mkDefault "";
     services.openssh.enable = lib.mkDefault true;

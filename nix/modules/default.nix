@@ -1,4 +1,4 @@
-# What every configuration has, whatever its format: the options, and what they mean on any of them.
+# Modules of all formats: the options `nixosImage`, and those of their effects that do not depend on the format.
 {
   imports = [ ./options.nix ./login.nix ./cloud.nix ./channel.nix ];
 }

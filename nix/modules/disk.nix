@@ -1,6 +1,6 @@
-# The guest's side of a disk image: file systems and boot loader as the assembler lays them out, so that `nixos-rebuild switch`
-# on the device goes on where the image began. Priority 55 beats the provider's modules and the user's hardware
-# configuration, which speak of other disks; lib.mkForce still wins.
+# NixOS configuration of a disk image: file systems and boot loader as the assembler lays them out, so that `nixos-rebuild switch`
+# works on the device. Priority 55 overrides the provider's modules and the user's hardware configuration, which describe other
+# disks; lib.mkForce still wins.
 { config, lib, pkgs, ... }:
 let
   cfg = config.nixosImage;
@@ -14,7 +14,7 @@ let
   two = table == "efixbootldr";
   fat = label: { device = "/dev/disk/by-label/${label}"; fsType = "vfat"; options = [ "umask=0077" ]; };
 
-  # nixos-rebuild's hook where GRUB's static core starts the system: it writes the core's grub.cfg, nothing else.
+  # nixos-rebuild's boot loader hook for BIOS images: it writes only grub.cfg, because GRUB's core image never changes.
   grubMenu = pkgs.writeShellScript "grub-menu" ''
     export PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.gnused pkgs.gnugrep ]}
     export TIMEOUT=${toString timeout} LIMIT=10 KERNELS=${lib.optionalString (table == "legacy+boot") "kernels"}
@@ -34,15 +34,15 @@ in
       assertions = [
         {
           assertion = ! writable -> cfg.onlyNixStore;
-          message = "nixosImage.fsType: NixOS needs a root file system that can be written to; ${cfg.fsType} can hold a store (onlyNixStore)";
+          message = "nixosImage.fsType: NixOS needs a writable root file system; ${cfg.fsType} needs onlyNixStore";
         }
         {
           assertion = lib.elem table [ "efi" "efixbootldr" "none" ] || pkgs.stdenv.hostPlatform.isx86;
-          message = "nixosImage.partitionTableType: only a PC's BIOS starts ${table}";
+          message = "nixosImage.partitionTableType: only a PC BIOS (x86) boots from ${table}";
         }
         {
           assertion = cfg.onlyNixStore -> cfg.contents == [ ] && cfg.configFile == null;
-          message = "nixosImage.onlyNixStore: contents and configFile have no place in a store alone";
+          message = "nixosImage.onlyNixStore: contents and configFile are not possible with onlyNixStore";
         }
       ];
 
@@ -51,7 +51,7 @@ in
         inherit (cfg) fsType;
         autoResize = writable;
       };
-      # growpart's package needs QEMU, which is gone from 32-bit machines: there, only the file system grows.
+      # growpart's package needs QEMU, which nixpkgs does not have for 32 bits: there, only the file system grows.
       boot.growPartition = ours (table != "none" && !cfg.onlyNixStore && writable && pkgs.stdenv.hostPlatform.is64bit);
       boot.loader.grub.enable = ours false;
     }
@@ -63,7 +63,7 @@ in
         systemd-boot.configurationLimit = lib.mkDefault 5;
         systemd-boot.xbootldrMountPoint = lib.mkIf two (ours "/boot");
         efi.efiSysMountPoint = ours (if two then "/efi" else "/boot");
-        # Images move between machines: the removable-media path starts them everywhere.
+        # The image boots from the removable-media path, on any machine, so UEFI variables are not written.
         efi.canTouchEfiVariables = ours cfg.touchEFIVars;
       };
     })

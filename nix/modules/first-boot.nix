@@ -1,4 +1,4 @@
-# The assembler fills the store without a Nix database: its content lies in /nix-path-registration until the first boot.
+# First boot: loads /nix-path-registration into the Nix database, which the assembler does not make.
 { config, lib, ... }:
 {
   systemd.services.register-nix-paths = lib.mkIf (config.nix.enable && !config.nixosImage.onlyNixStore) {
@@ -18,7 +18,7 @@
     };
     script = ''
       ${lib.getExe' config.nix.package.out "nix-store"} --load-db < /nix-path-registration
-      touch /etc/NIXOS # nixos-rebuild asks for it, and for generation 1
+      touch /etc/NIXOS # nixos-rebuild requires this file, and generation 1
       ${lib.getExe' config.nix.package.out "nix-env"} -p /nix/var/nix/profiles/system --set /run/current-system
       rm /nix-path-registration
     '';

@@ -1,15 +1,15 @@
-# The two options that a format file of nixos-generators sets.
+# Declares the two options that a nixos-generators format file sets.
 { lib, ... }:
 {
   options = {
     formatAttr = lib.mkOption {
       type = lib.types.str;
-      description = "Which of `system.build` is the image.";
+      description = "Name of the attribute of `system.build` that is the image.";
     };
     fileExtension = lib.mkOption {
       type = lib.types.str;
       default = "";
-      description = "With its dot: of the image's name, where the image is not a file in a folder.";
+      description = "Suffix of the image's file name, with its dot, if the derivation's output is the file itself.";
     };
   };
 }

@@ -1,12 +1,12 @@
 # shellcheck shell=sh
-# The menu of GRUB's static core: /boot/grub/grub.cfg, for TOPLEVEL ($1), then the system's generations, newest first.
-# TIMEOUT in seconds, LIMIT generations; KERNELS names the folder on the boot partition that kernels are copied to, empty
-# where GRUB reads them from the store.
+# Writes /boot/grub/grub.cfg: TOPLEVEL ($1) first, then the system's generations, newest first. Environment: TIMEOUT in seconds;
+# LIMIT of generations; KERNELS, the folder on the boot partition that kernels are copied to, empty if GRUB reads them from the
+# store.
 set -eu
 profiles=/nix/var/nix/profiles
 menu=/boot/grub/grub.cfg
 
-# FILE as GRUB finds it.
+# place FILE: print the path under which GRUB finds it; copies it to KERNELS if needed.
 place() {
   path=$(readlink -f "$1")
   if [ -z "$KERNELS" ]; then
@@ -22,9 +22,9 @@ place() {
   echo "/$KERNELS/$name"
 }
 
-# Words for GRUB's shell: what would mean something to it is quoted.
+# words TEXT: quote its words for GRUB's script language.
 words() {
-  set -f # a parameter may have a star
+  set -f # a kernel parameter may contain *
   for word in $1; do
     case $word in
       *[!A-Za-z0-9_./:,=@%+-]*) printf " '%s'" "$(printf %s "$word" | sed "s/'/'\\\\''/g")" ;;

@@ -1,4 +1,4 @@
-# The installer, reachable without a keyboard: with a key in the configuration it needs no password first.
+# Installer ISO: starts sshd at boot, so that an SSH key in the configuration suffices to log in.
 { lib, ... }:
 {
   systemd.services.sshd.wantedBy = lib.mkOverride 45 [ "multi-user.target" ];

@@ -1,4 +1,4 @@
-# A live system that starts from a stick, too, and on both firmwares (nixpkgs' default is a BIOS' CD).
+# ISO that also boots from a USB stick and under UEFI (nixpkgs' default: only a CD under BIOS).
 { lib, ... }:
 {
   isoImage.makeEfiBootable = lib.mkDefault true;

@@ -1,4 +1,4 @@
-# A PC's BIOS, MBR.
+# Formats for a PC BIOS: MBR partition table.
 { lib, ... }:
 {
   nixosImage.partitionTableType = lib.mkOverride 900 "legacy";

@@ -1,10 +1,10 @@
-# No image without a way in: a key that is a placeholder is always refused, having none only where nothing else lets one in.
+# Refuses images that nobody can log in to, and SSH keys that are placeholders.
 { config, lib, options, ... }:
 let
   cfg = config.nixosImage;
   users = lib.attrValues config.users.users;
 
-  # Comments may follow, options may come first: `from="10.*" ssh-ed25519 AAAA... me@home`.
+  # A key may have options before it and a comment after it: `from="10.*" ssh-ed25519 AAAA... me@home`.
   isKey = key: builtins.match "(.* )?(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ AAAA[0-9A-Za-z+/=]{60,}( .*)?[\n]?" key != null;
   keysOf = user: user.openssh.authorizedKeys.keys;
   broken = lib.concatMap (user: map (key: { inherit (user) name; inherit key; }) (lib.filter (key: !isKey key) (keysOf user))) users;
@@ -14,7 +14,7 @@ let
   hasKey = user: keysOf user != [ ] || user.openssh.authorizedKeys.keyFiles != [ ];
   letsIn = user: (config.services.openssh.enable && hasKey user) || hasPassword user;
 
-  # The line where a user's keys are written, for who has to edit it.
+  # File and line of the definitions of a user's keys, for the error message.
   places = name: lib.concatMap
     (definition:
       let
@@ -33,7 +33,7 @@ in
       ({ name, key }: {
         assertion = false;
         message = "users.users.${name}.openssh.authorizedKeys.keys: ${builtins.toJSON key} is not a public key.${where name}"
-          + "\n  put your own there (cat ~/.ssh/id_ed25519.pub), or set nixosImage.allowNoLogin = true";
+          + "\n  insert your key (cat ~/.ssh/id_ed25519.pub), or set nixosImage.allowNoLogin = true";
       })
       broken
     ++ [{

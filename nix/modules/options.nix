@@ -1,5 +1,5 @@
-# `nixosImage`: what can be said about an image beside the system in it. Names and meanings are those of nixpkgs'
-# make-disk-image.nix where it has one. Sizes are MiB, or have a unit: "512M", "2G".
+# Declares the options `nixosImage`. Names and meanings are those of nixpkgs' make-disk-image.nix, where it has the option. Sizes
+# are MiB, or have a unit: "512M", "2G".
 { config, lib, options, pkgs, ... }:
 let
   inherit (lib) mkOption types;
@@ -9,18 +9,19 @@ let
   size = types.coercedTo (types.strMatching "[1-9][0-9]*[MGT]") inMiB types.ints.unsigned;
   whole = types.either (types.enum [ "auto" ]) size;
 
-  # Clover's archive, pinned like all that comes from outside.
+  # Pin of Clover's archive.
   clover = lib.importJSON ../../locks/clover.json;
 
   table = name: (builtins.fromTOML (builtins.readFile (../../orchestrator/shared + "/${name}s.toml"))).${name};
-  # Those that are made; `root` and `writable` are true where the table does not say.
+  # Supported root file systems; `root` is true by default.
   filesystems = lib.filter (row: row.root or true && ! row ? refused) (table "filesystem");
   diskFormats = map (row: row.name) (lib.filter (row: row.assembled or true) (table "disk_format"));
 
   uuid = types.nullOr (types.strMatching "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}");
   owner = types.either types.ints.unsigned types.str;
 
-  # Modules of nixpkgs' image variants give sizes at this priority, for a VM that cannot measure first: not a user's wish.
+  # nixpkgs' image variants set sizes with priority 1490 or weaker, for a VM that cannot measure first: such a value is not the
+  # user's.
   isGiven = option: option.isDefined && option.highestPrio < 1490;
   upstreamSize = options.virtualisation.diskSize or null;
 in
@@ -33,32 +34,32 @@ in
       type = whole;
       default = if upstreamSize != null && isGiven upstreamSize then config.virtualisation.diskSize else "auto";
       defaultText = lib.literalExpression ''config.virtualisation.diskSize if set, else "auto"'';
-      description = "Size of the whole disk; `auto` is what the system needs, and `additionalSpace`.";
+      description = "Size of the whole disk; `auto` is the system's size plus `additionalSpace`.";
     };
     additionalSpace = mkOption {
       type = size;
       default = 512;
-      description = "What stays free in the root file system when `diskSize` is `auto`.";
+      description = "Free space in the root file system if `diskSize` is `auto`.";
     };
     bootSize = mkOption {
       type = whole;
       default = 512;
-      description = "Size of the FAT partition with the kernels. `auto` has room for three generations like the first one.";
+      description = "Size of the FAT partition with the kernels. `auto` is three times the size of its first files.";
     };
     partitionTableType = mkOption {
       type = types.enum [ "none" "legacy" "legacy+boot" "legacy+gpt" "efi" "efixbootldr" "hybrid" ];
-      description = "Partition table; each format has a default. SD cards always have their own.";
+      description = "Partition table; the default depends on the format. SD card formats have a fixed one.";
     };
     fsType = mkOption {
       type = types.enum (map (row: row.name) filesystems);
       default = "ext4";
-      description = "Root file system. A store alone (`onlyNixStore`) can be erofs, which is read-only.";
+      description = "Root file system. erofs, which is read-only, is possible only with `onlyNixStore`.";
     };
     label = mkOption {
       type = types.str;
       default = if config.nixosImage.onlyNixStore then "nix-store" else "nixos";
       defaultText = lib.literalExpression ''"nixos", or "nix-store" with `onlyNixStore`'';
-      description = "Label of the root file system, by which the system finds it.";
+      description = "Label of the root file system; the system mounts it by this label.";
     };
     rootFSUID = mkOption {
       type = uuid;
@@ -74,47 +75,47 @@ in
       type = types.listOf (types.submodule {
         options = {
           source = mkOption { type = types.path; description = "File or folder."; };
-          target = mkOption { type = types.str; description = "Where it goes in the root file system."; };
+          target = mkOption { type = types.str; description = "Absolute path in the image."; };
           mode = mkOption { type = types.strMatching "[0-7]{0,4}"; default = ""; description = "Octal; empty keeps the store's."; };
           user = mkOption { type = owner; default = 0; description = "Owner: number, or name of a user with a fixed uid."; };
           group = mkOption { type = owner; default = 0; description = "Group: number, or name of a group with a fixed gid."; };
         };
       });
       default = [ ];
-      description = "Files for the root file system that are not in the store. They pass through the store: no secrets here.";
+      description = "Files to copy into the root file system. No secrets: they pass through the builder's Nix store.";
     };
     configFile = mkOption {
       type = types.nullOr types.path;
       default = null;
-      description = "File for /etc/nixos/configuration.nix on the device.";
+      description = "File to copy to /etc/nixos/configuration.nix on the device.";
     };
     additionalPaths = mkOption {
       type = types.listOf types.path;
       default = [ ];
-      description = "Store paths that the image has beside the system's.";
+      description = "Further store paths, copied with their closures.";
     };
     copyChannel = mkOption {
       type = types.bool;
       default = false;
-      description = "Put nixpkgs itself into the image, as root's channel `nixos` (some 400 MB).";
+      description = "Copy nixpkgs into the image as root's channel `nixos` (some 400 MB).";
     };
     onlyNixStore = mkOption {
       type = types.bool;
       default = false;
       description = ''
-        The root file system is the content of /nix/store alone, for a system that mounts it there and has its root elsewhere:
+        The image contains only the content of /nix/store, for a system that mounts it there and has its root elsewhere:
         no boot loader, no registration, no `contents`, no `configFile`.
       '';
     };
     format = mkOption {
       type = types.nullOr (types.enum diskFormats);
       default = null;
-      description = "Kind of the image file; null is the format's own.";
+      description = "Disk format of the image file; null is the format's default.";
     };
     compression = mkOption {
       type = types.nullOr (types.enum [ "none" "zstd" "xz" "gz" ]);
       default = null;
-      description = "Compression of the image file; null is the format's own.";
+      description = "Compression of the image file; null is the format's default.";
     };
     baseName = mkOption {
       type = types.nullOr (types.strMatching "[^/]+");
@@ -127,7 +128,7 @@ in
     deterministic = mkOption {
       type = types.enum [ true ];
       default = true;
-      description = "The same input always gives the same image; it is an option so that configurations that ask for it evaluate.";
+      description = "Always true: equal inputs give equal images. Exists for configurations that set it.";
     };
 
     emulatedUEFI = {
@@ -135,25 +136,25 @@ in
         type = types.bool;
         default = pkgs.stdenv.hostPlatform.isx86_64;
         defaultText = lib.literalExpression "pkgs.stdenv.hostPlatform.isx86_64";
-        description = "A UEFI image starts on a PC's BIOS, too, with one configuration: systemd-boot's.";
+        description = "Whether a UEFI image also boots on a PC BIOS, with systemd-boot's entries.";
       };
       loader = mkOption {
         type = types.enum [ "grub" "clover" ];
         default = "grub";
-        description = "`grub` shows a menu of systemd-boot's entries; `clover` emulates UEFI and starts systemd-boot itself.";
+        description = "`grub` has a menu of systemd-boot's entries; `clover` emulates UEFI and starts systemd-boot.";
       };
       clover = {
         url = mkOption {
           type = types.str;
           default = clover.url;
           defaultText = lib.literalMD "that in `locks/clover.json`";
-          description = "Archive with Clover's ISO image. The default is a build that knows virtio disks.";
+          description = "Archive with Clover's ISO image. The default build has virtio drivers.";
         };
         hash = mkOption {
           type = types.str;
           default = clover.hash;
           defaultText = lib.literalMD "that in `locks/clover.json`";
-          description = "Its hash.";
+          description = "Hash of Clover's archive.";
         };
       };
     };
@@ -163,14 +164,14 @@ in
     allowNoLogin = mkOption {
       type = types.bool;
       default = false;
-      description = "Make images that nobody can log in to.";
+      description = "Allow images that nobody can log in to.";
     };
 
-    # Only a VM can do these: see nix/disk-image.nix.
+    # The following options need a VM: see nix/disk-image.nix.
     touchEFIVars = mkOption {
       type = types.bool;
       default = false;
-      description = "Let the boot loader's installer write UEFI variables, and deliver them beside the image. Needs a VM.";
+      description = "Let the boot loader's installer write UEFI variables, which are delivered beside the image. Needs a VM.";
     };
     postVM = mkOption {
       type = types.lines;
@@ -180,7 +181,7 @@ in
     memSize = mkOption {
       type = types.ints.positive;
       default = 1024;
-      description = "Memory of that VM.";
+      description = "Memory in MiB of the VM of `touchEFIVars` and `postVM`.";
     };
     installBootLoader = mkOption {
       type = types.bool;

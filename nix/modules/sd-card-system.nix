@@ -1,5 +1,5 @@
-# nixpkgs' SD cards all have the installer's tools, ZFS among them, some of which do not exist for small boards. A card with the
-# user's own system does without.
+# SD card with the user's own system: leaves out the installer's tools (ZFS and others), which nixpkgs puts on all SD cards and
+# which partly do not exist for small boards.
 {
   disabledModules = [ "profiles/base.nix" ];
 }

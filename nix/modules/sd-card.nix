@@ -1,10 +1,10 @@
-# The guest's side of an SD card, on top of nixpkgs' sd-image modules, whose options (`sdImage`) the image follows.
+# NixOS configuration of an SD card, on top of nixpkgs' sd-image modules: maps `nixosImage` options to `sdImage`.
 { config, lib, options, ... }:
 let
   cfg = config.nixosImage;
-  # What `nixosImage` says is stronger than nixpkgs' defaults, and goes through nixpkgs' options, which its modules read.
+  # A given option of `nixosImage` overrides nixpkgs' default of the `sdImage` option.
   given = name: lib.mkIf (options.nixosImage.${name}.highestPrio < 1500);
-  # These run on the finished image in a Nix build; the assembler works outside of one.
+  # Commands that nixpkgs runs on the finished image in a Nix build; the assembler does not support them.
   commands = lib.filter (name: config.sdImage.${name} != "") [ "preBuildCommands" "postBuildCommands" ];
 in
 {
@@ -17,15 +17,15 @@ in
   assertions = [
     {
       assertion = cfg.fsType == "ext4";
-      message = "nixosImage.fsType: U-Boot reads an SD card's kernel from ext4, not from ${cfg.fsType}";
+      message = "nixosImage.fsType: U-Boot reads an SD card's kernel only from ext4, not from ${cfg.fsType}";
     }
     {
       assertion = !options.nixosImage.partitionTableType.isDefined;
-      message = "nixosImage.partitionTableType: an SD card has its own; use another format, raw-efi for example";
+      message = "nixosImage.partitionTableType: SD card formats have a fixed one; use another format, for example raw-efi";
     }
     {
       assertion = commands == [ ];
-      message = "sdImage.${lib.concatStringsSep ", sdImage." commands}: not run here; write such boot loaders onto the card afterwards";
+      message = "sdImage.${lib.concatStringsSep ", sdImage." commands}: not supported; write boot loaders to the card afterwards";
     }
   ];
 }

@@ -58,7 +58,7 @@ VARIABLES = {
         ),
         Variable("NIXOS_IMAGE_GUEST", "Compose", "CPU of the boot check's machine", "aarch64"),
         Variable("NIXOS_IMAGE_PACKAGES", "Compose", "Debian packages of the boot check's machine"),
-        Variable("NIXOS_IMAGE_STATE", "Compose", "checksum of an image.s inputs; its label"),
+        Variable("NIXOS_IMAGE_STATE", "Compose", "label: checksum of a container image's inputs"),
         Variable("NIXOS_IMAGE_QEMU", "Compose", "version of the emulators", "latest"),
         Variable("NIXOS_IMAGE_LOCKED", "Compose", "1 allows only the pinned versions of packages"),
         Variable(

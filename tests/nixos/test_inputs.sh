@@ -153,7 +153,7 @@ spec_of > "$work/flake"
 check "and makes the same image as plain files" test "$(plain "$work/plain")" = "$(plain "$work/flake")" -a -s "$work/flake"
 expect "a name that the flake does not have is told, with those it has" 6 'no nixosConfigurations.server, but: pi' flake server --system aarch64-linux
 if [ "$(uname -m)" != aarch64 ]; then
-  expect "a flake's system is not guessed" 6 'nixosConfigurations.pi is for aarch64-linux: say --system aarch64-linux' flake pi --emulation auto
+  expect "a flake's system is not guessed" 6 'nixosConfigurations.pi is for aarch64-linux: use --system aarch64-linux' flake pi --emulation auto
 fi
 rm -rf "$folder/.git"
 
