@@ -1,4 +1,4 @@
-"""`boot`: an image in QEMU, on the terminal or as a check."""
+"""`boot`: boot an image in QEMU, on the terminal or as a check."""
 
 import argparse
 import contextlib
@@ -30,9 +30,9 @@ if typing.TYPE_CHECKING:
 class Boot:
     """Boot `image` on the terminal, or with `test` as a check.
 
-    An empty `system` or `firmware` is what the image looks like; `identity` is a private key that
-    opens the account of `user`, where the check need not write one of its own; `seed` is a raw disk
-    beside it, for cloud-init; `grow` is the disk's size in MiB; `command` is one for the guest's
+    An empty `system` or `firmware` is detected from the image. `identity` is a private key for the
+    account of `user`; without it the check writes its own key into the copy. `seed` is a second raw
+    disk with cloud-init's seed; `grow` the disk's size in MiB; `command` a command for the guest's
     shell. With `print_command` nothing is booted.
     """
 
@@ -54,44 +54,50 @@ def _parser() -> Parser:
     parser = Parser("boot", "Boot a throwaway copy of an image in QEMU.")
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument(
-        "--test", action="store_true", help="no terminal: see it get ready, log in over SSH"
+        "--test",
+        action="store_true",
+        help="boot check without a terminal: wait until ready, log in by SSH",
     )
     parser.add_argument(
-        "--system", choices=sorted(qemu.GUESTS), help="default: what the image's boot loader is for"
+        "--system",
+        choices=sorted(qemu.GUESTS),
+        help="system of the image (default: detected from it)",
     )
     parser.add_argument(
-        "--firmware", choices=typing.get_args(Firmware), help="default: what the image is made for"
+        "--firmware",
+        choices=typing.get_args(Firmware),
+        help="firmware of the machine (default: the image's)",
     )
     parser.add_argument(
         "--identity",
         metavar="FILE",
-        help="private key that the image already trusts, instead of one for this check",
+        help="private key that the image already trusts, instead of a new one",
     )
     parser.add_argument(
         "--user",
         default="root",
         metavar="NAME",
-        help="who logs in (default: root; needs --identity)",
+        help="user who logs in (default: root; others need --identity)",
     )
     parser.add_argument(
         "--seed",
         metavar="FILE",
-        help="a second disk, raw or ISO, which cloud-init reads its seed from",
+        help="second disk, raw or ISO, with cloud-init's seed",
     )
     parser.add_argument(
         "--print-command",
         action="store_true",
-        help="print how QEMU and libvirt boot it on a computer that has them, and do nothing",
+        help="print QEMU and libvirt commands that boot the image, boot nothing",
     )
     parser.add_argument(
         "--run",
         dest="command",
         default="",
         metavar="COMMAND",
-        help="with --test: run it there, show its output",
+        help="with --test: run the command in the guest and print its output",
     )
     parser.add_argument(
-        "--grow", type=mebibytes, metavar="SIZE", default=0, help="boot it on a larger disk"
+        "--grow", type=mebibytes, metavar="SIZE", default=0, help="boot the copy on a larger disk"
     )
     add_times(parser, ("boot", 300, "the image is ready"))
     add_log_format(parser)
@@ -101,7 +107,7 @@ def _parser() -> Parser:
 def _request(found: argparse.Namespace, who: Caller) -> Boot:
     if found.user != "root" and not found.identity:
         raise UsageError(
-            "--user needs --identity: the check can give a key to root only",
+            "--user needs --identity: the boot check can only give root a key",
             hint=found.help_of,
         )
     return Boot(
@@ -142,7 +148,7 @@ def _work(request: Boot, session: Session) -> int:
 
 
 def _printed(request: Boot, who: Caller) -> str:
-    """How an image that run.sh sent is booted elsewhere."""
+    """Return QEMU and libvirt commands for an image that run.sh has sent."""
     from orchestrator.decide import machine_commands
     from orchestrator.decide.image_facts import needed, probe
 
@@ -158,7 +164,7 @@ def _printed(request: Boot, who: Caller) -> str:
 
 
 def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
-    """Boot an image that run.sh sent."""
+    """Boot an image that run.sh has sent."""
     from orchestrator.decide.image_facts import needed, probe
     from orchestrator.docker.images import Images
     from orchestrator.docker.workspace import open_to_agents
@@ -186,7 +192,8 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
         arguments = ["--system", system, "--firmware", firmware]
         arguments += _machine(request, facts, who, workspace)
         open_to_agents(workspace.shared)
-        kvm = system == this_system() and not request.identity  # another user's key is no key
+        # boot-kvm runs as another user, who could not read the key.
+        kvm = system == this_system() and not request.identity
         try:
             if not request.test:
                 progress.close()
@@ -209,7 +216,7 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
 
 
 def _machine(request: Boot, facts: "ImageFacts", who: Caller, workspace: "Workspace") -> list[str]:
-    """Arguments of the boot agent about the disk and what is sent with it, put where it reads."""
+    """Return the boot agent's arguments for the disk; move sent files to where it reads them."""
     from orchestrator.docker.workspace import BUILDER_UID
 
     arguments = ["--disk-format", facts.disk_format, "--grow", str(request.grow)]

@@ -1,6 +1,6 @@
-"""`build`, which is also what run.sh does without a verb: images of a NixOS configuration.
+"""`build`, the default verb of run.sh: make images of a NixOS configuration.
 
-Its options are those of nixos-generators, and more.
+It has the options of nixos-generators and others.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from orchestrator.verbs import formats
 from orchestrator.verbs.formats import Formats
 from orchestrator.verbs.registry import Session, Verb
 
-#: What is built where nothing is named, below the checkout.
+#: Default configuration, relative to the checkout, and default format.
 CONFIGURATION = "config/sd-card.nix"
 FORMAT = "sd-aarch64"
 
-#: Emulated builds of what no cache has may take days.
+#: Default time limit: emulated builds that no binary cache has may take days.
 TIMEOUT_SECONDS = 7 * 86400.0
 
 
@@ -41,11 +41,11 @@ def _parser() -> Parser:
         "build",
         "Build NixOS images, for this computer's CPU or another one.",
         f"Without options: {CONFIGURATION} of this project, for an SD card ({FORMAT})."
-        "\nThe word `build` may be left out. Other verbs: ./run.sh help",
+        "\nThe word `build` may be omitted. Other verbs: ./run.sh help",
     )
     what = parser.add_argument_group("what is built")
-    what.add_argument("-c", "--configuration", metavar="FILE", help="a NixOS configuration")
-    what.add_argument("--flake", metavar="URI#NAME", help="or one of a flake's nixosConfigurations")
+    what.add_argument("-c", "--configuration", metavar="FILE", help="NixOS configuration")
+    what.add_argument("--flake", metavar="URI#NAME", help="one of a flake's nixosConfigurations")
     what.add_argument(
         "-f", "--format", action="append", default=[], metavar="NAME", help="see ./run.sh formats"
     )
@@ -55,26 +55,28 @@ def _parser() -> Parser:
         action="append",
         default=[],
         choices=sorted(SYSTEMS),
-        help="default: what the format is for, this host's if it can be",
+        help="target system (default: the host's if the format supports it)",
     )
     what.add_argument("--root-fs", choices=ROOTS)
     what.add_argument(
-        "--allow-no-login", action="store_true", help="make images that let nobody in, too"
+        "--allow-no-login", action="store_true", help="allow an image that nobody can log in to"
     )
-    what.add_argument("--list", action="store_true", help="print the names of formats")
+    what.add_argument("--list", action="store_true", help="print the names of all formats")
     nix = parser.add_argument_group("Nix")
     nix.add_argument(
-        "--nixpkgs", metavar="PATH|REF", help="default: the pinned one, or the flake's own"
+        "--nixpkgs",
+        metavar="PATH|REF",
+        help="nixpkgs to use (default: the pinned one, or the flake's own)",
     )
     nix.add_argument("-I", action="append", default=[], metavar="NAME=PATH|REF")
     add_nix_options(nix)
     then = parser.add_argument_group("the run")
-    then.add_argument("--boot", action="store_true", help="see the first image boot")
+    then.add_argument("--boot", action="store_true", help="check that the first image boots")
     then.add_argument(
         "--run",
         dest="boot_on_terminal",
         action="store_true",
-        help="then boot it on this terminal",
+        help="boot the first image on this terminal afterwards",
     )
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
     add_image_options(parser)
@@ -83,7 +85,7 @@ def _parser() -> Parser:
 
 
 def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
-    """What is asked for, `--list` being what `formats` does; raises `UsageError`."""
+    """Convert parsed arguments; `--list` becomes a request of `formats`. Raises `UsageError`."""
     if found.list:
         return Formats((), brief=True)
     if found.configuration is not None and found.flake is not None:
@@ -128,58 +130,59 @@ def _formats(
     systems: tuple[str, ...],
     image: ImageOptions,
 ) -> tuple[str, ...]:
-    """The formats by the names that were given; raises `UsageError` for what cannot be."""
+    """Check the given formats and return them without duplicates; raises `UsageError`."""
     if not names and format_paths:
         return ()
     table = nixos_formats.read_formats()
     wanted: dict[str, str] = {}
     for name in names or [FORMAT]:
         (one,) = nixos_formats.chosen((name,), table)
-        wanted.setdefault(one.name, name)  # an alias is the same format once more
+        wanted.setdefault(one.name, name)  # an alias may name the same format again
         for system in systems:
             one.check(system)
         late = image.injections or image.stamp or image.host_name or image.wifi_ssid
         if one.assembler != "native" and (late or image.bmap or image.check):
             raise UsageError(
-                f"--format {name} is put together by nixpkgs: late values, --bmap and --check are"
-                " for what is put together here",
+                f"--format {name} is assembled by nixpkgs: late values, --bmap and --check need"
+                " a format that this appliance assembles",
                 hint="./run.sh formats",
             )
     return tuple(wanted.values())
 
 
 def _check_bootable(name: str) -> None:
-    """Raise `UsageError` for the format `name` if no machine starts from it."""
+    """Raise `UsageError` if the format `name` is not bootable."""
     table = nixos_formats.read_formats()
     if not any(name in (one.name, *one.aliases) and one.firmware for one in table):
         raise UsageError(
-            f"--format {name}: no machine boots it by itself", hint="leave out --boot and --run"
+            f"--format {name}: this format is not bootable", hint="omit --boot and --run"
         )
 
 
 def _flake(text: str | None, who: Caller) -> tuple[pathlib.PurePosixPath | str | None, str]:
-    """URI#NAME as the flake and its configuration's name."""
+    """Split URI#NAME into the flake and the configuration's name."""
     if text is None:
         return None, ""
     reference, _, name = text.partition("#")
     if not name:
         raise UsageError(
-            f"--flake {text}: which of its nixosConfigurations?", hint=f"--flake '{text}#NAME'"
+            f"--flake {text}: the name of a nixosConfiguration is missing",
+            hint=f"--flake '{text}#NAME'",
         )
     return _path_or_reference(reference or ".", who), name
 
 
 def _search_path(text: str, who: Caller) -> tuple[str, pathlib.PurePosixPath | str]:
-    """NAME=PATH, or a PATH that has all names, as Nix' own -I."""
+    """Parse NAME=PATH, or a PATH for all names (then NAME is ""), as nix-build's -I."""
     name, equals, value = text.partition("=")
     return (name, _path_or_reference(value, who)) if equals else ("", caller_path(text, who))
 
 
 def _path_or_reference(text: str, who: Caller) -> pathlib.PurePosixPath | str:
-    """A path of the caller's, or what Nix fetches: `github:…`, `channel:…`, `https://…`."""
+    """Parse a path of the caller's host, or a reference for Nix (`github:…`, `https://…`)."""
     text = text.removeprefix("path:")
     if text.startswith(("git+file:", "file:")):
-        raise UsageError(f"{text}: is on this host", hint="name the folder itself")
+        raise UsageError(f"{text}: a file URL is not supported", hint="name the folder itself")
     return text if ":" in text else caller_path(text, who)
 
 
@@ -200,8 +203,8 @@ def _work(request: Build | Formats, session: Session) -> int:
 
     who = session.who
     with contextlib.closing(make_progress(request.log_format, who.columns)) as progress:
-        if session.sent:  # folders may be large
-            with progress.stage("receive", "what is sent"):
+        if session.sent:  # sent folders may be large: show progress
+            with progress.stage("receive", "files from the caller's host"):
                 session.receive()
         make_images(request, who, progress, session.stream, session.began)
     return 0

@@ -1,4 +1,4 @@
-"""`clean`: remove what dead runs have left."""
+"""`clean`: remove binfmt_misc entries, containers, networks and volumes of dead runs."""
 
 import argparse
 import contextlib
@@ -11,14 +11,14 @@ from orchestrator.verbs.registry import Session, Verb
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
-    """With `everything` what living runs have, too."""
+    """Request of `clean`; with `everything`, living runs are removed, too."""
 
     everything: bool
     log_format: LogFormat
 
 
 def work(request: Clean, session: Session) -> int:
-    """Remove what dead runs left: entries of binfmt_misc, containers, networks, volumes."""
+    """Remove binfmt_misc entries, containers, networks and volumes of dead runs."""
     from orchestrator.docker import census
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
     from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace
@@ -50,8 +50,10 @@ def work(request: Clean, session: Session) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("clean", "Remove binfmt entries, containers and networks of dead runs.")
-    parser.add_argument("--all", action="store_true", help="those of living runs, too")
+    parser = Parser(
+        "clean", "Remove binfmt_misc entries, containers, networks and volumes of dead runs."
+    )
+    parser.add_argument("--all", action="store_true", help="also those of living runs")
     add_log_format(parser)
     return parser
 
@@ -62,7 +64,7 @@ def _request(found: argparse.Namespace, _who: Caller) -> Clean:
 
 VERB = Verb(
     group="keep house",
-    shown=(("clean", "remove what dead runs have left"),),
+    shown=(("clean", "remove leftovers of dead runs"),),
     parser=_parser,
     request=_request,
     work=work,

@@ -1,4 +1,4 @@
-"""`compose`, and Compose's own verbs: `docker compose` with this project's files."""
+"""`compose VERB`, and Compose's verbs alone: run `docker compose` with this project's files."""
 
 import argparse
 import dataclasses
@@ -13,30 +13,30 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.verbs import clean
 from orchestrator.verbs.registry import Session, Verb
 
-#: Verbs of Docker Compose 2.26. Those that no verb of ours is called by need no `compose` before.
+#: Verbs of Docker Compose 2.26. Those that are not verbs of this project need no `compose` before.
 VERBS = frozenset(
     "attach build config cp create down events exec images kill logs ls pause port ps pull push"
     " restart rm run scale start stats stop top unpause up version wait watch".split()
 )
 
-#: Those that look at what runs.
+#: Compose's verbs that show running containers.
 ABOUT_RUNS = frozenset({"events", "logs", "ps", "stats", "top"})
 
-#: Those that are about services of every profile.
+#: Compose's verbs that need the services of all profiles.
 ABOUT_ALL_SERVICES = frozenset({"build", "config", "down", "images"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Compose:
-    """Words for `docker compose`; the first is its verb."""
+    """Arguments of `docker compose`; the first is its verb."""
 
     words: tuple[str, ...]
 
 
 def command(words: tuple[str, ...]) -> list[str]:
-    """`docker compose` with this project's files; `words` begin with its verb.
+    """Return the `docker compose` command for `words`, which begin with Compose's verb.
 
-    What only looks sees the one run that lives, if it is one.
+    Verbs that show containers act on the living run, if there is exactly one.
     """
     from orchestrator.docker import census
     from orchestrator.docker.engine import Engine
@@ -47,7 +47,7 @@ def command(words: tuple[str, ...]) -> list[str]:
     if verb in ABOUT_RUNS and len(runs := list(census.serving_runs(engine))) == 1:
         engine = engine if runs == [census.COMPOSE_RUN] else Engine(runs[0], nowhere)
     profiles = ["--profile", "*"] if verb in ABOUT_ALL_SERVICES else []
-    # Of what `compose run` has started, which boots images, Compose tells only when asked for all.
+    # Without --all, `compose ps` hides containers of `compose run`, such as boot.
     everything = ["--all"] if verb == "ps" else []
     return [*engine.compose_command(), *profiles, verb, *everything, *rest]
 
@@ -56,11 +56,13 @@ def _parser() -> Parser:
     parser = Parser(
         "compose",
         "Run Docker Compose with this project's files: docker compose VERB ...",
-        "Verbs of Compose's that this project has none of need no `compose` before them:"
+        "`compose` may be omitted before Compose's verbs that are not verbs of this project:"
         "\n./run.sh ps",
     )
     parser.usage = f"{parser.prog} VERB [ARGUMENT ...]"
-    parser.add_argument("words", nargs="*", metavar="VERB ...", help="of docker compose, untouched")
+    parser.add_argument(
+        "words", nargs="*", metavar="VERB ...", help="passed to docker compose unchanged"
+    )
     return parser
 
 
@@ -68,26 +70,27 @@ def _request(found: argparse.Namespace, _who: Caller) -> Compose:
     words = tuple(found.words)
     if not words or words[0].startswith("-"):
         raise UsageError(
-            "compose: a verb of Docker Compose comes first", hint="./run.sh compose ps"
+            "compose: the first argument must be a verb of Docker Compose",
+            hint="./run.sh compose ps",
         )
     return Compose(words)
 
 
 def _work(request: Compose, session: Session) -> typing.NoReturn:
-    """Become `docker compose`; before `down`, nothing of ours may be alive or registered."""
+    """Replace this process by `docker compose`; before `down`, end all runs and clean up."""
     if request.words[0] == "down":
         clean.work(clean.Clean(everything=True, log_format="auto"), session)
     _become(command(request.words), session.stream)
 
 
 def _become(command: list[str], stream: int) -> typing.NoReturn:
-    """Replace this process, so that signals and the exit code are those of `command`."""
+    """Replace this process by `command`, so that it gets signals and sets the exit code."""
     os.dup2(stream, 1)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_DFL)
-    # The run's name is this container's; what Compose starts here is not part of it.
+    # NIXOS_IMAGE_RUN names this container's run; services that Compose starts are not part of it.
     environment = {name: value for name, value in os.environ.items() if name != "NIXOS_IMAGE_RUN"}
-    os.execve(command[0], command, environment)  # noqa: S606 - a command of our own
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell, our own command
 
 
 VERB = Verb(
@@ -95,7 +98,7 @@ VERB = Verb(
     shown=(
         ("down --rmi all -v", "remove every trace of this project"),
         ("up|ps|logs|config ...", "docker compose with this project's files"),
-        ("compose VERB ...", "the same for any verb of docker compose's"),
+        ("compose VERB ...", "docker compose with any of its verbs"),
     ),
     parser=_parser,
     request=_request,

@@ -1,4 +1,4 @@
-"""`demo`: a small bootable system of Debian's packages."""
+"""`demo`: make a small bootable system of Debian packages."""
 
 import argparse
 import contextlib
@@ -28,12 +28,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--system",
         choices=sorted(DEBIAN_ARCHITECTURES),
-        help="default: the one foreign to this host",
+        help="target system (default: the one foreign to this host)",
     )
     parser.add_argument("-f", "--format", choices=sorted(FORMATS), default="raw-efi")
     parser.add_argument("--root-fs", choices=ROOTS, default="ext4")
     parser.add_argument(
-        "--ssh-key", metavar="FILE", help="public key to let in (default: ~/.ssh/*.pub)"
+        "--ssh-key", metavar="FILE", help="public keys that may log in (default: ~/.ssh/*.pub)"
     )
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)

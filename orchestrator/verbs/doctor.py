@@ -1,4 +1,4 @@
-"""`doctor`: what a run would find on this Docker host."""
+"""`doctor`: report facts of the Docker host and the plan of a run."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """What a run of `demo` would find here; with `privileges`, what its containers may do."""
+    """Request of `doctor`: plan of `demo`; with `privileges`, also the containers' privileges."""
 
     demo: Demo
     privileges: bool
@@ -22,9 +22,13 @@ class Doctor:
 
 
 def _parser() -> Parser:
-    parser = Parser("doctor", "Tell what a run would find on this Docker host. Nothing is built.")
-    parser.add_argument("--privileges", action="store_true", help="what each container may do")
-    parser.add_argument("--system", choices=sorted(DEBIAN_ARCHITECTURES), help="what to build for")
+    parser = Parser(
+        "doctor", "Print facts of this Docker host and the plan of a run. Nothing is built."
+    )
+    parser.add_argument(
+        "--privileges", action="store_true", help="also print the privileges of each container"
+    )
+    parser.add_argument("--system", choices=sorted(DEBIAN_ARCHITECTURES), help="target system")
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
     add_log_format(parser)
     return parser
@@ -36,7 +40,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Doctor:
 
 
 def _work(request: Doctor, session: Session) -> int:
-    """Print what was found, and with `privileges` what would be used."""
+    """Print host facts and plan, with `privileges` also the containers' privileges."""
     from orchestrator.decide.host import measure
     from orchestrator.decide.pins import pinned_nix
     from orchestrator.decide.plan import make_plan, target_systems
@@ -65,7 +69,7 @@ def _work(request: Doctor, session: Session) -> int:
                 config = engine.config()
                 services = [*plan.services]
                 services += ["boot-kvm" if plan.kvm else "boot"] if plan.boot else []
-                # This very command has had it look.
+                # This command itself has started the probe.
                 services += ["probe"] if private and plan.foreign else []
                 parts = [privileges.planned(service, config).describe() for service in services]
                 session.write("\n" + "\n\n".join(parts) + "\n")
@@ -76,9 +80,7 @@ def _work(request: Doctor, session: Session) -> int:
 
 VERB = Verb(
     group="find out",
-    shown=(
-        ("doctor [--privileges]", "what this host can do, and what containers would be allowed"),
-    ),
+    shown=(("doctor [--privileges]", "what this host supports, and the containers' privileges"),),
     parser=_parser,
     request=_request,
     work=_work,

@@ -1,4 +1,4 @@
-"""`formats`: the table of NixOS formats, or rows of it."""
+"""`formats`: print the table of NixOS formats, or rows of it."""
 
 import argparse
 import dataclasses
@@ -11,9 +11,9 @@ from orchestrator.verbs.registry import Session, Verb
 
 @dataclasses.dataclass(frozen=True)
 class Formats:
-    """What is asked of the table of NixOS formats.
+    """Request of `formats`.
 
-    Without `names` all rows; with `brief` their names only.
+    Without `names`, all rows are printed; with `brief`, only their names.
     """
 
     names: tuple[str, ...]
@@ -21,12 +21,12 @@ class Formats:
 
 
 def table() -> str:
-    """The whole table."""
+    """Return the whole table of formats as text."""
     return nixos_formats.describe(nixos_formats.read_formats())
 
 
 def work(request: Formats, session: Session) -> int:
-    """Print the table, or what of it was asked for."""
+    """Print the requested rows of the table."""
     chosen = nixos_formats.chosen(request.names, nixos_formats.read_formats())
     tell = nixos_formats.names if request.brief else nixos_formats.describe
     session.write(tell(chosen))
@@ -34,7 +34,7 @@ def work(request: Formats, session: Session) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("formats", "Print the formats that NixOS images can have, or some of them.")
+    parser = Parser("formats", "Print the table of NixOS image formats, or the named rows of it.")
     parser.add_argument("names", nargs="*", metavar="NAME")
     return parser
 

@@ -1,6 +1,7 @@
-"""`help`: all verbs, or the options of one.
+"""`help`: print all verbs, or the options of one.
 
-run.sh prints the same without Docker, from files that `python3 -m orchestrator.verbs.help` makes.
+run.sh prints the same texts without Docker, from files that `python3 -m orchestrator.verbs.help`
+generates.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from orchestrator.shared.paths import ROOT
 from orchestrator.verbs import registry
 from orchestrator.verbs.registry import Session, Verb
 
-#: Width of the overview's first column, `./run.sh` and its words.
+#: Width of the overview's first column, which has the command.
 WIDTH = 32
 
 CLOSING = """\
@@ -23,7 +24,7 @@ Each verb has --help. Exit codes: docs/exit-codes.md
 
 
 def overview() -> str:
-    """The first help that a person sees: every verb, by what it is for."""
+    """Return the overview of all verbs, in groups."""
     rows: dict[str, list[str]] = {group: [] for group in typing.get_args(registry.Group)}
     for name in registry.names():
         verb = registry.verb(name)
@@ -35,7 +36,7 @@ def overview() -> str:
 
 
 def pages() -> dict[str, str]:
-    """The files that run.sh answers from, by their paths in the checkout."""
+    """Return the help and answer files of run.sh: content by path in the checkout."""
     verbs = {name: registry.verb(name) for name in registry.names()}
     helps = {f"docs/help/{name}.txt": verb.parser().format_help() for name, verb in verbs.items()}
     answers = {
@@ -45,18 +46,18 @@ def pages() -> dict[str, str]:
 
 
 def _parser() -> Parser:
-    parser = Parser("help", "Print what ./run.sh can do, or the options of one of its verbs.")
+    parser = Parser("help", "Print all verbs of ./run.sh, or the options of one verb.")
     parser.add_argument("verb", nargs="?", default="", metavar="VERB")
     return parser
 
 
 def _request(found: argparse.Namespace, _who: Caller) -> str:
-    """The verb that is asked about, empty for all; raises `UsageError`."""
+    """Return the named verb, empty for all; raises `UsageError`."""
     name = str(found.verb)
     if name and name not in registry.names():
         near = difflib.get_close_matches(name, registry.names(), n=1)
         hint = f"did you mean {near[0]}?" if near else "./run.sh help"
-        raise UsageError(f"help {name}: no such verb of this project's", hint=hint)
+        raise UsageError(f"help {name}: no such verb", hint=hint)
     return name
 
 
@@ -67,7 +68,7 @@ def _work(name: str, session: Session) -> int:
 
 VERB = Verb(
     group="find out",
-    shown=(("help [VERB]", "print this, or the options of one verb"),),
+    shown=(("help [VERB]", "print this overview, or the options of one verb"),),
     parser=_parser,
     request=_request,
     work=_work,

@@ -1,4 +1,4 @@
-"""`pins`: what comes from outside, and its renewal."""
+"""`pins`: print or renew the pinned versions and hashes of locks/."""
 
 import argparse
 import contextlib
@@ -12,7 +12,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 @dataclasses.dataclass(frozen=True)
 class Pins:
-    """Print what is pinned; `update` renews it; `installed` prints what images have instead."""
+    """Request of `pins`: print pins, `update` them, or print packages `installed` in images."""
 
     update: bool
     installed: bool
@@ -20,12 +20,12 @@ class Pins:
 
 
 def _parser() -> Parser:
-    parser = Parser("pins", "Print what comes from outside: versions and hashes of locks/.")
+    parser = Parser("pins", "Print the pinned versions and hashes of all downloads (locks/).")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--update",
         action="store_true",
-        help="renew the locks of this checkout, show the difference",
+        help="renew the locks of this checkout and print the changes",
     )
     what.add_argument(
         "--installed",
@@ -62,7 +62,7 @@ def _work(request: Pins, session: Session) -> int:
 
 
 def _update(request: Pins, session: Session) -> None:
-    """Renew the locks, show the difference, send the new ones to the checkout."""
+    """Renew the locks, print the changes, and send the new files to the checkout."""
     from orchestrator.deliver.stream import Delivery
     from orchestrator.docker.images import Images
     from orchestrator.run import renewal
@@ -92,7 +92,7 @@ def _update(request: Pins, session: Session) -> None:
 
 VERB = Verb(
     group="find out",
-    shown=(("pins [--update]", "what comes from outside, and its hashes"),),
+    shown=(("pins [--update]", "pinned versions and hashes of all downloads"),),
     parser=_parser,
     request=_request,
     work=_work,

@@ -1,8 +1,8 @@
-"""The verbs of run.sh: each is one module of this folder, which is found by its name.
+"""Finds the verbs of run.sh: each verb is the module of this folder with its name.
 
-A verb's module has its options, its request, its orders to run.sh and what it does, as `VERB`. On
-the way of `prepare`, which is paid on every call of run.sh, only the module of the verb that was
-asked for is imported, and it imports what is heavy (Docker's client, progress) in its functions.
+A verb's module defines `VERB`: its options, request, orders to run.sh and work. Every call of
+run.sh waits for `prepare`, so that imports only the requested verb's module, and verbs import heavy
+modules (Docker's client, progress) inside functions.
 """
 
 import argparse
@@ -24,22 +24,22 @@ from orchestrator.shared.errors import UsageError
 
 PACKAGE = "orchestrator.verbs"
 
-#: What run.sh does where the command line names no verb.
+#: Verb of a command line that names none.
 DEFAULT = "build"
 
-#: Options that argparse gives to every parser.
+#: Help options of every argparse parser.
 HELP = frozenset({"-h", "--help"})
 
-#: In the overview verbs stand below these, in this order.
+#: Groups of verbs in the overview, in order.
 Group = typing.Literal["make images", "use images", "find out", "keep house"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """The call that a verb works for.
+    """One call of run.sh.
 
-    `stream` is a file descriptor: run.sh's standard output, or what it unpacks. `began` is on the
-    monotonic clock. `sent` says whether files of the caller's come in on stdin.
+    `stream` is a file descriptor: run.sh's stdout, or the tar stream that run.sh unpacks. `began`
+    is a time of the monotonic clock. `sent` says whether stdin carries the caller's files.
     """
 
     who: Caller
@@ -48,39 +48,39 @@ class Session:
     sent: bool
 
     def write(self, text: str) -> None:
-        """Write `text` to the standard output of run.sh."""
+        """Write `text` to run.sh's stdout."""
         os.write(self.stream, text.encode())
 
     def receive(self) -> None:
-        """Unpack what run.sh sends into the run's folder; nobody else can look into that yet."""
+        """Unpack the caller's files from stdin into the run's folder, unreadable for agents."""
         from orchestrator.deliver import stream
         from orchestrator.docker.workspace import make_shared
 
         folder = make_shared(self.who.run)
         try:
             stream.receive(uploads.input_folder(self.who))
-            uploads.trees(self.who)  # comes last: nothing is missing
+            uploads.trees(self.who)  # raises if the list of trees, which is sent last, is missing
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
 
 def on_terminal(_request: object) -> Orders:
-    """The orders of a verb that reads and writes the caller's terminal, and nothing else."""
+    """Return the orders of a verb that needs only the caller's terminal."""
     return [TERMINAL]
 
 
 @dataclasses.dataclass(frozen=True)
 class Verb[Asked]:
-    """One verb.
+    """One verb of run.sh.
 
-    `parser` has its options; `request` makes of what that has found what is asked for; `orders` are
-    what run.sh must do for a request; `work` fulfils it and returns the exit code.
+    `parser` makes its argument parser; `request` converts parsed arguments to a request; `orders`
+    returns the orders to run.sh for a request; `work` executes it and returns the exit code.
 
-    `shown` are rows of the overview: words after ./run.sh, and what they do. `answer` is what the
-    verb prints where nothing but its name was given, if that needs neither Docker nor a request.
-    With `passes_on` all words go to another program. With `takes_files` the verb's work takes what
-    run.sh sends off stdin by itself.
+    `shown` are rows of the overview: arguments of ./run.sh, and their meaning. `answer` returns the
+    output without arguments, if that needs no Docker: run.sh prints it from a file. With
+    `passes_on` all arguments go to another program. With `takes_files` the verb's work reads the
+    caller's files from stdin itself.
     """
 
     group: Group
@@ -94,7 +94,7 @@ class Verb[Asked]:
     takes_files: bool = False
 
     def ask(self, words: list[str], who: Caller) -> Asked:
-        """The request of the `words` after the verb; raises `UsageError`."""
+        """Parse the arguments after the verb; raises `UsageError`."""
         if self.passes_on and not HELP.intersection(words[:1]):
             found = argparse.Namespace(words=tuple(words))
         else:
@@ -104,21 +104,21 @@ class Verb[Asked]:
 
 @functools.cache
 def names() -> tuple[str, ...]:
-    """All verbs, in the order of the alphabet."""
+    """Return the names of all verbs, sorted."""
     folder = importlib.import_module(PACKAGE).__path__
     found = {module.name for module in pkgutil.iter_modules(folder)}
     return tuple(sorted(found - {__name__.rpartition(".")[2]}))
 
 
 def verb(name: str) -> Verb[typing.Any]:
-    """The verb `name`, which is one of `names`."""
+    """Import the verb `name`, which is one of `names()`."""
     return typing.cast("Verb[typing.Any]", importlib.import_module(f"{PACKAGE}.{name}").VERB)
 
 
 def find(argv: list[str]) -> tuple[Verb[typing.Any], list[str]]:
-    """The verb of the command line `argv`, and the words that are for it; raises `UsageError`.
+    """Return the verb of the command line `argv` and its arguments; raises `UsageError`.
 
-    Without a verb it is `DEFAULT`. Docker Compose's verbs that are none of ours are for `compose`.
+    Without a verb it is `DEFAULT`. Docker Compose's own verbs select `compose`.
     """
     if not argv or argv[0].startswith("-"):
         return verb(DEFAULT), argv

@@ -1,4 +1,4 @@
-"""`test`: the test suite, in a container."""
+"""`test`: run the test suite in a container."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """The test suite, with `words` for pytest."""
+    """Request of `test`: arguments for pytest."""
 
     words: tuple[str, ...]
 
@@ -22,10 +22,12 @@ class Suite:
 def _parser() -> Parser:
     parser = Parser(
         "test",
-        "Run the test suite in its image, which is built if need be.",
+        "Run the test suite in its container image, which is built if needed.",
         "--hosts [NAME ...] runs the demo on simulated Docker hosts instead: docs/hosts.md",
     )
-    parser.add_argument("words", nargs="*", metavar="PYTEST ARGUMENT", help="for pytest, untouched")
+    parser.add_argument(
+        "words", nargs="*", metavar="PYTEST ARGUMENT", help="passed to pytest unchanged"
+    )
     return parser
 
 
@@ -34,12 +36,12 @@ def _request(found: argparse.Namespace, _who: Caller) -> Suite:
 
 
 def _orders(_request: Suite) -> Orders:
-    """The suite tests the caller's checkout, of which the orchestrator's image has a part."""
+    """Return the orders; the suite needs the whole checkout, of which images have a part."""
     return [TERMINAL, ["send_checkout"]]
 
 
 def needs_images(words: tuple[str, ...]) -> bool:
-    """Whether `words` ask for tests that start the appliance's containers."""
+    """Whether pytest's arguments `words` select tests that start the appliance's containers."""
     paths = [word for word in words if word.startswith("tests/")]
     alone = ("tests/unit", "tests/tools")
     return not paths or not all(path.startswith(alone) for path in paths)

@@ -1,4 +1,4 @@
-"""`verify`: an image against what its run has made beside it."""
+"""`verify`: check an image against the files beside it: checksum, SBOM, provenance, signature."""
 
 import argparse
 import os
@@ -14,13 +14,14 @@ from orchestrator.verbs.registry import Session, Verb
 
 def _parser() -> Parser:
     parser = Parser(
-        "verify", "Check an image against its checksums, SBOM, provenance and signature beside it."
+        "verify",
+        "Check an image against its checksums, SBOM, provenance and signature beside it.",
     )
     parser.add_argument("image", metavar="IMAGE")
     signer = parser.add_mutually_exclusive_group()
-    signer.add_argument("--key", metavar="FILE", help="the public SSH key that has signed it")
+    signer.add_argument("--key", metavar="FILE", help="public SSH key that must have signed it")
     signer.add_argument(
-        "--allowed-signers", metavar="FILE", help="those who may have, as ssh-keygen(1) lists them"
+        "--allowed-signers", metavar="FILE", help="allowed signers, in ssh-keygen(1)'s file format"
     )
     return parser
 
@@ -50,7 +51,7 @@ def _work(request: Verify, _session: Session) -> int:
 
 VERB = Verb(
     group="use images",
-    shown=(("verify IMAGE", "check an image against what its run has made beside it"),),
+    shown=(("verify IMAGE", "check an image against its checksum, SBOM and signature"),),
     parser=_parser,
     request=_request,
     work=_work,

@@ -1,7 +1,7 @@
-"""`version`: the product's version, and the pins that a report of a fault should name.
+"""`version`: print the product's version and the pins that a bug report should name.
 
-run.sh prints the same from the checkout's files without Docker, and adds the engine
-(caller/help.sh; a test holds them together).
+run.sh prints the same without Docker, from the checkout's files, and adds the engine's version
+(caller/help.sh; a test compares the two).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 
 def versions(home: pathlib.Path = ROOT) -> str:
-    """What the checkout in `home` is and has pinned, a line each."""
+    """Return version and main pins of the checkout in `home`, one per line."""
     nixpkgs = json.loads((home / "flake.lock").read_text())["nodes"]["nixpkgs"]
     default, *others = ladder.rungs(home / "locks/debian.json")
     rows: list[tuple[str, ...]] = [
@@ -35,13 +35,13 @@ def versions(home: pathlib.Path = ROOT) -> str:
 def _parser() -> Parser:
     return Parser(
         "version",
-        "Print this project's version, what is pinned (nixpkgs, Nix, the emulators, the base image)"
+        "Print this project's version, its main pins (nixpkgs, Nix, the emulators, the base image)"
         "\nand the Docker engine's version, if it answers at once. ./run.sh pins prints all pins.",
     )
 
 
 def _request(_found: argparse.Namespace, _who: Caller) -> None:
-    """Nothing can be asked for."""
+    """Return None: `version` has no options."""
 
 
 def _work(_request: None, session: Session) -> int:

@@ -46,7 +46,7 @@ def test_after_its_name_every_verb_is_composes() -> None:
 @pytest.mark.parametrize("words", [[], ["--profile", "x", "down"], ["-f", "other.yaml", "ps"]])
 def test_its_verb_comes_first(words: list[str]) -> None:
     """What stands before `down` would hide it from run.sh, which then would leave volumes there."""
-    with pytest.raises(UsageError, match="a verb of Docker Compose comes first"):
+    with pytest.raises(UsageError, match="the first argument must be a verb of Docker Compose"):
         ask(["compose", *words])
 
 
