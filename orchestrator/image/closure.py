@@ -25,15 +25,14 @@ def closure_of(paths: Iterable[str]) -> list[str]:
 def records(paths: Iterable[str]) -> dict[str, Record]:
     """Return the Nix database records of `paths`; all must be registered.
 
-    Raises `TreeError` also for an answer that cannot be read: a build without a sandbox may have
-    read a part of it.
+    Raises `TreeError` also for invalid output: a build without a sandbox may have read part of it.
     """
     named = list(paths)
     lines = _ask("--dump-db", *named).splitlines() if named else []  # without names it dumps all
     try:
         return _records(lines)
     except ValueError as error:
-        raise TreeError(f"nix-store's answer cannot be read: {error}") from error
+        raise TreeError(f"nix-store's output is invalid: {error}") from error
 
 
 def _records(lines: list[str]) -> dict[str, Record]:

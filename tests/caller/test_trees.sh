@@ -23,7 +23,7 @@ build() {
   "$project/run.sh" --dry-run -c "$configuration" --nixpkgs "$work/no nixpkgs" "$@"
 }
 
-expect "a folder that is no nixpkgs is refused" 2 "^error: --nixpkgs $work/no nixpkgs: no nixpkgs is there" build "$repository/hosts/pi.nix"
+expect "a folder that is no nixpkgs is refused" 2 "^error: --nixpkgs $work/no nixpkgs: this folder is not a nixpkgs tree" build "$repository/hosts/pi.nix"
 check "the repository is sent, its size said" grep -qx "sending $repository: 0.0 MiB" "$work/err"
 check "without what git ignores, and what is deleted is not missed" sh -c "! grep -q 'Cannot stat' '$work/err'"
 expect "a configuration that git ignores is named" 2 "secret.nix was not sent" build "$repository/secret.nix"
@@ -40,7 +40,7 @@ ln -s "$repository/hosts" "$work/etc/hosts"
 expect "a link into a repository is not taken for another repository" 2 'reached through a link' build "$work/etc/hosts/pi.nix"
 ln -s "$repository" "$work/linked"
 expect "but a link to a whole one is" 2 "^sending $work/linked: 0.0 MiB" build "$work/linked/hosts/pi.nix"
-check "and it arrives" grep -q 'no nixpkgs is there' "$work/err"
+check "and it arrives" grep -q 'this folder is not a nixpkgs tree' "$work/err"
 
 # What git calls untracked may be a repository of its own; what it has may be called anything.
 git init -q "$repository/nested"
@@ -56,7 +56,7 @@ ln -s "$work/outside" "$repository/moved"
 expect "a repository inside is none of its files" 2 "^sending $repository: 0.0 MiB" build "$repository/hosts/pi.nix"
 check "a folder that a link has replaced is refused" grep -q "^error: $repository/moved: links to" "$work/err"
 rm "$repository/moved"
-expect "names may have quotes and backslashes" 2 'no nixpkgs is there' build "$repository/hosts/pi.nix"
+expect "names may have quotes and backslashes" 2 'this folder is not a nixpkgs tree' build "$repository/hosts/pi.nix"
 rm -rf "$repository/nested"
 expect "a home that is a repository is not sent" 2 "all of $repository would be sent" \
   env HOME="$work/linked" "$project/run.sh" --dry-run -c "$repository/hosts/pi.nix"
@@ -65,7 +65,7 @@ git init -q "$work/foreign"
 echo '{ }' > "$work/foreign/a.nix"
 chown -R 12345 "$work/foreign"
 expect "somebody else's repository is asked as one's own: none of its programs runs" 2 "^sending $work/foreign: 0.0 MiB" build "$work/foreign/a.nix"
-check "and it arrives" grep -q 'no nixpkgs is there' "$work/err"
+check "and it arrives" grep -q 'this folder is not a nixpkgs tree' "$work/err"
 
 mkdir "$work/plain"
 cp "$repository/hosts/pi.nix" "$work/plain"
@@ -79,7 +79,7 @@ expect "a path that does not exist is refused" 2 "^error: -I: $work/none does no
 cp "$project/config/sd-card.nix" "$work/plain"
 expect "a placeholder for a key is refused with its line" 2 "^error: $work/plain/sd-card.nix:[0-9]+: the SSH key is a placeholder" \
   "$project/run.sh" -c "$work/plain/sd-card.nix" -o "$work/out folder"
-expect "unless it shall be so" 2 'no nixpkgs is there' build "$work/plain/sd-card.nix" --allow-no-login
+expect "unless it shall be so" 2 'this folder is not a nixpkgs tree' build "$work/plain/sd-card.nix" --allow-no-login
 
 began=$(date +%s)
 expect "a nixpkgs that cannot be had ends the run" 11 'nobody.invalid/n.tar.gz cannot be reached' \

@@ -124,7 +124,7 @@ def test_a_root_of_another_kind_boots_and_is_the_same_twice(
     inject = ["--inject", "/home/me/key.pub:/root/.ssh/authorized_keys"]
     options = ["--root-fs", kind, "--no-boot", "--check", *inject]
     built = orchestrate("demo", "--system", X86, *options, files=key)
-    assert "two builds are the same bits" in built.err
+    assert "two builds are identical" in built.err
     files = image_file(built)
     outcome = orchestrate(
         *("boot", "--test", "--identity", "/home/me/key"),

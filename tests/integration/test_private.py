@@ -195,6 +195,6 @@ def test_want_of_memory_is_told_from_a_failed_derivation(orchestrate: Run, alter
     altered("nixos-image-builder", f"RUN echo '{hungry}' >> nix/demo/etc.sh")
     outcome = orchestrate("demo", "--no-boot", "--memory", "300M")
     assert outcome.code == 4, outcome.err
-    message = "error: derivation etc failed: the kernel killed a process for want of memory"
+    message = "error: derivation etc failed: the kernel killed a process because memory ran out"
     assert message in outcome.err
     assert "try: --memory SIZE" in outcome.err

@@ -163,10 +163,10 @@ def test_a_changed_path_is_named_and_made_again(kind: str, orchestrate: Run) -> 
     _, before = demo(orchestrate, "--root-fs", kind)
     path = in_store(POISON, str(before["store_path"]))
     outcome, after = demo(orchestrate, "--root-fs", kind)
-    assert f"{path} is not what Nix has made: it is made again" in outcome.err
+    assert f"{path} was changed since Nix made it: repairing" in outcome.err
     assert after["sha256"] == before["sha256"]
     again, _ = demo(orchestrate, "--root-fs", kind)
-    assert "not what Nix has made" not in again.err
+    assert "was changed since Nix made it" not in again.err
 
 
 def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
@@ -178,8 +178,8 @@ def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
     finally:
         in_store(REMEMBER, deriver, path)
     assert outcome.code == 15, outcome.err
-    assert f"error: {path} in the store was changed, and cannot be made again" in outcome.err
+    assert f"error: {path} in the store was changed and cannot be repaired" in outcome.err
     assert "try: ./run.sh down -v" in outcome.err
     mended, again = demo(orchestrate)
-    assert f"{path} is not what Nix has made" in mended.err
+    assert f"{path} was changed since Nix made it" in mended.err
     assert again["sha256"] == image["sha256"]

@@ -61,7 +61,7 @@ def test_what_is_delivered_is_checked_as_it_is_delivered(
 ) -> None:
     options = ImageOptions(check=True, disk_format=kind, compression=packed)
     assert make(run, spec, options) == [name, f"{name}.cdx.json"]
-    assert "two builds are the same bits" in capsys.readouterr().out
+    assert "two builds are identical" in capsys.readouterr().out
 
 
 def test_an_assembly_that_differs_is_told_with_its_place(

@@ -55,7 +55,7 @@ def test_what_is_wrong_is_named_and_mended(path: str, capsys: pytest.CaptureFixt
         mender = nix(lambda: pathlib.Path(path).write_text("right"))
         Keeper(mender, ["--option", "x", "y"]).hold([path])
     assert mender.asked == [["store", "repair", "--option", "x", "y", path]]
-    assert f"{path} is not what Nix has made" in capsys.readouterr().out
+    assert f"{path} was changed since Nix made it" in capsys.readouterr().out
 
 
 def test_what_cannot_be_mended_ends_the_run(path: str) -> None:

@@ -77,7 +77,7 @@ def test_more_lines_are_kept_as_detail() -> None:
 
 
 def test_the_trace_is_told_to_who_asks_for_it() -> None:
-    assert told("mine") == ("mine", "", "--show-trace tells how Nix got there")
+    assert told("mine") == ("mine", "", "--show-trace prints the evaluation's trace")
     assert told("mine", show_trace=True) == ("mine", "error: mine", "")
 
 

@@ -93,7 +93,7 @@ def test_an_answer_that_is_none_is_a_failed_build(
         lambda: nixos._fetched(nix, "https://x"),
         lambda: nixos.present_bytes(["/nix/store/x.drv"]),
     ):
-        with pytest.raises(AgentError, match=r"^Nix' answer cannot be read: .*[^\n]$") as caught:
+        with pytest.raises(AgentError, match=r"^Nix' output is invalid: .*[^\n]$") as caught:
             ask()
         assert caught.value.kind == "build"
 
@@ -103,7 +103,7 @@ def test_an_answer_that_is_none_is_a_failed_build(
 )
 def test_records_that_are_none_are_an_error(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closure, "_ask", lambda *_: said)
-    with pytest.raises(TreeError, match=r"^nix-store's answer cannot be read: "):
+    with pytest.raises(TreeError, match=r"^nix-store's output is invalid: "):
         closure.records(["/p"])
 
 
@@ -177,7 +177,7 @@ def test_a_disk_that_a_derivation_makes_and_fills_is_not_dockers() -> None:
         tail=("cptofs: error writing 'x': No space left on device",),
     )
     assert (str(error), error.kind) == ("derivation linux failed", "build")
-    assert error.hint == "a disk within the build is full (--disk-size?)"
+    assert error.hint == "a disk image within the build is full (--disk-size?)"
 
 
 def test_the_least_room_is_kept_that_was_seen(
@@ -202,7 +202,9 @@ def test_room_is_what_the_disk_has(tmp_path: pathlib.Path) -> None:
 def test_want_of_memory_is_told_from_another_failure_and_from_a_full_disk() -> None:
     failed = f"Cannot build '{DRV}'.\nReason: builder failed with exit code 137"
     error = failure(failed, starved=True)
-    assert str(error) == "derivation linux failed: the kernel killed a process for want of memory"
+    assert (
+        str(error) == "derivation linux failed: the kernel killed a process because memory ran out"
+    )
     assert (error.kind, "--memory" in error.hint) == ("memory", True)
     assert failure(failed).kind == "build"
     assert failure("No space left on device", starved=True, scarce=True).kind == "disk"

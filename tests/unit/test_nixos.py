@@ -199,7 +199,7 @@ def test_sources_that_cannot_be_had_end_the_run_with_ways_out(
 
 def test_a_folder_that_is_no_nixpkgs_is_refused_by_the_callers_path(tmp_path: pathlib.Path) -> None:
     asked = task(nixpkgs=f"{tmp_path}/home/me/n", sources=f"{tmp_path}")
-    with pytest.raises(AgentError, match="--nixpkgs /home/me/n: no nixpkgs is there"):
+    with pytest.raises(AgentError, match="--nixpkgs /home/me/n: this folder is not a nixpkgs tree"):
         nixos.find_nixpkgs(asked, Nix(Settings(), tmp_path / "log"))
 
 

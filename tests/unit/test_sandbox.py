@@ -78,7 +78,7 @@ def test_what_a_sandbox_should_have_kept_away_is_named() -> None:
     [
         ("error: this system does not support the kernel namespaces", "this system does not"),
         ("building\n       error: cannot pivot old root: Operation not permitted", "cannot pivot"),
-        ("", "no cause was told"),
+        ("", "Nix printed no cause"),
     ],
 )
 def test_where_there_is_no_sandbox_the_cause_is_nix_last_word(said: str, cause: str) -> None:

@@ -1,6 +1,6 @@
-"""builder: waits until foreign binaries run here, builds with Nix, assembles the image.
+"""Agent builder: waits until foreign programs run, builds with Nix, assembles the image.
 
-An ordinary user throughout.
+It runs as an ordinary user, never as root.
 """
 
 import dataclasses
@@ -33,20 +33,20 @@ from orchestrator.shared.task import DemoTask, Task
 
 CLEANUP_ADDRESS = ("cleanup", PORT)
 
-#: The user that this runs as, in the container's /etc/passwd.
+#: User of the builder in the container's /etc/passwd.
 USER = "builder"
 
-#: A sign of life at least this often (seconds), and not much more often.
+#: Interval in seconds between two progress events while waiting.
 LIFE_SECONDS = 1.0
 
 
 def main() -> None:
-    """Do the run's whole work."""
+    """Run the agent."""
     run_agent("builder", build)
 
 
 def build() -> None:
-    """Wait, build, unlock, assemble, hand over."""
+    """Wait for emulators, build, unlock cleanup, assemble, report the images."""
     run = this_run()
     task = read_task(run)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def build() -> None:
     alone.hide()
     nix_conf = alone.take_nix_conf(run)
     staging.sweep()
-    if task.ca_bundle:  # for Nix, for Python and, in `debian`, for apt
+    if task.ca_bundle:  # variables for Nix, Python and (in `debian`) apt
         os.environ["NIX_SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"] = task.ca_bundle
     holder = None
     if task.leased:
@@ -65,7 +65,7 @@ def build() -> None:
     began = time.monotonic()
     wait_for_canaries(run, task)
     waited = time.monotonic()
-    # Foreign programs have been seen to run, so Nix may be told.
+    # Only now extra-platforms may have the foreign systems: their programs run.
     settings = Settings(
         platforms=task.foreign, sandbox_paths=sandbox_paths(task), build_dir=make_build_dir(run)
     )
@@ -79,11 +79,11 @@ def build() -> None:
         results = nixos.build(task.work, run, nix)
         keeper = Keeper(nix, nixos.build_options(task.work))
     built = time.monotonic()
-    if holder:  # foreign binaries are not needed any more: assembly is native
+    if holder:  # assembly is native: emulators are not needed any more
         holder.unlock()
         events.emit("unlocked", message="cleanup is unlocked")
     if not results:
-        return  # a dry run has said all
+        return  # a dry run has printed its plan
     if task.late:
         alone.receive_late(run)
     images = assemble_images(run, results, task.options, keeper)
@@ -101,7 +101,7 @@ def build() -> None:
 
 
 def register_privately(run: Run, systems: tuple[str, ...]) -> None:
-    """Register the emulators of `systems` for this container alone; no right is left afterwards."""
+    """Register emulators in this container's own binfmt_misc, then drop all capabilities."""
     user, group = os.getuid(), os.getgid()
     private.enter()
     entries = emulators.register(run, systems)
@@ -110,20 +110,20 @@ def register_privately(run: Run, systems: tuple[str, ...]) -> None:
 
 
 def make_build_dir(run: Run) -> str:
-    """Where builds work: on the run's volume, which no other run sees and which goes with it."""
+    """Make Nix' build-dir on the run's work volume, which no other run has."""
     folder = run.folder / "builds"
-    folder.mkdir(mode=0o700, exist_ok=True)  # in a second attempt it is there
+    folder.mkdir(mode=0o700, exist_ok=True)  # it exists in a second attempt
     return os.fspath(folder)
 
 
 def sandbox_paths(task: Task) -> tuple[str, ...]:
-    """What builds see of this container: the caller's CA bundle, and what the demo unpacks with."""
+    """Return the container's files that Nix' sandbox shows: CA bundle, the demo's unpacker."""
     bundle = (task.ca_bundle,) if task.ca_bundle else ()
     return (*bundle, demo.UNPACKER) if isinstance(task.work, DemoTask) else bundle
 
 
 def read_task(run: Run) -> Task:
-    """What the orchestrator wants; without one, the demo as compose.yaml's environment says."""
+    """Read the orchestrator's task; without one, make a demo task from the environment."""
     try:
         return Task.read(run.folder)
     except FileNotFoundError:
@@ -142,13 +142,13 @@ def read_token(seconds: float) -> str:
 def wait_for_canaries(run: Run, task: Task) -> None:
     """Wait until programs of each foreign system run in this container.
 
-    The error has the last cause.
+    Raises `AgentError` with the last cause.
     """
     deadline = time.monotonic() + task.wait_seconds
     for system in task.foreign:
         _wait_for_canary(run, system, deadline, task.wait_seconds)
     if task.foreign:
-        events.emit("canary", message=f"{', '.join(task.foreign)} programs run here")
+        events.emit("canary", message=f"{', '.join(task.foreign)} programs run in the builder")
 
 
 def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> None:
@@ -166,7 +166,7 @@ def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> 
     if not retry.until(runs, deadline - time.monotonic()):
         raise AgentError(
             f"{system} programs do not run in the builder after {seconds:.0f} s: {cause}",
-            hint="--emulation-timeout gives it longer",
+            hint="--emulation-timeout SECONDS waits longer",
             kind="emulation",
         )
 
@@ -174,9 +174,10 @@ def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> 
 def assemble_images(
     run: Run, results: list[Built], options: ImageOptions, keeper: Keeper
 ) -> list[Artifact]:
-    """Make the files that are handed over of what Nix has built, and still has.
+    """Make the image files from Nix' build results.
 
-    A spec is assembled, once or for each row of the `--stamp` file; what a folder has is taken.
+    An image spec is assembled, once or for each row of the `--stamp` file; files of a folder are
+    copied.
     """
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
@@ -195,7 +196,7 @@ def assemble_images(
             raise disk_full(str(error)) from error
         if memory.kills() > kills:
             raise AgentError(
-                f"the kernel killed a process for want of memory: {error}",
+                f"the kernel killed a process because memory ran out: {error}",
                 hint="--memory SIZE gives the builder more",
                 kind="memory",
             ) from error
@@ -212,7 +213,7 @@ def _assemble(
 ) -> list[Artifact]:
     keeper.hold([str(built.path)])
     spec = apply(options, read_spec(built.path.read_text()))
-    # Nix has written down what the spec names: loaders and other files, beside the system.
+    # The spec's references: boot loaders and other files, besides the system.
     named = closure_of([str(built.path)])
     keeper.hold(set(named).difference(closure_of([spec.toplevel, *spec.additionalPaths])))
     parts = sbom.parts_of_spec(spec, built.materials)
@@ -230,14 +231,14 @@ def _assemble(
 
 
 def _materials(results: list[Built]) -> list[dict[str, object]]:
-    """What came from outside, and the programs that have made images of it, each once."""
+    """Return downloads and installed packages for the provenance, each once."""
     found = [one for result in results for one in result.materials]
     unique = {one.uri: dataclasses.asdict(one) for one in (*found, *sbom.installed())}
     return list(unique.values())
 
 
 def hand_over(run: Run, images: list[Artifact]) -> str:
-    """What a person who runs `docker compose up` needs to know to get at the images."""
+    """Return the final message; with a plain `docker compose up` it says how to copy the images."""
     names = ", ".join(pathlib.Path(image.path).name for image in images)
     if run.id == "compose":
         return f"{names}: done; copy out with: docker compose cp builder:{run.folder}/image ."

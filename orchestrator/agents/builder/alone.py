@@ -1,8 +1,8 @@
-"""Late values come when the builder is alone: no evaluation, no build and nothing that they left.
+"""Isolates the builder before late values arrive: no process and no file of a build is left.
 
-A build without a sandbox is any program with the builder's user. It may leave a daemon, and files
-that a tool of the assembly would heed. So process 1, which nobody can look into, kills whatever
-else runs in its container and empties its temporary folders before it says that values may come.
+A build without a sandbox runs as the builder's user. It may leave a daemon, or files that change
+what assembly tools do. So process 1, whose memory no other process can read, kills all other
+processes of its container and empties the temporary folders before it asks for the late values.
 """
 
 import ctypes
@@ -17,23 +17,23 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.image import staging
 from orchestrator.shared.run import BUILT, LATE, NIX_CONF, Run
 
-#: linux/prctl.h
+#: Option of prctl(2) (linux/prctl.h).
 PR_SET_DUMPABLE = 4
 
-#: How long (seconds) what was killed may take to be gone: a process in a call to a disk waits.
+#: Longest wait in seconds until killed processes are gone: disk I/O may delay it.
 GONE_SECONDS = 60
 
-#: Where a process of this container can write that is neither the store nor the run's folder.
+#: Writable folders of this container, besides the store and the run's folder.
 TEMPORARY = (pathlib.Path("/tmp"), pathlib.Path("/dev/shm"))  # noqa: S108 - they are emptied
 
 PROC = pathlib.Path("/proc")
 
 
 def hide() -> None:
-    """Keep other processes of this user from this one's memory and descriptors: proc(5), ptrace(2).
+    """Hide this process' memory and descriptors from its user's other processes (ptrace(2)).
 
-    So nobody else says anything in its name: its output goes to the orchestrator. What it starts
-    is not hidden.
+    Otherwise another process could write events to its stdout, which the orchestrator reads. Child
+    processes are not hidden.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
@@ -41,7 +41,7 @@ def hide() -> None:
 
 
 def take_nix_conf(run: Run) -> str:
-    """The caller's lines of a nix.conf, empty without; the file is gone afterwards."""
+    """Return the caller's nix.conf lines, or "", and delete the file."""
     place = run.folder / NIX_CONF
     try:
         text = place.read_text(errors="replace")
@@ -52,29 +52,29 @@ def take_nix_conf(run: Run) -> str:
 
 
 def receive_late(run: Run) -> None:
-    """Be alone, say so, and wait until the orchestrator has put all late values where they go."""
+    """End all other processes, report it, and wait until the orchestrator has sent late values."""
     end_others()
     for folder in TEMPORARY:
         empty(folder)
-    events.emit(BUILT, message="Nix has ended, nothing else runs here")
+    events.emit(BUILT, message="Nix has ended, no other process runs in the builder")
     place, until = run.folder / LATE, time.monotonic() + run.deadline_seconds
     while place.stat().st_uid != os.getuid():
         if time.monotonic() > until:
-            raise AgentError("the late values have not come", kind="host")
+            raise AgentError("late values were not received", kind="host")
         time.sleep(0.02)
 
 
 def end_others() -> None:
-    """Kill every other process of this container and see them gone.
+    """Kill all other processes of this container and wait until they are gone.
 
-    Raises `AgentError` where this is not process 1, which alone can.
+    Raises `AgentError` if this is not process 1: only that can reach all of them.
     """
     if os.getpid() != 1:
         raise AgentError("the builder is not process 1 of its container", kind="host")
     until = time.monotonic() + GONE_SECONDS
     while others := [one.name for one in PROC.iterdir() if one.name.isdigit() and one.name != "1"]:
         if time.monotonic() > until:
-            raise AgentError(f"process {others[0]} cannot be ended", kind="host")
+            raise AgentError(f"process {others[0]} of the builder does not end", kind="host")
         try:
             os.kill(-1, signal.SIGKILL)
             while os.waitpid(-1, os.WNOHANG) != (0, 0):
@@ -85,7 +85,7 @@ def end_others() -> None:
 
 
 def empty(folder: pathlib.Path) -> None:
-    """Remove all that is in `folder`, whatever its modes are."""
+    """Remove all content of `folder`, even read-only folders."""
     for one in folder.iterdir():
         if one.is_dir() and not one.is_symlink():
             staging.open_up(one)

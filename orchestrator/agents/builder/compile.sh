@@ -1,5 +1,5 @@
 #!/bin/sh
-# compile.sh FOLDER: compiles the libraries and the program that the builder starts its tools with, into FOLDER.
+# compile.sh FOLDER: compiles pack and the preloaded libraries (still.so, bulk.so, readonly.so) into FOLDER.
 set -e
 mkdir -p "$1"
 into=$(cd "$1" && pwd)

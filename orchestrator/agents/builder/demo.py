@@ -1,4 +1,4 @@
-"""The demo system: pinned Debian packages of the target's architecture, built by nix/demo."""
+"""Builds the demo system from pinned Debian packages of the target's architecture (nix/demo)."""
 
 import concurrent.futures
 import dataclasses
@@ -22,14 +22,14 @@ LOCK = ROOT / "locks/debian.json"
 EXPRESSION = ROOT / "nix/demo"
 USER = "nixos"
 
-#: The one program of the builder's container that a derivation of the demo uses: a static one.
+#: The only program of the builder's container that derivations of the demo use; it is static.
 UNPACKER = sandbox.BUSYBOX
 HOST_NAME = "nixos-demo"
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoInputs:
-    """The packages with an address each, and the demo's configuration."""
+    """Inputs of nix/demo: packages with a URL each, and the demo's configuration."""
 
     system: str
     format: str
@@ -38,7 +38,7 @@ class DemoInputs:
     sources: tuple[tuple[debian.Pin, str], ...]
 
     def to_json(self) -> str:
-        """The document that nix/demo/default.nix reads."""
+        """Return the JSON document that nix/demo/default.nix reads."""
         packages = {
             pin.role: {
                 "url": url,
@@ -64,10 +64,10 @@ class DemoInputs:
 
 
 def build(task: DemoTask, run: Run, nix: Nix) -> list[Built]:
-    """Build the image spec with Nix, and with it all that the image needs.
+    """Build the demo's image spec, and all store paths that it refers to.
 
-    Packages are first looked for where they are pinned; if that fails on the network's side, where
-    they can be had now.
+    Packages are fetched from the pinned URLs first; after a network error, from wherever they are
+    available.
     """
     inputs = pinned(task.system, task.format, task.root_fs, task.authorized_keys)
     try:
@@ -75,14 +75,14 @@ def build(task: DemoTask, run: Run, nix: Nix) -> list[Built]:
     except AgentError as error:
         if error.kind != "network":
             raise
-        events.emit("retry", level="warning", message=f"{error}: looking for it elsewhere")
+        events.emit("retry", level="warning", message=f"{error}: trying other servers")
         inputs = located(inputs, locked=task.locked)
         spec = _build_once(run, nix, inputs)
     return [Built(spec, task.system, task.format, materials(inputs))]
 
 
 def materials(inputs: DemoInputs) -> tuple[Material, ...]:
-    """The packages, as what they are anywhere."""
+    """Return the packages as materials of the provenance."""
     return tuple(
         Material(
             pin.package,
@@ -105,10 +105,10 @@ def _build_once(run: Run, nix: Nix, inputs: DemoInputs) -> pathlib.Path:
 def pinned(
     system: str, image_format: str, root_fs: str, authorized_keys: tuple[str, ...]
 ) -> DemoInputs:
-    """Inputs as pinned, each from the mirror of its suite; nothing is asked of the network yet."""
+    """Return the pinned inputs, each with its suite's mirror; without network requests."""
     if system not in DEBIAN_ARCHITECTURES:
         raise AgentError(
-            f"the demo has no parts for {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}"
+            f"the demo does not support {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}"
         )
     arch = DEBIAN_ARCHITECTURES[system]
     pins = debian.read_lock(LOCK, arch, sorted(debian.roles_of(arch)))
@@ -117,9 +117,9 @@ def pinned(
 
 
 def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
-    """Find where each package can be had now, its successor where the pinned version is gone.
+    """Find a working URL for each package, or its successor if the pinned version is gone.
 
-    Asks the network.
+    This sends network requests.
     """
     pins = [pin for pin, _url in inputs.sources]
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(pins)) as pool:
@@ -136,7 +136,7 @@ def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
         names = ", ".join(f"{pin.package} {pin.version}" for pin in lost)
         raise AgentError(
             f"{hosts} no longer has {names}",
-            hint="leave out --locked, or renew locks/",
+            hint="omit --locked, or renew the locks: ./run.sh pins --update",
             kind="network",
         )
     with tempfile.TemporaryDirectory() as state:

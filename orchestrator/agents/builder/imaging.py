@@ -1,4 +1,4 @@
-"""From a spec to the files that are handed over: raw image, its checks, conversion, checksum."""
+"""Makes the delivered files of an image: raw image, checks, conversion, checksum, SBOM."""
 
 import glob
 import json
@@ -20,10 +20,10 @@ from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
 from orchestrator.shared.spec import ImageSpec, is_file_name
 
-#: The table of formats, for what nixpkgs puts together.
+#: Table of formats: firmware of images that nixpkgs assembles.
 FORMATS = ROOT / "nix/formats.json"
 
-#: The image before its conversion; a stamp's images are made one after the other.
+#: File name of the raw image before its conversion; images are made one at a time.
 RAW = "image.raw"
 
 
@@ -35,20 +35,20 @@ def make_artifact(
     device: late.Device,
     parts: sbom.Parts,
 ) -> Artifact:
-    """Make the image of `spec`, which has `parts`, for `device` below `folder`.
+    """Make the image of `spec` with the late values of `device` in `folder`; `parts`: SBOM.
 
-    Raises the assembler's errors; nothing half-written stays.
+    Raises the assembler's errors; partial files are removed.
     """
     events.emit("assemble", message=f"assembling {spec.file_name}")
     entries = late.late_entries(options, device)
     raw, second = folder / RAW, folder / "second"
     target = folder / spec.file_name
-    if not is_file_name(target.name):  # a stamp's host belongs to it
-        raise FilesystemError(f"{target.name!r} cannot be a file's name: too long?")
+    if not is_file_name(target.name):  # a --stamp row's host is part of the name
+        raise FilesystemError(f"{target.name!r} is not allowed as a file name: too long?")
     if target.exists():
         raise FilesystemError(
-            f"{target.name}: two images of this run have that name; build one at a time, or leave"
-            " nixosImage.baseName out"
+            f"{target.name}: two images of this run have that name; build one at a time, or do"
+            " not set nixosImage.baseName"
         )
     try:
         layout = assemble(spec, raw, run.folder, entries, mapped=options.bmap)
@@ -59,8 +59,8 @@ def make_artifact(
             raw, entries, inline_copies=FILESYSTEMS[spec.root.fsType].inline_copies
         ):
             raise FilesystemError(
-                f"/{wrong[0]}: a secret is not only where it belongs, the image has its first"
-                " bytes elsewhere, too (mode 644 makes it no secret)"
+                f"/{wrong[0]}: the image also has the first bytes of this secret elsewhere"
+                " (with mode 644 the file is not treated as a secret)"
             )
         extras = []
         if options.bmap:
@@ -99,26 +99,26 @@ def make_artifact(
 
 
 def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifact]:
-    """Copy what nixpkgs' recipe has made to `folder`: each file but those for Hydra."""
+    """Copy the files that nixpkgs' recipe has made to `folder`, except those for Hydra."""
     found = sorted(
         path
         for path in built.path.rglob("*")
         if path.is_file() and "nix-support" not in path.relative_to(built.path).parts
     )
     if not found:
-        raise FilesystemError(f"{built.path}: nixpkgs' recipe has made no file")
+        raise FilesystemError(f"{built.path}: nixpkgs' recipe made no file")
     formats = json.loads(FORMATS.read_text()).items()
     named = (one for name, one in formats if built.format in (name, *one["aliases"]))
     firmware = tuple(next(named, {"firmware": ()})["firmware"])
     parts = sbom.parts_of_output(built.path)
     artifacts = []
     for path in found:
-        events.emit("assemble", message=f"taking {path.name}")
+        events.emit("assemble", message=f"copying {path.name}")
         target = folder / path.name
-        if target.exists():  # of another format or system
+        if target.exists():  # a file of another format or system
             target = folder / f"{built.format}-{built.system}-{path.name}"
         if not is_file_name(target.name):
-            raise FilesystemError(f"{target.name!r}: a file of that name is not handed over")
+            raise FilesystemError(f"{target.name!r} is not allowed as a file name")
         shutil.copyfile(path, target)
         disk_format = of_suffix(path.suffix)
         examine.packed(target)
@@ -148,7 +148,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
 
 
 def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
-    """Turn `raw` into what is delivered; it is gone afterwards."""
+    """Convert and compress `raw` to the delivered file `target`; `raw` is removed."""
     if spec.diskFormat != "raw":
         events.emit("assemble", message=f"converting to {spec.diskFormat}")
     plain = raw.with_name(f"{spec.name}.plain")
@@ -171,10 +171,10 @@ def _check_raw(
     *,
     mapped: bool,
 ) -> None:
-    """Assemble again, at another time and place, and compare."""
-    events.emit("assemble", message="assembling once more, to compare")
+    """Assemble a second raw image, at another time and path, and compare."""
+    events.emit("assemble", message="assembling a second time, to compare")
     second.parent.mkdir()
-    time.sleep(1.1)  # clocks that count whole seconds must not show the same
+    time.sleep(1.1)  # even times in whole seconds must differ
     layout = assemble(spec, second, run.folder, entries, mapped=mapped)
     offset = compare.first_difference(first, second)
     if offset is not None:
@@ -184,8 +184,8 @@ def _check_raw(
 
 
 def _check_file(first: pathlib.Path, second: pathlib.Path) -> None:
-    """Compare what is delivered with the same made of the second build."""
+    """Compare the delivered file with that of the second build."""
     offset = compare.first_difference(first, second)
     if offset is not None:
         raise FilesystemError(f"two builds of {first.name} differ at byte {offset}")
-    events.emit("checked", message="two builds are the same bits")
+    events.emit("checked", message="two builds are identical")

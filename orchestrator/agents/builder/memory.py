@@ -1,10 +1,10 @@
-"""Whether the kernel has killed something in this container for want of memory."""
+"""Counts processes of this container that the kernel's OOM killer has killed."""
 
 import pathlib
 import re
 
-#: Where the kernel counts that for a container: control groups of version 2 (`cgroup-v2.rst` of the
-#: kernel's documentation), of version 1 (`cgroup-v1/memory.rst`).
+#: Files with the OOM killer's count: control groups of version 2 (`cgroup-v2.rst` of the kernel's
+#: documentation), and of version 1 (`cgroup-v1/memory.rst`).
 COUNTERS = (
     pathlib.Path("/sys/fs/cgroup/memory.events"),
     pathlib.Path("/sys/fs/cgroup/memory/memory.oom_control"),
@@ -12,7 +12,7 @@ COUNTERS = (
 
 
 def kills(counters: tuple[pathlib.Path, ...] = COUNTERS) -> int:
-    """How many processes of this container were killed so far; 0 where nobody counts."""
+    """Return the number of OOM kills in this container so far; 0 if there is no counter."""
     for counter in counters:
         try:
             text = counter.read_text()

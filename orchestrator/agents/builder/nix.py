@@ -1,4 +1,4 @@
-"""Running Nix: its settings, its progress as events, its failures as errors of ours."""
+"""Runs Nix: settings, progress as events, failures as `AgentError`."""
 
 import contextlib
 import dataclasses
@@ -24,50 +24,49 @@ from orchestrator.shared.constants import KILLED
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.text import plain
 
-#: News of a build at most so often (seconds).
+#: Shortest interval in seconds between two progress events of a build.
 PROGRESS_SECONDS = 0.2
 
-#: How often Nix asks for a file before it gives up, and after how long (seconds) without a byte it
-#: asks again.
+#: Nix' number of download attempts for a file, and seconds without data until the next attempt.
 ATTEMPTS = 5
 STALL_SECONDS = 60
 
 STORE = pathlib.Path("/nix")
 
-#: The lowest version without known holes, and those that it has closed: with CVE-2026-44028 a store
-#: path's archive overflows Nix' stack (mended in 2.34.7); with CVE-2026-39860 a fixed-output
-#: derivation writes to files outside of its sandbox (2.34.5); with CVE-2025-46415 a build has files
-#: outside of it removed (2.29.1).
+#: Lowest version of Nix without these vulnerabilities. CVE-2026-44028: a store path's archive
+#: overflows Nix' stack (fixed in 2.34.7). CVE-2026-39860: a fixed-output derivation writes to files
+#: outside of its sandbox (2.34.5). CVE-2025-46415: a build can have files outside of it deleted
+#: (2.29.1).
 LOWEST = (2, 34, 7)
 HOLES = ("CVE-2026-44028", "CVE-2026-39860", "CVE-2025-46415")
 
-#: Schemes of what an evaluation may fetch: all that Nix knows and that are not files of this
-#: container (`allowed-uris`, nix.conf(5)).
+#: URL schemes that an evaluation may fetch (`allowed-uris`, nix.conf(5)): all of Nix' but those of
+#: local files.
 REMOTE = (
     *("http", "https", "ftp", "ssh", "git", "channel", "flake", "github", "gitlab", "sourcehut"),
     *("git+http", "git+https", "git+ssh", "hg+http", "hg+https", "hg+ssh"),
     *("tarball+http", "tarball+https", "file+http", "file+https", "s3"),
 )
 
-#: The lowest number of a descriptor that Nix is given: it uses low ones for its own helpers.
+#: Lowest number of a descriptor that Nix inherits: Nix' helpers use low ones.
 DESCRIPTOR = 64
 
-#: Builds work below this folder unless a run names another one: Nix' own default depends on its
-#: version.
+#: Default build-dir: Nix' own default depends on its version.
 BUILDS = "/nix/var/nix/builds"
 
-#: Built from `readonly.c` with the builder's image: makes a sandboxed build's inputs read-only.
+#: Library compiled from `readonly.c` into the builder's image: makes the inputs of sandboxed builds
+#: read-only.
 READONLY = ROOT / "readonly.so"
 
 
 def version() -> str:
-    """Nix' version, `2.34.8`; raises `AgentError` where it is older than `LOWEST`."""
+    """Return Nix' version, such as `2.34.8`; raises `AgentError` if it is below `LOWEST`."""
     said = programs.run(["nix", "--version"], fails=AgentError).text.strip()
     match = re.fullmatch(r"nix \(Nix\) ((\d+)\.(\d+)(?:\.(\d+))?.*)", said)
     if not match or tuple(int(number or 0) for number in match.groups()[1:]) < LOWEST:
         lowest = ".".join(map(str, LOWEST))
         raise AgentError(
-            f"{said} is too old: at least {lowest} is needed, because of {', '.join(HOLES)}",
+            f"{said} is too old: at least {lowest} is required, because of {', '.join(HOLES)}",
             hint="./run.sh pins --update",
             kind="host",
         )
@@ -76,11 +75,11 @@ def version() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What differs between runs: foreign systems whose programs run here, caches and their keys.
+    """Nix settings of a run: foreign `platforms` whose programs run, substituters and keys.
 
-    `sandbox` says whether builds get one, `sandbox_paths` what of this container they see in it.
-    `build_dir` is where they work: an existing folder. With `restricted`, an evaluation reads only
-    what is on its search path and what it fetches.
+    `sandbox` enables Nix' sandbox, which shows the container's files in `sandbox_paths`.
+    `build_dir` is an existing folder for builds. With `restricted`, an evaluation can read only its
+    search path and what it fetches.
     """
 
     platforms: tuple[str, ...] = ()
@@ -92,13 +91,13 @@ class Settings:
     restricted: bool = False
 
     def text(self) -> str:
-        """Nix' configuration, from what was measured."""
+        """Return the lines of nix.conf."""
         lines = {
             "experimental-features": "nix-command flakes",
             "substituters": " ".join(self.substituters),
             "trusted-public-keys": " ".join(self.trusted_keys),
             "sandbox": "true" if self.sandbox else "false",
-            # Whether there is one was measured: it must not go away without a word.
+            # The sandbox was probed: Nix must not fall back to none silently.
             "sandbox-fallback": "false",
             "extra-sandbox-paths": " ".join(self.sandbox_paths),
             "build-users-group": "",
@@ -116,16 +115,16 @@ class Settings:
         return "".join(f"{name} = {value}\n" for name, value in lines.items())
 
     def environment(self) -> dict[str, str]:
-        """The variables of a command of Nix that builds."""
+        """Return the environment of a Nix command that builds."""
         readonly = {"LD_PRELOAD": preloaded(READONLY), "READONLY_EXCEPT": self.build_dir}
         return {**os.environ, "NIX_CONFIG": self.text(), **readonly}
 
 
 @contextlib.contextmanager
 def _readable_once(text: str) -> Iterator[tuple[int, ...]]:
-    """A descriptor from which `text` can be read once by whoever is started with it; none if empty.
+    """Yield a pipe's descriptor with `text`, for a child process; nothing if `text` is empty.
 
-    Nix reads it before it does anything else. Processes that it starts find an empty pipe.
+    Nix reads it first; processes that Nix starts find an empty pipe.
     """
     if not text:
         yield ()
@@ -151,13 +150,13 @@ def _readable_once(text: str) -> Iterator[tuple[int, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class Nix:
-    """Nix with `settings`; what a command says goes to `log_file`.
+    """Runs Nix commands with `settings`; their log goes to `log_file`.
 
-    `secret` are lines of the caller's own, access tokens for example: no process but Nix may read
-    them, nor an evaluation or a build.
+    `secret` are the caller's nix.conf lines, such as access tokens: only Nix may read them, no
+    evaluation or build.
 
-    What lies below `sources` is the caller's, who knows it by the path without that; what lies
-    below `nixpkgs` nobody has to mend.
+    Error messages show paths below `sources`, the caller's files, without that prefix, and never
+    name a place below `nixpkgs`.
     """
 
     settings: Settings
@@ -168,7 +167,7 @@ class Nix:
     secret: str = dataclasses.field(default="", repr=False)
 
     def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
-        """`nix build`: the `number` outputs, in the order in which they are asked for.
+        """Run `nix build`; return the `number` outputs in the order of the arguments.
 
         Raises `AgentError` with the derivation's name and the end of its log.
         """
@@ -181,11 +180,11 @@ class Nix:
         return answer(said, take)
 
     def run(self, arguments: list[str]) -> str:
-        """One command of Nix; returns its stdout."""
+        """Run one Nix command; return its stdout."""
         return self.run_logged(arguments)[0]
 
     def run_logged(self, arguments: list[str]) -> tuple[str, NixLog]:
-        """One command of Nix; returns its stdout and what it has said beside."""
+        """Run one Nix command; return its stdout and its log."""
         kills, store = memory.kills(), Room(STORE)
         with (
             store.watched(),
@@ -215,7 +214,7 @@ class Nix:
         return output.strip(), log
 
     def _start(self, arguments: list[str], descriptors: tuple[int, ...]) -> programs.Process:
-        # Traces tell which of the caller's lines it was, whoever is shown them.
+        # --show-trace: the trace has the caller's line, even if the user does not see the trace.
         words = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
         configuration = {"NIX_CONFIG": self._configuration(descriptors)}
         return programs.start(
@@ -226,21 +225,21 @@ class Nix:
         )
 
     def _configuration(self, descriptors: tuple[int, ...]) -> str:
-        """The settings; last the secret ones, which they name the `descriptors` of."""
+        """Return nix.conf: the settings, then an include of each descriptor with secret lines."""
         included = "".join(f"include /proc/self/fd/{one}\n" for one in descriptors)
         return self.settings.text() + included
 
     def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
-        """What a command that has ended with exit code `code` has failed of.
+        """Make the error for a Nix command that ended with exit code `code`.
 
-        `store` is the room that it had, `starved` says that the kernel has killed a process of this
-        container meanwhile.
+        `store` has the lowest free space of the store's disk; `starved` says that the OOM killer
+        has killed a process of this container meanwhile.
         """
         text = "\n".join([*log.errors, log.tail]).strip()
         if match := re.search(r"unable to download '([^']+)': (.*)", text):
             return AgentError(
                 f"{match[1]} cannot be fetched: {plain(match[2])}",
-                hint="check the network; proxies are taken from http_proxy and https_proxy",
+                hint="check the network; http_proxy and https_proxy set a proxy",
                 kind="network",
             )
         if room.said(text) and store.scarce:
@@ -248,7 +247,7 @@ class Nix:
         if starved:
             what = f"derivation {log.failed}" if log.failed else "Nix"
             return AgentError(
-                f"{what} failed: the kernel killed a process for want of memory",
+                f"{what} failed: the kernel killed a process because memory ran out",
                 hint="--memory SIZE gives the builder more; --cores 1 needs less",
                 detail=log.tail or text,
                 kind="memory",
@@ -260,8 +259,8 @@ class Nix:
                     detail=log.tail or text,
                     kind="emulator",
                 )
-            # The store had room: it is a disk that the derivation itself has made.
-            hint = "a disk within the build is full (--disk-size?)" if room.said(text) else ""
+            # The store's disk was not full: it is a disk image that the derivation makes.
+            hint = "a disk image within the build is full (--disk-size?)" if room.said(text) else ""
             return AgentError(
                 f"derivation {log.failed} failed",
                 hint=hint,
@@ -275,7 +274,7 @@ class Nix:
         return AgentError("Nix failed", detail=text, kind="build")
 
     def _crash(self, log: NixLog) -> str:
-        """What tells that the failed derivation's emulator is to blame, if it had one."""
+        """Return the log line that shows a crash of the failed derivation's emulator, or ""."""
         path = pathlib.Path(log.failed_path)
         if not path.exists() or crash.system_of(path.read_text()) not in self.settings.platforms:
             return ""
@@ -283,21 +282,21 @@ class Nix:
 
 
 def answer[Answer](said: str, take: Callable[[typing.Any], Answer]) -> Answer:
-    """What `take` takes from the JSON document that a command of Nix' has said.
+    """Apply `take` to the JSON output `said` of a Nix command.
 
-    Raises `AgentError` for what is none, or another: a build without a sandbox has the builder's
-    user, and can read what Nix says before the builder does.
+    Raises `AgentError` for invalid output: a build without a sandbox runs as the builder's user,
+    and can take part of Nix' output.
     """
     try:
         return take(json.loads(said))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise AgentError(
-            f"Nix' answer cannot be read: {error!r}",
-            hint="a build without a sandbox may have taken part of it: --strict forbids those",
+            f"Nix' output is invalid: {error!r}",
+            hint="a build without a sandbox may have read part of it: --strict forbids those",
             kind="build",
         ) from error
 
 
 def attribute_paths(attributes: typing.Iterable[tuple[str, ...]]) -> list[str]:
-    """Attribute paths as Nix' command line takes them."""
+    """Format attribute paths for Nix' command line."""
     return [".".join(json.dumps(name) for name in names) for names in attributes]

@@ -1,8 +1,8 @@
-"""Nix of another suite than the base's: fetched by hash at the build of the builder's image.
+"""Fetches Nix from another Debian suite than the base's, while the builder's image is built.
 
-`python3 -m orchestrator.agents.builder.nix_package LOCK FOLDER` unpacks it to FOLDER, where it
-stays: it looks for its loader and its libraries, down to the C library, there and nowhere else. So
-no library of the base is replaced, and no other program has another one than its own.
+`python3 -m orchestrator.agents.builder.nix_package LOCK FOLDER` unpacks Nix to FOLDER. Nix then
+loads ld.so and all libraries, including the C library, only from FOLDER. So no library of the base
+suite is replaced, and other programs keep theirs.
 """
 
 import argparse
@@ -19,16 +19,17 @@ from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
 from orchestrator.shared.constants import NIX_PACKAGE
 
-#: Where the builder's image has it.
+#: Folder of Nix in the builder's image.
 NIX = pathlib.Path("/opt/nix")
 
-#: In the folder: what was unpacked, one package a line, as `Unpacked` has it, with tabs between.
+#: File in that folder that lists the unpacked packages: one per line, fields of `Unpacked`
+#: separated by tabs.
 LIST = "packages"
 
 
 @dataclasses.dataclass(frozen=True)
 class Unpacked:
-    """A Debian package that dpkg knows nothing of; `source` and its version are what it is of."""
+    """A Debian package outside of dpkg's database, with its source package."""
 
     package: str
     version: str
@@ -40,7 +41,7 @@ class Unpacked:
 
 
 def read_list(folder: pathlib.Path) -> list[Unpacked]:
-    """What `folder` was unpacked from; nothing where there is no such folder."""
+    """Return the packages unpacked to `folder`; empty if the folder does not exist."""
     try:
         lines = (folder / LIST).read_text().splitlines()
     except FileNotFoundError:
@@ -51,10 +52,9 @@ def read_list(folder: pathlib.Path) -> list[Unpacked]:
 def obtain(
     lock: pathlib.Path, arch: str, target: pathlib.Path, *, locked: bool
 ) -> list[debian.Pin]:
-    """Download what is pinned for `arch`, or all of its successors unless `locked`.
+    """Download the pinned packages for `arch` to `target`, or successors unless `locked`.
 
-    Returns what `target` now holds. Successors belong together: where one of the pins cannot be
-    had, none is taken.
+    Returns the pins used. Successors are all or none, because the packages belong together.
     """
     snapshot = json.loads(lock.read_text())["snapshot"]
     pins = debian.read_nix(lock, arch)
@@ -63,26 +63,26 @@ def obtain(
     if locked:
         raise AgentError(
             f"{lost.package} {lost.version} cannot be fetched",
-            hint="reach a mirror, or leave out --locked",
+            hint="check that a mirror is reachable, or omit --locked",
         )
     new = debian.resolve_nix(arch, debian.left_out(lock, arch))
     if again := debian.fetch_all(new, snapshot, target):
         raise AgentError(
             f"neither {lost.package} {lost.version} nor {again.package} {again.version}"
             " can be fetched",
-            hint=f"reach a mirror that has {again.suite}",
+            hint=f"use a mirror that has {again.suite}",
         )
     events.emit(
         "pin-superseded",
         level="warning",
         message=f"{lost.package} {lost.version} is no longer in the archive:"
-        f" using {NIX_PACKAGE} {new[0].version} and its libraries as {debian.NIX_SUITE} has them",
+        f" using {NIX_PACKAGE} {new[0].version} and its libraries from {debian.NIX_SUITE}",
     )
     return new
 
 
 def unpack(pins: list[debian.Pin], debs: pathlib.Path, folder: pathlib.Path) -> None:
-    """Make Nix in `folder` of the packages in `debs`: bin, lib, and the list of packages."""
+    """Unpack the packages in `debs` to `folder`: bin, lib, and the list of packages."""
     programs, libraries = folder / "bin", folder / "lib"
     programs.mkdir(parents=True)
     libraries.mkdir()
@@ -92,7 +92,7 @@ def unpack(pins: list[debian.Pin], debs: pathlib.Path, folder: pathlib.Path) -> 
             deb = debs / f"{pin.package}.deb"
             command.run(["dpkg-deb", "-x", deb, place], fails=AgentError)
             found.append(_unpacked(pin, deb))
-        # Of Nix' programs those that are Nix itself, under the names by which it knows what to do.
+        # Copy only nix and the links to it, whose names select a command.
         for one in pathlib.Path(place, "usr/bin").glob("nix*"):
             if one.name == "nix" or (one.is_symlink() and one.readlink().name == "nix"):
                 shutil.copy2(one, programs, follow_symlinks=False)
@@ -104,26 +104,26 @@ def unpack(pins: list[debian.Pin], debs: pathlib.Path, folder: pathlib.Path) -> 
 
 def _unpacked(pin: debian.Pin, deb: pathlib.Path) -> Unpacked:
     said = command.run(["dpkg-deb", "-f", deb, "Source"], fails=AgentError).text.strip()
-    # Only where they differ is there a source's name, and after it in brackets its version.
+    # Field Source exists only if it differs from the package: "NAME" or "NAME (VERSION)".
     match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", said or pin.package)
     if not match:
-        raise AgentError(f"{deb.name}: its source is {said!r}")
+        raise AgentError(f"{deb.name}: invalid field Source: {said!r}")
     version = match[2] or pin.version
     return Unpacked(pin.package, pin.version, pin.arch, match[1], version, pin.suite, pin.sha256)
 
 
 def settle(folder: pathlib.Path) -> None:
-    """Have Nix in `folder` look for its loader and its libraries there."""
+    """Patch Nix in `folder`, so that it loads ld.so and libraries from there."""
     nix, libraries = folder / "bin/nix", folder / "lib"
     said = command.run(["patchelf", "--print-interpreter", nix], fails=AgentError)
     loader = libraries / pathlib.PurePosixPath(said.text.strip()).name
-    # As a DT_RPATH, which is for the libraries of its libraries, too; DT_RUNPATH is not.
+    # DT_RPATH also applies to libraries of libraries, DT_RUNPATH does not.
     place = ["--force-rpath", "--set-rpath", os.fspath(libraries), os.fspath(nix)]
     command.run(["patchelf", "--set-interpreter", loader, *place], fails=AgentError)
 
 
 def main() -> None:
-    """Read the command line."""
+    """Parse the command line and fetch."""
     parser = argparse.ArgumentParser(prog="nix_package")
     parser.add_argument("lock", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def fetch(lock: pathlib.Path, folder: pathlib.Path, *, locked: bool) -> None:
-    """Make Nix for this machine in `folder`, which is not there yet, and see it start."""
+    """Install Nix for this machine's architecture into the new folder `folder`, and run it once."""
     arch = command.run(["dpkg", "--print-architecture"], fails=AgentError).text.strip()
     with tempfile.TemporaryDirectory() as place:
         debs = pathlib.Path(place)

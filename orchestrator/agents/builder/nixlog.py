@@ -1,6 +1,6 @@
-"""Nix's internal-json log, folded into what people ask.
+"""Parses Nix' internal-json log.
 
-What is being done, how much is left, why did it fail.
+It finds the current activity, the progress, and the cause of a failure.
 
 Numbers of activities and results are those of Nix's `src/libutil/logging.hh`.
 """
@@ -23,27 +23,27 @@ RES_BUILD_LOG_LINE = 101
 RES_PROGRESS = 105
 LEVEL_ERROR = 0
 
-#: What Nix says of a builder that has failed: here, without its output, on another machine. Of what
-#: depends on it, and of a derivation that no machine can build, it says something else.
+#: Nix' messages about a failed builder: local, without output, on a remote machine. Its messages
+#: about dependants, and about derivations that no machine can build, are different.
 FAILED = re.compile(
     r"(?:Cannot build|builder for) '([^']+\.drv)'(?:\.\s+Reason: builder)? failed"
     r"|build of '([^']+\.drv)'.* failed"
 )
 
-#: Lines of a failed derivation's log that are told inline.
+#: Number of lines of a failed derivation's log in the error.
 TAIL_LINES = 30
 
 
 def derivation_name(path: str) -> str:
-    """`/nix/store/<hash>-linux.drv` -> `linux`."""
+    """Shorten a derivation's path: `/nix/store/<hash>-linux.drv` -> `linux`."""
     return re.sub(r"^/nix/store/[^-]+-|\.drv$", "", path)
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """An error of Nix' own: `places` are files with lines, from the nearest one outwards.
+    """An error of Nix: `places` are FILE:LINE, innermost first.
 
-    `trace` is all that Nix would tell.
+    `trace` is Nix' whole message.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclasses.dataclass
 class NixLog:
-    """State of one Nix command; `feed` it every line of stderr. Writes the whole story to `log`."""
+    """Parser state for one Nix command: `feed` takes each line of stderr; `log` gets the text."""
 
     log: typing.TextIO
     done: int = 0
@@ -68,19 +68,19 @@ class NixLog:
 
     @property
     def current(self) -> str:
-        """The derivation at hand, or the file; empty while Nix evaluates."""
+        """The derivation or download in progress; empty while Nix evaluates."""
         names = [*self._running.values(), *self._transfers.values()]
         return names[-1] if names else ""
 
     @property
     def failed_path(self) -> str:
-        """The derivation that failed first, or nothing."""
+        """Path of the derivation that failed first, or ""."""
         found = (FAILED.search(error) for error in self.errors)
         return next((match[1] or match[2] for match in found if match), "")
 
     @property
     def failed(self) -> str:
-        """Name of the derivation that failed first, or nothing."""
+        """Name of the derivation that failed first, or ""."""
         return derivation_name(self.failed_path)
 
     @property
@@ -89,7 +89,7 @@ class NixLog:
         return "\n".join(self._tails.get(self.failed, ()))
 
     def feed(self, line: str) -> None:
-        """Take one line, JSON or not."""
+        """Parse one line, JSON or not."""
         if not line.startswith(PREFIX):
             self._write(plain(line))
             return
@@ -112,7 +112,7 @@ class NixLog:
                     self._error(event, plain(text))
 
     def _error(self, event: dict[str, typing.Any], text: str) -> None:
-        """Nix' own errors have a raw message; what it only wants to be read has none."""
+        """Record a message of level error; only real errors have `raw_msg`, notes do not."""
         if "raw_msg" not in event:
             self.notes.append(text)
             self.errors.append(text)
@@ -126,7 +126,7 @@ class NixLog:
             for frame in frames
             if isinstance(frame, dict) and frame.get("line")
         )
-        # Without the column, which Nix has put behind the line.
+        # Remove the column after FILE:LINE.
         self.problem = Problem(raw, tuple(place.rpartition(":")[0] for place in places), text)
 
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:

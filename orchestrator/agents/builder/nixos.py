@@ -1,4 +1,4 @@
-"""NixOS images: which nixpkgs, from which caches, and one Nix command for all of them."""
+"""Builds NixOS images: finds nixpkgs and substituters, and runs one Nix command for all images."""
 
 import concurrent.futures
 import dataclasses
@@ -26,23 +26,23 @@ from orchestrator.shared.task import NixosTask
 EXPRESSION = ROOT / "nix/build.nix"
 FLAKE_LOCK = ROOT / "flake.lock"
 
-#: NixOS' own cache, and the key that signs what it has.
+#: NixOS' binary cache, and its public key.
 CACHE = "https://cache.nixos.org"
 CACHE_KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
 
-#: What Nix' search path takes as it is; other references are those of flakes there.
+#: Prefixes of values that Nix' search path accepts unchanged; other values are flake references.
 PLACES = ("/", "channel:", "https:", "http:", "flake:")
 
 CHANNELS = "https://channels.nixos.org"
 
-#: Hosts behind the short references of flakes.
+#: URL of the host of each short flake reference.
 FORGES = {
     "github": "https://github.com",
     "gitlab": "https://gitlab.com",
     "sourcehut": "https://git.sr.ht",
 }
 
-#: How long (seconds) an answer may take that only tells that somebody is there.
+#: Time limit in seconds of a request that tests whether a server answers.
 ANSWER_SECONDS = 5
 
 WAY_OUT = "--nixpkgs PATH, --substituter URL; ./run.sh demo needs neither"
@@ -50,9 +50,9 @@ WAY_OUT = "--nixpkgs PATH, --substituter URL; ./run.sh demo needs neither"
 
 @dataclasses.dataclass(frozen=True)
 class Nixpkgs:
-    """A tree of nixpkgs, and what it cannot tell of itself: revision and version's suffix.
+    """A nixpkgs tree, with the revision and version suffix that the tree itself does not have.
 
-    `source` is where it was fetched from, empty where it was not.
+    `source` is the URL that it was fetched from, or empty.
     """
 
     path: str | None
@@ -63,7 +63,7 @@ class Nixpkgs:
 
     @property
     def materials(self) -> tuple[Material, ...]:
-        """What was fetched, if it was."""
+        """Material for the provenance, empty if nothing was fetched."""
         if not self.source:
             return ()
         digest = {"gitCommit": self.revision or "", "narHash": self.nar_hash}
@@ -72,7 +72,7 @@ class Nixpkgs:
 
 
 def prepare(task: NixosTask, nix: Nix) -> Nix:
-    """`nix` with the caches that answer, and with what its errors are told by."""
+    """Return `nix` with reachable substituters, and with the paths for its error messages."""
     return dataclasses.replace(
         nix,
         settings=look_around(task, nix.settings),
@@ -83,7 +83,7 @@ def prepare(task: NixosTask, nix: Nix) -> Nix:
 
 
 def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
-    """Build the images' specs and files; for a dry run tell what that would take instead."""
+    """Build image specs and files; in a dry run only report what would be built."""
     nixpkgs = find_nixpkgs(task, nix)
     inputs = run.folder / "inputs.json"
     inputs.write_text(json.dumps(inputs_of(task, nixpkgs)))
@@ -100,7 +100,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
 
 
 def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
-    """The document that nix/build.nix reads."""
+    """Return the JSON document that nix/build.nix reads."""
     given: dict[str, object] = {
         "nixpkgs": nixpkgs.path,
         "formats": task.formats,
@@ -119,7 +119,7 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
 
 
 def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
-    """What an evaluation may read beside nixpkgs, under names that no configuration has."""
+    """Return -I options for paths that a restricted evaluation may read, besides nixpkgs."""
     places = {"expression": EXPRESSION.parent, "inputs": inputs, "sources": task.sources}
     return [
         part for name, place in places.items() for part in ("-I", f"nixos-image-{name}={place}")
@@ -127,7 +127,7 @@ def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
 
 
 def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
-    """Options of the command line that are Nix' own."""
+    """Return all Nix options of the task."""
     arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
     for name, place in task.search_path:
         place = place if place.startswith(PLACES) else f"flake:{place}"
@@ -136,7 +136,7 @@ def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
 
 
 def build_options(task: NixosTask) -> list[str]:
-    """Options of the command line about how Nix builds."""
+    """Return the task's Nix options that affect how Nix builds."""
     arguments = []
     for name, value in task.nix_options.options:
         arguments += ["--option", name, value]
@@ -148,7 +148,7 @@ def build_options(task: NixosTask) -> list[str]:
 
 
 def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> None:
-    """Evaluate, and tell what would be built and fetched for `wanted`, systems and formats."""
+    """Evaluate and report what would be built and fetched for `wanted` (system, format)."""
     said, log = nix.run_logged(["build", "--dry-run", "--json", "--no-link", *arguments])
     named = answer(
         said, lambda made: list(zip(wanted, (str(one["drvPath"]) for one in made), strict=True))
@@ -157,10 +157,10 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
     emulated = sum(1 for path in missing.derivations if is_emulated(path))
     fetched = f"{missing.download // MIB} MiB, {missing.unpacked // MIB} MiB unpacked"
     present = present_bytes([drv for _, drv in named])
-    # No image has more of these in it; while it is converted it is there twice.
+    # Upper bound of an image's content; while an image is converted, it exists twice.
     content = -(-(missing.unpacked + present) // GIB)
     store = -(-missing.unpacked // GIB)
-    docker = f"{store} GiB for what is fetched, up to {2 * content} GiB for each image"
+    docker = f"{store} GiB for fetched paths, up to {2 * content} GiB for each image"
     lines = [
         *(
             f"image      {name} for {system}: {derivation_name(drv)}"
@@ -170,7 +170,7 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
         f"fetch      {len(missing.paths)} paths: {fetched}",
         f"disk       Docker's data: {docker}",
         f"disk       output folder: up to {content} GiB for each image",
-        "disk       what is built here comes on top: its size is not known before",
+        "disk       built derivations come on top: their size is not known in advance",
     ]
     images = [
         {"system": system, "format": name, "derivation": drv} for (system, name), drv in named
@@ -187,7 +187,7 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
 
 
 def present_bytes(derivations: list[str]) -> int:
-    """Size of what the store has already of all that `derivations` are made of, with sources."""
+    """Return the size in bytes of store paths, of all inputs of `derivations`, that exist."""
 
     def ask(*query: str) -> list[str]:
         return command.run(["nix-store", "--query", *query], fails=AgentError).text.split()
@@ -199,7 +199,7 @@ def present_bytes(derivations: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """What Nix would build and fetch; sizes in bytes."""
+    """Derivations to build and paths to fetch; sizes in bytes."""
 
     derivations: tuple[str, ...]
     paths: tuple[str, ...]
@@ -208,7 +208,7 @@ class Missing:
 
 
 def read_missing(notes: list[str]) -> Missing:
-    """Read what `nix build --dry-run` tells (Nix' `src/libmain/shared.cc`, `printMissing`)."""
+    """Parse the output of `nix build --dry-run` (Nix' `src/libmain/shared.cc`, `printMissing`)."""
     found: dict[str, list[str]] = {"built": [], "fetched": []}
     kind, sizes = "", (0.0, 0.0)
     for note in notes:
@@ -223,7 +223,7 @@ def read_missing(notes: list[str]) -> Missing:
 
 
 def is_emulated(derivation: str) -> bool:
-    """Whether the builder of a derivation's file is a program of another machine."""
+    """Whether the derivation (a .drv path) is built on an emulated system."""
     system = crash.system_of(pathlib.Path(derivation).read_text(errors="replace"))
     own = this_system()
     return system not in {"", own, "builtin", *RUNS_TOO.get(own, ())}
@@ -233,9 +233,9 @@ def is_emulated(derivation: str) -> bool:
 
 
 def look_around(task: NixosTask, settings: Settings) -> Settings:
-    """Which caches answer, and whether the sources do: the settings with what can be had.
+    """Test substituters and sources; return `settings` with the reachable substituters.
 
-    Raises `AgentError` in seconds where the sources cannot be had.
+    Raises `AgentError` within seconds if a source is not reachable.
     """
     caches = (CACHE, *task.nix_options.substituters)
     sources = [one for one in (_needed_nixpkgs(task), task.flake) if host_of(one)]
@@ -261,7 +261,7 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
                 "cache-lost",
                 level="warning",
                 message=f"{public(cache)} cannot be reached ({problems[cache]}):"
-                " what it has is built here, from its sources",
+                " its packages are built from source",
             )
     return dataclasses.replace(
         settings,
@@ -272,7 +272,7 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
 
 
 def _needed_nixpkgs(task: NixosTask) -> str:
-    """The reference of nixpkgs that has to be fetched, empty if none has."""
+    """Return the nixpkgs reference that must be fetched, or ""."""
     if task.nixpkgs.startswith("/") or (task.flake and not task.nixpkgs):
         return ""
     if task.nixpkgs:
@@ -286,7 +286,7 @@ def _is_web(url: str) -> bool:
 
 
 def host_of(reference: str) -> str:
-    """A URL whose answer tells that `reference` may be had; empty where nothing is to be asked."""
+    """Return a URL that tests whether the server of `reference` is reachable, or ""."""
     scheme, _, rest = reference.partition(":")
     if scheme == "channel":
         return CHANNELS
@@ -300,12 +300,12 @@ def host_of(reference: str) -> str:
 
 
 def public(url: str) -> str:
-    """`url` without the name and the password that may be in it."""
+    """Remove user name and password from `url`."""
     return re.sub(r"(?<=://)[^/@?#]*@", "", url)
 
 
 def answers(url: str) -> str:
-    """Ask `url`; empty if somebody answers, whatever it is, else why not."""
+    """Request `url`; return "" if the server answers with any status, else why not."""
     return network.problem(url, ANSWER_SECONDS, found=False)
 
 
@@ -313,13 +313,13 @@ def answers(url: str) -> str:
 
 
 def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
-    """The tree of nixpkgs, fetched if need be."""
+    """Return the nixpkgs tree, which is fetched if needed."""
     if task.nixpkgs.startswith("/"):
         if not pathlib.Path(task.nixpkgs, "nixos/lib/eval-config.nix").exists():
             place = task.nixpkgs.removeprefix(task.sources)
             raise AgentError(
-                f"--nixpkgs {place}: no nixpkgs is there",
-                hint="a folder with nixos/lib/eval-config.nix in it",
+                f"--nixpkgs {place}: this folder is not a nixpkgs tree",
+                hint="name a folder that contains nixos/lib/eval-config.nix",
                 kind="usage",
             )
         return Nixpkgs(task.nixpkgs)
@@ -328,7 +328,7 @@ def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
     if task.flake:
         return Nixpkgs(None)  # the flake's own
     locked = _pinned()
-    # By its hash: what is in the store already is not asked of the network.
+    # Fetched by hash: a tree in the store needs no network.
     fetch = (
         'builtins.fetchTarball { name = "source";'
         f' url = "{_pinned_url(locked)}"; sha256 = "{locked["narHash"]}"; }}'
@@ -357,7 +357,7 @@ def _fetched(nix: Nix, reference: str) -> Nixpkgs:
 
 
 def version_suffix(seconds: int, revision: str) -> str:
-    """As nixpkgs' own flake makes it: `.20260714.8eeec93`; `seconds` since 1970."""
+    """Make nixpkgs' version suffix, `.20260714.8eeec93`; `seconds` since 1970."""
     day = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f".{day:%Y%m%d}.{revision[:7]}"
 
@@ -368,7 +368,7 @@ def _pinned() -> dict[str, typing.Any]:
 
 
 def _store_path(nar_hash: str) -> str:
-    """Where the store has, or would have, a source tree of that hash."""
+    """Return the store path of a source tree with this hash."""
     words = ["nix-store", "--print-fixed-path", "--recursive", "sha256", nar_hash, "source"]
     return command.run(words, fails=AgentError).text.strip()
 

@@ -1,13 +1,12 @@
-/* A library that Nix is started with (LD_PRELOAD), so that a sandboxed build cannot change what it is built from. Without
-   build users the store belongs to the user of the builds, too, and Nix binds each input into the sandbox as it is: a
-   build could make it writable and write. Here each such mount becomes read-only. That a build cannot undo, not in a user
-   namespace of its own either: there the flag is locked (mount_namespaces(7)).
+/* Library preloaded into Nix (LD_PRELOAD), so that a sandboxed build cannot change its inputs. Without build users, builds run
+   as the store's user, and Nix bind-mounts each input into the sandbox unprotected: a build could chmod it and write to it.
+   This library makes each such mount read-only. A build cannot undo that, even in its own user namespace, where the flag is
+   locked (mount_namespaces(7)).
 
-   What is bound stays writable only where Nix means it to be: the sandbox's root and store, which are bound to themselves;
-   the folder that the build works in; devices and what else the kernel makes. A mount that cannot be made read-only is
-   undone and fails.
+   Only these bind mounts stay writable, as Nix intends: the sandbox's root and store, which are bound to themselves; the
+   build's folder; /dev, /proc and /sys. A mount that cannot be made read-only is undone and fails.
 
-   READONLY_EXCEPT   the folder below which Nix makes those that builds work in (its setting build-dir) */
+   READONLY_EXCEPT   folder that contains the folders of builds (Nix' setting build-dir) */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <mntent.h>
@@ -28,8 +27,8 @@ static char *find(const char *name) {
   return NULL;
 }
 
-/* What this library is started with is taken away as soon as Nix asks for any variable, as for its settings (NIX_CONFIG): a
-   build may ask for variables of Nix by their names (impureEnvVars), and other programs that Nix starts need none of it. */
+/* The first getenv() of Nix (for its settings) removes this library's own variables: a build may read Nix' variables by name
+   (impureEnvVars), and programs that Nix starts do not need the library. */
 char *getenv(const char *name) {
   static int began;
   if (!began++) {
@@ -51,7 +50,7 @@ static int stays_writable(const char *source, const char *target) {
          below(source, "/sys");
 }
 
-/* The flags that a mount has are asked for again: a user namespace may not take away what it has not given. */
+/* Remounts read-only and keeps the mount's flags: a user namespace may not clear flags that it has not set. */
 static int protect(const char *target) {
   static const unsigned long flags[][2] = {{ST_NOSUID, MS_NOSUID},         {ST_NODEV, MS_NODEV},
                                            {ST_NOEXEC, MS_NOEXEC},         {ST_NOATIME, MS_NOATIME},
@@ -64,7 +63,7 @@ static int protect(const char *target) {
   return syscall(SYS_mount, NULL, target, NULL, wanted, NULL);
 }
 
-/* Mounts below `target` came with it (MS_REC). The store has none. */
+/* Protects mounts below `target`, which MS_REC has bound with it. The store has none. */
 static int protect_inner(const char *target) {
   FILE *table = setmntent("/proc/self/mounts", "r");
   struct mntent *entry;

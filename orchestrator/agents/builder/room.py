@@ -1,4 +1,4 @@
-"""How much room a disk has had while something ran that is gone when it has failed."""
+"""Records the lowest free disk space during a command, to recognize a full disk afterwards."""
 
 import contextlib
 import os
@@ -6,25 +6,25 @@ import pathlib
 import threading
 from collections.abc import Iterator
 
-#: Time (seconds) between two looks.
+#: Interval in seconds between two measurements.
 LOOK_SECONDS = 0.2
 
-#: A disk that had less (bytes) is taken for the cause: what filled it may have been gone between
-#: two looks.
+#: A disk with less free space (bytes) than this counts as full: it may have filled up between two
+#: measurements.
 SCARCE = 256 << 20
 
-#: How programs say that there is none left: the C library, and SQLite.
+#: Messages of a full disk: the C library's and SQLite's.
 WORDS = ("No space left on device", "database or disk is full")
 
 
 class Room:
-    """The least that was seen to be free of one disk; in bytes, to everybody but root.
+    """Lowest free space of a disk, in bytes that users other than root can use.
 
-    Without inodes the bytes are of no use: then it is 0.
+    It counts as 0 if no inode is free.
     """
 
     def __init__(self, place: pathlib.Path) -> None:
-        """Any `place` on the disk."""
+        """Measure the disk that has the path `place`."""
         self._place = place
         self.least = self._free()
 
@@ -35,7 +35,7 @@ class Room:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Look again and again meanwhile."""
+        """Measure repeatedly during a `with` block."""
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(done,), daemon=True)
         watcher.start()
@@ -56,5 +56,5 @@ class Room:
 
 
 def said(text: str) -> bool:
-    """Whether `text` tells of a full disk, whichever that is."""
+    """Whether `text` has a message of a full disk."""
     return any(words in text for words in WORDS)

@@ -1,7 +1,7 @@
-"""Nix' sandbox, measured: a derivation that tells what a build sees.
+"""Probes Nix' sandbox with a derivation that reports what a build can see.
 
-Nix falls back to no sandbox without a word; and where it has one, a container may have taken parts
-of it away. So a build is asked, in each run.
+Nix may silently build without a sandbox, and in a container parts of the sandbox may be missing. So
+each run builds the probe.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.architectures import this_system
 
-#: Without sandbox and in it: a shell has no command of its own that changes a file's mode.
+#: Program for chmod, in the sandbox and without it: a shell has no such builtin.
 BUSYBOX = "/usr/bin/busybox"
 
-#: The input of the probe's derivation.
+#: Content of the probe derivation's input file.
 INPUT = "input"
 
-#: It never succeeds, so Nix runs it each time and keeps nothing of it but its input. What it says:
-#: its user, the network's interfaces, the names in /etc/passwd, and whether it can change its
-#: input (to the same bytes: no harm is done). POSIX shell, and the one command beside.
+#: Builder script of the probe. It always fails, so Nix runs it each time and keeps only its input.
+#: It prints its user, network interfaces, names in /etc/passwd, and whether it can change its input
+#: (to the same bytes). POSIX shell and busybox.
 SCRIPT = f"""
 while read -r key value rest; do
   if [ "$key" = Uid: ]; then echo "user $value"; fi
@@ -58,9 +58,9 @@ ALL_WELL = "builds see no network and no file of this one, and can only read the
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What a build sees: its numeric user, names in /etc/passwd, network interfaces.
+    """What a build sees: its user id, names in /etc/passwd, network interfaces.
 
-    `inputs` says what it can do with what it is built from: `read-only`, `writable` or `untried`.
+    `inputs` says whether it can change its inputs: `read-only`, `writable` or `untried`.
     """
 
     user: str
@@ -69,7 +69,7 @@ class View:
     inputs: str
 
     def leaks(self, container_user: str) -> list[str]:
-        """What a sandbox should have kept from it, in words; `container_user` is the builder's."""
+        """List leaks of the sandbox in words; `container_user` is the builder's user."""
         found = {
             "it runs as root": self.user == "0",
             "it sees the container's users": container_user in self.names,
@@ -80,7 +80,7 @@ class View:
 
 
 def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings:
-    """`settings` with the sandbox where it works here; says so.
+    """Return `settings` with the sandbox if it works, and report the result.
 
     Raises `AgentError` where it does not and `strict` asks for it.
     """
@@ -94,7 +94,7 @@ def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings
         return wanted
     if strict:
         raise AgentError(
-            f"Nix' sandbox does not work here: {cause}", hint="leave out --strict", kind="host"
+            f"Nix' sandbox does not work here: {cause}", hint="omit --strict", kind="host"
         )
     view, _ = look(settings)
     events.emit(
@@ -109,24 +109,24 @@ def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings
 
 
 def look(settings: Settings) -> tuple[View | None, str]:
-    """What a build with `settings` sees, or the cause why there was none."""
+    """Build the probe with `settings`; return its view, or None and the cause of the failure."""
     shown = dataclasses.replace(settings, sandbox_paths=(*settings.sandbox_paths, BUSYBOX))
     words = ["nix", "build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
     variables = {**shown.environment(), "PROBE": SCRIPT}
     try:
         done = command.run(words, variables=variables, timeout=PROBE_SECONDS, check=False)
     except command.SlowCommandError:
-        return None, f"it hung for {PROBE_SECONDS} s"
+        return None, f"the probe's build hung for {PROBE_SECONDS} s"
     return parse(done.stderr.decode(errors="replace"))
 
 
 def parse(said: str) -> tuple[View | None, str]:
-    """The view in Nix' log `said`, or the last line of another failure."""
+    """Parse the view in Nix' log `said`, or return None and the last error."""
     prefix = f"{NAME}> "
     lines = [line.removeprefix(prefix) for line in said.splitlines() if line.startswith(prefix)]
     if "end" not in lines:
         errors = [line.split("error: ", 1)[1] for line in said.splitlines() if "error: " in line]
-        return None, errors[-1] if errors else "no cause was told"
+        return None, errors[-1] if errors else "Nix printed no cause"
     found: dict[str, list[str]] = {"user": [], "name": [], "interface": [], "inputs": []}
     for line in lines[: lines.index("end")]:
         key, _, value = line.partition(" ")

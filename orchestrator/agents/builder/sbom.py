@@ -1,7 +1,7 @@
-"""What is in an image, as a CycloneDX 1.6 bill of materials beside it: same image, same document.
+"""Writes an image's bill of materials (CycloneDX 1.6); equal images have equal documents.
 
 Components are the store paths that the image holds and, for the demo, the Debian packages that Nix
-has unpacked into them. There are no times in it, and nothing of the machine that built.
+has unpacked into them. The document has no times and no data of the build machine.
 https://cyclonedx.org/docs/1.6/json/
 """
 
@@ -23,28 +23,28 @@ from orchestrator.shared import command as programs
 from orchestrator.shared.artifact import SBOM, Material
 from orchestrator.shared.spec import LOADERS, ImageSpec
 
-#: Any constant will do: serial numbers are made from the image's hash.
+#: UUID namespace of serial numbers, which are derived from the image's hash; an arbitrary constant.
 _NAMESPACE = uuid.UUID("0d6c5d0e-1a55-5b8e-8b1f-52c4b2f7a3c6")
 
-#: The demo's packages that are in an image only if its table has that loader: they are copied to
-#: the boot partition.
+#: Boot loader of demo packages that are copied to the boot partition, only if the partition table
+#: needs that loader.
 LOADER_PACKAGES = {ROLES["systemd-boot"]: "systemdBoot", ROLES["grub"]: "grub"}
 
-#: Names that packages of nixpkgs give their outputs, which end a store path's name.
+#: Output names of nixpkgs' packages: suffixes of store path names.
 OUTPUTS = frozenset(
     "bin data debug dev devdoc doc getent info lib man modules out terminfo".split()
 )
 
-#: Bytes of the hash in a store path's name, with its dash.
+#: Length of the hash in a store path's name, with the dash.
 HASH_CHARACTERS = 33
 
-#: The image itself, among the references of its own document.
+#: bom-ref of the image itself.
 IMAGE = "image"
 
 
 @dataclasses.dataclass(frozen=True)
 class StorePath:
-    """A store path: `nar_hash` is the hash of its content as Nix writes it (SRI)."""
+    """A store path: `nar_hash` is the SRI hash of its Nix archive."""
 
     path: str
     nar_hash: str
@@ -53,7 +53,7 @@ class StorePath:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What an image is made of: `roots` are those of `paths` that all others are there for."""
+    """Content of an image: `roots` are the top-level store paths, `paths` all of them."""
 
     roots: tuple[str, ...]
     paths: tuple[StorePath, ...]
@@ -64,7 +64,7 @@ class Parts:
 
 
 def parts_of_spec(spec: ImageSpec, materials: tuple[Material, ...]) -> Parts:
-    """The closure, and what is copied beside it; of `materials` those that are Debian packages."""
+    """Return a spec's parts: closure, further copied paths, Debian packages of `materials`."""
     loaders = () if spec.onlyNixStore else LOADERS[spec.partitionTable]
     closure = closure_of([spec.toplevel, *spec.additionalPaths])
     copied = [spec.bootLoader.clover]
@@ -81,21 +81,21 @@ def parts_of_spec(spec: ImageSpec, materials: tuple[Material, ...]) -> Parts:
 
 
 def parts_of_output(output: pathlib.Path) -> Parts:
-    """What nixpkgs' recipe has packed: the closure of the NixOS systems that `output` was made of.
+    """Return the parts of a nixpkgs recipe's `output`: closures of the NixOS systems in it.
 
-    Where there is none, it is that of `output` itself. The recipe's own tools are no part of it.
+    Without such a system, it is the closure of `output`. The recipe's tools do not count.
     """
     roots = _systems_inside(str(output)) or [str(output)]
     return Parts(tuple(roots), _described(set(closure_of(roots))), ())
 
 
 def store_path(path: str) -> str:
-    """The store path that a file of the store is in."""
+    """Return the store path that contains a file of the store."""
     return "/".join(path.split("/")[:4])
 
 
 def _systems_inside(output: str) -> list[str]:
-    """NixOS systems among all that `output` was built of, as far as this store has built it."""
+    """Return NixOS systems among the inputs of `output`; empty if this store did not build it."""
     derivation = "".join(_query("--deriver", output))
     if not pathlib.Path(derivation).exists():
         return []
@@ -144,13 +144,13 @@ def _output(command: list[str]) -> str:
 
 
 def debian_purl(package: str, version: str, arch: str, distribution: str) -> str:
-    """The package URL of a Debian package (purl-spec, type `deb`)."""
+    """Return the package URL of a Debian package (purl-spec, type `deb`)."""
     place = f"pkg:deb/debian/{_quoted(package)}@{_quoted(version)}"
     return f"{place}?arch={_quoted(arch)}&distro={_quoted(distribution)}"
 
 
 def nix_purl(name: str, version: str, output: str) -> str:
-    """The package URL of a package of nixpkgs; the type is proposed, tools use it so."""
+    """Return the package URL of a nixpkgs package; the type `nix` is proposed, and in use."""
     place = f"pkg:nix/{_quoted(name)}@{_quoted(version)}"
     return f"{place}?output={_quoted(output)}" if output else place
 
@@ -160,9 +160,9 @@ def _quoted(text: str) -> str:
 
 
 def parse_name(path: str) -> tuple[str, str, str]:
-    """Name, version and output of a store path, each empty where the name has none.
+    """Split a store path's name into name, version and output ("" if missing).
 
-    As Nix tells them apart: a version begins at the first dash that no letter follows.
+    As in Nix, the version begins after the first dash that is not followed by a letter.
     """
     text = path.rpartition("/")[2][HASH_CHARACTERS:]
     if not (match := re.fullmatch(r"(.+?)-([^A-Za-z].*)", text)):
@@ -173,9 +173,9 @@ def parse_name(path: str) -> tuple[str, str, str]:
 
 
 def installed(nix: pathlib.Path = NIX) -> tuple[Material, ...]:
-    """The Debian packages of the container that this runs in: the tools that make images.
+    """Return the Debian packages of this container, which are the tools that make images.
 
-    `nix` is the folder of Nix, whose packages dpkg does not know.
+    `nix` is Nix' folder, whose packages are not in dpkg's database.
     """
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     shown = _output(["dpkg-query", "-W", "-f", "${Package}\\t${Version}\\t${Architecture}\\n"])
@@ -200,16 +200,16 @@ def installed(nix: pathlib.Path = NIX) -> tuple[Material, ...]:
 
 
 def write(image: pathlib.Path, sha256: str, parts: Parts) -> pathlib.Path:
-    """Write the bill of materials of the file `image` beside it; returns where."""
+    """Write the bill of materials of `image` beside it; returns its path."""
     target = image.with_name(f"{image.name}{SBOM}")
     target.write_text(json.dumps(document(image.name, sha256, parts), indent=1) + "\n")
     return target
 
 
 def document(name: str, sha256: str, parts: Parts) -> dict[str, typing.Any]:
-    """The CycloneDX document of the image `name`."""
+    """Make the CycloneDX document of the image `name`."""
     packages = [_package(one) for one in parts.packages]
-    # What is unpacked from Debian's packages has their names, but is no package of nixpkgs.
+    # No Nix purl for the demo: its store paths are unpacked Debian packages.
     paths = [_store_path(one, purl=not packages) for one in parts.paths]
     dependencies = {IMAGE: [*parts.roots, *(one["bom-ref"] for one in packages)]}
     dependencies |= {
@@ -259,7 +259,7 @@ def _store_path(one: StorePath, *, purl: bool) -> dict[str, typing.Any]:
         "version": version,
         "purl": nix_purl(name, version, output) if purl and version else "",
     }
-    # The hash of an archive of it: as the component's own it would be taken for a file's.
+    # The NAR hash is a property: as the component's hash it would be taken for a file's.
     properties = [
         {"name": "nix:output_path", "value": one.path},
         {"name": "nix:nar_hash", "value": one.nar_hash},

@@ -1,7 +1,7 @@
-"""Nix' store, held against Nix' own hashes before an image is made of it: all runs write to it.
+"""Verifies store paths against the Nix database before an image is made of them.
 
-A build inside the sandbox can only read its inputs (`readonly.c`). One without can write to every
-store path, for it has the store's user.
+All runs share the store. A sandboxed build can only read its inputs (`readonly.c`), but a build
+without a sandbox can write to every store path, because it runs as the store's user.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,30 +16,30 @@ from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import TreeError
 from orchestrator.shared.spec import SpecError
 
-#: What an image may fail of because a path of the store is not what it was.
+#: Assembly errors that a changed store path may cause.
 ERRORS = (SpecError, TreeError, LayoutError, FilesystemError)
 
 HINT = (
-    "./run.sh down -v empties the store, and all of it is fetched and built again; what was built"
-    " of such a path may be wrong, too"
+    "./run.sh down -v empties the store, and everything is fetched and built again: store paths"
+    " built from a changed one may be wrong, too"
 )
 
 
 class Keeper:
-    """Knows which paths of the store were found to be right in this run, and mends others.
+    """Verifies and repairs store paths; remembers paths that were verified in this run.
 
-    `nix` mends, with `options` of its command line.
+    `nix` repairs paths, with `options` of its command line.
     """
 
     def __init__(self, nix: Nix, options: Iterable[str] = ()) -> None:
-        """Nothing is known to be right before."""
+        """Start without verified paths."""
         self._nix, self._options = nix, tuple(options)
         self._right: set[str] = set()
 
     def hold(self, paths: Iterable[str]) -> None:
-        """See to it that `paths` are right, those that were already excepted.
+        """Verify and repair `paths`, except those verified before.
 
-        Raises `AgentError` where they are not and cannot be mended.
+        Raises `AgentError` if a path is wrong and cannot be repaired.
         """
         new = set(paths) - self._right
         if wrong := changed(new):
@@ -47,10 +47,10 @@ class Keeper:
         self._right |= new
 
     def attempt[T](self, paths: Iterable[str], make: Callable[[], T]) -> T:
-        """What `make` makes of `paths`; once more, if they were not right, after they are mended.
+        """Call `make`, which reads `paths`; if paths were changed, repair them and call it again.
 
-        Whatever it fails of, they are asked first. Raises `AgentError` where they cannot be mended,
-        or are changed again and again.
+        After any assembly error, `paths` are verified first. Raises `AgentError` if they cannot be
+        repaired or are changed again.
         """
         try:
             return make()
@@ -64,18 +64,18 @@ class Keeper:
             return make()
         except ChangedError as error:
             raise AgentError(
-                f"{error}, and again after it was mended: another run's builds write to the store?",
-                hint="--strict, in all runs, forbids builds without a sandbox",
+                f"{error}, and again after its repair: is another run writing to the store?",
+                hint="use --strict in all runs: it forbids builds without a sandbox",
                 kind="store",
             ) from error
 
     def _mend(self, paths: list[str]) -> None:
-        """Have Nix fetch or build `paths` again; each is named."""
+        """Let Nix fetch or build `paths` again, with a warning for each."""
         for path in paths:
             events.emit(
                 "store",
                 level="warning",
-                message=f"{path} is not what Nix has made: it is made again",
+                message=f"{path} was changed since Nix made it: repairing",
                 path=path,
             )
         try:
@@ -83,13 +83,13 @@ class Keeper:
         except AgentError as error:
             raise _lost(paths, str(error), error.detail) from error
         if wrong := changed(paths):
-            raise _lost(wrong, "Nix' database has another hash")
+            raise _lost(wrong, "the Nix database has another hash")
 
 
 def _lost(paths: list[str], cause: str, detail: str = "") -> AgentError:
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     return AgentError(
-        f"{paths[0]}{more} in the store was changed, and cannot be made again: {cause}",
+        f"{paths[0]}{more} in the store was changed and cannot be repaired: {cause}",
         hint=HINT,
         kind="store",
         detail=detail,

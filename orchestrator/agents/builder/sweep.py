@@ -1,4 +1,4 @@
-"""sweep: removes from the store's volume what dead runs have left beside the store itself."""
+"""Agent sweep: removes staging folders of dead runs from the store's volume."""
 
 import sys
 
@@ -8,12 +8,12 @@ from orchestrator.image import staging
 
 
 def main() -> None:
-    """Remove it; with the argument `everything` also what earlier versions have left."""
+    """Run the agent; argument `everything`: also remove folders of earlier versions."""
     run_agent("sweep", sweep)
 
 
 def sweep() -> None:
-    """Tell what was removed."""
+    """Remove staging folders and report their names."""
     if not staging.FOLDER.exists():
         return  # nothing was ever built
     removed = staging.sweep(everything=sys.argv[1:] == ["everything"])
