@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from orchestrator.ask.request import Caller
 from orchestrator.docker.engine import Engine
+from orchestrator.shared.architectures import MACHINES
 from orchestrator.shared.errors import STOPPED, ApplianceError, NetworkError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.progress import Progress
@@ -25,8 +26,10 @@ CA_BUNDLE = "/usr/local/share/nixos-image/ca-bundle.crt"
 #: older names for some of them.
 GLIBC_MINOR = 41
 OLDER_NAMES = ("manylinux1", "manylinux2010", "manylinux2014")
-MACHINES = ("x86_64", "aarch64")
 PYTHON = "3.13"
+
+#: The CPUs of hosts, as pip's platforms name them.
+HOSTS = tuple(system.removesuffix("-linux") for system in dict.fromkeys(MACHINES.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +99,7 @@ def _python(name: str) -> Callable[[Engine, Caller, str], str]:
         requirements = (ROOT / f"locks/{name}.in").read_text().split()
         cert = ["--cert", CA_BUNDLE] if who.ca_bundle else []
         reports = []
-        for machine in MACHINES:
+        for machine in HOSTS:
             command = [*_pip(machine), *cert, *requirements]
             reports.append(json.loads(engine.run_service("pins", command)))
         return python_lock(reports)

@@ -5,10 +5,11 @@
 
 import dataclasses
 import difflib
-import json
 import pathlib
+import typing
 
 from orchestrator.shared.errors import UsageError
+from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.text import columns
 
@@ -26,13 +27,13 @@ COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots 
 
 @dataclasses.dataclass(frozen=True)
 class NixosFormat:
-    """One format: `upstream` is its name in nixpkgs' `system.build.images`, or empty."""
+    """One format: `upstream` is its name in nixpkgs' `system.build.images`, if it has one."""
 
     name: str
-    upstream: str
+    upstream: str | None
     aliases: tuple[str, ...]
     systems: tuple[str, ...]
-    assembler: str
+    assembler: typing.Literal["native", "nixpkgs", "vm"]
     suffix: str
     firmware: tuple[str, ...]
 
@@ -58,19 +59,17 @@ class NixosFormat:
 
 
 def read_formats(path: pathlib.Path = TABLE) -> tuple[NixosFormat, ...]:
-    """Return all formats, sorted by name."""
-    document = json.loads(path.read_text())
+    """Return all formats, sorted by name; their other fields are for Nix."""
+    columns = {field.name for field in dataclasses.fields(NixosFormat)}
+    table = read_json(path.read_text(), path.name)
+    rows = from_json(dict[str, dict[str, typing.Any]], table, path.name)
     return tuple(
-        NixosFormat(
-            name=name,
-            upstream=fields["upstream"] or "",
-            aliases=tuple(fields["aliases"]),
-            systems=tuple(fields["systems"]),
-            assembler=fields["assembler"],
-            suffix=fields["suffix"],
-            firmware=tuple(fields["firmware"]),
+        from_json(
+            NixosFormat,
+            {"name": name, **{key: row[key] for key in row.keys() & columns}},
+            f"{path.name}: {name}",
         )
-        for name, fields in sorted(document.items())
+        for name, row in sorted(rows.items())
     )
 
 

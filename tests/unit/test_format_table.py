@@ -36,7 +36,7 @@ def test_every_name_of_nixos_generators_is_there(name: str) -> None:
 
 def test_every_variant_of_nixpkgs_is_there() -> None:
     assert len(UPSTREAM) == 26
-    assert {one.upstream for one in FORMATS} - {""} == set(UPSTREAM)
+    assert {one.upstream for one in FORMATS} - {None} == set(UPSTREAM)
     for name in UPSTREAM:
         assert chosen((name,), FORMATS)[0].upstream == name
 
