@@ -1,6 +1,6 @@
-"""What goes with each image: its provenance, checksums of all its files, and their signature.
+"""Writes the files beside each image: provenance, checksums, signature of the checksums.
 
-The bill of materials is there already: only the builder knows what is in an image.
+The builder has written the bill of materials already, because only it knows an image's content.
 """
 
 import json
@@ -11,7 +11,7 @@ from orchestrator.shared.artifact import CHECKSUMS, PROVENANCE, SIGNATURE, Artif
 
 
 def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About) -> list[str]:
-    """Write it to `folder`, where the images are; returns the names of all files to be sent."""
+    """Write the files to the images' `folder`; returns the names of all files beside images."""
     names = []
     for image in images:
         bill = pathlib.PurePosixPath(image.sbom).name

@@ -1,9 +1,9 @@
-"""How an image was made: an in-toto Statement with SLSA provenance.
+"""Makes an image's provenance: an in-toto Statement with SLSA provenance.
 
 https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation/blob/main/spec/v1/
 
-No secret gets in here, and of the caller's host nothing but the last part of paths: late values are
-named without what they are, addresses come without passwords.
+The statement has no secrets, and only file names of the caller's paths. Late values are named
+without their values; URLs have no passwords.
 """
 
 import dataclasses
@@ -22,31 +22,32 @@ from orchestrator.shared.paths import ROOT
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 
-#: What the parameters mean, and who has built: docs/supply-chain.md has both.
+#: URNs of build type and builder; docs/supply-chain.md explains the parameters.
 BUILD_TYPE = "urn:nixos-image:build:v1"
 BUILDER = "urn:nixos-image:appliance:v1"
 
-#: Fields of a request that change nothing in an image, and those that are told in another way.
+#: Fields of a request that the provenance leaves out: they do not affect an image, or are recorded
+#: elsewhere.
 NOT_TOLD = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format sign"
     " ssh_key strict memory image nix_options".split()
 )
 
-#: Image options that are one device's own, or secret.
+#: Image options of one device, or secret: only their names are recorded.
 LATE = ("host_name", "wifi_ssid", "wifi_password_file", "injections", "stamp")
 
-#: Options that name a tree of nixpkgs, or of whatever else is only looked into: large, and known by
-#: the system's store path, which depends on every file that was read.
+#: Options of large trees that are not hashed: the system's store path depends on every file that
+#: was read from them.
 LOOKED_INTO = frozenset({"--nixpkgs", "-I"})
 
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What is known of a run.
+    """Facts of a run for the provenance.
 
-    `emulators` are those that were registered, `nix` is Nix' version, `sandbox` what its own was
-    found to be, `materials` are as the builder has told them, `containers` the containers' images
-    by service, `began` and `ended` seconds since 1970.
+    `emulators` are the registered ones, `nix` is Nix' version, `sandbox` the probe's view of Nix'
+    sandbox, `materials` come from the builder, `containers` are image digests by service, `began`
+    and `ended` are seconds since 1970.
     """
 
     request: Demo | Build
@@ -62,7 +63,7 @@ class About:
 
 
 def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typing.Any]:
-    """The provenance of `image`, unsigned."""
+    """Return the unsigned provenance of `image`."""
     return {
         "_type": STATEMENT,
         "subject": [{"name": image.file_name, "digest": {"sha256": image.sha256}}],
@@ -116,7 +117,7 @@ def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typi
 
 
 def parameters(request: Demo | Build) -> dict[str, typing.Any]:
-    """What was asked for, as far as it makes the image; what was not given is left out."""
+    """Return the given parameters of the request that affect the image."""
     image = dataclasses.asdict(request.image)
     late = [name for name in LATE if image.pop(name)]
     told = {
@@ -133,7 +134,7 @@ def parameters(request: Demo | Build) -> dict[str, typing.Any]:
 
 
 def locks(home: pathlib.Path) -> list[dict[str, typing.Any]]:
-    """The lock files of the checkout in `home`, with their hashes."""
+    """Return the lock files of the checkout in `home`, with their hashes."""
     files = [*sorted((home / "locks").iterdir()), home / "flake.lock"]
     return [
         {
@@ -145,7 +146,7 @@ def locks(home: pathlib.Path) -> list[dict[str, typing.Any]]:
 
 
 def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
-    """The folders that a configuration was sent with, by the hash of their files."""
+    """Return the sent folders of a configuration, with a hash of their files."""
     if isinstance(request, Demo):
         return []
     found = []
@@ -160,7 +161,7 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
 
 
 def directory_hash(top: pathlib.Path) -> str:
-    """The hash of all files below `top`, in hex: Hash1 of Go's golang.org/x/mod/sumdb/dirhash."""
+    """Hash all files below `top` (hex), as Hash1 of Go's golang.org/x/mod/sumdb/dirhash."""
     lines = []
     for folder, _folders, files in os.walk(top):
         for name in files:

@@ -1,7 +1,7 @@
-"""Signatures with an SSH key: `ssh-keygen -Y`, PROTOCOL.sshsig.
+"""Signs and verifies with SSH keys (`ssh-keygen -Y`, PROTOCOL.sshsig).
 
-The private key comes in the stream of the caller's files. It is taken out of the volume before any
-other container starts, kept in the memory of this one, and is in no command line, log or layer.
+The private key arrives with the caller's files. It is moved from the volume to this container's
+memory before any other container starts, and is in no command line, log or layer.
 """
 
 import os
@@ -15,15 +15,15 @@ from orchestrator.ask.uploads import received_file
 from orchestrator.shared import command
 from orchestrator.shared.errors import BugError, UsageError, VerificationError
 
-#: What the signatures are for: one that was made for something else is none here.
+#: Namespace of signatures (ssh-keygen -n): signatures for other purposes are invalid.
 NAMESPACE = "nixos-image"
 
-#: A file system in memory, which each container has for itself.
+#: Each container's own file system in memory.
 MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - only the orchestrator is in its container
 
 
 def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
-    """Take the received private key out of the volume; raises `UsageError` if it cannot sign."""
+    """Move the received private key to memory; raises `UsageError` if it cannot sign."""
     file = received_file(who, path)
     key = file.read_bytes()
     file.unlink()
@@ -35,9 +35,8 @@ def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
     said = done.stderr.decode(errors="replace").strip()
     if "passphrase" in said:
         raise UsageError(
-            f"--sign {path}: the key has a passphrase, which nobody can be asked for here",
-            hint=f"leave out --sign, then: ssh-keygen -Y sign -n {NAMESPACE} -f {path}"
-            " IMAGE.sha256",
+            f"--sign {path}: the key has a passphrase, and the container cannot ask for it",
+            hint=f"omit --sign, then: ssh-keygen -Y sign -n {NAMESPACE} -f {path} IMAGE.sha256",
         )
     if b"PRIVATE KEY" not in key:
         raise UsageError(f"--sign {path}: not a private SSH key", hint="ssh-keygen -t ed25519")
@@ -45,17 +44,18 @@ def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
 
 
 def sign(who: Caller, data: bytes) -> bytes:
-    """The signature of `data` with the key that was taken."""
+    """Sign `data` with the key of `take_key`."""
     done = _sign(who, data)
     if done.code != 0:
-        raise BugError(f"the key that could sign cannot any more: {done.last}")
+        raise BugError(f"the --sign key does not sign any more: {done.last}")
     return done.stdout
 
 
 def verify(data: bytes, signature: bytes, signers: str) -> str:
-    """Check the `signature` of `data`; returns who has made it, with which key.
+    """Verify the `signature` of `data`; returns the signer and the key.
 
-    `signers` are lines as in ssh-keygen(1), "ALLOWED SIGNERS". Raises `VerificationError`.
+    `signers` is an allowed signers file (ssh-keygen(1), "ALLOWED SIGNERS"). Raises
+    `VerificationError`.
     """
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         place = pathlib.Path(folder)
@@ -76,7 +76,7 @@ def verify(data: bytes, signature: bytes, signers: str) -> str:
 
 
 def signers_of(key: str, name: str) -> str:
-    """The one line that allows the public key in the file `name`; raises `UsageError`."""
+    """Make an allowed signers line for the public key in the file `name`; raises `UsageError`."""
     first, *_others = public_keys(key, f"--key {name}")
     return f'{NAMESPACE} namespaces="{NAMESPACE}" {bare_key(first)}\n'
 
@@ -90,5 +90,6 @@ def _sign(who: Caller, data: bytes) -> command.Done:
 
 
 def _ssh_keygen(arguments: list[str], data: bytes) -> command.Done:
-    # In a session of its own it has no terminal, where it would ask for a passphrase.
+    # command.run starts a new session, without the terminal where ssh-keygen would ask for a
+    # passphrase.
     return command.run(["ssh-keygen", *arguments], stdin=data, check=False)

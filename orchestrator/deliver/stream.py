@@ -1,8 +1,8 @@
-"""From the work volume to the caller: one tar stream on stdout, image first, a manifest last.
+"""Delivers images to the caller: one tar stream on stdout, with a manifest as its last file.
 
-run.sh unpacks it into a folder of its own, believes it only when the manifest is there and its sums
-are right, and then renames. So the caller's files are the caller's, nothing half-written gets its
-final name, and no folder of the host is mounted anywhere.
+run.sh unpacks the stream into a temporary folder, verifies the manifest's checksums, and then
+renames the files. So the files belong to the caller, no partial file gets its final name, and no
+folder of the host is mounted.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ from orchestrator.shared.json_reader import JsonError, from_json
 from orchestrator.shared.spec import is_file_name
 
 SCHEMA = 1
-#: The file descriptor by which the caller's files come.
+#: File descriptor of the stream of the caller's files.
 STDIN = 0
 
 MANIFEST = ".complete"
 
-#: Time (seconds) after which a caller who takes nothing more is given up: its disk hangs, or the
-#: connection to it is gone.
+#: Delivery fails if the caller reads nothing for this many seconds: its disk hangs, or the
+#: connection is gone.
 STALL_SECONDS = 300
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """`result.json`: what was made, of what, by what and how long it took.
+    """Content of `result.json`: images, emulation, privileges, durations of a run.
 
-    Sizes are bytes, times seconds. `path`, `size` and `sha256` are the first image's, `images` has
-    all of them.
+    Sizes are bytes, times seconds. `path`, `size` and `sha256` are the first image's; `images`
+    lists all images.
     """
 
     schema: int
@@ -58,40 +58,40 @@ class Result:
     seconds: dict[str, float]
 
     def write(self, folder: pathlib.Path) -> None:
-        """Write it below `folder`."""
+        """Write result.json to `folder`."""
         (folder / RESULT).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
 def received_images(announced: object, folder: pathlib.Path) -> list[Artifact]:
-    """The images that the builder has announced as JSON, taken over from it.
+    """Take over the images that the builder has announced as JSON.
 
-    `folder` is the run's. Raises `BuildError` for what is not as the builder said, or could not be
-    told or stored where it goes.
+    `folder` is the run's shared folder. Raises `BuildError` if a file does not match the
+    announcement, or has a name that is not allowed.
     """
     images = as_announced(tuple[Artifact, ...], announced, "images")
     if not images:
-        raise BuildError("the builder has announced no image")
+        raise BuildError("the builder announced no image")
     return [_received(image, folder) for image in images]
 
 
 def as_announced[T](kind: type[T], value: object, what: str) -> T:
-    """The `kind` that the builder has announced as JSON, as `what`; raises `BuildError`."""
+    """Parse JSON of the builder as a `kind`, named `what` in errors; raises `BuildError`."""
     try:
         return from_json(kind, value, what)
     except JsonError as error:
-        raise BuildError(f"the builder has announced what cannot be: {error}") from error
+        raise BuildError(f"the builder's announcement is invalid: {error}") from error
 
 
 def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
     others = (image.sbom, *image.extras)
     for name in (image.name, image.file_name, *map(_name_of, others)):
         if not is_file_name(name) or name == RESULT:
-            raise BuildError(f"{name!r} cannot be the name of an image's file")
+            raise BuildError(f"{name!r} is not allowed as an image's file name")
     if not re.fullmatch("[0-9a-f]{64}", image.sha256):
-        raise BuildError(f"{image.file_name}: {image.sha256!r} is no checksum")
+        raise BuildError(f"{image.file_name}: {image.sha256!r} is not a SHA-256")
     place, bill, *extras = (take(folder, path, _name_of(path)) for path in (image.path, *others))
     if place.stat().st_size != image.size:
-        raise BuildError(f"{image.file_name} is not as large as the builder said")
+        raise BuildError(f"{image.file_name} does not have the size that the builder announced")
     return dataclasses.replace(
         image,
         path=place.relative_to(folder).as_posix(),
@@ -105,19 +105,20 @@ def _name_of(path: str) -> str:
 
 
 class Delivery:
-    """The stream to the caller: files as they become ready, a manifest last.
+    """The tar stream to the caller: files as they become ready, the manifest last.
 
-    The first can go out while the others are still made. What ends without a manifest was not
-    handed over.
+    Files can be sent while others are still being made. A stream without a manifest is not accepted
+    by run.sh.
     """
 
     def __init__(
         self, folder: pathlib.Path, stream: int, *, sparse: bool, private: bool = False
     ) -> None:
-        """Files of `folder` go to the file descriptor `stream`, holes kept if `sparse`.
+        """Start tar: files of `folder` go to the descriptor `stream`, with holes if `sparse`.
 
-        Nobody but root may write to `folder`: names in it are followed, and files made there. With
-        `private` only the caller may read them: there are secrets in the image.
+        Only root may write to `folder`, because links in it are followed and the manifest is
+        written there. With `private` (the image has secrets), only the caller may read the
+        delivered files.
         """
         self._folder = folder
         self._stream = stream
@@ -128,7 +129,7 @@ class Delivery:
             *("--owner=0", "--group=0", "--numeric-owner"),
             *(["--sparse"] if sparse else []),
             f"--directory={folder}",
-            # tar reads a name when it has written the file before.
+            # tar reads the next name when it has written the previous file.
             *("--null", "--files-from=-"),
         ]
         self._tar = programs.start(command, stdin=programs.PIPE, stdout=stream)
@@ -136,9 +137,8 @@ class Delivery:
     def send(self, name: str, digest: str = "") -> None:
         """Send the file `name`.
 
-        A `digest` says that it is an image, whose path the caller wants to be told, with the
-        SHA-256 that the builder took: what arrives is compared to what was made, not to what was
-        read here.
+        A `digest` marks an image, whose path run.sh prints. It is the SHA-256 that the builder
+        computed, so that the caller compares with what was made, not with what was read here.
         """
         kind = "image" if digest else "file"
         if not digest:
@@ -148,23 +148,23 @@ class Delivery:
         self._name(name)
 
     def finish(self) -> None:
-        """Send the manifest; raises `DeliveryError` if not all has gone out."""
+        """Send the manifest; raises `DeliveryError` if not everything was sent."""
         (self._folder / MANIFEST).write_text("".join([*self._lines, "end\n"]))
         self._name(MANIFEST)
         said = self._end()
         if self._tar.returncode != 0:
             last = said[-1] if said else self._tar.returncode
-            raise DeliveryError(f"the image cannot be handed over: {last}")
+            raise DeliveryError(f"the image cannot be delivered: {last}")
 
     def abandon(self) -> None:
-        """End the stream as it is: without a manifest."""
+        """End the stream without a manifest."""
         programs.kill(self._tar)
         self._end()
 
     def _end(self) -> list[str]:
         sent, still = self._sent(), 0
         while (said := programs.rest(self._tar, 1)) is None:
-            # Seconds are counted, not measured: this container may be paused meanwhile.
+            # Count iterations instead of the clock: this container may be paused meanwhile.
             before, sent = sent, self._sent()
             still = still + 1 if sent is not None and sent == before else 0
             if still > STALL_SECONDS:
@@ -172,14 +172,14 @@ class Delivery:
                 programs.rest(self._tar, 1)
                 os.close(self._stream)
                 raise DeliveryError(
-                    f"the image cannot be handed over: nothing was taken for {STALL_SECONDS} s",
-                    hint="look at the disk below -o, and at the connection to Docker",
+                    f"the image cannot be delivered: the caller read nothing for {STALL_SECONDS} s",
+                    hint="check the disk of the output folder, and the connection to Docker",
                 )
         os.close(self._stream)
         return said.decode(errors="replace").strip().splitlines()
 
     def _sent(self) -> int | None:
-        """How many bytes tar has written until now, where the kernel tells."""
+        """Return the number of bytes that tar has written so far; None if it is unknown."""
         with contextlib.suppress(OSError):
             found = pathlib.Path(f"/proc/{self._tar.pid}/io").read_text()
             return int(found.partition("wchar:")[2].split()[0])
@@ -187,7 +187,7 @@ class Delivery:
 
     def _name(self, name: str) -> None:
         assert self._tar.stdin is not None
-        # A pipe that breaks: tar has ended, and says why.
+        # Broken pipe: tar has ended, and finish() reports its error.
         with contextlib.suppress(BrokenPipeError):
             self._tar.stdin.write(os.fsencode(name) + b"\0")
 
@@ -199,11 +199,11 @@ def receive(folder: pathlib.Path) -> None:
         "tar",
         "--extract",
         "--file=-",
-        "--ignore-zeros",  # more than one archive, one after the other
+        "--ignore-zeros",  # the stream is several concatenated archives
         "--no-same-owner",
         "--no-same-permissions",
         f"--directory={folder}",
     ]
     done = programs.run(command, stdin=STDIN, check=False, fails=DeliveryError)
     if done.code != 0:
-        raise DeliveryError(f"the caller's files did not arrive: {done.last}")
+        raise DeliveryError(f"the caller's files were not received completely: {done.last}")

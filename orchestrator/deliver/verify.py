@@ -1,6 +1,6 @@
-"""Whether an image is what its own run has made: checksums, SBOM, provenance, signature.
+"""Verifies an image against its checksums, SBOM, provenance and signature.
 
-The files are looked at while they come in: a large image is never stored once more.
+Files are checked while they are received: a large image is not stored again.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ from orchestrator.deliver import provenance, signing
 from orchestrator.shared.artifact import CHECKSUMS, PROVENANCE, SBOM, SIGNATURE
 from orchestrator.shared.errors import DeliveryError, VerificationError
 
-#: These say what the image is, and must have a checksum.
+#: Suffixes of documents that must have a checksum.
 DESCRIBES = (SBOM, PROVENANCE)
 
-#: Said where no signature was checked: checksums alone keep nobody from changing them as well.
+#: Last line if no signature was checked: whoever changes a file can change its checksum, too.
 NOT_AUTHENTICATED = (
-    "origin      not authenticated: the files match each other, whoever made them;"
+    "origin      not authenticated: the files match each other, but anybody may have made them;"
     " --key FILE checks who signed them"
 )
 
-#: Documents are smaller (bytes).
+#: Size limit of a document in bytes.
 DOCUMENT_BYTES = 256 << 20
 
 CHUNK_BYTES = 1 << 20
@@ -34,17 +34,17 @@ CHUNK_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file that has come in; `data` is None for an image."""
+    """A received file; `data` is None for an image."""
 
     sha256: str
     data: bytes | None
 
 
 def verify(request: Verify, stream: typing.BinaryIO) -> str:
-    """Check the files that run.sh sends in `stream`, a tar archive; returns what was found.
+    """Check the files of the tar archive `stream`, which run.sh sends; returns a report.
 
-    Without a key or allowed signers in `request` that ends with `NOT_AUTHENTICATED`.
-    Raises `VerificationError` with the first thing that does not hold.
+    Without a key or allowed signers in `request`, the report ends with `NOT_AUTHENTICATED`. Raises
+    `VerificationError` for the first failed check.
     """
     image = request.image
     files = read_files(stream, image)
@@ -52,7 +52,7 @@ def verify(request: Verify, stream: typing.BinaryIO) -> str:
     if not sums:
         raise VerificationError(
             f"{image.name}{CHECKSUMS} is not beside the image",
-            hint="it was delivered with it: keep the files together",
+            hint="keep all delivered files in one folder",
         )
     found = _check_sums(image, sums, files)
     lines = [f"checksums   {len(found)} files, SHA-256 of the image {files[image].sha256}"]
@@ -68,7 +68,7 @@ def verify(request: Verify, stream: typing.BinaryIO) -> str:
 def read_files(
     stream: typing.BinaryIO, image: pathlib.PurePosixPath
 ) -> dict[pathlib.PurePosixPath, File]:
-    """The files of a tar archive by their absolute paths."""
+    """Read a tar archive; returns files by absolute path."""
     files = {}
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -78,7 +78,7 @@ def read_files(
                     continue
                 path = pathlib.PurePosixPath("/", member.name)
                 if path != image and member.size > DOCUMENT_BYTES:
-                    raise VerificationError(f"{path.name}: too large to be what its name says")
+                    raise VerificationError(f"{path.name}: this file is too large for a document")
                 digest, chunks = hashlib.sha256(), []
                 while chunk := content.read(CHUNK_BYTES):
                     digest.update(chunk)
@@ -87,7 +87,7 @@ def read_files(
                 data = None if path == image else b"".join(chunks)
                 files[path] = File(digest.hexdigest(), data)
     except tarfile.TarError as error:
-        raise DeliveryError(f"the caller's files did not arrive: {error}") from error
+        raise DeliveryError(f"the caller's files were not received completely: {error}") from error
     return files
 
 
@@ -96,7 +96,7 @@ def _check_sums(
 ) -> dict[str, str]:
     listed = {}
     for line in (sums.data or b"").splitlines():
-        # As sha256sum writes them; of our own there is none with a blank before its name.
+        # Format of sha256sum, text or binary mode.
         match = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/]+)", line.decode(errors="replace"))
         if not match or _printable(match[2]) != match[2]:
             raise VerificationError(f"{image.name}{CHECKSUMS} is not a list of checksums")
@@ -118,7 +118,7 @@ def _check_sums(
 def _document(
     files: dict[pathlib.PurePosixPath, File], image: pathlib.PurePosixPath, suffix: str
 ) -> dict[str, typing.Any]:
-    """The JSON document beside the image that has this suffix: it has been seen to be there."""
+    """Parse the JSON document with this suffix; _check_sums has verified that it exists."""
     try:
         document = json.loads(files[image.with_name(f"{image.name}{suffix}")].data or b"")
     except (ValueError, RecursionError) as error:
@@ -151,11 +151,11 @@ def _check_signature(request: Verify, sums: File, files: dict[pathlib.PurePosixP
     signature = files.get(request.image.with_name(name))
     given = request.key or request.allowed_signers
     if not given:
-        return f"signature   {'there, not checked' if signature else 'none'}"
+        return f"signature   {'present, not checked' if signature else 'none'}"
     if not signature:
         raise VerificationError(
-            f"{name} is not beside the image: it is not signed",
-            hint="--sign FILE when it is built",
+            f"{name} is not beside the image: the image is not signed",
+            hint="build the image with --sign FILE",
         )
     signers = (files[given].data or b"").decode(errors="replace")
     if request.key:
@@ -164,12 +164,12 @@ def _check_signature(request: Verify, sums: File, files: dict[pathlib.PurePosixP
 
 
 def _printable(text: str) -> str:
-    """What is in these files may be anybody's, and must not steer a terminal."""
+    """Replace unprintable characters: untrusted files must not control the terminal."""
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _inside(document: object, *names: str) -> typing.Any:  # noqa: ANN401 - JSON
-    """What is below `names`; None where it is not."""
+    """Return the value at the path `names`; None if it is missing."""
     for name in names:
         document = document.get(name) if isinstance(document, dict) else None
     return document

@@ -1,8 +1,8 @@
-"""The one door to the Engine's API: every call has a limit, every failure is a `DockerError`.
+"""The only module that calls the Docker Engine's API: with time limits and `DockerError`s.
 
-An engine can hang in two ways: it takes a call and never answers, or it falls silent in the middle
-of a stream (a log, a wait). The first ends with the call's own limit. A stream may be silent for
-hours, so whoever reads one asks the engine now and then whether it is still there.
+An engine can hang in two ways: it never answers a call, or it stops in the middle of a stream (a
+log, a wait). Each call has a time limit. A stream may be silent for hours, so its reader pings the
+engine periodically.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import time
 import typing
 from collections.abc import Callable, Iterable, Iterator
 
-import docker.errors  # noqa: TID251 - this is the door
+import docker.errors  # noqa: TID251 - the only module that may
 import requests
 import urllib3
 from docker.api import APIClient  # noqa: TID251
@@ -22,63 +22,63 @@ from docker.constants import MINIMUM_DOCKER_API_VERSION  # noqa: TID251
 
 from orchestrator.shared.errors import DockerError, UsageError
 
-#: What Docker's own tools take where nothing else is named.
+#: Default socket of Docker's tools.
 SOCKET = "unix:///var/run/docker.sock"
 
-#: Time (seconds) that an engine has for an answer, if the caller's environment names no other.
+#: Environment variable with the time limit for an answer, and its default in seconds.
 PATIENCE = "NIXOS_IMAGE_PATIENCE"
 PATIENCE_SECONDS = 60.0
 
-#: So many times longer may take what works on disks: starting, stopping, removing.
+#: Factor of the time limit for calls that work on disks: starting, stopping, removing.
 HEAVY = 3
 
-#: What an engine has for an answer (seconds) once it has left a call unanswered: a run's end asks
-#: it again, and must not wait for each answer.
+#: Time limit in seconds after an unanswered call, so that the teardown, which makes many calls,
+#: does not wait the full limit each time.
 LOST_SECONDS = 2.0
 
-#: Connections that are kept: more than containers of a run, each of which has its log followed.
+#: Size of the connection pool: more than a run's containers, because each log needs a connection.
 POOL = 32
 
 Json = dict[str, typing.Any]
 
 
 class SilentEngineError(DockerError):
-    """The engine has left a call unanswered."""
+    """The engine did not answer a call."""
 
 
 class RefusedError(DockerError):
-    """The engine has answered that it does not do it."""
+    """The engine has refused a call."""
 
 
 class NotThereError(RefusedError):
-    """What was asked for is not there (any more)."""
+    """The container, image, network or volume does not exist."""
 
 
 class Client(APIClient):  # type: ignore[misc]  # the library has no types
-    """docker-py's client, with each request's limit from the thread that makes it."""
+    """docker-py's client, with a time limit per thread."""
 
     def __init__(self, version: str, limits: threading.local) -> None:
-        """`version` is the API's; `limits` has the seconds of its requests, or None."""
+        """`version` is the API's; `limits.seconds` is the time limit of requests, or None."""
         base_url = os.environ.get("DOCKER_HOST") or SOCKET
         super().__init__(base_url=base_url, version=version, max_pool_size=POOL)
         self._limits = limits
-        # The proxies of the environment are for the containers.
+        # Proxy variables in the environment are for containers, not for the engine's API.
         self.trust_env = False
 
     def request(self, *arguments: object, **options: object) -> requests.Response:
-        """Make a request within its thread's limit."""
+        """Make a request with the thread's time limit."""
         limits = {"timeout": self._limits.seconds}
         return typing.cast("requests.Response", super().request(*arguments, **options | limits))
 
 
 class Api:
-    """Calls to one engine, by whichever threads.
+    """Calls to one engine; usable from several threads.
 
-    `patience` is the seconds that it has for an answer. The connection is made by the first call.
+    `patience` is the time limit for an answer in seconds. The first call connects.
     """
 
     def __init__(self, patience: float | None = None) -> None:
-        """Without `patience` it is as long as the environment says."""
+        """Without `patience`, the time limit comes from the environment."""
         self.patience = patience or _patience()
         self._lost = False
         self._lock = threading.Lock()
@@ -92,10 +92,10 @@ class Api:
         *,
         times: float = 1,
     ) -> Answer:
-        """What `ask` gets from docker-py's client, at most `times` the patience later.
+        """Call `ask` with docker-py's client, with `times` the time limit; return its result.
 
-        Raises `SilentEngineError` after that, `NotThereError` for what is not there, or another
-        `DockerError`, each of which begins with `what`.
+        Raises `SilentEngineError` at the time limit, `NotThereError` for a missing object, or
+        another `DockerError`; the message begins with `what`.
         """
         limit = LOST_SECONDS if self._lost else times * self.patience
         try:
@@ -107,13 +107,13 @@ class Api:
         return answer
 
     def close(self) -> None:
-        """Close the connections that are not at work; another call would open one again."""
+        """Close idle connections; another call would open one again."""
         with self._lock:
             if self._connected:
                 self._connected.close()
 
     def ping(self) -> None:
-        """Ask whether the engine is there; raises `SilentEngineError` if it is not."""
+        """Check that the engine answers; raises `SilentEngineError` if not."""
         self.call("ping", lambda client: client.ping())
 
     def stream[Item](
@@ -122,10 +122,9 @@ class Api:
         ask: Callable[[Client], Iterable[Item]],
         patience: float = math.inf,
     ) -> Iterator[Item]:
-        """The items of a stream, until it ends or for `patience` seconds.
+        """Yield the items of a stream, until it ends or for `patience` seconds.
 
-        Whoever reads it is never deaf to signals; while it is silent, the engine is asked whether
-        it is still there.
+        Signal handlers can run while it waits. If the stream is silent, the engine is pinged.
         """
         items: queue.Queue[Item | DockerError | None] = queue.Queue()
 
@@ -135,14 +134,14 @@ class Api:
 
         def read() -> None:
             try:
-                # However long it is silent: the other end of the queue sees to limits.
+                # No time limit here: the reader of the queue pings the engine.
                 self._told(what, math.inf, take)
             except DockerError as error:
                 items.put(error)
             finally:
                 items.put(None)
 
-        self.ping()  # finds out the API's version, within its limit
+        self.ping()  # connects and negotiates the API version, with a time limit
         threading.Thread(target=read, daemon=True).start()
         until = time.monotonic() + patience
         while (left := until - time.monotonic()) > 0:
@@ -159,20 +158,20 @@ class Api:
 
     @property
     def beat(self) -> float:
-        """How long (seconds) nothing may be heard until the engine is asked."""
+        """Seconds of silence after which the engine is pinged."""
         return min(LOST_SECONDS if self._lost else self.patience / 2, 20)
 
     def _client(self) -> Client:
         with self._lock:
             if self._connected is None:
-                # Not by the library itself: it would swallow a signal's error meanwhile.
+                # docker-py's own version detection would swallow a signal's exception.
                 with Client(MINIMUM_DOCKER_API_VERSION, self._limits) as first:
                     version = str(first.version(api_version=False)["ApiVersion"])
                 self._connected = Client(version, self._limits)
             return self._connected
 
     def _told[Answer](self, what: str, limit: float, ask: Callable[[], Answer]) -> Answer:
-        """What `ask` returns, each of its requests within `limit`; its failures as our errors."""
+        """Call `ask` with a time limit per request; convert its exceptions to our errors."""
         self._limits.seconds = None if limit == math.inf else limit
         try:
             return ask()
@@ -195,7 +194,7 @@ class Api:
 
 @contextlib.contextmanager
 def forgiven() -> Iterator[None]:
-    """For what may be gone already, or has ended: only an engine that is silent is an error."""
+    """Ignore Docker's errors, except of a silent engine: the object may be gone already."""
     try:
         yield
     except SilentEngineError:
@@ -205,14 +204,14 @@ def forgiven() -> Iterator[None]:
 
 
 def _patience() -> float:
-    """What the environment says; raises `UsageError` for what is no time."""
+    """Read the time limit from the environment; raises `UsageError` if it is invalid."""
     text = os.environ.get(PATIENCE) or str(PATIENCE_SECONDS)
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0
     if not 0 < seconds < math.inf:
-        raise UsageError(f"{PATIENCE}: {text!r} is no number of seconds")
+        raise UsageError(f"{PATIENCE}: {text!r} is not a number of seconds")
     return seconds
 
 
@@ -222,7 +221,7 @@ def _words(error: docker.errors.APIError) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error that others were raised from, or that they carry."""
+    """Return the innermost cause of an exception."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error

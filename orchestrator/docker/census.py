@@ -1,4 +1,4 @@
-"""The runs that there are on this host, whoever has started them: by labels, not by names alone."""
+"""Finds the runs on this Docker host, by labels and names of their containers and volumes."""
 
 import re
 import time
@@ -6,35 +6,35 @@ import time
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import LABEL, PROJECT, RUN_LABEL
 
-#: The run that containers belong to which `docker compose up` has started by itself (`compose.yaml`
-#: says so).
+#: Run ID of a plain `docker compose up` (the default in compose.yaml).
 COMPOSE_RUN = "compose"
 
-#: Ends of the names of containers that run.sh starts before a run's own: they are no services.
+#: Suffixes of containers that run.sh starts before the orchestrator; they are not services.
 SEND = "-send"
 RUN_SH_SUFFIXES = ("-prepare", SEND)
 
-#: So many of a run's digits are its engine's (run.sh has them of the engine's store volume).
+#: Number of leading digits of a run's ID that identify its engine (run.sh derives them from the
+#: engine's store volume).
 ENGINE_DIGITS = 4
 
-#: After a day (seconds) nobody sends files any more.
+#: Age in seconds of a container that waits for files at which it counts as abandoned.
 ABANDONED_SECONDS = 86400
 
-#: Names of runs' volumes: Compose's, behind the project's name, and the one that run.sh makes. An
-#: engine may not heed the latter's labels (Podman), so names tell.
+#: Names of runs' volumes: the work volume, which run.sh creates, and Compose's. Names are used,
+#: because Podman may ignore labels of the former.
 VOLUME = re.compile(rf"{PROJECT}-(?:work-([0-9a-f]+)|([0-9a-f]+)_\w+)")
 
 
 def containers(engine: Engine) -> dict[str, tuple[str, bool]]:
-    """Containers of this project, running or not: name -> (run, whether it runs)."""
+    """Return this project's containers, running or not: name -> (run, running)."""
     found = engine.containers(RUN_LABEL)
     return {one.name: (one.labels.get(RUN_LABEL, ""), one.running) for one in found}
 
 
 def runs(engine: Engine) -> set[str]:
-    """All runs of which a container, network or volume is there.
+    """Return all runs that have a container, network or volume.
 
-    `docker compose up`'s own is not among them.
+    The run of a plain `docker compose up` is not included.
     """
     found = {run for run, _running in containers(engine).values()} - {COMPOSE_RUN}
     labels = [one.get("Labels") or {} for one in engine.networks(LABEL)]
@@ -47,9 +47,9 @@ def runs(engine: Engine) -> set[str]:
 
 
 def living_runs(engine: Engine) -> set[str]:
-    """Runs that somebody looks after: their orchestrator runs, or `docker compose up` does.
+    """Return runs with a running orchestrator, or of `docker compose up`.
 
-    So does one whose files are still on their way: run.sh has a container take them first.
+    A run whose files are still being sent also counts: run.sh starts a container for that.
     """
     return {
         run
@@ -60,24 +60,24 @@ def living_runs(engine: Engine) -> set[str]:
 
 
 def abandoned(engine: Engine) -> list[str]:
-    """Orchestrators' containers that wait for their run's files longer than anybody sends any."""
+    """Return containers of orchestrators that have waited for files longer than a day."""
     oldest = time.time() - ABANDONED_SECONDS
     found = engine.containers(RUN_LABEL)
     return [one.name for one in found if one.state == "created" and one.created < oldest]
 
 
 def of_this_engine(engine: Engine, run: str) -> bool:
-    """Whether `run` is this engine's, alive or dead.
+    """Whether `run` belongs to this engine, alive or dead.
 
-    Another engine on the same kernel may share the table of interpreters, and knows its own runs.
+    Another engine on the same kernel may share binfmt_misc; only that engine knows its runs.
     """
     return run == COMPOSE_RUN or run[:ENGINE_DIGITS] == engine.run[:ENGINE_DIGITS]
 
 
 def serving_runs(engine: Engine) -> set[str]:
-    """Runs of which a service's container runs.
+    """Return runs with a running container of a service.
 
-    An orchestrator by itself may be about to do something else: `logs`, `config`, `clean`.
+    A run with only an orchestrator may be another verb: `logs`, `config`, `clean`.
     """
     return {
         run

@@ -1,4 +1,4 @@
-"""Docker Compose for one project: its command line, within limits."""
+"""Runs Docker Compose's command line for one project, with time limits."""
 
 import json
 import math
@@ -13,20 +13,20 @@ from orchestrator.shared import command
 from orchestrator.shared.errors import DockerError
 from orchestrator.shared.paths import ROOT
 
-#: Longest time (seconds) that making containers takes: Docker fills volumes meanwhile.
+#: Time limit in seconds for creating containers, which includes filling volumes.
 CREATE_SECONDS = 600
 
-#: Longest time (seconds) of what only reads files.
+#: Time limit in seconds of `docker compose config`.
 CONFIG_SECONDS = 60
 
-#: How Podman (5.4, 5.8) refuses a seccomp profile that a client sends: it takes it for a name.
+#: Error of Podman (5.4, 5.8), which takes the JSON of a seccomp profile for a file name.
 PROFILE_REFUSED = "opening seccomp profile failed"
 
-#: The option that takes its place (`compose.yaml`) changes nothing. Podman's own profile lets users
-#: make namespaces and mount there, but not what Nix' sandbox needs besides (sethostname).
+#: Variable that replaces the profile by an option without effect (compose.yaml). Podman's default
+#: profile allows namespaces and mounts, but not sethostname, which Nix' sandbox needs.
 INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
 
-#: Lines of a failed build that are shown.
+#: Number of log lines of a failed image build that an error shows.
 BUILD_LINES = 25
 
 
@@ -34,16 +34,13 @@ class Compose:
     """The services of compose.yaml as `project`, with the variables of `env_file`."""
 
     def __init__(self, api: Api, project: str, env_file: pathlib.Path) -> None:
-        """Nothing is started; `api` tells whether the engine is there while Compose works."""
+        """Start nothing; `api` pings the engine while Compose runs."""
         self.api = api
         self.project = project
         self._env_file = env_file
 
     def compose_command(self) -> list[str]:
-        """The command line of `docker compose` with this project's files.
-
-        For verbs that are passed through.
-        """
+        """Return the `docker compose` command with this project's files, without a verb."""
         env = ["--env-file", os.fspath(self._env_file)] if self._env_file.exists() else []
         return [
             *(command.resolve("docker"), "compose", "--file", os.fspath(ROOT / "compose.yaml")),
@@ -52,15 +49,15 @@ class Compose:
         ]
 
     def config(self) -> dict[str, typing.Any]:
-        """What Compose makes of compose.yaml: every service, whatever its profile."""
+        """Return compose.yaml as Compose resolves it, with services of all profiles."""
         arguments = ["--profile", "*", "config", "--format", "json"]
         said = self._compose("docker compose config", arguments, CONFIG_SECONDS).text
         return typing.cast("dict[str, typing.Any]", json.loads(said))
 
     def build(self, service: str, log: pathlib.Path, variables: dict[str, str]) -> None:
-        """Build the image of `service`, with `variables` of Compose's beside those of its file.
+        """Build the image of `service`; `variables` extend those of the env file.
 
-        What Docker says goes to `log`, the end of that into the error.
+        Docker's output goes to `log`; an error shows its last lines.
         """
         with log.open("wb") as file:
             done = command.run(
@@ -77,12 +74,12 @@ class Compose:
             lines = log.read_text(errors="replace").splitlines()
             raise DockerError(
                 f"the image of {service} cannot be built",
-                hint="the lines above are the builder's; the usual cause is an unreachable mirror",
+                hint="see the build's lines above; the usual cause is an unreachable mirror",
                 detail="\n".join(lines[-BUILD_LINES:]),
             )
 
     def create(self, services: tuple[str, ...]) -> dict[str, str]:
-        """Create the containers of `services` and no others; returns their names by service."""
+        """Create only the containers of `services`; returns their names by service."""
         try:
             self._create(services)
         except DockerError as error:
@@ -111,7 +108,7 @@ class Compose:
     ) -> str:
         """Run a one-off container of `service`, or `program` in it; returns its stdout.
 
-        Raises `DockerError` with the last line that it has said beside.
+        Raises `DockerError` with the last line of its stderr.
         """
         options = ["--rm", "--no-deps", "--no-TTY"]
         options += ["--entrypoint", program] if program else []
@@ -129,22 +126,22 @@ class Compose:
         arguments: Sequence[str],
         stdout: int | None = None,
     ) -> int:
-        """Run a one-off container of `service` on this process' own terminal.
+        """Run a one-off container of `service` on this process' terminal.
 
-        Returns its exit code. What it says goes to the file descriptor `stdout`, if there is one.
+        Returns its exit code. `stdout` is a file descriptor for its output, or None.
         """
         whole = [*self.compose_command(), "run", "--rm", "--no-deps", *options, service]
         return command.run_attached([*whole, *arguments], stdout=stdout)
 
     def _create(self, services: tuple[str, ...]) -> None:
-        # `create` has no --no-deps: it asks for the images of services that will not run.
+        # `compose create` has no --no-deps: it would need images of other services.
         options = ["--no-start", "--no-deps", "--no-build"]
         with signals_wait():
             what = f"creating {', '.join(services)}"
             self._compose(what, ["up", *options, *services], CREATE_SECONDS)
 
     def _compose(self, what: str, arguments: list[str], seconds: float = math.inf) -> command.Done:
-        """Run Compose within `seconds`, and as long as the engine answers."""
+        """Run Compose with a time limit in `seconds`; fail if the engine stops answering."""
         done = command.run(
             [*self.compose_command(), *arguments],
             timeout=seconds,

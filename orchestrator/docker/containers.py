@@ -1,4 +1,4 @@
-"""Containers of one engine: what there is, starting and ending them, what they say."""
+"""Lists, starts, stops and inspects containers of one engine, and reads their logs."""
 
 import concurrent.futures
 import contextlib
@@ -15,17 +15,17 @@ from orchestrator.docker.api import HEAVY, Api, Client, Json, forgiven
 from orchestrator.docker.labels import LABEL, RUN_LABEL
 from orchestrator.shared.errors import DockerError
 
-#: Longest time (seconds) that a container takes which only looks at something.
+#: Time limit in seconds for a short container, such as a probe.
 LOOK_SECONDS = 60
 
-#: States in which a container has a process.
+#: Docker's states of a container that has a process.
 RUNNING = frozenset({"running", "paused", "restarting"})
 
-#: Exit code of a container that is not there.
+#: Exit code of a container that does not exist.
 NONE = -1
 
-#: Docker's frames of a log: the stream's number and the length of what follows (Engine API,
-#: "Attach to a container", stream format).
+#: Header of a frame in a log: stream number and payload length (Engine API, "Attach to a
+#: container", stream format).
 FRAME = struct.Struct(">BxxxL")
 Frame = tuple[int, bytes]
 
@@ -43,12 +43,12 @@ class Listed:
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let signals wait while Docker makes something.
+    """Delay signals while Docker creates something.
 
-    Interrupted halfway, the engine would go on behind our back.
+    After an interrupted call the engine would continue, and its object would be left behind.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python hands signals to the main thread only
+        yield  # Python delivers signals only to the main thread
         return
     pending: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -60,25 +60,25 @@ def signals_wait() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for got in pending:  # counts more than what may have failed
+        for got in pending:  # a signal takes precedence over an error
             signal.raise_signal(got)
 
 
 class Containers:
-    """Containers, by their names."""
+    """Containers of an engine, by name."""
 
     def __init__(self, api: Api) -> None:
-        """`api` asks the engine."""
+        """`api` is the engine's API."""
         self.api = api
 
     def containers(self, label: str) -> list[Listed]:
-        """Containers that have `label` (`NAME` or `NAME=VALUE`), running or not."""
+        """List containers with `label` (`NAME` or `NAME=VALUE`), running or not."""
         found: list[Json] = self.api.call(
             "docker ps", lambda client: client.containers(all=True, filters={"label": label})
         )
         return [
             Listed(
-                # Links give other names, with a slash inside.
+                # Links add names with a slash inside: take the plain one.
                 min(one["Names"] or ["/"], key=lambda name: name.count("/")).lstrip("/"),
                 one.get("Labels") or {},
                 one["State"] in RUNNING,
@@ -89,7 +89,7 @@ class Containers:
         ]
 
     def inspect(self, names: Sequence[str]) -> list[Json]:
-        """What Docker knows of containers, in the order of `names`."""
+        """Return `docker inspect` of containers, in the order of `names`."""
 
         def ask(name: str) -> Json:
             what = f"docker inspect {name}"
@@ -99,7 +99,7 @@ class Containers:
         return [ask(name) for name in names]
 
     def start(self, names: list[str]) -> None:
-        """Start containers side by side: they wait for each other by themselves."""
+        """Start containers in parallel; their agents wait for each other."""
 
         def ask(name: str) -> None:
             self.api.call(f"starting {name}", lambda client: client.start(name), times=HEAVY)
@@ -108,7 +108,7 @@ class Containers:
             list(pool.map(ask, names))
 
     def logs(self, name: str, patience: float = math.inf) -> Iterator[str]:
-        """Lines that the container says, until it ends or for `patience` seconds."""
+        """Yield the container's log lines, until it ends or for `patience` seconds."""
         left = {1: b"", 2: b""}
         frames = self.api.stream("docker logs", lambda client: _log(client, name), patience)
         for stream, data in frames:
@@ -120,14 +120,14 @@ class Containers:
                 yield rest.decode(errors="replace")
 
     def exit_code(self, name: str, patience: float = math.inf) -> int:
-        """Wait for the end of a container, at most `patience` seconds; -1 if there was none."""
+        """Wait at most `patience` seconds for a container's end; return its exit code, or -1."""
         with forgiven():
             for answer in self.api.stream("docker wait", lambda one: [one.wait(name)], patience):
                 return int(answer["StatusCode"])
         return NONE
 
     def starved(self, name: str) -> bool:
-        """Whether the kernel has killed the container for want of memory."""
+        """Whether the kernel's OOM killer has killed the container."""
         with forgiven():
             return bool(self.inspect([name])[0]["State"]["OOMKilled"])
         return False
@@ -144,7 +144,7 @@ class Containers:
             raise DockerError(f"{what}: {lines[-1] if lines else ended['ExitCode']}")
 
     def stop(self, name: str, seconds: int) -> None:
-        """SIGTERM, then SIGKILL after `seconds`; nothing if it is gone or has ended."""
+        """Send SIGTERM, and SIGKILL after `seconds`; ignore a container that has ended."""
         times = HEAVY + seconds / self.api.patience
         with forgiven():
             self.api.call(
@@ -152,15 +152,15 @@ class Containers:
             )
 
     def kill(self, name: str) -> None:
-        """SIGKILL; nothing if it is gone or has ended.
+        """Send SIGKILL; ignore a container that has ended.
 
-        To remove what runs is not enough: Podman then waits for `stop_grace_period`.
+        Removal of a running container alone is slow: Podman waits for `stop_grace_period` first.
         """
         with forgiven():
             self.api.call(f"killing {name}", lambda client: client.kill(name), times=HEAVY)
 
     def remove(self, name: str) -> None:
-        """Remove a container, running or not; nothing if it is not there."""
+        """Remove a container, running or not; ignore a missing one."""
         with forgiven():
             self.api.call(
                 f"removing {name}",
@@ -169,7 +169,7 @@ class Containers:
             )
 
     def run_program(self, image: str, run: str, program: str, arguments: list[str]) -> str:
-        """What `program` of `image` says on its streams, in a container without a network."""
+        """Run `program` of `image` in a container without a network; return its output."""
 
         def make(client: Client) -> str:
             return str(
@@ -196,7 +196,7 @@ class Containers:
 
 
 def _log(client: Client, name: str) -> Iterator[Frame]:
-    """The parts of a container's log, as they come, until it ends."""
+    """Yield frames of a container's log until it ends."""
     return _frames(
         client,
         client.get(
@@ -208,7 +208,7 @@ def _log(client: Client, name: str) -> Iterator[Frame]:
 
 
 def _said(client: Client, execution: str) -> Iterator[Frame]:
-    """Start a command that was made; the parts of what it says, until it ends."""
+    """Start a created exec command; yield frames of its output until it ends."""
     return _frames(
         client,
         client.post(
@@ -220,10 +220,10 @@ def _said(client: Client, execution: str) -> Iterator[Frame]:
 
 
 def _frames(client: Client, response: requests.Response) -> Iterator[Frame]:
-    """The parts of a stream of Docker's, each with the number of its stream.
+    """Yield the frames of a Docker stream: stream number and payload.
 
-    docker-py does not tell streams apart, so a line that comes in parts would be mixed up; and of
-    what a command says it loses what comes along with the answer's head.
+    docker-py's own reader merges stdout and stderr, which mixes partial lines, and loses output of
+    an exec command that arrives together with the response headers.
     """
     with response:
         client._raise_for_status(response)

@@ -1,4 +1,4 @@
-"""Docker and Compose for one run."""
+"""One run's access to Docker's API and Compose."""
 
 import dataclasses
 import pathlib
@@ -9,16 +9,16 @@ from orchestrator.docker.containers import LOOK_SECONDS, Containers
 from orchestrator.docker.labels import PROJECT, STORE_VOLUME, work_volume
 from orchestrator.docker.stored import Stored
 
-#: How Podman calls itself in its answer to `docker version`.
+#: Podman's name in `docker version`.
 PODMAN = "Podman Engine"
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineInfo:
-    """What the Docker server says of itself; `memory` is in bytes.
+    """Facts of the Docker server; `memory` is in bytes.
 
-    `remaps` says whether each container gets a user namespace of its own (userns-remap), `identity`
-    is what tells this engine, as it is set up now, from another.
+    `remaps`: each container gets its own user namespace (userns-remap). `identity` identifies the
+    engine with its current configuration.
     """
 
     architecture: str
@@ -30,20 +30,20 @@ class EngineInfo:
 
 
 class Engine(Containers, Stored, Compose):
-    """One run's `project`: its containers and networks; the `env_file` has Compose's variables."""
+    """Containers, networks and volumes of one run; `env_file` has Compose's variables."""
 
     def __init__(self, run: str, env_file: pathlib.Path, api: Api | None = None) -> None:
-        """Nothing is started or asked yet.
+        """Start and request nothing.
 
-        An empty `run` means the project of `docker compose up`. `api` is another engine's, if need
-        be.
+        An empty `run` means the project of a plain `docker compose up`. `api` can be shared with
+        another Engine.
         """
         self.run = run
         project = f"{PROJECT}-{run}" if run else PROJECT
         Compose.__init__(self, api or Api(), project, env_file)
 
     def info(self) -> EngineInfo:
-        """Ask the server."""
+        """Ask the server for its facts."""
         info: Json = self.api.call("docker info", lambda client: client.info())
         security = info.get("SecurityOptions") or []
         return EngineInfo(
@@ -59,15 +59,12 @@ class Engine(Containers, Stored, Compose):
         )
 
     def fills_volumes_late(self) -> bool:
-        """Whether a new volume gets its image's files when its container starts: Podman.
-
-        Docker fills it when the container is made.
-        """
+        """Whether a new volume is filled at the container's start (Podman), not at its creation."""
         found: Json = self.api.call("docker version", lambda client: client.version())
         return any(one.get("Name") == PODMAN for one in found.get("Components") or [])
 
     def packages(self) -> list[tuple[str, ...]]:
-        """The Debian packages of this project's images: image, package, version, architecture."""
+        """List Debian packages of this project's images: image, package, version, architecture."""
         rows = []
         arguments = ["-W", "-f", "${Package}\t${Version}\t${Architecture}\n"]
         for tag in self.image_tags():
@@ -77,7 +74,7 @@ class Engine(Containers, Stored, Compose):
         return rows
 
     def run_to_end(self, service: str) -> tuple[int, list[str]]:
-        """Run the container of `service`, which ends by itself; its exit code and what it says."""
+        """Run the short container of `service`; returns its exit code and log lines."""
         (name,) = self.create((service,)).values()
         try:
             self.start([name])
@@ -88,9 +85,10 @@ class Engine(Containers, Stored, Compose):
             self.remove(name)
 
     def down(self) -> None:
-        """Remove the run's containers, networks and volumes, but for the work volume.
+        """Remove the run's containers, networks and volumes, except the work volume.
 
-        The orchestrator has that itself. Of a dead run, another may do the same at the same time.
+        The orchestrator itself uses the work volume. Another process may remove the same dead run's
+        objects at the same time.
         """
         label = f"com.docker.compose.project={self.project}"
         for one in self.containers(label):

@@ -1,4 +1,4 @@
-"""The appliance's images: built where they are missing or old, side by side."""
+"""Builds the appliance's container images if they are missing or old, in parallel."""
 
 import concurrent.futures
 import dataclasses
@@ -19,9 +19,9 @@ from orchestrator.shared.progress import Progress
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An image's name, with places for the guest and QEMU's version, and its Dockerfile.
+    """A container image: name (with {guest} and {qemu}) and Dockerfile.
 
-    That takes files of the image of the service `after`, which is built before.
+    Its Dockerfile copies files from the image of the service `after`, which is built first.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Image:
     after: str = ""
 
 
-#: The image of each service that has one of its own; compose.yaml says the same (a test).
+#: Image of each service that has its own; a test compares with compose.yaml.
 IMAGES = {
     "cleanup": Image("nixos-image-qemu-setup:{qemu}", "Dockerfile.qemu-setup"),
     "builder": Image("nixos-image-builder", "Dockerfile.builder"),
@@ -37,21 +37,21 @@ IMAGES = {
     "test": Image("nixos-image-test", "Dockerfile.test", after="builder"),
 }
 
-#: What all of them begin with.
+#: Parent image of all of these images.
 RUNTIME = "nixos-image-runtime"
 
-#: A word that may be a path in the checkout, not the end of another path.
+#: A word that may be a path in the checkout, not part of another path.
 WORD = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*")
 
-#: Services whose images hold pinned packages, or successors of them.
+#: Services whose images have pinned packages or their successors.
 PINNED = frozenset({"cleanup", "builder"})
 
-#: In the log of a build: a pin that has a successor (`agents/debian.py`).
+#: Warning in a build log: a pinned package was replaced by its successor (`agents/debian.py`).
 SUPERSEDED = re.compile(r"warning: (.* is no longer in the archive: .*)")
 
 
 def inputs(dockerfile: str, home: pathlib.Path = ROOT) -> Iterator[pathlib.Path]:
-    """The files in `home` that go into the image of `dockerfile`: itself, and all that it names."""
+    """Yield the input files of an image in `home`: the Dockerfile, and all files that it names."""
     text = (home / dockerfile).read_text()
     code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for name in sorted({dockerfile, *WORD.findall(code)} - {"."}):
@@ -61,7 +61,7 @@ def inputs(dockerfile: str, home: pathlib.Path = ROOT) -> Iterator[pathlib.Path]
 
 
 def state(dockerfile: str, runtime: str, home: pathlib.Path = ROOT) -> str:
-    """The sum of all that the image of `dockerfile` is made of; `runtime` is its parent's id."""
+    """Hash all inputs of the image of `dockerfile`; `runtime` is its parent image's id."""
     total = hashlib.sha256(runtime.encode())
     for path in inputs(dockerfile, home):
         total.update(f"\n{path.relative_to(home)}\n".encode())
@@ -70,7 +70,7 @@ def state(dockerfile: str, runtime: str, home: pathlib.Path = ROOT) -> str:
 
 
 class Images:
-    """Builds images in the background; `wait` for those that are needed next."""
+    """Builds images in the background: `want` starts builds, `wait` waits for them."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class Images:
         locked: bool = False,
         qemu: str = "",
     ) -> None:
-        """`guest` is the machine that images are booted on, `qemu` the emulators' version or empty.
+        """`guest` is the CPU of the boot check's machine, `qemu` the emulators' version or empty.
 
-        With `locked`, the images that hold pinned packages must have been built so, too.
+        With `locked`, images with pinned packages must have been built with --locked.
         """
         self._engine = engine
         self._names = {"guest": guest, "qemu": qemu or "latest"}
@@ -95,10 +95,12 @@ class Images:
         self._jobs: dict[str, concurrent.futures.Future[None]] = {}
 
     def want(self, services: tuple[str, ...]) -> None:
-        """Start to build what of `services` is missing or old."""
+        """Start to build those images of `services` that are missing or old."""
         runtime = self._engine.image(RUNTIME)
         if runtime is None:
-            raise DockerError(f"{RUNTIME} is gone", hint="the next ./run.sh makes it anew")
+            raise DockerError(
+                f"the image {RUNTIME} is missing", hint="run ./run.sh again, which builds it"
+            )
         for service in services:
             if service in self._jobs:
                 continue
@@ -128,7 +130,7 @@ class Images:
     def wait(
         self, services: tuple[str, ...], progress: Progress, deadline: float = math.inf
     ) -> None:
-        """Wait for `services` until `deadline` (monotonic); raises what their builds raised."""
+        """Wait for the images of `services` until `deadline` (monotonic); raises build errors."""
 
         def missing() -> list[str]:
             found = [name for name in services if name in self._jobs]
@@ -141,8 +143,8 @@ class Images:
 
         if not retry.until(built, deadline - time.monotonic(), pause=0.1):
             raise TimeLimitError(
-                f"the images of {', '.join(missing())} took longer than the whole run may",
-                hint="--timeout gives it longer; what is built stays",
+                f"the images of {', '.join(missing())} exceeded the time limit of the run",
+                hint="--timeout SECONDS sets a longer limit; built images are kept",
             )
         for name in services:
             if job := self._jobs.pop(name, None):
@@ -151,5 +153,5 @@ class Images:
                     progress.say(line, "warning")
 
     def close(self) -> None:
-        """Start no further build; those that run end with this process."""
+        """Cancel builds that have not started; running ones end with this process."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,18 +1,19 @@
-"""Names by which the project's own containers, networks, volumes and images are known."""
+"""Names and labels of the project's containers, networks, volumes and images."""
 
 PROJECT = "nixos-image"
 LABEL = "org.nixos-image"
 RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
 
-#: What outlives runs, and what earlier versions had besides: one volume for all runs' folders.
+#: The Nix store's volume, which is kept between runs; and the work volume of earlier versions,
+#: which all runs shared.
 STORE_VOLUME = f"{PROJECT}-store"
 OLD_WORK_VOLUME = f"{PROJECT}-work"
 
-#: The volume whose labels say what is known of the host (`facts.py`).
+#: Volume whose labels remember facts of the host (`facts.py`).
 HOST_VOLUME = f"{PROJECT}-host"
 
 
 def work_volume(run: str) -> str:
-    """The volume that `run` shares with its agents; run.sh and compose.yaml know the name, too."""
+    """Name of the volume that `run` shares with its agents; run.sh and compose.yaml use it, too."""
     return f"{PROJECT}-work-{run or 'compose'}"

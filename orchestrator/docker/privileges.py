@@ -1,4 +1,4 @@
-"""What each container may do: before a run by compose.yaml, after it by Docker's own word."""
+"""Reports each container's privileges: planned (compose.yaml) and actual (docker inspect)."""
 
 import dataclasses
 import datetime
@@ -15,11 +15,11 @@ from orchestrator.shared.constants import MIB
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-    """One container's rights.
+    """Privileges of one container.
 
-    `image` is a digest (before a run: a name), `mounts` are `SOURCE:TARGET[:ro]`, `devices` paths
-    on the engine's host; `memory` (MiB) and `pids` are limits, None where there is none; `seconds`
-    is how long it ran, None before.
+    `image` is a digest (planned: a name), `mounts` are `SOURCE:TARGET[:ro]`, `devices` are paths on
+    the engine's host; `memory` (MiB) and `pids` are limits or None; `seconds` is its run time
+    (planned: None).
     """
 
     service: str
@@ -37,7 +37,7 @@ class Receipt:
     seconds: float | None
 
     def describe(self) -> str:
-        """It for a person."""
+        """Describe the privileges for a person."""
         limits = [f"{self.pids} processes"] if self.pids else []
         limits += [f"{self.memory} MiB of memory"] if self.memory else []
         rows = {
@@ -55,7 +55,7 @@ class Receipt:
 
 
 def planned(service: str, config: dict[str, typing.Any]) -> Receipt:
-    """The rights that `service` of Compose's own `config` (JSON) will have."""
+    """Return the planned privileges of `service`; `config` is `docker compose config`."""
     found = config["services"][service]
     networks = [
         f"{name} (internal)" if config["networks"][name].get("internal") else name
@@ -83,7 +83,7 @@ def planned(service: str, config: dict[str, typing.Any]) -> Receipt:
 
 
 def of(service: str, container: Json) -> Receipt:
-    """The rights that a container of `service` has, as Docker tells them (its `inspect`)."""
+    """Return the actual privileges of a container, from its `docker inspect`."""
     host, state, config = container["HostConfig"], container["State"], container["Config"]
     security = [_option(one) for one in host.get("SecurityOpt") or []]
     if host.get("MaskedPaths") == []:
@@ -91,7 +91,7 @@ def of(service: str, container: Json) -> Receipt:
     seconds = None
     if state.get("StartedAt") and state.get("FinishedAt"):
         began = datetime.datetime.fromisoformat(state["StartedAt"])
-        # The builder says that it is done before it is gone.
+        # The builder may still be running when it has announced its images.
         now = datetime.datetime.now(datetime.UTC)
         end = now if state["Running"] else datetime.datetime.fromisoformat(state["FinishedAt"])
         seconds = round((end - began).total_seconds(), 3)
@@ -124,7 +124,7 @@ def _capability(name: str) -> str:
 
 
 def _option(option: str) -> str:
-    """A security option in few words: Docker and Compose give the whole seccomp profile."""
+    """Shorten a security option: Docker and Compose print the whole seccomp profile."""
     key, _, value = re.sub("[:=]", "=", option, count=1).partition("=")
     if key != "seccomp":
         return key if value in {"", "true"} else f"{key}={value}"

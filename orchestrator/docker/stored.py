@@ -1,4 +1,4 @@
-"""What an engine keeps beside containers: images, networks, volumes."""
+"""Images, networks and volumes of an engine."""
 
 import typing
 from collections.abc import Callable, Collection, Iterable
@@ -17,22 +17,22 @@ from orchestrator.docker.labels import LABEL, PROJECT, SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.errors import DockerError
 
-#: The daemon needs a moment after a container's end until its network has no endpoints (seconds).
+#: Longest wait in seconds until a network has no endpoints after a container's end.
 ENDPOINT_SECONDS = 10
 
-#: Longest time (seconds) of a pull.
+#: Time limit in seconds of a pull.
 PULL_SECONDS = 7200
 
 
 class Stored:
-    """Images, networks and volumes."""
+    """Images, networks and volumes of an engine."""
 
     def __init__(self, api: Api) -> None:
-        """`api` asks the engine."""
+        """`api` is the engine's API."""
         self.api = api
 
     def image(self, name: str) -> Json | None:
-        """What Docker knows of an image; None if it is not there."""
+        """Return `docker image inspect`; None if the image does not exist."""
         try:
             found: Json = self.api.call(
                 f"docker image inspect {name}", lambda client: client.inspect_image(name)
@@ -42,12 +42,12 @@ class Stored:
         return found
 
     def image_source(self, image: str) -> str:
-        """The state of the sources that `image` was built from, or nothing if it is not there."""
+        """Return the checksum label of `image` (its inputs' state), or "" if there is none."""
         labels = ((self.image(image) or {}).get("Config") or {}).get("Labels") or {}
         return str(labels.get(SOURCE_LABEL, ""))
 
     def image_tags(self) -> list[str]:
-        """The tags of this project's images, in order."""
+        """Return the tags of this project's images, sorted."""
         found: list[Json] = self.api.call(
             "docker images", lambda client: client.images(filters={"label": f"{LABEL}=true"})
         )
@@ -56,9 +56,9 @@ class Stored:
         )
 
     def pull_digest(self, image: str) -> str:
-        """Pull `image`, and return the digest by which the registry has it.
+        """Pull `image` and return its digest in the registry.
 
-        The name is forgotten again, if it is new: the appliance's own is another.
+        A new name is removed again: the appliance uses another name for its base image.
         """
         known = self.image(image)
         name, _, tag = image.partition(":")
@@ -77,29 +77,29 @@ class Stored:
             self.api.call(what, lambda client: client.remove_image(image), times=HEAVY)
         digests = [one.partition("@")[2] for one in found if name in one]
         if not digests:
-            raise DockerError(f"{what}: Docker has no digest of it")
+            raise DockerError(f"{what}: Docker has no digest of the image")
         return str(digests[0])
 
     def networks(self, label: str) -> list[Json]:
-        """Networks that have `label`."""
+        """List networks with `label`."""
         found: list[Json] = self.api.call(
             "docker network ls", lambda client: client.networks(filters={"label": label})
         )
         return found
 
     def networks_named(self, name: str) -> list[Json]:
-        """Networks called `name`, or something that begins so."""
+        """List networks whose name begins with `name`."""
         found: list[Json] = self.api.call(
             "docker network ls", lambda client: client.networks(names=[name])
         )
         return found
 
     def volumes(self, label: str) -> list[Json]:
-        """Volumes that have `label`."""
+        """List volumes with `label`."""
         return self._volumes({"label": label})
 
     def volume_names(self) -> list[str]:
-        """Names of this project's volumes, the store's and all runs'."""
+        """Return the names of this project's volumes: the store's and all runs'."""
         return [one["Name"] for one in self._volumes({"name": f"{PROJECT}-"})]
 
     def _volumes(self, filters: dict[str, str]) -> list[Json]:
@@ -109,7 +109,7 @@ class Stored:
         return found.get("Volumes") or []
 
     def volume_labels(self, name: str) -> dict[str, str]:
-        """The labels of a volume; none if it is not there."""
+        """Return the labels of a volume; empty if it does not exist."""
         try:
             found: Json = self.api.call(
                 f"docker volume inspect {name}", lambda client: client.inspect_volume(name)
@@ -119,7 +119,7 @@ class Stored:
         return found.get("Labels") or {}
 
     def make_volume(self, name: str, labels: dict[str, str]) -> None:
-        """Make a volume; one that is there already stays as it is."""
+        """Create a volume; an existing one is not changed."""
         with signals_wait():
             self.api.call(
                 f"docker volume create {name}",
@@ -127,14 +127,14 @@ class Stored:
             )
 
     def remove_volume(self, name: str) -> None:
-        """Remove a volume; nothing if it is not there, or a container, running or not, has it."""
+        """Remove a volume; ignore a missing one, and one that a container uses."""
         with forgiven():
             self._remove_volume(name)
 
     def remove_stored(self, label: str, keep: Collection[str]) -> None:
-        """Remove the networks and volumes that have `label`, but volumes called as in `keep`.
+        """Remove networks and volumes with `label`, except volumes named in `keep`.
 
-        Another may do the same at the same time.
+        Another process may do the same at the same time.
         """
 
         def remove() -> None:

@@ -1,8 +1,8 @@
-"""A run's folders: one in the work volume, which its agents share, and one that nobody else sees.
+"""A run's folders: one on the work volume, shared with agents, and the orchestrator's own.
 
-A build's programs have the builder's user. Whatever that user may write is a link, a pipe or
-another file a moment later. The orchestrator is root and holds the Docker socket: it writes only
-what that user can neither move nor replace, and takes a file over before it looks at it.
+A build's programs run as the builder's user, who may replace any file it can write by a link, a
+pipe or another file at any time. The orchestrator is root and has the Docker socket. So it writes
+only where that user can neither move nor replace files, and takes a file over before it reads it.
 """
 
 import contextlib
@@ -15,46 +15,45 @@ import stat
 from orchestrator.shared.errors import BuildError
 from orchestrator.shared.run import LATE, WORK
 
-#: In the run's shared folder: what was taken over from its agents. Root alone may change its names.
+#: Folder in the run's shared folder for files taken over from agents; only root may write to it.
 TAKEN = "taken"
 
-#: Uid of the unprivileged user in the builder's and the boot image. An engine with userns-remap
-#: moves the users of all containers but this one; how far, this image's files tell, which are
-#: root's.
+#: Uid of the unprivileged user in the builder's and the boot image. With userns-remap, uids of all
+#: other containers are shifted; the owner of this file, root in the image, shows by how much.
 BUILDER_UID = pathlib.Path(__file__).stat().st_uid + 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """`shared` is the run's folder in the work volume, `own` one of this container alone."""
+    """`shared` is the run's folder on the work volume, `own` is only in this container."""
 
     shared: pathlib.Path
     own: pathlib.Path
 
     @property
     def logs(self) -> pathlib.Path:
-        """Where what builds of images say is kept."""
+        """Folder of build logs of container images."""
         return self.own / "logs"
 
     @property
     def variables(self) -> pathlib.Path:
-        """Compose's variables: they say which images are started."""
+        """Compose's env file."""
         return self.own / "compose.env"
 
     @property
     def late(self) -> pathlib.Path:
-        """Late values, kept from the run's agents until Nix has ended."""
+        """Folder of late values, hidden from agents until Nix has ended."""
         return self.own / "late"
 
     @property
     def nix_conf(self) -> pathlib.Path:
-        """The caller's lines of a nix.conf, if there are any."""
+        """The caller's nix.conf lines, if given."""
         return self.own / "nix.conf"
 
 
 def make_shared(run: str) -> pathlib.Path:
-    """The folder of `run` in the work volume, for root alone until `open_to_agents`."""
-    # Sticky, so that no agent moves the folder.
+    """Make the folder of `run` on the work volume; only root has access until `open_to_agents`."""
+    # Sticky, so that no agent can move the run's folder.
     os.chown(WORK, 0, 0)
     WORK.chmod(0o1777)
     folder = WORK / run
@@ -63,14 +62,14 @@ def make_shared(run: str) -> pathlib.Path:
 
 
 def open_to_agents(folder: pathlib.Path) -> None:
-    """Let agents make files in `folder`; sticky, so that what is there already stays as it is."""
-    (folder / TAKEN).mkdir(exist_ok=True)  # in a second attempt they are there
+    """Let agents create files in `folder`; sticky, so that existing files cannot be moved."""
+    (folder / TAKEN).mkdir(exist_ok=True)  # the folders exist in a second attempt
     (folder / LATE).mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o1777)
 
 
 def give(source: pathlib.Path, place: pathlib.Path) -> None:
-    """Copy a file from root's own to the new `place`, for the builder's user alone."""
+    """Copy root's file `source` to the new file `place`, readable only for the builder's user."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with source.open("rb") as file, os.fdopen(os.open(place, flags, 0o600), "wb") as copy:
         shutil.copyfileobj(file, copy)
@@ -78,10 +77,10 @@ def give(source: pathlib.Path, place: pathlib.Path) -> None:
 
 
 def give_late(kept: pathlib.Path, folder: pathlib.Path) -> None:
-    """Give the builder the late values of the folder `kept`, once it has said that it is alone.
+    """Give the builder the late values in `kept`; it has reported that no other process runs.
 
-    That the run's `folder` for them is the builder's says that all are there: until then it is
-    root's, and no agent can look into it or put another in its place.
+    The change of the folder's owner to the builder signals that all values are there. Until then
+    root owns it, and no agent can read or replace it.
     """
     late = folder / LATE
     for one in kept.iterdir():
@@ -90,13 +89,13 @@ def give_late(kept: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:
-    """Take the file `path` of the run's `folder` over as `name`; returns where it is now.
+    """Take over the file `path` of the run's `folder` as `name`; returns its new path.
 
-    Nothing on the way is followed. Raises `BuildError` for what is no ordinary file.
+    No link in the path is followed. Raises `BuildError` if it is not a regular file.
     """
     parts = pathlib.PurePosixPath(path).parts
     if not parts or ".." in parts or parts[0] == "/":
-        raise BuildError(f"{path!r} is no file of this run's")
+        raise BuildError(f"{path!r} is not a path in this run's folder")
     taken = folder / TAKEN
     if os.path.lexists(taken / name):
         raise BuildError(f"{name}: two files of this run have that name")
@@ -115,10 +114,10 @@ def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:
             os.rename(parts[-1], taken / name, src_dir_fd=here)
         except OSError as error:
             raise BuildError(f"{path!r} cannot be taken over: {error.strerror}") from error
-    # From here on nobody else can give the name to another file.
+    # From here on nobody else can replace the file.
     place = taken / name
     if not stat.S_ISREG(place.lstat().st_mode):
-        raise BuildError(f"{path!r} is no ordinary file")
+        raise BuildError(f"{path!r} is not a regular file")
     mode = 0o755 if place.lstat().st_mode & stat.S_IXUSR else 0o644
     os.chown(place, 0, 0)
     place.chmod(mode)

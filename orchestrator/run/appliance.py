@@ -1,6 +1,6 @@
-"""Runs a plan: starts, supervises, unlocks, tears down.
+"""Executes a plan: starts containers, supervises them, delivers images, tears down.
 
-Owns try/finally, the deadlines and the exit code.
+This module owns the cleanup on every exit path, the deadlines and the exit code.
 """
 
 import concurrent.futures
@@ -35,21 +35,21 @@ from orchestrator.shared.progress import Progress
 from orchestrator.shared.run import BUILT, NIX_CONF
 from orchestrator.shared.task import Task
 
-#: Longest time (seconds) that cleanup may take once it is unlocked or told to stop.
+#: Time limit in seconds for cleanup, after it is unlocked or told to stop.
 CLEAN_SECONDS = 20
 
-#: Time (seconds) that cleanup needs at most from its start until it listens to signals.
+#: Longest time in seconds from cleanup's start until its signal handlers are installed.
 READY_SECONDS = 5
 
-#: Time (seconds) until the last words of a container that has ended are read.
+#: Longest time in seconds to read the last log lines of an ended container.
 LOG_SECONDS = 3
 
-#: What goes wrong with these leaves the image as it is: it is handed over, and the exit code tells.
+#: After these errors the image is still delivered; only the exit code reports them.
 AFTER_THE_IMAGE = BootError | CleanupError
 
 
 class Appliance:
-    """One run of a plan."""
+    """One execution of a plan."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Appliance:
         workspace: Workspace,
         deadline: float,
     ) -> None:
-        """`workspace` is the run's own, already there; `deadline` is on the monotonic clock."""
+        """`workspace` is the run's existing one; `deadline` is a time of the monotonic clock."""
         self._caller = caller
         self._request = request
         self._plan = plan
@@ -76,9 +76,9 @@ class Appliance:
         self._started = self._stale = False
 
     def run(self, task: Task, stream: int) -> None:
-        """Have `task` done, deliver to the file descriptor `stream`, boot.
+        """Execute `task`, deliver to the file descriptor `stream`, run the boot check.
 
-        Raises what went wrong, after all is taken down.
+        Raises the first error after everything is torn down.
         """
         handover = Handover(
             self._caller,
@@ -120,7 +120,7 @@ class Appliance:
             self._tear_down()
             raise
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            # The image's way out and the containers' end do not wait for each other.
+            # Delivery and teardown run in parallel.
             down = pool.submit(self._tear_down)
             try:
                 if images and isinstance(problem, AFTER_THE_IMAGE | None):
@@ -136,9 +136,9 @@ class Appliance:
             raise problem
 
     def _build(self) -> list[Artifact]:
-        """Start the plan's containers in order and follow them until the images are there.
+        """Start the plan's containers in order, and process their events until images are ready.
 
-        Where only a plan was wanted there are none.
+        Returns no image for a dry run.
         """
         self._progress.to("start", ", ".join(self._plan.services))
         names = self._engine.create(self._plan.services)
@@ -155,22 +155,23 @@ class Appliance:
         while True:
             item = self._supervisor.next()
             if isinstance(item, Exit) and item.service == "builder":
-                raise BuildError("the builder has ended without a word of its work")
+                raise BuildError("the builder ended without announcing images")
             if item is None or isinstance(item, Exit):
                 continue
             service, event = item
             name = str(event["event"])
             if service == "cleanup" and name == "table":
-                # Not removed now: this cleanup may be unlocked and gone before it is done.
+                # Stale entries are removed at the end: this cleanup may end before it could do so
+                # now.
                 self._stale = any(
                     entry.startswith(binfmt.PREFIX)
                     for entry in typing.cast("list[str]", event["entries"])
                 )
             elif service == "cleanup" and name == "cleaned" and event["reason"] != "unlocked":
                 raise CleanupError(
-                    f"cleanup has ended before the build did ({event['reason']}): foreign programs"
+                    f"cleanup ended before the build ({event['reason']}): foreign programs"
                     " do not run any more",
-                    hint="run it again",
+                    hint="run the command again",
                 )
             elif name == "registered":
                 self._progress.say(f"registered {event.get('message', '')}", fields=event)
@@ -187,19 +188,20 @@ class Appliance:
                 self._show(name, event)
 
     def _give_nix_conf(self) -> None:
-        """Before each attempt: the builder removes it before Nix starts."""
+        """Copy the caller's nix.conf for an attempt; the builder deletes it before Nix starts."""
         place = self._folder / NIX_CONF
         if self._workspace.nix_conf.exists():
-            place.unlink(missing_ok=True)  # where the attempt before has not come so far
+            place.unlink(missing_ok=True)  # left if the previous attempt ended early
             give(self._workspace.nix_conf, place)
 
     def _show(self, name: str, event: dict[str, object]) -> None:
-        """Turn the builder's events into stages."""
+        """Show an event of the builder as a stage of the progress."""
         match name:
             case "lease-held" | "waiting":
                 self._progress.to("emulation", str(event.get("message", "")))
             case "canary" | "retry" | "sandbox":
-                if name == "sandbox" and event.get("level") == "info":  # a warning is told anyway
+                # The supervisor prints warnings.
+                if name == "sandbox" and event.get("level") == "info":
                     self._progress.say(str(event.get("message", "")), fields=event)
                 self._progress.to("build", "evaluating")
             case "network" | "evaluating":
@@ -217,9 +219,9 @@ class Appliance:
                 self._progress.say(str(event.get("message", "")), fields=event)
 
     def _prove_clean(self) -> None:
-        """Wait until cleanup has removed and verified.
+        """Wait for cleanup's end.
 
-        Then see for ourselves that the canary fails again.
+        Then verify that canaries of the registered systems do not run any more.
         """
         if self._plan.mode != "shared":
             return
@@ -231,18 +233,18 @@ class Appliance:
         cleaned = self._supervisor.event("cleanup", "cleaned")
         if not cleaned:
             raise CleanupError(
-                "cleanup ended without saying that the table is clean", hint="./run.sh clean"
+                "cleanup ended without reporting that binfmt_misc is clean", hint="./run.sh clean"
             )
         tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own
         new = set(self._plan.register) - self._plan.ran_before
         still = [system for system in sorted(new) if canary.run(system, tmp).runs]
         others = census.living_runs(self._engine) - {self._engine.run}
-        # Of another engine's runs only the table knows.
+        # Runs of another engine are visible only by their entries.
         entries = typing.cast("list[str]", cleaned["entries"])
         theirs = [name for name in entries if name.startswith(binfmt.PREFIX)]
         if still and not others and not theirs:
             raise CleanupError(
-                f"{still[0]} programs still run, although nothing of ours is registered",
+                f"{still[0]} programs still run, although no emulator of this run is registered",
                 hint="./run.sh clean",
             )
         self._progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
@@ -273,7 +275,7 @@ class Appliance:
         self._supervisor.follow("boot", name)
 
     def _receipts(self) -> list[privileges.Receipt]:
-        """What the run's containers were allowed, while they are still there."""
+        """Return the privileges of the run's containers, before they are removed."""
         project = self._engine.project
         there = census.containers(self._engine).keys()
         services = [
@@ -285,32 +287,33 @@ class Appliance:
         return [privileges.of(*pair) for pair in zip(services, found, strict=True)]
 
     def _tear_down(self) -> None:
-        """Stop what runs, make sure that the table is clean.
+        """Stop all containers, and make sure that binfmt_misc is clean.
 
-        Remove the run's containers and networks.
+        The run's containers and networks are removed.
         """
         try:
             cleanup = f"{self._engine.project}-cleanup-1"
             if self._plan.mode == "shared" and cleanup in census.containers(self._engine):
                 self._end_cleanup(cleanup)
-            elif self._plan.mode == "shared" and self._started:  # somebody has removed it
+            # Someone else has removed cleanup's container.
+            elif self._plan.mode == "shared" and self._started:
                 self._engine.remove(f"{self._engine.project}-registrar-1")
                 repair(self._engine, self._progress)
         finally:
             self._engine.down()
 
     def _end_cleanup(self, container: str) -> None:
-        """Have cleanup clean, if it has not.
+        """Stop cleanup; repair binfmt_misc if cleanup has not verifiably cleaned it.
 
-        Where it cannot be believed that it has, do it over.
+        The repair is also done if a registrar may have registered after cleanup's last look.
         """
-        # As process 1 it would not even notice a signal that comes before its handler is there.
+        # Process 1 ignores signals until it has installed a handler: wait for that.
         said, exits = self._supervisor.event, self._supervisor.exits
         retry.until(lambda: said("cleanup", "ready") or "cleanup" in exits, READY_SECONDS)
-        # A registrar that goes on would register after cleanup's last look.
+        # A registrar that still runs could register after cleanup's last look.
         overtaken = said("cleanup", "cleaned") and "registrar" not in exits
         self._engine.remove(f"{self._engine.project}-registrar-1")
-        # SIGTERM is its order to clean; SIGKILL if it does not manage in time.
+        # SIGTERM makes it clean up; SIGKILL follows at the time limit.
         self._engine.stop(container, CLEAN_SECONDS)
         code = self._engine.exit_code(container, CLEAN_SECONDS)
         cleaned = code == 0 and retry.until(lambda: said("cleanup", "cleaned"), LOG_SECONDS)
@@ -321,10 +324,10 @@ class Appliance:
 def _first(
     problem: ApplianceError | None, down: concurrent.futures.Future[None]
 ) -> ApplianceError | None:
-    """What went wrong first: the run itself, or else its end."""
+    """Return the first error: the run's, else the teardown's."""
     try:
         down.result()
-    except STOPPED:  # this thread, not that one
+    except STOPPED:  # a signal in this thread, not an error of the teardown's thread
         raise
     except ApplianceError as error:
         return problem or error

@@ -1,4 +1,4 @@
-"""The boot check's container: starting it and following it to its verdict."""
+"""Starts the boot check's container and waits for its result."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from orchestrator.run.supervisor import Exit, Supervisor
 from orchestrator.shared.errors import BootError, DockerError
 from orchestrator.shared.progress import Progress
 
-#: How much longer (seconds) than asked for the container may take: it copies the image, too.
+#: Extra seconds for the boot container beyond --boot-timeout, because it also copies the image.
 SPARE_SECONDS = 600
 
 
@@ -25,7 +25,7 @@ def start_boot(
         except SilentEngineError:
             raise
         except DockerError:
-            # The engine knows no /dev/kvm: the half-made container is in the way.
+            # The engine's host has no /dev/kvm: remove the partly created container.
             engine.remove(name)
         else:
             return
@@ -35,15 +35,15 @@ def start_boot(
 def finish_boot(
     supervisor: Supervisor, progress: Progress, seconds: float
 ) -> dict[str, typing.Any]:
-    """Follow the boot container to its verdict, which it should have found after `seconds`."""
+    """Wait for the boot container's result, at most `seconds` and SPARE_SECONDS."""
     until = time.monotonic() + seconds + SPARE_SECONDS
     while True:
         item = supervisor.next(until - time.monotonic())
         if item is None:
-            raise BootError(f"the boot check has stood still for {seconds:.0f} s and more")
+            raise BootError(f"the boot check had no result after {seconds + SPARE_SECONDS:.0f} s")
         if isinstance(item, Exit):
             if item.service == "boot":
-                raise BootError("the boot check ended without a verdict")
+                raise BootError("the boot check ended without a result")
             continue
         service, event = item
         if service != "boot":

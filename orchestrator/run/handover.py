@@ -1,4 +1,4 @@
-"""What leaves a run: its images and all that is known of them, or the log of what went wrong."""
+"""Delivers a run's images with the files beside them, or the build log after a failure."""
 
 import contextlib
 import dataclasses
@@ -21,18 +21,18 @@ from orchestrator.shared.progress import Progress
 
 BUILD_LOG = "build.log"
 
-#: Where the boot check keeps what the console shows, in the run's shared folder.
+#: File with the guest's console output in the run's shared folder.
 SERIAL_LOG = "serial.log"
 
-#: What `result.json` says of Nix' sandbox: whether there was one, and what a build has seen in it.
+#: Fields of `result.json` about Nix' sandbox, from the probe's event.
 SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces", "inputs")
 
-#: What Nix' log tells more about.
+#: Errors for which Nix' log has more details.
 IN_THE_BUILD = BuildError | EmulatorCrashError
 
 
 class Handover:
-    """One run's way out: first `send`, then `finish` or `abandon`; or else `send_log`."""
+    """Delivery of one run: `send`, then `finish` or `abandon`; after a failed build, `send_log`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Handover:
         folder: pathlib.Path,
         stream: int,
     ) -> None:
-        """Of the run that begins now: from its shared `folder` to the file descriptor `stream`."""
+        """Deliver from the run's shared `folder` to the file descriptor `stream`."""
         self._caller = caller
         self._request = request
         self._plan = plan
@@ -57,7 +57,7 @@ class Handover:
         self._began = time.monotonic()
 
     def send(self, images: list[Artifact]) -> None:
-        """Start to send the images: they are on their way while the boot is checked."""
+        """Start to send the images, in parallel with the boot check."""
         self._images = images
         asked = self._request.image
         self._outgoing = Delivery(
@@ -72,12 +72,12 @@ class Handover:
                 self._outgoing.send(pathlib.PurePosixPath(extra).name)
 
     def finish(self, boot: dict[str, typing.Any] | None, receipts: list[Receipt]) -> None:
-        """Send what is known at the end, then let the caller believe in all of it.
+        """Send result.json, provenance, checksums and the manifest, which makes the delivery valid.
 
-        `boot` is what the boot check has seen, if there was one.
+        `boot` is the boot check's result, or None.
         """
         outgoing, folder = self._outgoing, self._folder_of_images()
-        assert outgoing  # `send` was called
+        assert outgoing  # `send` has set it
         registered = self._registered()
         names = ", ".join(image.file_name for image in self._images)
         with self._progress.stage("deliver", names):
@@ -92,17 +92,17 @@ class Handover:
             outgoing.finish()
 
     def abandon(self) -> None:
-        """Have the caller believe in nothing of what was sent."""
+        """End the delivery without a manifest, so that run.sh discards all files."""
         if self._outgoing:
             self._outgoing.abandon()
 
     def send_log(self, problem: ApplianceError) -> None:
-        """Send Nix' log, if it tells more of `problem`, which then says where it is."""
+        """Deliver Nix' log if it has details of `problem`, and name it in the error's hint."""
         failed = isinstance(problem, IN_THE_BUILD) and not self._request.dry_run
         again = isinstance(problem, EmulatorCrashError) and self._request.qemu == AUTO
         if not failed or again or not (self._folder / "nix.log").exists():
             return
-        # Beside the real problem it does not matter if this fails too.
+        # A failure here is ignored: the original error matters.
         with contextlib.suppress(OSError, ApplianceError):
             log = take(self._folder, "nix.log", BUILD_LOG)
             outgoing = Delivery(log.parent, self._stream, sparse=False)
@@ -114,7 +114,7 @@ class Handover:
         return (self._folder / self._images[0].path).parent
 
     def _registered(self) -> list[dict[str, str]]:
-        """Each emulator's entry, whoever has registered it: the registrar, or the builder."""
+        """Return all emulators' entries, registered by the registrar or by the builder."""
         said = [self._supervisor.event(one, "registered") for one in self._plan.services]
         return [
             entry
@@ -165,9 +165,9 @@ class Handover:
         receipts: list[Receipt],
         registered: list[dict[str, str]],
     ) -> About:
-        """What the images' provenance tells of this run."""
+        """Return the facts of this run for the provenance."""
         told = self._supervisor.event("builder", "images")
-        assert told  # there are images
+        assert told  # images exist, so the builder has sent this event
         now = time.time()
         return About(
             request=self._request,

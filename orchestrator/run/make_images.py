@@ -1,4 +1,4 @@
-"""`demo` and `build`: from a request to images; after a crash, with another emulator."""
+"""Makes the images of `demo` and `build`; after an emulator's crash, with another version."""
 
 import dataclasses
 import time
@@ -21,14 +21,14 @@ from orchestrator.shared.errors import EmulationError, EmulatorCrashError
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.task import DemoTask
 
-#: How much longer than the run (seconds) its agents wait by themselves.
+#: Extra seconds beyond --timeout until cleanup ends a run by itself.
 SPARE_SECONDS = 600
 
 
 def make_images(
     request: Demo | Build, who: Caller, progress: Progress, stream: int, began: float
 ) -> None:
-    """Make images, and tell how long each stage has taken; `began` is monotonic seconds."""
+    """Make images, then print each stage's duration; `began`: time of the monotonic clock."""
     try:
         _make(request, who, progress, stream)
     finally:
@@ -41,14 +41,14 @@ def make_images(
 
 
 def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
-    """Build images, deliver them, and boot the first one if asked for."""
+    """Build images, deliver them, and boot the first one if requested."""
     deadline = time.monotonic() + request.timeout
     if request.sign:
         signing.take_key(who, request.sign)
     targets = target_systems(request, this_system())
     guest = targets[0].partition("-")[0]
     variables = {"NIXOS_IMAGE_GUEST": guest}
-    # cleanup waits longer than the run: only a run that nobody looks after any more gets there.
+    # cleanup's deadline is later than the run's: only a run without an orchestrator reaches it.
     variables["NIXOS_IMAGE_DEADLINE_SECONDS"] = f"{request.timeout + SPARE_SECONDS:.0f}"
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
@@ -64,17 +64,17 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             if isinstance(request, Demo):
                 engine.down()
                 return
-            # An evaluation runs no foreign program.
+            # A dry run only evaluates, so it needs no emulator.
             plan = dataclasses.replace(plan, services=("builder",), mode="native", boot=False)
             task = dataclasses.replace(task, leased=False, foreign=(), private=())
         else:
             progress.say(f"{', '.join(plan.systems)}, {plan.mode} emulation: {plan.reason}")
         if isinstance(task.work, DemoTask) and not task.work.authorized_keys:
             progress.say(
-                "no SSH key was found: the image will let nobody in (--ssh-key FILE)",
+                "no SSH key was found: nobody can log in to the image (--ssh-key FILE)",
                 level="warning",
             )
-        progress.to("look", "for what dead runs have left")
+        progress.to("look", "for leftovers of dead runs")
         forget_dead_runs(engine)
 
         def attempt(asked: Demo | Build) -> None:
@@ -90,7 +90,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                 )
                 appliance.run(task, stream)
             except EmulationError:
-                facts.forget(engine)  # what was known of the host may be wrong
+                facts.forget(engine)  # the remembered facts of the host may be wrong
                 raise
             finally:
                 built.close()
@@ -104,13 +104,13 @@ def climb(
     attempt: Callable[[Demo | Build], None],
     progress: Progress,
 ) -> None:
-    """Call `attempt` for `request`; where it crashes of its emulator, say which one to try next.
+    """Call `attempt`; if the emulator crashes, put the next version into the error's hint.
 
-    With `AUTO` that is tried right away, once.
+    With --qemu auto, call it again with the next version, once.
     """
     rungs = ladder.rungs()
     used = request.qemu if request.qemu in rungs else rungs[0]
-    # The host's own emulator is none of ours.
+    # The host's own emulator is not one of the pinned versions.
     other = rungs[0] if mode == "host" else ladder.next_rung(used)
     try:
         attempt(request)
@@ -118,7 +118,7 @@ def climb(
         if request.qemu != AUTO:
             error.hint = "; ".join(filter(None, [f"--qemu {other}", error.hint]))
             raise
-        progress.say(f"{error}: once more with QEMU {other}", level="warning")
+        progress.say(f"{error}: trying again with QEMU {other}", level="warning")
         climb(dataclasses.replace(request, qemu=other), mode, attempt, progress)
 
 
@@ -130,13 +130,13 @@ def _plan(
     who: Caller,
     progress: Progress,
 ) -> Plan:
-    """Look at the host, and plan; what a dead run has registered does not count."""
+    """Measure the host and make the plan; entries of dead runs are removed first."""
     private = request.emulation in {"auto", "private"}
     facts = measure(engine, targets, who.out_kib, private=private)
     plan = make_plan(request, facts)
     if not plan.host or request.dry_run:
         return plan
-    # Because the host has it, or a dead run left it, or a living one has it as long as it lives?
+    # The emulator in use may be the host's own, or a dead or living run's: find out.
     lent = repair_entries(engine, workspace, who, progress)
     if lent is None:
         return plan
@@ -145,5 +145,5 @@ def _plan(
 
 
 def _image_tag(qemu: str) -> str:
-    """The rung for which `request.qemu` has an image of its own made; empty for the default's."""
+    """Return the setup image's tag for `--qemu`; empty for the default version."""
     return "" if qemu in {AUTO, ladder.rungs()[0]} else qemu

@@ -1,6 +1,6 @@
-"""`pins --update`: locks made anew, each by the tool that it is for, in containers with a network.
+"""Renews locks for `pins --update`, each with its own tool, in containers with a network.
 
-The orchestrator has none. What cannot be obtained is told and stays as it is.
+The orchestrator has no network. A lock that cannot be renewed is reported and left unchanged.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from orchestrator.shared.errors import STOPPED, ApplianceError, NetworkError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.progress import Progress
 
-#: Where images have the caller's CA bundle, empty where there is none.
+#: Path of the caller's CA bundle in images; an empty file if there is none.
 CA_BUNDLE = "/usr/local/share/nixos-image/ca-bundle.crt"
 
-#: What images of Debian 13 can install: the tags of manylinux up to its glibc (PEP 600), and the
-#: older names for some of them.
+#: Wheels that Debian 13 can install: manylinux tags up to its glibc 2.41 (PEP 600), and older names
+#: of such tags.
 GLIBC_MINOR = 41
 OLDER_NAMES = ("manylinux1", "manylinux2010", "manylinux2014")
 PYTHON = "3.13"
@@ -34,16 +34,16 @@ HOSTS = tuple(system.removesuffix("-linux") for system in dict.fromkeys(MACHINES
 
 @dataclasses.dataclass(frozen=True)
 class Renewal:
-    """One lock, and who makes it anew: `make` gets its text and returns the new one."""
+    """One lock: `make` takes its text and returns the renewed text."""
 
     file: str
     make: Callable[[Engine, Caller, str], str]
 
 
 def renew(engine: Engine, who: Caller, progress: Progress) -> dict[str, str]:
-    """The new texts of the locks that have changed, by file; shows the difference.
+    """Renew all locks; print and return changed ones (new text by file).
 
-    Raises `NetworkError` where nothing at all could be obtained.
+    Raises `NetworkError` if no lock could be renewed.
     """
     changed, failed = {}, 0
     for one in RENEWALS:
@@ -55,22 +55,24 @@ def renew(engine: Engine, who: Caller, progress: Progress) -> dict[str, str]:
             raise
         except ApplianceError as error:
             failed += 1
-            progress.say(f"{one.file} is left as it is: {error}", level="warning")
+            progress.say(f"{one.file} is left unchanged: {error}", level="warning")
             continue
         if new == old:
-            progress.say(f"{one.file}: nothing newer")
+            progress.say(f"{one.file}: up to date")
         else:
             changed[one.file] = new
     progress.end()
     if failed == len(RENEWALS):
-        raise NetworkError("nothing of what is pinned can be reached", hint="check the network")
+        raise NetworkError(
+            "no server of a pinned download can be reached", hint="check the network"
+        )
     for file, new in changed.items():
         progress.say(difference(file, (ROOT / file).read_text(), new))
     return changed
 
 
 def difference(file: str, old: str, new: str) -> str:
-    """A unified diff, as patch(1) takes it."""
+    """Return a unified diff for patch(1)."""
     lines = difflib.unified_diff(
         old.splitlines(), new.splitlines(), f"a/{file}", f"b/{file}", lineterm="", n=1
     )
@@ -78,7 +80,7 @@ def difference(file: str, old: str, new: str) -> str:
 
 
 def _base(engine: Engine, _who: Caller, text: str) -> str:
-    """By digest: that of the tag now."""
+    """Renew the base image's digest from its tag."""
     name = text.strip().partition("@")[0]
     return f"{name}@{engine.pull_digest(name)}\n"
 
@@ -90,7 +92,7 @@ def _debian(engine: Engine, _who: Caller, text: str) -> str:
     for arch, suites in old["without"].items():
         command += [part for suite in suites for part in ("--without", f"{arch}/{suite}")]
     new = engine.run_service("builder", command)
-    # Another time by itself is no news.
+    # A different snapshot time alone is not a change.
     return text if json.loads(new) | {"snapshot": old["snapshot"]} == old else new
 
 
@@ -108,7 +110,7 @@ def _python(name: str) -> Callable[[Engine, Caller, str], str]:
 
 
 def _pip(machine: str) -> list[str]:
-    """What pip would install on `machine`, as JSON, without installing it."""
+    """Return pip's arguments for a JSON report of what it would install on `machine`."""
     tags = [f"manylinux_2_{minor}" for minor in range(GLIBC_MINOR, 4, -1)]
     platforms = [f"--platform={tag}_{machine}" for tag in (*tags, *OLDER_NAMES)]
     abis = [f"--abi={abi}" for abi in (f"cp{PYTHON.replace('.', '')}", "abi3", "none")]
@@ -122,7 +124,7 @@ def _pip(machine: str) -> list[str]:
 
 
 def python_lock(reports: list[dict[str, typing.Any]]) -> str:
-    """A requirements file with hashes, of pip's installation reports, one for each machine."""
+    """Make a requirements file with hashes from pip's reports, one per machine."""
     versions: dict[str, str] = {}
     hashes: dict[str, set[str]] = {}
     for report in reports:
@@ -131,7 +133,7 @@ def python_lock(reports: list[dict[str, typing.Any]]) -> str:
             version = one["metadata"]["version"]
             if versions.setdefault(name, version) != version:
                 raise NetworkError(
-                    f"{name} is {versions[name]} for one machine, {version} for another"
+                    f"{name} has version {versions[name]} for one CPU, {version} for another"
                 )
             archive = one["download_info"]["archive_info"]
             hashes.setdefault(name, set()).add(archive["hashes"]["sha256"])
@@ -143,13 +145,13 @@ def python_lock(reports: list[dict[str, typing.Any]]) -> str:
 
 
 def _flake(engine: Engine, who: Caller, text: str) -> str:
-    """Each input by its original reference, as `nix flake update` does it."""
+    """Renew each flake input by its original reference, like `nix flake update`."""
     document = json.loads(text)
     for node in document["nodes"].values():
         if "original" in node:
             original = node["original"]
             reference = f"{original['type']}:{original['owner']}/{original['repo']}"
-            # The reference is whole: no registry of short names needs to be asked.
+            # The reference is complete: disable the flake registry, which would need the network.
             command = ["--extra-experimental-features", "nix-command flakes"]
             command += ["--option", "flake-registry", "", "flake", "prefetch"]
             command += ["--json", f"{reference}/{original['ref']}"]
@@ -171,7 +173,7 @@ RENEWALS = (
 
 
 def write(folder: pathlib.Path, texts: dict[str, str]) -> list[str]:
-    """Write the locks to `folder`; returns their names, by which run.sh knows where they belong."""
+    """Write the locks to `folder`; returns their file names, which run.sh maps to paths."""
     names = []
     for file, text in texts.items():
         name = pathlib.PurePosixPath(file).name

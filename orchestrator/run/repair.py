@@ -1,4 +1,4 @@
-"""Removal of what dead runs have left in binfmt_misc."""
+"""Removes binfmt_misc entries of dead runs."""
 
 import json
 
@@ -12,20 +12,20 @@ from orchestrator.shared.progress import Progress
 
 
 def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -> frozenset[str]:
-    """Have the running container `cleanup` remove those of `entries` that are of no living run.
+    """Let the running container `cleanup` remove those of `entries` that belong to no living run.
 
-    This very run counts as dead: it is at its end, or has not begun. Returns the systems of what
-    stays: living runs' entries, and those of another engine, which knows its own dead.
+    The current run counts as dead: it has not begun, or is at its end. Returns the systems of
+    entries that stay: those of living runs, and of another engine's runs.
 
-    Free of races: a run whose entry was in the table lived before the table was read, so one that
-    does not by now is dead.
+    There is no race: the owner of an entry was alive before binfmt_misc was read, so an owner that
+    is not alive now is dead.
     """
     owners = {name: binfmt.owner(name) for name in entries if name.startswith(binfmt.PREFIX)}
     if not owners:
         return frozenset()
     ours = {name for name, (run, _) in owners.items() if census.of_this_engine(engine, run)}
     if theirs := sorted(owners.keys() - ours):
-        progress.say(f"left in binfmt_misc for another engine's runs: {', '.join(theirs)}")
+        progress.say(f"kept binfmt_misc entries of another engine's runs: {', '.join(theirs)}")
     alive = census.living_runs(engine) - {engine.run}
     dead = [name for name, (run, _) in owners.items() if name in ours and run not in alive]
     if dead:
@@ -33,40 +33,39 @@ def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -
             cleanup, ["python3", "-m", "orchestrator.agents.emulation.cleanup", "reap", *dead]
         )
         progress.say(
-            f"removed from binfmt_misc what a dead run left: {', '.join(dead)}", level="warning"
+            f"removed binfmt_misc entries of a dead run: {', '.join(dead)}", level="warning"
         )
     return frozenset(system for name, (_, system) in owners.items() if name not in dead)
 
 
 def repair_if_harmless(engine: Engine, progress: Progress) -> frozenset[str]:
-    """`repair`, but where a mount might hide the machine's entries: then say so.
+    """Call `repair`, unless a mount could hide the host's entries: then print a warning.
 
-    What an engine in a user namespace has mounted itself has died with its containers.
+    Nothing is lost: entries in a rootless engine's own binfmt_misc end with its containers.
     """
     if borrows_table():
-        progress.say(f"binfmt_misc was not looked at: {HIDDEN}", level="warning")
+        progress.say(f"binfmt_misc was not checked: {HIDDEN}", level="warning")
         return frozenset()
     return repair(engine, progress)
 
 
 def repair(engine: Engine, progress: Progress) -> frozenset[str]:
-    """Second line of defence.
+    """Remove entries that no living run owns, with a new cleanup container.
 
-    A fresh cleanup looks at the table and removes what no living run owns. Returns the systems of
-    which others' entries stay.
+    Returns the systems of entries that stay.
     """
     name = f"{engine.project}-repair-1"
     engine.create_one("cleanup", name, ["orchestrator.agents.emulation.cleanup", "look"])
     try:
         for line in engine.logs(name, LOOK_SECONDS):
             if not line.startswith("{"):
-                continue  # a warning of Python's
+                continue  # not an event: a warning of Python
             event = json.loads(line)
             if event["event"] == "failed":
                 raise failure(CleanupError, event)
             if event["event"] == "table":
                 return reap(engine, progress, name, event["entries"])
-        raise CleanupError("binfmt_misc could not be looked at", hint="see the Docker daemon's log")
+        raise CleanupError("binfmt_misc could not be checked", hint="see the Docker daemon's log")
     finally:
         engine.kill(name)
         engine.remove(name)

@@ -1,4 +1,4 @@
-"""One run on the Docker host: its folders and variables, and what dead ones have left."""
+"""Makes a run's folders and variables, and removes leftovers of dead runs."""
 
 import contextlib
 import pathlib
@@ -22,7 +22,7 @@ from orchestrator.shared.progress import Progress
 
 @contextlib.contextmanager
 def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engine, Workspace]]:
-    """The run's folders, with Compose's variables for it; gone afterwards."""
+    """Make the run's folders and Compose's variables; remove them afterwards."""
     with tempfile.TemporaryDirectory() as own:
         workspace = Workspace(make_shared(who.run), pathlib.Path(own))
         workspace.logs.mkdir()
@@ -31,11 +31,12 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
         try:
             yield engine, workspace
         except BaseException:
-            # Whatever was refused: Compose may have made networks to look with. Why counts more.
+            # Remove networks that Compose may have created; errors here must not hide the original
+            # one.
             with contextlib.suppress(ApplianceError):
                 try:
                     engine.down()
-                except STOPPED:  # by the first signal; others change nothing
+                except STOPPED:  # interrupted by the first signal; further signals are ignored
                     engine.down()
             raise
         finally:
@@ -44,9 +45,9 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
 
 
 def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, str]) -> None:
-    """Write the run's variables where Compose reads them at each command.
+    """Write the run's variables to Compose's env file.
 
-    Raises `UsageError` for what its file format cannot hold.
+    Raises `UsageError` for a value that the file format cannot represent.
     """
     document = {
         "NIXOS_IMAGE_RUN": who.run,
@@ -55,22 +56,21 @@ def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, st
     }
     for name, value in document.items():
         if {"'", "\\"}.intersection(value) or not value.isprintable():
-            raise UsageError(f"{name}: {value!r} cannot be handed to Docker Compose")
-    # Quoted so, nothing in a value is a comment, an escape or another variable's name.
+            raise UsageError(f"{name}: {value!r} cannot be passed to Docker Compose")
+    # In single quotes, Compose interprets no comment, escape or variable.
     env_file.write_text("".join(f"{name}='{value}'\n" for name, value in document.items()))
 
 
 def forget_dead_runs(engine: Engine) -> None:
-    """Remove containers, networks and volumes of runs that nobody looks after any more.
+    """Remove containers, networks and volumes of runs without a living orchestrator.
 
-    What there is to remove is listed before who lives: a run that starts meanwhile is not among the
-    former.
+    Objects are listed before living runs are, so that a run that starts meanwhile is safe.
     """
     containers, runs = census.containers(engine), census.runs(engine)
     keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith("-cleanup-1"):
-            engine.stop(name, CLEAN_SECONDS)  # SIGTERM is its order to clean
+            engine.stop(name, CLEAN_SECONDS)  # SIGTERM makes cleanup clean up
     for run in runs - keep:
         Engine(run, pathlib.Path("/nonexistent"), engine.api).down()
         engine.remove_volume(work_volume(run))
@@ -79,9 +79,9 @@ def forget_dead_runs(engine: Engine) -> None:
 def repair_entries(
     engine: Engine, workspace: Workspace, who: Caller, progress: Progress
 ) -> frozenset[str] | None:
-    """Remove what dead runs have registered, with whichever image there is; None without one.
+    """Remove binfmt_misc entries of dead runs, with any existing setup image; None without one.
 
-    Returns the systems that other runs have registered emulators of.
+    Returns the systems of other runs' entries.
     """
     for qemu in ("", *ladder.rungs()[1:]):
         if engine.image_source(IMAGES["cleanup"].name.format(qemu=qemu or "latest")):

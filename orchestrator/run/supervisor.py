@@ -1,6 +1,6 @@
-"""Follows the containers of a run.
+"""Follows the containers of a run: one queue of their events and exits.
 
-What each says becomes one queue of events, its end an event too.
+A failed event or a failed container raises an error.
 """
 
 import collections
@@ -29,7 +29,7 @@ from orchestrator.shared.progress import Progress
 
 Event = dict[str, object]
 
-#: How a service that ends without a word of its own is told.
+#: Error class for a service that ends without a `failed` event.
 SILENT_DEATH = {
     "cleanup": CleanupError,
     "registrar": EmulationError,
@@ -38,16 +38,16 @@ SILENT_DEATH = {
     "boot": BootError,
 }
 
-#: Exit code of a container that is gone.
+#: Exit code of a container that does not exist any more.
 GONE = -1
 
-#: Lines of a container that are no event (a traceback) are kept for the error, as many as these.
+#: Number of a container's last non-event lines (a traceback) that an error shows.
 NOISE_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Exit:
-    """A container has ended; `starved` if the kernel killed it for want of memory."""
+    """A container has ended; `starved`: the OOM killer killed it."""
 
     service: str
     code: int
@@ -55,13 +55,13 @@ class Exit:
 
 
 class Supervisor:
-    """Events of a run's containers, in the order in which they come.
+    """Events of a run's containers, in order of arrival.
 
-    Raises as soon as one fails.
+    Its methods raise an error as soon as a container fails.
     """
 
     def __init__(self, engine: Engine, progress: Progress, deadline: float) -> None:
-        """`deadline` is on the monotonic clock."""
+        """`deadline` is a time of the monotonic clock."""
         self._engine = engine
         self._progress = progress
         self._deadline = deadline
@@ -71,14 +71,14 @@ class Supervisor:
         self._last: dict[tuple[str, str], Event] = {}
 
     def follow(self, service: str, container: str) -> None:
-        """Follow `container` from now on."""
+        """Follow the container `container` of `service` in a thread."""
         self._noise[service] = collections.deque(maxlen=NOISE_LINES)
         threading.Thread(target=self._follow, args=(service, container), daemon=True).start()
 
     def next(self, patience: float | None = None) -> tuple[str, Event] | Exit | None:
-        """The next event or exit; None after `patience` seconds without one.
+        """Return the next event or exit; None after `patience` seconds without one.
 
-        Raises on a failure or at the deadline.
+        Raises the error of a failed container, or `TimeLimitError` at the deadline.
         """
         until = (
             self._deadline if patience is None else min(self._deadline, time.monotonic() + patience)
@@ -89,12 +89,12 @@ class Supervisor:
                 if time.monotonic() >= self._deadline:
                     stage = self._progress.current or "the end"
                     raise TimeLimitError(
-                        f"the run took longer than allowed, during {stage}",
-                        hint="--timeout gives it longer",
+                        f"the run exceeded its time limit during {stage}",
+                        hint="--timeout SECONDS sets a longer limit",
                     )
                 return None
             try:
-                # Short waits: a signal's handler runs between them.
+                # Short waits, so that signal handlers can run.
                 item = self._queue.get(timeout=min(left, 0.5))
             except queue.Empty:
                 continue
@@ -108,7 +108,7 @@ class Supervisor:
             return item
 
     def wait_exit(self, service: str, patience: float) -> int | None:
-        """Wait until `service` has ended; its exit code, None after `patience` seconds."""
+        """Wait for the end of `service`; returns its exit code, None after `patience` seconds."""
         until = time.monotonic() + patience
         while service not in self.exits:
             left = until - time.monotonic()
@@ -117,7 +117,7 @@ class Supervisor:
         return self.exits[service]
 
     def event(self, service: str, name: str) -> Event | None:
-        """The last event `name` of `service`, if it has said one."""
+        """Return the last event `name` of `service`, or None."""
         return self._last.get((service, name))
 
     def _follow(self, service: str, container: str) -> None:
@@ -149,7 +149,7 @@ class Supervisor:
     def _check_event(self, service: str, event: Event) -> None:
         if event["event"] == "failed":
             kind = KINDS.get(str(event.get("kind", "failed")), BuildError)
-            # Whatever a check of the image has failed of, the image is there.
+            # The boot check's failure is a BootError of any kind: the image exists.
             raise failure(BootError if service == "boot" else kind, event)
         if event.get("level") == "warning":
             self._progress.say(
@@ -162,9 +162,9 @@ class Supervisor:
         how, hint = f"ended with exit code {item.code}", ""
         kind = SILENT_DEATH.get(item.service, BuildError)
         if item.starved:
-            how = "was killed for want of memory"
+            how = "was killed because memory ran out"
             if item.service == "builder":
-                kind, hint = HostError, "--memory SIZE gives it more; --cores 1 needs less"
+                kind, hint = HostError, "--memory SIZE gives the builder more; --cores 1 needs less"
         elif item.code in (KILLED, GONE):
             how = "was killed"
         stage = self._progress.current or "the end"
@@ -173,7 +173,7 @@ class Supervisor:
 
 
 def read_event(line: str) -> Event | None:
-    """The event that a container's `line` is, if it is one."""
+    """Parse a container's log line as an event; None if it is not one."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

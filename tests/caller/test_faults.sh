@@ -115,7 +115,7 @@ theirs 'binfmt.register(binfmt.registration(name, system, pathlib.Path("/opt/qem
 wait_demo
 check "another engine's run: ours ends well beside it" test "$got" = 0
 "$project/run.sh" clean 2> "$work/err"
-check "another engine's run: clean tells of its entry" grep -q 'left in binfmt_misc for another engine.*nixos-image-0badcafebabe' "$work/err"
+check "another engine's run: clean tells of its entry" grep -q 'kept binfmt_misc entries of another engine.*nixos-image-0badcafebabe' "$work/err"
 theirs 'assert name in binfmt.entries(); binfmt.remove(name)'
 check "another engine's run: its entry has stayed" test "$?" = 0
 check "another engine's run: nothing of ours is left" nothing_left

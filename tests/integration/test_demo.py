@@ -122,7 +122,7 @@ def test_auto_tries_the_next_rung_once_by_itself(orchestrate: Run, altered: Alte
     )
     assert first.startswith(f"{rungs()[0]}.")
     assert second.startswith(f"{rungs()[1]}.")
-    assert f"once more with QEMU {rungs()[1]}" in outcome.err
+    assert f"trying again with QEMU {rungs()[1]}" in outcome.err
     assert f"try: --qemu {next_rung(rungs()[1])}; the full log is" in outcome.err
     assert CRASH.encode() in outcome.files()["build.log"]
 
@@ -230,7 +230,10 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
         assert set(before) == {f"{dead}-riscv64", stale, other, "qemu-riscv64"}
         outcome = orchestrate("demo", "--no-boot", "--emulation", "shared")
         assert outcome.code == 0, outcome.err
-        assert f"a dead run left: {', '.join(sorted([stale, f'{dead}-riscv64']))}" in outcome.err
+        assert (
+            f"binfmt_misc entries of a dead run: {', '.join(sorted([stale, f'{dead}-riscv64']))}"
+            in outcome.err
+        )
         assert outcome.result()["emulation"] == "shared"
         assert table() == {name: before[name] for name in (other, "qemu-riscv64")}
     finally:

@@ -21,7 +21,7 @@ def test_a_reader_that_stands_still_is_given_up(
     reader, writer = os.pipe()
     thread = threading.Thread(target=lambda: take(reader, taken))
     thread.start()
-    with pytest.raises(DeliveryError, match="nothing was taken for 2 s"):
+    with pytest.raises(DeliveryError, match="the caller read nothing for 2 s"):
         send(tmp_path, ["large.img"], {}, writer)
     thread.join(10)
     os.close(reader)

@@ -91,7 +91,7 @@ def test_what_was_made_is_found_right(made: pathlib.Path) -> None:
 
 def test_without_a_signer_nothing_is_authenticated(made: pathlib.Path, keys: pathlib.Path) -> None:
     lines = verify(REQUEST, sent(made)).splitlines()
-    assert lines[-2:] == ["signature   there, not checked", NOT_AUTHENTICATED]
+    assert lines[-2:] == ["signature   present, not checked", NOT_AUTHENTICATED]
     (made / "demo.img.bmap").write_bytes(b"somebody else's")
     resum(made)
     assert NOT_AUTHENTICATED in verify(REQUEST, sent(made)), "whoever can change all, can"
@@ -225,7 +225,7 @@ def test_what_others_have_written_steers_no_terminal(made: pathlib.Path) -> None
 def test_a_stream_that_is_cut_off_is_told(made: pathlib.Path) -> None:
     data = sent(made).getvalue()
     for cut in (0, 700):
-        with pytest.raises(DeliveryError, match="did not arrive"):
+        with pytest.raises(DeliveryError, match="were not received"):
             verify(REQUEST, io.BytesIO(data[:cut]))
 
 
@@ -299,7 +299,7 @@ def test_a_missing_signature_is_told_where_one_is_wanted(
 ) -> None:
     (made / "demo.img.sha256.sig").unlink()
     assert "signature   none" in verify(REQUEST, sent(made))
-    with pytest.raises(VerificationError, match="it is not signed"):
+    with pytest.raises(VerificationError, match="the image is not signed"):
         by_key(made, keys / "mine.pub")
 
 

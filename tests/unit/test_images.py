@@ -131,7 +131,7 @@ def test_a_build_that_outlasts_the_run_is_an_error(
 ) -> None:
     images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
     images.want(("boot",))
-    with pytest.raises(TimeLimitError, match="the images of boot took longer") as caught:
+    with pytest.raises(TimeLimitError, match="images of boot exceeded the time limit") as caught:
         images.wait(("boot",), progress, time.monotonic() + 0.3)
     assert "--timeout" in caught.value.hint
     assert not engine.built

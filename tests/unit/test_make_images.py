@@ -87,7 +87,7 @@ def test_auto_tells_of_the_second_attempt(capsys: pytest.CaptureFixture[str]) ->
     request = dataclasses.replace(BUILD, qemu="auto")
     make_images.climb(request, "shared", attempt, Progress(PlainTeller()))
     assert seen == ["auto", SECOND]
-    assert f"warning: crashed: once more with QEMU {SECOND}" in capsys.readouterr().err
+    assert f"warning: crashed: trying again with QEMU {SECOND}" in capsys.readouterr().err
 
 
 def test_any_other_failure_is_not_tried_again() -> None:

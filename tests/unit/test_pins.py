@@ -89,7 +89,7 @@ def test_a_python_lock_has_the_wheels_of_all_machines() -> None:
 
 
 def test_machines_that_would_get_different_versions_make_no_lock() -> None:
-    with pytest.raises(NetworkError, match="core is 1 for one machine, 2 for another"):
+    with pytest.raises(NetworkError, match="core has version 1 for one CPU, 2 for another"):
         renewal.python_lock([report(("core", "1", "a")), report(("core", "2", "b"))])
 
 
@@ -180,7 +180,7 @@ def test_what_is_newer_is_made_and_its_difference_shown(monkeypatch: pytest.Monk
         *(f"locks/{name}.txt" for name in ("agents", "orchestrator", "test")),
     }
     assert changed["locks/base"] == f"debian:trixie-slim@sha256:{'e' * 64}\n"
-    assert "locks/debian.json: nothing newer" in said, "another time by itself is no news"
+    assert "locks/debian.json: up to date" in said, "another time by itself is no news"
     nixpkgs = json.loads(changed["flake.lock"])["nodes"]["nixpkgs"]
     old = json.loads((ROOT / "flake.lock").read_text())["nodes"]["nixpkgs"]
     assert nixpkgs["locked"] == json.loads(PREFETCHED)["locked"] | {"narHash": "sha256-new="}
@@ -231,7 +231,7 @@ def test_what_cannot_be_reached_is_told_and_stays(monkeypatch: pytest.MonkeyPatc
     for missing in ANSWERS:
         answers = {name: text for name, text in ANSWERS.items() if name != missing}
         changed, said, _asked = renew(answers, monkeypatch)
-        left = [line for line in said if "is left as it is" in line]
+        left = [line for line in said if "is left unchanged" in line]
         assert left
         assert all("no such host" in line for line in left)
         for line in left:
@@ -240,7 +240,7 @@ def test_what_cannot_be_reached_is_told_and_stays(monkeypatch: pytest.MonkeyPatc
 
 
 def test_where_nothing_can_be_reached_that_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NetworkError, match="nothing of what is pinned can be reached"):
+    with pytest.raises(NetworkError, match="no server of a pinned download can be reached"):
         renew({}, monkeypatch)
 
 

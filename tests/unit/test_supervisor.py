@@ -96,7 +96,9 @@ def world() -> Iterator[World]:
 def test_a_container_that_was_killed_for_want_of_memory_is_told_from_another(world: World) -> None:
     world.engine.hungry.add("builder")
     world.run("builder", code=137)
-    with pytest.raises(HostError, match="builder was killed for want of memory during") as caught:
+    with pytest.raises(
+        HostError, match="builder was killed because memory ran out during"
+    ) as caught:
         world.supervisor.next()
     assert "--memory" in caught.value.hint
     world.engine.hungry.clear()
