@@ -1,12 +1,12 @@
 #!/bin/sh
-# Bootable NixOS images with nothing but Docker. See README.md; `./run.sh help` lists what it can do.
+# Makes bootable NixOS images with nothing but Docker. See README.md; `./run.sh help` lists all verbs.
 #
-# This script does what only the caller's side can do: it finds Docker and a base image, builds the orchestrator's image,
-# sends it the caller's files as a tar stream, and takes the images from another. Its parts are in caller/, a noun each; all
-# else is in orchestrator/.
+# This script does what only the caller's host can do: it finds Docker and a base image, builds the orchestrator's image, sends
+# the caller's files to it as a tar stream, and receives images as a tar stream. Its parts are in caller/; everything else is in
+# orchestrator/.
 set -u
 
-# The checkout, whatever links lead to this file.
+# Set $root to the checkout; resolve links to this script.
 self=$0
 while [ -L "$self" ]; do
   target=$(readlink "$self") || exit 2
@@ -14,7 +14,7 @@ while [ -L "$self" ]; do
 done
 root=$(CDPATH='' cd -- "$(dirname -- "$self")" && pwd) || exit 2
 
-# What things are called.
+# Names of images and labels.
 base=nixos-image-base
 runtime=nixos-image-runtime
 orchestrator=nixos-image-orchestrator
@@ -23,34 +23,34 @@ label=org.nixos-image=true
 engine_label=org.nixos-image.engine
 tab=$(printf '\t')
 
-# What the parts tell one another. Each other variable is of one function, and of those that it calls.
-state=             # a folder of this process' own: logs, lists of files, a git folder
-columns=0          # the terminal's width, 0 where stderr is none
-stopped=           # the signal that has come: INT or TERM
-container=         # who is to be told of it, or
-child=             # the process that is waited for
-hasher=            # the command that makes SHA-256 sums
-tar_sends=         # flags with which tar packs the files as they are, and
-tar_holes=         # the one by which it leaves out their holes
-ca_bundle=         # the caller's certificates, by their absolute path
-socket=            # Docker's socket, as the engine's host names it
-userns=            # the option that makes the orchestrator's root the host's
-base_id=           # the images that are used,
-orchestrator_id=   # which their names may not be a moment later
-source=            # the checkout's state, in one word
-run=               # the run's twelve digits
-mode=streams       # how the orchestrator works: with streams of files, or on the terminal
-then_boot=         # whether the first image is booted on the terminal afterwards
-out=               # the folder that takes images
-out_kib=           # what is free there
-above=             # the one file that goes above that folder
-down=              # whether all is to be removed: `down`, or `compose down`
-how=run            # how the orchestrator's container is made: `run`, or `create`, to be started later
-mounted=           # whether there is a volume of the run's own
+# Variables shared by the files of caller/. Any other variable belongs to one function and the functions that it calls.
+state=             # temporary folder of this process: logs, lists of files, a git folder
+columns=0          # the terminal's width, 0 if stderr is not a terminal
+stopped=           # the signal that was received: INT or TERM
+container=         # the container that signals are sent to, if any
+child=             # the background process that await waits for
+hasher=            # command that prints SHA-256 sums
+tar_sends=         # tar flags that keep file names unchanged
+tar_holes=         # tar flag that packs sparse files without their holes
+ca_bundle=         # absolute path of the caller's CA bundle
+socket=            # path of Docker's socket on the engine's host
+userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
+base_id=           # ids of the images in use: an image's name may
+orchestrator_id=   # be given to another image at any time
+source=            # checksum of the checkout
+run=               # ID of the run, twelve hexadecimal digits
+mode=streams       # connection to the orchestrator: streams (of files), or terminal
+then_boot=         # 1 if the first image is booted on the terminal afterwards
+out=               # output folder
+out_kib=           # free KiB in the output folder
+above=             # the one file that is placed above the output folder
+down=              # 1 for `down` and `compose down`: remove everything
+how=run            # Docker command that makes the orchestrator's container: run, or create (it is started later)
+mounted=           # 1 if the run's work volume may exist
 
-# Docker's classic builder leaves its cache in images, so `down --rmi all` can remove every trace of it.
+# Use Docker's classic builder: its cache consists of images, which `down --rmi all` removes.
 export DOCKER_BUILDKIT=0
-# Git Bash must not turn container paths into Windows paths; macOS' tar must not add its own files.
+# Git Bash must not convert container paths to Windows paths; macOS' tar must not add its own files.
 export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 
 . "$root/caller/say.sh"
@@ -100,7 +100,7 @@ main() {
     code=$?
     end_if_stopped "the start"
     [ "$code" != 125 ] || die 3 "Docker could not start the orchestrator" \
-      "see Docker's words above; if the engine's socket is not $socket on its own host, set NIXOS_IMAGE_SOCKET"
+      "see Docker's message above; if the socket on the engine's host is not $socket, set NIXOS_IMAGE_SOCKET"
     exit "$code"
   }
   container=

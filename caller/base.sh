@@ -1,10 +1,9 @@
-# The base image: local, else from the registry, else made from Debian's archive.
-# shellcheck shell=sh
+# Gets the base image: a local one, else from the registry, else made from Debian's archive. shellcheck shell=sh
 
-# Sets $base_id.
+# ensure_base: gets the base image and sets $base_id.
 ensure_base() {
   get_base
-  base_id=$(docker image inspect --format '{{.Id}}' $base) && is_id "$base_id" || die 3 "Docker does not tell the id of $base"
+  base_id=$(docker image inspect --format '{{.Id}}' $base) && is_id "$base_id" || die 3 "Docker does not print the id of $base"
 }
 
 get_base() {
@@ -23,15 +22,14 @@ get_base() {
   with_life 7200 "making the base image" make_base || {
     end_if_stopped "the making of the base image"
     last_words
-    die 3 "there is no base image: the registry cannot be reached ($pull_error), and none could be made here" \
+    die 3 "there is no base image: the registry cannot be reached ($pull_error), and making one failed" \
       "docker load a $upstream, or run this on a Debian with apt"
   }
 }
 
-# Debian's base system, and in the same pass the packages of all images, by mmdebstrap, which is installed or fetched for the
-# moment; apt's own sources say from where. dpkg does not wait
-# for the disk, there and in all images made of it, as in Docker's own images of Debian: what a failure of power breaks is
-# made anew.
+# make_base: installs Debian's base system and the packages of all images in one pass, with mmdebstrap (installed, or fetched
+# temporarily) from apt's configured sources. force-unsafe-io: dpkg does not sync to disk, here and in derived images, as in
+# Docker's own Debian images; after a power failure the image is made again.
 make_base() { make_file_system && import_base; }
 
 make_file_system() {
@@ -39,7 +37,7 @@ make_file_system() {
     command -v apt-get > /dev/null && command -v perl > /dev/null || { echo "no mmdebstrap, no apt"; return 1; }
     (cd "$state" && apt-get download -o APT::Sandbox::User=root mmdebstrap && dpkg-deb -x mmdebstrap_*.deb mmdebstrap) || return 1
     mmdebstrap=$state/mmdebstrap/usr/bin/mmdebstrap
-    PATH=$PATH:$state/mmdebstrap/usr/bin # it calls a filter of its own
+    PATH=$PATH:$state/mmdebstrap/usr/bin # mmdebstrap calls its own helper program
   }
   mirror=$(debian_mirror Debian) && security=$(debian_mirror Debian-Security) || { echo "apt has no Debian source"; return 1; }
   packages=$(sed '/^#/d; /^$/d' "$root/orchestrator/shared/packages" | tr '\n' ',')

@@ -1,7 +1,7 @@
-# After `down`: what Compose cannot remove, because it was running in it.
+# After `down`: removes what Compose cannot remove, because Compose ran in the orchestrator's container.
 # shellcheck shell=sh
 
-# After `down`: what Compose cannot remove, because it was running in it.
+# forget ARGUMENTS...: after `down` with ARGUMENTS
 forget() {
   volumes=
   images=

@@ -1,7 +1,6 @@
-# What run.sh's own command line names: the paths of its words, as the orchestrator writes them.
-# shellcheck shell=sh
+# Tests whether run.sh's command line names a path, in the form in which the orchestrator writes paths. shellcheck shell=sh
 
-# given OPTION ARGUMENTS...: whether OPTION is among them, with a value of its own or in the same word
+# given OPTION ARGUMENTS...: whether ARGUMENTS have OPTION, alone or with its value in the same word
 given() {
   option_word=$1
   shift
@@ -33,7 +32,7 @@ named() {
   return 1
 }
 
-# is_value VALUE: whether VALUE, as $option_word takes it, names the path $wanted
+# is_value VALUE: whether VALUE of the option $option_word names the path $wanted
 is_value() {
   value=$1
   case $option_word:$value in
@@ -67,8 +66,8 @@ source_of() {
   done
 }
 
-# is_positional ARGUMENTS...: whether $wanted is the one that belongs to no option. All of boot's and verify's but these have
-# a value.
+# is_positional ARGUMENTS...: whether a positional argument names $wanted. All options of boot and verify have a value, except
+# those listed here.
 is_positional() {
   follows='' all=''
   for word; do
@@ -83,13 +82,13 @@ is_positional() {
   return 1
 }
 
-# is_beside WHAT ARGUMENTS...: whether $wanted is one of the files that runs put beside the image that is named
+# is_beside WHAT ARGUMENTS...: whether $wanted is a file that runs put beside the image that ARGUMENTS name
 is_beside() {
   what=$1 file=$wanted
   shift
   case $what:$file in
     result.json:*/result.json)
-      for image; do # any that lies in the same folder
+      for image; do # result.json belongs to any image in the same folder
         absolute "$image"
         wanted=$absolute
         [ "${wanted%/*}" != "${file%/*}" ] || ! is_positional "$@" || return 0
@@ -112,8 +111,8 @@ is_wanted() {
   [ "$absolute" = "$wanted" ]
 }
 
-# absolute PATH: sets $absolute to it from the root on, without `.`, `..` and doubled slashes, by its letters alone, as the
-# orchestrator writes it
+# absolute PATH: sets $absolute to the absolute path without `.`, `..` and repeated slashes; links are not resolved, as in the
+# orchestrator
 absolute() {
   case $1 in /*) left=$1 ;; *) left=$PWD/$1 ;; esac
   absolute=

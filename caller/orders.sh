@@ -1,14 +1,13 @@
-# What the orchestrator asks of the caller's side (orchestrator/ask/orders.py): one order a line, its words apart by tabs.
-# An order is data, and the engine may be anybody's: only what this file lists is done, and only with what the caller's own
-# command line names.
-# shellcheck shell=sh
+# Executes the orchestrator's orders (orchestrator/ask/orders.py): one order per line, words separated by tabs. Orders are
+# untrusted data, because the engine may be anybody's: only the orders in this file are executed, and only with paths that
+# run.sh's command line names. shellcheck shell=sh
 
-# obey ARGUMENTS...: the orders in $state/orders, given for run.sh's own ARGUMENTS. All are looked at before any is done.
+# obey ARGUMENTS...: executes the orders in $state/orders, after checking all of them against run.sh's ARGUMENTS.
 obey() {
   while read_order; do
     may "$order" "$option" "$path" "$@" && [ -z "$more" ] \
-      || die 70 "the orchestrator asks for what run.sh does not do: $(printf '%s ' "$order" "$option" "$path" "$more" | plain)" \
-        "./run.sh down --rmi all, and again: the orchestrator's image is made anew"
+      || die 70 "the orchestrator gave an order that run.sh refuses: $(printf '%s ' "$order" "$option" "$path" "$more" | plain)" \
+        "run ./run.sh down --rmi all, then the command again: this rebuilds the orchestrator's image"
   done 4< "$state/orders"
   while read_order; do
     case $order in
@@ -27,10 +26,10 @@ obey() {
   done 4< "$state/orders"
 }
 
-# A line without an end is one, too.
+# read_order: reads the next order; a last line without a newline counts, too.
 read_order() { IFS="$tab" read -r order option path more <&4 || [ -n "$order" ]; }
 
-# may ORDER OPTION PATH ARGUMENTS...: whether run.sh, called with ARGUMENTS, does that
+# may ORDER OPTION PATH ARGUMENTS...: whether run.sh, called with ARGUMENTS, executes this order
 may() {
   asked=$1 about=$2 wanted=$3
   shift 3

@@ -1,8 +1,8 @@
-# Which files a git repository has: git says it, but of the repository's own folder only data is believed.
-# shellcheck shell=sh
+# Lists the files of a git repository with git, without executing anything from the repository's own git folder. shellcheck
+# shell=sh
 
-# in_repository OPTION FOLDER: whether git tells what belongs to it. Where it should, but cannot, nothing is guessed. Sets
-# $above, the repository's top by its real path.
+# in_repository OPTION FOLDER: whether FOLDER is in a git repository that does not ignore it. Dies if git cannot tell. Sets $above
+# to the real path of the repository's top.
 in_repository() {
   above=$(physical "$2")
   while [ ! -e "$above/.git" ] && [ ! -L "$above/.git" ]; do
@@ -10,7 +10,7 @@ in_repository() {
     above=$(dirname -- "$above")
   done
   command -v git > /dev/null \
-    || die 2 "$1: $2 is in a git repository, but there is no git to say what belongs to it" "install git"
+    || die 2 "$1: $2 is in a git repository, but git is not installed to list its files" "install git"
   git_folders "$1"
   own_repository "$1"
   git_says check-ignore -q . > /dev/null
@@ -21,10 +21,11 @@ in_repository() {
   esac
 }
 
-# git_folders OPTION: where the repository at $above keeps its index and, as $common, what all of its worktrees share.
+# git_folders OPTION: sets $git_folder, the folder with the index of the repository at $above, and $common, which all its
+# worktrees share.
 git_folders() {
   git_folder=$above/.git
-  if [ -f "$git_folder" ]; then # a submodule's, or another worktree's
+  if [ -f "$git_folder" ]; then # .git is a file in a submodule or a worktree
     pointer=$(first_line "$git_folder")
     case $pointer in
       'gitdir: /'*) git_folder=${pointer#gitdir: } ;;
@@ -37,16 +38,16 @@ git_folders() {
     case $pointer in /*) common=$pointer ;; *) common=$git_folder/$pointer ;; esac
   fi
   [ -d "$git_folder" ] && [ -e "$git_folder/HEAD" ] && [ -d "$common/objects" ] \
-    || die 2 "$1: $above/.git leads to no git repository" "remove it, or clone the repository again"
+    || die 2 "$1: $above/.git does not lead to a git repository" "remove it, or clone the repository again"
   common=$(physical "$common")
-  case $common in *[[:cntrl:]]*) die 2 "$1: the name of $above's git folder has control characters" "rename it" ;; esac
+  case $common in *[[:cntrl:]]*) die 2 "$1: the name of $above's git folder has control characters" "rename the folder" ;; esac
 }
 
 first_line() { dd if="$1" bs=4096 count=1 2> /dev/null | head -n 1; }
 
-# own_repository OPTION: a git folder of our own, $state/git, for the files at $above. Somebody else's may name programs that
-# git runs (pagers, remotes to fetch what is missing from, monitors), so of that only data is taken: the index, the patterns of
-# files to ignore, three settings' values. Its objects, from which a sparse index is read, stay where they are.
+# own_repository OPTION: makes a separate git folder, $state/git, for the files at $above. The repository's own folder may name
+# programs that git would run (pagers, remotes for missing objects, monitors), so only data is copied from it: the index, ignore
+# patterns, three settings. Its objects, which a sparse index needs, are only referred to.
 own_repository() {
   rm -rf "$state/git"
   mkdir -p "$state/git/objects/info" "$state/git/refs" "$state/git/info"
@@ -55,8 +56,8 @@ own_repository() {
   printf '%s\n' "$common/objects" > "$state/git/objects/info/alternates"
   [ ! -f "$common/info/exclude" ] || cp "$common/info/exclude" "$state/git/info/exclude"
   for index in "$git_folder/index" "$git_folder"/sharedindex.*; do
-    [ -e "$index" ] || [ -L "$index" ] || continue # nothing was ever added, or the index is one file
-    is_file "$index" || die 2 "$1: $index is not a file" "put the file itself there"
+    [ -e "$index" ] || [ -L "$index" ] || continue # no index yet, or no shared index
+    is_file "$index" || die 2 "$1: $index is not a file" "replace it by the file itself"
     cp "$index" "$state/git/" || die 2 "$1: $index cannot be read"
   done
   for config in "$common/config" "$git_folder/config.worktree"; do
@@ -67,31 +68,32 @@ own_repository() {
   done
 }
 
-# copy_setting OPTION NAME [TYPE]: from $config
+# copy_setting OPTION NAME [TYPE]: copies a setting from $config
 copy_setting() {
   value=$(git_alone config --file "$config" --no-includes ${3:+"$3"} --get "$2" 2> "$state/words")
   case $? in
     0) ;;
-    1) return 0 ;; # it is not there
+    1) return 0 ;; # the setting does not exist
     *) git_fails "$1" ;;
   esac
-  case $2:$value in # the patterns may be no pipe, which would never end
+  case $2:$value in # the pattern file must not be a pipe, which would block
     core.excludesfile:/*) [ -f "$value" ] || return 0 ;;
     core.excludesfile:*) [ -f "$above/$value" ] || return 0 ;;
   esac
   git_alone config --file "$state/git/config" "$2" "$value" > /dev/null 2> "$state/words" || git_fails "$1"
 }
 
-# git_says COMMAND...: of the files below $tree, by $state/git; its own words are in $state/words
+# git_says COMMAND...: runs git in $tree with $state/git; its stderr goes to $state/words
 git_says() { git_alone --work-tree "$above" -C "$(physical "$tree")" "$@" 2> "$state/words"; }
 
 git_fails() {
-  die 2 "$1: $tree is in a git repository, but git cannot say what belongs to it: $(tail -n 1 "$state/words")" \
-    "see what git status says there"
+  die 2 "$1: $tree is in a git repository, but git cannot list its files: $(tail -n 1 "$state/words")" \
+    "run git status there"
 }
 
-# git by the caller's own configuration and that of $state/git alone. What is relative in the caller's would be looked for in
-# the checkout: monitors and hooks. The variables say the same to a git that knows them.
+# git_alone ARGUMENTS...: runs git with only the caller's configuration and that of $state/git. Monitors and hooks are disabled,
+# because relative paths in the caller's configuration would be resolved in the checkout. The exported variables forbid network
+# access in newer versions of git.
 git_alone() (
   cd "$state" || exit
   for variable in $(env | sed -n 's/^\(GIT_[A-Z0-9_]*\)=.*/\1/p'); do

@@ -1,14 +1,13 @@
-# What run.sh says, and how it ends.
-# shellcheck shell=sh
+# Messages of run.sh, and its exit after an error. shellcheck shell=sh
 
 say() { printf '%s\n' "$*" >&2; }
 
-# plain: what others say, without what steers a terminal
+# plain: filters control characters out of other programs' output
 plain() { LC_ALL=C tr -c '[:print:]\n\t' '?'; }
 
-# die CODE MESSAGE [WAY OUT]: the exit codes are those of docs/exit-codes.md
+# die CODE MESSAGE [HINT]: prints an error and exits; docs/exit-codes.md lists the codes
 die() {
-  case $stopped:$1 in # what a signal has broken is no failure of its own
+  case $stopped:$1 in # an error caused by a signal counts as the signal
     INT:130 | TERM:143) ;;
     INT:*) set -- 130 interrupted ;;
     TERM:*) set -- 143 terminated ;;

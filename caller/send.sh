@@ -1,5 +1,4 @@
-# What is sent to the orchestrator: the caller's files, under their own paths.
-# shellcheck shell=sh
+# Sends the caller's files to the orchestrator, under their paths on the caller's host. shellcheck shell=sh
 
 send() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
@@ -8,12 +7,13 @@ send() {
   send_path "$2"
 }
 
-# Names are kept with a zero at their end and given to tar as arguments: what is in a list, each tar reads in its own way.
+# send_path PATH: adds a path to the list of files to send. Paths end with a zero byte and become arguments of tar, because tars
+# differ in reading file lists.
 send_path() {
   printf './%s\0' "${1#/}" >> "$state/send"
 }
 
-# What an image's own run has said of it.
+# send_result FILE: sends a file that a run has put beside an image, if it exists.
 send_result() {
   if [ -f "$1" ] && [ -r "$1" ]; then send_path "$1"; fi
 }
@@ -24,9 +24,9 @@ send_keys() {
   done
 }
 
-# The project's own files, for its test suite.
+# send_checkout: sends the project's own files, for its test suite.
 send_checkout() {
-  # shellcheck disable=SC2016,SC2046  # another shell's program; names without blanks
+  # shellcheck disable=SC2016,SC2046 # another shell's program; names without spaces
   (
     cd "$root" || exit
     find $(parts) $(other_parts) \( -name __pycache__ -o -path ./tests/nixpkgs \) -prune -o \( -type f -o -type l \) \
@@ -34,8 +34,8 @@ send_checkout() {
   ) >> "$state/whole"
 }
 
-# A file or folder with all that lies beside it: the git repository that it is in, without what git ignores, else its folder.
-# nixpkgs and whatever else is only looked into is sent without what is around it.
+# send_tree OPTION PATH: sends PATH with its surroundings: its git repository without ignored files, else its folder. For options
+# other than --configuration and --flake only the folder itself is sent, not the whole repository.
 send_tree() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
   [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
@@ -53,9 +53,9 @@ send_tree() {
     printf './%s/.\0' "${tree#/}" > "$state/found"
     kib=$(du -sk "$tree/." 2> /dev/null | awk '{ print $1 }')
   fi
-  [ -s "$state/found" ] || die 2 "$1: git ignores all of $tree" "git add what is to be built"
+  [ -s "$state/found" ] || die 2 "$1: git ignores all files of $tree" "git add the files to build"
   [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
-    "put it into a folder of its own, or into a git repository that ignores the rest"
+    "move it to a separate folder, or into a git repository that ignores the rest"
   tr '\0' '\n' < "$state/trees" | grep -qxF -e "$tree" || {
     say "sending $tree: $((kib / 1024)).$((kib % 1024 * 10 / 1024)) MiB"
     printf '%s\0' "$tree" >> "$state/trees"
@@ -65,23 +65,22 @@ send_tree() {
 
 physical() { (cd -P "$1" && pwd -P); }
 
-# find_top OPTION PATH: from $tree up to its repository's top, by the name that the caller has used.
+# find_top OPTION PATH: moves $tree up to its repository's top, in the form of the path that the caller has used.
 find_top() {
   while [ "$(physical "$tree")" != "$above" ]; do
-    [ "$tree" != / ] || die 2 "$1: $2 is reached through a link into its repository" "name it by its real path"
+    [ "$tree" != / ] || die 2 "$1: $2 leads into its repository through a link" "use its real path"
     tree=$(dirname -- "$tree")
   done
 }
 
 not_home() {
   case $(physical "$tree") in
-    / | "$(physical "${HOME:-/}")") die 2 "$1: all of $tree would be sent" "put it into a folder of its own" ;;
+    / | "$(physical "${HOME:-/}")") die 2 "$1: all of $tree would be sent" "move it to a separate folder" ;;
   esac
 }
 
-# Of the names that git has, relative to a folder that is called $1 and really is $2: those that are there, not below a link
-# that has taken a folder's place, and no repositories inside, which are none of this one's files.
-# shellcheck disable=SC2016  # another shell's program
+# Filters git's file names, relative to the folder $1 with the real path $2: keeps existing files and links that are not below a
+# link in place of a folder, and drops nested repositories. shellcheck disable=SC2016  # another shell's program
 only_files='
   name=$1 real=$2 last= good=1
   shift 2
@@ -95,20 +94,19 @@ only_files='
     if [ -L "$real/$file" ] || [ -f "$real/$file" ]; then printf "%s\0" "$name/$file"; fi
   done'
 
-# find_tar: with which flags tar packs files as they are
+# find_tar: sets $tar_holes and $tar_sends, the flags with which tar packs files unchanged
 find_tar() {
   tar_holes=-S
   case $(tar --version 2>&1) in
     *busybox* | *BusyBox*) tar_holes= ;;
-    *GNU*) tar_sends=--no-unquote ;; # or a backslash in a name would be an escape
+    *GNU*) tar_sends=--no-unquote ;; # otherwise a backslash in a name would be an escape
   esac
 }
 
-# The caller's files, under their own paths. Folders keep their links; the list of them, which may be empty, says at the end
-# that all was sent.
+# pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. The list of folders
+# comes last and shows that everything was sent.
 pack() {
-  # More than one archive is no trouble.
-  # shellcheck disable=SC2086  # flags, or none
+  # xargs may run tar several times: the receiver accepts concatenated archives. shellcheck disable=SC2086  # flags, or none
   [ ! -s "$state/send" ] || xargs -0 tar -chf - $tar_holes $tar_sends -C / < "$state/send" || return
   # shellcheck disable=SC2086
   [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return

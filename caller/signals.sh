@@ -1,11 +1,10 @@
-# Signals: told to whatever is at work, then the exit code says so.
-# shellcheck shell=sh
+# Passes signals on to the container or process at work, and sets the exit code. shellcheck shell=sh
 
 on_signal() {
   stopped=$1
   if [ -n "$container" ]; then
-    # The container may be about to start, or its process 1 not listening yet: tell it until it has ended, even if what waits
-    # for it has ended first. The orchestrator takes the first signal and ignores the others.
+    # The container may still be starting, or its process 1 may not have handlers yet: repeat the signal until the container has
+    # ended, even if Docker's client ends first. The orchestrator handles the first signal and ignores others.
     (
       trap '' HUP TERM
       tries=50
@@ -21,17 +20,17 @@ on_signal() {
   fi
 }
 
-# family PID: it and all processes below it. A function in the background is a shell: what it runs must end, too.
+# family PID: prints PID and all its descendants. A function in the background is a shell, whose child processes must end, too.
 family() {
   ps -A -o pid= -o ppid= 2> /dev/null | awk -v top="$1" '
     { parent[$1] = $2 }
     END { print top; for (p in parent) { for (q = p; q in parent && q != top && q != parent[q]; q = parent[q]); if (q == top && p != top) print p } }'
 }
 
-# await PID: its exit code, whatever signals come meanwhile
+# await PID: waits for the process and returns its exit code, also if signals arrive meanwhile
 await() {
   child=$1
-  [ -z "$stopped" ] || on_signal "$stopped" # it came before there was anybody to tell
+  [ -z "$stopped" ] || on_signal "$stopped" # the signal arrived before the process was started
   while :; do
     wait "$1"
     code=$?
@@ -48,8 +47,7 @@ end_if_stopped() {
   esac
 }
 
-# with_life SECONDS WHAT COMMAND...: runs it, for that long at most, with its output in $state/log and a sign of life every 2
-# seconds
+# with_life SECONDS WHAT COMMAND...: runs the command with a time limit, its output in $state/log, and prints WHAT every 2 seconds
 with_life() {
   limit=$1 what=$2
   shift 2
@@ -80,7 +78,8 @@ with_life() {
   return $result
 }
 
-# A closed terminal's SIGHUP is ignored below some callers, nohup among them; but nobody could leave the machine any more.
+# watch_terminal: ends run.sh when its terminal is closed. Some parents, such as nohup, ignore SIGHUP, and then nobody could quit
+# the machine.
 watch_terminal() {
   while sleep 1 > /dev/null 2>&1; do
     [ -t 3 ] || { kill -TERM $$; return; }

@@ -1,18 +1,17 @@
-# SHA-256 sums, by whatever the caller's system has.
-# shellcheck shell=sh
+# SHA-256 checksums, with a program of the caller's system. shellcheck shell=sh
 
-# find_hasher: sets $hasher to a command that prints each file's sum at the start of a line. OpenSSL first: it uses the
-# processor's own instructions, which makes seconds for a large image. What does not know the sum of nothing knows no other.
+# find_hasher: sets $hasher to a command that prints each file's SHA-256 at the start of a line. OpenSSL comes first: it uses the
+# CPU's SHA instructions, which saves seconds for a large image. Each candidate is tested with the checksum of empty input.
 find_hasher() {
   for hasher in 'openssl dgst -sha256 -r' sha256sum 'shasum -a 256'; do
     # shellcheck disable=SC2086  # a command's words
     [ "$($hasher < /dev/null 2> /dev/null | cut -d ' ' -f 1)" = e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 ] \
       && return
   done
-  die 4 "there is nothing here that makes SHA-256 sums" "install openssl, sha256sum or shasum"
+  die 4 "no program for SHA-256 checksums was found" "install openssl, sha256sum or shasum"
 }
 
-# checksum FILE: its sum, or nothing
+# checksum FILE: prints the file's SHA-256, or nothing
 checksum() {
   # shellcheck disable=SC2086  # a command's words
   sum_line=$($hasher < "$1") || return

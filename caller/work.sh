@@ -1,12 +1,11 @@
-# A run: the orchestrator at work, with files in both directions or on the caller's terminal.
-# shellcheck shell=sh
+# Runs the orchestrator: with files in both directions, or on the caller's terminal. shellcheck shell=sh
 
-# A run with files in both directions; what people read goes to stderr, the image's path to stdout.
+# run_streams: runs the orchestrator with files in both directions; messages go to stderr, paths of images to stdout.
 run_streams() {
   container=nixos-image-$run
   {
-    # A terminal that is closed tells all its processes at once, as `timeout` does. Only the script itself may listen: it tells
-    # the orchestrator, the others see to its end.
+    # A closed terminal signals all its processes at once, as `timeout` does. Only the main script handles the signal and passes
+    # it to the orchestrator; these processes wait for the orchestrator's end.
     trap '' HUP TERM
     if [ -s "$state/send" ] || [ -s "$state/whole" ]; then
       { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
@@ -26,31 +25,31 @@ run_streams() {
   return "$code"
 }
 
-# Where the orchestrator could not end by itself.
+# after_death: cleans up if the orchestrator could not run or was killed; changes $code.
 after_death() {
   case $code in
     125)
-      say "error: Docker could not run the orchestrator, or has stopped meanwhile"
+      say "error: Docker could not run the orchestrator, or Docker has stopped"
       code=3
       ;;
     137)
-      say "error: the orchestrator was killed; removing what it left"
+      say "error: the orchestrator was killed; cleaning up"
       run=$(new_run)
       container=nixos-image-$run
-      start -- clean > /dev/null || say "error: that failed too: run ./run.sh clean"
+      start -- clean > /dev/null || say "error: the cleanup failed, too: run ./run.sh clean"
       container=
       ;;
   esac
 }
 
-# A run on the caller's terminal, where there is one. Files are sent before.
+# run_terminal: runs the orchestrator on the caller's terminal, if there is one; files are sent before.
 run_terminal() {
   flags=-i
   sent=
   if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
   if [ -s "$state/send" ] || [ -s "$state/whole" ]; then
     sent=1
-    # Created before: so there is always a container of the run's, which has its volume.
+    # The container is created first, so that the run's work volume always belongs to a container.
     container=nixos-image-$run
     how=create
     start $flags -- "$@" > /dev/null || { code=125; container=; after_death; return $code; }
@@ -67,7 +66,8 @@ run_terminal() {
     fi
   fi
   container=nixos-image-$run
-  # Not in the foreground: there a terminal that is closed would be noticed only when Docker's client has ended, which does not.
+  # Docker's client runs in the background: in the foreground, this shell would notice a closed terminal only after the client's
+  # end, which does not come.
   { trap '' HUP TERM; if [ -n "$sent" ]; then docker start --attach --interactive "$container"; else start $flags -- "$@"; fi <&3; } &
   job=$!
   watcher=

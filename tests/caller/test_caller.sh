@@ -83,7 +83,7 @@ only() {
 # shellcheck disable=SC2086  # a command's words
 with_some() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$work/some" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 only
-expect "without a tool for sums nothing is done" 4 '^error: there is nothing here that makes SHA-256 sums' with_some doctor
+expect "without a tool for sums nothing is done" 4 '^error: no program for SHA-256 checksums was found' with_some doctor
 only sha256sum
 expect "one that works is taken" 0 '' with_some doctor
 
@@ -105,7 +105,7 @@ expect "an image arrives" 0 '' run_sh demo -o "$work/images"
 check "as it is" test "$(cat "$work/images/a.img")" = x
 for wrong in "$(printf y | sha256sum | cut -d ' ' -f 1)" '' - "$(echo "$sum" | cut -c 1-63)"; do
   hands_over "$wrong" a.img
-  expect "one with the sum '$wrong' does not" 8 'error: (a.img did not arrive|the image could not)' run_sh demo -o "$work/images"
+  expect "one with the sum '$wrong' does not" 8 'error: (a.img was damaged in transit|the image could not)' run_sh demo -o "$work/images"
   check "and has no name" test -z "$(ls -A "$work/images")"
 done
 hands_over "$sum" a.img
@@ -118,7 +118,7 @@ EOF
 command -v sha256sum > "$work/sha256sum"
 chmod +x "$work/some/sha256sum.new"
 mv "$work/some/sha256sum.new" "$work/some/sha256sum"
-expect "nor one whose sum cannot be made" 8 'error: a.img did not arrive' with_some demo -o "$work/images"
+expect "nor one whose sum cannot be made" 8 'error: a.img was damaged in transit' with_some demo -o "$work/images"
 check "has it a name" test -z "$(ls -A "$work/images")"
 
 # A file is on the disk before it has its name, and the name before run.sh ends.

@@ -62,15 +62,15 @@ empty() { [ -z "$(ls -A "$work/images")" ] && untouched; }
 
 expect "what is as it should be arrives" 0 '' hand_over good
 check "under its name" test "$(cat "$work/images/a b.img")" = x
-expect "a name that climbs out is refused" 8 'a name that none may have' hand_over climbs
+expect "a name that climbs out is refused" 8 'a name that is not allowed' hand_over climbs
 check "and nothing is written" empty
-expect "so is one below a link" 8 'a name that none may have' hand_over folder
+expect "so is one below a link" 8 'a name that is not allowed' hand_over folder
 check "and nothing is written there" empty
-expect "one that begins like an option" 8 'a name that none may have' hand_over option
+expect "one that begins like an option" 8 'a name that is not allowed' hand_over option
 check "does nothing" empty
-expect "one that steers the terminal" 8 'a name that none may have' hand_over steers
+expect "one that steers the terminal" 8 'a name that is not allowed' hand_over steers
 check "is not shown" sh -c "! grep -q '$(printf '\033')' '$work/err' '$work/out'"
-expect "a link in an image's place is refused" 8 'a.img is no file' hand_over link
+expect "a link in an image's place is refused" 8 'a.img is not a file' hand_over link
 check "and does not arrive" empty
 expect "a link in the list's place is no list" 8 'could not be written' hand_over list
 case ${NIXOS_IMAGE_TEST_TAR:-} in
@@ -100,7 +100,7 @@ refused() {
   shift 2
   [ -z "$order_first" ] || set -- "$@" -o "$work/images"
   rm -rf "$work/images" "$work/started"
-  expect "refused: $what" 70 '^error: the orchestrator asks for what run.sh does not do: ' in_elsewhere "$@"
+  expect "refused: $what" 70 '^error: the orchestrator gave an order that run.sh refuses: ' in_elsewhere "$@"
   check "and nothing is done" test ! -e "$work/images" -a ! -e "$work/started" -a -z "$(ls -A "$work/elsewhere")"
 }
 # taken LINE ARGUMENTS...: that the order is done
@@ -265,14 +265,14 @@ mkfifo "$folder/.git/index"
 expect "nor a pipe" 2 'index is not a file' sends -c "$folder/a.nix"
 rm "$folder/.git/index"
 rm "$folder/.git/HEAD"
-expect "half a git folder is none" 2 'leads to no git repository' sends -c "$folder/a.nix"
+expect "half a git folder is none" 2 'does not lead to a git repository' sends -c "$folder/a.nix"
 rm -r "$folder/.git"
 ln -s /etc/passwd "$folder/.git"
-expect "nor is a link to a file" 2 'leads to no git repository' sends -c "$folder/a.nix"
+expect "nor is a link to a file" 2 'does not lead to a git repository' sends -c "$folder/a.nix"
 check "of which nothing is told" sh -c "! grep -q root: '$work/err'"
 rm "$folder/.git"
 mkfifo "$folder/.git"
-expect "nor is a pipe" 2 'leads to no git repository' sends -c "$folder/a.nix"
+expect "nor is a pipe" 2 'does not lead to a git repository' sends -c "$folder/a.nix"
 
 if [ "${1:-}" = --caller ]; then finish; exit; fi # what follows needs an engine
 

@@ -126,8 +126,8 @@ echo '{ }' > "$folder/a.nix"
 expect "one whose git folder is elsewhere" 0 '' sends -c "$folder/a.nix"
 check "is one" sent a.nix
 echo x > "$work/fresh/.git/index"
-expect "an index that is none is told" 2 'git cannot say what belongs to it: .*index' sends -c "$work/fresh/a.nix"
+expect "an index that is none is told" 2 'git cannot list its files: .*index' sends -c "$work/fresh/a.nix"
 mkdir -p "$work/empty/.git"
 touch "$work/empty/a.nix"
-expect "so is a git folder that is none" 2 'leads to no git repository' sends -c "$work/empty/a.nix"
+expect "so is a git folder that is none" 2 'does not lead to a git repository' sends -c "$work/empty/a.nix"
 finish

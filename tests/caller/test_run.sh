@@ -42,7 +42,7 @@ kill "$hung"
 mkdir "$work/bin"
 for tool in sh env dirname cat pwd mktemp rm tr od stty cut tar tail; do ln -s "$(command -v $tool)" "$work/bin/$tool"; done
 expect "a missing docker is named" 3 'docker is not installed' env PATH="$work/bin" "$project/run.sh" demo
-expect "a user who may not use Docker is told so" 3 'may not use Docker' \
+expect "a user who may not use Docker is told so" 3 'no permission to use Docker' \
   setpriv --reuid 12345 --regid 12345 --clear-groups env HOME=/nonexistent "$project/run.sh" demo
 expect "formats are told" 0 '' "$project/run.sh" formats qcow-efi
 check "with what they are" grep -q '^qemu-efi, qcow-efi .* \.qcow2 .*uefi' "$work/out"

@@ -177,7 +177,7 @@ restarts() {
     case $signal in
       # It tells its containers to end first, and the orchestrator has the time to clean up.
       TERM) check "$what: exit code 143, and a word" ended 143 '^error: terminated' ;;
-      KILL) check "$what: exit code 3, and a word" ended 3 '^error: Docker .* has stopped meanwhile' ;;
+      KILL) check "$what: exit code 3, and a word" ended 3 '^error: Docker .* Docker has stopped' ;;
     esac
     check "$what: no partial file" no_partial_file
     start_engine
