@@ -1,4 +1,4 @@
-"""How fast images are assembled: here, natively; `emulated.py` does it as nixpkgs does.
+"""Benchmark: native assembly of images; `emulated.py` measures nixpkgs' way under emulation.
 
 `assembly.sh` runs this inside containers; docs/performance.md explains what is measured.
 """
@@ -25,11 +25,11 @@ from orchestrator.shared.spec import read_spec
 
 STORE = "/nix/store"
 
-#: Letters of a store path's hash: Nix' base 32.
+#: Alphabet of a store path's hash: Nix' base 32.
 NIX_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
-#: The closure is made of groups, so that a small one is a part of each larger one. A group of
-#: 512 MiB has 15,000 files in 250 store paths: about what half a small NixOS system has.
+#: A closure consists of groups, so that a small closure is part of each larger one. A group of 512
+#: MiB has 15,000 files in 250 store paths, like half of a small NixOS system.
 GROUP_BYTES = int(os.environ.get("BENCHMARK_GROUP_MIB") or 512) * MIB
 GROUP_FILES = GROUP_BYTES * 15_000 // (512 * MIB)
 PATH_FILES = 60
@@ -38,20 +38,20 @@ SEED = 1
 #: Sizes are spread log-normally: most files have a few KiB, few have MiB.
 SIZE_SIGMA = 2.1
 
-#: Seven of ten files are text, which zstd makes a third of; the others are noise. Together they
-#: shrink to about half, as a NixOS store does.
+#: Seven of ten files are text, which zstd compresses to a third; the others are noise. Together
+#: they compress to about half, like a NixOS store.
 TEXT_SHARE = 0.7
 
-#: A group's text files are parts of one text, much longer than zstd's window: making it takes most
-#: of the time.
+#: A group's text files are parts of one text, much longer than zstd's window: its generation takes
+#: most of the time.
 TEXT_BYTES = 32 * MIB
 
-#: Closures in groups: the first is of 1 GiB and compared with the others' way, all of them make
-#: the scaling; the largest is left out where the disk is too small.
+#: Sizes of closures in groups: the first (1 GiB) is compared with nixpkgs' way, all of them show
+#: the scaling; the largest is omitted if the disk is too small.
 COMPARED = 2
 SCALING = (1, 2, 4, 8, 16)
 
-#: Kernel, initrd and firmware beside the groups.
+#: Bytes of kernel, initrd and firmware, besides the groups.
 BOOT_FILES = {"kernel": 12 * MIB, "initrd": 20 * MIB, "firmware": 8 * MIB}
 
 FOREIGN = "aarch64-linux"
@@ -61,18 +61,18 @@ FOREIGN = "aarch64-linux"
 
 
 def store_path(name: str) -> str:
-    """A store path that no build has."""
+    """Return a made-up store path."""
     digest = hashlib.sha256(f"{SEED}/{name}".encode()).digest()
     return f"{STORE}/{''.join(NIX_BASE32[byte % 32] for byte in digest)}-{name}"
 
 
 def group_paths(group: int) -> list[str]:
-    """Store paths of one group."""
+    """Return the store paths of one group."""
     return [store_path(f"package-{group}-{at}") for at in range(GROUP_FILES // PATH_FILES)]
 
 
 def write_group(group: int) -> None:
-    """Write the files of `group`, the same bytes every time."""
+    """Write the files of `group`; they are the same in every run."""
     noise = random.Random(f"{SEED}/{group}")  # noqa: S311
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["".join(noise.choices(letters, k=noise.randint(3, 12))) for _ in range(4096)]
@@ -94,13 +94,13 @@ def write_group(group: int) -> None:
 
 
 def write_file(path: pathlib.Path, data: bytes) -> None:
-    """Write one file and the folders that lead to it."""
+    """Write one file and its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 
 
 def seal(path: str) -> None:
-    """Give all below `path` the modes and the time that Nix gives them."""
+    """Give everything below `path` the modes and the time of store files."""
     for folder, _folders, files in os.walk(path, topdown=False):
         for name in files:
             pathlib.Path(folder, name).chmod(0o444)
@@ -110,7 +110,7 @@ def seal(path: str) -> None:
 
 
 def write_boot_files() -> None:
-    """Write kernel, initrd and firmware: noise, as they are compressed."""
+    """Write kernel, initrd and firmware as noise, because real ones are compressed."""
     for name, size in BOOT_FILES.items():
         noise = random.Random(f"{SEED}/{name}")  # noqa: S311
         write_file(pathlib.Path(store_path(name), name), noise.randbytes(size))
@@ -118,7 +118,7 @@ def write_boot_files() -> None:
 
 
 def write_toplevel(groups: int) -> str:
-    """Write the system that needs the first `groups` groups; returns its store path."""
+    """Write a system that refers to the first `groups` groups; returns its store path."""
     path = store_path(f"toplevel-{groups}")
     kernel, initrd = (f"{store_path(name)}/{name}" for name in ("kernel", "initrd"))
     boot = {"system": FOREIGN, "label": "benchmark", "kernel": kernel, "initrd": initrd}
@@ -146,7 +146,8 @@ def closures(scaling: list[int]) -> None:
 
 
 def register(references: dict[str, list[str]]) -> None:
-    """Tell Nix' database of the paths; sizes are made up, because nobody asks for them here."""
+    """Register the paths in the Nix database; their sizes are made up, because nothing reads
+    them."""
     records = []
     hashes, _ = pack.pack(references)
     for path, needed in references.items():
@@ -156,12 +157,12 @@ def register(references: dict[str, list[str]]) -> None:
 
 
 def spec_file(groups: int) -> pathlib.Path:
-    """Where the spec of the image of that many groups lies."""
+    """Return the path of the image spec for that many groups."""
     return FOLDER / f"spec-{groups}.json"
 
 
 def image_spec(groups: int) -> Json:
-    """An SD card like nixpkgs' own."""
+    """Return the image spec of an SD card like nixpkgs'."""
     return {
         "schema": 1,
         "name": "sd-card",
@@ -179,7 +180,7 @@ def image_spec(groups: int) -> Json:
 
 
 def make(groups: int, compression: typing.Literal["none", "zstd"]) -> None:
-    """Make one image in the current folder, by the product's own functions."""
+    """Make one image in the current folder, with the product's functions."""
     folder = pathlib.Path.cwd()
     spec = read_spec(spec_file(groups).read_text())
     assemble.assemble(spec, folder / "raw", folder)
@@ -188,7 +189,7 @@ def make(groups: int, compression: typing.Literal["none", "zstd"]) -> None:
 
 
 def ours(groups: int, compression: str) -> Json:
-    """Measure this project's way."""
+    """Measure this project's assembler."""
     work = FOLDER / "ours"
     command = [sys.executable, __file__, "make", str(groups), compression]
     found = best(functools.partial(measure, command, work))
@@ -199,7 +200,7 @@ def ours(groups: int, compression: str) -> Json:
 
 
 def floor(size: int) -> Json:
-    """Measure what no tool can go below: reading the closure once, writing `size` bytes once.
+    """Measure the lower bound of any tool: read the closure once, write `size` bytes once.
 
     GNU tar reads nothing if it sees that its output is /dev/null, so there is a pipe between, as
     there is one between tar and mke2fs. mke2fs calls fsync(2) at its end: so does dd.
@@ -216,14 +217,14 @@ def floor(size: int) -> Json:
 
 
 def requisites(groups: int) -> list[str]:
-    """The closure of the system of that many groups."""
+    """Return the closure of the system with that many groups."""
     return closure.closure_of([store_path(f"toplevel-{groups}")])
 
 
 def native() -> None:
-    """Measure all that runs natively, as an ordinary user without capabilities."""
+    """Measure everything that runs natively, as an ordinary user without capabilities."""
     free = shutil.disk_usage(FOLDER).free
-    # The closure, its image, and as much again for whoever else works on that disk.
+    # Space for the closure, its image, and as much again for other users of the disk.
     scaling = [groups for groups in SCALING if 3 * groups * GROUP_BYTES < free]
     load = os.getloadavg()
     closures(scaling)
@@ -256,11 +257,11 @@ def native() -> None:
     (FOLDER / "native.json").write_text(json.dumps(found))
 
 
-# --- telling --------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def results() -> Json:
-    """All that was found, with the ratios that are claimed."""
+    """Return all results, with the ratios that the documentation claims."""
     native_part = json.loads((FOLDER / "native.json").read_text())
     peers = json.loads((FOLDER / "emulated.json").read_text())
     native_part["machine"]["load_after"] = os.getloadavg()
@@ -280,7 +281,7 @@ def results() -> Json:
 
 
 def table(found: Json) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = [
         "| way | seconds | CPU seconds | largest process | all processes | disk, peak | written |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -307,12 +308,12 @@ def table(found: Json) -> str:
 
 
 def mib(size: int) -> str:
-    """A size for a table."""
+    """Format a size for a table."""
     return f"{size / MIB:,.0f} MiB"
 
 
 def plot(found: Json) -> str:
-    """The results as SVG: bars of seconds, and seconds over the size of the closure."""
+    """Return the results as SVG: bars of seconds, and seconds by size of the closure."""
     bars = {
         "nixpkgs' commands, emulated": found["peers"]["seconds"],
         "ours, .img.zst": found["zst"]["seconds"],
@@ -354,7 +355,7 @@ def plot(found: Json) -> str:
 
 
 def main() -> None:
-    """One verb a call; assembly.sh has the order."""
+    """Run one subcommand; assembly.sh calls them in order."""
     match sys.argv[1:]:
         case ["native"]:
             native()

@@ -1,7 +1,7 @@
 #!/bin/sh
-# How fast images are assembled, against nixpkgs' own commands under emulation and against what no tool can go below.
-# Needs the images that `./run.sh demo` has made, Linux 6.7, 30 GB of disk, and a quarter of an hour. Prints a table; leaves
-# benchmarks/results/assembly.json and docs/assembly.svg. docs/performance.md explains.
+# Benchmark of assembly: this project, nixpkgs' own commands under emulation, and the lower bound of any tool. Needs the container
+# images of `./run.sh demo`, Linux 6.7, 30 GB of disk space and 15 minutes. Prints a table; writes
+# benchmarks/results/assembly.json and docs/assembly.svg. docs/performance.md explains it.
 set -eu
 project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 label=org.nixos-image=true
@@ -12,7 +12,7 @@ emulator=
 
 # shellcheck disable=SC2317  # called from the trap
 finish() {
-  # An interpreter that is still registered goes with its container.
+  # A registered interpreter ends with its container.
   for container in $builder $emulator; do docker rm --force "$container" > /dev/null; done
   docker volume rm --force $volume > /dev/null
 }
@@ -20,7 +20,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# send CONTAINER: the programs, without a mount, because the engine may be on another computer
+# send CONTAINER: copies the benchmark's programs to it; no bind mount, because the engine may be on another computer
 send() {
   for file in assembly.py emulated.py measuring.py peers.sh; do
     docker exec --interactive "$1" sh -c "mkdir -p $folder && cat > $folder/$file" < "$project/benchmarks/$file"
@@ -29,15 +29,15 @@ send() {
 
 measure() { docker exec "$1" python3 $folder/assembly.py "$2"; }
 
-# A fresh volume takes over what the image has in /nix: owned by the builder's user.
+# A new volume gets the image's /nix, which belongs to the builder's user.
 docker volume create --label $label $volume > /dev/null
 builder=$(docker run --detach --init --label $label --cap-drop ALL --security-opt no-new-privileges:true --network none \
   --volume $volume:/nix ${BENCHMARK_GROUP_MIB:+--env BENCHMARK_GROUP_MIB} --entrypoint sleep nixos-image-builder infinity)
 send "$builder"
 measure "$builder" native
 
-# The arm64 tree is unpacked by mmdebstrap and entered by chroot(2), which is what the capabilities are for; with SETFCAP a
-# process may make a user namespace in which root is root. That namespace has a table of interpreters of its own.
+# Capabilities: mmdebstrap unpacks the arm64 tree, and chroot(2) enters it; with SETFCAP a process may create a user namespace
+# that maps root to root. That namespace has its own binfmt_misc.
 emulator=$(docker run --detach --init --label $label --cap-drop ALL --cap-add SYS_ADMIN --cap-add SYS_CHROOT \
   --cap-add SETUID --cap-add SETGID --cap-add SETFCAP --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER \
   --security-opt apparmor=unconfined --volume $volume:/nix --entrypoint sleep \
@@ -48,7 +48,8 @@ docker exec "$emulator" sh -euc '
   packages=$packages,libfaketime,mtools,sed,util-linux,zstd
   apt-get update -q
   apt-get install -qy --no-install-recommends mmdebstrap
-  # Unpacked only: no foreign program runs before the clock does. Links that packages make when they are configured follow.
+  # Packages are only unpacked, so that no foreign program runs before the measurement; links that their configuration makes are
+  # made here.
   mmdebstrap --mode=root --variant=extract --architectures=arm64 --skip=check/qemu --include=$packages \
     trixie "$tree" /etc/apt/sources.list
   ln -s fakeroot-sysv "$tree/usr/bin/fakeroot"

@@ -1,4 +1,4 @@
-"""How fast nixpkgs' own commands assemble an SD card's image under emulation.
+"""Benchmark: nixpkgs' own commands assemble an SD card image under emulation.
 
 `assembly.sh` runs this in the image that has the pinned emulator, after `assembly.py native`.
 """
@@ -23,7 +23,7 @@ EMULATORS = pathlib.Path("/opt/qemu")
 
 
 def emulated(tree: pathlib.Path) -> None:
-    """Measure nixpkgs' commands: foreign programs in the folder `tree`, once.
+    """Measure nixpkgs' commands once: foreign programs in the root folder `tree`.
 
     Two builds as in nixpkgs, the root file system and the card; each has a folder of its own, of
     which only the result stays.
@@ -61,7 +61,7 @@ def emulated(tree: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def interpreter() -> Iterator[None]:
-    """Register the pinned emulator for the time of a `with` block.
+    """Register the pinned emulator during a `with` block.
 
     assembly.sh runs this in a user namespace of its own, which has a table of its own (Linux 6.7):
     neither other runs nor the host ever see the entry, and it cannot outlive this container.
@@ -84,7 +84,8 @@ def interpreter() -> Iterator[None]:
 
 
 def show(tree: pathlib.Path) -> None:
-    """Mount the store, /proc and /dev inside `tree`; that ends with our mount namespace."""
+    """Mount the store, /proc and /dev inside `tree`; the mounts end with this process'
+    namespace."""
     for name in ("nix", "proc", "dev"):
         (tree / name).mkdir(exist_ok=True)
         subprocess.run(["mount", "--rbind", f"/{name}", tree / name], check=True)

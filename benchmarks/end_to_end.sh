@@ -1,7 +1,7 @@
 #!/bin/sh
-# How long the demo takes: cold (nothing of the project on the host), again with nothing changed, again without the boot;
-# and what the appliance adds to a bare `nix build` in a warm builder. Prints a table; differences are to the bare build.
-# It removes all of the project's containers, images and volumes first.
+# Benchmark of the demo: cold (nothing of the project on the host), unchanged, unchanged without the boot check; and the overhead
+# over a bare `nix build` in a warm builder. Prints a table; differences are to the bare build. It removes all containers, images
+# and volumes of the project first.
 set -eu
 project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 out=$(mktemp -d)
@@ -22,7 +22,7 @@ grep '^seconds:' "$out/log" | sed 's/^/warm, inside: /'
 fast=$(timed "$project/run.sh" demo -o "$out" --no-boot)
 grep '^seconds:' "$out/log" | sed 's/^/no boot, inside: /'
 
-# The same derivations in a builder that is up already: the store is warm, so nothing is built and nothing is emulated.
+# Build the same derivations in a running builder: the store has them, so nothing is built or emulated.
 builder=$(docker run -d --label org.nixos-image=true --volume nixos-image-store:/nix --entrypoint sleep nixos-image-builder 600)
 docker exec "$builder" python3 -c '
 import pathlib

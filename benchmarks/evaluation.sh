@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the product adds to an evaluation: `./run.sh --dry-run` against nix-instantiate of the same in the same image; and how
-# several formats share one. Prints a table; of each way the best of three counts.
+# Benchmark of evaluation: overhead of `./run.sh --dry-run` over nix-instantiate in the same image, and the cost of several
+# formats, which share an evaluation. Prints a table; each value is the best of three.
 #
 #   NIXPKGS=FOLDER benchmarks/evaluation.sh
 set -eu
@@ -11,14 +11,14 @@ trap 'rm -rf "$work"; [ -z "$builder" ] || docker rm -f "$builder" > /dev/null' 
 system=$(uname -m)-linux
 cp "$project/tests/nixos/configuration.nix" "$work"
 
-# best COMMAND...: the smallest of the numbers that it prints, three times
+# best COMMAND...: runs the command three times and prints the smallest number that it prints
 best() {
   : > "$work/numbers"
   for _ in 1 2 3; do "$@" >> "$work/numbers" || return; done
   sort -n "$work/numbers" | head -n 1
 }
 
-# product FORMAT...: seconds from the builder's first word on the evaluation to the plan
+# product FORMAT...: prints the seconds from the builder's first evaluation event to the plan
 product() {
   for format; do set -- "$@" -f "$format"; shift; done
   "$project/run.sh" --dry-run --log-format json --nixpkgs "$NIXPKGS" -c "$work/configuration.nix" --system "$system" "$@" 2> "$work/events"
@@ -30,13 +30,13 @@ began = next(event for event in events if event.get("detail") == "evaluating")
 print((at["plan"] - datetime.datetime.fromisoformat(began["timestamp"])).total_seconds())' "$work/events"
 }
 
-# bare EXPRESSION...: seconds that nix-instantiate takes in a builder that is up already
+# bare EXPRESSION...: prints the seconds of nix-instantiate in a running builder
 bare() {
   docker exec "$builder" sh -c 'began=$(date +%s.%N); nix-instantiate "$@" > /dev/null 2> /tmp/err || { tail -n 3 /tmp/err >&2; exit 1; }
     echo "$(date +%s.%N) $began" | awk "{ print \$1 - \$2 }"' sh "$@"
 }
 
-# As make_task.py writes it.
+# inputs.json in the format that the builder writes for nix/build.nix
 inputs() {
   printf '{"nixpkgs": "/tmp/nixpkgs", "configuration": "/tmp/configuration.nix", "formats": [%s], "systems": ["%s"]}' "$1" "$system" |
     docker exec -i "$builder" sh -c 'cat > /tmp/inputs.json'

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Run the demo again and again: what grows, and is the last run as fast as the second? RUNS (default 100) of each mode that is named
-# (default: private, shared). Prints a line for every tenth run, then three ratios: run 100 to run 2; the last ten runs to the ten
-# from run 2 on (medians); ten bare `docker run` after all runs to ten before, which shows how much the machine itself has changed.
-# Each mode's ratios go into benchmarks/results/load.csv. Ends with 1 if anything has grown.
+# Load test: runs the demo RUNS times (default 100) in each named mode (default: private, shared), and checks that nothing grows
+# and that runs do not become slower. Prints a line for every tenth run, then three ratios: run 100 to run 2; the last ten runs to
+# ten runs from run 2 on (medians); ten bare `docker run` after all runs to ten before, which shows changes of the machine itself.
+# The ratios of each mode go to benchmarks/results/load.csv. Exits with 1 if anything has grown.
 set -eu
 cd "$(dirname "$0")/.."
 runs=${RUNS:-100}
@@ -10,7 +10,7 @@ work=$(mktemp -d)
 holder=
 trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EXIT
 
-# in_table OPTIONS PROGRAM: in a container that sees the table of interpreters, mounted
+# in_table OPTIONS PROGRAM: runs the program in a container with binfmt_misc mounted
 in_table() {
   # shellcheck disable=SC2086  # options are words
   docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
@@ -21,8 +21,8 @@ binfmt.mount()
 $2"
 }
 
-# What must not grow: entries, containers, networks, volumes, the daemon's file descriptors, folders beside the store, KiB of the
-# store's files (a folder keeps the blocks that names once took).
+# left: prints the numbers that must not grow: binfmt_misc entries, containers, networks, volumes, the daemon's file descriptors,
+# staging folders, KiB of the store's files (without folders, which never shrink).
 left() {
   in_table --rm '
 files = subprocess.run(["find", "/nix/store", "!", "-type", "d", "-printf", "%k "], capture_output=True, text=True).stdout
@@ -35,14 +35,14 @@ print(len(binfmt.entries()), len(list(pathlib.Path("/nix/var/nix/builds").iterdi
 
 seconds() { awk '{ print $1 }' /proc/uptime; }
 
-# timed COMMAND...: how many seconds it takes
+# timed COMMAND...: runs the command and prints its seconds
 timed() {
   began=$(seconds)
   "$@" || return
   echo "$(seconds) $began" | awk '{ print $1 - $2 }' >&3
 }
 
-# The machine without us: containers are made, started and removed.
+# Baseline of the machine: bare containers are created, started and removed.
 bare() {
   for _ in 1 2 3 4 5 6 7 8 9 10; do
     timed docker run --rm --network none --entrypoint true nixos-image-qemu-setup 3>> "$work/$1" || return
@@ -56,7 +56,7 @@ median() { sort -n | awk '{ all[NR] = $1 } END { print (all[int((NR + 1) / 2)] +
 # ratio SECONDS SECONDS
 ratio() { echo "$1 $2" | awk '{ printf "%.2f", $1 / $2 }'; }
 
-# grown BEFORE AFTER: which of the numbers of `left` are larger. The daemon keeps a few descriptors for connections of its own.
+# grown BEFORE AFTER: prints which numbers of `left` have grown. A few more descriptors of the daemon do not count.
 grown() {
   echo "$1$2" | awk '{
     split("entries,folders of runs,KiB of the store,containers,networks,volumes,descriptors", names, ",")
@@ -65,7 +65,7 @@ grown() {
   }'
 }
 
-# record MODE FIELD...: the row of MODE in results/load.csv
+# record MODE FIELD...: replaces the row of MODE in results/load.csv
 record() {
   row=$(IFS=,; echo "$*")
   { grep -v "^$1," benchmarks/results/load.csv; echo "$row"; } > "$work/load.csv"
@@ -79,7 +79,7 @@ code=0
 for mode; do
   [ -z "$holder" ] || docker rm -f "$holder" > /dev/null
   demo "$mode" # the images and the store are there from here on
-  # Without it the table would be gone with each run's last mount (Linux >= 6.7), whatever was left in it.
+  # Keep binfmt_misc mounted: otherwise leftovers would vanish with each run's last mount (Linux >= 6.7).
   holder=$(in_table -d 'time.sleep(36000)')
   before=$(left | tr '\n' ' ')
   echo "$mode: entries, folders of runs, KiB of the store, containers, networks, volumes, descriptors: $before"

@@ -1,4 +1,4 @@
-"""Time, memory and disk of commands with all that they start."""
+"""Measures time, memory and disk space of commands, including their child processes."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ import time
 import typing
 from collections.abc import Callable
 
-#: Where each program of the benchmark leaves what it found: on the store's own volume.
+#: File with the benchmark programs' results, on the store's volume.
 FOLDER = pathlib.Path("/nix/benchmark")
 
 MIB = 1 << 20
@@ -23,7 +23,7 @@ Json = dict[str, typing.Any]
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One command with all processes that it starts; sizes are bytes.
+    """Measurement of one command with all its processes; sizes are bytes.
 
     `largest_rss` is the biggest process' peak, `total_rss` the peak of all at one time; `disk` is
     the peak of what lay in its folder, `written` what it has written there, with what it removed.
@@ -39,30 +39,31 @@ class Measured:
 
 
 class Sampler(threading.Thread):
-    """Watches memory and disk of a session of processes."""
+    """Samples memory and disk space of a session of processes."""
 
     def __init__(self, session: int, folder: pathlib.Path, skip: str) -> None:
-        """`folder` is where the session works, without what is in a folder called `skip`."""
+        """`folder` is the session's working folder; folders called `skip` are not counted."""
         super().__init__()
         self.largest = self.total = self.disk = 0
         self._ended = threading.Event()
         self._session, self._folder, self._skip = session, folder, skip
 
     def run(self) -> None:
-        """Take samples until told to stop."""
+        """Take samples until `stop`."""
         while not self._ended.wait(SAMPLE_SECONDS):
             self.sample()
 
     def sample(self) -> None:
-        """Take the peaks of what was before and what is now."""
+        """Take a sample and update the peaks."""
         total = 0
         for process in pathlib.Path("/proc").glob("[0-9]*"):
-            # It may end meanwhile; one that has ended, but was not waited for, has no sizes.
+            # The process may end meanwhile; a zombie has no sizes.
             with contextlib.suppress(OSError, KeyError):
                 if os.getsid(int(process.name)) == self._session:
                     lines = (process / "status").read_text().splitlines()
                     fields = dict(line.split(":", 1) for line in lines)
-                    # Not wait4(2)'s ru_maxrss: that counts the parent's memory before execve(2).
+                    # ru_maxrss of wait4(2) is wrong here: it includes the parent's memory before
+                    # execve(2).
                     self.largest = max(self.largest, int(fields["VmHWM"].split()[0]) * 1024)
                     total += int(fields["VmRSS"].split()[0]) * 1024
         self.total = max(self.total, total)
@@ -76,7 +77,7 @@ class Sampler(threading.Thread):
 
 
 def measure(command: list[str], folder: pathlib.Path, skip: str = "") -> Measured:
-    """Run `command` in the new empty `folder`; what others have yet to write is written before."""
+    """Run `command` in the new, empty `folder`, after a sync of pending writes."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     folder.chmod(0o777)
@@ -106,14 +107,14 @@ def measure(command: list[str], folder: pathlib.Path, skip: str = "") -> Measure
 
 
 def best(once: Callable[[], Measured]) -> Json:
-    """The fastest of a few runs; the others' seconds beside it."""
+    """Return the fastest of a few runs, with the seconds of all."""
     runs = [once() for _ in range(REPEATS)]
     fastest = min(runs, key=lambda run: run.seconds)
     return {**dataclasses.asdict(fastest), "runs": [run.seconds for run in runs]}
 
 
 def disk_use(folder: pathlib.Path, skip: str = "") -> int:
-    """Bytes that all below `folder` takes on disk, without the folders called `skip`."""
+    """Return the disk space below `folder` in bytes, without folders called `skip`."""
     total = 0
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != skip]

@@ -1,7 +1,7 @@
 #!/bin/bash
-# What nixpkgs runs to make an SD card image: the tools of nixos/lib/make-ext4-fs.nix (`root`) and of
-# nixos/modules/installer/sd-card/sd-image.nix (`card`), in their order and with their options, with compressImage, its
-# default. assembly.py runs it in an arm64 tree under qemu-user, in an empty folder for each of the two builds.
+# The commands with which nixpkgs makes an SD card image: the tools of nixos/lib/make-ext4-fs.nix (`root`) and of
+# nixos/modules/installer/sd-card/sd-image.nix (`card`), in their order and with their options, with compressImage, its default.
+# assembly.py runs it in an arm64 tree under qemu-user, in an empty folder for each of the two builds.
 #
 # peers.sh root INPUTS KERNEL INITRD CORES    INPUTS has the lists store-paths and registration
 # peers.sh card ROOT_FS FIRMWARE CORES
@@ -10,7 +10,7 @@ export EXT2FS_NO_MTAB_OK=yes
 
 root() {
   inputs=$1 kernel=$2 initrd=$3 cores=$4
-  # What generic-extlinux-compatible's populateCmd does.
+  # The same steps as generic-extlinux-compatible's populateCmd.
   mkdir -p files/boot/nixos files/boot/extlinux
   cp "$kernel" "$initrd" files/boot/nixos/
   printf 'DEFAULT nixos-default\nTIMEOUT 50\nLABEL nixos-default\n  LINUX ../nixos/kernel\n  INITRD ../nixos/initrd\n' \
