@@ -29,6 +29,11 @@ columns=0          # the terminal's width, 0 if stderr is not a terminal
 stopped=           # the signal that was received: INT or TERM
 container=         # the container that signals are sent to, if any
 child=             # the background process that await waits for
+asking=            # 1 if that process is a question to Docker, which may be killed
+patience=          # seconds that Docker has for an answer,
+heavy=             # for work on disks,
+beat=              # and between checks that it still answers
+listed=            # names or ids that Docker has listed
 hasher=            # command that prints SHA-256 sums
 tar_sends=         # tar flags that keep file names unchanged
 tar_holes=         # tar flag that packs sparse files without their holes
@@ -56,6 +61,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/say.sh"
 . "$root/caller/help.sh"
 . "$root/caller/signals.sh"
+. "$root/caller/engine.sh"
 . "$root/caller/docker.sh"
 . "$root/caller/base.sh"
 . "$root/caller/sums.sh"
@@ -94,11 +100,13 @@ main() {
   ensure_images
   : > "$state/send" && : > "$state/trees" && : > "$state/whole"
   create_store || die 3 "volumes cannot be created" "run: docker volume create test"
-  run=$(new_run)
+  new_run
   container=nixos-image-$run-prepare
-  start -- prepare "$@" > "$state/orders" || {
+  { trap '' HUP TERM; start -- prepare "$@" > "$state/orders"; } &
+  await_client $! || {
     code=$?
     end_if_stopped "the start"
+    heed_end
     [ "$code" != 125 ] || die 3 "Docker could not start the orchestrator" \
       "see Docker's message above; if the socket on the engine's host is not $socket, set NIXOS_IMAGE_SOCKET"
     exit "$code"
@@ -113,6 +121,7 @@ main() {
   esac
   code=$?
   forget_run
+  [ $code != 0 ] || heed_end
   [ -z "$down" ] || [ $code != 0 ] || forget "$@"
   case $stopped in
     INT) [ $code != 0 ] || code=130 ;;

@@ -2,26 +2,26 @@
 
 find_docker() {
   command -v docker > /dev/null || die 3 "docker is not installed" "https://docs.docker.com/get-docker/"
-  # A hanging engine accepts the connection and never answers: limit the wait.
-  with_life "${NIXOS_IMAGE_PATIENCE:-60}" "waiting for Docker" docker version --format '{{.Server.Os}}' \
-    && grep -qx linux "$state/log" && return # the output may also have warnings
-  end_if_stopped "the wait for Docker"
+  set_patience
+  ask version --format '{{.Server.Os}}' && grep -qx linux "$state/said" && return
   facts=$(plain < "$state/log")
-  case $facts in
-    windows) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;
+  last=$(printf %s "$facts" | tail -n 1)
+  case $(cat "$state/said"):$facts in
+    windows:*) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;
     *"permission denied"*) die 3 "no permission to use Docker" "join the docker group, or use sudo" ;;
     *"Cannot connect"* | *"Is the docker daemon running"* | *"no such file"* | *refused*)
-      die 3 "Docker is installed, but not running: $(printf %s "$facts" | tail -n 1)" "start Docker, or set DOCKER_HOST" ;;
-    *"it was ended after"*) die 3 "Docker does not answer" "restart it, or set NIXOS_IMAGE_PATIENCE above $limit (seconds)" ;;
-    *) die 3 "docker version failed: $(printf %s "$facts" | tail -n 1)" "run: docker version" ;;
+      die 3 "Docker is installed, but not running: $last" "start Docker, or set DOCKER_HOST" ;;
+    *) die 3 "docker version failed: $last" "run: docker version" ;;
   esac
 }
 
 # find_socket: sets $socket, the socket's path on the engine's host (a remote engine does not report it), and $userns: the socket
 # belongs to root, so with userns-remap the orchestrator must be the host's root.
 find_socket() {
-  endpoint=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2> /dev/null)}
-  engine=$(docker info --format '{{.OperatingSystem}} {{.SecurityOptions}}' 2> /dev/null)
+  endpoint=${DOCKER_HOST:-}
+  if [ -z "$endpoint" ]; then ask context inspect --format '{{.Endpoints.docker.Host}}'; endpoint=$(cat "$state/said"); fi
+  ask info --format '{{.OperatingSystem}} {{.SecurityOptions}}'
+  engine=$(cat "$state/said")
   socket=${NIXOS_IMAGE_SOCKET:-/var/run/docker.sock}
   userns=
   case $engine in *name=userns*) userns="--userns host" ;; esac
@@ -33,34 +33,39 @@ find_socket() {
   esac
 }
 
-has_image() { docker image inspect "$1" > /dev/null 2>&1; }
+has_image() { ask image inspect "$1"; }
 
 # is_id TEXT: whether it is an image's id. Images are used by id, because a name may be given to another image at any time.
 is_id() { is_sum "${1#sha256:}"; }
 
-# docker_names COMMAND...: prints the ids or names that Docker lists; drops other output, which could be taken for options
-docker_names() { docker "$@" | LC_ALL=C grep -E '^[A-Za-z0-9][A-Za-z0-9_./:-]*$'; }
+# list COMMAND...: sets $listed to the ids or names that Docker lists; drops other output, which could be taken for options. Fails
+# if there are none.
+list() {
+  ask "$@"
+  listed=$(LC_ALL=C grep -E '^[A-Za-z0-9][A-Za-z0-9_./:-]*$' "$state/said")
+}
 
 # create_store: creates the Nix store's volume, with the labels that Compose would give it, and an engine label. An existing
 # volume is not changed.
 create_store() {
-  docker volume create --label $label --label com.docker.compose.project=nixos-image --label "$engine_label=$(random 2)" \
-    --label com.docker.compose.volume=store nixos-image-store > /dev/null 2>> "$state/log"
+  ask volume create --label $label --label com.docker.compose.project=nixos-image --label "$engine_label=$(random 2)" \
+    --label com.docker.compose.volume=store nixos-image-store
 }
 
 # random BYTES: prints random bytes as hexadecimal digits
 random() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 
-# new_run: prints a run's ID, twelve digits. The first four identify the engine (label of its store's volume): another engine on
+# new_run: sets $run to a new run's ID, twelve digits. The first four identify the engine (label of its store's volume): another engine on
 # the same kernel may share binfmt_misc, and must not remove entries of this one's runs. A store's volume without the label means
 # 0000.
 new_run() {
-  digits=$(docker volume inspect --format "{{index .Labels \"$engine_label\"}}" nixos-image-store)
+  ask volume inspect --format "{{index .Labels \"$engine_label\"}}" nixos-image-store
+  digits=$(cat "$state/said")
   case $digits in [0-9a-f][0-9a-f][0-9a-f][0-9a-f]) ;; *) digits=0000 ;; esac
-  printf %s "$digits" && random 4
+  run=$digits$(random 4)
 }
 
-# start OPTIONS... -- ARGUMENTS...: runs the orchestrator's container with the run's work volume, except for `prepare`
+# start OPTIONS... -- ARGUMENTS...: runs (as `client`) the orchestrator's container with the run's work volume, except for `prepare`
 start() {
   options=
   while [ "$1" != -- ]; do options="$options $1"; shift; done
@@ -68,7 +73,7 @@ start() {
   [ "$1" = prepare ] || options="$options --mount $(work_mount)"
   if [ -n "$tar_holes" ]; then sparse=1; else sparse=0; fi
   # shellcheck disable=SC2086 # options are split on purpose
-  docker "$how" --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
+  client "$how" --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
     --security-opt no-new-privileges --pids-limit 4096 \
     --mount "type=bind,source=$socket,target=/var/run/docker.sock" \
     --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" --env NIXOS_IMAGE_ROOT="$root" \
@@ -92,8 +97,8 @@ forget_run() {
   [ -n "$mounted" ] || return 0
   mounted=
   tries=20
-  until docker volume rm "nixos-image-work-$run" > /dev/null 2>&1; do
-    docker volume inspect "nixos-image-work-$run" > /dev/null 2>&1 && [ "$tries" -gt 0 ] || return 0
+  until regardless ask_within "$heavy" volume rm "nixos-image-work-$run"; do
+    [ -z "$again" ] && ! is_silent && [ "$tries" -gt 0 ] && regardless ask_within "$patience" volume inspect "nixos-image-work-$run" || return 0
     tries=$((tries - 1))
     sleep 1
   done

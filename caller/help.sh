@@ -51,13 +51,8 @@ version() {
 
 line() { printf '%-21s  %s\n' "$1" "$2"; }
 
-# engine_version: prints the engine's version, or nothing if the engine does not answer within 0.3 s.
+# engine_version: prints the engine's version, or nothing if the engine does not answer within a second.
 engine_version() {
   command -v docker > /dev/null || return
-  docker version --format 'Docker {{.Server.Version}}, {{.Server.Os}}/{{.Server.Arch}}' > "$state/engine" 2> /dev/null < /dev/null &
-  asked=$!
-  { sleep 0.3 || sleep 1; kill -KILL $asked; } > /dev/null 2>&1 & # POSIX sleep only accepts whole seconds
-  watch=$!
-  if wait $asked 2> /dev/null; then cat "$state/engine"; fi
-  kill $watch 2> /dev/null
+  ask_within 1 version --format 'Docker {{.Server.Version}}, {{.Server.Os}}/{{.Server.Arch}}' && cat "$state/said"
 }

@@ -11,7 +11,7 @@ out_dir() {
     pid=${part##*-}
     kill -0 "${pid%.part}" 2> /dev/null && continue
     other=${part##*/.}
-    other=$(docker ps -q --filter "name=^${other%-*}\$") && [ -z "$other" ] || continue
+    ask ps -q --filter "name=^${other%-*}\$" && [ ! -s "$state/said" ] || continue
     [ -z "$(find "$part" -prune -mmin +10)" ] || rm -rf "$part"
   done
 }

@@ -3,28 +3,28 @@
 on_signal() {
   stopped=$1
   if [ -n "$container" ]; then
-    # The container may still be starting, or its process 1 may not have handlers yet: repeat the signal until the container has
-    # ended, even if Docker's client ends first. The orchestrator handles the first signal and ignores others.
-    (
-      trap '' HUP TERM
-      tries=50
-      while [ "$tries" -gt 0 ]; do
-        docker kill --signal "$1" "$container" > /dev/null 2>&1 || kill -0 "$child" 2> /dev/null || break
-        kill -0 "$child" 2> /dev/null || tries=$((tries - 1))
-        sleep 1
-      done
-    ) &
+    tell_container "$1" &
+  elif [ -n "$asking" ]; then
+    end_family "$child"
   elif [ -n "$child" ]; then
     # shellcheck disable=SC2046  # numbers
     kill -TERM $(family "$child") 2> /dev/null
   fi
 }
 
-# family PID: prints PID and all its descendants. A function in the background is a shell, whose child processes must end, too.
+# end_family PID: ends PID and all its descendants at once, also if they ignore signals
+end_family() {
+  # shellcheck disable=SC2046  # numbers
+  kill -KILL $(family "$1") 2> /dev/null
+  wait "$1" 2> /dev/null
+}
+
+# family PID: prints all descendants of PID, then PID. A function in the background is a shell, whose child processes must end,
+# too, and before it: whoever waits for PID may end the process that ends them.
 family() {
   ps -A -o pid= -o ppid= 2> /dev/null | awk -v top="$1" '
     { parent[$1] = $2 }
-    END { print top; for (p in parent) { for (q = p; q in parent && q != top && q != parent[q]; q = parent[q]); if (q == top && p != top) print p } }'
+    END { for (p in parent) { for (q = p; q in parent && q != top && q != parent[q]; q = parent[q]); if (q == top && p != top) print p } print top }'
 }
 
 # await PID: waits for the process and returns its exit code, also if signals arrive meanwhile
@@ -32,12 +32,22 @@ await() {
   child=$1
   [ -z "$stopped" ] || on_signal "$stopped" # the signal arrived before the process was started
   while :; do
-    wait "$1"
-    code=$?
+    wait "$1" 2> /dev/null # some shells report there which signal ended it
+    waited=$?
     kill -0 "$1" 2> /dev/null || break
   done
   child=
-  return "$code"
+  return "$waited"
+}
+
+# regardless COMMAND...: runs the command as if no signal had been received; sets $again to a signal that arrives meanwhile
+regardless() {
+  before=$stopped stopped=
+  "$@"
+  regardless=$?
+  again=$stopped
+  stopped=${stopped:-$before}
+  return $regardless
 }
 
 end_if_stopped() {
@@ -48,10 +58,12 @@ end_if_stopped() {
 }
 
 # with_life SECONDS WHAT COMMAND...: runs the command with a time limit, its output in $state/log, and prints WHAT every 2 seconds
+# (for questions to Docker, from the third second on). Creates $state/late if the command exceeds the limit.
 with_life() {
   limit=$1 what=$2
   shift 2
   : > "$state/log"
+  rm -f "$state/late"
   "$@" >> "$state/log" 2>&1 < /dev/null &
   job=$!
   (
@@ -59,10 +71,13 @@ with_life() {
     while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 $job 2> /dev/null; do
       if [ $seconds -ge "$limit" ]; then
         echo "it was ended after $limit s" >> "$state/log"
+        : > "$state/late"
         # shellcheck disable=SC2046  # numbers
-        kill -TERM $(family $job) 2> /dev/null
+        if [ -n "$asking" ]; then kill -KILL $(family $job); else kill -TERM $(family $job); fi 2> /dev/null
       fi
-      if [ "$columns" -gt 0 ]; then
+      if [ -n "$asking" ] && [ $seconds -lt 3 ]; then
+        continue
+      elif [ "$columns" -gt 0 ]; then
         printf '\r  %s (%s s)' "$what" $seconds >&2
       elif [ $((seconds % 2)) = 1 ]; then
         say "$what ($seconds s)"

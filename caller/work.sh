@@ -13,9 +13,10 @@ run_streams() {
       { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack
     fi
   } &
-  await $!
+  await_client $!
   unpacked=$?
   container=
+  heed_end
   code=$(cat "$state/code" 2> /dev/null || echo 70)
   if [ "$code" = 0 ] && [ $unpacked != 0 ]; then
     say "error: the image could not be written to $out: $(tail -n 1 "$state/tar" | plain)"
@@ -24,6 +25,9 @@ run_streams() {
   after_death
   return "$code"
 }
+
+# heed_end: ends run.sh if the engine has not answered during the run
+heed_end() { ! is_silent || heed 3; }
 
 # after_death: cleans up if the orchestrator could not run or was killed; changes $code.
 after_death() {
@@ -34,9 +38,10 @@ after_death() {
       ;;
     137)
       say "error: the orchestrator was killed; cleaning up"
-      run=$(new_run)
+      regardless new_run
       container=nixos-image-$run
-      start -- clean > /dev/null || say "error: the cleanup failed, too: run ./run.sh clean"
+      { trap '' HUP TERM; start -- clean > /dev/null; } &
+      regardless await_client $! || say "error: the cleanup failed, too: run ./run.sh clean"
       container=
       ;;
   esac
@@ -46,20 +51,23 @@ after_death() {
 run_terminal() {
   flags=-i
   sent=
-  if [ -t 0 ] && [ -t 1 ]; then flags=-it; fi
+  if [ -t 0 ] && [ -t 1 ]; then flags=-it terminal=$(stty -g); fi
   if [ -s "$state/send" ] || [ -s "$state/whole" ]; then
     sent=1
     # The container is created first, so that the run's work volume always belongs to a container.
     container=nixos-image-$run
     how=create
-    start $flags -- "$@" > /dev/null || { code=125; container=; after_death; return $code; }
+    { trap '' HUP TERM; start $flags -- "$@" > /dev/null; } &
+    await_client $! || { container=; heed_end; code=125; after_death; return $code; }
     how=run
     container=nixos-image-$run-send
     { trap '' HUP TERM; pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- receive > /dev/null; } &
-    await $!
+    await_client $!
     code=$?
     if [ $code != 0 ] || [ -n "$stopped" ]; then
-      remove 'rm -f' "nixos-image-$run"
+      container=
+      regardless ask_within "$heavy" rm -f "nixos-image-$run"
+      heed_end
       after_death
       end_if_stopped "the sending of files"
       return $code
@@ -68,14 +76,16 @@ run_terminal() {
   container=nixos-image-$run
   # Docker's client runs in the background: in the foreground, this shell would notice a closed terminal only after the client's
   # end, which does not come.
-  { trap '' HUP TERM; if [ -n "$sent" ]; then docker start --attach --interactive "$container"; else start $flags -- "$@"; fi <&3; } &
+  { trap '' HUP TERM; if [ -n "$sent" ]; then client start --attach --interactive "$container"; else start $flags -- "$@"; fi <&3; } &
   job=$!
   watcher=
   if [ $flags = -it ]; then watch_terminal & watcher=$!; fi
-  await $job
+  await_client $job
   code=$?
   [ -z "$watcher" ] || { kill $watcher; wait $watcher; } 2> /dev/null
   container=
+  if [ $flags = -it ] && is_silent; then stty "$terminal"; fi <&3 # Docker's client was killed and could not restore the terminal
+  heed_end
   after_death
   return $code
 }

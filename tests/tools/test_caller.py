@@ -19,6 +19,23 @@ pytestmark = pytest.mark.needs("git", "script", "dash", "bash", "busybox", "tar"
 )
 @pytest.mark.parametrize("suite", ["test_caller.sh", "test_repository.sh", "test_hostile.sh"])
 def test_the_callers_side(suite: str, shell: str, tar: str) -> None:
+    run(suite, shell, tar)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "dash",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("bash --posix", "busybox sh")),
+    ],
+)
+def test_an_engine_that_falls_silent(shell: str) -> None:
+    run("test_silence.sh", shell, "tar")
+
+
+def run(suite: str, shell: str, tar: str) -> None:
+    """Run a suite of tests/caller that needs no engine; all of it passes."""
     done = subprocess.run(
         ["sh", ROOT / "tests/caller" / suite, "--caller"],
         env={**os.environ, "NIXOS_IMAGE_TEST_SHELL": shell, "NIXOS_IMAGE_TEST_TAR": tar},
