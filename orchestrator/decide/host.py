@@ -11,15 +11,13 @@ import pathlib
 import shutil
 
 from orchestrator.agents.emulation import canary
+from orchestrator.agents.emulation.binfmt import in_first_namespace
 from orchestrator.docker import facts
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine, EngineInfo
 from orchestrator.shared.architectures import MACHINES, RUNS_TOO, SYSTEMS, this_system
 from orchestrator.shared.errors import DockerError, HostError
 from orchestrator.shared.run import WORK
-
-#: uid_map of a machine's initial user namespace (user_namespaces(7)).
-ALL_USERS = ["0", "0", "4294967295"]
 
 #: Why shared emulation is refused if `borrows_table`.
 HIDDEN = (
@@ -110,7 +108,7 @@ def borrows_table() -> bool:
     engine's namespace creates an empty one, which stays in force after the unmount. Only a mount
     could show whether one exists already.
     """
-    if pathlib.Path("/proc/self/uid_map").read_text().split() == ALL_USERS:
+    if in_first_namespace():
         return False
     native = this_system()
     foreign = SYSTEMS.keys() - {native} - RUNS_TOO.get(native, frozenset())

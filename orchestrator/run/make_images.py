@@ -13,9 +13,9 @@ from orchestrator.deliver import signing
 from orchestrator.docker import facts
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
-from orchestrator.docker.workspace import Workspace
 from orchestrator.run.appliance import Appliance
-from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace, write_variables
+from orchestrator.run.repair import repair_if_harmless
+from orchestrator.run.runs import forget_dead_runs, run_workspace, write_variables
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.errors import EmulationError, EmulatorCrashError
 from orchestrator.shared.progress import Progress
@@ -54,7 +54,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_workspace(who, variables) as (engine, workspace):
         progress.to("look", "at the Docker host")
-        plan = _plan(request, engine, workspace, targets, who, progress)
+        plan = _plan(request, engine, targets, who, progress)
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
         task = make_task(request, plan, who, workspace)
@@ -125,7 +125,6 @@ def climb(
 def _plan(
     request: Demo | Build,
     engine: Engine,
-    workspace: Workspace,
     targets: tuple[str, ...],
     who: Caller,
     progress: Progress,
@@ -137,9 +136,7 @@ def _plan(
     if not plan.host or request.dry_run:
         return plan
     # The emulator in use may be the host's own, or a dead or living run's: find out.
-    lent = repair_entries(engine, workspace, who, progress)
-    if lent is None:
-        return plan
+    lent = repair_if_harmless(engine, progress)
     facts = measure(engine, targets, who.out_kib, private=private)
     return make_plan(request, dataclasses.replace(facts, lent=lent))
 

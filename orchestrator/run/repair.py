@@ -41,10 +41,12 @@ def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -
 def repair_if_harmless(engine: Engine, progress: Progress) -> frozenset[str]:
     """Call `repair`, unless a mount could hide the host's entries: then print a warning.
 
-    Nothing is lost: entries in a rootless engine's own binfmt_misc end with its containers.
+    Nothing is lost: entries in a rootless engine's own binfmt_misc end with its containers, and it
+    cannot write to the host's.
     """
     if borrows_table():
-        progress.say(f"binfmt_misc was not checked: {HIDDEN}", level="warning")
+        message = f"binfmt_misc was not checked, this engine cannot write to the host's: {HIDDEN}"
+        progress.say(message, level="warning")
         return frozenset()
     return repair(engine, progress)
 
@@ -55,7 +57,7 @@ def repair(engine: Engine, progress: Progress) -> frozenset[str]:
     Returns the systems of entries that stay.
     """
     name = f"{engine.project}-repair-1"
-    engine.create_one("cleanup", name, ["orchestrator.agents.emulation.cleanup", "look"])
+    engine.create_one("look", name, [])
     try:
         for line in engine.logs(name, LOOK_SECONDS):
             if not line.startswith("{"):

@@ -6,18 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import Caller
 from orchestrator.docker import census
 from orchestrator.docker.census import COMPOSE_RUN
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.images import IMAGES
 from orchestrator.docker.labels import work_volume
 from orchestrator.docker.workspace import Workspace, make_shared
 from orchestrator.run.appliance import CLEAN_SECONDS
-from orchestrator.run.repair import repair_if_harmless
 from orchestrator.shared.errors import STOPPED, ApplianceError, UsageError
-from orchestrator.shared.progress import Progress
 
 
 @contextlib.contextmanager
@@ -74,17 +70,3 @@ def forget_dead_runs(engine: Engine) -> None:
     for run in runs - keep:
         Engine(run, pathlib.Path("/nonexistent"), engine.api).down()
         engine.remove_volume(work_volume(run))
-
-
-def repair_entries(
-    engine: Engine, workspace: Workspace, who: Caller, progress: Progress
-) -> frozenset[str] | None:
-    """Remove binfmt_misc entries of dead runs, with any existing setup image; None without one.
-
-    Returns the systems of other runs' entries.
-    """
-    for qemu in ("", *ladder.rungs()[1:]):
-        if engine.image_source(IMAGES["cleanup"].name.format(qemu=qemu or "latest")):
-            write_variables(workspace.variables, who, {"NIXOS_IMAGE_QEMU": qemu})
-            return repair_if_harmless(engine, progress)
-    return None

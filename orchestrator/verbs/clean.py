@@ -21,14 +21,15 @@ def work(request: Clean, session: Session) -> int:
     """Remove binfmt_misc entries, containers, networks and volumes of dead runs."""
     from orchestrator.docker import census
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
-    from orchestrator.run.runs import forget_dead_runs, repair_entries, run_workspace
+    from orchestrator.run.repair import repair_if_harmless
+    from orchestrator.run.runs import forget_dead_runs, run_workspace
     from orchestrator.run.supervisor import read_event
     from orchestrator.shared.progress import make_progress
 
     who = session.who
     with (
         contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
-        run_workspace(who, {}) as (engine, workspace),
+        run_workspace(who, {}) as (engine, _),
         progress.stage("clean"),
     ):
         if request.everything:
@@ -44,7 +45,7 @@ def work(request: Clean, session: Session) -> int:
         for line in engine.run_service("sweep", program).splitlines():
             if event := read_event(line):
                 progress.say(str(event.get("message", "")), fields=event)
-        repair_entries(engine, workspace, who, progress)
+        repair_if_harmless(engine, progress)
         engine.down()
     return 0
 

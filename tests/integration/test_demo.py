@@ -1,9 +1,11 @@
 """The whole appliance on real things, and the ways in which it must fail."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -187,13 +189,12 @@ def test_unusable_emulator_is_refused_before_the_build(orchestrate: Run, altered
     assert "do not run with the registered emulator" in outcome.err
 
 
-def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestrate: Run) -> None:
-    """All are registered by a container that holds the table, as a host does that has mounted it.
+@contextlib.contextmanager
+def planted(*names: str) -> Iterator[None]:
+    """Entries in the table, registered by a container that holds it, as a host does.
 
-    Foreign is also what another engine's run has registered, about which nobody knows here.
+    A name's end is its processor. None for this host's own is registered.
     """
-    dead, other = f"nixos-image-{ENGINE}deadbeef", "nixos-image-0badcafebabe-armv7l"
-    names = [*(f"{dead}-{cpu}" for cpu in ("riscv64", "aarch64", "x86_64")), other, "qemu-riscv64"]
     script = (
         "import pathlib, time\n"
         "from orchestrator.agents.emulation import binfmt\n"
@@ -208,23 +209,27 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
         "        binfmt.register(binfmt.registration(name, s, emulator, k))\n"
         "print('held', flush=True); time.sleep(600)\n"
     )
-    rights = [*RIGHTS, "--tmpfs", "/run"]
-    holder = docker(
-        "run",
-        "-d",
-        *rights,
-        "--entrypoint",
-        "python3",
-        "nixos-image-qemu-setup",
-        "-u",
-        "-c",
-        script,
-    )
+    options = [*RIGHTS, "--tmpfs", "/run", "--entrypoint", "python3"]
+    holder = docker("run", "-d", *options, "nixos-image-qemu-setup", "-u", "-c", script)
     try:
         while "held" not in docker("logs", holder):
-            assert docker("inspect", "-f", "{{.State.Running}}", holder) == "true", docker(
-                "logs", holder
-            )
+            running = docker("inspect", "-f", "{{.State.Running}}", holder)
+            assert running == "true", docker("logs", holder)
+        yield
+    finally:
+        remove = (
+            "from orchestrator.agents.emulation import binfmt; "
+            "[(binfmt.MOUNT_POINT / n).write_text('-1') for n in binfmt.entries()]"
+        )
+        docker("exec", holder, "python3", "-c", remove)
+        docker("rm", "-f", holder)
+
+
+def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestrate: Run) -> None:
+    """Foreign is also what another engine's run has registered, about which nobody knows here."""
+    dead, other = f"nixos-image-{ENGINE}deadbeef", "nixos-image-0badcafebabe-armv7l"
+    names = [*(f"{dead}-{cpu}" for cpu in ("riscv64", "aarch64", "x86_64")), other, "qemu-riscv64"]
+    with planted(*names):
         before = table()
         stale = f"{dead}-{foreign_system(this_system()).partition('-')[0]}"
         assert set(before) == {f"{dead}-riscv64", stale, other, "qemu-riscv64"}
@@ -236,13 +241,22 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
         )
         assert outcome.result()["emulation"] == "shared"
         assert table() == {name: before[name] for name in (other, "qemu-riscv64")}
-    finally:
-        remove = (
-            "from orchestrator.agents.emulation import binfmt; "
-            "[(binfmt.MOUNT_POINT / n).write_text('-1') for n in binfmt.entries()]"
-        )
-        docker("exec", holder, "python3", "-c", remove)
-        docker("rm", "-f", holder)
+
+
+def test_the_table_is_looked_at_without_the_image_that_writes_it(orchestrate: Run) -> None:
+    """Nobody has to have it: what was registered stays when an image is removed."""
+    image, stale = "nixos-image-qemu-setup", f"nixos-image-{ENGINE}deadbeef-riscv64"
+    with planted(stale, "qemu-riscv64"):
+        docker("tag", image, "kept-for-a-test")
+        docker("rmi", image)
+        try:
+            outcome = orchestrate("clean")
+        finally:
+            docker("tag", "kept-for-a-test", image)
+            docker("rmi", "kept-for-a-test")
+        assert outcome.code == 0, outcome.err
+        assert f"removed from binfmt_misc what a dead run left: {stale}" in outcome.err
+        assert table().keys() == {"qemu-riscv64"}
 
 
 def test_dry_run_starts_nothing(orchestrate: Run) -> None:

@@ -3,12 +3,14 @@
 What is written, what is believed, what is never touched.
 """
 
+import contextlib
 import errno
 import pathlib
 
 import pytest
 
-from orchestrator.agents.emulation import binfmt
+from orchestrator.agents import events
+from orchestrator.agents.emulation import binfmt, cleanup
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import SYSTEMS, Architecture
 
@@ -134,6 +136,45 @@ def test_success_is_not_believed(text: str | None, message: str, table: pathlib.
     with pytest.raises(AgentError, match=message) as caught:
         binfmt.register(binfmt.registration(NAME, AARCH64, QEMU, (6, 18)))
     assert caught.value.kind == "emulation"
+
+
+@pytest.mark.parametrize(
+    ("number", "users", "none"),
+    [
+        (errno.ENODEV, "0 0 4294967295", True),
+        (errno.EPERM, "0 100000 65536", True),
+        (errno.EPERM, "0 0 4294967295", False),
+        (errno.EIO, "0 100000 65536", False),
+    ],
+)
+def test_no_table_is_told_from_one_that_cannot_be_mounted(
+    number: int,
+    users: str,
+    none: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where no container could have written to one, there is nothing to find: that is a look."""
+
+    class Library:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def mount(self, *_: object) -> int:
+            return -1
+
+    monkeypatch.setattr(binfmt, "MOUNT_POINT", tmp_path)
+    monkeypatch.setattr("ctypes.CDLL", Library)
+    monkeypatch.setattr("ctypes.get_errno", lambda: number)
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda _: users)
+    monkeypatch.setattr("signal.pause", lambda: None)
+    monkeypatch.setenv("NIXOS_IMAGE_LOG", "json")
+    events.configure("cleanup")
+    with contextlib.nullcontext() if none else pytest.raises(AgentError):
+        cleanup.look()
+    said = capsys.readouterr().out
+    assert ('"entries": []' in said) == none, said
 
 
 @pytest.mark.parametrize(("number", "hint"), [(errno.EEXIST, "clean"), (errno.EINVAL, "")])

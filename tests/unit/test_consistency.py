@@ -48,8 +48,19 @@ def value(name: str, key: str) -> typing.Any:  # noqa: ANN401  # whatever YAML h
 
 def test_the_services_are_known() -> None:
     planned = {name for services in PLANNED.values() for name in services}
-    assert SERVICES.keys() == planned | {"boot", "boot-kvm", "pins", "probe", "sweep", "test"}
+    assert SERVICES.keys() == planned | {
+        "boot",
+        "boot-kvm",
+        "look",
+        "pins",
+        "probe",
+        "sweep",
+        "test",
+    }
 
+
+#: Who may mount binfmt_misc.
+TABLE = {"cleanup", "look", "registrar"}
 
 #: Who may make user namespaces: by orchestrator/docker/seccomp.json, and with no other right.
 UNPRIVILEGED = {"builder", "probe"}
@@ -66,7 +77,7 @@ def test_every_capability_is_dropped(name: str) -> None:
 
 @EVERY_SERVICE
 def test_a_capability_is_added_only_where_the_table_is_written(name: str) -> None:
-    expected = ["SYS_ADMIN"] if name in {"cleanup", "registrar"} else None
+    expected = ["SYS_ADMIN"] if name in TABLE else None
     assert value(name, "cap_add") == expected
 
 
@@ -85,7 +96,7 @@ def test_no_program_gains_privileges(name: str) -> None:
     options = value(name, "security_opt") or []
     assert ("systempaths=unconfined" in options) == (name in UNPRIVILEGED)
     assert ("no-new-privileges:true" in options) == (name != "test")
-    assert ("apparmor=unconfined" in options) == (name in {"cleanup", "registrar"} | UNPRIVILEGED)
+    assert ("apparmor=unconfined" in options) == (name in TABLE | UNPRIVILEGED)
 
 
 @pytest.mark.parametrize("name", sorted(UNPRIVILEGED))
@@ -114,6 +125,8 @@ def test_root_file_systems_are_read_only(name: str) -> None:
         ("builder", ["default", "lease"], None),
         ("emulators", None, "none"),
         ("probe", None, "none"),
+        ("look", None, "none"),
+        ("sweep", None, "none"),
         ("boot", None, "none"),
         ("boot-kvm", None, "none"),
         ("pins", None, "bridge"),

@@ -1,44 +1,16 @@
 """Which image of the emulators is taken, what is tried after a crash."""
 
 import dataclasses
-import pathlib
 
 import pytest
 
 from orchestrator.agents.emulation import ladder
-from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.ask.request import Build, Demo
 from orchestrator.decide.plan import Mode
-from orchestrator.docker.engine import Engine
-from orchestrator.docker.workspace import Workspace
-from orchestrator.run import make_images, runs
+from orchestrator.run import make_images
 from orchestrator.shared.errors import BuildError, EmulatorCrashError
 from orchestrator.shared.progress import PlainTeller, Progress
 from tests.unit.requests import BUILD
-
-
-@pytest.mark.parametrize(
-    ("there", "taken"),
-    [
-        ({"latest", ladder.rungs()[-1]}, ""),
-        ({ladder.rungs()[-1]}, ladder.rungs()[-1]),
-        (set(), None),
-    ],
-)
-def test_what_dead_runs_left_is_removed_with_whichever_image_there_is(
-    there: set[str], taken: str | None, monkeypatch: pytest.MonkeyPatch, who: Caller
-) -> None:
-    written: list[dict[str, str]] = []
-    monkeypatch.setattr(
-        Engine, "image_source", lambda _, image: image.rpartition(":")[2] in there and "1-2"
-    )
-    monkeypatch.setattr(runs, "write_variables", lambda *found: written.append(found[-1]))
-    stays = frozenset({"aarch64-linux"})
-    monkeypatch.setattr(runs, "repair_if_harmless", lambda *_: stays)
-    engine = Engine(who.run, pathlib.Path("/nonexistent"))
-    workspace = Workspace(pathlib.Path("/shared"), pathlib.Path("/own"))
-    found = runs.repair_entries(engine, workspace, who, Progress(PlainTeller()))
-    assert found == (None if taken is None else stays)
-    assert written == ([] if taken is None else [{"NIXOS_IMAGE_QEMU": taken}])
 
 
 @pytest.mark.parametrize(

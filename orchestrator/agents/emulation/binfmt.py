@@ -61,10 +61,21 @@ def owner(name: str) -> tuple[str, str]:
     return run, f"{processor}-linux"
 
 
+class NoTableError(AgentError):
+    """There is no binfmt_misc that a container of this engine could write to."""
+
+
+def in_first_namespace() -> bool:
+    """Return whether this is the machine's initial user namespace (user_namespaces(7))."""
+    return pathlib.Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
 def mount() -> None:
     """Mount binfmt_misc at `MOUNT_POINT`, with mount(2).
 
-    The setuid program mount(8) is not always allowed to run.
+    The setuid program mount(8) is not always allowed to run. Raises `NoTableError` if the kernel
+    has no binfmt_misc, or (before Linux 6.7) none for the user namespace of this engine's
+    containers; another `AgentError` if the mount is forbidden or fails.
     """
     MOUNT_POINT.mkdir(parents=True, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -81,7 +92,8 @@ def mount() -> None:
     message, hint = reasons.get(
         number, (f"binfmt_misc cannot be mounted: {os.strerror(number)}", "")
     )
-    raise AgentError(message, hint=hint, kind="emulation")
+    none = number == errno.ENODEV or (number == errno.EPERM and not in_first_namespace())
+    raise (NoTableError if none else AgentError)(message, hint=hint, kind="emulation")
 
 
 def entries() -> dict[str, Entry]:

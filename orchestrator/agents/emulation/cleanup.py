@@ -55,9 +55,16 @@ def guard() -> None:
 
 
 def look() -> None:
-    """Report all entries, and keep binfmt_misc mounted until this container is removed."""
-    binfmt.mount()
-    events.emit("table", message="binfmt_misc is mounted", entries=sorted(binfmt.entries()))
+    """Report all entries, and keep binfmt_misc mounted until this container is removed.
+
+    If there is none that a registrar could have written to, there are no entries.
+    """
+    try:
+        binfmt.mount()
+    except binfmt.NoTableError as error:
+        events.emit("table", message=str(error), entries=[])
+    else:
+        events.emit("table", message="binfmt_misc is mounted", entries=sorted(binfmt.entries()))
     signal.pause()
 
 
