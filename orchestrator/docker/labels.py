@@ -5,6 +5,9 @@ LABEL = "org.nixos-image"
 RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
 
+#: Suffix of that label's value on images that were built with --locked (`compose.yaml`).
+LOCKED = "-locked"
+
 #: The Nix store's volume, which is kept between runs; and the work volume of earlier versions,
 #: which all runs shared.
 STORE_VOLUME = f"{PROJECT}-store"

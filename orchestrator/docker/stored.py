@@ -13,7 +13,7 @@ from orchestrator.docker.api import (
     forgiven,
 )
 from orchestrator.docker.containers import signals_wait
-from orchestrator.docker.labels import LABEL, PROJECT, SOURCE_LABEL
+from orchestrator.docker.labels import LABEL, LOCKED, PROJECT, SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.errors import DockerError
 
@@ -48,12 +48,39 @@ class Stored:
 
     def image_tags(self) -> list[str]:
         """Return the tags of this project's images, sorted."""
+        return sorted({tag for one in self._own_images() for tag in _tags(one)})
+
+    def remove_old_images(self, current: Collection[str], made_before: float) -> list[str]:
+        """Remove this project's old images; return their tags, or the ids of those without a tag.
+
+        Old images have no tag (earlier versions, stages of builds), or a checksum label that is not
+        in `current`. Images created after `made_before` (seconds since 1970) may be part of a
+        running build and are kept, as are images of containers.
+        """
+        removed: list[str] = []
+        while True:
+            names = [
+                name
+                for one in self._own_images()
+                if one["Created"] < made_before
+                for name in _old_names(one, current)
+                if self._removed_image(name)
+            ]
+            if not names:  # an image with children can only be removed after them
+                return removed
+            removed += names
+
+    def _own_images(self) -> list[Json]:
         found: list[Json] = self.api.call(
             "docker images", lambda client: client.images(filters={"label": f"{LABEL}=true"})
         )
-        return sorted(
-            {tag for one in found for tag in one.get("RepoTags") or []} - {"<none>:<none>"}
-        )
+        return found
+
+    def _removed_image(self, name: str) -> bool:
+        with forgiven():
+            self.api.call(f"removing {name}", lambda client: client.remove_image(name), times=HEAVY)
+            return True
+        return False
 
     def pull_digest(self, image: str) -> str:
         """Pull `image` and return its digest in the registry.
@@ -157,3 +184,18 @@ class Stored:
             self.api.call(what, ask, times=HEAVY)
         except NotThereError:
             return
+
+
+def _tags(image: Json) -> list[str]:
+    return [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"]
+
+
+def _old_names(image: Json, current: Collection[str]) -> list[str]:
+    """Return the names to remove if `image` is old: its tags of this project, or its id."""
+    tags = _tags(image)
+    made_of = (image.get("Labels") or {}).get(SOURCE_LABEL)
+    if not tags:
+        return [image["Id"]]
+    if made_of is None or made_of.removesuffix(LOCKED) in current:
+        return []
+    return [tag for tag in tags if tag.startswith(f"{PROJECT}-")]

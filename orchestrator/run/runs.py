@@ -57,16 +57,19 @@ def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, st
     env_file.write_text("".join(f"{name}='{value}'\n" for name, value in document.items()))
 
 
-def forget_dead_runs(engine: Engine) -> None:
+def forget_dead_runs(engine: Engine) -> list[str]:
     """Remove containers, networks and volumes of runs without a living orchestrator.
 
-    Objects are listed before living runs are, so that a run that starts meanwhile is safe.
+    Returns these runs. Objects are listed before living runs are, so that a run that starts
+    meanwhile is safe.
     """
     containers, runs = census.containers(engine), census.runs(engine)
     keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith("-cleanup-1"):
             engine.stop(name, CLEAN_SECONDS)  # SIGTERM makes cleanup clean up
-    for run in runs - keep:
+    dead = sorted(runs - keep)
+    for run in dead:
         Engine(run, pathlib.Path("/nonexistent"), engine.api).down()
         engine.remove_volume(work_volume(run))
+    return dead

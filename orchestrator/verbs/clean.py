@@ -3,10 +3,21 @@
 import argparse
 import contextlib
 import dataclasses
+import math
+import shutil
+import time
+import typing
 
 from orchestrator.ask.parser import Parser, add_log_format
 from orchestrator.ask.request import Caller, LogFormat
+from orchestrator.shared.constants import MIB
 from orchestrator.verbs.registry import Session, Verb
+
+if typing.TYPE_CHECKING:
+    from orchestrator.docker.engine import Engine
+
+#: Time limit of an image build in run.sh (seconds): younger images may be part of a running build.
+BUILD_SECONDS = 7200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +29,17 @@ class Clean:
 
 
 def work(request: Clean, session: Session) -> int:
-    """Remove binfmt_misc entries, containers, networks and volumes of dead runs."""
+    """Remove what dead runs have left: binfmt_misc entries, containers, networks, volumes, folders.
+
+    Also removes old images. Reports what was removed, and how much space that freed.
+    """
     from orchestrator.docker import census
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
     from orchestrator.run.repair import repair_if_harmless
     from orchestrator.run.runs import forget_dead_runs, run_workspace
     from orchestrator.run.supervisor import read_event
     from orchestrator.shared.progress import make_progress
+    from orchestrator.shared.run import WORK
 
     who = session.who
     with (
@@ -32,6 +47,7 @@ def work(request: Clean, session: Session) -> int:
         run_workspace(who, {}) as (engine, _),
         progress.stage("clean"),
     ):
+        free = shutil.disk_usage(WORK).free
         if request.everything:
             for name, (run, _running) in census.containers(engine).items():
                 if run != who.run and name == f"{PROJECT}-{run}":
@@ -39,20 +55,40 @@ def work(request: Clean, session: Session) -> int:
         for name in census.abandoned(engine):
             engine.remove(name)
         engine.remove_volume(OLD_WORK_VOLUME)
-        forget_dead_runs(engine)
+        if dead := forget_dead_runs(engine):
+            progress.say(
+                f"removed containers, networks and volumes of dead runs: {', '.join(dead)}"
+            )
         others = census.living_runs(engine) - {engine.run}
         program = ["orchestrator.agents.builder.sweep", *([] if others else ["everything"])]
         for line in engine.run_service("sweep", program).splitlines():
             if event := read_event(line):
                 progress.say(str(event.get("message", "")), fields=event)
         repair_if_harmless(engine, progress)
+        # A living run may be about to use an image.
+        until = math.inf if request.everything else time.time() - BUILD_SECONDS
+        if not others and (images := engine.remove_old_images(_current(engine, who.source), until)):
+            names = ", ".join(name.removeprefix("sha256:")[:40] for name in images)
+            progress.say(f"removed old images: {names}")
         engine.down()
+        if (gained := (shutil.disk_usage(WORK).free - free) // MIB) > 0:
+            progress.say(f"{gained} MiB more are free on the disk of Docker's data")
     return 0
+
+
+def _current(engine: "Engine", source: str) -> set[str]:
+    """Return the checksum labels of images that are up to date; `source` is the checkout's."""
+    from orchestrator.docker.images import IMAGES, RUNTIME, state
+
+    runtime = engine.image(RUNTIME)
+    names = {image.dockerfile for image in IMAGES.values()} if runtime else set()
+    return {source} | {state(name, runtime["Id"]) for name in names if runtime}
 
 
 def _parser() -> Parser:
     parser = Parser(
-        "clean", "Remove binfmt_misc entries, containers, networks and volumes of dead runs."
+        "clean",
+        "Remove what dead runs have left on this Docker host, and old images of the appliance.",
     )
     parser.add_argument("--all", action="store_true", help="also those of living runs")
     add_log_format(parser)

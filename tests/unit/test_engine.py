@@ -15,9 +15,10 @@ from orchestrator.docker import api, census
 from orchestrator.docker.api import Api, NotThereError, SilentEngineError
 from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
+from orchestrator.docker.labels import SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
-from tests.unit.engine_stub import Handler, Server, stub
+from tests.unit.engine_stub import Answer, Handler, Server, stub
 
 __all__ = ["stub"]
 
@@ -271,6 +272,48 @@ def test_packages_are_asked_of_each_image(engine: Engine, stub: Server) -> None:
     with pytest.raises(DockerError, match="dpkg-query in nixos-image-builder:latest: libo"):
         engine.packages()
     assert stub.asked[-1] == "DELETE /containers/x"
+
+
+def test_old_images_are_removed_and_no_others(engine: Engine, stub: Server) -> None:
+    """From the top down: what another one is made of goes when that has gone."""
+    source = SOURCE_LABEL
+    there: list[dict[str, object]] = [
+        {"Id": "sha256:parent", "RepoTags": None, "Labels": {source: "old"}, "Created": 1},
+        {"Id": "sha256:stage", "RepoTags": ["<none>:<none>"], "Labels": {}, "Created": 1},
+        {"Id": "sha256:young", "RepoTags": None, "Labels": {}, "Created": 9},
+        {"Id": "1", "RepoTags": ["nixos-image-a:11"], "Labels": {source: "old"}, "Created": 1},
+        {"Id": "2", "RepoTags": ["nixos-image-b:latest"], "Labels": {source: "new"}, "Created": 1},
+        {
+            "Id": "3",
+            "RepoTags": ["nixos-image-c:1"],
+            "Labels": {source: "new-locked"},
+            "Created": 1,
+        },
+        {"Id": "4", "RepoTags": ["nixos-image-base:latest"], "Labels": None, "Created": 1},
+        {"Id": "5", "RepoTags": ["the-users:own"], "Labels": {source: "old"}, "Created": 1},
+        {"Id": "6", "RepoTags": ["nixos-image-d:1"], "Labels": {source: "old"}, "Created": 1},
+    ]
+
+    def remove(name: str) -> Answer:
+        def answer(handler: Handler) -> None:
+            if name == "sha256:parent" and any(one["Id"] == "sha256:stage" for one in there):
+                handler.send(409, {"message": "image has dependent child images"})
+                return
+            there[:] = [one for one in there if name not in (one["Id"], *(one["RepoTags"] or []))]  # type: ignore[misc]
+            handler.send(200, [])
+
+        return answer
+
+    stub.answers["GET /images/json"] = lambda handler: handler.send(200, there)
+    for name in ("sha256:parent", "sha256:stage", "nixos-image-a:11"):
+        stub.answers[f"DELETE /images/{name}"] = remove(name)
+    in_use = (409, {"message": "image is being used by running container"})
+    stub.answers["DELETE /images/nixos-image-d:1"] = in_use
+    gone = engine.remove_old_images({"new"}, made_before=5)
+    assert gone == ["sha256:stage", "nixos-image-a:11", "sha256:parent"]
+    assert [one["Id"] for one in there] == ["sha256:young", "2", "3", "4", "5", "6"]
+    asked = {line.removeprefix("DELETE /images/") for line in stub.asked if "DELETE" in line}
+    assert asked == {*gone, "nixos-image-d:1"}
 
 
 @pytest.mark.parametrize("known", [True, False])
