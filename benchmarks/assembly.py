@@ -146,8 +146,7 @@ def closures(scaling: list[int]) -> None:
 
 
 def register(references: dict[str, list[str]]) -> None:
-    """Register the paths in the Nix database; their sizes are made up, because nothing reads
-    them."""
+    """Register the paths in the Nix database, with made-up sizes, which nothing reads."""
     records = []
     hashes, _ = pack.pack(references)
     for path, needed in references.items():

@@ -84,8 +84,7 @@ def interpreter() -> Iterator[None]:
 
 
 def show(tree: pathlib.Path) -> None:
-    """Mount the store, /proc and /dev inside `tree`; the mounts end with this process'
-    namespace."""
+    """Mount the store, /proc and /dev inside `tree`, in this process' mount namespace."""
     for name in ("nix", "proc", "dev"):
         (tree / name).mkdir(exist_ok=True)
         subprocess.run(["mount", "--rbind", f"/{name}", tree / name], check=True)

@@ -1,4 +1,4 @@
-"""What all tests share: which of them run, what they need and may start, repeatable examples.
+"""Shared by all tests: selection of tests, required programs, forbidden programs, fixtures.
 
 `slow` tests run with `--all`, and where their file is named. `--all` fuzzes at length, too.
 """
@@ -25,8 +25,8 @@ UNIT, TOOLS, INTEGRATION = (TESTS / name for name in ("unit", "tools", "integrat
 
 IN_TEST_IMAGE = "NIXOS_IMAGE_IN_TEST_IMAGE" in os.environ
 
-# The same examples on every run: a suite that a user runs to see whether the appliance works must
-# not roll dice. No deadline: a loaded CI machine is no failure.
+# Hypothesis uses the same examples in every run, because users run the suite to check the
+# appliance. It has no deadline, because a loaded CI machine is not a failure.
 for name, examples in (("quick", 25), ("long", 100)):
     hypothesis.settings.register_profile(
         name, deadline=None, derandomize=True, database=None, max_examples=examples
@@ -71,7 +71,7 @@ def named_files(config: pytest.Config) -> set[pathlib.Path]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Workers take whole groups: `--dist loadgroup` finds no marks in pytest 9.2."""
+    """Put tests into groups of workers; `--dist loadgroup` does not find marks in pytest 9.2."""
     from tests.workers import ByGroup  # only where xdist is
 
     return ByGroup(config, log)
@@ -82,7 +82,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a program, or a file of the checkout, that is not there."""
+    """Skip tests that need a missing program or file."""
     if missing := [name for mark in item.iter_markers("needs") for name in absent(*mark.args)]:
         pytest.skip(f"needs {', '.join(missing)}")
     if IN_TEST_IMAGE:
@@ -94,7 +94,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def absent(*names: str) -> list[str]:
-    """What is missing of programs on PATH and, with a slash or the ending `.so`, files."""
+    """Return missing requirements: programs on PATH or, with a slash or `.so`, files."""
     files = [name for name in names if "/" in name or name.endswith(".so")]
     return [
         name
@@ -107,7 +107,7 @@ def absent(*names: str) -> list[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> typing.Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The test image has all that tests need: a test that is skipped there has not been run."""
+    """In the test image, which has all required programs, a skipped test is a failure."""
     report = yield
     if IN_TEST_IMAGE and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
@@ -118,7 +118,8 @@ def pytest_runtest_makereport(
 # --- what tests may start -------------------------------------------------------------------------
 
 _DOCKER = frozenset({"docker", "docker-compose", "podman"})
-#: What every Linux has, and so may be started by tests/unit; the rest belongs to tests/tools.
+#: Programs that tests/unit may start, because every Linux has them; tests of others belong to
+#: tests/tools.
 _EVERYWHERE = frozenset("bash cat dd ln mkdir mv ps sh sha256sum sleep tar true".split())
 _OWN_PYTHON = {sys.executable, os.path.realpath(sys.executable)}
 _SYSTEM = ("/bin/", "/sbin/", "/usr/", "/lib", "/opt/test/")
@@ -126,7 +127,7 @@ _guarded: frozenset[pathlib.Path] = frozenset()
 
 
 class ForbiddenProgramError(BaseException):
-    """A test started what it may not; not an `Exception`: no code under test can swallow it."""
+    """A test started a forbidden program; not an `Exception`, so that nobody catches it."""
 
 
 def _words(arguments: object) -> list[str]:
@@ -135,7 +136,7 @@ def _words(arguments: object) -> list[str]:
 
 
 def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
-    """Audit hook: sees every start of a program.
+    """Audit hook that sees every start of a program.
 
     Whatever way the code under test has imported `subprocess`.
     """
@@ -151,7 +152,7 @@ def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _is_a_tool(program: str, name: str) -> bool:
-    """Whether it is a program of the system's that some systems have not."""
+    """Whether it is a program that not every system has."""
     found = program if "/" in program else shutil.which(program) or ""
     return found.startswith(_SYSTEM) and found not in _OWN_PYTHON and name not in _EVERYWHERE
 
@@ -165,7 +166,7 @@ def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
     Where a call gets through in a shell, it finds no engine.
     """
-    global _guarded  # an audit hook cannot be removed, only told to be quiet
+    global _guarded  # an audit hook cannot be removed, only disabled
     folders = {UNIT, TOOLS}.intersection(request.path.parents)
     if folders:
         monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
@@ -187,13 +188,13 @@ def fresh_structlog() -> Iterator[None]:
 
 @pytest.fixture
 def who() -> Caller:
-    """A caller on a terminal-less Linux host."""
+    """A caller on a Linux host without a terminal."""
     return CALLER
 
 
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of something that answers, if only that it has nothing."""
+    """Address of a server that answers each request with an error status."""
     monkeypatch.setenv("no_proxy", "*")
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     thread = threading.Thread(target=server.serve_forever)

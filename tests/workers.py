@@ -9,7 +9,7 @@ TESTS = pathlib.Path(__file__).parent
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """What no two workers may use at once: the engine, this container's /nix, a file's fixtures."""
+    """Name a test's group: its tests share the engine, /nix or fixtures, so one worker runs all."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = TESTS.parent / nodeid.partition("::")[0]
@@ -20,6 +20,6 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
 
 @functools.cache
 def writers_of_nix() -> set[pathlib.Path]:
-    """The files whose tests are marked `own_store`."""
+    """Return the files with tests that are marked `own_store`."""
     files = (TESTS / "tools").glob("test_*.py")
     return {path for path in files if "mark.own_store" in path.read_text()}

@@ -26,14 +26,14 @@ from collections.abc import Iterator, Mapping
 
 PROJECT = pathlib.Path(__file__).parents[2]
 
-#: One row for each case: the outcome that was seen last.
+#: Recorded results: the last outcome of each case.
 RESULTS = pathlib.Path(__file__).with_name("faults.csv")
 
-#: Has the summary of `RESULTS`, from `MARK` to its end.
+#: Document with the summary of `RESULTS`, from `MARK` to the end.
 PAGE = PROJECT / "docs/reliability.md"
 MARK = "<!-- made by tests/caller/faults.py -->\n"
 
-#: What a run says when it gets to a stage.
+#: Output that shows that a run has reached a stage.
 STAGES = {
     "start": r"^start: ",
     "registered": r"^registered ",
@@ -48,8 +48,7 @@ VICTIMS = {
     "private": ("builder", "orchestrator", "boot", "host"),
 }
 
-#: What is done to a victim: SIGKILL; SIGTERM, and SIGKILL a second later; it stands still; its
-#: container is removed.
+#: Faults of a container: SIGKILL; SIGTERM, then SIGKILL after a second; paused; removed.
 FAULTS = {
     "kill": ["kill"],
     "stop": ["kill", "--signal", "TERM"],
@@ -57,7 +56,7 @@ FAULTS = {
     "remove": ["rm", "-f"],
 }
 
-#: What is done to the host itself: its clock is wrong for three seconds.
+#: Faults of the host: its clock is wrong for three seconds.
 CLOCK = """
 import time
 before, began = time.time(), time.monotonic()
@@ -72,13 +71,13 @@ finally:
     jump(0)
 """
 
-#: Seconds after which a paused orchestrator goes on; the others never do.
+#: Seconds after which a paused orchestrator is resumed; other containers stay paused.
 PAUSE_SECONDS = 5
 
-#: Where a run that waits for a paused container gives up (seconds).
+#: The run's --timeout in seconds in cases with a paused container.
 EMULATION_SECONDS, RUN_SECONDS = 10, 40
 
-#: Where a case is given up: then the run hangs, which is what must not be.
+#: Seconds after which a case counts as hung.
 HANG_SECONDS = 150
 
 HOLDER = "host-holds-binfmt"
@@ -107,7 +106,7 @@ RIGHTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`fault` comes to the container of `victim` when `stage` is reached."""
+    """One case: `fault` happens to the container of `victim` at `stage`."""
 
     mode: str
     stage: str
@@ -117,10 +116,10 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How the run ended, and what it took until the host was as before.
+    """How the run ended, and what was needed to restore the host.
 
-    `code` is run.sh's exit code, -1 where the run hung or did not get to the stage; `said` its
-    error; `remedy` is `none`, `clean` (by ./run.sh clean) or `dirty` (that did not help).
+    `code` is run.sh's exit code, -1 if the run hung or did not reach the stage; `said` its error;
+    `remedy` is `none`, `clean` (by ./run.sh clean) or `dirty` (that did not help).
     """
 
     code: int
@@ -129,19 +128,19 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether it ended by itself, with a reason, and the host is as it was."""
+        """Whether the run ended by itself with a reason, and the host is restored."""
         told = self.code == 0 or bool(self.said)
         return told and self.code not in {70, -1} and self.remedy != "dirty"
 
 
 def docker(*arguments: str) -> str:
-    """What a docker command says; nothing where it fails."""
+    """Return a docker command's output, "" if it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
 def cases(words: list[str]) -> Iterator[Case]:
-    """All that make sense, of those that are named by `words`."""
+    """Return the possible cases that `words` select."""
     for mode, victims in VICTIMS.items():
         for stage, victim, fault in itertools.product(STAGES, victims, (*FAULTS, "clock")):
             if (victim == "host") != (fault == "clock") or (
@@ -169,10 +168,10 @@ def cases(words: list[str]) -> Iterator[Case]:
 
 
 class Host:
-    """This Docker host: what a run may not change."""
+    """State of this Docker host that a run must not change."""
 
     def __init__(self, work: pathlib.Path) -> None:
-        """Hold its table, with an entry of somebody else's in it."""
+        """Keep binfmt_misc mounted, with an entry of another program."""
         self.work = work
         docker("rm", "-f", HOLDER)
         docker("run", "-d", "--name", HOLDER, *RIGHTS, HOLD)
@@ -182,7 +181,7 @@ class Host:
         assert self.before[0].startswith("qemu-riscv64 ")
 
     def state(self) -> tuple[str, ...]:
-        """The table; containers, networks, volumes of runs; files of runs that were cut off."""
+        """Return binfmt_misc's entries; containers, networks, volumes and partial files of runs."""
         label = "label=org.nixos-image"
         return (
             docker("run", "--rm", *RIGHTS, LOOK),
@@ -193,15 +192,15 @@ class Host:
         )
 
     def remedy(self) -> str:
-        """What it takes until all is as before, as `Outcome.remedy` tells it."""
+        """Restore the host; return what was needed, as in `Outcome.remedy`."""
         if self.state() == self.before:
             return "none"
         subprocess.run([PROJECT / "run.sh", "clean"], capture_output=True, check=False)
         return "clean" if self.state() == self.before else "dirty"
 
     def run(self, case: Case) -> Outcome:
-        """Do it to a run."""
-        key = self.work / "key.pub"  # another one each time: something is to be built
+        """Run the appliance and inject the fault."""
+        key = self.work / "key.pub"  # a new key for each run, so that something is built
         blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + secrets.token_bytes(32)
         key.write_text(f"ssh-ed25519 {base64.b64encode(blob).decode()} faults\n")
         command: list[str | pathlib.Path] = [
@@ -226,7 +225,7 @@ class Host:
         watchdog.cancel()
         errors = [line for line in lines if line.startswith("error: ")]
         said = errors[-1].removeprefix("error: ") if errors else ""
-        said = re.sub(r"[0-9a-f]{12}", "…", said)  # runs have names of their own
+        said = re.sub(r"[0-9a-f]{12}", "…", said)  # each run has its own name
         if not struck:
             said = "the stage was not reached"
         elif not found:
@@ -235,7 +234,7 @@ class Host:
 
 
 def strike(case: Case) -> bool:
-    """Do it to the victim, which may be about to start; False if it had ended already."""
+    """Inject the fault into the victim, which may be starting; False if it has ended already."""
     if case.fault == "clock":
         rights = [*RIGHTS]
         rights[rights.index("SYS_ADMIN")] = "SYS_TIME"
@@ -250,7 +249,7 @@ def strike(case: Case) -> bool:
         if victim:
             break
         time.sleep(0.02)
-    # Docker tells the victim's name where it was there.
+    # Docker prints the victim's name if it existed.
     hit = bool(victim) and docker(*FAULTS[case.fault], victim) == victim
     if case.fault == "stop":
         time.sleep(1)
@@ -274,7 +273,7 @@ def read(path: pathlib.Path = RESULTS) -> dict[Case, Outcome]:
 
 
 def write(outcomes: Mapping[Case, Outcome], path: pathlib.Path = RESULTS) -> None:
-    """Record `outcomes`, in the order of `cases`; a case that there is no more is left out."""
+    """Write `outcomes` in the order of `cases`; obsolete cases are omitted."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(HEADER)
@@ -284,7 +283,7 @@ def write(outcomes: Mapping[Case, Outcome], path: pathlib.Path = RESULTS) -> Non
 
 
 def summary(outcomes: Mapping[Case, Outcome]) -> str:
-    """Two sentences of counts, and a table: exit codes by victim and fault."""
+    """Return the summary: two sentences of counts, and exit codes by victim and fault."""
     remedies = collections.Counter(one.remedy for one in outcomes.values())
     faults = [*FAULTS, "clock"]
     head = " | ".join(f"`{fault}`" for fault in faults)
@@ -324,7 +323,7 @@ def cell(outcomes: Mapping[Case, Outcome]) -> str:
 
 
 def main() -> int:
-    """Try the cases, record each; the exit code says whether all went well."""
+    """Run and record the cases; the exit code is 1 if any went wrong."""
     bad = 0
     outcomes = read()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What each rung of the ladder of emulators can do, on each kernel that can be had.
+"""Measures what each pinned emulator supports, on several kernels.
 
 `measure` runs the suite (suite.c) on this machine's kernel (`here`) or, in a virtual machine, on
 one of Debian's (`ARCHITECTURE/SUITE`); it reads results.json and prints it with what it has
@@ -31,7 +31,7 @@ from orchestrator.shared.architectures import (
 
 SUITE = pathlib.Path(__file__).with_name("suite.c")
 
-#: The virtual machine of a host's architecture: QEMU's program with its options, and the console.
+#: QEMU command and console device of a virtual machine, by the host's architecture.
 MACHINE = {
     "amd64": ("qemu-system-x86_64 -machine q35 -cpu max", "ttyS0"),
     "arm64": ("qemu-system-aarch64 -machine virt -cpu max,pauth-impdef=on", "ttyAMA0"),
@@ -39,10 +39,10 @@ MACHINE = {
 
 COMPILERS = {name: f"{row.gnu}-gcc" for name, row in SYSTEMS.items()}
 
-#: Where a check has not ended after this (seconds), it hangs; in a virtual machine all is slower.
+#: Seconds after which a check counts as hung, here and in a virtual machine.
 HERE_SECONDS, THERE_SECONDS = 30, 180
 
-#: For a whole virtual machine.
+#: Time limit in seconds of a whole virtual machine.
 MACHINE_SECONDS = 3600
 
 INIT = """#!/bin/busybox sh
@@ -69,7 +69,7 @@ poweroff -f
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What the suite has said of one emulator.
+    """Results of the suite for one emulator.
 
     `host` is Debian's name of the machine's architecture, `kernel` what `uname -r` says, `qemu`
     Debian's version, `target` a Nix system. `outcomes` are the suite's own words by check.
@@ -83,7 +83,7 @@ class Result:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Results with the same one are of the same thing; in the order of the tables."""
+        """Sort key of the tables; results with equal keys replace each other."""
         numbers = tuple(int(number) for number in re.findall(r"\d+", self.kernel))
         order = [*ladder.rungs(), ladder.rung_name(self.qemu)]
         rung = order.index(ladder.rung_name(self.qemu))
@@ -91,18 +91,18 @@ class Result:
 
 
 def native(host: str) -> str:
-    """Nix' name of Debian's architecture `host`."""
+    """Return the Nix system of Debian's architecture `host`."""
     return next(name for name, arch in DEBIAN_ARCHITECTURES.items() if arch == host)
 
 
 def foreign(host: str) -> list[Architecture]:
-    """Systems whose programs a machine of Debian's architecture `host` does not run by itself."""
+    """Return the systems that need an emulator on Debian's architecture `host`."""
     own = {native(host)} | RUNS_TOO.get(native(host), frozenset())
     return [system for system in SYSTEMS.values() if system.name not in own]
 
 
 def parse(said: str) -> tuple[str, dict[tuple[str, str], dict[str, str]]]:
-    """The kernel's version and, by rung and target, the outcome of each check."""
+    """Parse the kernel's version and, by rung and target, each check's outcome."""
     kernel = re.search(r"^kernel (\S+)", said, re.MULTILINE)
     found: dict[tuple[str, str], dict[str, str]] = {}
     for rung, target, check, outcome in re.findall(
@@ -116,7 +116,7 @@ def parse(said: str) -> tuple[str, dict[tuple[str, str], dict[str, str]]]:
 
 
 def compile_suites(folder: pathlib.Path) -> None:
-    """Compile the suite for every system, as ldconfig is: static and, where it can be, PIE."""
+    """Compile the suite for every system like ldconfig: static and, if possible, PIE."""
     for system, compiler in COMPILERS.items():
         static = "-static" if system == "armv7l-linux" else "-static-pie"
         command = [compiler, "-O1", "-Wall", "-Wextra", "-Werror", static]
@@ -124,13 +124,13 @@ def compile_suites(folder: pathlib.Path) -> None:
 
 
 def fetch(pin: debian.Pin, target: pathlib.Path) -> None:
-    """Download `pin`, or say that it cannot be had."""
+    """Download `pin`, or exit with an error."""
     if not debian.fetch(pin, str(json.loads(ladder.LOCK.read_text())["snapshot"]), target):
         sys.exit(f"{pin.package} {pin.version} cannot be fetched")
 
 
 def fetch_emulators(host: str, folder: pathlib.Path) -> dict[str, str]:
-    """Unpack each rung's emulators to a folder of its name; Debian's versions by rung."""
+    """Unpack each rung's emulators to a folder of its name; return Debian's versions."""
     versions = {}
     for rung in ladder.rungs():
         (folder / rung).mkdir(parents=True)
@@ -142,7 +142,7 @@ def fetch_emulators(host: str, folder: pathlib.Path) -> dict[str, str]:
 
 
 def measure_here(host: str, work: pathlib.Path, versions: dict[str, str]) -> list[Result]:
-    """On this machine's kernel, in a table of this process' own user namespace (Linux >= 6.7)."""
+    """Measure on this machine's kernel, in a user namespace with its own binfmt_misc."""
     table = ["unshare", "--user", "--map-root-user", "--mount"]
     command = [*table, sys.executable, "-m", "tests.emulators.compatibility", "here", host]
     done = subprocess.run([*command, work], stdout=subprocess.PIPE, text=True, check=False)
@@ -152,7 +152,7 @@ def measure_here(host: str, work: pathlib.Path, versions: dict[str, str]) -> lis
 
 
 def here(host: str, work: pathlib.Path) -> None:
-    """The same in that namespace: says what the virtual machines say."""
+    """Measure within that namespace, with the output format of the virtual machines."""
     binfmt.mount()
     print(f"kernel {platform.release()}", flush=True)
     os.chdir(work)
@@ -173,7 +173,7 @@ def here(host: str, work: pathlib.Path) -> None:
 def registration(
     system: Architecture, folder: pathlib.Path, kernel: tuple[int, int] | None = None
 ) -> str:
-    """The line for the emulator of `system` in `folder`, under the system's name."""
+    """Return the registration line of the emulator of `system` in `folder`."""
     interpreter = folder / system.emulator
     return binfmt.registration(system.name, system, interpreter, kernel or binfmt.kernel_version())
 
@@ -181,7 +181,7 @@ def registration(
 def measure_there(
     host: str, suite: str, work: pathlib.Path, versions: dict[str, str]
 ) -> list[Result]:
-    """On the kernel that `suite` has for `host`, in a virtual machine."""
+    """Measure in a virtual machine, on the kernel of `suite` for `host`."""
     kernel, initrd = make_machine(host, suite, work)
     program, console = MACHINE[host]
     command = [
@@ -204,7 +204,7 @@ def measure_there(
 
 
 def kernel_packages(host: str, suite: str) -> list[debian.Pin]:
-    """What the cloud kernel of `suite` is in: one package or, since Linux 7, three."""
+    """Return the packages of the cloud kernel of `suite`: one or, since Linux 7, three."""
     with tempfile.TemporaryDirectory() as state:
         index = debian.Index(pathlib.Path(state), host, (), suite)
         image = index.resolve("kernel")
@@ -225,7 +225,7 @@ def unpack(pin: debian.Pin, folder: pathlib.Path) -> None:
 
 
 def make_machine(host: str, suite: str, work: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """Kernel and initrd: busybox, the suites, the emulators, and the lines that register them."""
+    """Make kernel and initrd: busybox, the suites, the emulators and registration lines."""
     tree, root = work / "kernel", work / "root"
     pins = kernel_packages(host, suite)
     for pin in pins:
@@ -262,7 +262,7 @@ def make_machine(host: str, suite: str, work: pathlib.Path) -> tuple[pathlib.Pat
 
 
 def results(host: str, said: str, versions: dict[str, str]) -> list[Result]:
-    """The results that a run of all suites on `host` has said."""
+    """Parse the results of all suites on `host`."""
     kernel, found = parse(said)
     wanted = {(rung, system.name) for rung in versions for system in foreign(host)}
     checks = {frozenset(outcomes) for outcomes in found.values()}
@@ -278,17 +278,17 @@ def results(host: str, said: str, versions: dict[str, str]) -> list[Result]:
 
 
 def read(document: str) -> list[Result]:
-    """What was measured before, as `measure` prints it."""
+    """Read earlier results, in the format of `measure`."""
     return [Result(**one) for one in json.loads(document)]
 
 
 def merged(old: list[Result], new: list[Result]) -> list[Result]:
-    """`new`, and what of `old` it does not have anew."""
+    """Return `new` and those of `old` that `new` does not replace."""
     return sorted({one.key: one for one in [*old, *new]}.values(), key=lambda one: one.key)
 
 
 def cell(outcomes: dict[str, str]) -> str:
-    """What does not work, by what happens."""
+    """Group the failed checks by outcome."""
     bad: dict[str, list[str]] = {}
     for check, outcome in outcomes.items():
         if outcome != "ok":
@@ -317,7 +317,7 @@ def table(measured: list[Result]) -> str:
 
 
 def measure(machine: str) -> list[Result]:
-    """Everything on one kernel."""
+    """Measure everything on one kernel."""
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         work.chmod(0o755)

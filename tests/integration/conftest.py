@@ -1,4 +1,4 @@
-"""Integration: the real engine, the real binfmt_misc, the real containers.
+"""Fixtures of the integration tests: real engine, binfmt_misc and containers.
 
 Runs inside the test image, or not at all.
 """
@@ -29,12 +29,12 @@ HOME = pathlib.Path("/opt/nixos-image")
 
 PROXIES = {"http_proxy", "https_proxy", "no_proxy"}
 
-#: What a container needs to mount binfmt_misc.
+#: Docker options that a container needs to mount binfmt_misc.
 RIGHTS = "--cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined".split()
 
 
 def docker(*arguments: str, stdin: str | None = None) -> str:
-    """Run the docker CLI; returns what it says on stdout."""
+    """Run the docker CLI; return its stdout."""
     done = subprocess.run(
         ["docker", *arguments], input=stdin, capture_output=True, text=True, check=False
     )
@@ -43,7 +43,7 @@ def docker(*arguments: str, stdin: str | None = None) -> str:
 
 
 def table() -> dict[str, str]:
-    """The host's binfmt_misc, read by a container that may."""
+    """Read the host's binfmt_misc in a privileged container."""
     where = [
         "--rm",
         "--network",
@@ -60,7 +60,7 @@ def table() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run of the orchestrator said and made."""
+    """Output and files of a run of the orchestrator."""
 
     code: int
     err: str
@@ -77,7 +77,7 @@ class Outcome:
         return found
 
 
-#: The digits that all of the tests' runs begin with, as those of one engine do.
+#: First digits of all test runs' IDs, which identify the engine.
 ENGINE = "0e0e"
 
 Run = Callable[..., Outcome]
@@ -86,7 +86,7 @@ Alter = Callable[[str, str], None]
 
 @pytest.fixture
 def orchestrate() -> Run:
-    """Call the orchestrator in a container of its own, as run.sh does."""
+    """Run the orchestrator in a container, as run.sh does."""
 
     def call(
         *arguments: str,
@@ -117,12 +117,13 @@ def orchestrate() -> Run:
         command = ["docker", "run", "--rm", "-i", "--name", f"nixos-image-{run}"]
         for name in ("org.nixos-image", "org.nixos-image.run"):
             command += ["--label", f"{name}={labels[name]}"]
-        # Among this container's processes: test_secrets looks at them.
+        # Share this container's PID namespace: test_secrets looks at processes.
         command += ["--network", "none", "--log-driver", "none"]
         command += ["--pid", f"container:{platform.node()}"]
         command += ["--mount", f"type=bind,source={socket},target=/var/run/docker.sock"]
         command += ["--mount", f"type=volume,source={work},target={WORK},{volume}"]
-        # By their values: a DOCKER_HOST in its environment would be the client's own engine, too.
+        # Pass values, not names: a DOCKER_HOST in this process' environment would also redirect the
+        # client.
         for name, value in environment.items():
             command += ["--env", f"{name}={value}"]
         done = subprocess.run(
@@ -131,7 +132,7 @@ def orchestrate() -> Run:
             capture_output=True,
             check=False,
         )
-        # Where containers are left that have it, `clean` removes it with them.
+        # If containers that use the volume are left, `clean` removes it with them.
         subprocess.run(["docker", "volume", "rm", work], capture_output=True, check=False)
         return Outcome(done.returncode, done.stderr.decode(), done.stdout)
 
@@ -139,7 +140,7 @@ def orchestrate() -> Run:
 
 
 def sent(files: dict[str, bytes], trees: tuple[str, ...] = ()) -> bytes:
-    """The tar stream in which run.sh sends the caller's files, by their absolute paths.
+    """Make run.sh's tar stream of the caller's files, by absolute path.
 
     `trees` are folders of which all is sent.
     """
@@ -154,7 +155,7 @@ def sent(files: dict[str, bytes], trees: tuple[str, ...] = ()) -> bytes:
 
 
 def things() -> set[str]:
-    """Containers of runs; networks and volumes of this project, but what is known of the host."""
+    """List containers, networks and volumes of runs, except the volume with facts of the host."""
     containers = docker("ps", "-aq", "--filter", "label=org.nixos-image.run").split()
     return {
         *containers,
@@ -165,9 +166,9 @@ def things() -> set[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def table_held() -> Iterator[None]:
-    """Hold the table as long as there are tests, as hosts do that have mounted it.
+    """Keep binfmt_misc mounted during the tests, like hosts that mount it.
 
-    Since Linux 6.7 it would go with each run's last mount, and whatever that had left in it.
+    Otherwise, since Linux 6.7, leftovers would vanish with each run's last mount.
     """
     options = ["-d", *RIGHTS, "--network", "none", "--tmpfs", "/run", "--entrypoint", "python3"]
     imports = "import time; from orchestrator.agents.emulation import binfmt"
@@ -181,9 +182,9 @@ def table_held() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """After each test: the table is as before.
+    """Check after each test that binfmt_misc is as before.
 
-    And no container, network or volume is there that was not there before.
+    No container, network or volume may be left, either.
     """
     before, there = table(), things()
     yield
@@ -193,7 +194,7 @@ def nothing_left() -> Iterator[None]:
 
 @pytest.fixture
 def altered(request: pytest.FixtureRequest) -> Iterator[Alter]:
-    """Replace an image by one that a Dockerfile line changes, for one test.
+    """Replace an image for one test by one with an additional Dockerfile line.
 
     It still counts as up to date.
     """

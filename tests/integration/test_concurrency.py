@@ -1,4 +1,4 @@
-"""Several runs on one host: they share the kernel's table, the store and the work volume."""
+"""Tests concurrent runs on one host, which share binfmt_misc and the store."""
 
 import concurrent.futures
 import re
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.docker, pytest.mark.timeout(600)]
 
 
 def key(number: int) -> dict[str, bytes]:
-    """Another key for each run, so that each has something to build."""
+    """Each run has its own SSH key, so that each has something to build."""
     return {
         "/home/me/key.pub": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{number:042d} me\n".encode()
     }
@@ -39,7 +39,7 @@ def test_four_runs_at_once_all_succeed_with_images_of_their_own(orchestrate: Run
         assert len(set(pool.map(one, range(len(modes))))) == len(modes)
 
 
-#: What a build sees of its processor goes into the image, and when it was at it.
+#: Build step that puts /proc/cpuinfo and the time into the image.
 LOOK = """\
 while read -r line; do case $line in Features*) break ;; esac; done < /proc/cpuinfo
 read -r began rest < /proc/uptime
@@ -50,7 +50,7 @@ echo "seen from $began to $ended: $line" > "$out/features"
 
 
 def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alter) -> None:
-    """Private emulation: each build runs under its own run's, although both are registered."""
+    """Private emulation: each build uses its own run's emulator, although both are registered."""
     altered(
         "nixos-image-builder",
         "RUN printf '%b' '" + LOOK.replace("\n", "\\n") + "' >> nix/demo/etc.sh",
@@ -66,8 +66,8 @@ def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alt
         assert seen
         return emulator["version"], set(seen[3].split()), float(seen[1]), float(seen[2])
 
-    number = secrets.randbelow(10**40)  # what the store has already would not be built
-    one(rungs()[1], number)  # makes the image, which takes longer than a build
+    number = secrets.randbelow(10**40)  # an existing store path would not be built
+    one(rungs()[1], number)  # building this image takes longer than the build
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         both = pool.map(one, rungs()[:2], (number + 1, number + 2))
         (older, of_older, *first), (newer, of_newer, *second) = both
@@ -80,7 +80,7 @@ def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alt
 
 
 def test_what_another_run_has_registered_is_not_the_hosts(orchestrate: Run, altered: Alter) -> None:
-    """Where private emulation is not possible, programs run while another run lives: no longer."""
+    """Without private emulation, another run's emulator is usable only while that run lives."""
     altered("nixos-image-builder", "RUN echo 'sleep 8' >> nix/demo/etc.sh")
     before = table()
     options = ("--no-boot", "--ssh-key", "/home/me/key.pub")
@@ -100,12 +100,12 @@ def test_what_another_run_has_registered_is_not_the_hosts(orchestrate: Run, alte
 
 
 def test_a_run_that_is_killed_takes_nothing_from_another(orchestrate: Run) -> None:
-    """Both have entries in the table; the victim's go, the other's stay until it is done."""
+    """Both runs have entries; the killed run's are removed, the other's stay until its end."""
     before = table()
     killed = threading.Event()
 
     def kill() -> None:
-        """The victim's builder, as soon as both runs have registered."""
+        """Return the victim's builder, when both runs have registered."""
         until = time.monotonic() + 60
         while len(table()) < len(before) + 2 and time.monotonic() < until:
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The whole appliance on real things, and the ways in which it must fail."""
+"""Tests the whole appliance with a real engine, and its failures."""
 
 import contextlib
 import hashlib
@@ -44,7 +44,7 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     assert "binfmt_misc is as before" in first.err
     assert table() == before
 
-    # Whoever has emulated.
+    # The registrar's or the builder's emulator.
     second = orchestrate("demo", "--no-boot")
     assert second.code == 0, second.err
     assert second.result()["emulation"] == "private"
@@ -108,7 +108,7 @@ def test_crash_of_the_emulator_is_named_with_the_rung_to_try(
     assert f"error: the emulator failed in derivation etc: {CRASH}" in outcome.err
     assert f"try: --qemu {rungs()[1]}; the full log is /somewhere/out/build.log" in outcome.err
     assert outcome.err.count("registered nixos-image-") == 1
-    # The same words of this machine's own program are no emulator's.
+    # The same message of a native program does not count as an emulator's.
     native = orchestrate("demo", "--no-boot", "--system", this_system())
     assert native.code == 6
     assert "error: derivation etc failed" in native.err
@@ -130,7 +130,7 @@ def test_auto_tries_the_next_rung_once_by_itself(orchestrate: Run, altered: Alte
 
 
 def edit_lock(role: str, change: str) -> str:
-    """A Dockerfile line that updates the pins of `role` (or `all`) by the dictionary `change`."""
+    """Return a Dockerfile line that changes the pins of `role` (or `all`)."""
     code = (
         "import json; p = 'locks/debian.json'; d = json.load(open(p)); "
         f"wanted = [pins for role, pins in d['packages'].items() if '{role}' in (role, 'all')]; "
@@ -147,7 +147,7 @@ def test_without_a_network_the_error_names_what_was_not_reached(
         "RUN rm -rf /etc/apt/sources.list.d/*"
         " && echo 'deb http://127.0.0.1:9/debian trixie main' > /etc/apt/sources.list"
     )
-    # Hashes that the store does not have yet.
+    # Use hashes that the store does not have yet.
     altered(
         "nixos-image-builder", f"{nowhere}\n{edit_lock('all', 'tree=None, sha256=64 * chr(48)')}"
     )
@@ -191,9 +191,9 @@ def test_unusable_emulator_is_refused_before_the_build(orchestrate: Run, altered
 
 @contextlib.contextmanager
 def planted(*names: str) -> Iterator[None]:
-    """Entries in the table, registered by a container that holds it, as a host does.
+    """Keep entries `names` in binfmt_misc, as a host would; a container registers and holds them.
 
-    A name's end is its processor. None for this host's own is registered.
+    The end of a name is a CPU. Entries for the host's own CPU are left out.
     """
     script = (
         "import pathlib, time\n"
@@ -269,7 +269,7 @@ def test_dry_run_starts_nothing(orchestrate: Run) -> None:
 def test_a_run_that_is_refused_after_the_host_was_looked_at_leaves_nothing(
     orchestrate: Run,
 ) -> None:
-    """Compose makes networks for whatever it starts, and be it to look."""
+    """Compose creates networks even for the probe."""
     files = {"/home/me/bad.pub": b"nonsense\n"}
     outcome = orchestrate("demo", "--ssh-key", "/home/me/bad.pub", files=files)
     assert outcome.code == 2

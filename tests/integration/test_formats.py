@@ -1,4 +1,4 @@
-"""Every kind of image that is assembled natively, booted under the firmware that it is made for."""
+"""Boots every kind of natively assembled image under its firmware."""
 
 import concurrent.futures
 import hashlib
@@ -15,7 +15,7 @@ ARM, RISCV, X86 = "aarch64-linux", "riscv64-linux", "x86_64-linux"
 
 
 def described(outcome: Outcome) -> list[dict[str, object]]:
-    """The images of `result.json`, each seen to be what it says of itself."""
+    """Return the images of `result.json`, after checking their size and checksum."""
     assert outcome.code == 0, outcome.err
     files = outcome.files()
     images = outcome.result()["images"]
@@ -29,7 +29,7 @@ def described(outcome: Outcome) -> list[dict[str, object]]:
     return images
 
 
-#: System, format, options; then what starts it, and the file's suffix.
+#: Cases: system, format, options, firmware, file suffix.
 BOOTED = [
     (ARM, "sd-aarch64", [], "u-boot", ".img"),
     (RISCV, "sd-riscv64", [], "u-boot", ".img"),
@@ -50,7 +50,7 @@ BOOTED = [
 
 @pytest.mark.slow
 def test_they_boot(orchestrate: Run) -> None:
-    """Two at a time, as many as CI has processors."""
+    """Two boot checks run in parallel, because CI has two CPUs."""
 
     def boot(case: tuple[str, str, list[str], str, str]) -> None:
         system, form, options, firmware, suffix = case
@@ -67,7 +67,7 @@ def test_they_boot(orchestrate: Run) -> None:
 
 
 def image_file(outcome: Outcome) -> dict[str, bytes]:
-    """The image under a path of the caller's, as run.sh would send it."""
+    """Send the image under a path of the caller's host, as run.sh would."""
     (image,) = described(outcome)
     path = str(image["path"])
     files = outcome.files()
@@ -107,7 +107,7 @@ def test_the_root_grows_to_a_larger_disk(orchestrate: Run) -> None:
 
 @pytest.fixture
 def key(tmp_path: pathlib.Path) -> dict[str, bytes]:
-    """A key pair as files of the caller's."""
+    """Make a key pair as files of the caller."""
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     return {
@@ -132,7 +132,7 @@ def test_a_root_of_another_kind_boots_and_is_the_same_twice(
         files=files | key,
     )
     assert outcome.code == 0, outcome.err
-    seen = "overlay / " if kind == "erofs" else f" {kind} "  # what changes is kept beside it
+    seen = "overlay / " if kind == "erofs" else f" {kind} "  # changes are kept in an overlay
     assert seen in outcome.err
     assert "-rw-------    1 0        0" in outcome.err
 

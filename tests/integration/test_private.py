@@ -1,4 +1,4 @@
-"""Private emulation and Nix' sandbox: an ordinary user's container, no capability, real kernel."""
+"""Tests private emulation and Nix' sandbox in a container without capabilities."""
 
 import json
 import pathlib
@@ -14,17 +14,17 @@ from tests.integration.conftest import RIGHTS, Alter, Outcome, Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
-#: The options of compose.yaml that matter here, for single containers.
+#: Security options of compose.yaml's builder, as `docker run` options.
 UNPRIVILEGED = (
     "--rm --cap-drop ALL --security-opt no-new-privileges --security-opt apparmor=unconfined"
     " --security-opt systempaths=unconfined --network none --read-only --tmpfs /tmp:exec"
     " --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 --env HOME=/tmp/home"
 ).split()
 
-#: An option that changes nothing: what Docker itself lets a container do.
+#: Option without effect: Docker's default profile.
 DOCKERS_OWN = "no-new-privileges"
 
-#: Both uses of namespaces, one after the other, as the builder makes them.
+#: Script with both uses of namespaces in the builder: private emulation, and Nix' sandbox.
 BOTH = """
 import os, pathlib
 from orchestrator.agents import events
@@ -43,7 +43,7 @@ sandbox.obtain(Settings(), "builder", strict=True)
 
 
 def both(folder: pathlib.Path, without: str = "") -> str:
-    """What `BOTH` says under our profile, or under ours without one of its calls."""
+    """Return the output of `BOTH` under our seccomp profile, or without one of its calls."""
     profile = json.loads(seccomp.PROFILE.read_text())
     profile["syscalls"][-1]["names"] = sorted(seccomp.ADDED.keys() - {without})
     path = folder / "seccomp.json"
@@ -108,7 +108,7 @@ def test_what_is_known_of_the_host_is_forgotten_when_it_was_wrong(
 
 
 def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
-    """A container that holds the host's table looks at it all the time."""
+    """A container watches the host's binfmt_misc during the whole run."""
     watch = (
         "import json, time; from orchestrator.agents.emulation import binfmt; binfmt.mount()\n"
         "seen = set(); end = time.monotonic() + 600; print('held', flush=True)\n"
@@ -131,7 +131,9 @@ def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
         shared = orchestrate("demo", "--no-boot", "--emulation", "shared")
         assert shared.code == 0, shared.err
         foreign = foreign_system(this_system()).partition("-")[0]
-        assert docker("logs", watcher).endswith(f"-{foreign}")  # the watcher does see what is there
+        assert docker("logs", watcher).endswith(
+            f"-{foreign}"
+        )  # check that the watcher sees entries at all
     finally:
         docker("rm", "-f", watcher)
 
@@ -140,7 +142,7 @@ Rights = list[dict[str, typing.Any]]
 
 
 def receipts(outcome: Outcome) -> Rights:
-    """What `result.json` says that each container was allowed."""
+    """Return each container's privileges from `result.json`."""
     assert outcome.code == 0, outcome.err
     found = outcome.result()["privileges"]
     assert isinstance(found, list)
@@ -191,7 +193,7 @@ def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> 
 
 @pytest.mark.slow
 def test_want_of_memory_is_told_from_a_failed_derivation(orchestrate: Run, altered: Alter) -> None:
-    hungry = "tail -c 2000000000 /dev/zero > /dev/null"  # keeps all that it reads
+    hungry = "tail -c 2000000000 /dev/zero > /dev/null"  # keeps everything that it reads in memory
     altered("nixos-image-builder", f"RUN echo '{hungry}' >> nix/demo/etc.sh")
     outcome = orchestrate("demo", "--no-boot", "--memory", "300M")
     assert outcome.code == 4, outcome.err

@@ -1,4 +1,4 @@
-"""Secrets of a run are where they belong, and nowhere that anybody looks at from outside."""
+"""Tests that a run's secrets are not visible in containers, processes, logs or volumes."""
 
 import pathlib
 import subprocess
@@ -14,21 +14,21 @@ pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PASSWORD = "xyzzy-plugh-plover-8431"
 
-#: How often (seconds) the processes here are looked at while the run goes on.
+#: Interval in seconds between two looks at the processes during a run.
 LOOK_SECONDS = 0.02
 
 
 def said(*arguments: str) -> str:
-    """What docker says, whether it succeeds or not."""
+    """Return docker's output, whether it succeeds or not."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 
 
 class Watcher:
-    """Keeps what can be seen of every container and every process here, and the lease's token.
+    """Records everything visible of all containers and processes, and the lease's token.
 
-    A run of what is built already is over in seconds: so each container is looked at as soon as
-    Docker tells that it has started, in threads of its own.
+    A run without a build takes only seconds, so a thread inspects each container as soon as Docker
+    reports its start.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Watcher:
         try:
             text = file.read_bytes().decode(errors="replace")
         except OSError:
-            return  # it has ended
+            return  # the process has ended
         if text not in (known := self.seen.get(str(file), "")):
             self.seen[str(file)] = known + text
 
@@ -109,7 +109,7 @@ def key(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_secrets_are_nowhere_to_be_seen(
     orchestrate: Run, watcher: Watcher, key: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    lines = key.read_text().splitlines()[2:-1]  # the first says what kind of key it is
+    lines = key.read_text().splitlines()[2:-1]  # the first word is the key's type
     options = [
         "--wifi-ssid",
         "net",
@@ -129,7 +129,7 @@ def test_secrets_are_nowhere_to_be_seen(
     files = outcome.files()
     image = next(name for name in files if name.endswith(".img"))
 
-    # They were used.
+    # The secrets were used.
     assert PASSWORD.encode() in files[image]
     assert len(watcher.tokens) == 1
     signers, signature = tmp_path / "signers", tmp_path / "signature"
@@ -139,7 +139,7 @@ def test_secrets_are_nowhere_to_be_seen(
     command = ["ssh-keygen", "-Y", "verify", "-n", "nixos-image", "-I", "me"]
     subprocess.run([*command, "-f", signers, "-s", signature], input=listed, check=True)
 
-    # What there was to be looked at was looked at.
+    # The recorder has seen all containers.
     seen = watcher.seen
     for service in ("cleanup", "registrar", "builder"):
         assert any(
@@ -160,7 +160,7 @@ def test_secrets_are_nowhere_to_be_seen(
     for secret in (PASSWORD, *lines, *watcher.tokens):
         assert [name for name, text in seen.items() if secret in text] == []
 
-    # Nor is anything left of them. The run's own volume is gone: `nothing_left` sees that.
+    # The secrets are not left in volumes. The run's own volume is gone (`nothing_left`).
     for secret in (PASSWORD, lines[0]):
         store = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix:ro"]
         grep = ["--entrypoint", "grep", "nixos-image-builder", "-rlF", secret, "/nix"]

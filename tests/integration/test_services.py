@@ -1,4 +1,4 @@
-"""cleanup and its lease as services of compose.yaml (pytest-docker).
+"""Tests cleanup and its lease as a Compose service (pytest-docker).
 
 Attacked over TCP from the builder's network.
 """
@@ -51,9 +51,9 @@ def docker_cleanup() -> list[str]:
 
 @pytest.fixture
 def cleanup(nothing_left: None, docker_services: object) -> Iterator[str]:
-    """A fresh cleanup per test.
+    """Start a new cleanup for each test.
 
-    The services' fixture has made the network, each test recreates the container.
+    The services fixture has created the network; each test recreates the container.
     """
     compose("rm", "--force", "--stop", "cleanup")
     compose("up", "--detach", "cleanup")
@@ -64,13 +64,13 @@ def cleanup(nothing_left: None, docker_services: object) -> Iterator[str]:
 
 
 def compose(*arguments: str) -> str:
-    """Run `docker compose` for this project; returns what it says on stdout."""
+    """Run `docker compose` for this project; return its stdout."""
     files = ["--file", str(HOME / "compose.yaml"), "--project-name", PROJECT]
     return docker("compose", *files, *arguments)
 
 
 def client(code: str) -> str:
-    """Run Python in a builder container beside cleanup; returns what it prints."""
+    """Run Python in a builder container on cleanup's network; return its output."""
     options = ["--rm", "--no-deps", "--no-TTY", "--entrypoint", "python3"]
     return compose("run", *options, "builder", "-c", CLIENT + code)
 

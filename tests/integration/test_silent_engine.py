@@ -1,7 +1,7 @@
-"""An engine that stops answering, at any call of a run: exit code 3 in time, and `clean` is enough.
+"""Tests an engine that stops answering at any call: exit code 3 in time, `clean` suffices.
 
-Between the orchestrator and the real engine is a proxy, which from the n-th request on passes
-nothing any more, in either direction, on no connection.
+A proxy between the orchestrator and the real engine stops passing data, in both directions and on
+all connections, at the n-th request.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(7200)]
 
 REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|DELETE) \S+ HTTP/1\.1\r\n")
 
-#: What the orchestrator gives the engine for an answer here (seconds).
+#: The orchestrator's time limit for an answer in these tests, in seconds.
 PATIENCE = 3
 
-#: Until it has ended after the engine's last word (seconds): the slowest call has three times the
-#: patience, what asks again at the end has little; the rest is for a loaded machine.
+#: Time limit in seconds until the orchestrator has ended: the slowest call may take three times the
+#: patience, calls of the teardown little; the rest is for a loaded machine.
 LIMIT = 3 * PATIENCE + 30
 
 RUNS = {"private": [], "shared": ["--emulation", "shared"]}
@@ -64,7 +64,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 class Proxy(socketserver.ThreadingUnixStreamServer):
-    """Passes `answered` requests; how many have come is in `requests`."""
+    """Passes the first `answered` requests; `requests` counts all of them."""
 
     daemon_threads = True
     block_on_close = False
@@ -78,7 +78,7 @@ class Proxy(socketserver.ThreadingUnixStreamServer):
         super().__init__(path, _Connection)
 
     def count(self) -> None:
-        """One request more."""
+        """Count one request."""
         with self._lock:
             self.requests += 1
             if self.requests > self.answered and not self.silent_since:
@@ -87,13 +87,13 @@ class Proxy(socketserver.ThreadingUnixStreamServer):
 
 @contextlib.contextmanager
 def proxy(answered: float) -> Iterator[tuple[Proxy, str]]:
-    """A proxy and its address as DOCKER_HOST."""
+    """Start a proxy; return it and its address as DOCKER_HOST."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.fspath(pathlib.Path(folder, "docker.sock"))
         with Proxy(path, answered) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.1,))
             thread.start()
-            # The orchestrator has files of its own, but sees this container's processes.
+            # The orchestrator has its own files, but shares this container's PID namespace.
             yield server, f"unix:///proc/{os.getpid()}/root{path}"
             server.ended.set()
             server.shutdown()
@@ -101,7 +101,7 @@ def proxy(answered: float) -> Iterator[tuple[Proxy, str]]:
 
 
 def requests_of_a_run(orchestrate: Run, options: list[str]) -> int:
-    """How many requests a whole run makes."""
+    """Count the requests of a whole run."""
     with proxy(float("inf")) as (server, address):
         done = orchestrate("demo", "--no-boot", *options, DOCKER_HOST=address)
         assert done.code == 0, done.err
@@ -109,7 +109,7 @@ def requests_of_a_run(orchestrate: Run, options: list[str]) -> int:
 
 
 def silent_at(number: int, orchestrate: Run, options: list[str]) -> bool:
-    """Run with an engine that leaves request `number` unanswered; False if there were not so many.
+    """Run with an engine that does not answer request `number`; False if there are fewer.
 
     Checks how the run ends, and that `clean` is all that is needed afterwards.
     """
@@ -133,7 +133,7 @@ def silent_at(number: int, orchestrate: Run, options: list[str]) -> bool:
 
 @pytest.mark.parametrize("mode", RUNS)
 def test_a_silent_engine_ends_the_run(mode: str, orchestrate: Run) -> None:
-    """At its first and last call, and at some between."""
+    """The engine stops at the first call, at the last, and at some between."""
     number = requests_of_a_run(orchestrate, RUNS[mode])
     assert number > 20
     for part in (0, 0.55, 0.8):

@@ -1,4 +1,4 @@
-"""Late values and access tokens, looked for by evaluations, builds and other runs."""
+"""Tests that evaluations, builds and other runs cannot find late values and access tokens."""
 
 import concurrent.futures
 import secrets
@@ -13,7 +13,7 @@ from tests.integration.conftest import Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]
 
-#: What nobody may find before it goes into an image.
+#: Secret that nobody may find before it is put into an image.
 FILES = {
     "/home/me/wifi": b"made-up-wifi-password\n",
     "/home/me/key": b"made-up-injected-file\n",
@@ -26,9 +26,10 @@ LATE = (
     *("--nix-conf", "/home/me/nix.conf"),
 )
 
-#: A program that looks wherever its user can, once or for some seconds, and writes what it finds
-#: into a report. It tries to speak for the builder, too: then the values would come early. Its
-#: arguments: the report, seconds, what is looked for, backwards, so that it does not find itself.
+#: Spy program: searches everything that its user can read, once or for some seconds, and writes
+#: findings into a report. It also tries to write events in the builder's name, so that late values
+#: would be sent early. Arguments: report, seconds, the reversed secret (so that it does not find
+#: itself).
 SPY = r"""
 import os, pathlib, stat, sys, time
 
@@ -80,8 +81,7 @@ while time.monotonic() < until and not stop.exists():
     time.sleep(0.02)
 """
 
-#: In place of nixpkgs' library: a build that looks, leaves a daemon which goes on looking, and
-#: makes a file as nixpkgs' own recipes do.
+#: Replaces nixpkgs' library: a build that spies, leaves a spying daemon, and makes an image file.
 LIBRARY = r"""
 {
   genAttrs = _: _: {
@@ -115,7 +115,7 @@ TREES = ("/home/me/machine", "/home/me/pkgs")
 
 
 def spying(report: str, seconds: int, *, waits: bool) -> dict[str, bytes]:
-    """The caller's files of a run whose unsandboxed build spies for `seconds` into `report`."""
+    """Return the caller's files for a run whose unsandboxed build spies for `seconds`."""
     words = {"SYSTEM": this_system(), "REPORT": report, "SECONDS": str(seconds)}
     words |= {"WAITS": str(waits), "MARKS": " ".join(mark[::-1] for mark in MARKS)}
     text = LIBRARY
@@ -130,14 +130,14 @@ def spying(report: str, seconds: int, *, waits: bool) -> dict[str, bytes]:
 
 
 def in_store(command: str) -> str:
-    """What a shell `command` says where the store's volume is."""
+    """Run a shell `command` in a container with the store's volume; return its output."""
     options = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix"]
     return docker("run", *options, "--entrypoint", "sh", "nixos-image-builder", "-c", command)
 
 
 @pytest.fixture
 def report() -> Iterator[str]:
-    """A file on the store's volume, which outlives runs: what a spy has found."""
+    """Report file of a spy on the store's volume."""
     name = f"/nix/var/report-{secrets.token_hex(4)}"
     yield name
     in_store(f"rm -f {name} {name}.stop")
@@ -176,7 +176,7 @@ def test_another_run_finds_nothing(orchestrate: Run, report: str, root_fs: str) 
 
 
 def test_a_flakes_inputs_are_no_way_to_them(orchestrate: Run) -> None:
-    """What Nix copies for a flake, it copies without asking whether an evaluation may read it."""
+    """Nix copies a flake's folder even if a restricted evaluation may not read it."""
     flake = b"""{
       inputs.work = { url = "path:/var/nixos-image"; flake = false; };
       outputs = { work, ... }: {
@@ -193,7 +193,7 @@ def test_a_flakes_inputs_are_no_way_to_them(orchestrate: Run) -> None:
     assert in_store("grep -rlE made-up- /nix/store /nix/var --include='*' || true") == ""
 
 
-#: Evaluates as the product does; its argument is the expression.
+#: Program that evaluates an expression with the product's settings.
 EVALUATE = r"""
 import os, pathlib, subprocess, sys
 from orchestrator.agents.builder.nix import Settings
@@ -220,7 +220,7 @@ print(done.returncode, done.stdout, done.stderr, sep="|")
     [
         ("builtins.readFile /proc/self/environ", None),
         ("builtins.readFile /etc/passwd", None),
-        # A folder above what may be read shows the way there and nothing else.
+        # A parent folder of a readable path shows only the entry that leads to it.
         ("toString (builtins.attrNames (builtins.readDir /var/nixos-image/0badcafe))", "input"),
         (
             'toString (builtins.attrNames (builtins.readDir "${/var/nixos-image/0badcafe}"))',

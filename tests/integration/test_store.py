@@ -1,4 +1,4 @@
-"""The store that all runs share: what a build does to its inputs, in the real builder."""
+"""Tests that builds cannot change the shared store's paths unnoticed, in the real builder."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.integration.test_private import UNPRIVILEGED
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
-#: A build that tries all that it can to change its inputs, and tells what it could do.
+#: Build script that tries to change its inputs in every way and reports successes.
 HOSTILE = r"""
 b=/usr/bin/busybox
 attempt() {
@@ -32,7 +32,7 @@ done
 exit 1
 """
 
-#: What builds it: with Nix' sandbox or without. `impureEnvVars` asks for variables of Nix' own.
+#: Expression of that build, with or without sandbox; `impureEnvVars` requests Nix' own variables.
 BUILD = """
 import pathlib, subprocess, sys
 from orchestrator.agents.builder.nix import Settings
@@ -58,7 +58,7 @@ for path in pathlib.Path("/nix/store").glob("*-tree"):
 """
 
 
-#: The probe with a library that protects nothing, in the place of the one that does.
+#: The sandbox probe with an empty library in place of readonly.so.
 UNPROTECTED = """
 import pathlib
 from orchestrator.agents import events
@@ -76,13 +76,13 @@ except AgentError as error:
 
 
 def contained(script: str, *arguments: str) -> str:
-    """What `script` says in a container with the builder's rights."""
+    """Run `script` in a container with the builder's privileges; return its output."""
     options = ["--security-opt", f"seccomp={seccomp.PROFILE}", "--entrypoint", "python3"]
     return docker("run", *UNPRIVILEGED, *options, "nixos-image-builder", "-c", script, *arguments)
 
 
 def hostile(mode: str) -> list[str]:
-    """What the hostile build tells, and what its inputs are afterwards."""
+    """Return the hostile build's report, and its inputs afterwards."""
     said = contained(BUILD, HOSTILE, mode)
     lines = [line.removeprefix("hostile> ") for line in said.splitlines()]
     told = ("did ", "could not ", "the ", "LD_PRELOAD", "READONLY_EXCEPT")
@@ -115,7 +115,7 @@ def test_a_sandbox_whose_inputs_are_writable_is_none() -> None:
 
 # --- what an image is made of ---------------------------------------------------------------------
 
-#: Changes a path of the system's closure, as a build without a sandbox can, and tells which one.
+#: Script that changes a path of the system's closure and prints it.
 POISON = """
 import pathlib, subprocess, sys
 command = ["nix-store", "--query", "--requisites", sys.argv[1]]
@@ -127,7 +127,7 @@ file.write_bytes(file.read_bytes() + b"poison")
 print(paths[0])
 """
 
-#: Forgets what a path was made of, so that Nix cannot make it again; tells what it was.
+#: Script that removes a path's derivation, so that Nix cannot rebuild it, and prints the path.
 FORGET = """
 import sqlite3, sys
 with sqlite3.connect("/nix/var/nix/db/db.sqlite") as database:
@@ -144,14 +144,14 @@ with sqlite3.connect("/nix/var/nix/db/db.sqlite") as database:
 
 
 def in_store(script: str, *arguments: str) -> str:
-    """What `script` says, which sees the runs' store as a build does."""
+    """Run `script` with the store's volume, as a build would; return its output."""
     options = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix"]
     command = ["--entrypoint", "python3", "nixos-image-builder", "-c", script, *arguments]
     return docker("run", *options, *command)
 
 
 def demo(orchestrate: Run, *options: str) -> tuple[Outcome, dict[str, object]]:
-    """A run of the demo, and what it says of its image."""
+    """Run the demo; return the outcome and its image."""
     outcome = orchestrate("demo", "--no-boot", *options)
     assert outcome.code == 0, outcome.err
     (image,) = outcome.result()["images"]

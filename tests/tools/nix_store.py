@@ -23,7 +23,7 @@ def add(path: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def poisoned(file: str, more: bytes = b"poison") -> Iterator[None]:
-    """`file` of the store with `more` bytes, as a build without a sandbox can write them."""
+    """Append `more` bytes to `file` of the store, as a build without a sandbox could."""
     path = pathlib.Path(file)
     before = path.read_bytes()
     path.chmod(0o644)
@@ -36,7 +36,7 @@ def poisoned(file: str, more: bytes = b"poison") -> Iterator[None]:
 
 
 def made_up(folder: pathlib.Path) -> ImageSpec:
-    """A system of a kernel, an initrd, a loader; its toplevel names them without a reference."""
+    """Make a system of kernel, initrd and loader, whose toplevel names them without a reference."""
     parts = {}
     for name, content in (("kernel", "kernel"), ("initrd", "initrd"), ("loader.efi", "loader")):
         (folder / name).write_text(content * 1000)

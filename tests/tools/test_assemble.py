@@ -81,7 +81,7 @@ def test_the_same_spec_gives_the_same_bits(
     digests = set()
     for turn in range(2):
         image = tmp_path / f"image{turn}"
-        time.sleep(1.1)  # no clock may show
+        time.sleep(1.1)  # a different time must not change the image
         assemble(dataclasses.replace(spec, partitionTable=table), image, tmp_path)
         with image.open("rb") as file:
             digests.add(hashlib.file_digest(file, "sha256").hexdigest())
@@ -172,7 +172,7 @@ def test_no_image_is_made_of_what_was_changed(spec: ImageSpec, tmp_path: pathlib
 
 
 def test_what_cannot_be_read_was_changed(spec: ImageSpec) -> None:
-    """All others are looked at nevertheless."""
+    """The other paths are checked, too."""
     first, second, *_ = sorted((spec.toplevel, *spec.additionalPaths))
     gone = pathlib.Path(f"{first}-away")
     pathlib.Path(first).rename(gone)

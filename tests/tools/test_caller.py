@@ -1,4 +1,4 @@
-"""The caller's side under the shells and the tars that callers have."""
+"""Runs the tests of run.sh under several shells and with several tars."""
 
 import os
 import pathlib

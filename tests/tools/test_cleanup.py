@@ -1,4 +1,4 @@
-"""cleanup as a process with a table of its own: whatever ends the lease, it cleans once."""
+"""Runs the cleanup agent with its own binfmt_misc: it cleans up once, whatever ends the lease."""
 
 import contextlib
 import dataclasses
@@ -24,10 +24,10 @@ FOREIGN = {
     f"nixos-image-{RUN}2-aarch64": "enabled\nflags: F\n",
 }
 
-#: Longest time a test waits for what should come at once.
+#: Time limit in seconds for an event that should be immediate.
 SOON = 10
 
-#: The agent with a folder for the kernel's table; removing an entry takes a while.
+#: Program: the agent with a folder in place of binfmt_misc; removal of an entry is slow.
 AGENT = """
 import pathlib, sys, time
 from orchestrator.agents.emulation import binfmt, cleanup
@@ -84,7 +84,7 @@ class Agent:
             self.process.send_signal(number)
 
     def cleaned(self) -> str:
-        """Wait for its end; returns why it has cleaned, if it has: once, and all of it."""
+        """Wait for the agent's end; check that it has cleaned up once; return the reason."""
         said = self.process.communicate(timeout=SOON)[0].splitlines()
         assert self.process.returncode == 0, said
         events = [json.loads(line) for line in said if line.startswith("{")]
@@ -104,7 +104,7 @@ Start = Callable[..., Agent]
 
 @pytest.fixture
 def start(tmp_path: pathlib.Path) -> Iterator[Start]:
-    """Start one; the run's entries are there once its token is."""
+    """Start an agent; the run's entries are registered when its token exists."""
     agents: list[Agent] = []
 
     def call(
@@ -198,7 +198,7 @@ def test_an_unlock_at_the_deadline_cleans_once(milliseconds: int, start: Start) 
 def test_a_connection_that_is_reset_cleans_once(start: Start) -> None:
     agent = start(grace=0.3)
     holder = agent.hold()
-    # Zero seconds to linger: a reset instead of a goodbye.
+    # SO_LINGER 0: the connection ends with a TCP reset.
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     holder.close()
     assert_once(agent, "connection lost")

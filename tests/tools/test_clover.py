@@ -1,4 +1,4 @@
-"""Clover's three stages in an image: which bytes are whose, on a stand-in for the archive."""
+"""Tests Clover's boot stages in an image, with a stand-in for Clover's archive."""
 
 import pathlib
 import plistlib
@@ -33,7 +33,7 @@ def archive(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def image(tmp_path: pathlib.Path) -> tuple[pathlib.Path, Layout]:
-    """An ESP as the assembler makes it, and an MBR of known bytes."""
+    """Make an ESP as the assembler does, and an MBR of known bytes."""
     layout = plan_layout("efi", Sizes(root=MIB, boot=40 * MIB))
     path = tmp_path / "disk.img"
     path.write_bytes(b"\x44" * SECTOR)

@@ -1,4 +1,4 @@
-"""Where two images differ: told by partition, file and place in the file, on real file systems."""
+"""Tests that a difference of two images is reported by partition, file and offset."""
 
 import os
 import pathlib
@@ -56,7 +56,7 @@ def fill(folder: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
 
 
 def make(folder: pathlib.Path, bits: int) -> tuple[pathlib.Path, Layout]:
-    """An image with a FAT of `bits`, an empty BIOS partition, an ext4, and nothing else."""
+    """Make an image with a FAT of `bits`, an empty BIOS partition and an ext4."""
     image = folder / "image.raw"
     layout = Layout(
         "gpt",
@@ -76,7 +76,7 @@ def make(folder: pathlib.Path, bits: int) -> tuple[pathlib.Path, Layout]:
     gaps = fill(folder / "gaps", {f"gap{number}": bytes(5000) for number in range(6)})
     at = f"{image}@@{FAT_AT}"
     run("mcopy", "-Q", "-i", at, *sorted(gaps.iterdir()), "::/")
-    # What comes next begins in pieces.
+    # Delete files, so that the next file is fragmented.
     run("mdel", "-i", at, "::/gap0", "::/gap2", "::/gap4")
     run("mcopy", "-s", "-Q", "-i", at, *sorted(files.iterdir()), "::/")
     files = fill(folder / "ext4", CONTENT)
@@ -101,7 +101,7 @@ def flip(image: pathlib.Path, offset: int) -> None:
 
 
 def told(made: tuple[pathlib.Path, Layout], offset: int) -> str:
-    """What is said of a byte that another image has flipped."""
+    """Return the description of a byte that differs in a second image."""
     image, layout = made
     other = image.with_name("other.raw")
     if not other.exists():
@@ -113,7 +113,7 @@ def told(made: tuple[pathlib.Path, Layout], offset: int) -> str:
 
 
 def place(image: pathlib.Path, data: bytes, at: int) -> int:
-    """Where byte `at` of a file with the content `data` lies in the image: its block is unique."""
+    """Return the offset in the image of byte `at` of a file with the unique content `data`."""
     block = at // 512 * 512
     whole = image.read_bytes()
     piece = data[block : block + 512]
@@ -213,7 +213,7 @@ def test_what_is_outside_of_partitions_is_told(
 
 
 def test_holes_before_a_byte_do_not_change_its_place_in_the_file(tmp_path: pathlib.Path) -> None:
-    """mke2fs leaves blocks of zeros out."""
+    """mke2fs does not write blocks of zeros."""
     data = DICE.randbytes(4096) + bytes(8 * 4096) + DICE.randbytes(4096)
     image = tmp_path / "image.raw"
     with image.open("xb") as file:
@@ -227,7 +227,7 @@ def test_holes_before_a_byte_do_not_change_its_place_in_the_file(tmp_path: pathl
 
 
 def test_a_large_blocks_list_is_read_whole(tmp_path: pathlib.Path) -> None:
-    """A file in many pieces has blocks of its own for the list of them."""
+    """A fragmented file has extra blocks for its list of extents."""
     image = tmp_path / "image.raw"
     with image.open("xb") as file:
         os.truncate(file.fileno(), 24 * MIB)

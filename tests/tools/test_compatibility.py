@@ -1,4 +1,4 @@
-"""The suite that emulators are measured with, compiled and run on this machine."""
+"""Tests the suite for emulators (suite.c) on this machine's own CPU."""
 
 import pathlib
 import subprocess
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.needs("gcc")
 
 @pytest.fixture
 def suite(tmp_path: pathlib.Path) -> pathlib.Path:
-    """The suite for this machine."""
+    """Compile the suite for this machine."""
     target = tmp_path / "suite"
     command = ["gcc", "-Wall", "-Wextra", "-Werror", "-pthread"]
     subprocess.run([*command, "-o", target, SUITE], check=True)
@@ -24,7 +24,7 @@ def test_this_machine_passes_its_own_suite(suite: pathlib.Path, tmp_path: pathli
         [suite, "run", "30", suite], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     outcomes = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    # A container's filter may hide it.
+    # A container's seccomp profile may forbid the system call.
     assert outcomes.pop("clone3") in {"ok", "ENOSYS"}
     assert len(outcomes) > 10
     assert set(outcomes.values()) == {"ok"}

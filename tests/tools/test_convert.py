@@ -1,4 +1,4 @@
-"""Disk formats and compression: what goes in comes out, and the bits are the same every time."""
+"""Tests disk formats and compression: content is preserved, and results are reproducible."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def made(
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Data, written zeros and holes; its size is no multiple of any format's cluster."""
+    """Make a file of data, written zeros and holes; its size is not a multiple of any cluster."""
     path = tmp_path_factory.mktemp("raw") / "image.raw"
     dice = random.Random(1)  # noqa: S311
     with path.open("wb") as file:
@@ -59,7 +59,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def twice(
     raw: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[DiskFormat, list[pathlib.Path]]:
-    """Each format, made at two times that clocks of whole seconds tell apart."""
+    """Each format is made twice, more than a second apart."""
     found: dict[DiskFormat, list[pathlib.Path]] = {kind: [] for kind in FORMATS}
     for number in range(2):
         folder = tmp_path_factory.mktemp(f"round{number}")
@@ -133,7 +133,7 @@ def test_identities_lie_where_the_formats_want_them(
 def test_a_vmdks_content_id_may_have_had_less_than_eight_digits(
     twice: dict[DiskFormat, list[pathlib.Path]], tmp_path: pathlib.Path
 ) -> None:
-    """qemu-img writes it without leading zeros."""
+    """qemu-img writes the content ID without leading zeros."""
     wanted = twice["vmdk"][0].read_bytes()
     at = wanted.index(b"\nCID=") + 5
     end = wanted.index(b"\0", at)
@@ -167,7 +167,7 @@ TOOLS: dict[Compression, str] = {"zstd": "zstd", "xz": "xz", "gz": "gzip"}
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """More than one block of every compressor."""
+    """Make a file of more than one block of every compressor."""
     path = tmp_path_factory.mktemp("large") / "image.plain"
     dice = random.Random(2)  # noqa: S311
     with path.open("wb") as file:
@@ -178,7 +178,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def cpus() -> Iterator[set[int]]:
-    """All CPUs of this process, given back afterwards."""
+    """Set of this process' CPUs, restored afterwards."""
     before = os.sched_getaffinity(0)
     yield before
     os.sched_setaffinity(0, before)
@@ -232,5 +232,5 @@ def test_no_compression_renames(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_the_checksum_is_castagnolis(data: bytes, expected: int) -> None:
-    """Vectors of RFC 3720, B.4, and the usual one."""
+    """Test vectors of RFC 3720, B.4, and the usual one."""
     assert convert.crc32c(data) == expected

@@ -1,4 +1,4 @@
-"""The images' stream and readers that take their time: who stands still is given up."""
+"""Tests delivery to slow readers: a reader that stops is given up."""
 
 import os
 import pathlib
@@ -37,7 +37,7 @@ def test_a_slow_reader_is_not_given_up(
     reader, writer = os.pipe()
 
     def read() -> None:
-        # Six seconds until the end: longer than one may stand still.
+        # The whole delivery takes six seconds, longer than the limit for a stopped reader.
         while os.read(reader, 1 << 14):
             time.sleep(6 / 64)
         os.close(reader)

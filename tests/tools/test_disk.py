@@ -1,4 +1,4 @@
-"""The throwaway disk and the check's key, on real images: the delivered file stays as it was."""
+"""Tests the throwaway disk and the check's key: the delivered image is not changed."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ def digest(path: pathlib.Path) -> str:
 
 
 def table(image: pathlib.Path, *lines: str, size: int = 24 * MIB, label: str = "gpt") -> None:
-    """A new image with a partition table."""
+    """Make an image with a partition table."""
     with image.open("xb") as file:
         os.truncate(file.fileno(), size)
     script = "\n".join([f"label: {label}", "unit: sectors", *lines]) + "\n"
@@ -48,7 +48,7 @@ LINUX = "2 : start=4096, size=40960, type=linux"
 
 @pytest.fixture
 def raw(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A disk with an ext4 root that knows nobody, in a folder as the work volume has it."""
+    """Make a disk with an ext4 root without keys, in a folder like the work volume's."""
     (tmp_path / "image").mkdir()
     path = tmp_path / "image/nixos.img"
     table(path, ESP, LINUX)
@@ -179,7 +179,7 @@ def test_what_is_no_image_is_told_with_the_tools_words(
 
 
 def root_of(disk: Disk, folder: pathlib.Path) -> pathlib.Path:
-    """The root file system on `disk` as a file; nothing is wrong with it."""
+    """Return the root file system on `disk` as a file, after e2fsck."""
     plain, root = folder / "plain", folder / "root"
     run("qemu-img", "convert", "-f", disk.format, "-O", "raw", disk.path, plain)
     run("dd", f"if={plain}", f"of={root}", "bs=1M", "skip=2", "count=20", "status=none")

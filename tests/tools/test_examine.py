@@ -1,4 +1,4 @@
-"""What is opened again before it is handed over: each kind of damage must be seen."""
+"""Tests the checks of a finished image: each kind of damage is detected."""
 
 import pathlib
 import subprocess
@@ -21,7 +21,7 @@ def tool(*command: object, text: str = "") -> None:
 
 @pytest.fixture
 def image(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A disk with one partition, an ext4."""
+    """Make a disk with one ext4 partition."""
     path = tmp_path / "disk.img"
     with path.open("wb") as file:
         file.truncate(LAYOUT.size)

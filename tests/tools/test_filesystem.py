@@ -1,4 +1,4 @@
-"""ext4 and FAT written into an image by the real tools, and read back by others."""
+"""Tests ext4 and FAT in an image: written by the real tools, read back by other tools."""
 
 import hashlib
 import os
@@ -36,21 +36,21 @@ START = 3 * MIB
 
 
 def run(*command: str | pathlib.Path) -> str:
-    """A tool's output; it must have found nothing wrong."""
+    """Run a tool, which must succeed; return its output."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def blank(path: pathlib.Path, size: int) -> pathlib.Path:
-    """A sparse image with room before and behind a slot of `size` bytes at `START`."""
+    """Make a sparse image with free space around a partition of `size` bytes at `START`."""
     with path.open("xb") as file:
         os.truncate(file.fileno(), START + size + MIB)
     return path
 
 
 def cut(image: pathlib.Path, size: int) -> pathlib.Path:
-    """The slot alone, as a file of its own."""
+    """Copy the partition to a separate file."""
     target = image.with_name(f"{image.name}.slot")
     command = ["dd", f"if={image}", f"of={target}", "bs=1M", f"skip={START // MIB}"]
     run(*command, f"count={size // MIB}", "conv=sparse", "status=none")
@@ -74,7 +74,7 @@ def untouched_around(image: pathlib.Path, size: int) -> bool:
 
 
 def ext4(image: pathlib.Path, tree: Tree, size: int, label: str = "nixos") -> pathlib.Path:
-    """The slot of an ext4 of `tree` in the new file `image`."""
+    """Make an ext4 of `tree` in the new file `image`; return its partition."""
     slot = Partition(1, "nixos", "linux", START, size)
     write_ext4(blank(image, size), slot, label=label, identifier=UUID, hash_seed=SEED, tree=tree)
     assert untouched_around(image, size)
@@ -86,7 +86,7 @@ def debugfs(slot: pathlib.Path, request: str) -> str:
 
 
 def status(slot: pathlib.Path, path: str) -> tuple[int, int, int, int]:
-    """Mode, user, group and time of modification."""
+    """Return mode, user, group and modification time."""
     said = debugfs(slot, f'stat "{path}"')
     fields = [re.search(rf"{name}:\s+(\w+)", said) for name in ("Mode", "User", "Group")]
     mode, user, group = (match[1] for match in fields if match)
@@ -96,14 +96,14 @@ def status(slot: pathlib.Path, path: str) -> tuple[int, int, int, int]:
 
 
 def tree_of(store: pathlib.Path, *names: str) -> Tree:
-    """A closure that lies in `store`: mke2fs wants the folder itself before."""
+    """Make a closure in the folder `store`, with an entry for that folder for mke2fs."""
     tree = Tree(f"{store}/{name}" for name in names)
     tree.add(Entry(f"{store}".lstrip("/"), "folder", 0o755))
     return tree
 
 
 def small_tree(store: pathlib.Path) -> Tree:
-    """Two store paths below `store`, and entries beside them."""
+    """Make two store paths below `store`, and further entries."""
     for name, data in (("one/a b", b"blank"), ("one/Käse ☕", b"unicode"), ("two", bytes(9000))):
         path = store / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ SMALL = 160 * MIB
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
-    """The slot of `small_tree`, and where its store lies."""
+    """Return the partition of `small_tree`, and its store's folder."""
     folder = tmp_path_factory.mktemp("ext4")
     return ext4(folder / "image", small_tree(folder / "store"), SMALL), folder / "store"
 
@@ -239,7 +239,7 @@ NOISE = os.urandom(MIB)
 
 
 def test_files_are_whole_with_their_holes(tmp_path: pathlib.Path) -> None:
-    """Over several block groups; what is read is a card that was full and got the block map."""
+    """The file system has several block groups; it is written to a full card by its block map."""
     data = {
         "large": NOISE * 150,
         "hollow": bytes(BLOCK) + NOISE + bytes(MIB) + NOISE + bytes(3 * BLOCK) + b"end",
@@ -280,13 +280,13 @@ def test_files_are_whole_with_their_holes(tmp_path: pathlib.Path) -> None:
         blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
         assert said is not None
         written = sum(any(block) for block in blocks)
-        extents = len(blocks) // 340 + 4  # of which a block holds 340
+        extents = len(blocks) // 340 + 4  # an extent block holds 340 of them
         assert written * 8 <= int(said[1]) <= (written + extents) * 8
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_many_files_with_holes_stay_whole(seed: int, tmp_path: pathlib.Path) -> None:
-    """Blocks of extents that are freed become other files' data, and must not overwrite it."""
+    """Freed extent blocks are reused for other files' data, and must not overwrite it later."""
     dice = random.Random(seed)  # noqa: S311
     tree, data = Tree([]), {}
     for number in range(400):
@@ -309,7 +309,7 @@ def test_many_files_with_holes_stay_whole(seed: int, tmp_path: pathlib.Path) -> 
 
 
 def test_a_file_of_many_extents_is_sound(tmp_path: pathlib.Path) -> None:
-    """More than four extents of 128 MiB, which is what an inode holds by itself."""
+    """The file has more than the four extents that fit into an inode."""
     source = tmp_path / "source"
     source.write_bytes(NOISE * 660)
     tree = Tree([])
@@ -321,11 +321,11 @@ def test_a_file_of_many_extents_is_sound(tmp_path: pathlib.Path) -> None:
     write_ext4(image, slot, label="nixos", identifier=UUID, hash_seed=SEED, tree=tree)
     run("e2fsck", "-fn", image)
     said = run("debugfs", "-R", "stat /file", image)
-    assert said.count("(ETB0)") >= 1  # a block of extents: the case that this is about
+    assert said.count("(ETB0)") >= 1  # the file has an extent block, which this test is about
 
 
 def test_a_library_that_is_missing_is_told(tmp_path: pathlib.Path) -> None:
-    """Where it is not there, ld.so goes on without it, and the image is another one."""
+    """A missing library is an error: ld.so would ignore it, and the image would differ."""
     with pytest.raises(FilesystemError, match=r"gone.so is missing"):
         preloaded(tmp_path / "gone.so")
 
@@ -397,7 +397,7 @@ def test_more_content_never_makes_a_smaller_ext4(
 
 
 def fat(image: pathlib.Path, files: pathlib.Path, size: int, name: str = "ESP") -> pathlib.Path:
-    """The slot of a FAT of the folder `files` in the new file `image`."""
+    """Make a FAT of the folder `files` in the new file `image`; return its partition."""
     slot = Partition(1, name, "uefi", START, size)
     write_fat(blank(image, size), slot, label="ESP", serial="12345678", tree=files)
     assert untouched_around(image, size)
@@ -443,7 +443,7 @@ def test_a_large_partition_is_a_sound_fat32(size: int, tmp_path: pathlib.Path) -
 def test_every_fat_has_as_many_clusters_as_its_type_wants(
     size: int, tmp_path: pathlib.Path
 ) -> None:
-    """Firmware tells the type by the number of clusters alone: below 4085 it is FAT12."""
+    """Firmware derives the FAT's type from the number of clusters: below 4085 it is FAT12."""
     slot = fat(tmp_path / "image", fat_tree(FILES, tmp_path / "files"), size * MIB)
     with slot.open("rb") as file:
         boot = file.read(SECTOR)
@@ -509,7 +509,7 @@ def test_fat_is_the_same_whenever_and_in_whatever_order_files_were_made(
     for number, order in enumerate((1, -1)):
         files = fat_tree(dict(list(FILES.items())[::order]), tmp_path / f"files{number}")
         digests.append(digest(fat(tmp_path / f"image{number}", files, size * MIB)))
-        time.sleep(2.1)  # FAT counts every other second
+        time.sleep(2.1)  # FAT times have a resolution of two seconds
     assert digests[0] == digests[1]
 
 
@@ -541,7 +541,7 @@ def sized(folder: pathlib.Path, size: int) -> pathlib.Path:
 def test_what_the_error_asks_for_is_more_than_there_is_and_enough(
     size: int, tmp_path: pathlib.Path
 ) -> None:
-    """Files that would fit the slot if it had no tables."""
+    """The files would fit if the partition had no tables."""
     geometry = fat_module._Fat.of(size * MIB)
     room = geometry.room(size * MIB) * geometry.cluster * SECTOR
     files = sized(tmp_path / "files", room + SECTOR)
@@ -554,7 +554,7 @@ def test_what_the_error_asks_for_is_more_than_there_is_and_enough(
 
 @pytest.mark.parametrize("size", [1, 4, 16, 32, 33, 34, 100, 261, 1024])
 def test_room_is_reckoned_as_mkfs_vfat_does(size: int, tmp_path: pathlib.Path) -> None:
-    """Files that take all clusters fit, a byte more does not: mcopy agrees."""
+    """Files that take all clusters fit, one byte more does not, as with mcopy."""
     geometry = fat_module._Fat.of(size * MIB)
     cluster = geometry.cluster * SECTOR
     room = geometry.room(size * MIB)

@@ -1,4 +1,4 @@
-"""The table of NixOS formats is what Nix evaluates it to."""
+"""Tests that nix/formats.json is what Nix evaluates nix/formats.nix to."""
 
 import json
 import subprocess

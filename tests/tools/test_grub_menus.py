@@ -1,4 +1,4 @@
-"""GRUB's menus on the device: nixos-rebuild goes on where the assembler began."""
+"""Tests GRUB's menus on the device: nixos-rebuild makes the same entries as the assembler."""
 
 import os
 import pathlib
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.own_store
 
 
 def system(name: str) -> pathlib.Path:
-    """A NixOS system in the store, as far as boot loaders' installers look at it."""
+    """Make the files of a NixOS system that boot loader installers read."""
     top = STORE / f"{HASH}-{name}"
     for part in ("linux", "initrd"):
         (STORE / f"{HASH}-{part}-{name}").mkdir(parents=True)
@@ -50,7 +50,7 @@ def bootspec(top: pathlib.Path) -> Bootspec:
 
 @pytest.fixture
 def device() -> Iterator[pathlib.Path]:
-    """/nix and /boot of a device: this container's own, which are empty."""
+    """Use this container's empty /nix and /boot as a device's."""
     profiles = pathlib.Path("/nix/var/nix/profiles")
     there = set(STORE.iterdir()) if STORE.exists() else set()
     profiles.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def test_generations_follow_newest_first_and_old_kernels_go(device: pathlib.Path
     menu = pathlib.Path("/boot/grub/grub.cfg").read_text()
     assert re.findall(r'--id "nixos-generation-(\d+)"', menu) == ["5", "4", "3"]
     assert len(list(pathlib.Path("/boot/kernels").iterdir())) == 6
-    menu = install(tops[3], "kernels")  # a rollback: what is switched to is the default
+    menu = install(tops[3], "kernels")  # after a rollback, the current system is the default
     assert re.findall(r'--id "nixos-generation-(\d+)"', menu) == ["4", "5", "3"]
 
 

@@ -1,4 +1,4 @@
-"""From a spec to what is delivered, and `--check`, which must be able to fail."""
+"""Tests the way from a spec to delivered files, and that `--check` can fail."""
 
 import pathlib
 
@@ -32,7 +32,7 @@ def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def make(run: Run, spec: ImageSpec, options: ImageOptions) -> list[str]:
-    """Names of what lies in the run's folder afterwards."""
+    """Return the names of files in the run's folder afterwards."""
     folder = run.folder / "image"
     try:
         wanted = apply(options, spec)
@@ -78,7 +78,7 @@ def test_an_assembly_that_differs_is_told_with_its_place(
         layout = assemble.assemble(spec, target, scratch, late, mapped=mapped)
         if target.parent.name == "second":
             with target.open("r+b") as image:
-                image.seek(layout.root.start + 1024 + 0x78)  # the label's place in an ext4
+                image.seek(layout.root.start + 1024 + 0x78)  # offset of the label in an ext4
                 image.write(b"other")
         return layout
 
@@ -101,7 +101,7 @@ def test_a_secret_that_is_elsewhere_too_is_told_with_a_way_out(
     run: Run, spec: ImageSpec, tmp_path: pathlib.Path
 ) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("kernel" * 1000)  # as the made-up system's kernel begins
+    secret.write_text("kernel" * 1000)  # start of the made-up system's kernel
     with pytest.raises(FilesystemError, match=r"elsewhere, too .mode 644"):
         make(run, spec, ImageOptions(injections=(Injection(str(secret), "/etc/key", 0o600),)))
     assert list((run.folder / "image").iterdir()) == []

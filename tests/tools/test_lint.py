@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
-    """What a linter says of the repository, or nothing."""
+    """Run a linter on the repository; return its findings."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return "" if done.returncode == expected else f"{done.stdout}{done.stderr}"
 
@@ -60,8 +60,8 @@ def test_codespell() -> None:
     assert complaints(sys.executable, "-m", "codespell_lib") == ""
 
 
-#: The demo's scripts are pieces: Nix sets their variables and puts the interpreter in. SC1113 and
-#: SC2096 take a first line that speaks of /etc for a shebang.
+#: Ignored in the demo's scripts: Nix sets their variables and inserts the interpreter. SC1113 and
+#: SC2096 take a comment about /etc in the first line for a shebang.
 PIECE = ("--shell=sh", "--exclude=SC2154,SC1090,SC1008,SC2239,SC1113,SC2096")
 
 
@@ -80,7 +80,10 @@ def test_shellcheck(script: pathlib.Path) -> None:
     if script == ROOT / "run.sh":  # with all of caller/; there, where B fails C ends all
         options = ("--check-sourced", "--exclude=SC2015")
     if script.name == "lib.sh":
-        options = ("--shell=sh", "--exclude=SC2034")  # what it sets is for those who source it
+        options = (
+            "--shell=sh",
+            "--exclude=SC2034",
+        )  # its variables are used by the scripts that source it
     command = [
         "shellcheck",
         "--format=gcc",
@@ -92,7 +95,7 @@ def test_shellcheck(script: pathlib.Path) -> None:
 
 
 def test_run_sh_has_all_of_its_parts() -> None:
-    """What it does not source nobody checks."""
+    """ShellCheck only checks files that run.sh sources."""
     text = (ROOT / "run.sh").read_text()
     sourced = re.findall(r'^\. "\$root/(caller/[a-z]+\.sh)"$', text, re.MULTILINE)
     found = {path.relative_to(ROOT).as_posix() for path in (ROOT / "caller").iterdir()}
@@ -106,8 +109,8 @@ def test_no_part_of_run_sh_is_long() -> None:
 
 
 #: DL3008: Debian drops superseded versions, so apt's signed index decides; DL3006, DL3045: our own
-#: images have no tags and hand their WORKDIR down, which hadolint cannot see; DL3066: users are
-#: made in the same file; DL4006: Debian's sh has no pipefail.
+#: images have no tags and pass their WORKDIR on, which hadolint cannot see; DL3066: users are
+#: created in the same file; DL4006: Debian's sh has no pipefail.
 HADOLINT_IGNORED = ("DL3006", "DL3008", "DL3045", "DL3066", "DL4006")
 
 
@@ -120,7 +123,7 @@ def test_hadolint(dockerfile: pathlib.Path) -> None:
 
 @pytest.mark.needs("ruff")
 def test_a_linter_that_complains_is_heard(tmp_path: pathlib.Path) -> None:
-    """These tests are worth something only if a finding fails them."""
+    """A finding must fail the linters' tests."""
     bad = tmp_path / "bad.py"
     bad.write_text("import os\n")
     assert "F401" in complaints("ruff", "check", "--no-cache", "--isolated", "--select", "F", bad)

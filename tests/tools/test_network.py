@@ -1,4 +1,4 @@
-"""The network is dropped in the middle of a fetch: Nix' and apt's own downloads, over real HTTP."""
+"""Tests Nix' and apt's downloads when the network fails in the middle (real HTTP)."""
 
 import hashlib
 import http.server
@@ -17,12 +17,12 @@ from orchestrator.agents.debian import Pin
 from orchestrator.agents.failure import AgentError
 from tests.tools import nix_store
 
-#: Bytes of a file that come before the network fails.
+#: Number of bytes that are sent before the network fails.
 SENT = 1000
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `folder`; files below `fragile` fail in the middle, `failures` times, by `fault`."""
+    """HTTP server of `folder`; files below `fragile` fail in the middle, `failures` times."""
 
     daemon_threads = True
 
@@ -36,7 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-        """Close without a goodbye, which would come before a reset."""
+        """Close without a FIN, so that the reset comes first."""
         self.close_request(request)
 
     @property
@@ -78,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.server.closing.wait(600)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 Serve = Callable[[pathlib.Path, str], Server]
@@ -102,7 +102,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def cache(serve: Serve, tmp_path: pathlib.Path) -> tuple[Server, str, str]:
-    """A binary cache with one path that is not in the store, its public key, the path."""
+    """Make a binary cache with one path that the store does not have; return URL, key, path."""
     (tmp_path / "something").write_text(hashlib.sha256(tmp_path.name.encode()).hexdigest() * 1000)
     path = nix_store.add(tmp_path / "something")
     options = "--extra-experimental-features nix-command".split()
@@ -162,7 +162,7 @@ def test_a_network_that_stays_away_is_named_in_the_end(
 def mirror(
     serve: Serve, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Server, Pin]:
-    """A mirror of one package, and its pin."""
+    """Make a mirror of one package; return it with the package's pin."""
     package = tmp_path / "mirror/pool/a.deb"
     package.parent.mkdir(parents=True)
     package.write_bytes(b"package" * 10000)

@@ -1,4 +1,4 @@
-"""The real Nix: what it reads, and what it leaves to others."""
+"""Tests the real Nix: secret settings, output, failed builds."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.own_store
 def test_nix_alone_reads_the_callers_own_configuration(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nix has it; its environment and what it starts have not, nor has a second reader."""
+    """Nix gets the secret; its environment, its child processes and a second reader do not."""
     monkeypatch.setattr("orchestrator.agents.builder.nix.STORE", tmp_path)
     spy = tmp_path / "nix"
     spy.write_text(
@@ -37,7 +37,7 @@ def test_nix_alone_reads_the_callers_own_configuration(
     assert "secret" not in repr(nix)
 
 
-#: Of a derivation; its builder is a shell that says so, and ends with `exit`.
+#: A derivation whose builder prints a line and fails.
 FAILING = """derivation {{
   name = "failing"; system = "{system}"; builder = "/bin/sh";
   args = [ "-c" "echo so; {exit}" ];
@@ -46,7 +46,7 @@ FAILING = """derivation {{
 
 @pytest.fixture
 def failure(tmp_path: pathlib.Path) -> Callable[..., AgentError]:
-    """What comes of an expression that cannot be built."""
+    """Return the error of an expression that cannot be built."""
 
     def fail(expression: str, *options: str) -> AgentError:
         nix = Nix(Settings(platforms=("m68k-linux",)), tmp_path / "log")

@@ -1,4 +1,4 @@
-"""Nix as its image has it, and how it is made of packages."""
+"""Tests Nix in the builder's image, and its installation from Debian packages."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.needs("dpkg-deb")
 
 
 def package(folder: pathlib.Path, name: str, source: str, files: dict[str, str]) -> debian.Pin:
-    """NAME.deb in `folder`: `files` by their paths; what begins with -> is a link."""
+    """Make NAME.deb in `folder` with `files` by path; content that begins with -> is a link."""
     tree = folder / f"{name}.tree"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN/control").write_text(

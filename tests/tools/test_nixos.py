@@ -1,4 +1,4 @@
-"""NixOS images: Nix' own configuration and store."""
+"""Tests NixOS builds with Nix' own configuration and store."""
 
 import pathlib
 
@@ -20,6 +20,6 @@ def test_what_the_store_has_of_an_image_is_known_before(tmp_path: pathlib.Path) 
     drv = run("nix-instantiate", "--expr", text)
     before = nixos.present_bytes([drv])
     assert 5000 < before < 6000, "a NAR's frame beside the file"
-    # The test's own container may make no namespaces.
+    # The test's container may not create namespaces.
     run("nix-store", "--realise", drv, NIX_CONFIG="sandbox = false\nbuild-users-group =")
     assert nixos.present_bytes([drv]) > before, "its output, once it is built"

@@ -1,4 +1,4 @@
-"""`pack.c`: one read for the tar stream and the hash, against Nix itself and GNU tar."""
+"""Tests `pack.c`: compares its tar stream with GNU tar's, and its hashes with Nix'."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from orchestrator.image.tree import Tree
 
 pytestmark = pytest.mark.own_store
 
-#: Bytes around those of a tar block, of a NAR's padding, and of the pieces that are read.
+#: File sizes around a tar block, a NAR's padding and pack's pieces.
 SIZES = (0, 1, 7, 8, 9, 511, 512, 513, 4096, (128 << 10) - 1, 128 << 10, (128 << 10) + 1, 700_001)
 
 NAMES = (
@@ -32,7 +32,7 @@ NAMES = (
 
 
 def grow(folder: pathlib.Path, noise: random.Random, depth: int = 0) -> None:
-    """Fill `folder` with files, links and folders, named and sized to be awkward."""
+    """Fill `folder` with files, links and folders of awkward names and sizes."""
     folder.mkdir()
     for name in noise.sample(NAMES, noise.randint(0, 6)):
         path = folder / name
@@ -56,7 +56,7 @@ def listing(stream: pathlib.Path) -> list[tuple[object, ...]]:
     with tarfile.open(stream) as archive:
         found: list[tuple[object, ...]] = []
         for one in archive:
-            # The format has no mode for a link.
+            # A NAR has no mode for a link.
             mode = 0 if one.issym() else one.mode
             data = archive.extractfile(one) if one.isreg() else None
             digest = hashlib.sha256(data.read()).hexdigest() if data else ""
@@ -92,7 +92,7 @@ def test_stream_and_hash_are_gnu_tars_and_nix(seed: int, tmp_path: pathlib.Path)
 def test_names_at_the_limits_of_a_header_stay_whole(
     above: int, name: int, tmp_path: pathlib.Path
 ) -> None:
-    """A header has 155 bytes for the folders and 100 for the name."""
+    """A tar header has 155 bytes for folders and 100 for the name."""
     path = tmp_path / ("p" * above) / ("n" * name)
     path.mkdir(parents=True)
     (path / "q").write_bytes(b"")
@@ -106,7 +106,7 @@ def test_names_at_the_limits_of_a_header_stay_whole(
 def test_a_file_that_needs_more_digits_than_a_header_has_is_told_with_its_size(
     tmp_path: pathlib.Path,
 ) -> None:
-    """8 GiB: the header alone is looked at."""
+    """A file of 8 GiB; only its header is checked."""
     large = tmp_path / "large"
     for size in ((8 << 30) - 1, 8 << 30):
         with large.open("wb") as file:

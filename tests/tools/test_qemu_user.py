@@ -1,4 +1,4 @@
-"""Emulators taken out of a Debian package."""
+"""Tests the extraction of emulators from a Debian package."""
 
 import pathlib
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.needs("dpkg-deb")
 
 
 def package(folder: pathlib.Path, *names: str) -> pathlib.Path:
-    """A Debian package of programs; each has its own name as its content."""
+    """Make a Debian package of programs; the content of each is its name."""
     tree = folder / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN/control").write_text(

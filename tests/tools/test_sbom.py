@@ -1,4 +1,4 @@
-"""The bill of materials of what is in a real Nix store, and of this container's packages."""
+"""Tests bills of materials of a real Nix store, and of this container's packages."""
 
 import dataclasses
 import pathlib
@@ -60,6 +60,6 @@ def test_nix_packages_are_among_the_tools_with_their_hashes() -> None:
     (nix,) = [one for one in sbom.installed() if one.name == "nix-bin"]
     assert nix.uri.endswith("&distro=forky")
     assert re.fullmatch(r"[0-9a-f]{64}", nix.digest["sha256"])
-    # Its libraries are those of another suite; the base's are listed, too.
+    # Nix' libraries come from another suite; the base suite's are listed, too.
     versions = [one.version for one in sbom.installed() if one.name == "libc6"]
     assert len(set(versions)) == 2

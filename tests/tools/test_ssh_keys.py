@@ -1,4 +1,4 @@
-"""Which public keys are let in: what OpenSSH takes for one, told by its line otherwise."""
+"""Tests public keys: those that OpenSSH accepts are accepted, others refused with their line."""
 
 import base64
 import pathlib
@@ -21,13 +21,13 @@ P = pathlib.PurePosixPath
 
 
 def key(kind: str, *parts: bytes) -> str:
-    """A public key: strings of RFC 4251, section 5, the first of which is its kind."""
+    """Make a public key of strings (RFC 4251, section 5); the first is its type."""
     strings = (kind.encode(), *parts)
     blob = b"".join(len(one).to_bytes(4) + one for one in strings)
     return f"{kind} {base64.b64encode(blob).decode()}"
 
 
-#: A point of P-256: its generator (FIPS 186-4, D.1.2.3).
+#: Generator point of P-256 (FIPS 186-4, D.1.2.3).
 POINT = bytes.fromhex(
     "04"
     "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
@@ -52,7 +52,7 @@ OPTIONS = (
     'expiry-time="20991231",permitopen="a:1",permitlisten="1",tunnel="0",principals="me"',
 )
 
-#: What stands where options would, and sshd (9.2) ignores the key for.
+#: Invalid options, for which sshd (9.2) ignores the key.
 NO_OPTIONS = (
     *(
         "example.org",

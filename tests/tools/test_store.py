@@ -1,4 +1,4 @@
-"""What the store holds against Nix' hashes: named, mended, or the run's end."""
+"""Tests changed store paths: they are reported and repaired, or the run fails."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.own_store
 
 @dataclasses.dataclass(frozen=True)
 class MendingNix(Nix):
-    """Nix whose repair does what the test wants."""
+    """Fake Nix, whose repair calls a function of the test."""
 
     asked: list[list[str]] = dataclasses.field(default_factory=list)
     mend: Callable[[], object] = lambda: None

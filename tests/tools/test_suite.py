@@ -1,4 +1,4 @@
-"""The suite's own rules, `tests/conftest.py`: what runs, what is skipped, what a skip means."""
+"""Tests the suite's rules in `tests/conftest.py`: selection, skips, groups."""
 
 import os
 import pathlib
@@ -33,7 +33,7 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def said(*arguments: str | pathlib.Path, image: bool) -> str:
-    """What pytest says with these rules and `arguments`, in the test image or elsewhere."""
+    """Run pytest with these rules and `arguments`, in the test image or elsewhere."""
     variables = dict(os.environ)
     variables.pop("NIXOS_IMAGE_IN_TEST_IMAGE", None)
     if image:

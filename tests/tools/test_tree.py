@@ -1,4 +1,4 @@
-"""The tree of a root file system: what may be in it, what it needs, and the tar stream of it."""
+"""Tests the tree of a root file system: entries, sizes, tar stream, staging."""
 
 import io
 import os
@@ -25,7 +25,7 @@ def file(path: str, data: bytes = b"", mode: int = 0o644) -> Entry:
 
 
 def paths(tree: Tree) -> list[str]:
-    """What was added to an empty tree."""
+    """Return the entries of a tree to which something was added."""
     return [entry.path for entry in tree.entries if entry.path not in STORE]
 
 
@@ -262,7 +262,7 @@ def test_usage_counts_whole_blocks_and_every_inode(tmp_path: pathlib.Path) -> No
     store_links = 0 if len(f"{store}/a") < 60 else 1
     empty, _ = Tree([]).usage()
     assert empty == 2 * BLOCK
-    # The folder, one, two blocks, the long link.
+    # The folder, files of one and two blocks, the long link.
     assert tree.usage() == (empty + (1 + 1 + 2 + 1 + store_links) * BLOCK, 2 + 6 + 1)
     tree.add(file("x/y", bytes(BLOCK)))
     tree.add(file("x/z"))
@@ -284,7 +284,7 @@ NAMES = [
 
 
 def closure(store: pathlib.Path) -> list[str]:
-    """Two store paths with all that a store can hold."""
+    """Make two store paths with every kind of file."""
     for name in NAMES:
         put(store / "one" / name, name.encode(), 0o444)
     put(store / "one/deep" / LONG / LONG / "end", b"deep")
@@ -364,7 +364,7 @@ def test_the_stream_has_every_entry_as_it_was_added(tmp_path: pathlib.Path) -> N
 def test_the_stream_is_the_same_whenever_and_in_whatever_order_the_files_were_made(
     tmp_path: pathlib.Path,
 ) -> None:
-    # A tmpfs lists its files in the order in which they were made.
+    # A tmpfs lists files in order of creation.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         store, source = pathlib.Path(folder, "store"), tmp_path / "source"
         tree = Tree(closure(store))
@@ -385,7 +385,7 @@ def test_the_stream_is_the_same_whenever_and_in_whatever_order_the_files_were_ma
 def test_the_stream_does_not_tell_whether_equal_files_are_one_on_disk(
     tmp_path: pathlib.Path,
 ) -> None:
-    """Nix' store optimiser makes hard links of them; it is the store's business alone."""
+    """Nix' store optimiser hard-links equal files; the image must not depend on that."""
     store = tmp_path / "store"
     for name in ("one/a", "one/b", "two/c"):
         put(store / name, b"the same", 0o444)
@@ -398,7 +398,7 @@ def test_the_stream_does_not_tell_whether_equal_files_are_one_on_disk(
 
 
 def test_a_mode_that_nix_does_not_give_is_not_in_the_stream(tmp_path: pathlib.Path) -> None:
-    """The hash does not tell it: a program of anybody's must not become a setuid one of root's."""
+    """The NAR hash does not cover the setuid bit, which must not get into the image."""
     store = tmp_path / "store"
     put(store / "one/run", b"#!", 0o4755)
     put(store / "one/text", b"", 0o666)
@@ -444,7 +444,7 @@ def test_what_is_staged_is_hashed_as_the_stream_is(tmp_path: pathlib.Path) -> No
 
 
 def alter(root: pathlib.Path, path: pathlib.Path, change: str) -> None:
-    """Change what is staged at `root`; with `back` content and time of writing are as before."""
+    """Change a staged file at `root`; with `back`, restore its content and mtime."""
     before = path.stat()
     match change:
         case "content" | "back":

@@ -1,4 +1,4 @@
-"""What goes with an image, and `verify`: each thing that does not hold is one clear error."""
+"""Tests `verify`: each mismatch of the files beside an image is one clear error."""
 
 import dataclasses
 import hashlib
@@ -46,7 +46,7 @@ def places(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def send_key(tmp_path: pathlib.Path, key: pathlib.Path) -> pathlib.Path:
-    """The key where run.sh's stream leaves it."""
+    """Put the key where run.sh's stream would."""
     place = tmp_path / CALLER.run / "input/home/me/key"
     place.parent.mkdir(parents=True)
     place.write_bytes(key.read_bytes())
@@ -55,7 +55,7 @@ def send_key(tmp_path: pathlib.Path, key: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def made(tmp_path: pathlib.Path, keys: pathlib.Path) -> pathlib.Path:
-    """A folder with an image and all that goes with it, signed."""
+    """Make a folder with an image and all files beside it, signed."""
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "demo.img").write_bytes(b"image")
@@ -72,7 +72,7 @@ def made(tmp_path: pathlib.Path, keys: pathlib.Path) -> pathlib.Path:
 
 
 def sent(folder: pathlib.Path, *others: pathlib.Path) -> io.BytesIO:
-    """What run.sh sends: the image, what lies beside it, and keys."""
+    """Return the stream of run.sh: the image, the files beside it, and keys."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for path in sorted(folder.iterdir()):
@@ -127,7 +127,7 @@ def change(path: pathlib.Path) -> None:
 
 
 def resum(folder: pathlib.Path) -> None:
-    """Checksums anew, as somebody would make them who has changed a file."""
+    """Recompute the checksums, as somebody would who has changed a file."""
     sums = folder / "demo.img.sha256"
     names = [line.split("  ")[1] for line in sums.read_text().splitlines()]
     digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names]
@@ -287,7 +287,7 @@ def test_a_signature_for_something_else_is_none(made: pathlib.Path, keys: pathli
 
 
 def test_what_ssh_keygen_signs_by_hand_is_as_good(made: pathlib.Path, keys: pathlib.Path) -> None:
-    """That is the way out for a key with a passphrase."""
+    """A signature by ssh-keygen itself is valid: the hint for a key with a passphrase."""
     (made / "demo.img.sha256.sig").unlink()
     command = ["ssh-keygen", "-Y", "sign", "-q", "-n", signing.NAMESPACE]
     subprocess.run([*command, "-f", keys / "other", made / "demo.img.sha256"], check=True)
@@ -332,7 +332,7 @@ def test_the_key_is_taken_out_of_the_volume_and_is_its_owners_alone(
 
 
 def test_a_key_behind_a_link_is_taken_itself(tmp_path: pathlib.Path, keys: pathlib.Path) -> None:
-    """It may lie in a folder that is sent, too: there Nix would copy it into its store."""
+    """The key may be in a sent folder, which Nix would copy into its store."""
     place = send_key(tmp_path, keys / "mine")
     place.replace(place.with_name("real"))
     place.symlink_to("real")
