@@ -1,4 +1,4 @@
-"""An image that was never built, and what is told of its run."""
+"""A made-up image, and facts of its run, for tests."""
 
 from orchestrator.deliver.provenance import About
 from orchestrator.shared.artifact import Artifact

@@ -1,4 +1,4 @@
-"""The command line as verbs see it: requests, and the orders that run.sh gets for them."""
+"""Helpers: parse a command line to a request, and to the orders that run.sh gets."""
 
 import dataclasses
 import pathlib
@@ -34,12 +34,12 @@ def demo(**changes: object) -> Demo:
 
 
 def ask(argv: list[str], who: Caller = CALLER) -> object:
-    """The request of the command line `argv`."""
+    """Return the request of the command line `argv`."""
     verb, words = registry.find(argv)
     return verb.ask(words, who)
 
 
 def orders(verb: str, request: object) -> Orders:
-    """What run.sh must do for `request`."""
+    """Return the orders to run.sh for `request`."""
     found: Orders = registry.verb(verb).orders(request)
     return found

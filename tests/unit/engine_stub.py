@@ -1,4 +1,4 @@
-"""A stand-in for Docker's Engine: HTTP on a Unix socket, with answers that a test has written."""
+"""Stub of the Docker Engine: HTTP on a Unix socket, with a test's answers."""
 
 import http.server
 import json
@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-#: What answers a request: a status with JSON or bytes, or a function of the request's handler.
+#: Answer to a request: a status with JSON or bytes, or a function of the request's handler.
 type Answer = tuple[int, object] | Callable[["Handler"], None]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by the server's table; what is not in it is not there."""
+    """Answers from the server's table; status 404 for other requests."""
 
     server: "Server"
     protocol_version = "HTTP/1.1"
@@ -32,7 +32,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def handle_one_request(self) -> None:
-        """As usual; a client that has gone is no error."""
+        """Handle a request; a disconnected client is not an error."""
         try:
             super().handle_one_request()
         except (BrokenPipeError, ConnectionResetError):
@@ -54,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(*found)
 
     def send(self, status: int, body: object) -> None:
-        """A whole answer."""
+        """Send a complete answer."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -64,28 +64,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def begin_stream(self) -> None:
-        """The head of an answer whose parts come by `part`."""
+        """Send the headers of a chunked answer, whose chunks `part` sends."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
 
     def part(self, stream: int, text: bytes) -> None:
-        """A frame of a container's log."""
+        """Send a frame of a container's log."""
         self.chunk(struct.pack(">BxxxL", stream, len(text)) + text)
 
     def chunk(self, data: bytes) -> None:
-        """A part of any stream."""
+        """Send a chunk of a stream."""
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def end_stream(self) -> None:
-        """The end of such an answer."""
+        """Send the end of a chunked answer."""
         self.wfile.write(b"0\r\n\r\n")
 
     do_GET = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
-    """`answers` by method and path; `asked` has what came; `silent` answers nothing any more."""
+    """`answers` by method and path; `asked` records requests; with `silent` nothing is answered."""
 
     daemon_threads = True
     block_on_close = False
@@ -103,8 +103,8 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """An engine that knows nothing yet; DOCKER_HOST names it."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's name is short
+    """Start an engine without answers; DOCKER_HOST names it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a socket's path must be short
         path = os.fspath(pathlib.Path(folder, "docker.sock"))
         with Server(path) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.02,))

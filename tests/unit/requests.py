@@ -1,4 +1,4 @@
-"""A caller, and requests as the command line makes them where nothing is asked for."""
+"""A caller, and requests with the command line's defaults, for tests."""
 
 import pathlib
 
@@ -56,7 +56,7 @@ DEMO = Demo(
     image=ImageOptions(),
 )
 
-#: On a terminal-less Linux host.
+#: A caller on a Linux host without a terminal.
 CALLER = Caller(
     cwd=pathlib.PurePosixPath("/home/me/project"),
     home=pathlib.PurePosixPath("/home/me"),

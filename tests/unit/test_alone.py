@@ -1,4 +1,4 @@
-"""Before late values come: nobody else is there, nothing that they left is heeded."""
+"""Tests the builder's isolation before late values arrive: processes and files are removed."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Whether somebody answers at an address: what is there, what is not, and nobody."""
+"""Tests whether a server answers: existing page, missing page, no server."""
 
 import http.server
 import threading
@@ -10,14 +10,14 @@ from orchestrator.agents import debian, network
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Has `/there` and nothing else."""
+    """HTTP server with only the page `/there`."""
 
     def do_HEAD(self) -> None:
         self.send_response(200 if self.path == "/there" else 404)
         self.end_headers()
 
     def log_message(self, *_words: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")

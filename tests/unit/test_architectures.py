@@ -1,4 +1,4 @@
-"""The table of architectures: whole rows, and what is made of them."""
+"""Tests the table of architectures: complete rows, and values derived from them."""
 
 import platform
 import typing
@@ -19,7 +19,7 @@ from orchestrator.shared.spec import LOADERS, Firmware
 
 ROWS = pytest.mark.parametrize("row", SYSTEMS.values(), ids=SYSTEMS)
 
-#: Of the UEFI specification, table "UEFI Image Types", and how mtools cuts such names for FAT.
+#: EFI names (UEFI specification, table "UEFI Image Types"), and mtools' short names for FAT.
 EFI_NAMES = {
     "x86_64-linux": ("BOOTX64.EFI", b"BOOTX64 EFI"),
     "aarch64-linux": ("BOOTAA64.EFI", b"BOOTAA64EFI"),

@@ -1,6 +1,6 @@
-"""The kernel's table, played by a folder.
+"""Tests binfmt_misc, with a folder in place of the kernel's table.
 
-What is written, what is believed, what is never touched.
+They cover registration lines, checks of entries, and entries that must not be touched.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ AARCH64 = SYSTEMS["aarch64-linux"]
 QEMU = pathlib.Path("/opt/qemu/qemu-aarch64")
 NAME = "nixos-image-0badcafe-aarch64"
 
-#: As QEMU's scripts/qemu-binfmt-conf.sh has them (aarch64_magic, aarch64_mask).
+#: Magic and mask of QEMU's scripts/qemu-binfmt-conf.sh (aarch64_magic, aarch64_mask).
 MAGIC = r"\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
 MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 
@@ -47,9 +47,9 @@ def test_the_line_and_its_flags_by_kernel(kernel: tuple[int, int], flags: str) -
 
 @pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
 def test_the_kernel_takes_the_line(system: Architecture) -> None:
-    """Limits of fs/binfmt_misc.c.
+    """Lines keep the limits of fs/binfmt_misc.c.
 
-    1920 bytes a line, 8 fields, 128 bytes of program are looked at.
+    They are 1920 bytes per line, 8 fields, and 128 examined bytes of a program.
     """
     line = binfmt.registration(
         binfmt.entry_name("0badcafe", system),
@@ -117,7 +117,7 @@ def test_an_entry_that_vanishes_meanwhile_is_left_out(table: pathlib.Path) -> No
 
 def test_registering_writes_the_line_and_reads_it_back(table: pathlib.Path) -> None:
     line = binfmt.registration(NAME, AARCH64, QEMU, (6, 18))
-    (table / NAME).write_text(SOUND)  # what the kernel would do
+    (table / NAME).write_text(SOUND)  # the kernel would remove the entry
     assert binfmt.register(line).flags == "POCF"
     assert (table / "register").read_text() == line
 
@@ -195,7 +195,7 @@ def test_a_refusal_of_the_kernel_is_told(
 
 
 def test_our_entry_is_removed_by_writing_minus_one(table: pathlib.Path) -> None:
-    (table / NAME).write_text("xx")  # a real one takes the write as an order, a file keeps it
+    (table / NAME).write_text("xx")  # the kernel would execute the write, a file stores it
     binfmt.remove(NAME)
     assert (table / NAME).read_text() == "-1"
 

@@ -1,4 +1,4 @@
-"""Block maps: the written blocks and nothing else, with checksums that bmaptool would accept."""
+"""Tests block maps: only written blocks, with checksums that bmaptool accepts."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def folder(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder on a file system that can tell holes: Docker's own may be none."""
+    """Return a folder on a file system that reports holes, which Docker's own may not do."""
     for place in (tmp_path, pathlib.Path("/dev/shm")):
         found = pathlib.Path(tempfile.mkdtemp(dir=place))
         try:
@@ -33,7 +33,7 @@ def folder(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write(path: pathlib.Path, size: int, *pieces: tuple[int, bytes]) -> pathlib.Path:
-    """A file of `size` bytes that is a hole but for `pieces`, each at its offset."""
+    """Make a sparse file of `size` bytes with `pieces` at their offsets."""
     with path.open("wb") as file:
         for offset, data in pieces:
             file.seek(offset)
@@ -43,7 +43,7 @@ def write(path: pathlib.Path, size: int, *pieces: tuple[int, bytes]) -> pathlib.
 
 
 def ranges(text: str) -> list[tuple[int, int, str]]:
-    """First and last block and the checksum of each range."""
+    """Return first block, last block and checksum of each range."""
     found = []
     for element in ET.fromstring(text).iterfind("BlockMap/Range"):  # noqa: S314
         first, _, last = (element.text or "").strip().partition("-")

@@ -1,4 +1,4 @@
-"""The boot check: QEMU's command lines, and how a machine that does not come up is told.
+"""Tests the boot check: QEMU's command lines, and errors of machines that do not boot.
 
 No QEMU is started.
 """
@@ -43,7 +43,7 @@ def test_the_emulated_machine(system: str, kind: Firmware) -> None:
 
 def test_each_firmware_of_a_guest_is_another_one() -> None:
     for system, guest in qemu.GUESTS.items():
-        kinds = 1 if system == "riscv64-linux" else 2  # there U-Boot is UEFI's, too
+        kinds = 1 if system == "riscv64-linux" else 2  # on riscv64 U-Boot is also the UEFI firmware
         assert len(set(guest.firmware.values())) == kinds
         assert len(guest.firmware) == 2
 
@@ -132,7 +132,7 @@ def test_a_qemu_that_ends_is_told_with_its_own_words(serial: pathlib.Path) -> No
     ],
 )
 def test_kvm_that_fails_is_no_verdict_on_the_image(code: str, serial: pathlib.Path) -> None:
-    # `kvm` in the command line is what says that KVM is used.
+    # `kvm` in the command line shows that KVM is used.
     with Machine([*python(code), "kvm"], serial) as machine, pytest.raises(KvmFailedError):
         machine.wait_for("is ready", time.monotonic() + 20)
 

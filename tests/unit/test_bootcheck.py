@@ -1,4 +1,4 @@
-"""How the boot check's container is started."""
+"""Tests the start of the boot check's container."""
 
 import pathlib
 import typing
@@ -11,7 +11,7 @@ from orchestrator.shared.errors import ApplianceError, DockerError, TerminatedRu
 
 
 class FakeEngine:
-    """Makes no container with the host's KVM."""
+    """Fake engine that cannot create a container with KVM."""
 
     def __init__(self, refusal: ApplianceError) -> None:
         self.refusal = refusal

@@ -1,4 +1,4 @@
-"""Boot loaders' files: names and texts as NixOS' own builders make them."""
+"""Tests boot loader files: names and texts equal those of NixOS' own builders."""
 
 import dataclasses
 import pathlib
@@ -47,7 +47,7 @@ def boot_of(store: pathlib.Path, **changes: object) -> Bootspec:
 
 
 def texts(files: bootloader.Files) -> dict[str, str]:
-    """What would be in each file."""
+    """Return the content of each file."""
     return {
         name: content if isinstance(content, str) else content.read_text()
         for name, content in files.items()

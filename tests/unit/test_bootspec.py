@@ -1,4 +1,4 @@
-"""The bootspec: what is read of it, and what is refused by name."""
+"""Tests the bootspec reader: parsed fields, and refusals that name the field."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The builder: what it was asked, and what it waits for."""
+"""Tests the builder: reading its task, waiting for canaries and the token."""
 
 import pathlib
 

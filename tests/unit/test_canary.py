@@ -1,4 +1,4 @@
-"""The canary: sound ELF for every system, runs where it can, and says why where it cannot."""
+"""Tests the canary: valid ELF for every system, and causes if it does not run."""
 
 import errno
 import os
@@ -67,10 +67,10 @@ def test_only_programs_of_the_system_match_its_magic_under_its_mask(system: Arch
         system.name
     ]
     program = bytearray(canary.program(system))
-    program[16] = 3  # ET_DYN: what most programs are today
+    program[16] = 3  # ET_DYN: most programs today
     program[7] = 3  # ELFOSABI_LINUX
     assert matches(bytes(program))
-    program[16] = 1  # ET_REL: an object file is no program
+    program[16] = 1  # ET_REL: an object file is not a program
     assert not matches(bytes(program))
 
 
@@ -82,7 +82,7 @@ def test_it_runs_natively(system: str, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS.keys() - NATIVE))
 def test_a_foreign_one_does_not_run_and_says_why(system: str, tmp_path: pathlib.Path) -> None:
-    """But where the host has an emulator of its own."""
+    """Foreign canaries fail, unless the host has its own emulator."""
     outcome = canary.run(system, tmp_path)
     assert outcome.runs or outcome.cause == canary.explain(errno.ENOEXEC)
 

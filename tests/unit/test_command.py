@@ -1,4 +1,4 @@
-"""The door to other programs: limits, signals, secrets, and the words of what fails."""
+"""Tests `command.run`: time limits, signals, secrets, error messages."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ def sh(script: str) -> list[str]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, be it that nobody has waited for it."""
+    """Whether a process has ended, possibly as a zombie."""
     stat = pathlib.Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -210,7 +210,7 @@ def test_trying_again_ends_without_an_error_or_with_the_last_one() -> None:
 
 
 def test_linters_let_nobody_else_start_programs(tmp_path: pathlib.Path) -> None:
-    """The rule is one of pyproject.toml's; a module of the package breaks it here."""
+    """Ruff's rule in pyproject.toml reports a module that imports subprocess."""
     pytest.importorskip("ruff")
     root = pathlib.Path(__file__).parents[2]
     bad = "import subprocess\nfrom os import system\nimport docker\nimport tenacity\n"

@@ -1,4 +1,4 @@
-"""What is the same for all verbs: how they are found, their paths, their caller."""
+"""Tests what all verbs share: their lookup, paths, facts of the caller."""
 
 import dataclasses
 import pathlib
@@ -62,7 +62,7 @@ def test_what_is_no_verb_is_told_with_a_way_out(argv: list[str], message: str, h
 
 @pytest.mark.parametrize("argv", [["demo", "--ssh-key", ""], ["demo", "--system", ""]])
 def test_an_empty_value_is_not_taken_for_none(argv: list[str]) -> None:
-    """`--ssh-key "$KEY"` with an unset variable must not quietly mean something else."""
+    """An empty value (`--ssh-key "$KEY"` with an unset variable) is an error."""
     with pytest.raises(UsageError):
         ask(argv)
 
@@ -71,12 +71,12 @@ def test_an_empty_value_is_not_taken_for_none(argv: list[str]) -> None:
     "argv", [["demo", "--no"], ["demo", "--sys", "x86_64-linux"], ["boot", "--t", "x"]]
 )
 def test_options_are_not_abbreviated(argv: list[str]) -> None:
-    """What is an abbreviation today is ambiguous with the next option."""
+    """Abbreviated options are refused: a new option could make them ambiguous."""
     with pytest.raises(UsageError):
         ask(argv)
 
 
-#: What takes longer to import than all of our own, and what only agents and progress need.
+#: Slow modules that `prepare` must not import.
 HEAVY = ("pydantic", "python_on_whales", "rich", "structlog", "tenacity")
 
 PREPARED = """
@@ -90,7 +90,7 @@ print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
 
 @EVERY_VERB
 def test_to_prepare_is_quick_for_it_imports_nothing_heavy(name: str) -> None:
-    """It is paid on every call of run.sh: half a second for Docker's client alone."""
+    """`prepare` runs at each call of run.sh; Docker's client alone would take half a second."""
     words = {"boot": ["x"], "compose": ["ps"], "verify": ["x"]}.get(name, [])
     command = [sys.executable, "-c", PREPARED.format(heavy=HEAVY), name, *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -121,7 +121,7 @@ def test_the_callers_side_has_defaults() -> None:
 def test_a_path_that_would_not_arrive_as_it_is_is_refused(
     arguments: list[str], path: str, who: Caller
 ) -> None:
-    """Docker turns what is no UTF-8 into U+FFFD: another file's name."""
+    """Docker replaces invalid UTF-8 by U+FFFD, which would name another file."""
     with pytest.raises(
         UsageError, match="the path has control characters or is not UTF-8"
     ) as caught:
@@ -138,7 +138,7 @@ def test_so_is_any_in_a_folder_of_such_a_name(who: Caller) -> None:
 
 @pytest.mark.parametrize("path", ["//out", "///out", "/../out", "//a/../out/."])
 def test_a_path_begins_with_one_slash(path: str, who: Caller) -> None:
-    """POSIX gives two a meaning of their own, and so does Python."""
+    """Two leading slashes have a special meaning in POSIX and Python."""
     assert ask(["demo", f"--out={path}"], who) == demo(out=P("/out"))
 
 

@@ -1,4 +1,4 @@
-"""The table of emulators and kernels: what is read, what is kept, what the documentation shows."""
+"""Tests the results of emulators on kernels: reading, merging, tables in the documentation."""
 
 import dataclasses
 import pathlib
@@ -46,7 +46,7 @@ def test_every_rung_was_measured_for_every_target(host: str) -> None:
 
 
 def test_no_rung_crashes() -> None:
-    """What is pinned may lack what programs can do without, and nothing else."""
+    """Pinned emulators may lack only features that programs can do without."""
     without = {"openat2", "clone3"}
     for one in MEASURED:
         bad = {check for check, outcome in one.outcomes.items() if outcome != "ok"}

@@ -1,4 +1,4 @@
-"""Files that must agree: Compose, Dockerfiles, locks, run.sh and the code that knows of them."""
+"""Tests that Compose, Dockerfiles, locks, run.sh and Python code agree."""
 
 import json
 import pathlib
@@ -39,7 +39,7 @@ EVERY_SERVICE = pytest.mark.parametrize("name", SERVICES)
 
 
 def value(name: str, key: str) -> typing.Any:  # noqa: ANN401  # whatever YAML holds there
-    """What `key` of the service `name` holds, its own or its parent's; None where it has none."""
+    """Return `key` of the service `name`, or of the service that it extends, or None."""
     service = SERVICES[name]
     if key not in service and "extends" in service:
         return value(service["extends"]["service"], key)
@@ -59,10 +59,11 @@ def test_the_services_are_known() -> None:
     }
 
 
-#: Who may mount binfmt_misc.
+#: Services that may mount binfmt_misc.
 TABLE = {"cleanup", "look", "registrar"}
 
-#: Who may make user namespaces: by orchestrator/docker/seccomp.json, and with no other right.
+#: Services that may create user namespaces (orchestrator/docker/seccomp.json), without other
+#: privileges.
 UNPRIVILEGED = {"builder", "probe"}
 
 
@@ -71,7 +72,7 @@ UNPRIVILEGED = {"builder", "probe"}
 
 @EVERY_SERVICE
 def test_every_capability_is_dropped(name: str) -> None:
-    # The suite holds the Docker socket: capabilities would keep nothing from it.
+    # The test suite has the Docker socket: dropped capabilities would not restrict it.
     assert value(name, "cap_drop") == ([] if name == "test" else ["ALL"])
 
 
@@ -186,7 +187,7 @@ def test_every_service_has_an_image_of_ours() -> None:
 
 
 def test_every_dockerfile_is_used() -> None:
-    """That of the orchestrator by run.sh, whose parts of the checkout it is made of."""
+    """Inputs of the orchestrator's image are run.sh's list of parts."""
     assert {path.name for path in DOCKERFILES} == {
         "Dockerfile",
         *(image.dockerfile for image in IMAGES.values()),
@@ -207,7 +208,7 @@ def test_project_labels_and_volumes_are_those_of_the_code() -> None:
 
 
 def test_the_engines_digits_are_the_stores() -> None:
-    """What outlives runs tells them from those of another engine on this kernel."""
+    """The store's volume has the digits that identify this engine's runs."""
     assert f'"{{{{index .Labels \\"$engine_label\\"}}}}" {STORE_VOLUME}' in RUN_SH
 
 
@@ -223,7 +224,7 @@ def test_networks_and_volumes_are_labelled(section: str) -> None:
 
 
 def test_all_images_have_the_packages_of_the_tables() -> None:
-    """Of file systems, and of the guest that Compose's default boots."""
+    """Debian packages of file systems, and of Compose's default guest, are installed."""
     text = (ROOT / "orchestrator/shared/packages").read_text()
     listed = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(listed) == len(set(listed))
@@ -246,14 +247,14 @@ def test_what_an_image_is_made_of_is_what_its_dockerfile_names() -> None:
 
 
 def top(dockerfile: str) -> set[str]:
-    """The files that are inputs; of those in folders of modules or expressions the folder."""
+    """Return an image's input files; for module folders, the folder."""
     found = {path.relative_to(ROOT).as_posix() for path in inputs(dockerfile)}
     folders = r"(nix|orchestrator/\w+)/.*"
     return {re.sub(folders, r"\1", name) for name in found}
 
 
 def test_each_file_that_an_image_has_is_one_that_makes_it_old() -> None:
-    """The words of `cp --parents`, and those that COPY takes from the checkout."""
+    """Inputs are the arguments of `cp --parents` and of COPY."""
     for image in IMAGES.values():
         text = re.sub(r"\\\n", " ", (ROOT / image.dockerfile).read_text())
         named = re.findall(r"cp -a --parents ([^&|;\n]*) /f", text)
@@ -337,7 +338,7 @@ def test_the_base_is_the_one_that_run_sh_makes() -> None:
 
 
 def test_the_base_is_what_its_lock_says() -> None:
-    """By digest once a registry was reached: until then a tag is all that is known."""
+    """The base image is pinned by digest, if a registry was reachable; otherwise by tag."""
     text = (ROOT / "locks/base").read_text()
     assert re.fullmatch(r"debian:trixie-slim(@sha256:[0-9a-f]{64})?\n", text)
     assert 'upstream=$(cat "$root/locks/base")' in RUN_SH
@@ -351,7 +352,7 @@ def test_debians_archive_is_believed_by_its_signature_alone(path: pathlib.Path) 
 
 
 def test_debian_packages_are_taken_as_they_are_locked() -> None:
-    """The demo's parts; the emulators and Nix have parts of the lock of their own."""
+    """The demo's packages are pinned; emulators and Nix have their own sections of the lock."""
     locked = json.loads((ROOT / "locks/debian.json").read_text())["packages"]
     assert "qemu_user locks/debian.json" in (ROOT / "Dockerfile.qemu-setup").read_text()
     assert "nix_package locks/debian.json" in (ROOT / "Dockerfile.builder").read_text()
@@ -366,7 +367,7 @@ def test_debian_packages_are_taken_as_they_are_locked() -> None:
 
 
 def test_no_expression_names_a_place_outside() -> None:
-    """They take it from a lock, or a configuration gives it with a hash."""
+    """Each fetch has a hash from a lock or from the configuration."""
     for path in (ROOT / "nix").rglob("*.nix"):
         code = "\n".join(line.partition("# ")[0] for line in path.read_text().splitlines())
         assert "://" not in code, path
@@ -408,7 +409,7 @@ def test_every_direct_requirement_is_locked(path: pathlib.Path) -> None:
 
 
 def test_what_the_package_depends_on_is_what_is_locked() -> None:
-    """An editable install takes the newest of the names; images take the pins."""
+    """pyproject.toml names packages without versions; images use the pins."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     inputs = {
         name: (ROOT / f"locks/{name}.in").read_text().split()

@@ -1,4 +1,4 @@
-"""What an emulator's failure is told by, in the words of QEMU and Nix."""
+"""Tests the detection of an emulator's crash in messages of QEMU and Nix."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""Debian pins: the lock file that is in the repository, how it is read.
+"""Tests Debian pins: the repository's lock file, and its reading.
 
-And where packages are looked for.
+They also cover the addresses that are tried.
 """
 
 import itertools
@@ -53,7 +53,7 @@ def test_each_rung_is_pinned_for_every_host(rung: str, suite: str, arch: str) ->
 
 
 def check(pin: debian.Pin, arch: str) -> None:
-    """What every pin must be."""
+    """Check the fields of a pin."""
     assert re.fullmatch(r"[0-9a-f]{64}", pin.sha256)
     assert re.fullmatch(r"pool/\S+\.deb", pin.path)
     assert ".." not in pin.path
@@ -99,7 +99,7 @@ def test_a_pin_with_a_wrong_field_is_named(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_lock_names_no_host() -> None:
-    """The mirror is apt's to know: a host in a lock would bypass a company's own."""
+    """No lock names a host, which would bypass a company's mirror in apt's configuration."""
     assert "://" not in LOCK.read_text()
 
 
@@ -114,13 +114,13 @@ def test_a_role_that_is_not_pinned_is_named(arch: str, roles: list[str]) -> None
 
 
 def ended(code: int, stdout: str = "", stderr: str = "") -> programs.Done:
-    """A program that has ended."""
+    """Return the result of an ended program."""
     return programs.Done("program", code, stdout.encode(), stderr.encode(), 0.1)
 
 
 @pytest.fixture
 def apt(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str], str], None]:
-    """Play apt: its repositories by suite, and what `apt-config dump` says."""
+    """Fake apt: its repositories by suite, and the output of `apt-config dump`."""
 
     def play(repositories: dict[str, str], config: str) -> None:
         def run(command: list[str], **_: object) -> programs.Done:
@@ -191,7 +191,7 @@ def test_a_failing_apt_is_told_with_its_own_words(monkeypatch: pytest.MonkeyPatc
 
 
 class Apt:
-    """Plays apt's programs for `Index`; `options` are what they were given with -o."""
+    """Fake apt programs for `Index`; `options` records their -o options."""
 
     SHOWN: typing.ClassVar = {
         "qemu-user": f"Version: 9\nSHA256: {64 * '3'}\n",
@@ -218,7 +218,7 @@ class Apt:
 
 @pytest.fixture
 def index_apt(monkeypatch: pytest.MonkeyPatch) -> Apt:
-    """Every program of apt's is played; the repositories are `MIRRORS`."""
+    """Fake all apt programs; the repositories are `MIRRORS`."""
     playing = Apt()
     monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
     monkeypatch.setattr(programs, "run", playing.run)
@@ -362,7 +362,7 @@ def test_nix_is_pinned_with_the_libraries_that_it_is_linked_with(
 
     monkeypatch.setattr(debian.Index, "closure", closure)
     monkeypatch.setattr(debian, "HOSTS", ("arm64",))
-    index_apt.base = "http://a/debian"  # where its like are
+    index_apt.base = "http://a/debian"  # on the mirror of similar suites
     found = debian.lock_nix({})
     assert asked == [["liba1", "libb-2.0", "libc6"]]
     assert list(found) == [PIN.role, "nix-bin"]
@@ -390,5 +390,5 @@ def test_many_packages_are_fetched_at_once_and_singly_where_that_fails(
     (tmp_path / "a.deb").unlink()
     (tmp_path / "c.deb").unlink()
     assert debian.fetch_all(pins, "S", tmp_path) == pins[1]
-    # What was half fetched is gone; what comes after the lost one is not asked for.
+    # Partial files are removed; packages after the lost one are not requested.
     assert {path.name for path in tmp_path.iterdir()} == {"a.deb"}

@@ -1,4 +1,4 @@
-"""Both ways of files: the stream that run.sh takes, and the one that it sends."""
+"""Tests both streams: files to the caller, and files from the caller."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,7 @@ def send(
 def stream_of(
     folder: pathlib.Path, names: list[str], images: dict[str, str], *, sparse: bool = False
 ) -> bytes:
-    """What comes out of a pipe, read meanwhile as run.sh does."""
+    """Read a pipe in a thread, as run.sh does; yield the received bytes."""
     reader, writer = os.pipe()
     chunks: list[bytes] = []
 
@@ -77,7 +77,7 @@ def test_the_manifest_comes_last_and_its_sums_are_right(folder: pathlib.Path) ->
 
 
 def test_the_sum_is_the_builders_not_one_taken_here(folder: pathlib.Path) -> None:
-    """So a file that changed between the builder and here is noticed where it arrives."""
+    """The manifest has the builder's checksum, so run.sh notices a file that changed later."""
     data = stream_of(folder, ["demo.img"], {"demo.img": "f" * 64})
     assert f"{'f' * 64} image demo.img\n".encode() in data
 
@@ -117,7 +117,7 @@ def test_an_image_is_on_its_way_before_the_rest_is_known(folder: pathlib.Path) -
     outgoing = stream.Delivery(folder, writer, sparse=False)
     outgoing.send("demo.img", digest(content))
     with os.fdopen(reader, "rb") as file:
-        # Would wait for ever if nothing came before the end; tar keeps back what fills no record.
+        # Blocks for ever if nothing is sent before the end; tar only writes whole records.
         head = file.read(len(content) - (1 << 20))
         assert content[:1024] in head
         (folder / "result.json").write_bytes(b"late")
@@ -158,7 +158,7 @@ def test_a_reader_that_goes_away_is_told(folder: pathlib.Path) -> None:
 
 
 def test_the_stream_is_closed_in_any_case(folder: pathlib.Path) -> None:
-    """run.sh waits for its end."""
+    """run.sh waits for the end of the stream."""
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(DeliveryError):
@@ -198,7 +198,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
 
 
 def receive(folder: pathlib.Path, data: bytes) -> None:
-    """`receive` with `data` on descriptor 0, where the `tar` that it starts reads."""
+    """Call `receive` with `data` on descriptor 0, which its tar reads."""
     reader, writer = os.pipe()
     kept = os.dup(0)
     feeder = threading.Thread(target=_feed, args=(writer, data))
@@ -238,7 +238,7 @@ def test_files_arrive_under_their_paths(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/x"])
 def test_no_name_climbs_out(name: str, tmp_path: pathlib.Path) -> None:
     before = sorted(pathlib.Path("/").iterdir())
-    with contextlib.suppress(DeliveryError):  # tar may refuse the name or strip it
+    with contextlib.suppress(DeliveryError):  # tar may refuse the name or strip its slash
         receive(tmp_path / "in", tar_of((tarfile.TarInfo(name), b"evil")))
     assert not (tmp_path / "x").exists()
     assert sorted(pathlib.Path("/").iterdir()) == before

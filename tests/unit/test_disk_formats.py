@@ -1,4 +1,4 @@
-"""The table of disk formats: names that say what a file is."""
+"""Tests the table of disk formats: a file name's suffix identifies the format."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What pages name is there: files, sections of other pages, and the tests that prove a claim."""
+"""Tests that files, sections and tests that the documentation names exist."""
 
 import pathlib
 import re
@@ -11,16 +11,16 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
-#: Where a word in code quotes is a path of this project.
+#: Pattern of a path of this project in code quotes.
 TOP = r"(?:tests|orchestrator|caller|benchmarks|nix|docs|locks|config|\.ci|\.github)"
 
-#: Rows of the table that says who can do what, and their first words.
+#: Rows of the table in docs/privileges.md of who can do what, by their first words.
 TRUST = (ROOT / "docs/privileges.md").read_text()
 ACTORS = ("caller", "checkout", "flake", "build", "image", "engine", "other run", "other user")
 
 
 def anchors(page: pathlib.Path) -> set[str]:
-    """The names that GitHub gives to a page's headings."""
+    """Return GitHub's anchors of a page's headings."""
     headings = re.findall(r"^#+ +(.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -44,7 +44,7 @@ def test_files_that_are_named_are_there(page: pathlib.Path) -> None:
 
 
 def test_modules_of_the_architecture_are_there() -> None:
-    """Which are named by their path in the package, or by their own name."""
+    """Modules are named by their path in the package, or by their own name."""
     text = (ROOT / "docs/architecture.md").read_text()
     named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.(?:py|c|toml))`", text)
     assert len(named) > 30
@@ -56,7 +56,7 @@ def test_modules_of_the_architecture_are_there() -> None:
 
 
 def rows() -> list[list[str]]:
-    """The cells of each row of the table that says who can do what."""
+    """Return the cells of each row of the table of who can do what."""
     table = TRUST.partition("<!-- who can do what -->\n")[2].partition("<!-- end -->")[0]
     return [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
 

@@ -1,4 +1,4 @@
-"""How Docker is asked: within limits, with failures as errors, and nothing that need not be."""
+"""Tests calls to Docker: time limits, errors, and no unnecessary calls."""
 
 import contextlib
 import gc
@@ -105,7 +105,7 @@ def test_no_engine_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     with pytest.raises(DockerError, match=r"ping: Docker cannot be reached: .*No such file"):
         Api(PATIENCE).ping()
-    gc.collect()  # docker-py leaves a socket open that could not be connected
+    gc.collect()  # docker-py leaves a socket open after a failed connection
 
 
 CALLS: dict[str, Callable[[Engine], object]] = {
@@ -211,7 +211,7 @@ def test_a_log_ends_when_patience_does(engine: Engine, stub: Server) -> None:
 
 
 def test_lines_come_whole_however_the_engine_cuts_them(engine: Engine, stub: Server) -> None:
-    """Long lines come in parts, the other stream's between them."""
+    """Long lines arrive in parts, mixed with the other stream's."""
 
     def answer(handler: Handler) -> None:
         handler.begin_stream()
@@ -225,7 +225,7 @@ def test_lines_come_whole_however_the_engine_cuts_them(engine: Engine, stub: Ser
 
 
 def executing(text: bytes) -> Callable[[Handler], None]:
-    """A command in a container that says `text`."""
+    """Answer an exec call whose command prints `text`."""
 
     def answer(handler: Handler) -> None:
         assert handler.document == {"Detach": False, "Tty": False}
@@ -352,7 +352,7 @@ def test_a_wait_for_an_end_is_limited(engine: Engine, stub: Server) -> None:
 
 
 def test_a_signal_ends_a_call(engine: Engine, stub: Server) -> None:
-    """However much the library suppresses: the first call asks for the version, too."""
+    """A signal is not lost in the first call, where docker-py suppresses errors."""
 
     def terminate(*_: object) -> None:
         raise TerminatedRunError("terminated")
@@ -395,7 +395,7 @@ def test_networks_that_are_still_in_use_are_removed_a_moment_later(
 
 
 class Refusing(Engine):
-    """Fails as often as there are messages."""
+    """Fake that fails once for each message."""
 
     def __init__(self, env_file: pathlib.Path, *messages: str) -> None:
         super().__init__("0badcafe", env_file)
@@ -428,7 +428,7 @@ def test_what_else_an_engine_refuses_is_an_error(tmp_path: pathlib.Path) -> None
 
 
 def compose(tmp_path: pathlib.Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """An engine whose Compose is a shell script, which has its command line in $*."""
+    """Engine whose Compose is a shell script with its arguments in $*."""
     program = tmp_path / "bin/fake-compose"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -441,7 +441,7 @@ def compose(tmp_path: pathlib.Path, script: str, monkeypatch: pytest.MonkeyPatch
 def test_services_that_will_not_run_are_not_made(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A builder by itself: on a fresh host the images of the others are not there."""
+    """Only the builder is created: on a fresh host, other services' images do not exist."""
     engine = compose(tmp_path, f'echo "$*" > {tmp_path}/asked', monkeypatch)
     assert engine.create(("builder",)) == {"builder": "nixos-image-0badcafe-builder-1"}
     asked = (tmp_path / "asked").read_text().split()
@@ -465,7 +465,7 @@ def test_composes_last_words_are_the_error(
 def test_compose_ends_with_an_engine_that_is_silent(
     stub: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for ever by itself."""
+    """The container never ends by itself."""
     engine = compose(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait", monkeypatch)
     engine.api.ping()
     stub.silent.set()
@@ -480,7 +480,7 @@ def test_compose_ends_with_an_engine_that_is_silent(
 def test_runs_volumes_are_known_by_their_names(
     stub: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Podman makes the work volume without the labels that run.sh asks for."""
+    """Podman creates the work volume without run.sh's labels."""
     names = ["nixos-image-store", "nixos-image-work", "nixos-image-work-compose"]
     names += [
         "nixos-image-work-0badcafe0001",

@@ -1,4 +1,4 @@
-"""Exit codes: one for each error, none of those that shells use, all in the documentation."""
+"""Tests exit codes: one per error, none that shells use, all documented."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Nix' errors in one line. The texts are what Nix and nixpkgs' module system say."""
+"""Tests one-line errors of evaluations, with real messages of Nix and nixpkgs."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What is kept of the host: only a success, and only until something is another."""
+"""Tests remembered facts of the host: only successes, only until something changes."""
 
 import contextlib
 import pathlib
@@ -20,7 +20,7 @@ INFO: dict[str, typing.Any] = {"ID": "one", "ServerVersion": "28", "SecurityOpti
 
 @pytest.fixture
 def engine(stub: Server) -> Iterator[Engine]:
-    """An engine that keeps the labels of the one volume."""
+    """Fake engine that stores the labels of one volume."""
 
     def create(handler: Handler) -> None:
         labels = handler.document["Labels"]
@@ -44,7 +44,7 @@ def engine(stub: Server) -> Iterator[Engine]:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The answers of trials to come; empty ones are successes."""
+    """List of future probe results; an empty one is a success."""
     answers: list[str] = []
     monkeypatch.setattr(host, "_try_private", lambda _: answers.pop(0))
     return answers
@@ -54,7 +54,7 @@ def test_a_success_is_tried_once(engine: Engine, tried: list[str], stub: Server)
     tried += [""]
     assert [host.probe_private(engine, engine.info()) for _ in range(3)] == ["", "", ""]
     labels = stub.answers["GET /volumes/nixos-image-host"][1]["Labels"]  # type: ignore[index]
-    assert labels["org.nixos-image"] == "true"  # `down -v` removes what has it
+    assert labels["org.nixos-image"] == "true"  # `down -v` removes volumes with this label
 
 
 def test_a_failure_is_tried_again(engine: Engine, tried: list[str]) -> None:

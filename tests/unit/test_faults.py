@@ -1,4 +1,4 @@
-"""What was done to each container at each stage: the record, and its summary in the documents."""
+"""Tests the record of injected faults (faults.csv) and its summary in the documentation."""
 
 import pathlib
 

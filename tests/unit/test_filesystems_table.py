@@ -1,4 +1,4 @@
-"""The table of file systems: each root has its module, and facts that go together."""
+"""Tests the table of file systems: each root file system has a module and consistent facts."""
 
 import inspect
 import json

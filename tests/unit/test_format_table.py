@@ -1,4 +1,4 @@
-"""The table of NixOS formats: complete, of words that the assembler knows, and as it is printed."""
+"""Tests the table of NixOS formats: complete, with valid values, and its printed form."""
 
 import json
 import pathlib

@@ -1,6 +1,6 @@
-"""What comes from outside is read or refused: a value, or the parser's own error, never another.
+"""Fuzz tests: each parser of untrusted input returns a value or raises its own error.
 
-The spec, the bootspec, what Nix says, what containers say, `--stamp` files, results of other runs.
+Parsers: image spec, bootspec, Nix' output, containers' events, `--stamp` files, result.json.
 Beside what each module's own tests have: values that are nearly right, and those that break readers
 of JSON.
 """
@@ -40,11 +40,11 @@ from orchestrator.shared.text import plain
 from tests.unit.test_bootspec import BOOT
 from tests.unit.test_spec import JSON, SPEC, changed
 
-#: What a hostile text is made of: beside any letters, those that steer terminals, shells and lines.
+#: Hostile text: any characters, and those with a meaning for terminals, shells and lines.
 STEERING = "\0\n\r\t\b\x1b\x7f\x9b[]P\\;:/.-'\"`$@ \u2028\u202e\ufeff"
 TEXTS = st.text(st.one_of(st.sampled_from(STEERING), st.characters()))
 
-#: JSON's own letters include halves of characters.
+#: Text in JSON may include unpaired surrogates.
 LONE = '"\\ud800"'
 
 ENDLESS = [
@@ -151,7 +151,7 @@ def test_names_of_files_are_lines_that_steer_nothing(name: str) -> None:
 
 
 def mutated(document: object, path: list[int], value: object) -> object:
-    """`document` with one of its parts, reached by numbers, replaced by `value`."""
+    """Replace one part of `document`, chosen by numbers, by `value`."""
     if not path or not isinstance(document, dict | list) or not document:
         return value
     keys = list(document) if isinstance(document, dict) else list(range(len(document)))
@@ -255,7 +255,7 @@ def test_a_file_of_devices_is_read_or_refused(
 
 @hypothesis.given(ssid=st.text(st.characters(exclude_categories=())), host=TEXTS)
 def test_options_for_one_device_are_taken_or_refused(ssid: str, host: str) -> None:
-    """Also bytes of the command line that are no UTF-8: halves of characters to Python."""
+    """Bytes of the command line that are not UTF-8 are surrogates in Python."""
     with contextlib.suppress(SpecError):
         assert isinstance(one_device(ImageOptions(wifi_ssid=ssid, host_name=host)), Device)
 

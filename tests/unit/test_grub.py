@@ -1,4 +1,4 @@
-"""GRUB's bytes in an image: code, block list and core are where its first stage looks for them."""
+"""Tests GRUB in an image: boot code, block list and core image are in their places."""
 
 import pathlib
 
@@ -23,7 +23,7 @@ def modules(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def mkimage(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """A grub-mkimage that notes its arguments and makes CORE."""
+    """Fake grub-mkimage that records its arguments and writes CORE."""
     (tmp_path / "core").write_bytes(CORE)
     script = tmp_path / "bin/grub-mkimage"
     script.parent.mkdir()

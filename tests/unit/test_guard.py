@@ -1,4 +1,4 @@
-"""The guard of tests/conftest.py works, or tests could start containers, and need tools, unseen."""
+"""Tests the guard of tests/conftest.py, which forbids containers and tools in unit tests."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ def test_other_programs_can() -> None:
 
 @pytest.mark.parametrize("found", ["/usr/sbin/mke2fs", "/usr/local/bin/qemu-img"])
 def test_a_tool_cannot_be_started(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It belongs to tests/tools."""
+    """Such a test belongs to tests/tools."""
     with pytest.raises(BaseException, match=f"a test started {found}"):
         subprocess.run([found, "-V"], check=False)
     monkeypatch.setattr(shutil, "which", lambda _name: found)

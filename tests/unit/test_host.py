@@ -1,4 +1,4 @@
-"""Which emulation a host can have, by what the kernel and the engine say."""
+"""Tests which emulation a host supports, from facts of kernel and engine."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ from orchestrator.agents.emulation.canary import Outcome
 from orchestrator.decide import host
 from orchestrator.docker.engine import EngineInfo
 
-#: /proc/self/uid_map of an ordinary container, and of one of a rootless engine.
+#: /proc/self/uid_map of an ordinary container, and of a rootless engine's container.
 WHOLE = "         0          0 4294967295\n"
 ROOTLESS = "         0       7001          1\n         1     200000      65536\n"
 
@@ -24,7 +24,7 @@ def see(monkeypatch: pytest.MonkeyPatch) -> "See":
 
 
 class See:
-    """Sets what this container sees."""
+    """Set what this container seems to see."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
@@ -39,10 +39,14 @@ class See:
     ("uid_map", "runs", "expected"),
     [
         (WHOLE, (), False),
-        (WHOLE, ("aarch64-linux",), False),  # its table is the machine's: a mount shows that one
+        (
+            WHOLE,
+            ("aarch64-linux",),
+            False,
+        ),  # in the initial user namespace a mount shows the host's binfmt_misc
         (ROOTLESS, (), False),
         (ROOTLESS, ("riscv64-linux",), True),
-        (ROOTLESS, ("i686-linux",), False),  # needs no table
+        (ROOTLESS, ("i686-linux",), False),  # needs no emulator
     ],
 )
 def test_a_table_is_borrowed_where_foreign_programs_run_in_a_user_namespace(

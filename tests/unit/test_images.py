@@ -1,4 +1,4 @@
-"""Images are built when they must be, and waited for no longer than a run may take."""
+"""Tests builds of container images: only if needed, and within the run's time limit."""
 
 import pathlib
 import threading
@@ -15,7 +15,7 @@ from orchestrator.shared.progress import PlainTeller, Progress
 
 
 class FakeEngine:
-    """Nothing is there; a build lasts until it is told to end."""
+    """Fake engine without images; a build lasts until the test ends it."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -47,7 +47,7 @@ def engine() -> Iterator[FakeEngine]:
 def progress() -> Iterator[Progress]:
     progress = Progress(PlainTeller())
     yield progress
-    progress.close()  # its signs of life would be in other tests' output
+    progress.close()  # its output would appear in other tests' output
 
 
 def test_only_what_is_missing_is_built(

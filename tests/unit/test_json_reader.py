@@ -1,4 +1,4 @@
-"""The reader of JSON: every kind of type, and the path of what is wrong."""
+"""Tests the JSON reader: every kind of type, and paths in error messages."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-    """Another one."""
+    """A second dataclass, for unions."""
 
     text: str = ""
 

@@ -1,4 +1,4 @@
-"""The ladder of emulators: names of rungs and their order."""
+"""Tests the pinned emulators' versions: names and order."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ from orchestrator.agents.emulation.ladder import next_rung, rung_name, rungs
 
 @pytest.fixture
 def lock(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A lock with three rungs."""
+    """Make a lock with three versions."""
     path = tmp_path / "lock.json"
     path.write_text(json.dumps({"emulators": {"10.0": {}, "11.1": {}, "7.2": {}}}))
     return path

@@ -1,4 +1,4 @@
-"""Late values: rows of a `--stamp` file, the files made of them, and where secrets may lie."""
+"""Tests late values: rows of a `--stamp` file, files made of them, places of secrets."""
 
 import os
 import pathlib
@@ -106,7 +106,7 @@ def test_a_bad_row_is_named_by_its_line_and_shows_no_password(row: str, message:
     with pytest.raises(SpecError) as caught:
         read_devices(rows("a,,,,", row))
     said = str(caught.value)
-    # A row ends where its last field does.
+    # The error names the row's last line.
     assert said.startswith(f"--stamp: line {3 + row.count('\n')}")
     assert message in said
     assert "Hunter" not in said
@@ -232,7 +232,7 @@ def test_a_password_with_special_letters(password: str, written: str) -> None:
         1:
     ]
     assert f"\npsk={written}\n".encode() in manager
-    # wpa_supplicant takes what lies between the first and the last quote of the line.
+    # wpa_supplicant takes the text between the first and the last quote of the line.
     assert f'\n  psk="{password}"\n'.encode() in supplicant
 
 
@@ -295,7 +295,7 @@ LONG = Entry("etc/long", "file", 0o600, data=b"".join(f"{n:7}\n".encode() for n 
 
 
 def image_of(path: pathlib.Path, *pieces: tuple[int, bytes], size: int = 2 * CHUNK + 12345) -> None:
-    """A sparse file with `pieces` at their offsets."""
+    """Make a sparse file with `pieces` at their offsets."""
     with path.open("wb") as file:
         for offset, data in pieces:
             file.seek(offset)

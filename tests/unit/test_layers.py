@@ -1,4 +1,4 @@
-"""Folders of the package are the arrow of docs/architecture.md: each imports only those below."""
+"""Tests the layers of docs/architecture.md: each folder imports only those below it."""
 
 import ast
 import re
@@ -8,14 +8,14 @@ import pytest
 
 from orchestrator.shared.paths import ROOT
 
-#: From the top down. What is not in a folder is the entry, above all.
+#: Folders from top to bottom. Modules outside of folders are the entry point, above all.
 FOLDERS = ("verbs", "run", "deliver", "decide", "ask", "docker", "agents", "image", "shared")
 
 PACKAGE = ROOT / "orchestrator"
 
 
 def imported(text: str) -> set[str]:
-    """The folders of this package that a module imports from."""
+    """Return the folders of this package that a module imports from."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):
@@ -61,12 +61,12 @@ def test_imports_are_seen_wherever_they_stand(text: str, folders: set[str]) -> N
 
 
 def below(folder: str, imports: dict[str, set[str]]) -> set[str]:
-    """The folders that `folder` imports from, through others, too."""
+    """Return the folders that `folder` imports from, directly or indirectly."""
     return imports[folder].union(*(below(one, imports) for one in imports[folder]))
 
 
 def test_the_picture_shows_the_imports() -> None:
-    """Without those that follow from others."""
+    """Return direct imports without those that follow from others."""
     imports = {
         folder: set().union(
             *(imported(path.read_text()) for path in (PACKAGE / folder).rglob("*.py"))
@@ -86,7 +86,7 @@ def test_the_picture_shows_the_imports() -> None:
 
 
 def test_agents_need_only_what_their_images_have() -> None:
-    """Their images have the standard library, locks/agents.txt and three folders of the package."""
+    """Agents' images only have the standard library, locks/agents.txt and three folders."""
     known = {"orchestrator", "structlog", "tenacity"}
     for folder in ("agents", "image"):
         for path in (PACKAGE / folder).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Where partitions lie: aligned, apart, inside the disk, large enough, numbered as nixpkgs does."""
+"""Tests the layout: aligned, disjoint, large enough partitions, numbered as in nixpkgs."""
 
 import typing
 

@@ -1,6 +1,6 @@
-"""The lease: the rule as a state machine under any order of events.
+"""Tests the lease: the state machine under any order of events.
 
-And both of its ends on real sockets.
+They also test both ends on real sockets.
 """
 
 import asyncio
@@ -25,17 +25,18 @@ from orchestrator.agents.failure import AgentError
 
 TOKEN = "5ec4e7" * 8
 
-#: Longest time a test waits for what should come at once.
+#: Time limit in seconds for an event that should be immediate.
 SOON = 3.0
 
 
-# --- the rule ---------------------------------------------------------------------------------
+# --- the state machine
+# ---------------------------------------------------------------------------------
 
 
 class LeaseRules(hypothesis.stateful.RuleBasedStateMachine):
-    """Any interleaving of what can happen, against a second.
+    """State machine test: any interleaving of events, compared with a simple model.
 
-    Simpler account of what may follow from it.
+    The model computes when the lease must end.
     """
 
     CONNECTIONS = st.integers(0, 3)
@@ -66,7 +67,7 @@ class LeaseRules(hypothesis.stateful.RuleBasedStateMachine):
 
     @hypothesis.stateful.rule(connection=CONNECTIONS)
     def drop(self, connection: int) -> None:
-        """Also of connections that never held: each stranger's end is reported, too."""
+        """Connections that never held the lease are dropped, too."""
         self.lease.drop(connection, self.now)
         if self.held == {connection}:
             self.alone_since = self.now
@@ -83,9 +84,9 @@ class LeaseRules(hypothesis.stateful.RuleBasedStateMachine):
 
     @hypothesis.stateful.rule()
     def sleep_until_due(self) -> None:
-        """What the server does: sleep until `expires`.
+        """Sleep until `expires`, as the server does.
 
-        A test that only guesses times seldom meets the edges.
+        Random times would seldom hit the edges.
         """
         self.now = max(self.now, self.lease.expires())
 
@@ -121,7 +122,7 @@ class LeaseRules(hypothesis.stateful.RuleBasedStateMachine):
 
     @hypothesis.stateful.invariant()
     def it_is_due_at_the_right_time(self) -> None:
-        """Known at once, so that a server which sleeps until then is neither early nor late."""
+        """`expires` is exact, so that the server sleeps neither too short nor too long."""
         alone = math.inf if self.held else self._alone_until()
         assert self.lease.expires() == min(alone, self.deadline)
 
@@ -150,7 +151,7 @@ def free_port() -> int:
 
 
 class Cleanup:
-    """A running server with its lease, and clients of it."""
+    """A running server with its lease, and its clients."""
 
     def __init__(self, start: float, grace: float, deadline: float) -> None:
         now = time.monotonic()
@@ -166,14 +167,14 @@ class Cleanup:
         return client
 
     async def ask(self, line: bytes) -> bytes:
-        """One line over a connection of its own."""
+        """Send one line on a new connection; return the answer."""
         client = await self.connect()
         reply = await client.ask(line)
         await client.close()
         return reply
 
     async def end(self) -> str:
-        """Wait until the server has ended; the lease's reason."""
+        """Wait for the server's end; return the lease's reason."""
         assert self.task is not None
         async with asyncio.timeout(SOON):
             await asyncio.shield(self.task)
@@ -181,7 +182,7 @@ class Cleanup:
 
 
 class Client:
-    """One connection."""
+    """One client connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -192,10 +193,7 @@ class Client:
         return await self.answer()
 
     async def answer(self) -> bytes:
-        """The server's line.
-
-        A reset counts as a refusal: what was not read makes the kernel send one.
-        """
+        """Return the server's line; a reset, which unread data causes, is a refusal."""
         try:
             async with asyncio.timeout(SOON):
                 return await self._reader.readline()
@@ -237,7 +235,7 @@ def unlock(token: str = TOKEN) -> bytes:
 
 
 def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a coroutine as a test; its parameters stay visible to pytest."""
+    """Run a coroutine as a test; pytest sees its parameters."""
 
     def run(*arguments: typing.Any, **named: typing.Any) -> None:  # noqa: ANN401
         async def body() -> None:
@@ -343,7 +341,7 @@ async def test_too_many_silent_strangers_do_not_lock_the_holder_out() -> None:
             assert await holder.ask(hold()) == b"HELD\n"
             crowd = [await server.connect() for _ in range(3)]
             assert await (await server.connect()).answer() == b"REFUSED\n"
-            # Only those who have not shown the token count.
+            # Only connections without a valid token count.
             assert await holder.ask(unlock()) == b"UNLOCKED\n"
             for stranger in crowd:
                 await stranger.close()
@@ -481,7 +479,7 @@ def test_a_holder_without_a_server_gives_up() -> None:
 
 
 class Scripted:
-    """A peer that answers each connection's first line as told, then closes it."""
+    """Start a peer that sends given answers to each connection's first line, then closes it."""
 
     def __init__(self, *answers: bytes) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The lease's server among many: any interleaving of connections, ten thousand of them."""
+"""Tests the lease's server with many connections, in any interleaving."""
 
 import asyncio
 import contextlib
@@ -25,14 +25,14 @@ from tests.unit.test_lease import (
     unlock,
 )
 
-#: Zero seconds to linger: a reset instead of a goodbye.
+#: SO_LINGER 0: the connection ends with a TCP reset.
 RESET = b"\1\0\0\0\0\0\0\0"
 
 ACTIONS = ("hold", "wrong", "garbage", "close", "reset", "half", "unlock wrong")
 
 
 class Crowd:
-    """Clients by number, and which of them must hold the lease by now."""
+    """Clients by number, and the set of those that must hold the lease."""
 
     def __init__(self, server: Cleanup) -> None:
         self._server = server
@@ -78,14 +78,14 @@ def descriptors() -> int:
     end=st.sampled_from(["unlock", "unlock anew", "stop", "both"]),
 )
 def test_any_crowd_ends_in_one_cleaning(steps: list[tuple[int, str]], end: str) -> None:
-    """Held while, and only while, somebody holds it; ended by what ends it, and by nothing else."""
+    """The lease is held exactly while a client holds it, and ends only for a documented reason."""
 
     async def play() -> None:
         async with cleanup(start=30, grace=30, deadline=60) as server:
             crowd = Crowd(server)
             for number, action in steps:
                 await crowd.do(number, action)
-                # While it is held nothing is awaited but the deadline.
+                # While it is held, it expires only at the deadline.
                 await comes_true(
                     lambda: (server.lease.expires() == server.lease.deadline) == bool(crowd.holding)
                 )
@@ -128,7 +128,7 @@ async def test_ten_thousand_connections_do_not_move_it() -> None:
                 await comes_true(lambda: descriptors() <= used)
                 assert server.lease.reason == ""
         assert len([log for log in logs if log["event"] == "refused"]) == lease.LOGGED_REFUSALS
-        # Who comes now is no stranger too many.
+        # A new connection is below the limit of strangers again.
         assert await server.ask(hold()) == b"HELD\n"
         assert await holder.ask(unlock()) == b"UNLOCKED\n"
         assert await server.end() == "unlocked"
@@ -136,7 +136,7 @@ async def test_ten_thousand_connections_do_not_move_it() -> None:
 
 @on_loop
 async def test_whoever_vanishes_without_a_word_is_noticed() -> None:
-    """By the kernel: the numbers of `_keep_alive`, on the server's side of the connection."""
+    """The kernel has the settings of `_keep_alive` on the server's sockets."""
     found: list[list[int]] = []
     options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
     with pytest.MonkeyPatch.context() as patch:
@@ -189,7 +189,7 @@ def test_any_bytes_are_refused(data: bytes) -> None:
 @hypothesis.example(b"REFUSED\n")
 @hypothesis.example(b"\xff\n")
 def test_a_builder_takes_any_answer_for_yes_or_for_an_error(answer: bytes) -> None:
-    """Without another try: what it is told by no cleanup of ours ends it in an error of ours."""
+    """An unexpected answer is an `AgentError`, without a retry."""
     listener = socket.create_server(("127.0.0.1", 0))
     with contextlib.closing(listener):
         connection = socket.create_connection(listener.getsockname())

@@ -1,4 +1,4 @@
-"""Command lines for others' QEMU: for each firmware one, which a shell takes as they are meant."""
+"""Tests printed QEMU and libvirt commands: one per firmware, correctly quoted."""
 
 import shlex
 
@@ -10,7 +10,7 @@ from orchestrator.shared.errors import UsageError
 
 
 def commands(text: str) -> list[list[str]]:
-    """The commands in `text`, as a shell reads them."""
+    """Split `text` into commands and words, as a shell does."""
     plain = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     return [shlex.split(part.replace("\\\n", "")) for part in plain.split("\n\n") if part.strip()]
 

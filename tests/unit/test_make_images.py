@@ -1,4 +1,4 @@
-"""Which image of the emulators is taken, what is tried after a crash."""
+"""Tests the choice of the emulators' image, and the retry after a crash."""
 
 import dataclasses
 

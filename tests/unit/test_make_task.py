@@ -1,4 +1,4 @@
-"""From a request to the builder's task: paths, options of the disk, what is refused."""
+"""Tests the builder's task made from a request: paths, disk options, refusals."""
 
 import dataclasses
 import os
@@ -37,7 +37,7 @@ PLAN = Plan(
 
 @pytest.fixture
 def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """What has arrived: a configuration, a flake in a folder of its repository, a nixpkgs."""
+    """Make received files: a configuration, a flake in a repository's folder, a nixpkgs."""
     here = tmp_path / "input"
     monkeypatch.setattr(uploads, "input_folder", lambda _who: here)
     monkeypatch.setattr(module, "input_folder", lambda _who: here)
@@ -109,7 +109,7 @@ def test_options_of_the_disk_are_nixs_too(
 def test_secrets_are_in_no_folder_that_an_agent_sees(
     sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
 ) -> None:
-    """They are kept; the task has the places where they will be, and nothing of what is in them."""
+    """Late files are moved away; the task has their later paths, not their content."""
     files = {"injected": "/secret", "stamp": "/rows", "wifi": "/wifi", "conf": "/nix.conf"}
     secrets = {name: f"a secret: {name}" for name in files} | {"stamp": "host\na-secret-host\n"}
     for name, path in files.items():

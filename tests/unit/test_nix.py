@@ -1,4 +1,4 @@
-"""What Nix is told, and what a failure of Nix is called."""
+"""Tests Nix' settings, and the errors of failed Nix commands."""
 
 import collections
 import io
@@ -63,7 +63,7 @@ def test_a_configuration_that_no_pipe_holds_is_refused(
         nix.run(["build"])
 
 
-#: What is left of an answer that another process has read a part of, or has written into.
+#: Nix outputs of which another process has read or changed a part.
 UNREADABLE = (
     "",
     "[]",

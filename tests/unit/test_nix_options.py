@@ -1,4 +1,4 @@
-"""Options of Nix travel whole: each is a field that the command line, the task and others take."""
+"""Tests that each Nix option is one field from the command line to the builder."""
 
 import dataclasses
 

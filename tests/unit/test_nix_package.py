@@ -1,4 +1,4 @@
-"""Nix' own packages: pinned together, fetched together, replaced together."""
+"""Tests Nix' Debian packages: pinned, fetched and replaced together."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ NEW = [
 
 @pytest.fixture
 def lock(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A lock file with `OLD`, for amd64."""
+    """Make a lock file with `OLD`, for amd64."""
     fields = ("package", "version", "suite", "path", "sha256")
     nix = {pin.role: {"amd64": {field: getattr(pin, field) for field in fields}} for pin in OLD}
     path = tmp_path / "debian.json"
@@ -33,7 +33,7 @@ def lock(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 class Archive:
-    """What can be fetched, and what was asked for."""
+    """Set of packages that can be fetched, and record of requests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *there: debian.Pin) -> None:
         self.there = there
@@ -70,7 +70,7 @@ def test_where_one_is_lost_the_successors_of_all_are_taken_with_a_warning(
     events.configure("nix")
     assert nix_package.obtain(lock, "amd64", lock.parent, locked=False) == NEW
     assert archive.asked == [OLD, NEW]
-    # As the build's log is searched for.
+    # The pattern that searches a build's log must match.
     (told,) = SUPERSEDED.findall(capsys.readouterr().out)
     assert told.startswith("libc6 1 ")
     assert "using nix-bin 2 " in told

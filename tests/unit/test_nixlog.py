@@ -1,4 +1,4 @@
-"""Nix's internal-json log: lines as Nix says them, and lines that nobody should say."""
+"""Tests the parser of Nix' internal-json log, with Nix' lines and invalid ones."""
 
 import io
 import json
@@ -129,7 +129,7 @@ def test_control_sequences_reach_neither_the_log_nor_the_error(log: NixLog) -> N
 
 @hypothesis.given(st.text())
 def test_plain_text_cannot_steer_a_terminal(text: str) -> None:
-    """C1 controls too: a terminal in 8-bit mode takes U+009B as the start of a sequence."""
+    """C1 control characters are removed, too: in 8-bit mode, U+009B starts a sequence."""
     assert not [
         char
         for char in plain(text)

@@ -1,4 +1,4 @@
-"""NixOS images: what Nix is asked, what is asked of the network, what a dry run tells."""
+"""Tests NixOS builds: Nix' arguments, network requests, the plan of a dry run."""
 
 import dataclasses
 import json
@@ -87,7 +87,7 @@ def test_what_was_fetched_is_told_without_passwords() -> None:
 
 
 def test_inputs_are_those_that_the_expression_knows() -> None:
-    """What nix/build.nix documents, and nothing else."""
+    """inputs.json has exactly the fields that nix/build.nix documents."""
     text = (pathlib.Path(__file__).parents[2] / "nix/build.nix").read_text()
     head = text[: text.index("{ inputs }:")]
     for work in (TASK, task(flake="path:/x", attribute="a")):
@@ -111,7 +111,7 @@ def test_options_of_nix_are_passed_on() -> None:
 # --- the network ----------------------------------------------------------------------------------
 
 
-#: Nobody listens there.
+#: Address without a server.
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -207,7 +207,7 @@ def test_the_pinned_nixpkgs_is_that_of_the_lock_file() -> None:
     lock = pathlib.Path(__file__).parents[2] / "flake.lock"
     locked = json.loads(lock.read_text())["nodes"]["nixpkgs"]["locked"]
     assert nixos._pinned_url(locked).endswith(f"/NixOS/nixpkgs/archive/{locked['rev']}.tar.gz")
-    # What nixpkgs' own flake says of that very commit.
+    # nixpkgs' own flake makes this suffix for that commit.
     assert nixos.version_suffix(locked["lastModified"], locked["rev"]) == ".20260714.8eeec93"
 
 

@@ -1,4 +1,4 @@
-"""What is asked for beside the configuration: each option sets its field and no other."""
+"""Tests image options: each option sets its own field and no other."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ SPEC = ImageSpec(
 
 
 def flat(document: object, path: str = "") -> dict[str, object]:
-    """Each leaf of a JSON document by its path."""
+    """Return the leaves of a JSON document by path."""
     if not isinstance(document, dict):
         return {path: document}
     return {
@@ -52,7 +52,7 @@ def flat(document: object, path: str = "") -> dict[str, object]:
 
 
 def changes(options: ImageOptions) -> dict[str, object]:
-    """What `apply` has changed."""
+    """Return the fields that `apply` has changed."""
     before, after = (flat(dataclasses.asdict(spec)) for spec in (SPEC, apply(options, SPEC)))
     assert before.keys() == after.keys()
     return {path[1:]: value for path, value in after.items() if value != before[path]}
@@ -141,14 +141,14 @@ LINES = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 
 
 def strategy_of(field: dataclasses.Field[typing.Any]) -> st.SearchStrategy[typing.Any]:
-    """Values that the type of `field` allows."""
+    """Strategy for values that the type of `field` allows."""
     if field.name == "injections":
         one = st.builds(Injection, LINES, LINES, st.integers(0, 0o7777))
         return st.lists(one, max_size=3).map(tuple)
     kind = typing.get_type_hints(ImageOptions)[field.name]
     if kind == (int | None):
         return st.none() | st.integers(0, TOO_LARGE_MIB - 1)
-    if kind == (str | None):  # the disk format, whose names come from its table
+    if kind == (str | None):  # the disk format: its names come from the table
         return st.none() | st.sampled_from(ASSEMBLED)
     return LINES if kind is str else st.from_type(kind)
 

@@ -1,4 +1,4 @@
-"""Orders to run.sh: it takes those that its command line names, word for word, and no others."""
+"""Tests orders to run.sh: it accepts only those that its command line names."""
 
 import dataclasses
 import os
@@ -22,18 +22,18 @@ CALLER = ROOT / "caller"
 
 
 def asked(argv: list[str], who: Caller) -> str:
-    """The orders of the command line `argv`, as run.sh gets them."""
+    """Return the orders of the command line `argv`, as run.sh gets them."""
     verb, words = registry.find(argv)
     return as_text(verb.orders(verb.ask(words, who)), who)
 
 
 def words(text: str) -> list[list[str]]:
-    """The orders `text`, each as its words."""
+    """Split the orders in `text` into words."""
     return [line.split("\t") for line in text.split("\n")[:-1]]
 
 
 def obeyed(text: str, argv: list[str], who: Caller) -> list[list[str]]:
-    """Those of the orders `text` that run.sh takes, called with `argv` where `who` is."""
+    """Return those orders that run.sh accepts, if called with `argv` in the folder of `who`."""
     program = f"""
         root={shlex.quote(os.fspath(who.root))} PWD={shlex.quote(os.fspath(who.cwd))}
         ca_bundle={shlex.quote(who.ca_bundle)} tab=$(printf '\\t')
@@ -57,8 +57,7 @@ def obeyed(text: str, argv: list[str], who: Caller) -> list[list[str]]:
     return calls[:-1]
 
 
-#: What has a path of the caller's: the arguments before it, what comes before it in its own word,
-#: and what after.
+#: Arguments with a path: arguments before it, prefix and suffix in the same word.
 PLACES: list[tuple[list[str], str, str]] = [
     (["demo", "-o"], "", ""),
     (["demo"], "-o", ""),
@@ -150,7 +149,7 @@ def test_run_sh_takes_each_order_that_names_no_path(argv: list[str], who: Caller
 
 
 def test_run_sh_knows_which_options_have_no_value(who: Caller) -> None:
-    """Where `boot` and `verify` are given a file, all other words belong to options."""
+    """The only positional argument of `boot` and `verify` is a file."""
     text = (CALLER / "named.sh").read_text()
     (known,) = re.findall(r"^ *((?:--[a-z-]+ \| )+)--\*=\*\) ;;", text, re.MULTILINE)
     flags = {

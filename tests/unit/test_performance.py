@@ -1,4 +1,4 @@
-"""docs/performance.md shows what the benchmarks have recorded."""
+"""Tests that docs/performance.md has the recorded results of the benchmarks."""
 
 import csv
 import pathlib

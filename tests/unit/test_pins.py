@@ -1,4 +1,4 @@
-"""The table of what comes from outside, and its renewal, all of it or what can be had."""
+"""Tests the table of pins, and their renewal, complete or partial."""
 
 import json
 import pathlib
@@ -94,7 +94,7 @@ def test_machines_that_would_get_different_versions_make_no_lock() -> None:
 
 
 class FakeEngine:
-    """Containers that say what is given, or that fail."""
+    """Fake containers with given outputs or failures."""
 
     def __init__(self, answers: dict[str, str]) -> None:
         self.answers = answers
@@ -122,7 +122,7 @@ class FakeEngine:
 
 
 class Said:
-    """A teller that keeps what is said."""
+    """Teller that records messages."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -162,7 +162,7 @@ ANSWERS = {
 def renew(
     answers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[dict[str, str], list[str], list[list[str]]]:
-    """The new locks, what was said, what was asked."""
+    """Return new locks, messages and calls."""
     monkeypatch.setattr(renewal, "ROOT", ROOT)
     said, engine = Said(), FakeEngine(answers)
     progress = Progress(said)
@@ -245,7 +245,7 @@ def test_where_nothing_can_be_reached_that_is_an_error(monkeypatch: pytest.Monke
 
 
 def test_new_locks_are_handed_over_by_their_names(tmp_path: pathlib.Path) -> None:
-    """run.sh takes no name with a folder in it, and puts them into locks/, all but the flake's."""
+    """Names have no folder: run.sh puts all files into locks/, except flake.lock."""
     names = renewal.write(tmp_path, {"locks/base": "a", "flake.lock": "b"})
     assert names == ["base", "flake.lock"]
     assert (tmp_path / "base").read_text() == "a"

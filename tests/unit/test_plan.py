@@ -1,4 +1,4 @@
-"""From request and facts to a plan: a table of cases."""
+"""Tests plans made from requests and host facts."""
 
 import dataclasses
 import typing
@@ -76,7 +76,7 @@ def request(**changes: typing.Any) -> Demo:  # noqa: ANN401 - any field
         (facts(X86, ARM), ARM, "shared", (ARM, "shared")),
         (facts(X86, no_private=""), ARM, "auto", (ARM, "private")),
         (facts(ARM, no_private=""), I686, "auto", (I686, "private")),
-        # The pinned emulator, not whichever the host happens to have.
+        # --qemu selects a pinned emulator, not the host's.
         (facts(X86, ARM, no_private=""), ARM, "auto", (ARM, "private")),
         (facts(X86, no_private=""), X86, "auto", (X86, "native")),
         (facts(X86, no_private=""), ARM, "private", (ARM, "private")),

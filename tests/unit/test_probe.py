@@ -1,4 +1,4 @@
-"""What an image file is: its own run's word first, then its looks, else the caller is asked."""
+"""Tests facts of an image file: from result.json, else from its content, else an error."""
 
 import json
 import os
@@ -30,7 +30,7 @@ RESULT = {
 
 
 def image(folder: pathlib.Path, *pieces: tuple[int, bytes], name: str = "a.img") -> pathlib.Path:
-    """A sparse file with `pieces` at their offsets."""
+    """Make a sparse file with `pieces` at their offsets."""
     path = folder / name
     with path.open("wb") as file:
         for offset, data in pieces:
@@ -175,7 +175,7 @@ def test_what_is_known_is_not_asked_for() -> None:
 
 
 def large(folder: pathlib.Path, place: int, data: bytes) -> pathlib.Path:
-    """An image of 600 MiB with `data` at `place`."""
+    """Make an image of 600 MiB with `data` at `place`."""
     path = image(folder)
     os.truncate(path, 600 * MIB)
     with path.open("r+b") as file:

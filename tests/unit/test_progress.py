@@ -1,4 +1,4 @@
-"""What people see: signs of life, times also of what failed, nothing that steers a terminal.
+"""Tests progress output: regular lines, durations, no control sequences.
 
 JSON on request.
 """
@@ -23,7 +23,7 @@ EVIL = "\x1b[2J\x1b]0;x\x07build\x1b[31ming\r\x08"
 
 
 class Recorder:
-    """A teller that keeps what it was told."""
+    """Teller that records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
@@ -142,7 +142,7 @@ def test_what_builders_print_does_not_steer_the_terminal(
 
 
 def test_fields_may_have_the_names_of_an_agents_event() -> None:
-    """Events of agents are handed on whole; each has a level, an event and often a message."""
+    """Agents' events are passed on completely: level, event and fields."""
     recorder = Recorder()
     progress = Progress(recorder)
     event: dict[str, object] = {

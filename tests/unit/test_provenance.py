@@ -1,4 +1,4 @@
-"""The provenance: what in-toto and SLSA demand, and that no secret gets in."""
+"""Tests the provenance: required fields of in-toto and SLSA, no secrets."""
 
 import dataclasses
 import json
@@ -114,7 +114,7 @@ def test_parameters_are_what_was_asked_for_without_secrets_and_homes() -> None:
 
 
 def test_every_late_value_is_known_to_be_one() -> None:
-    """A new option of an image that is a secret must not be told by accident."""
+    """A new secret image option must not be recorded by accident."""
     known = {
         *("partition_table", "disk_size", "boot_size", "firmware_size", "additional_space"),
         *("disk_format", "compression", "bmap", "check"),

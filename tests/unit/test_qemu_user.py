@@ -1,4 +1,4 @@
-"""The emulators of a rung: where their package comes from, and what is taken out of it."""
+"""Tests the emulators' package: its source, and the extracted programs."""
 
 import pathlib
 import re
@@ -24,7 +24,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, *results: bool) -> None:
 
 
 class FakeIndex:
-    """Apt's index of the pin's suite, with a newer package."""
+    """Fake apt index of the pin's suite, with a newer package."""
 
     def __init__(self, _state: pathlib.Path, _arch: str, without: list[str], suite: str) -> None:
         assert (without, suite) == (["trixie-updates"], "bookworm")
@@ -49,7 +49,7 @@ def test_a_successor_is_taken_with_a_warning_that_names_both(
     without = ["trixie-updates"]
     got = qemu_user.obtain(PIN, "amd64", "S", tmp_path / "deb", without, locked=False)
     assert got.version == "1:7.2-2"
-    # As the build's log is searched for.
+    # The pattern that searches a build's log must match.
     (told,) = SUPERSEDED.findall(capsys.readouterr().out)
     assert PIN.version in told
     assert "using qemu-user-static 1:7.2-2" in told

@@ -1,4 +1,4 @@
-"""What containers may do, in words: from Compose's configuration and from Docker's."""
+"""Tests reported privileges, from Compose's configuration and from docker inspect."""
 
 import json
 import pathlib
@@ -62,7 +62,7 @@ def test_a_service_is_told_from_composes_configuration() -> None:
         assert f"\n  {line}\n" in f"{text}\n"
 
 
-#: What Docker's `inspect` says of a builder that has ended, as far as it is read.
+#: Excerpt of `docker inspect` of an ended builder.
 INSPECTED: dict[str, typing.Any] = {
     "Image": "sha256:1",
     "Config": {"User": "1000"},
@@ -146,6 +146,6 @@ def test_every_service_has_limits() -> None:
     assert len(blocks) == 10
     for block in blocks:
         name = block.partition(":")[0]
-        # The suite holds Docker's socket: a limit would keep nothing from it.
+        # The test suite has Docker's socket: limits would not restrict it.
         limited = "*small" in block or ("pids_limit" in block and "mem_limit" in block)
         assert limited or "extends: {service: boot}" in block or name == "test", name

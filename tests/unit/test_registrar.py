@@ -1,4 +1,4 @@
-"""The registrar's last check: nobody may be left to remove what it has registered."""
+"""Tests the registrar's last check: if cleanup has ended, it removes its own entries."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ def test_what_was_registered_after_cleanups_end_is_removed_again(
     removed: list[str] = []
 
     def register(line: str) -> binfmt.Entry:
-        token.unlink(missing_ok=True)  # cleanup has taken its last look just before
+        token.unlink(missing_ok=True)  # cleanup has just removed the token
         return binfmt.Entry(line.split(":")[1], True, "", "PF", "enabled\n")
 
     monkeypatch.setenv("NIXOS_IMAGE_RUN", "0badcafe")

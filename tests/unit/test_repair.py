@@ -1,4 +1,4 @@
-"""What dead runs have registered: whose it is, and what is removed."""
+"""Tests the removal of dead runs' binfmt_misc entries."""
 
 import pathlib
 
@@ -20,7 +20,7 @@ ENTRIES = [
 
 
 class Recorder(Engine):
-    """An engine that keeps what it is to execute."""
+    """Fake engine that records exec commands."""
 
     def __init__(self, run: str) -> None:
         super().__init__(run, pathlib.Path("/nonexistent"))
@@ -45,7 +45,7 @@ class Recorder(Engine):
 def test_entries_of_this_engines_dead_runs_are_removed_and_no_others(
     alive: set[str], removed: list[str], stays: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This very run, whose digits end with 01234567, is at its end."""
+    """The current run, whose ID ends with 01234567, counts as dead."""
     monkeypatch.setattr(census, "living_runs", lambda _: alive)
     engine = Recorder("0e0e01234567")
     assert reap(engine, Progress(PlainTeller()), "guard", ENTRIES) == stays

@@ -1,4 +1,4 @@
-"""Root file systems whose tools take a tree: sizes, the tree of links, mkfs.xfs' prototype.
+"""Tests root file systems: sizes, tree of hard links, mkfs.xfs' prototype.
 
 The file systems themselves are booted in tests/integration/test_formats.py.
 """
@@ -19,7 +19,7 @@ from orchestrator.shared.spec import Root
 
 
 class FixedTree:
-    """A tree of which only its size is asked."""
+    """Fake tree that only has a size."""
 
     def __init__(self, blocks: int, inodes: int) -> None:
         self._usage = blocks, inodes

@@ -1,4 +1,4 @@
-"""What a build says of its surroundings, and what is made of that."""
+"""Tests the sandbox probe: its script, and the evaluation of its output."""
 
 import dataclasses
 import os
@@ -15,11 +15,11 @@ ALONE = sandbox.View("1000", ("root", "nixbld", "nobody"), ("lo",), "read-only")
 
 
 def ask(script: str, **variables: str) -> sandbox.View:
-    """What the probe's `script` says here."""
+    """Run the probe's script in this environment; return its output."""
     command = ["sh", "-c", script]
     environment = {**os.environ, **variables}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 1  # so that Nix keeps nothing of it
+    assert done.returncode == 1  # it fails, so that Nix keeps no output
     lines = [f"{sandbox.NAME}> {line}" for line in done.stdout.splitlines()]
     view, cause = sandbox.parse("\n".join(lines))
     assert view
@@ -54,7 +54,7 @@ def test_whether_an_input_can_be_changed_is_tried(
     given.write_text(text)
     given.chmod(0o444)
     script = sandbox.SCRIPT.replace(sandbox.BUSYBOX, str(busybox))
-    if seen == "read-only":  # root may write to any file, but to no folder
+    if seen == "read-only":  # root can write to any file, but not to a folder
         script = script.replace(f'echo {sandbox.INPUT} > "$input"', f"echo > {tmp_path}")
     assert ask(script, input=str(given)).inputs == seen
     assert given.read_text() == text

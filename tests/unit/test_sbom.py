@@ -1,4 +1,4 @@
-"""The bill of materials: names, package URLs, the document against CycloneDX' schema."""
+"""Tests bills of materials: names, package URLs, CycloneDX' schema."""
 
 import dataclasses
 import importlib.resources
@@ -61,7 +61,7 @@ DEMO = dataclasses.replace(NIXOS, packages=(PACKAGE,))
 
 
 def validator() -> jsonschema.protocols.Validator:
-    """Of the official schema of CycloneDX 1.6, and of those that it refers to."""
+    """Validator of the official schema of CycloneDX 1.6, with the schemas that it refers to."""
     names = ("bom-1.6.SNAPSHOT", "spdx.SNAPSHOT", "jsf-0.82.SNAPSHOT")
     folder = importlib.resources.files("cyclonedx.schema") / "_res"
     schemas = [json.loads((folder / f"{name}.schema.json").read_text()) for name in names]
@@ -76,7 +76,7 @@ CYCLONEDX = validator()
 
 
 def check_document(document: dict[str, typing.Any]) -> None:
-    """The schema, and what it cannot say: each reference is there, and once."""
+    """Check the schema, and that each reference exists exactly once."""
     assert document["specVersion"] == "1.6"
     CYCLONEDX.validate(document)
     references = [one["bom-ref"] for one in document["components"]]

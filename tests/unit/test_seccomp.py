@@ -1,4 +1,4 @@
-"""The builder's seccomp profile: Docker's own, and nothing beyond what is told."""
+"""Tests the builder's seccomp profile: Docker's default plus the documented calls."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ def test_what_is_added_is_documented() -> None:
 
 
 def test_nothing_is_added_that_does_harm_without_a_namespace() -> None:
-    """Calls that need no capability at all, or reach beyond a user namespace."""
+    """Calls that need no capability or reach beyond a user namespace stay forbidden."""
     assert not seccomp.ADDED.keys() & {
         *("bpf", "keyctl", "add_key", "userfaultfd", "perf_event_open", "open_by_handle_at"),
         *("init_module", "finit_module", "kexec_load", "io_uring_setup", "setns"),

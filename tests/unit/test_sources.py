@@ -1,4 +1,4 @@
-"""What the caller has sent: links that lead out, keys that are none, folders that are missing."""
+"""Tests sent files: links that lead out, placeholder keys, missing folders."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ P = pathlib.PurePosixPath
 
 @pytest.fixture
 def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """A folder /home/me/machines that has arrived."""
+    """Make the received folder /home/me/machines."""
     folder = tmp_path / "input"
     monkeypatch.setattr(uploads, "input_folder", lambda _who: folder)
     tree = folder / "home/me/machines"
@@ -60,7 +60,7 @@ def test_what_nix_build_leaves_behind_is_left_out(sent: pathlib.Path, who: Calle
 
 
 def test_what_is_no_file_is_refused_by_name(sent: pathlib.Path, who: Caller) -> None:
-    """A pipe would be waited for; a device is nobody's to hand over."""
+    """Pipes, which block readers, and devices are refused."""
     os.mkfifo(sent / "hosts/pipe")
     with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pipe: is not a file"):
         uploads.check_trees(who)
@@ -76,7 +76,7 @@ def test_names_that_are_no_text_are_names(sent: pathlib.Path, who: Caller) -> No
 
 
 def test_folders_are_named_with_a_zero_at_the_end(sent: pathlib.Path, who: Caller) -> None:
-    """Whatever else Python takes for the end of a line may be in a name."""
+    """A name may contain other characters that Python counts as line ends."""
     names = ["/home/me/a\x0bb", "/home/me/\u2028", "/home/me/\udcff"]
     (sent.parents[2] / uploads.TREES).write_bytes(
         b"".join(os.fsencode(name) + b"\0" for name in names)
@@ -87,7 +87,7 @@ def test_folders_are_named_with_a_zero_at_the_end(sent: pathlib.Path, who: Calle
 
 
 def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller) -> None:
-    """Nix copies the folder: neither the link nor the file may give it away."""
+    """Nix copies the folder, so neither the link nor the secret file may stay in it."""
     (sent / "real").write_text("s")
     (sent / "link").symlink_to("real")
     kept = sent.parents[2] / "kept"
@@ -102,7 +102,7 @@ def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller)
 
 @pytest.mark.parametrize("target", ["/etc/hostname", f"{'../' * 20}etc/hostname", "gone"])
 def test_a_secret_is_no_file_of_ours(target: str, sent: pathlib.Path, who: Caller) -> None:
-    """Following it, root would give the builder a file of its own container."""
+    """If root followed the link, the builder would get a file of root's container."""
     (sent / "link").symlink_to(target)
     with pytest.raises(UsageError, match="was not sent"):
         uploads.keep_late(who, P("/home/me/machines/link"), sent.parents[2] / "kept")

@@ -1,4 +1,4 @@
-"""The image spec: what is taken, what is refused and by which field's name."""
+"""Tests the image spec: accepted values, and refusals that name the field."""
 
 import dataclasses
 import json
@@ -57,12 +57,12 @@ SPEC: dict[str, typing.Any] = {
     "readyText": "",
 }
 
-#: What has no default.
+#: Fields without a default.
 NEEDED = ("schema", "name", "system", "toplevel", "format", "partitionTable", "bootLoader", "root")
 
 
 def changed(path: str, value: object) -> str:
-    """The spec with one field set, as JSON."""
+    """Return the spec as JSON, with one field changed."""
     document = json.loads(json.dumps(SPEC))
     *folders, name = path.split(".")
     inner = document
@@ -233,7 +233,7 @@ def test_identifiers_are_the_same_for_the_same_spec_and_differ_otherwise() -> No
 
 
 def test_identifiers_do_not_depend_on_the_process() -> None:
-    """Python's own hashes differ between processes; images must not."""
+    """Identifiers are equal in another process, although Python's hashes are not."""
     code = "from orchestrator.shared.spec import read_spec; "
     code += f"print(read_spec({json.dumps(SPEC)!r}).identifier('disk'))"
     expected = str(read_spec(json.dumps(SPEC)).identifier("disk"))

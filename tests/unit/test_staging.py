@@ -1,4 +1,4 @@
-"""Folders beside the store: a living run's stays, a dead one's goes."""
+"""Tests staging folders: a living run's stays, a dead run's is removed."""
 
 import os
 import pathlib
@@ -53,7 +53,7 @@ def test_what_earlier_versions_left_goes_when_nobody_else_is_there(builds: pathl
 def test_a_folder_that_was_taken_for_a_dead_runs_is_not_used(
     builds: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between its making and its lock it is nobody's."""
+    """Between its creation and its lock, a folder may be swept."""
     real, calls = staging._lock, []
 
     def lock(place: pathlib.Path) -> int | None:

@@ -1,4 +1,4 @@
-"""A signal at a bad moment: it is told, whatever else goes wrong, and nothing is left half done."""
+"""Tests signals at bad moments: they are reported, and the teardown completes."""
 
 import concurrent.futures
 import os
@@ -29,7 +29,7 @@ from tests.unit.requests import CALLER
 
 @pytest.fixture
 def handled() -> Iterator[None]:
-    """The orchestrator's own handlers, for as long as the test runs."""
+    """Install the orchestrator's signal handlers during a test."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, entry._interrupt) for number in numbers}
     yield

@@ -1,6 +1,6 @@
-"""Following containers.
+"""Tests the supervisor of containers.
 
-A failure is told at once as what it is, a silent death too, and time is limited.
+They cover failures, silent deaths and time limits.
 """
 
 import json
@@ -28,7 +28,7 @@ from orchestrator.shared.progress import Progress
 
 
 class SilentTeller:
-    """Keeps what is said, shows nothing."""
+    """Teller that records messages and prints nothing."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
@@ -44,7 +44,7 @@ class SilentTeller:
 
 
 class FakeEngine:
-    """Containers that say given lines and end with a given code; `None` never ends."""
+    """Fake containers with given log lines and exit codes; `None` never ends."""
 
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = {}
@@ -68,7 +68,7 @@ class FakeEngine:
 
 
 class World:
-    """A supervisor of fake containers."""
+    """Make a supervisor of fake containers."""
 
     def __init__(self, seconds: float = 20) -> None:
         self.engine = FakeEngine()
@@ -199,7 +199,7 @@ def test_lines_that_are_no_events_are_noise(line: str, world: World) -> None:
 
 
 def test_a_warning_is_handed_on_and_ends_nothing(world: World) -> None:
-    """As agents say it: structlog adds `level`, `events.configure` adds `service`."""
+    """Events as agents write them, with structlog's `level` and the `service`."""
     warning: dict[str, object] = {
         "event": "refused",
         "level": "warning",
@@ -247,7 +247,7 @@ def test_waiting_for_one_service_sees_the_failure_of_another(world: World) -> No
 
 
 def test_an_engine_that_is_silent_is_told_as_that(world: World) -> None:
-    """No container has ended; a run that waits for one would wait for its own deadline."""
+    """No container has ended, but the error of a silent engine ends the wait at once."""
     world.engine.broken = SilentEngineError("Docker does not answer: ping for 60 s")
     world.run("builder")
     with pytest.raises(SilentEngineError, match="Docker does not answer"):

@@ -1,4 +1,4 @@
-"""Every environment variable of the project's stands in the table, is read, and has its default."""
+"""Tests that each environment variable is in the table, is read, and has its default there."""
 
 import pathlib
 import re
@@ -9,7 +9,7 @@ from orchestrator.shared import variables
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.variables import VARIABLES
 
-#: What anybody reads or sets a variable in.
+#: Files that may read or set a variable.
 PLACES = (
     "run.sh",
     "compose.yaml",
@@ -28,7 +28,7 @@ OWN = (TABLE, ROOT / "docs/variables.md", pathlib.Path(__file__))
 
 NAME = r"NIXOS_IMAGE_[A-Z_]+[A-Z]"
 
-#: How a shell, Compose, a Dockerfile and Python read one.
+#: Patterns with which a shell, Compose, a Dockerfile and Python read a variable.
 READS = (
     rf"\$\{{?({NAME})",
     rf'\bread\(\w+(?:\.\w+)?, "({NAME})"\)',
@@ -67,7 +67,7 @@ def test_what_compose_is_given_reaches_what_it_starts(name: str) -> None:
 
 
 def test_a_default_is_that_of_the_table() -> None:
-    """Where files that are no Python have one, too."""
+    """Defaults in files other than Python's agree with the table."""
     found = {
         (name, default)
         for text in TEXTS.values()
@@ -78,7 +78,7 @@ def test_a_default_is_that_of_the_table() -> None:
 
 
 def test_python_reads_them_in_one_way() -> None:
-    """So that a default stands in the table alone."""
+    """Python code reads variables by `read`, so that defaults are only in the table."""
     other = rf'(?:environ|environment|getenv)(?:\.get)?[\[(]"({NAME})"'
     for path in (ROOT / "orchestrator").rglob("*.py"):
         assert re.findall(other, path.read_text()) == [], path

@@ -1,4 +1,4 @@
-"""`boot`: requests, faults and orders."""
+"""Tests `boot`: requests, usage errors and orders."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""`build` and the command line without a verb: requests, faults and orders."""
+"""Tests `build` and the command line without a verb: requests, usage errors and orders."""
 
 import pathlib
 

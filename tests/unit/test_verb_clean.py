@@ -1,4 +1,4 @@
-"""`clean`: requests, faults and orders."""
+"""Tests `clean`: requests, usage errors and orders."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`compose` and Compose's verbs: whose they are, and which run those are shown that look."""
+"""Tests `compose` and Compose's verbs: their lookup, and the run that they act on."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_orders(request_: object, expected: list[list[str]]) -> None:
 
 
 def test_after_its_name_every_verb_is_composes() -> None:
-    """Those of the same name as one of ours, too."""
+    """Compose's verbs with the name of one of ours are reachable, too."""
     both = compose.VERBS.intersection(registry.names())
     assert both == {"build", "version"} & set(registry.names())
     for verb in compose.VERBS:
@@ -45,7 +45,7 @@ def test_after_its_name_every_verb_is_composes() -> None:
 
 @pytest.mark.parametrize("words", [[], ["--profile", "x", "down"], ["-f", "other.yaml", "ps"]])
 def test_its_verb_comes_first(words: list[str]) -> None:
-    """What stands before `down` would hide it from run.sh, which then would leave volumes there."""
+    """Options before `down` are refused: run.sh would not recognize it and would leave volumes."""
     with pytest.raises(UsageError, match="the first argument must be a verb of Docker Compose"):
         ask(["compose", *words])
 
@@ -63,12 +63,12 @@ ONE = {
     [
         ({}, "nixos-image"),
         (ONE, "nixos-image-aaaaaaaa"),
-        # Others that only look, or are about to start.
+        # Runs with only an orchestrator do not count.
         ({**ONE, "nixos-image-bbbbbbbb": ("bbbbbbbb", True)}, "nixos-image-aaaaaaaa"),
         ({**ONE, "nixos-image-bbbbbbbb-prepare": ("bbbbbbbb", True)}, "nixos-image-aaaaaaaa"),
         ({**ONE, "nixos-image-bbbbbbbb-send": ("bbbbbbbb", True)}, "nixos-image-aaaaaaaa"),
         ({**ONE, "nixos-image-bbbbbbbb-builder-1": ("bbbbbbbb", False)}, "nixos-image-aaaaaaaa"),
-        # Two runs: which one is meant cannot be known.
+        # With two runs, it is not known which one is meant.
         ({**ONE, "nixos-image-bbbbbbbb-boot-1": ("bbbbbbbb", True)}, "nixos-image"),
         ({"nixos-image-builder-1": ("compose", True)}, "nixos-image"),
     ],

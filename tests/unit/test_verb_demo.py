@@ -1,4 +1,4 @@
-"""`demo`: requests, faults and orders."""
+"""Tests `demo`: requests, usage errors and orders."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""`pins`: requests, faults and orders."""
+"""Tests `pins`: requests, usage errors and orders."""
 
 import pytest
 

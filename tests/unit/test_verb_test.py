@@ -1,4 +1,4 @@
-"""`test`: its words are for pytest."""
+"""Tests `test`: arguments are passed to pytest."""
 
 import pytest
 

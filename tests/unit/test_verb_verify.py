@@ -1,4 +1,4 @@
-"""`verify`: requests, faults and orders."""
+"""Tests `verify`: requests, usage errors and orders."""
 
 import pathlib
 

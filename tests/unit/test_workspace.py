@@ -1,4 +1,4 @@
-"""What the orchestrator takes over from a builder that may put anything in its way."""
+"""Tests what the orchestrator takes over from a hostile builder."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from orchestrator.shared.errors import BuildError, UsageError
 from orchestrator.shared.run import LATE
 from tests.unit.test_spec import JSON
 
-SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of `x`
+SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # SHA-256 of `x`
 
 TEXTS = "name system format disk_format compression host toplevel ready_text".split()
 
@@ -37,7 +37,7 @@ ANNOUNCED: dict[str, typing.Any] = {
 
 @pytest.fixture
 def shared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """A run's folder, opened to its agents, with an image and a file that is none of theirs."""
+    """Make a run's folder, opened to agents, with an image, and a file outside of it."""
     monkeypatch.setattr(workspace, "WORK", tmp_path)
     monkeypatch.setattr(os, "chown", lambda *_args, **_options: None)
     (tmp_path / "secret").write_text("root's")
@@ -62,7 +62,7 @@ def test_nobody_else_looks_into_a_run_before_its_agents_start(
     assert make_shared("0badcafe") == folder
     open_to_agents(folder)
     assert folder.stat().st_mode & 0o7777 == 0o1777
-    # Root's from the start, so that no agent can make its own.
+    # The folder belongs to root from the start, so that no agent can make its own.
     assert (folder / TAKEN).stat().st_mode & 0o7777 == 0o755
 
 
@@ -213,7 +213,7 @@ def test_late_values_are_the_builders_alone_and_all_there_when_it_sees_them(
 def test_what_is_in_the_way_of_a_secret_is_not_written_to(
     shared: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    """An attempt before may have had a build that left a link."""
+    """A build of a previous attempt may have left a link."""
     (tmp_path / "mine").write_text("secret")
     (shared / "nix.conf").symlink_to(tmp_path / "victim")
     with pytest.raises(FileExistsError):
@@ -250,7 +250,7 @@ def test_no_value_becomes_another_variable(value: str, tmp_path: pathlib.Path, w
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_a_task_is_not_for_agents_to_change(shared: pathlib.Path) -> None:
-    """Sticky: what root has made in the opened folder can be moved by root alone."""
+    """The folder is sticky: only root can move what root has made in it."""
     (shared / "task.json").write_text("{}")
 
     def agent(*command: str) -> bool:
