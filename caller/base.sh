@@ -1,4 +1,5 @@
-# Gets the base image: a local one, else from the registry, else made from Debian's archive. shellcheck shell=sh
+# Gets the base image: a local one, else from the registry, else made from Debian's archive.
+# shellcheck shell=sh
 
 # ensure_base: gets the base image and sets $base_id.
 ensure_base() {

@@ -1,4 +1,5 @@
-# The caller's Docker engine: finding it, and calls to it. shellcheck shell=sh
+# The caller's Docker engine: finding it, and calls to it.
+# shellcheck shell=sh
 
 find_docker() {
   command -v docker > /dev/null || die 3 "docker is not installed" "https://docs.docker.com/get-docker/"

@@ -1,4 +1,5 @@
-# Builds the orchestrator's image from the checkout. shellcheck shell=sh
+# Builds the orchestrator's image from the checkout.
+# shellcheck shell=sh
 
 # source_state: prints a checksum of all inputs of the orchestrator's image; an image with this label is up to date. It is the
 # SHA-256 of a list: names and checksums of files, the base image's id, the CA bundle's checksum.

@@ -1,4 +1,5 @@
-# Tests whether run.sh's command line names a path, in the form in which the orchestrator writes paths. shellcheck shell=sh
+# Tests whether run.sh's command line names a path, in the form in which the orchestrator writes paths.
+# shellcheck shell=sh
 
 # given OPTION ARGUMENTS...: whether ARGUMENTS have OPTION, alone or with its value in the same word
 given() {

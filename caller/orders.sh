@@ -1,6 +1,7 @@
 # Executes the orchestrator's orders (orchestrator/ask/orders.py): one order per line, words separated by tabs. Orders are
 # untrusted data, because the engine may be anybody's: only the orders in this file are executed, and only with paths that
-# run.sh's command line names. shellcheck shell=sh
+# run.sh's command line names.
+# shellcheck shell=sh
 
 # obey ARGUMENTS...: executes the orders in $state/orders, after checking all of them against run.sh's ARGUMENTS.
 obey() {

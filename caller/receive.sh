@@ -1,4 +1,5 @@
-# Receives files from the orchestrator, verifies them with the manifest, and gives them their final names. shellcheck shell=sh
+# Receives files from the orchestrator, verifies them with the manifest, and gives them their final names.
+# shellcheck shell=sh
 
 out_dir() {
   out=$1

@@ -1,5 +1,5 @@
-# Lists the files of a git repository with git, without executing anything from the repository's own git folder. shellcheck
-# shell=sh
+# Lists the files of a git repository with git, without executing anything from the repository's own git folder.
+# shellcheck shell=sh
 
 # in_repository OPTION FOLDER: whether FOLDER is in a git repository that does not ignore it. Dies if git cannot tell. Sets $above
 # to the real path of the repository's top.

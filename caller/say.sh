@@ -1,4 +1,5 @@
-# Messages of run.sh, and its exit after an error. shellcheck shell=sh
+# Messages of run.sh, and its exit after an error.
+# shellcheck shell=sh
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -1,4 +1,5 @@
-# Sends the caller's files to the orchestrator, under their paths on the caller's host. shellcheck shell=sh
+# Sends the caller's files to the orchestrator, under their paths on the caller's host.
+# shellcheck shell=sh
 
 send() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
@@ -80,7 +81,8 @@ not_home() {
 }
 
 # Filters git's file names, relative to the folder $1 with the real path $2: keeps existing files and links that are not below a
-# link in place of a folder, and drops nested repositories. shellcheck disable=SC2016  # another shell's program
+# link in place of a folder, and drops nested repositories.
+# shellcheck disable=SC2016  # another shell's program
 only_files='
   name=$1 real=$2 last= good=1
   shift 2
@@ -106,7 +108,8 @@ find_tar() {
 # pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. The list of folders
 # comes last and shows that everything was sent.
 pack() {
-  # xargs may run tar several times: the receiver accepts concatenated archives. shellcheck disable=SC2086  # flags, or none
+  # xargs may run tar several times: the receiver accepts concatenated archives.
+  # shellcheck disable=SC2086  # flags, or none
   [ ! -s "$state/send" ] || xargs -0 tar -chf - $tar_holes $tar_sends -C / < "$state/send" || return
   # shellcheck disable=SC2086
   [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return

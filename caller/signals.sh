@@ -1,4 +1,5 @@
-# Passes signals on to the container or process at work, and sets the exit code. shellcheck shell=sh
+# Passes signals on to the container or process at work, and sets the exit code.
+# shellcheck shell=sh
 
 on_signal() {
   stopped=$1

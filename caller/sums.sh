@@ -1,4 +1,5 @@
-# SHA-256 checksums, with a program of the caller's system. shellcheck shell=sh
+# SHA-256 checksums, with a program of the caller's system.
+# shellcheck shell=sh
 
 # find_hasher: sets $hasher to a command that prints each file's SHA-256 at the start of a line. OpenSSL comes first: it uses the
 # CPU's SHA instructions, which saves seconds for a large image. Each candidate is tested with the checksum of empty input.

@@ -1,4 +1,5 @@
-# Runs the orchestrator: with files in both directions, or on the caller's terminal. shellcheck shell=sh
+# Runs the orchestrator: with files in both directions, or on the caller's terminal.
+# shellcheck shell=sh
 
 # run_streams: runs the orchestrator with files in both directions; messages go to stderr, paths of images to stdout.
 run_streams() {
