@@ -1,4 +1,4 @@
-# Shared by the host-side tests: they need run.sh itself (signals, ownership, paths), so they run where a user would.
+# Shared by tests that run run.sh on the host, as a user would (signals, ownership, paths).
 # shellcheck shell=sh
 set -u
 project=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
@@ -6,7 +6,7 @@ work=$(mktemp -d)
 passed=0
 failed=0
 
-# What a sandbox must show of the builder's image, whose programs unpack the first stand-ins (tests/nixos).
+# Files of the builder's image that Nix' sandbox must show, because they unpack the first stand-ins (tests/nixos).
 unpackers='/bin/bash=/usr/bin/bash /lib /lib64? /usr'
 
 pass() { passed=$((passed + 1)); printf 'PASS %s\n' "$1"; }
@@ -34,15 +34,15 @@ expect() {
   else pass "$name"; fi
 }
 
-# What the kernel holds, as cleanup sees it; nothing where the table is empty.
+# Prints binfmt_misc's entries, as cleanup sees them; nothing if there are none.
 table() {
   docker run --rm --pull never --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined \
     --tmpfs /run --entrypoint python3 nixos-image-qemu-setup -c \
     'from orchestrator.agents.emulation import binfmt; binfmt.mount(); [print(e.name, repr(e.text)) for e in binfmt.entries().values()]'
 }
 
-# hold_table: keep binfmt_misc mounted, with an entry of somebody else's, for as long as the test runs. Without it the table
-# would vanish with each run's last mount (Linux >= 6.7), and comparing it would prove nothing.
+# hold_table: keeps binfmt_misc mounted during the test, with another program's entry. Otherwise it would vanish with each run's
+# last mount (Linux >= 6.7), and a comparison would prove nothing.
 hold_table() {
   docker run -d --name host-holds-binfmt --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined \
     --tmpfs /run --entrypoint python3 nixos-image-qemu-setup -u -c '
@@ -59,15 +59,15 @@ time.sleep(3600)' > /dev/null
 
 release_table() { docker rm -f host-holds-binfmt > /dev/null 2>&1; }
 
-# Containers, networks and volumes of runs that are there.
+# Prints containers, networks and volumes of runs.
 things() {
   docker ps -aq --filter label=org.nixos-image.run
   docker network ls -q --filter label=org.nixos-image
-  # That of `docker compose up` stays, as Compose's volumes do.
+  # The volume of `docker compose up` is kept, like all of Compose's volumes.
   docker volume ls -q --filter name=nixos-image- | grep -E '^nixos-image-([0-9a-f]*_|work)' | grep -vx nixos-image-work-compose
 }
 
-# wait_gone: until a run that nobody waits for has ended, half a minute at most
+# wait_gone: waits until a run has ended, half a minute at most
 wait_gone() {
   tries=300
   until [ -z "$(things)" ] || [ "$tries" = 0 ]; do
@@ -76,7 +76,7 @@ wait_gone() {
   done
 }
 
-# nothing_left: compared with `before`, the table that the test has read at its start
+# nothing_left: whether nothing of runs is left, and binfmt_misc equals `before`, which the test has read at its start
 nothing_left() {
   left=$(things) now=$(table)
   [ -z "$left" ] && [ "$now" = "${before-}" ] && return
@@ -86,7 +86,7 @@ nothing_left() {
 
 no_partial_file() { [ -z "$(find "$work" -name '.nixos-image-*.part')" ]; }
 
-# changed_run NAME SCRIPT: run.sh's twin NAME in the checkout, whose caller/docker.sh sed's SCRIPT has changed
+# changed_run NAME SCRIPT: makes a copy NAME of run.sh in the checkout, with a caller/docker.sh that sed's SCRIPT has changed
 changed_run() {
   sed "$2" "$project/caller/docker.sh" > "$work/docker.sh"
   sed "s|\"\$root/caller/docker.sh\"|\"$work/docker.sh\"|" "$project/run.sh" > "$project/$1"

@@ -1,4 +1,4 @@
-# Sourced after lib.sh by tests that need no engine: run.sh's side with a Docker of the test's own.
+# Sourced after lib.sh by tests without an engine: runs run.sh with a fake docker program.
 # shellcheck shell=sh disable=SC2154  # the variables are lib.sh's
 
 # Answers as Docker does where run.sh asks, and plays the orchestrator: its orders are in `orders`, its stream in `stream`, and
@@ -18,13 +18,13 @@ case "$*" in
 esac
 EOF
 chmod +x "$work/bin/docker"
-# With another tar than the first of PATH: NIXOS_IMAGE_TEST_TAR.
+# Use the tar that NIXOS_IMAGE_TEST_TAR names.
 if [ -n "${NIXOS_IMAGE_TEST_TAR:-}" ]; then
   words=${NIXOS_IMAGE_TEST_TAR#"${NIXOS_IMAGE_TEST_TAR%% *}"}
   printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v "${NIXOS_IMAGE_TEST_TAR%% *}")$words" > "$work/bin/tar"
   chmod +x "$work/bin/tar"
 fi
-# in_parts COMMAND...: by the functions of caller/ that are about the checkout at $root
+# in_parts COMMAND...: runs a function of caller/ on the checkout at $root
 # shellcheck disable=SC2016  # another shell's program
 in_parts() {
   mkdir -p "$work/state"
@@ -34,23 +34,23 @@ in_parts() {
     find_hasher
     "$@"' sh "$@"
 }
-# Nothing is to be built.
+# The orchestrator's image is up to date.
 in_parts source_state > "$work/source"
 : > "$work/stream"
 : > "$work/listed"
 : > "$work/orders"
 
-# order WORD...: what the orchestrator asks of run.sh, beside what it has asked before
+# order WORD...: adds an order of the orchestrator to run.sh
 order() (
   IFS=$(printf '\t')
   printf '%s\n' "$*" >> "$work/orders"
 )
 
-# run_sh ARGUMENTS...: run.sh, by a shell that may be another one (NIXOS_IMAGE_TEST_SHELL); a minute is more than it takes
+# run_sh ARGUMENTS...: runs run.sh for at most a minute, with the shell that NIXOS_IMAGE_TEST_SHELL names
 # shellcheck disable=SC2086  # a command's words
 run_sh() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 
-# sends OPTION PATH: run.sh, which is to send that with what lies beside it
+# sends OPTION PATH: runs run.sh with an order to send PATH with its surroundings
 sends() {
   : > "$work/orders"
   : > "$work/sent"
@@ -58,7 +58,7 @@ sends() {
   run_sh "$1" "$2"
 }
 
-# sent NAME...: whether these files and links were sent from $folder, and no others
+# sent NAME...: whether exactly these files and links were sent from $folder
 sent() {
   tar -tf "$work/sent" | grep -v '/$' | grep -vxF .trees | sed -n "s|^\./${folder#/}/\(\./\)*||p" | sort > "$work/names"
   printf '%s\n' "$@" | sort | diff - "$work/names" >> "$work/err"

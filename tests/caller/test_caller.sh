@@ -1,6 +1,5 @@
 #!/bin/sh
-# run.sh's own work, with a Docker of the test's: what it takes for the project, what it sends and how it believes what comes.
-# Needs no engine.
+# Tests run.sh with a fake Docker: the checkout's checksum, sent files, verification of received files. Needs no engine.
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/stub.sh"
 
@@ -15,7 +14,7 @@ ln -s "$project/run.sh" "$work/links/first"
 ln -s ../links/first "$work/checkout/second"
 expect "a link to run.sh is as good" 0 '' env SSL_CERT_FILE= NIX_SSL_CERT_FILE= PATH="$work/bin:$PATH" "$work/checkout/second" help
 
-# A checkout of some files, twice: made in another order, which a file system in memory keeps.
+# Make a checkout twice, with files in different order of creation, which a tmpfs keeps.
 copies=$(mktemp -d /dev/shm/nixos-image.XXXXXX 2> /dev/null) || copies=$work
 trap '[ "$copies" = "$work" ] || rm -rf "$copies"' EXIT
 for one in a b; do mkdir -p "$copies/$one/orchestrator" "$copies/$one/locks" "$copies/$one/caller"; done
@@ -49,7 +48,7 @@ check "the context is what images are made of, and the certificates" \
   "ca-bundle.crt locks/base orchestrator/x.py orchestrator/y.py "
 check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*y.py'"
 
-# The suite is sent the checkout, and none of the user's files in it.
+# The test suite gets the checkout without the user's own files.
 : > "$work/orders"
 order terminal
 order send_checkout
@@ -67,11 +66,11 @@ expect "no other verb is" 70 'the orchestrator asks for what run.sh does not do:
 
 # --- sums ---------------------------------------------------------------------------------------------------------------------
 
-# only TOOL...: of the tools that make sums, those alone, and `openssl` one that fails
+# only TOOL...: makes a PATH with only these checksum tools; its `openssl` fails
 mkdir "$work/some"
 only() {
   rm -f "$work/some"/*
-  ln -s /bin/* /usr/bin/* "$work/some" 2> /dev/null # those of /usr/bin may be the same
+  ln -s /bin/* /usr/bin/* "$work/some" 2> /dev/null # /bin may be a link to /usr/bin
   ln -sf /usr/local/bin/* "$work/some" 2> /dev/null
   for tool in openssl sha256sum shasum docker tar; do rm -f "$work/some/$tool"; done
   for tool; do ln -s "$(command -v "$tool")" "$work/some/$tool"; done
@@ -79,7 +78,7 @@ only() {
   printf '#!/bin/sh\nexit 1\n' > "$work/some/openssl"
   chmod +x "$work/some/openssl"
 }
-# with_some ARGUMENTS...: run.sh, which finds no others
+# with_some ARGUMENTS...: runs run.sh with that PATH
 # shellcheck disable=SC2086  # a command's words
 with_some() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$work/some" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 only
@@ -89,7 +88,7 @@ expect "one that works is taken" 0 '' with_some doctor
 
 # --- what comes ---------------------------------------------------------------------------------------------------------------
 
-# hands_over SUM NAME: the orchestrator's stream with one image, which is `x`
+# hands_over SUM NAME: makes a stream of the orchestrator with one image, whose content is `x`
 hands_over() {
   rm -rf "$work/stream.d" "$work/images"
   mkdir "$work/stream.d"
@@ -111,7 +110,7 @@ done
 hands_over "$sum" a.img
 cat > "$work/some/sha256sum.new" << 'EOF'
 #!/bin/sh
-# Works until an image is here.
+# The fake orchestrator runs until an image has arrived.
 here=$(dirname -- "$(dirname -- "$0")")
 [ -z "$(find "$here/images" -name a.img)" ] && exec "$(cat "$here/sha256sum")" "$@"
 EOF
@@ -121,7 +120,7 @@ mv "$work/some/sha256sum.new" "$work/some/sha256sum"
 expect "nor one whose sum cannot be made" 8 'error: a.img was damaged in transit' with_some demo -o "$work/images"
 check "has it a name" test -z "$(ls -A "$work/images")"
 
-# A file is on the disk before it has its name, and the name before run.sh ends.
+# A file is synced before it is renamed, and the rename before run.sh ends.
 cat > "$work/bin/sync" << 'EOF'
 #!/bin/sh
 here=$(dirname -- "$(dirname -- "$0")")

@@ -1,8 +1,8 @@
 #!/bin/sh
-# `./run.sh down --rmi all -v` leaves nothing, and takes nothing that is not ours.
+# Tests that `./run.sh down --rmi all -v` removes everything of this project and nothing else.
 . "$(dirname -- "$0")/lib.sh"
 images=$(docker images -q --filter label=org.nixos-image)
-# As if the base had been there before, as the user's own image: it has no label of ours.
+# Simulate a base image of the user's, which does not have our label.
 made=$(docker create nixos-image-base true)
 docker export "$made" | docker import - the-users-own:base > /dev/null
 docker rm "$made" > /dev/null

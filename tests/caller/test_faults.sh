@@ -1,18 +1,18 @@
 #!/bin/sh
-# Signals and kills at every stage: a named stage, an exit code, nothing left behind.
+# Tests signals and kills at every stage: the error names the stage, the exit code is right, nothing is left.
 . "$(dirname -- "$0")/lib.sh"
 hold_table
 before=$(table)
 check "the table that is compared holds an entry" test -n "$before"
 
-# start_demo: runs in the background, its stderr grows in $work/err, its pid is $demo
+# start_demo: starts the demo in the background; its stderr is $work/err, its pid $demo
 start_demo() {
-  # A shell starts background jobs with SIGINT ignored; a person's shell does not.
+  # Restore SIGINT, which a non-interactive shell ignores in background jobs.
   env --default-signal=INT setsid "$project/run.sh" demo -o "$work/images" "$@" > "$work/out" 2> "$work/err" < /dev/null &
   demo=$!
 }
 
-# wait_line PATTERN: until the run says it
+# wait_line PATTERN: waits until the run prints it
 wait_line() {
   tries=600
   while ! grep -qE -- "$1" "$work/err"; do
@@ -27,10 +27,10 @@ wait_demo() {
   got=$?
 }
 
-# told CODE PATTERN: the run ended so, and one line said it
+# told CODE PATTERN: whether the run ended with CODE and printed a line that matches
 told() { [ "$got" = "$1" ] && grep -qE -- "$2" "$work/err"; }
 
-# of SERVICE: the container of a service, or of the orchestrator
+# of SERVICE: prints the container of a service or of the orchestrator
 of() { docker ps --format '{{.Names}}' --filter label=org.nixos-image | grep -E "$1" | head -n 1; }
 
 for stage in 'start: ' 'build: ' 'assemble: ' 'boot: '; do
@@ -38,7 +38,7 @@ for stage in 'start: ' 'build: ' 'assemble: ' 'boot: '; do
     case $signal in INT) emulation=shared ;; TERM) emulation=private ;; esac
     start_demo --emulation "$emulation"
     check "SIG$signal during ${stage%: }: the stage is reached" wait_line "^$stage"
-    # As `timeout` and systemd do: to all processes at once.
+    # Like `timeout` and systemd, signal all processes at once.
     case $signal in INT) kill -INT "$demo" ;; TERM) kill -TERM "-$demo" ;; esac
     wait_demo
     case $signal in INT) code=130 ;; TERM) code=143 ;; esac
@@ -48,7 +48,7 @@ for stage in 'start: ' 'build: ' 'assemble: ' 'boot: '; do
   done
 done
 
-# A window that is closed: below bash only run.sh is told, below other shells all of its processes at once.
+# Closed terminal: under bash only run.sh gets SIGHUP, under other shells all of its processes do.
 for shell in bash sh; do
   : > "$work/err"
   SHELL=/bin/$shell env --default-signal=HUP script -qfec "'$project/run.sh' demo --no-boot -o '$work/images'" "$work/err" \
@@ -90,7 +90,7 @@ check "boot killed: exit code 9, the stage is named" told 9 'error: boot was kil
 check "boot killed: the image is there" test -s "$(cat "$work/out")"
 check "boot killed: nothing is left" nothing_left
 
-# A key that no build has had, or the build would be over at once.
+# A new key, so that something must be built.
 ssh-keygen -q -t ed25519 -N '' -f "$work/fresh"
 start_demo --no-boot --emulation shared --ssh-key "$work/fresh.pub"
 wait_line '^build: ' && victim=$(of "builder-1")
@@ -101,7 +101,7 @@ wait_demo
 check "cleanup removed: exit code 10, the stage is named" told 10 'error: cleanup was killed during build'
 check "cleanup removed: nothing is left" nothing_left
 
-# A run of another engine on this kernel, as far as anybody sees of it: its entry comes meanwhile, and stays.
+# Simulate a run of another engine on this kernel: its entry appears meanwhile and must stay.
 theirs() { docker exec host-holds-binfmt python3 -c "
 import pathlib
 from orchestrator.agents.emulation import binfmt

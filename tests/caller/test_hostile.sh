@@ -1,10 +1,10 @@
 #!/bin/sh
-# What a hostile build or checkout can do to its caller: nothing. run.sh's side with a Docker of the test's own, the
-# orchestrator's with a builder that does what a build could have it do.
+# Tests that a hostile build or checkout cannot harm the caller: run.sh with a fake Docker, the orchestrator with a hostile
+# builder.
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/stub.sh"
 
-# --- run.sh, and an orchestrator that hands over what none does -----------------------------------------------------------
+# --- run.sh, and a hostile stream of the orchestrator -----------------------------------------------------------
 
 mkdir "$work/streams" "$work/elsewhere"
 cat > "$work/streams.py" << 'EOF'
@@ -47,7 +47,7 @@ python3 "$work/streams.py" "$work" | tar -xf - -C "$work/streams"
 printf x > "$work/secret"
 printf 'end\n' > "$work/list"
 
-# hand_over STREAM: run.sh takes it
+# hand_over STREAM: runs run.sh, which receives the stream
 hand_over() {
   rm -rf "$work/images" && mkdir "$work/images"
   [ "$1" != replaces ] || ln -s "$work/elsewhere" "$work/images/a.img"
@@ -75,7 +75,7 @@ check "and does not arrive" empty
 expect "a link in the list's place is no list" 8 'could not be written' hand_over list
 case ${NIXOS_IMAGE_TEST_TAR:-} in
   busybox*)
-    expect "members that climb out do not" 0 '' hand_over outside # this tar takes the steps off their names
+    expect "members that climb out do not" 0 '' hand_over outside # this tar removes leading .. from names
     check "anywhere" untouched
     ;;
   *)
@@ -88,12 +88,13 @@ check "that leads out" untouched
 expect "a folder in an image's place gets no file" 8 'images/a.img is a folder' hand_over replaces
 check "not even by a link" untouched
 
-# --- run.sh, and an orchestrator that asks for what the caller has not named ------------------------------------------------
+# --- run.sh, and orders with paths that the command line does not name ------------------------------------------------
 
-# refused NAME LINE ARGUMENTS...: run.sh, called with ARGUMENTS in $work/elsewhere, refuses the order LINE and all beside it
+# refused NAME LINE ARGUMENTS...: checks that run.sh, called with ARGUMENTS in $work/elsewhere, refuses the order LINE and
+# executes no other
 refused() {
   what=$1
-  case $3 in demo | -*) order_first=1 ;; *) order_first= ;; esac # one that is done if it alone is asked for
+  case $3 in demo | -*) order_first=1 ;; *) order_first= ;; esac # an order that run.sh would execute alone
   : > "$work/orders"
   [ -z "$order_first" ] || order out_dir --out "$work/images"
   printf '%b\n' "$2" >> "$work/orders"
@@ -103,7 +104,7 @@ refused() {
   expect "refused: $what" 70 '^error: the orchestrator gave an order that run.sh refuses: ' in_elsewhere "$@"
   check "and nothing is done" test ! -e "$work/images" -a ! -e "$work/started" -a -z "$(ls -A "$work/elsewhere")"
 }
-# taken LINE ARGUMENTS...: that the order is done
+# taken LINE ARGUMENTS...: checks that run.sh executes the order
 taken() {
   printf '%b\n' "$1" > "$work/orders"
   shift
@@ -169,7 +170,7 @@ exec cat
 EOF
 chmod +x "$work/evil.sh"
 
-# checkout NAME: a repository at $folder
+# checkout NAME: makes a repository at $folder
 checkout() {
   folder=$work/$1
   git init -q "$folder"
@@ -177,7 +178,7 @@ checkout() {
   git -C "$folder" add a.nix
 }
 
-# set_config NAME VALUE...: what the checkout's own configuration says
+# set_config NAME VALUE...: sets options in the checkout's own git configuration
 set_config() {
   while [ $# -gt 1 ]; do
     git config -f "$folder/.git/config" "$1" "$2"
@@ -185,7 +186,7 @@ set_config() {
   done
 }
 
-# on_terminal COMMAND...: with a terminal as all of its streams
+# on_terminal COMMAND...: runs the command on a pseudo-terminal
 on_terminal() {
   for word; do printf "'%s' " "$word"; done > "$work/command"
   script -qefc "$(cat "$work/command")" /dev/null
@@ -274,12 +275,12 @@ rm "$folder/.git"
 mkfifo "$folder/.git"
 expect "nor is a pipe" 2 'does not lead to a git repository' sends -c "$folder/a.nix"
 
-if [ "${1:-}" = --caller ]; then finish; exit; fi # what follows needs an engine
+if [ "${1:-}" = --caller ]; then finish; exit; fi # the tests below need an engine
 
 # --- the orchestrator, and a builder that a build has taken over -----------------------------------------------------------
 
-# Root's file in a volume of the orchestrator's alone stands for any that root can write: its container's own, the programs
-# in it. That volume is there in a copy of run.sh only.
+# A root-owned file in a separate volume of the orchestrator represents any file that root can write, such as programs in its
+# container. Only a copy of run.sh mounts that volume.
 cat > "$work/builder.py" << 'EOF'
 import hashlib, json, os, pathlib, time
 
@@ -322,14 +323,14 @@ match key.split()[2]:
         tell("failed", message="no\x1b[31m \x9b1mgood", detail="\x1bP+q544e\x1b\\detail\r\x08", hint="\x1b[2Jhint")
 time.sleep(3)
 EOF
-# in_volume COMMAND: by root, where the victim is
+# in_volume COMMAND: runs the command as root in the victim's volume
 in_volume() {
   docker run --rm --network none --volume hostile-victim:/w --entrypoint sh nixos-image-orchestrator -c "$1"
 }
 
 key=ssh-ed25519\ AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 
-# taken_over HOW: a run whose builder does what the comment of its key says
+# taken_over HOW: runs a build with a hostile builder; the comment of its SSH key selects what it does
 taken_over() {
   rm -rf "$work/images"
   in_volume 'echo original > /w/file'

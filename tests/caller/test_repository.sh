@@ -1,11 +1,11 @@
 #!/bin/sh
-# Which files of a git repository run.sh sends: those that git would list, whatever kind of repository it is. Needs no engine.
+# Tests which files of a git repository run.sh sends: those that git lists, for each kind of repository. Needs no engine.
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/stub.sh"
 export GIT_CONFIG_GLOBAL="$work/gitconfig" GIT_CONFIG_SYSTEM=/dev/null
 printf '[user]\n\tname = me\n\temail = me@example.org\n[protocol "file"]\n\tallow = always\n' > "$GIT_CONFIG_GLOBAL"
 
-# filled FOLDER GIT-INIT-OPTIONS...: a repository with two files, and one that is ignored in each of the ways that there are
+# filled FOLDER GIT-INIT-OPTIONS...: makes a repository with two files, and one file ignored by each mechanism of git
 filled() {
   folder=$1
   shift

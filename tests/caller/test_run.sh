@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh as a person calls it: messages, exit codes, paths, ownership, streams.
+# Tests run.sh as a person calls it: messages, exit codes, paths, ownership, streams.
 . "$(dirname -- "$0")/lib.sh"
 hold_table
 before=$(table)
@@ -22,7 +22,7 @@ expect "what is no key is refused" 2 'not a public key' "$project/run.sh" demo -
 expect "a folder is no key" 2 'not a file' "$project/run.sh" demo --ssh-key "$work"
 expect "an output folder that cannot be is refused" 2 'cannot be written' "$project/run.sh" demo -o /proc/nowhere
 expect "a daemon that does not run is named" 3 'not running' env DOCKER_HOST=unix:///nonexistent.sock "$project/run.sh" demo
-# Another state of the checkout: an image is to be built.
+# Change the checkout's checksum, so that an image must be built.
 mkdir "$work/changed"
 (cd "$project" && git ls-files -z | xargs -0 tar -cf -) | tar -xf - -C "$work/changed"
 echo >> "$work/changed/README.md"
@@ -35,7 +35,7 @@ listener.listen()
 time.sleep(60)' "$work/hung.sock" &
 hung=$!
 until [ -S "$work/hung.sock" ]; do sleep 0.1; done
-sleep 0.5 # it listens a moment after
+sleep 0.5 # its handlers are installed a moment later
 expect "one that hangs is named" 3 'Docker does not answer' \
   env DOCKER_HOST="unix://$work/hung.sock" NIXOS_IMAGE_PATIENCE=2 "$project/run.sh" demo
 kill "$hung"
@@ -53,7 +53,7 @@ expect "help needs no Docker" 0 '' env PATH="$work/bin" "$project/run.sh" help
 check "and names the verbs" grep -q 'run.sh demo' "$work/out"
 check "refusals start nothing" nothing_left
 
-# Parts of dead runs: one that is young may be of a process that cannot be seen from here.
+# Partial deliveries of dead runs: a recent one may belong to an invisible process.
 mkdir "$work/parts" "$work/parts/.nixos-image-0badcafe-4194305.part" "$work/parts/.nixos-image-0badbeef-4194305.part"
 touch -d '11 minutes ago' "$work/parts/.nixos-image-0badcafe-4194305.part"
 expect "a run looks at its output folder" 5 'emulation native' "$project/run.sh" demo --emulation native -o "$work/parts"
@@ -67,14 +67,14 @@ if mount -t tmpfs -o size=20m tmpfs "$work/small" 2> /dev/null; then
   umount "$work/small"
 fi
 
-# A work volume that is too small: Docker's data root as this project sees it.
+# A work volume that is too small simulates a full disk of Docker's data.
 changed_run run-small.sh 's/type=volume,source=nixos-image-work-.run,/&volume-opt=type=tmpfs,volume-opt=device=tmpfs,volume-opt=o=size=100m,/'
 expect "too little room in Docker's data is said before the build" 4 "Docker's data has (99|100) MiB free, the demo needs" \
   "$project/run-small.sh" demo -o "$work/never"
 rm "$project/run-small.sh"
 check "and nothing was started" nothing_left
 
-# A store that fills up meanwhile. Somebody holds it, or what is in it would go with each container.
+# A store that fills up during the run; a container keeps the tmpfs volume mounted.
 docker volume rm nixos-image-store > /dev/null
 docker volume create --label org.nixos-image=true --opt type=tmpfs --opt device=tmpfs --opt o=size=60m nixos-image-store > /dev/null
 holder=$(docker run -d --network none --volume nixos-image-store:/nix --entrypoint sleep nixos-image-builder 600)
@@ -88,7 +88,7 @@ check "and nothing is left of it" nothing_left
 foreign=aarch64
 [ "$(uname -m)" != aarch64 ] || foreign=x86_64
 
-# Another user, from another folder, with blanks and quotes in every path.
+# Another user, in another folder, with spaces and quotes in every path.
 odd="$work/it's a \"path\""
 mkdir -p "$odd" "$odd/home/.ssh"
 (cd "$project" && git ls-files -z | xargs -0 tar -cf - ) | tar -xf - -C "$odd"
@@ -124,7 +124,7 @@ expect "a disk that is too small is refused with both numbers" 7 'too small: the
 image=$odd/again/${image##*/}
 expect "the image boots" 0 "uname -m: $foreign" "$project/run.sh" boot --test "$image"
 
-# The caller's own key opens the user's account, and his alone.
+# The caller's SSH key opens only the user's account.
 cat > "$work/login.py" << 'EOF'
 import pathlib, shutil, sys, time
 from orchestrator.agents.boot import __main__ as boot, qemu
@@ -149,7 +149,7 @@ expect "the caller's key opens the user's account" 0 '^login: nixos nixos-demo$'
   --entrypoint python3 "nixos-image-boot-$foreign" /login.py "/in/my images/${image##*/}" "$foreign-linux"
 check "and not root's" grep -q '^root: .*Permission denied' "$work/err"
 
-# On a terminal: seen to boot, left with QEMU's own key.
+# Boot on a terminal, and quit with QEMU's key.
 mkfifo "$work/keys"
 cp --sparse=always "$image" "$work/plain.img"
 script -qfec "'$project/run.sh' boot '$work/plain.img'" "$work/typescript" < "$work/keys" > /dev/null 2>&1 &
@@ -173,8 +173,7 @@ check "and logs -f ends with it" test "$?" = 0
 check "and has shown the console" grep -aq 'nixos-image demo: ready' "$work/typescript"
 exec 4>&-
 
-# The window is closed: below bash only run.sh gets SIGHUP, below other shells all of its processes at once; and some callers
-# have it ignored.
+# Closed terminal: under bash only run.sh gets SIGHUP, under other shells all of its processes do; some parents ignore it.
 for way in 'bash default' 'sh default' 'sh ignore'; do
   : > "$work/typescript"
   SHELL=/bin/${way% *} env "--${way#* }-signal=HUP" script -qfec "'$project/run.sh' boot '$work/plain.img'" "$work/typescript" \
@@ -196,7 +195,7 @@ done
 expect "docker compose up does the same by itself" 0 '' "$project/run.sh" up
 check "and says where the image is" grep -q 'copy out with: docker compose cp' "$work/out"
 "$project/run.sh" down > /dev/null 2>&1
-hold_table # its container was of our image: `down` has taken it for ours
+hold_table # `down` has removed its container, because that was made from our image
 
 tiny=$work/tiny
 mkdir "$tiny"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# What run.sh sends of a configuration, a flake, a nixpkgs: as git sees it, nothing from outside, its size said first.
+# Tests what run.sh sends for a configuration, a flake and a nixpkgs: git's files, nothing from outside, after printing the size.
 . "$(dirname -- "$0")/lib.sh"
 before=$(table)
 
-# git needs no one's settings here.
+# git must not use the user's settings here.
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
 repository="$work/my machines"
 mkdir -p "$repository/hosts" "$repository/junk" "$work/no nixpkgs"
@@ -16,7 +16,7 @@ git -C "$repository" add .
 head -c 100000000 /dev/zero > "$repository/junk/large"
 rm "$repository/gone.nix"
 
-# build CONFIGURATION OPTIONS...: as far as it comes without a nixpkgs
+# build CONFIGURATION OPTIONS...: runs a build, which fails because there is no nixpkgs
 build() {
   configuration=$1
   shift
@@ -33,7 +33,7 @@ expect "a link that leads out is refused" 2 "^error: $repository/hosts/escape.ni
 expect "also as the configuration itself" 2 "hosts/escape.nix: links to" build "$repository/hosts/escape.nix"
 rm "$repository/hosts/escape.nix"
 
-# A repository whose folder has the name of the link that leads into it, below a repository that is none of its business.
+# A repository whose folder has the same name as a link into it, within an unrelated repository.
 git init -q "$work/etc"
 echo secret > "$work/etc/shadow"
 ln -s "$repository/hosts" "$work/etc/hosts"
@@ -42,7 +42,7 @@ ln -s "$repository" "$work/linked"
 expect "but a link to a whole one is" 2 "^sending $work/linked: 0.0 MiB" build "$work/linked/hosts/pi.nix"
 check "and it arrives" grep -q 'this folder is not a nixpkgs tree' "$work/err"
 
-# What git calls untracked may be a repository of its own; what it has may be called anything.
+# Untracked folders may be repositories themselves; file names may contain any characters.
 git init -q "$repository/nested"
 head -c 3145728 /dev/urandom > "$repository/nested/large"
 printf '{ }\n' > "$repository/odd\\x2d \"name\".nix"

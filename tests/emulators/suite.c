@@ -29,7 +29,7 @@
 
 enum { FAILED = 1, MISSING = 2, NOT_RUN = 100 };
 
-/* Ends the check: where the kernel's part is what is missing, that is another answer. */
+/* Ends the check; a feature that the kernel does not have is a separate outcome. */
 static void no(const char *what) {
   fprintf(stderr, "%s: %s\n", what, strerror(errno));
   _exit(errno == ENOSYS ? MISSING : FAILED);
@@ -85,7 +85,7 @@ static void check_threads(void) {
   must(counted == THREADS * ROUNDS && added == counted, "what threads have counted");
 }
 
-/* As shells and make do it, and from a program that has threads. */
+/* Starts programs like shells and make, and from a program with threads. */
 static volatile int idling = 1;
 static void *idle(void *unused) {
   while (idling) sched_yield();
@@ -113,7 +113,7 @@ static void check_fork(void) {
   must(!(errno = pthread_join(beside, NULL)), "pthread_join");
 }
 
-/* busybox and gcc find out from argv[0] who they are. */
+/* busybox and gcc select their function by argv[0]. */
 static void check_argv0(void) {
   char *arguments[] = {"another name", "argv0-told", "", "a b", NULL};
   execv(self, arguments);

@@ -1,4 +1,4 @@
-# As a user would write it, but for the import.
+# A user's configuration, plus the import of the stand-ins.
 { modulesPath, ... }:
 {
   imports = [ (modulesPath + "/../../stand-in/module.nix") ];

@@ -20,7 +20,7 @@ case $cases in *aarch64*) foreign=aarch64-linux ;; esac
 # shellcheck disable=SC2086
 "$here/make-tree" "$NIXPKGS" "$work/tree" "$native" ${foreign:+"$foreign"} || exit 1
 
-# build NAME OPTIONS...: images of the configuration NAME
+# build NAME OPTIONS...: builds images of the configuration NAME
 build() {
   of=$1
   shift
@@ -28,13 +28,13 @@ build() {
     -o "$work/out folder" "$@"
 }
 
-# What a system that has come up says of itself. Its first boot has grown the root and registered the store's paths.
+# Questions to a booted system: the first boot must have grown the root and registered the store paths.
 # shellcheck disable=SC2016
 questions='nixos-version --json; hostname; systemctl is-system-running --wait; systemctl --failed --no-legend;
   df --output=size -m / | tail -n 1; nix-store --verify-path "$(readlink -f /run/current-system)" && echo registered;
   readlink /nix/var/nix/profiles/system; ls /boot'
 
-# boots NAME IMAGE OPTIONS...: to a login, on a larger disk, with the questions answered
+# boots NAME IMAGE OPTIONS...: boots the image on a larger disk, logs in and checks the answers to the questions
 boots() {
   what=$1 image=$2
   shift 2
@@ -80,7 +80,7 @@ NIX
   image=$(cat "$work/out")
   boots "the cloud's image" "$image"
 
-  # A key that only the seed knows: the check writes none of its own.
+  # Only cloud-init's seed has this key: with --identity the check writes no key.
   ssh-keygen -q -t ed25519 -N '' -C seed -f "$work/key"
   mkdir "$work/seed"
   printf '%s\n' 'instance-id: i-1' 'local-hostname: seeded' > "$work/seed/meta-data"

@@ -14,7 +14,8 @@ cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
 echo 'of a folder' > "$work/configuration/data/file"
 "$here/make-tree" "$NIXPKGS" "$work/tree" x86_64-linux || exit 1
 
-# build NAME MODULE OPTIONS...: the image becomes $image, its disk as a raw one $raw, its root's place $root
+# build NAME MODULE OPTIONS...: builds an image; sets $image, $raw (the disk as a raw image) and $root (the root partition's
+# place)
 build() {
   name=$1
   printf '{ pkgs, ... }: { imports = [ ./configuration.nix ]; nixosImage = %s; }\n' "$2" > "$work/configuration/$name.nix"
@@ -31,7 +32,7 @@ build() {
   root="$raw?offset=$((512 * $(of_table '([one["start"] for one in partitions] or [0])[-1]')))"
 }
 
-# of_table EXPRESSION: of what sfdisk says, with `table` and the list `partitions`, in the order of the disk
+# of_table EXPRESSION: evaluates a Python expression with sfdisk's `table` and the list `partitions`, by offset
 of_table() {
   python3 -c 'import json, sys
 table = json.load(open(sys.argv[1]))["partitiontable"]
@@ -41,13 +42,13 @@ print(eval(sys.argv[2]))' "$work/table" "$1"
 
 types() { of_table 'table.get("label", "none") + ":" + ",".join(one["type"][:8] for one in partitions)'; }
 
-# on_fat NUMBER PATTERN: whether the FAT partition that is the disk's NUMBERth has such a file
+# on_fat NUMBER PATTERN: whether the disk's NUMBERth partition, a FAT, has a file that matches
 on_fat() { mdir -/ -b -i "$raw@@$((512 * $(of_table "partitions[$1 - 1]['start']")))" :: | grep -qiE -- "$2"; }
 
-# on_root PATTERN REQUEST: whether debugfs says that of the root file system
+# on_root PATTERN REQUEST: whether debugfs' answer about the root file system matches
 on_root() { debugfs -R "$2" "$root" 2> /dev/null | grep -qE -- "$1"; }
 
-# of_kind FORMAT: QEMU's name of the image file's format
+# of_kind FORMAT: whether QEMU detects this format of the image file
 of_kind() { test "$(echo "$info" | python3 -c 'import json, sys; print(json.load(sys.stdin)["format"])')" = "$1"; }
 
 cat > "$work/configuration/card.nix" << 'NIX'

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every format for every system that can have it, evaluated to derivations by the product's own command; nothing is built.
+# Evaluates every format for every system that supports it, with the product's own command; nothing is built.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_evaluation.sh [SYSTEM...]
 #

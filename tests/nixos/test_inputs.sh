@@ -13,18 +13,18 @@ folder="$work/my machines"
 mkdir -p "$folder"
 cp "$project/tests/nixos/configuration.nix" "$folder"
 
-# with NAME MODULE: a configuration that is the tests' and a module
+# with NAME MODULE: makes a configuration of the tests' configuration and a module
 with() {
   printf '%s\n' "{ ... }: { imports = [ ./configuration.nix ($2) ]; }" > "$folder/$1.nix"
 }
 
-# dry OPTIONS...: an evaluation; NIXPKGS is sent each time
+# dry OPTIONS...: runs a dry run; NIXPKGS is sent each time
 dry() { "$project/run.sh" --dry-run --nixpkgs "$NIXPKGS" --log-format json "$@"; }
 
-# The image's derivation becomes $drv.
+# Sets $drv to the image's derivation.
 find_drv() { drv=$(sed -n 's/.*"derivation": "\([^"]*\)".*/\1/p' "$work/err" | head -n 1); }
 
-# The image's spec as it is evaluated
+# Prints the evaluated image spec.
 spec_of() {
   find_drv
   docker run --rm --network none --volume nixos-image-store:/nix --entrypoint nix nixos-image-builder \
@@ -32,7 +32,7 @@ spec_of() {
     | python3 -c 'import json, sys; [print(one["env"]["spec"]) for one in json.load(sys.stdin)["derivations"].values()]'
 }
 
-# in_system PATTERN: whether a derivation of the image that was evaluated last has the text
+# in_system PATTERN: whether a derivation of the last evaluated image matches
 in_system() {
   docker run --rm --network none --volume nixos-image-store:/nix --entrypoint sh nixos-image-builder -c \
     'nix-store --query --requisites "$0" | grep "\.drv$" | xargs grep -lE -e "$1"' "$drv" "$1" | grep -q .
@@ -62,7 +62,7 @@ expect "lines may end as on Windows" 0 '"plan"' dry -c "$folder/crlf.nix" -f qco
 spec_of > "$work/crlf"
 check "and mean the same" sh -c "test -s '$work/plain' && cmp -s '$work/plain' '$work/crlf'"
 
-# What nixos-generators' users know.
+# Options of nixos-generators.
 cat > "$folder/special.nix" << 'NIX'
 { site, ... }: { imports = [ ./configuration.nix ]; nixosImage.baseName = site; }
 NIX
@@ -157,7 +157,7 @@ if [ "$(uname -m)" != aarch64 ]; then
 fi
 rm -rf "$folder/.git"
 
-# mistake NAME PATTERN MODULE: one line, by the caller's path, and no trace
+# mistake NAME PATTERN MODULE: checks that the error is one line with the caller's path, without a trace
 mistake() {
   with "$1" "$3"
   expect "$1 is told" 6 '^error: ' dry -c "$folder/$1.nix" -f qcow-efi --system aarch64-linux --log-format plain

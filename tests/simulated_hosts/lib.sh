@@ -10,7 +10,7 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154  # the kind's variables are run.sh's
 
-# in_host COMMAND...: in the host's namespaces, as its root
+# in_host COMMAND...: runs the command in the simulated host's namespaces, as its root
 in_host() {
   init=$(cat "$state/init.pid")
   if [ "$space" = own ]; then
@@ -20,7 +20,7 @@ in_host() {
   fi
 }
 
-# The host as process 1 of its namespaces sees it: the tree, its own /proc, /sys, /dev, /run.
+# Script of the host's process 1: mounts the tree, /proc, /sys, /dev, /run.
 # shellcheck disable=SC2016
 boot_host='
   tree=$1 state=$2 cgroup=$3 share=$4 devices=$5
@@ -29,10 +29,10 @@ boot_host='
   cd "$tree"
   mount -t proc proc proc
   mount -t sysfs sysfs sys
-  [ ! -e /sys/fs/cgroup/cgroup.controllers ] || cgroup=machine # has version 2 only
+  [ ! -e /sys/fs/cgroup/cgroup.controllers ] || cgroup=machine # only cgroup version 2
   case $cgroup in
     2) mount --bind /sys/fs/cgroup/unified sys/fs/cgroup ;;
-    1) # without version 2 beside it: crun takes no mixture
+    1) # without cgroup version 2: crun does not support a mixture
       mount -t tmpfs tmpfs sys/fs/cgroup
       for folder in /sys/fs/cgroup/*; do
         name=sys/fs/cgroup/$(basename "$folder")
@@ -64,7 +64,7 @@ boot_host='
   if [ "$share" = yes ]; then
     mount --rbind /tmp tmp
   else
-    mount -t tmpfs tmpfs tmp # a remote host has none of the files of the caller
+    mount -t tmpfs tmpfs tmp # a remote host does not have files of the caller
   fi
   mkdir -p ".$state"
   mount --rbind "$state" ".$state"
@@ -72,13 +72,13 @@ boot_host='
   pivot_root . run/old
   umount -l run/old
   echo 1 > /proc/sys/net/ipv4/ip_forward
-  # As systemd does: a table that nobody mounts would not outlive a run, and comparing it would prove nothing.
+  # Mount binfmt_misc like systemd: otherwise it would vanish with each run, and a comparison would prove nothing.
   mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
   echo ready > "$state/ready"
   trap : TERM
   while :; do sleep 1; done'
 
-# start_host: $tree, $space, $engine, $cgroup, $share, $options; then $DOCKER_HOST answers
+# start_host: starts the host that $tree, $space, $engine, $cgroup, $share and $options describe; sets $DOCKER_HOST
 start_host() {
   socket=$state/run/docker.sock
   export DOCKER_HOST="unix://$socket" # from now on, come what may: the caller's own engine must not be meant
@@ -118,7 +118,7 @@ start_host() {
   start_engine
 }
 
-# await_host WHAT COMMAND...: 60 s
+# await_host WHAT COMMAND...: repeats the command until it succeeds, for 60 s
 await_host() {
   awaited=$1
   shift
@@ -130,7 +130,7 @@ await_host() {
   done
 }
 
-# A cable to the machine, which is the way to Debian's archive.
+# Network link to the real machine, for access to Debian's archive.
 link_host() {
   ip link add "$link" type veth peer name "$link-p"
   ip link set "$link-p" netns "$(cat "$state/init.pid")"
@@ -146,7 +146,7 @@ link_host() {
 # shellcheck disable=SC2016
 register() { in_host sh -c 'printf "%s" "$1" > /proc/sys/fs/binfmt_misc/register' sh "$1"; }
 
-# Somebody else's entries; $entry says which. Where the table is the machine's nothing is written.
+# Registers other programs' entries, which $entry selects. Nothing is written to the real machine's binfmt_misc.
 add_entries() {
   [ "$space" = own ] || return 0
   elf='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
@@ -156,7 +156,7 @@ add_entries() {
     sound)
       register ":qemu-aarch64:M::$elf:$mask:/usr/bin/qemu-aarch64:OCF"
       ;;
-    stale) # its interpreter is looked for where the program runs, and is not there
+    stale) # without flag F the interpreter is searched in the container, which does not have it
       register ":qemu-aarch64:M::$elf:$mask:/usr/libexec/gone/qemu-aarch64:OC"
       ;;
   esac
@@ -188,12 +188,12 @@ start_engine() {
   await_host "the engine" docker version
 }
 
-# stop_engine SIGNAL: of kind `docker`; start_engine starts it again
+# stop_engine SIGNAL: stops dockerd; start_engine starts it again
 # shellcheck disable=SC2016
 stop_engine() {
   engine_pid=$(in_host cat /run/dockerd.pid) && [ -n "$engine_pid" ] || return
   in_host sh -c 'kill -"$1" "$2"' sh "$1" "$engine_pid"
-  # It closes its socket long before it ends.
+  # dockerd closes its socket long before its end.
   await_host "the engine's end" in_host sh -c '! test -d "/proc/$1"' sh "$engine_pid"
 }
 
@@ -208,11 +208,11 @@ podman_files() {
   printf '[containers]\n%s\ndefault_ulimits=["nofile=20000:20000","nproc=90000:90000"]\n' "$3" > "$state/containers.conf"
 }
 
-# The host's own table, as text.
+# Prints the host's binfmt_misc as text.
 # shellcheck disable=SC2016
 table() { in_host sh -c 'cd /proc/sys/fs/binfmt_misc && for file in *; do [ "$file" = register ] || { echo "$file"; cat "$file"; }; done'; }
 
-# stop_host: as if its power were cut; what process 1 has started ends with it
+# stop_host: ends the host abruptly; all its processes end with process 1
 stop_host() {
   [ -d "$state" ] || return 0
   for process in outer holder; do

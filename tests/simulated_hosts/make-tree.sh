@@ -1,5 +1,5 @@
 #!/bin/sh
-# The file system of simulated Docker hosts: Debian with Docker, Podman and what they need. Takes a minute, 1.3 GB.
+# Makes the file system of simulated Docker hosts: Debian with Docker and Podman. Takes a minute and 1.3 GB.
 #
 #   tests/simulated_hosts/make-tree.sh FOLDER trixie|sid
 set -eu
@@ -10,10 +10,10 @@ container=$(docker create "$base" true)
 docker export "$container" | tar -xf - -C "$tree.part"
 docker rm "$container" > /dev/null
 cp /etc/resolv.conf "$tree.part/etc/resolv.conf"
-printf '#!/bin/sh\nexit 101\n' > "$tree.part/usr/sbin/policy-rc.d" # no service is started
+printf '#!/bin/sh\nexit 101\n' > "$tree.part/usr/sbin/policy-rc.d" # start no services
 chmod 755 "$tree.part/usr/sbin/policy-rc.d"
 for sources in "$tree.part/etc/apt/sources.list" "$tree.part/etc/apt/sources.list.d/debian.sources"; do
-  # sid has neither updates nor a security archive, and one key for all.
+  # sid has neither updates nor a security archive.
   [ "$suite" = trixie ] || [ ! -e "$sources" ] || sed -i -e "/-security/d; /^deb.*-updates/d; s/ trixie-updates//; s/ trixie/ $suite/" "$sources"
 done
 # shellcheck disable=SC2016  # another shell's program

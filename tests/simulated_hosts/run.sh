@@ -8,7 +8,7 @@
 # shellcheck disable=SC2034  # the kind's variables are lib.sh's
 . "$(dirname -- "$0")/../caller/lib.sh"
 . "$(dirname -- "$0")/lib.sh"
-release_table() { :; } # no test here holds it by a container
+release_table() { :; } # no container keeps binfmt_misc mounted in these tests
 hosts=${HOSTS:-${TMPDIR:-/tmp}/nixos-image-hosts}
 state=$hosts/state
 network=${NETWORK:-10.77.30}
@@ -17,8 +17,8 @@ own_engine=${DOCKER_HOST:-}
 everything='own-namespace rootful-26 rootful-28 userns-remap rootless-26 rootless-28 podman podman-rootless tcp ssh containerd-26
   containerd-28 cgroup-2 foreign-sound foreign-stale rootless-foreign registry'
 
-# kind NAME: what it is. $wants is the emulation that `auto` must choose, or the pattern of the refusal; $shared likewise for
-# `--emulation shared`.
+# kind NAME: sets the variables of a kind of host. $wants is the mode of emulation that `auto` must choose, or the pattern of the
+# refusal; $shared likewise for `--emulation shared`.
 kind() {
   tree=$hosts/trixie space=own engine=docker cgroup=hybrid share=yes options='' entry=none wants=private shared=shared boot=no
   case $1 in
@@ -42,19 +42,19 @@ kind() {
   esac
 }
 
-# prepare: the tree, and what lies beside it
+# prepare: makes the tree and the saved images
 prepare() {
   echo '{"features": {"containerd-snapshotter": true}}' > "$hosts/containerd.json"
   suite=$(basename "$tree")
   [ -d "$tree" ] || "$project/tests/simulated_hosts/make-tree.sh" "$tree" "$suite" > "$hosts/$suite.log" 2>&1 \
     || { tail "$hosts/$suite.log"; exit 1; } >&2
   [ -e "$hosts/base.tar" ] || docker save -o "$hosts/base.tar" nixos-image-base
-  # The caller's engine may have them all; what is old among them is made anew in each kind.
+  # Take the images of the caller's engine; old ones are rebuilt on each host.
   source=$(docker image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' nixos-image-orchestrator 2> /dev/null)
   if [ "$source" = "$NIXOS_IMAGE_SOURCE" ] && docker image inspect nixos-image-builder nixos-image-qemu-setup > /dev/null 2>&1; then save_images; fi
 }
 
-# load_images: the appliance's own, where they were built before from this checkout; else only the base image.
+# load_images: loads the appliance's images if they were built from this checkout, else only the base image
 load_images() {
   if [ -e "$hosts/images-$NIXOS_IMAGE_SOURCE.tar" ]; then
     docker load -q -i "$hosts/images-$NIXOS_IMAGE_SOURCE.tar" > /dev/null
@@ -70,7 +70,7 @@ save_images() {
     && mv "$hosts/images.part" "$hosts/images-$NIXOS_IMAGE_SOURCE.tar"
 }
 
-# runs_aarch64: whether a container that asks for nothing runs foreign programs
+# runs_aarch64: whether a plain container runs aarch64 programs
 runs_aarch64() {
   docker run --rm --network none --entrypoint python3 nixos-image-orchestrator -c '
 import pathlib
@@ -78,18 +78,19 @@ from orchestrator.agents.emulation import canary
 print(canary.run("aarch64-linux", pathlib.Path("/tmp")).runs)'
 }
 
-# left: containers, networks and volumes of runs
+# left: prints containers, networks and volumes of runs
 left() {
   things
   docker volume ls -q --filter label=org.nixos-image | grep -vxE 'nixos-image-(store|host)'
 }
 
-# seen: the host as a run must leave it
+# seen: prints the host's state that a run must not change
 seen() { printf 'the table:\n%s\naarch64 runs: %s\nleft:%s\n' "$(table)" "$(runs_aarch64)" "$(left)"; }
 
 as_before() { seen > "$work/after"; diff "$work/before" "$work/after" >> "$work/err"; }
 
-# demo WHAT WANTED OPTIONS...: WANTED is an emulation, or the pattern of a refusal that starts nothing. Sets $said for the table.
+# demo WHAT WANTED OPTIONS...: runs the demo; WANTED is a mode of emulation, or the pattern of a refusal before the start. Sets
+# $said for the table.
 demo() {
   what=$1 wanted=$2
   shift 2
@@ -113,10 +114,10 @@ demo() {
 
 delivered() { [ -s "$work/out" ] && [ "$(sha256sum < "$(cat "$work/out")" | cut -d ' ' -f 1)" = "$(field sha256)" ]; }
 
-# field NAME: of result.json
+# field NAME: prints a field of result.json
 field() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$work/images/result.json" "$1"; }
 
-# try_kind NAME: one row
+# try_kind NAME: tests one kind of host and makes its row
 try_kind() {
   kind "$1"
   began=$(date +%s) checkout=$project registry=
@@ -150,7 +151,7 @@ try_kind() {
   echo "$1: $(($(date +%s) - began)) s"
 }
 
-# Docker would make a folder of a name that is not there.
+# Docker would create a folder for a missing bind mount source.
 other_socket() {
   expect "a remote socket that is not there is refused, and how to name it" 3 '^try: .*set NIXOS_IMAGE_SOCKET' \
     env NIXOS_IMAGE_SOCKET=/run/none.sock "$checkout/run.sh" demo
@@ -158,16 +159,16 @@ other_socket() {
   expect "one that is named is used" 0 '' env NIXOS_IMAGE_SOCKET=/run/docker.sock "$checkout/run.sh" formats qcow-efi
 }
 
-# ended CODE PATTERN: the run that was waited for, with that line
+# ended CODE PATTERN: whether the awaited run ended with CODE and a line that matches
 ended() { [ "$code" = "$1" ] && grep -qE -- "$2" "$work/err"; }
 
-# The engine goes away under a run, by itself or as by an accident, and comes back.
+# The engine stops during a run, regularly or by a kill, and is started again.
 restarts() {
   for one in shared/TERM private/KILL; do
     mode=${one%/*} signal=${one#*/}
     what="SIG$signal to the engine under a $mode run"
     rm -rf "$work/images" "$work/key" "$work/key.pub"
-    ssh-keygen -q -t ed25519 -N '' -f "$work/key" # another one each time: something is to be built
+    ssh-keygen -q -t ed25519 -N '' -f "$work/key" # a new key each time, so that something is built
     "$checkout/run.sh" demo --no-boot --ssh-key "$work/key.pub" --emulation "$mode" -o "$work/images" > "$work/out" 2> "$work/err" < /dev/null &
     run=$!
     check "$what: it builds" await_host "the build" grep -q '^build: ' "$work/err"
@@ -175,7 +176,7 @@ restarts() {
     wait "$run"
     code=$?
     case $signal in
-      # It tells its containers to end first, and the orchestrator has the time to clean up.
+      # dockerd stops its containers first, so the orchestrator has time to clean up.
       TERM) check "$what: exit code 143, and a word" ended 143 '^error: terminated' ;;
       KILL) check "$what: exit code 3, and a word" ended 3 '^error: Docker .* Docker has stopped' ;;
     esac
@@ -187,7 +188,7 @@ restarts() {
   demo "after that" private --no-boot
 }
 
-# How the caller reaches the engine.
+# Connections of the caller to the engine: tcp, ssh.
 reach() { case $1 in tcp | ssh | registry) echo "$1" ;; *) echo local ;; esac; }
 reach_local() { :; }
 reach_tcp() { export DOCKER_HOST="tcp://$network.2:2375"; }
@@ -204,7 +205,7 @@ reach_ssh() {
   export DOCKER_HOST="ssh://root@$network.2"
 }
 
-# A registry that mirrors Docker Hub and has the base image, which the checkout names by its digest; nothing is loaded.
+# A registry mirror of Docker Hub with the base image, which the checkout pins by digest; no image is loaded.
 reach_registry() {
   printf 'version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "%s:5000"}\n' \
     "$state/registry" "$network.1" > "$state/registry.yml"
@@ -221,7 +222,7 @@ reach_registry() {
   echo "debian@${digest#*@}" > "$checkout/locks/base"
 }
 
-# write_rows: into the table of docs/hosts.md, each in the place of the kind's old one
+# write_rows: replaces rows in the table of docs/hosts.md
 write_rows() {
   awk -F '`' 'NR == FNR { row[$2] = $0; next } /^\| `/ && $2 in row { print row[$2]; delete row[$2]; next } { print }
     END { for (kind in row) { print "no line for " kind > "/dev/stderr"; bad = 1 } exit bad }' \

@@ -391,7 +391,7 @@ def test_marks_that_turn_letters_round_go() -> None:
 def test_a_result_names_no_machine_that_there_is_not(
     one: dict[str, object], toplevel: pathlib.Path
 ) -> None:
-    """What it says becomes the name of a Docker image, and arguments of programs."""
+    """The system and format in result.json become names of Docker images and arguments."""
     (toplevel / "a.img").write_bytes(b"\xeb" * 512)
     (toplevel / "result.json").write_text(json.dumps({"images": [one]}))
     facts = probe(toplevel / "a.img", toplevel / "result.json")

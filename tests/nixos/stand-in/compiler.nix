@@ -1,4 +1,4 @@
-# The C compiler of the security wrappers: a small one, of the target's own, with the attributes by which nixpkgs knows GCC.
+# C compiler for the security wrappers: a small compiler for the target, with GCC's attributes in nixpkgs.
 { lib, debian, system }:
 let
   loader = { x86_64-linux = "ld-linux-x86-64.so.2"; aarch64-linux = "ld-linux-aarch64.so.1"; }.${system};

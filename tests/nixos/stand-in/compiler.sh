@@ -4,7 +4,7 @@ PATH=$tools/bin
 # shellcheck disable=SC2086
 unpack "$out" $debs
 relink "$out"
-# The linker's script names its files by their places on Debian: first the loader's, then those of its machine's folder.
+# Replace Debian's paths in the linker script: first ld.so, then files of the architecture's folder.
 sed -i -E \
   -e "s,/lib(64)?/ld-linux,$libraries/lib/ld-linux,g" \
   -e "s,(/usr)?/lib/$machine/libc\.so,$libraries/lib/libc.so,g" \
@@ -12,7 +12,7 @@ sed -i -E \
   "$out/lib/libc.so"
 cat >"$out/bin/cc" <<END
 #!$tools/bin/bash
-# As cc, but what it makes finds its libraries in the store.
+# A cc whose programs find their libraries in the store.
 set -e
 export PATH=$tools/bin
 libraries=$libraries

@@ -1,4 +1,4 @@
-# Debian's packages in the store: the libraries of a system's architecture, and the tools that the build machine runs.
+# Debian packages as store paths: libraries for a system, and tools for the build machine.
 { lib, system, buildSystem ? builtins.currentSystem }:
 let
   table = import ./packages.nix;
@@ -10,7 +10,7 @@ let
   debOf = arch: role: ./debs + "/${arch}/${role}.deb";
   has = arch: role: pins ? ${role}.${arch};
 
-  # These run before there is anything in the store, so a bash of the builder's image does.
+  # These derivations come first, so the builder's image provides their bash.
   build = name: attributes: derivation ({
     inherit name;
     system = buildSystem;
@@ -38,7 +38,7 @@ in
     libraries = librariesOf buildSystem;
     debs = map (debOf (archOf buildSystem)) table.tools;
   };
-  # Of what Debian has not for every architecture, there is nothing.
+  # Packages that Debian does not have for this architecture are skipped.
   debs = roles: map (debOf (archOf system)) (lib.filter (has (archOf system)) roles);
   kernelVersion =
     let package = pins.kernel.${archOf system}.package;

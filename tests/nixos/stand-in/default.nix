@@ -1,5 +1,5 @@
-# Takes the place of nixpkgs' own default.nix: the same package set, made by our stages. Whoever imports the tree gets the
-# stand-ins: NixOS for the guest, nix/default.nix for what puts the image together.
+# Replaces nixpkgs' default.nix: the same package set, made by our stages. All importers get the stand-ins: NixOS for the guest,
+# and nix/default.nix for the assembling tools.
 { ... }@args:
 import ../default-unmodified.nix (
   args

@@ -1,9 +1,9 @@
-# What some stand-ins need beside Debian's files, or instead: shell commands that run in the builder with the package's path
-# in $first, and attributes that NixOS asks the package for.
+# Changes to some stand-ins: shell commands that run in the builder with the package's path in $first, and attributes of the
+# package that NixOS needs.
 { lib, debian }:
 let
   script = text: { script = text; };
-  # A program that does nothing, successfully.
+  # Makes a program that does nothing and succeeds.
   silent = names: script ''
     mkdir -p "$first/bin"
     for name in ${toString names}; do
@@ -11,19 +11,19 @@ let
       chmod +x "$first/bin/$name"
     done
   '';
-  # Scripts that nixpkgs gives a search path of their own.
+  # Scripts with their own PATH in nixpkgs.
   withSystemPath = program: script ''
     sed -i '1a PATH=/run/current-system/sw/bin:$PATH' "$first/bin/${program}"
   '';
 
-  # What NixOS wants of its systemd, which is newer than Debian's: read off the modules, so that there is no list to keep.
+  # Units that NixOS expects of its systemd, which is newer than Debian's; the list is extracted from the modules.
   modules = lib.concatMapStrings builtins.readFile
     (lib.filter (lib.hasSuffix ".nix") (map toString (lib.filesystem.listFilesRecursive ../nixos/modules/system/boot)));
   mentioned = expression: lib.unique (map lib.head (lib.filter lib.isList (builtins.split expression modules)));
   units = mentioned "\"([A-Za-z0-9@._-]+\\.(service|socket|target|timer|path|slice|mount|automount|wants))\"";
   helpers = mentioned "/lib/systemd/([a-z0-9/-]+)";
 
-  # Files that a test finds in an image, and no machine will run.
+  # Files whose presence in an image is tested, but which no machine runs.
   placeholders = folder: files: script ''
     mkdir -p "$first/${folder}"
     for file in ${toString files}; do
@@ -31,7 +31,7 @@ let
     done
   '';
 in
-# What cards for a Raspberry Pi have, and the firmware that an installer brings for all the hardware there is.
+# Firmware of Raspberry Pi cards, and the firmware packages of installers.
 lib.genAttrs [
   "alsa-firmware" "ipw2200-firmware" "libreelec-dvb-firmware" "linux-firmware" "raspberrypi-wireless-firmware" "rt5677-firmware"
   "rtl8192su-firmware" "rtl8761b-firmware" "sof-firmware" "wireless-regdb" "zd1211-firmware"
@@ -46,7 +46,7 @@ lib.genAttrs [
     ++ map (board: "bcm2711-rpi-${board}.dtb") [ "4-b" "400" "cm4" "cm4s" ]
   );
 
-  # Where nixpkgs has it.
+  # Move the file to its place in nixpkgs.
   syslinux = script ''
     mkdir -p "$first/share/syslinux"
     find "$first/lib" -type f \( -name '*.c32' -o -name '*.bin' \) -path '*bios*' -exec cp {} "$first/share/syslinux/" \;
@@ -59,9 +59,9 @@ lib.genAttrs [
     mkdir -p example/systemd
     mv lib/systemd/{system,user} example/systemd/
     mv lib/{tmpfiles.d,sysctl.d} example/
-    # Of the package that handles crashes, which is left out.
+    # These units belong to the crash handler's package, which is left out.
     echo "kernel.core_pattern=|$first/lib/systemd/systemd-coredump" > example/sysctl.d/50-coredump.conf
-    # Units call programs by their bare names. modprobe stays: NixOS gives it a search path.
+    # Units call programs without a path. modprobe is kept: NixOS gives it a PATH.
     for unit in example/systemd/*/*; do
       [ -f "$unit" ] && [ ! -L "$unit" ] || continue
       sed -nE 's/^Exec[A-Za-z]*=[-+!:@]*([a-z][a-z0-9-]*)( .*)?$/\1/p' "$unit" | sort -u | while read -r program; do
@@ -112,11 +112,11 @@ lib.genAttrs [
   '';
 
   bash = script ''ln -s bash "$first/bin/sh"'';
-  # Of its applets, what others of cloud-init's path have not.
+  # Keep the applets that no other package of cloud-init's PATH has.
   busybox = script ''ln -s busybox "$first/bin/sh"'';
   bash-interactive = script ''ln -s bash "$first/bin/sh"'';
   glibc-nolibgcc = script ''cp -rsn "$libraries/lib/." "$first/lib/"'';
-  # Debian's group of those who may use the daemon.
+  # Debian's group of the daemon's users.
   nix = script ''sed -i /nix-users/d "$first"/lib/tmpfiles.d/nix-daemon.conf'';
   gawk = script ''ln -s gawk "$first/bin/awk"'';
   which = script ''ln -s which.debianutils "$first/bin/which"'';
@@ -134,13 +134,13 @@ lib.genAttrs [
   shared-mime-info = silent [ "update-mime-database" ];
   desktop-file-utils = silent [ "update-desktop-database" ];
 
-  # NixOS is a distribution of its own to cloud-init.
+  # cloud-init treats NixOS as a separate distribution.
   cloud-init = script ''
     patch -d "$first/lib/python3/dist-packages" -p1 < ${../pkgs/by-name/cl/cloud-init/0001-add-nixos-support.patch}
     sed -i 's,"/usr/sbin"\, "/bin","/run/current-system/sw/bin",' "$first/lib/python3/dist-packages/cloudinit/net/networkd.py"
     sed -i "1s,.*,#!$first/bin/python3.13," "$first/bin/cloud-init"
   '';
-  # Called as `uuid -v 5 NAMESPACE NAME`, by what makes an ISO image.
+  # The ISO builder calls `uuid -v 5 NAMESPACE NAME`.
   libossp-uuid = script ''
     mkdir -p "$first/bin"
     cat > "$first/bin/uuid" <<'END'
@@ -151,7 +151,7 @@ lib.genAttrs [
     END
     chmod +x "$first/bin/uuid"
   '';
-  # JSON is YAML. This is called as `json2yaml --unwrap KEY FROM TO`.
+  # JSON is valid YAML. The caller runs `json2yaml --unwrap KEY FROM TO`.
   remarshal = script ''
     mkdir -p "$first/bin"
     cat > "$first/bin/json2yaml" <<'END'
@@ -163,7 +163,7 @@ lib.genAttrs [
     chmod +x "$first/bin/json2yaml"
   '';
 
-  # One perl, with the modules that NixOS' scripts take, whoever asks for which.
+  # One perl with all modules that NixOS' scripts use, for every request of modules.
   perl = script ''
     mv "$first/bin/bash" "$first/lib/sh"
     mv "$first/bin/perl" "$first/bin/.perl"

@@ -1,4 +1,4 @@
-"""Fills an initrd's folder as nixpkgs' make-initrd-ng, which is written in Rust, does.
+"""Fills an initrd's folder; replaces nixpkgs' make-initrd-ng, which is written in Rust.
 
 Takes a JSON list of sources with targets, and the folder. What is asked for comes with what its
 symlinks lead to and with the libraries of its programs, those included that they may open later.
@@ -16,7 +16,7 @@ NEEDED, STRINGS, RPATH = 1, 5, 15
 
 
 def libraries(elf: bytes) -> list[str]:
-    """The loader and the libraries of a 64-bit little-endian ELF file, where they are."""
+    """Return the paths of ld.so and libraries of a 64-bit little-endian ELF file."""
     (headers,) = struct.unpack_from("<Q", elf, 32)
     size, count = struct.unpack_from("<HH", elf, 54)
     found, tags, segments = [], [], []
@@ -42,7 +42,7 @@ def libraries(elf: bytes) -> list[str]:
     for note in re.findall(rb'"soname":(\[[^]]*\])', elf):
         names += json.loads(note)
     folders = [folder for tag, value in tags if tag == RPATH for folder in text(value).split(":")]
-    # A library has no search path of its own but inherits its program's: all have the same folders.
+    # A library without RPATH inherits its program's; all stand-ins have the same folders.
     folders += search
     search.extend(folder for folder in folders if folder not in search)
     candidates = (pathlib.Path(folder, name) for name in names for folder in folders)
@@ -50,7 +50,7 @@ def libraries(elf: bytes) -> list[str]:
 
 
 def take(path: str) -> None:
-    """Copy `path`, its parents' links resolved one by one; queues what it refers to."""
+    """Copy `path` and the links that lead to it; queue the files that it refers to."""
     source = pathlib.Path("/")
     parts = [part for part in path.split("/") if part]
     while parts:

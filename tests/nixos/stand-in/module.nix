@@ -1,8 +1,8 @@
-# What a NixOS of stand-ins needs, and what it does without. Imported by the configuration, beside what a user would write.
+# NixOS settings for stand-ins. A configuration imports this module in addition to a user's settings.
 { config, lib, pkgs, ... }:
 let
   systemd = config.systemd.package;
-  # Debian's programs look for each other where Debian puts them.
+  # Debian's programs call each other by Debian's paths.
   links = {
     "/usr/lib/systemd" = "${systemd}/lib/systemd";
     "/usr/lib/udev" = "${systemd}/lib/udev";
@@ -23,7 +23,7 @@ let
   };
 in
 {
-  # Stage 2's first step: PID 1 comes after it.
+  # First program of stage 2, before systemd.
   system.activationScripts.standIn = lib.concatStrings (lib.mapAttrsToList
     (place: target: ''
       mkdir -p ${dirOf place}
@@ -36,18 +36,18 @@ in
   };
   systemd.tmpfiles.rules = [ "d /run/sshd 0755 root root" ];
 
-  # On a busy host an emulated machine needs longer for its devices than the 90 s that systemd gives them.
+  # On a busy host, devices of an emulated machine may need more than systemd's 90 s.
   boot.kernelParams = [ "systemd.default_device_timeout_sec=600" ];
   # An RSA key takes minutes on an emulated machine.
   services.openssh.hostKeys = [{ type = "ed25519"; path = "/etc/ssh/ssh_host_ed25519_key"; }];
 
-  # What an older dhcpcd does is not what NixOS' filter lets its own do.
+  # NixOS' system call filter does not fit Debian's older dhcpcd.
   systemd.services.dhcpcd.serviceConfig.SystemCallFilter = lib.mkForce [ ];
 
-  # Debian's kernel for clouds has not all that NixOS' initrd asks for.
+  # Debian's cloud kernel does not have all modules of NixOS' initrd.
   boot.initrd.allowMissingModules = true;
 
-  # These have no stand-in, or one that is of no use.
+  # Features without a useful stand-in.
   services.nscd.enable = false;
   system.nssModules = lib.mkForce [ ];
   security.sudo.enable = false;

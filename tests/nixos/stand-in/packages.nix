@@ -1,5 +1,5 @@
-# What stands in for what: nixpkgs' pname to Debian's packages of which the stand-in is made ("kernel" is the one that
-# linux-image-cloud-<arch> needs). fixups.nix may add to it. A name that neither has fails when it is built.
+# Maps nixpkgs' pname to the Debian packages of its stand-in ("kernel" means the package that linux-image-cloud-<arch> depends
+# on). fixups.nix may change a stand-in. A package without an entry fails to build.
 {
   debian = {
     acl = [ "acl" ];
@@ -87,22 +87,22 @@
     zstd = [ "zstd" ];
   };
 
-  # These may be empty: nothing that is tested runs them.
+  # Empty stand-ins: no test runs these packages.
   empty = [
     "bash-completion" "bind" "distrobuilder-nixos-generator" "glibc-locales" "gnupg" "hicolor-icon-theme" "libfido2" "libressl"
     "man-db" "mkpasswd" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng"
     "sound-theme-freedesktop" "strace" "time" "tpm2-tss" "unzip" "xauth" "shellcheck"
   ];
 
-  # What builders run, of the build machine's architecture.
+  # Tools that builders run, for the build machine's architecture.
   tools = [
     "bash" "bzip2" "coreutils" "cpio" "diffutils" "dpkg" "findutils" "gawk" "grep" "gzip" "kmod" "patch" "patchelf" "sed" "tar" "tcc"
     "xz-utils" "zstd" "python3.13-minimal" "libpython3.13-minimal" "python3.13" "libpython3.13-stdlib" "libc6-dev" "linux-libc-dev"
   ];
 
-  # Debian has these in the place of others of the table, so that one lock takes two goes.
+  # Debian packages that conflict with others of the table: apt resolves them separately.
   alone = [ "openresolv" ];
 
-  # What Debian has not for all: a PC's boot loader.
+  # Packages that Debian does not have for all architectures: a PC's boot loader.
   only.amd64 = [ "grub-pc-bin" "grub-efi-amd64-bin" "isolinux" "syslinux-common" "syslinux-utils" ];
 }

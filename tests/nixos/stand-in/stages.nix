@@ -1,5 +1,5 @@
-# nixpkgs' package set in one stage: a stdenv with Debian's tools, whose mkDerivation puts a stand-in in the place of every
-# package that has a source. What has none (units, /etc, the initrd, the activation script...) is built as it is.
+# nixpkgs' package set in one stage: a stdenv with Debian's tools, whose mkDerivation replaces every package with a source by a
+# stand-in. Derivations without a source (units, /etc, initrd, activation script...) are built unchanged.
 { lib, localSystem, crossSystem, config, overlays, ... }:
 assert lib.assertMsg (lib.systems.equals localSystem crossSystem) "stand-ins are not made for cross compilation";
 let
@@ -22,7 +22,7 @@ let
     mkDerivationFromStdenv = stdenv: mkDerivation (import ../pkgs/stdenv/generic/make-derivation.nix lib config stdenv).mkDerivation;
   };
 
-  # nixpkgs' own, with the difference that what is made in the end may be a stand-in: overrides work on what nixpkgs wrote.
+  # nixpkgs' mkDerivation, but the final derivation may be a stand-in; overrides apply to nixpkgs' attributes.
   mkDerivation = real: attributesOrFunction:
     let
       make = function:
@@ -35,9 +35,9 @@ let
     in
     make (lib.toFunction attributesOrFunction);
 
-  # Only the names of attributes may be asked for: their values may depend on the package itself.
+  # Test only names of attributes: their values may depend on the package itself.
   hasSource = attributes: (attributes ? src || attributes ? srcs)
-    # Fetchers, and trivial builders that call their input a source.
+    # Fetchers, and trivial builders whose input is called src.
     && ! lib.any (name: attributes ? ${name}) [ "outputHash" "buildCommand" "buildCommandPath" "builder" "allowSubstitutes" ];
 
   standIn = attributes:
@@ -45,7 +45,7 @@ let
       pname = attributes.pname or (lib.getName attributes.name);
       fixup = (import ./fixups.nix { inherit lib debian; }).${pname} or { };
       known = table.debian ? ${pname} || lib.elem pname table.empty || fixup ? script;
-      # Not while evaluating: assertions compare packages that are never built.
+      # Fail at build time, not in evaluation: assertions compare packages that are never built.
       unknown = ''
         echo "tests/nixos: ${pname} has no stand-in; packages.nix says what Debian has for it, or that it may be empty" >&2
         exit 1

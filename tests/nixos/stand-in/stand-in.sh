@@ -8,7 +8,7 @@ if [ -n "$debs" ]; then
   # shellcheck disable=SC2086
   unpack "$first" $debs
   relink "$first"
-  # What units, rules and D-Bus services call by its place on Debian, where this package has it.
+  # Replace Debian's paths in units, udev rules and D-Bus services by this package's.
   while IFS= read -r file; do
     { grep -oE '/(usr/)?(s?bin|lib)/[A-Za-z0-9@._/-]+' "$file" || [ $? = 1 ]; } | sort -u | while read -r path; do
       own=$first/$(sed -E 's,^/(usr/)?,,; s,^sbin,bin,' <<<"$path")
@@ -27,7 +27,7 @@ for output in $others; do
     man | doc | info | devdoc) ;;
     *)
       cp -as --no-clobber "$first/." "${!output}/"
-      # NixOS collects these of every output that it is given, and may not find them twice.
+      # NixOS collects these folders from all outputs, and must not find them twice.
       rm -rf "${!output}"/lib/systemd/{system,user} "${!output}/lib/udev"
       ;;
   esac
