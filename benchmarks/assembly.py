@@ -201,8 +201,8 @@ def ours(groups: int, compression: str) -> Json:
 def floor(size: int) -> Json:
     """Measure the lower bound of any tool: read the closure once, write `size` bytes once.
 
-    GNU tar reads nothing if it sees that its output is /dev/null, so there is a pipe between, as
-    there is one between tar and mke2fs. mke2fs calls fsync(2) at its end: so does dd.
+    tar writes to a pipe, as for mke2fs, because GNU tar reads no files if its output is /dev/null.
+    dd calls fsync(2), as mke2fs does at its end.
     """
     names = FOLDER / "store-paths"
     read = f"tar --create --file=- --sort=name --files-from={names} 2> /dev/null | cat > /dev/null"

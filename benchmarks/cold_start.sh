@@ -1,7 +1,7 @@
 #!/bin/sh
-# How long the first demo takes where nothing of the project is there and no registry, beside the floor of the same run: making
-# one file system of all packages, importing it, and the demo with everything in place. Prints a table and appends a line to
-# results/cold_start.csv. It removes all of the project's containers, images and volumes first.
+# Benchmark of the first demo, with nothing of the project on the host and no registry, and its lower bound in the same run:
+# making one file system of all packages, importing it, and the demo with everything in place. Prints a table and appends a line
+# to results/cold_start.csv. It removes all of the project's containers, images and volumes first.
 set -eu
 project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 out=$(mktemp -d)

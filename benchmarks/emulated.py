@@ -25,8 +25,8 @@ EMULATORS = pathlib.Path("/opt/qemu")
 def emulated(tree: pathlib.Path) -> None:
     """Measure nixpkgs' commands once: foreign programs in the root folder `tree`.
 
-    Two builds as in nixpkgs, the root file system and the card; each has a folder of its own, of
-    which only the result stays.
+    There are two builds as in nixpkgs, the root file system and the card. Each has its own folder,
+    in which only the result is kept.
     """
     kernel, initrd, firmware = (FOLDER / "boot-files").read_text().split()
     shutil.copy(pathlib.Path(__file__).with_name("peers.sh"), tree)
@@ -63,8 +63,8 @@ def emulated(tree: pathlib.Path) -> None:
 def interpreter() -> Iterator[None]:
     """Register the pinned emulator during a `with` block.
 
-    assembly.sh runs this in a user namespace of its own, which has a table of its own (Linux 6.7):
-    neither other runs nor the host ever see the entry, and it cannot outlive this container.
+    assembly.sh runs this in a separate user namespace with its own binfmt_misc (Linux 6.7): the
+    entry is invisible to the host and to other runs, and ends with this container.
     """
     system = SYSTEMS[FOREIGN]
     name = binfmt.entry_name("benchmark", system)

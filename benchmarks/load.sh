@@ -78,7 +78,7 @@ code=0
 [ $# != 0 ] || set -- private shared
 for mode; do
   [ -z "$holder" ] || docker rm -f "$holder" > /dev/null
-  demo "$mode" # the images and the store are there from here on
+  demo "$mode" # the first run has made the images and the store
   # Keep binfmt_misc mounted: otherwise leftovers would vanish with each run's last mount (Linux >= 6.7).
   holder=$(in_table -d 'time.sleep(36000)')
   before=$(left | tr '\n' ' ')

@@ -25,8 +25,9 @@ Json = dict[str, typing.Any]
 class Measured:
     """Measurement of one command with all its processes; sizes are bytes.
 
-    `largest_rss` is the biggest process' peak, `total_rss` the peak of all at one time; `disk` is
-    the peak of what lay in its folder, `written` what it has written there, with what it removed.
+    `largest_rss` is the peak of the largest process, `total_rss` the peak sum of all processes;
+    `disk` is the peak size of its folder, `written` the bytes written there, including removed
+    files.
     """
 
     seconds: float

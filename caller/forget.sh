@@ -1,7 +1,7 @@
 # After `down`: removes what Compose cannot remove, because Compose ran in the orchestrator's container.
 # shellcheck shell=sh
 
-# forget ARGUMENTS...: after `down` with ARGUMENTS
+# forget ARGUMENTS...: removes this project's containers, networks, volumes (-v) and images (--rmi), as `down ARGUMENTS` asks
 forget() {
   volumes=
   images=
@@ -12,24 +12,24 @@ forget() {
     esac
   done
   complaint=
-  list ps -aq --filter label=$label && remove 'rm -f' # those of runs, and of builds that failed halfway
+  list ps -aq --filter label=$label && remove 'rm -f' # containers of runs and of failed image builds
   list network ls -q --filter label=$label && remove 'network rm'
   [ -z "$volumes" ] || { list volume ls -q --filter label=$label && remove 'volume rm'; }
   [ -n "$images" ] || return 0
   list images -q --filter label=$label && remove 'rmi -f'
-  list images --format '{{.Repository}}' $base && remove rmi # by name: the image may be the user's own, under our tag
-  # Stages that no tag names, from the top down: each removal frees its parents.
+  list images --format '{{.Repository}}' $base && remove rmi # by name only: it may be the user's own image, with our tag
+  # Untagged build stages, from the top down: each removal frees the parent images.
   last=
   while list images -aq --filter label=$label --filter dangling=true && [ "$listed" != "$last" ]; do
     last=$listed
     remove 'rmi -f'
   done
   list images -q --filter label=$label || { [ -n "$volumes" ] && list volume ls -q --filter label=$label; } || return 0
-  die 3 "not all could be removed: $(printf %s "$complaint" | plain)"
+  die 3 "not everything could be removed: $(printf %s "$complaint" | plain)"
 }
 
-# remove COMMAND: what is in $listed
+# remove COMMAND: removes the ids and names in $listed
 remove() {
-  # shellcheck disable=SC2086  # words of our own, then ids and names
+  # shellcheck disable=SC2086  # our own words, then ids and names
   ask_long $1 $listed || complaint=$(tail -n 1 "$state/log")
 }

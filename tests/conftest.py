@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def named_files(config: pytest.Config) -> set[pathlib.Path]:
-    """The files among the arguments; folders name what is in them without the slow tests."""
+    """Return the files among pytest's arguments; slow tests run only if their file is named."""
     paths = {pathlib.Path(word.partition("::")[0]).resolve() for word in config.args}
     return {path for path in paths if path.is_file()}
 

@@ -178,14 +178,14 @@ def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
 
 
 def fetch_all(pins: Collection[Pin], snapshot: str, folder: pathlib.Path) -> Pin | None:
-    """Download all of `pins` to `folder`, as PACKAGE.deb; returns the first that cannot be had."""
+    """Download all `pins` to `folder`, as PACKAGE.deb; returns the first that is not available."""
     targets = {pin: folder / f"{pin.package}.deb" for pin in pins}
     command: list[str] = [APT_HELPER, "download-file"]
     for pin, target in targets.items():
         command += [urls(pin, snapshot)[0], os.fspath(target), f"SHA256:{pin.sha256}"]
     if programs.run(command, check=False, fails=AgentError).code == 0:
         return None
-    # What is there now may be half a file.
+    # Remove a partial file.
     for target in targets.values():
         target.unlink(missing_ok=True)
     return next((pin for pin, target in targets.items() if not fetch(pin, snapshot, target)), None)
@@ -260,8 +260,8 @@ class Index:
     def linked(self, package: str) -> list[Pin]:
         """Return `package` and the libraries that it is linked with, down to the C library.
 
-        Each has its own name as its role. Perl's modules, whose packages are named alike, and
-        programs are none of them.
+        The role of each is its package name. Perl modules, with similar package names, and programs
+        are left out.
         """
         named = re.findall(r"(?:^|, )(lib[^\s,|]+)", self._show(package)["Depends"])
         libraries = [name for name in named if not name.endswith("-perl")]

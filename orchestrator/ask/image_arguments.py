@@ -20,9 +20,14 @@ def add_image_options(parser: Parser) -> None:
     disk = parser.add_argument_group("the disk (sizes in MiB, or with K, M, G, T)")
     disk.add_argument("--partition-table", choices=typing.get_args(PartitionTable))
     disk.add_argument("--disk-size", type=mebibytes, metavar="SIZE", help="default: auto")
-    disk.add_argument("--boot-size", type=mebibytes, metavar="SIZE", help="of the boot partition")
     disk.add_argument(
-        "--firmware-size", type=mebibytes, metavar="SIZE", help="of an SD card's firmware partition"
+        "--boot-size", type=mebibytes, metavar="SIZE", help="size of the boot partition"
+    )
+    disk.add_argument(
+        "--firmware-size",
+        type=mebibytes,
+        metavar="SIZE",
+        help="size of an SD card's firmware partition",
     )
     disk.add_argument(
         "--additional-space",

@@ -60,7 +60,7 @@ def public_keys(text: str, where: str) -> tuple[str, ...]:
 def bare_key(line: str) -> str:
     """Return type and key of the public key `line`, without options and comment.
 
-    Raises `ValueError` for what is no key, or has options that sshd does not know.
+    Raises `ValueError` if `line` is not a key, or has options that sshd does not know.
     """
     for text in (line, _without_options(line)):
         kind, blob, *_comment = [*re.split(r"[ \t]+", text, maxsplit=2), "", ""]

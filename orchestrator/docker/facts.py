@@ -31,7 +31,7 @@ SYSCTLS = (
 #: Network that an engine recreates when it starts.
 BRIDGE = "bridge"
 
-#: Variable that replaces our seccomp profile (`compose.yaml`).
+#: Environment variable that replaces our seccomp profile (`compose.yaml`).
 PROFILE = "NIXOS_IMAGE_SECCOMP"
 
 #: Image of the probe; it contains the seccomp profile.

@@ -1,6 +1,6 @@
 """An agent's view of its run.
 
-Its environment, which compose.yaml sets, and the paths on shared volumes.
+An agent reads its environment, which compose.yaml sets. The constants are paths on shared volumes.
 """
 
 import dataclasses

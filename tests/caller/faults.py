@@ -2,8 +2,8 @@
 """Kill, stop, pause and remove each container of a run at each stage; record how the run ends.
 
 Arguments choose the cases by the names of modes, stages, victims or faults. `clock`, which sets
-this machine's clock a day ahead and back, happens only where it is named. Each outcome replaces its
-row in `faults.csv`, and the summary in docs/reliability.md is made anew. Run it on the host, from
+this machine's clock a day ahead and back, is only done if it is named. Each outcome replaces its
+row in `faults.csv`, and the summary in docs/reliability.md is regenerated. Run it on the host, from
 any folder: it calls run.sh.
 """
 
@@ -147,7 +147,7 @@ def cases(words: list[str]) -> Iterator[Case]:
                 fault == "clock" and fault not in words
             ):
                 continue
-            # The registrar is gone by then, so is what a delivered image was built by.
+            # The registrar has ended by then, and after delivery so has the builder.
             if victim == "registrar" and stage != "start":
                 continue
             if victim in {"builder", "cleanup"} and stage in {"boot", "deliver"}:

@@ -1,8 +1,8 @@
 # Sourced after lib.sh by tests without an engine: runs run.sh with a fake docker program.
 # shellcheck shell=sh disable=SC2154  # the variables are lib.sh's
 
-# Answers as Docker does where run.sh asks, and plays the orchestrator: its orders are in `orders`, its stream in `stream`, and
-# `listed` is what Docker lists; what it is sent goes into `sent`, what is to be removed into `removed`.
+# Fake docker program. It also plays the orchestrator: its orders come from the file `orders`, its stream from `stream`. Docker's
+# lists come from `listed`; received files go to `sent`, removals to `removed`.
 mkdir "$work/bin"
 cat > "$work/bin/docker" << 'EOF'
 #!/bin/sh

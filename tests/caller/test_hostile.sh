@@ -156,7 +156,7 @@ rm -rf "$work/images"
 # shellcheck disable=SC2016  # what an engine could say
 printf '%s\n' 0123abc -H=tcp://nobody.invalid '*' '$(touch evil)' 'a b' '--rm' > "$work/listed"
 echo terminal > "$work/orders"
-expect "what Docker lists is told from what it may say beside it" 3 'not all could be removed' in_elsewhere down -v --rmi all
+expect "what Docker lists is told from what it may say beside it" 3 'not everything could be removed' in_elsewhere down -v --rmi all
 check "and alone used" test "$(grep -v "^volume rm nixos-image-work-" "$work/removed" | sort -u)" = "$(printf '%s\n' 'network rm 0123abc' 'rm -f 0123abc' 'rmi -f 0123abc' 'rmi 0123abc' 'volume rm 0123abc')"
 : > "$work/listed"
 
@@ -339,7 +339,7 @@ taken_over() {
 }
 
 changed_run run-victim.sh 's/ --network none / --network none --volume hostile-victim:\/victim /'
-taken_over nobody > /dev/null 2>&1 # so that all images are there
+taken_over nobody > /dev/null 2>&1 # builds all images first
 before=$(table)
 images=$(docker images -aq --no-trunc | sort)
 docker tag nixos-image-builder nixos-image-builder:kept

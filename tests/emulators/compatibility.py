@@ -1,9 +1,9 @@
 """Measures what each pinned emulator supports, on several kernels.
 
 `measure` runs the suite (suite.c) on this machine's kernel (`here`) or, in a virtual machine, on
-one of Debian's (`ARCHITECTURE/SUITE`); it reads results.json and prints it with what it has
-measured. `table` makes tables of it. `make-compatibility` calls both, in a container that has the
-compilers and QEMU's system emulators.
+one of Debian's (`ARCHITECTURE/SUITE`); it reads results.json and prints it with the new results.
+`table` makes tables of it. `make-compatibility` calls both, in a container that has the compilers
+and QEMU's system emulators.
 """
 
 import contextlib

@@ -202,8 +202,8 @@ static void check_mmap(void) {
   must(pread(file, pattern, 1, 0) == 1 && pattern[0] == 'a', "the file behind private pages");
 }
 
-/* The heap of a static program lies behind it: emulators have put other things there. How much of it can be had is another
-   matter: where there is little room, malloc takes the rest from mmap. */
+/* The heap of a static program follows the program in memory, where emulators have put other mappings. The heap may be small:
+   then malloc uses mmap for the rest. */
 static void check_heap(void) {
   enum { PIECES = 64 };
   char *pieces[2 * PIECES];
@@ -271,8 +271,8 @@ static void check_signals(void) {
 
 /* --- byte order ------------------------------------------------------------------------------------------------------ */
 
-/* Numbers reach files in the order that this program's own header says; and the same program, said to be of the other
-   order, is nobody's: execve must refuse it, where an entry that is too wide would have an emulator crash on it. */
+/* Numbers are written in the byte order that this program's ELF header names. A copy whose header names the other byte order
+   must be refused by execve; a binfmt_misc entry with too wide a mask would start an emulator that crashes. */
 static void check_endian(void) {
   static char program[16 << 20];
   char name[] = "suite.XXXXXX";

@@ -1,6 +1,6 @@
 """Debian packages of the stand-ins: `lock` prints the lock file, `fetch` downloads what it pins.
 
-Runs in the builder's image, which has apt, Nix and the agents: `make-tree` says how.
+`make-tree` runs it in the builder's image, which has apt, Nix and the agents.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ARCHITECTURES = ("amd64", "arm64")
 
 
 def lock(snapshot: str) -> dict[str, object]:
-    """Resolve the kernel, all packages of the table, and the libraries that these need."""
+    """Resolve the kernel, all packages of the table, and their libraries."""
     table = json.loads(
         subprocess.run(
             ["nix-instantiate", "--eval", "--strict", "--json", HERE / "packages.nix"],
@@ -50,12 +50,12 @@ def lock(snapshot: str) -> dict[str, object]:
 
 
 def _wanted(name: str, named: set[str]) -> bool:
-    """Whether the stand-ins take `name`: of what is not in the table, libraries only."""
+    """Whether the stand-ins use the package `name`: those in the table, and libraries."""
     return name in named or name.startswith("lib") or name == "zlib1g"
 
 
 def download(arch: str, target: pathlib.Path) -> None:
-    """Download what the lock pins for `arch` to `target`, but what is there already."""
+    """Download the pinned packages for `arch` to `target`, except existing ones."""
     document = json.loads(LOCK.read_text())
     roles = [role for role, pins in document["packages"].items() if arch in pins]
     target.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a dry run's plan is worth: checks of each image's derivations, in the builder's image.
+"""Checks a dry run's plan: the derivations of each image, in the builder's container.
 
 Reads lines of JSON: the run's events. Prints PASS or FAIL for each check; with a folder as argument
 it writes each image spec there.
@@ -18,25 +18,25 @@ from orchestrator.shared.spec import read_spec
 
 FORMATS = json.loads(pathlib.Path("/opt/nixos-image/nix/formats.json").read_text())
 
-#: The key in tests/nixos/configuration.nix.
+#: SSH key in tests/nixos/configuration.nix.
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIMj1rPZb5MVRbXBWXbT8RrDvXL7XYyzYQ7gkVJm8w9aX"
 
-#: Packages of the target's that a step of this machine takes data from, beside the system: boot
-#: loaders and firmware, which a binary cache has. Of an ISO, efi-directory and efi-image are
-#: nixpkgs' own steps, a second each; the rest are texts, pictures, downloads.
+#: Target packages, besides the system, from which a build step of this machine copies data: boot
+#: loaders and firmware, which a binary cache has. For an ISO, efi-directory and efi-image are
+#: nixpkgs' own emulated steps of a second each; the rest are texts, pictures, downloads.
 DATA = re.compile(
     r"(grub-|uboot-|raspberrypi-|syslinux-|refind-|kexec-tools-|memtest86|isolinux\.)"
     r"|(config\.txt|efi-directory|efi-image_eltorito|version|source|grub|loopback\.cfg)$"
     r"|(efi-background|bios-boot)\.png$|extra-commands\.sh$"
 )
 
-#: What changes with each nixpkgs: hashes of store paths, NixOS' version.
+#: Parts of specs that change with nixpkgs: hashes of store paths, NixOS' version.
 VERSION = re.compile(r"-\d\d\.\d\d(pre-git|(pre)?[.0-9a-f]*)")
 STORE_HASH = re.compile(r"/nix/store/[0-9a-z]{32}-")
 
 
 class Derivation(typing.NamedTuple):
-    """One `.drv` file: its system, and the derivations that it needs."""
+    """One `.drv` file: its system, and its input derivations."""
 
     system: str
     needs: frozenset[str]
@@ -44,7 +44,7 @@ class Derivation(typing.NamedTuple):
 
 
 def read(path: str) -> Derivation:
-    """The derivation's file at `path`."""
+    """Parse the `.drv` file at `path`."""
     text = pathlib.Path(path).read_text(errors="replace")
     system = crash.system_of(text)
     assert system, path
@@ -55,7 +55,7 @@ known: dict[str, Derivation] = {}
 
 
 def graph(root: str) -> set[str]:
-    """All derivations that `root` needs, itself included."""
+    """Return the closure of derivations of `root`, itself included."""
     found, todo = {root}, [root]
     while todo:
         path = todo.pop()
@@ -70,20 +70,20 @@ failed = 0
 
 
 def check(name: str, good: object, more: object = "") -> None:
-    """Tell the outcome of one check."""
-    global failed  # the exit code
+    """Print the outcome of one check."""
+    global failed  # remember the failure for the exit code
     failed += not good
     print(f"{'PASS' if good else 'FAIL'} {name}{'' if good else f': {more}'}")
 
 
 def check_image(system: str, name: str, path: str, specs: pathlib.Path | None) -> None:
-    """One image: who makes it, of what, and what is in it."""
+    """Check one image: systems of its build steps, its inputs, its spec."""
     what, form = f"{name} for {system}", FORMATS[name]
     steps = graph(path)
     check(f"{what} is put together by this machine", known[path].system == this_system())
     tops = [one for one in steps if re.search(r"-nixos-system-.*\.drv$", one)]
     if form["recipe" if "recipe" in form else "assembler"] == "metadata":
-        return  # it has no system in it
+        return  # lxc-metadata contains no system
     check(f"{what} has a system in it", tops)
     check(
         f"{what}: the system is the target's",
@@ -105,7 +105,7 @@ def check_image(system: str, name: str, path: str, specs: pathlib.Path | None) -
 
 
 def check_spec(what: str, system: str, path: str, golden: pathlib.Path | None) -> None:
-    """The spec that the derivation writes: the assembler takes it, and it is the one that was."""
+    """Check that the derivation's image spec is valid and equals the golden one."""
     show = ["nix", "--extra-experimental-features", "nix-command", "derivation", "show", path]
     done = subprocess.run(show, capture_output=True, text=True, check=True)
     (document,) = json.loads(done.stdout)["derivations"].values()
@@ -120,12 +120,12 @@ def check_spec(what: str, system: str, path: str, golden: pathlib.Path | None) -
 
 
 def suffix_of(what: str) -> str:
-    """Of the table, by `NAME for SYSTEM`."""
+    """Return the table's formats by `NAME for SYSTEM`."""
     return f".{FORMATS[what.partition(' ')[0]]['suffix']}"
 
 
 def main() -> int:
-    """Check the plan among the events on stdin."""
+    """Check the event `plan` in the events on stdin."""
     specs = pathlib.Path(sys.argv[1]) if sys.argv[1:] else None
     events = [json.loads(line) for line in sys.stdin if line.startswith("{")]
     plans = [event for event in events if event.get("event") == "plan"]

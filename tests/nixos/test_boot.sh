@@ -1,7 +1,7 @@
 #!/bin/sh
-# A real NixOS, built by the product's own command with packages that stand in for nixpkgs' (make-tree), and booted: as raw
-# and qcow2 under UEFI and BIOS, as an SD card for aarch64 through the emulating builder. docs/verification.md says what this
-# cannot show. Takes an hour where QEMU has to emulate.
+# Builds a real NixOS with the product's own command, from stand-in packages (make-tree), and boots it: as raw and qcow2 under
+# UEFI and BIOS, as an SD card for aarch64 through the emulating builder. docs/verification.md says what this cannot show. Takes
+# an hour where QEMU has to emulate.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud...]
 . "$(dirname -- "$0")/../caller/lib.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Options of the disk, from a configuration to the image file: partition tables, kinds of files, contents, sizes, names. A
-# NixOS of stand-ins (make-tree) is built by the product's own command and looked at; nothing is booted.
+# Tests disk options from a configuration to the image file: partition tables, file formats, contents, sizes, names. A NixOS of
+# stand-ins (make-tree) is built by the product's own command and inspected; nothing is booted.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_disks.sh
 . "$(dirname -- "$0")/../caller/lib.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Configurations and flakes as people write them, evaluated by the product's own command: what has effect, and what every
-# common mistake is called. Nothing is built.
+# Evaluates typical configurations and flakes with the product's own command: effects of options, and error messages of common
+# mistakes. Nothing is built.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_inputs.sh
 . "$(dirname -- "$0")/../caller/lib.sh"
@@ -87,7 +87,7 @@ check "with the configuration in it" in_system 'from mars'
 printf '{ lib, ... }: { formatAttr = "none"; fileSystems."/".device = "/dev/null"; boot.loader.grub.enable = false; }\n' > "$folder/wrong.nix"
 expect "one that makes nothing is told" 6 "attribute 'none' missing" dry -c "$folder/host.nix" --format-path "$folder/wrong.nix" --log-format plain
 
-# nix/ as a library, in a flake of a user who has Nix: in the builder, with another nixpkgs than the pinned one.
+# nix/ as a library in a user's flake, evaluated in the builder with another nixpkgs than the pinned one.
 mkdir "$work/own" "$work/checkout"
 cp "$folder/configuration.nix" "$work/own"
 cp -r "$project/flake.nix" "$project/flake.lock" "$project/nix" "$project/config" "$work/checkout"
@@ -132,8 +132,8 @@ for fact in '"partitionTable":"sd-card","system":"x86_64-linux"' '"tarball":{"dr
   check "the library: $fact" grep -q "$fact" "$work/out"
 done
 
-# A flake in a subfolder of a repository; what it needs of the rest lies beside it. Its nixpkgs is nowhere but in NIX_PATH,
-# because there is no network.
+# A flake in a subfolder of a repository, which needs other files of the repository. Its nixpkgs is only in NIX_PATH, because
+# there is no network.
 git init -q "$folder"
 mkdir "$folder/flake"
 cat > "$folder/flake/flake.nix" << 'NIX'

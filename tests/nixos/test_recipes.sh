@@ -1,6 +1,6 @@
 #!/bin/sh
-# What nixpkgs' own recipes pack: an ISO image, a container's archive. A NixOS of stand-ins (make-tree) is packed by the
-# product's own command; the ISO is booted under both firmwares, the archive is run.
+# Tests nixpkgs' own recipes: an ISO image and a container archive. The product's own command packs a NixOS of stand-ins
+# (make-tree); the ISO is booted under UEFI and BIOS, the archive is run.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_recipes.sh
 . "$(dirname -- "$0")/../caller/lib.sh"

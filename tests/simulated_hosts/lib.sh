@@ -1,6 +1,6 @@
-# Sourced by run.sh: starts and stops one simulated Docker host at a time. A host is a Debian tree with process, mount, network
-# and host name namespaces of its own, and where $space is `own` a user namespace, which has a binfmt_misc of its own; `machine`
-# shares the machine's.
+# Sourced by run.sh: starts and stops one simulated Docker host at a time. A host is a Debian tree with its own process, mount,
+# network and host name namespaces. If $space is `own`, it also has a user namespace with its own binfmt_misc; with `machine` it
+# shares the real machine's.
 #
 # What each line here is for was found by trial:
 #   - pivot_root, not chroot: in a chroot the kernel refuses to make user namespaces;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The demo on each kind of Docker host, simulated on this machine: it succeeds, or is refused before it starts, with the reason
-# and the way out; the host is as it was. Needs root. `./run.sh test --hosts [--write] [KIND...]` starts it; --write puts the
-# rows into docs/hosts.md.
+# Runs the demo on simulated Docker hosts of each kind: it must succeed, or be refused before it starts, with reason and hint; the
+# host must be unchanged. Needs root. `./run.sh test --hosts [--write] [KIND...]` starts it; --write puts the rows into
+# docs/hosts.md.
 #
 # HOSTS is the folder that keeps the hosts' trees and images between runs (3 GB); NETWORK the first three numbers of a free
 # network.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC1090,SC2154
-# Every library there is, in one folder. They need no relinking: they inherit the search path of the program.
+# Collects all libraries in one folder. They need no relinking, because they inherit the program's RPATH.
 PATH=/usr/bin:/bin
 . "$unpack"
 # shellcheck disable=SC2086

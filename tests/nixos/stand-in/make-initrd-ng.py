@@ -1,7 +1,7 @@
 """Fills an initrd's folder; replaces nixpkgs' make-initrd-ng, which is written in Rust.
 
-Takes a JSON list of sources with targets, and the folder. What is asked for comes with what its
-symlinks lead to and with the libraries of its programs, those included that they may open later.
+Arguments: a JSON list of sources with targets, and the folder. Each source is copied with the
+targets of its links, and with the libraries of its programs, including those for dlopen.
 """
 
 import json
@@ -38,7 +38,7 @@ def libraries(elf: bytes) -> list[str]:
         return elf[start : elf.index(0, start)].decode()
 
     names = [text(value) for tag, value in tags if tag == NEEDED]
-    # The notes of what may be opened later are JSON: https://systemd.io/ELF_DLOPEN_METADATA
+    # ELF notes list libraries for dlopen as JSON: https://systemd.io/ELF_DLOPEN_METADATA
     for note in re.findall(rb'"soname":(\[[^]]*\])', elf):
         names += json.loads(note)
     folders = [folder for tag, value in tags if tag == RPATH for folder in text(value).split(":")]

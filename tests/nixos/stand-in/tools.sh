@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC1090,SC2154
-# The build machine's tools. What runs here is the builder image's own, but for patchelf, which it has not.
+# Makes the build machine's tools. This script runs with the builder image's programs, and an unpacked patchelf.
 PATH=/usr/bin:/bin
 . "$unpack"
 # shellcheck disable=SC2086

@@ -1,18 +1,18 @@
 # shellcheck shell=bash disable=SC2154
-# Debian packages as store paths. Sourced by what builds tools, libraries and stand-ins; $libraries is the store path that
-# programs find their libraries and their loader in, $machine the name of Debian's folders for what is of one architecture.
+# Functions that make store paths of Debian packages; sourced by the builders of tools, libraries and stand-ins. $libraries is the
+# store path with ld.so and libraries, $machine Debian's architecture triplet in folder names.
 
-# unpack TARGET DEB...: the packages' files, laid out as nixpkgs does.
+# unpack TARGET DEB...: unpacks the packages with nixpkgs' folder layout
 unpack() {
   local target=$1 deb from tree
   shift
   tree=$(mktemp -d)
   for deb; do
-    # Not --extract, which keeps the setuid bits that Nix forbids its builders to set.
+    # dpkg-deb --extract would keep setuid bits, which Nix forbids its builders to set.
     dpkg-deb --fsys-tarfile "$deb" | tar -x --no-same-permissions -C "$tree"
   done
   chmod -R u+w "$tree"
-  # A library's other name may be a link from lib to lib/<machine>: what is in there has to win.
+  # A file in lib may be a link to lib/<machine>: the file in lib/<machine> must win.
   mkdir "$tree/multiarch"
   for from in "$tree/usr/lib/$machine" "$tree/lib/$machine"; do
     merge "$from" "$tree/multiarch"
@@ -32,7 +32,7 @@ unpack() {
   rm -rf "$tree" "$target"/share/{doc,man,info,locale,lintian,bug,doc-base}
 }
 
-# merge FROM TO: the content of one folder, if it is there and not empty, into another.
+# merge FROM TO: moves the content of the folder FROM, if it exists and is not empty, to TO
 merge() {
   [ -n "$(ls -A "$1" 2>/dev/null)" ] || return 0
   mkdir -p "$2"
@@ -43,7 +43,7 @@ loader() {
   echo "$libraries"/lib/ld-linux-*.so.*
 }
 
-# relink FOLDER: programs and libraries in FOLDER find their libraries in it and in $libraries.
+# relink FOLDER: patches programs and libraries in FOLDER to load libraries from FOLDER and $libraries
 relink() {
   local file magic programs=() dynamic=()
   while IFS= read -r file; do
@@ -56,8 +56,8 @@ relink() {
       dynamic+=("$file")
     fi
   done < <(find "$1" -type f -size +3 ! -name '*.ko*' ! -name '*.o')
-  # RPATH, which libraries of a library inherit, not RUNPATH; and before the interpreter: the other order breaks programs
-  # that are linked to a fixed address.
+  # Set RPATH, which libraries inherit, not RUNPATH; and before the interpreter: the other order breaks programs with a fixed load
+  # address.
   [ -z "${dynamic[*]}" ] || patchelf --force-rpath --set-rpath "$1/lib:$1/lib/systemd:$libraries/lib:$libraries/lib/systemd" "${dynamic[@]}"
   [ -z "${programs[*]}" ] || patchelf --set-interpreter "$(loader)" "${programs[@]}"
 }
