@@ -90,7 +90,7 @@ def check_trees(who: Caller) -> None:
                 elif not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
                     place = pathlib.Path(folder, name).relative_to(input_folder(who))
                     raise UsageError(
-                        f"/{place}: is not a file, folder or link", hint="move it elsewhere"
+                        f"/{place}: is not a file, folder or link", hint="move it out of the folder"
                     )
 
 
@@ -99,7 +99,9 @@ def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
     try:
         text = received(who, configuration).read_text(errors="replace")
     except FileNotFoundError:
-        raise UsageError(f"{configuration} was not sent", hint="does git ignore it?") from None
+        raise UsageError(
+            f"{configuration} was not sent", hint="check that git does not ignore it"
+        ) from None
     for number, line in enumerate(text.splitlines(), 1):
         if PLACEHOLDER.search(line.partition("#")[0]):
             raise UsageError(

@@ -31,7 +31,7 @@ def describe(
     if image.endswith((".zst", ".xz", ".gz")):
         raise UsageError(f"{image}: the image is compressed", hint="unpack it first, QEMU cannot")
     if system not in SYSTEMS:
-        raise UsageError(f"{system}: unknown system", hint=f"one of {', '.join(SYSTEMS)}")
+        raise UsageError(f"{system}: unknown system", hint=f"known systems: {', '.join(SYSTEMS)}")
     machine = SYSTEMS[system].machine
     parts = [NOTE]
     for kind in firmware:

@@ -108,7 +108,7 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
     if request.boot and systems[0] not in qemu.GUESTS:
         raise UsageError(
             f"--boot: the boot check has no machine for {systems[0]}",
-            hint=f"it has: {', '.join(qemu.GUESTS)}",
+            hint=f"--boot supports {', '.join(qemu.GUESTS)}",
         )
     check_space(request, facts)
     modes = {system: _emulation(request, facts, system) for system in systems}
@@ -210,7 +210,7 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
             raise EmulationError(
                 f"private emulation is not possible: {facts.no_private}; nor is shared:"
                 f" {facts.no_shared}",
-                hint="docs/hosts.md lists which engines can",
+                hint="docs/hosts.md lists engines that support emulation",
             )
         case "auto":
             return "shared", f"private emulation is not possible: {facts.no_private}"

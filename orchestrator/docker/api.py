@@ -186,7 +186,8 @@ class Api:
                     hint="restart Docker, then ./run.sh clean",
                 ) from error
             raise DockerError(
-                f"{what}: Docker cannot be reached: {_cause(error)}", hint="is Docker running?"
+                f"{what}: Docker cannot be reached: {_cause(error)}",
+                hint="check that Docker is running",
             ) from error
         except docker.errors.DockerException as error:
             raise DockerError(f"{what}: {error}") from error

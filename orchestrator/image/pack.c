@@ -88,13 +88,13 @@ static void *hash_pieces(void *unused) {
   unsigned char digest[DIGEST];
   EVP_MD_CTX *hash = EVP_MD_CTX_new();
   (void)unused;
-  if (!hash || !EVP_DigestInit_ex(hash, EVP_sha256(), NULL)) fail("cannot hash");
+  if (!hash || !EVP_DigestInit_ex(hash, EVP_sha256(), NULL)) fail("cannot compute SHA-256");
   for (struct piece *one = pieces;; one = one + 1 < pieces + PIECES ? one + 1 : pieces) {
     while (sem_wait(&full_pieces)) {}
     if (!one->size) return NULL;
-    if (!EVP_DigestUpdate(hash, one->bytes, one->size)) fail("cannot hash");
+    if (!EVP_DigestUpdate(hash, one->bytes, one->size)) fail("cannot compute SHA-256");
     if (one->path) {
-      if (!EVP_DigestFinal_ex(hash, digest, NULL) || !EVP_DigestInit_ex(hash, EVP_sha256(), NULL)) fail("cannot hash");
+      if (!EVP_DigestFinal_ex(hash, digest, NULL) || !EVP_DigestInit_ex(hash, EVP_sha256(), NULL)) fail("cannot compute SHA-256");
       for (int at = 0; at < DIGEST; at++) dprintf(lines, "%02x", digest[at]);
       dprintf(lines, " %llu %s", (unsigned long long)one->archive_bytes, one->path);
       write_all(lines, "", 1);

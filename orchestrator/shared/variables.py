@@ -48,7 +48,7 @@ VARIABLES = {
         Variable(
             "NIXOS_IMAGE_SOURCE", "run.sh", "checksum of the orchestrator image's files; its label"
         ),
-        Variable("NIXOS_IMAGE_CHECKOUT", "Compose", "where the test container has the checkout"),
+        Variable("NIXOS_IMAGE_CHECKOUT", "Compose", "path of the checkout in the test container"),
         Variable("NIXOS_IMAGE_RUN", "Compose", "name of the run", "compose"),
         Variable(
             "NIXOS_IMAGE_SYSTEMS",

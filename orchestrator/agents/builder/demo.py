@@ -108,7 +108,8 @@ def pinned(
     """Return the pinned inputs, each with its suite's mirror; without network requests."""
     if system not in DEBIAN_ARCHITECTURES:
         raise AgentError(
-            f"the demo does not support {system}", hint=f"one of {', '.join(DEBIAN_ARCHITECTURES)}"
+            f"the demo does not support {system}",
+            hint=f"the demo supports {', '.join(DEBIAN_ARCHITECTURES)}",
         )
     arch = DEBIAN_ARCHITECTURES[system]
     pins = debian.read_lock(LOCK, arch, sorted(debian.roles_of(arch)))
