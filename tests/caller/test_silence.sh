@@ -75,7 +75,7 @@ call() {
 calls() {
   prepared "$1" 999
   # After `down` this Docker still lists what it has listed.
-  (call "$1" 60) || grep -q 'error: not all could be removed' "$here/err" || cat "$here/err" >> "$work/err"
+  (call "$1" 60) || grep -q 'error: not everything could be removed' "$here/err" || cat "$here/err" >> "$work/err"
   wc -l < "$here/calls"
 }
 

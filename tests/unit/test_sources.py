@@ -141,4 +141,4 @@ def test_what_is_no_placeholder_is_not_taken_for_one(
 def test_a_configuration_that_git_ignores_is_told(sent: pathlib.Path, who: Caller) -> None:
     with pytest.raises(UsageError, match=r"/home/me/machines/my.nix was not sent") as caught:
         uploads.check_keys(who, P("/home/me/machines/my.nix"))
-    assert "git ignore" in caught.value.hint
+    assert "git does not ignore" in caught.value.hint
