@@ -22,9 +22,13 @@ BUILD_SECONDS = 7200
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
-    """Request of `clean`; with `everything`, living runs are removed, too."""
+    """Request of `clean`.
+
+    With `everything`, living runs are removed, too; with `store`, the store's garbage.
+    """
 
     everything: bool
+    store: bool
     log_format: LogFormat
 
 
@@ -34,6 +38,7 @@ def work(request: Clean, session: Session) -> int:
     Also removes old images. Reports what was removed, and how much space that freed.
     """
     from orchestrator.docker import census
+    from orchestrator.docker.images import IMAGES
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
     from orchestrator.run.repair import repair_if_harmless
     from orchestrator.run.runs import forget_dead_runs, run_workspace
@@ -61,7 +66,10 @@ def work(request: Clean, session: Session) -> int:
             )
         others = census.living_runs(engine) - {engine.run}
         program = ["orchestrator.agents.builder.sweep", *([] if others else ["everything"])]
-        for line in engine.run_service("sweep", program).splitlines():
+        said = engine.run_service("sweep", program)
+        if request.store and engine.image(IMAGES["builder"].name):  # else nothing was ever built
+            said += engine.run_service("collect", ["orchestrator.agents.builder.collect"])
+        for line in said.splitlines():
             if event := read_event(line):
                 progress.say(str(event.get("message", "")), fields=event)
         repair_if_harmless(engine, progress)
@@ -91,17 +99,20 @@ def _parser() -> Parser:
         "Remove what dead runs have left on this Docker host, and old images of the appliance.",
     )
     parser.add_argument("--all", action="store_true", help="also those of living runs")
+    parser.add_argument(
+        "--store", action="store_true", help="also what no recent image needs from the store"
+    )
     add_log_format(parser)
     return parser
 
 
 def _request(found: argparse.Namespace, _who: Caller) -> Clean:
-    return Clean(found.all, found.log_format)
+    return Clean(found.all, found.store, found.log_format)
 
 
 VERB = Verb(
     group="keep house",
-    shown=(("clean", "remove leftovers of dead runs"),),
+    shown=(("clean [--store]", "remove leftovers of dead runs, or of the store"),),
     parser=_parser,
     request=_request,
     work=work,

@@ -79,7 +79,7 @@ def _request(found: argparse.Namespace, _who: Caller) -> Compose:
 def _work(request: Compose, session: Session) -> typing.NoReturn:
     """Replace this process by `docker compose`; before `down`, end all runs and clean up."""
     if request.words[0] == "down":
-        clean.work(clean.Clean(everything=True, log_format="auto"), session)
+        clean.work(clean.Clean(everything=True, store=False, log_format="auto"), session)
     _become(command(request.words), session.stream)
 
 

@@ -51,6 +51,7 @@ def test_the_services_are_known() -> None:
     assert SERVICES.keys() == planned | {
         "boot",
         "boot-kvm",
+        "collect",
         "look",
         "pins",
         "probe",
@@ -127,6 +128,7 @@ def test_root_file_systems_are_read_only(name: str) -> None:
         ("emulators", None, "none"),
         ("probe", None, "none"),
         ("look", None, "none"),
+        ("collect", None, "none"),
         ("sweep", None, "none"),
         ("boot", None, "none"),
         ("boot-kvm", None, "none"),

@@ -10,8 +10,9 @@ from tests.unit.asking import ask, orders
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["clean"], Clean(False, "auto")),
-        (["clean", "--all", "--log-format", "plain"], Clean(True, "plain")),
+        (["clean"], Clean(False, False, "auto")),
+        (["clean", "--store"], Clean(False, True, "auto")),
+        (["clean", "--all", "--log-format", "plain"], Clean(True, False, "plain")),
     ],
 )
 def test_words_become_a_request(argv: list[str], expected: object) -> None:
@@ -34,7 +35,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (Clean(False, "auto"), []),
+        (Clean(False, False, "auto"), []),
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:

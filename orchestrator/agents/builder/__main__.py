@@ -12,7 +12,17 @@ import shutil
 import time
 
 from orchestrator.agents import events
-from orchestrator.agents.builder import alone, demo, memory, nixos, room, sandbox, sbom, store
+from orchestrator.agents.builder import (
+    alone,
+    collect,
+    demo,
+    memory,
+    nixos,
+    room,
+    sandbox,
+    sbom,
+    store,
+)
 from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.builder.nix import version as nix_version
@@ -42,7 +52,13 @@ LIFE_SECONDS = 1.0
 
 def main() -> None:
     """Run the agent."""
-    run_agent("builder", build)
+    run_agent("builder", work)
+
+
+def work() -> None:
+    """Build; meanwhile the store's garbage is not collected."""
+    with collect.in_use():
+        build()
 
 
 def build() -> None:
@@ -84,6 +100,7 @@ def build() -> None:
         events.emit("unlocked", message="cleanup is unlocked")
     if not results:
         return  # a dry run has printed its plan
+    collect.keep(result.path for result in results)
     if task.late:
         alone.receive_late(run)
     images = assemble_images(run, results, task.options, keeper)

@@ -1,0 +1,74 @@
+"""Collects the store's garbage: what no recent result needs. Never while a run is at work.
+
+Nix records what a process needs under its process ID. Containers have process IDs of their own, so
+two runs may have the same one, and a collection would remove what one of them needs. Therefore each
+builder holds a shared lock on the store, and a collection needs the exclusive lock. For the same
+reason Nix does not collect by itself (`min-free`).
+"""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+
+from orchestrator.agents import events
+from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared import command
+
+#: On the store's volume.
+LOCK = pathlib.Path("/nix/var/nix/nixos-image.lock")
+ROOTS = pathlib.Path("/nix/var/nix/gcroots/nixos-image")
+
+#: Number of recent results that are kept; a run may have several.
+KEPT = 20
+
+
+@contextlib.contextmanager
+def in_use() -> Iterator[None]:
+    """Prevent collections; wait for the end of one that is running."""
+    with _locked(fcntl.LOCK_SH):
+        yield
+
+
+def keep(results: Iterable[pathlib.Path]) -> None:
+    """Make the store paths `results` the most recent roots; remove the oldest roots."""
+    ROOTS.mkdir(exist_ok=True)
+    for result in results:
+        root = ROOTS / result.name
+        root.unlink(missing_ok=True)  # a link that exists keeps its old time
+        root.symlink_to(result)
+    roots = sorted(ROOTS.iterdir(), key=lambda root: root.lstat().st_mtime_ns)
+    for root in roots[:-KEPT]:
+        root.unlink(missing_ok=True)  # another run may do the same
+
+
+def main() -> None:
+    """Run the agent."""
+    run_agent("collect", collect)
+
+
+def collect() -> None:
+    """Collect and report, unless a run is at work."""
+    try:
+        with _locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            said = command.run(["nix-store", "--gc"], fails=AgentError)
+    except BlockingIOError:
+        events.emit("busy", message="the store stays as it is: a run is at work")
+        return
+    events.emit("collected", message=f"the store: {said.last}")
+
+
+@contextlib.contextmanager
+def _locked(flags: int) -> Iterator[None]:
+    """Hold the lock; with `LOCK_NB`, raises `BlockingIOError` if another process holds it."""
+    file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, flags)
+        yield
+    finally:
+        os.close(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The store's collection: never beside a run, and recent results stay."""
+
+import fcntl
+import os
+import pathlib
+import time
+import types
+
+import pytest
+
+from orchestrator.agents.builder import collect
+
+
+@pytest.fixture(autouse=True)
+def beside(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.setattr(collect, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(collect, "ROOTS", tmp_path / "roots")
+    return tmp_path
+
+
+@pytest.fixture
+def collected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that were run; each time the lock must be held alone."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> object:
+        other = os.open(collect.LOCK, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.close(other)
+        commands.append(command)
+        return types.SimpleNamespace(last="3 store paths deleted, 1.0 MiB freed")
+
+    monkeypatch.setattr("orchestrator.shared.command.run", run)
+    return commands
+
+
+def test_nothing_is_collected_while_a_run_is_at_work(
+    collected: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with collect.in_use(), collect.in_use():  # runs do not wait for each other
+        collect.collect()
+    assert collected == []
+    assert "a run is at work" in capsys.readouterr().out
+    collect.collect()
+    assert collected == [["nix-store", "--gc"]]
+    assert "3 store paths deleted" in capsys.readouterr().out
+
+
+def test_recent_results_are_kept(beside: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "KEPT", 3)
+    for name in "abcad":
+        collect.keep([pathlib.Path("/nix/store", name)])
+        time.sleep(0.02)  # a file's time is that of the kernel's last tick
+    assert {os.fspath(root.readlink()) for root in (beside / "roots").iterdir()} == {
+        f"/nix/store/{name}" for name in "cad"
+    }
