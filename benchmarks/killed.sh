@@ -1,0 +1,92 @@
+#!/bin/sh
+# Runs that are killed: what they leave on the disk. RUNS (default 30) of `demo --no-boot`, each killed (SIGKILL) at a random
+# moment: run.sh with all of its processes, the orchestrator's container, or the builder's. After each, what is left is counted as
+# the next run finds it; at the end `clean` has to have made it as it was. A whole run comes first, which fills the store. Prints
+# a line for each kill, then what there was before and after. Ends with 1 where that differs.
+set -eu
+cd "$(dirname "$0")/.."
+runs=${RUNS:-30}
+work=$(mktemp -d)
+mkdir "$work/tmp"
+holder=
+trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EXIT
+
+# in_table OPTIONS PROGRAM: in a container that sees the table of interpreters, mounted
+in_table() {
+  # shellcheck disable=SC2086  # options are words
+  docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
+    --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
+import pathlib, subprocess, time
+from orchestrator.agents.emulation import binfmt
+binfmt.mount()
+$2"
+}
+
+# What must not grow: entries; folders beside the store, KiB of the store's files, containers, networks, volumes, images, files of
+# the caller's.
+left() {
+  in_table --rm '
+files = subprocess.run(["find", "/nix/store", "!", "-type", "d", "-printf", "%k "], capture_output=True, text=True).stdout
+print("entries", len(binfmt.entries()))
+print("folders beside the store", len(list(pathlib.Path("/nix/var/nix/builds").iterdir())))
+print("KiB in the store", sum(map(int, files.split())))'
+  echo "containers $(docker ps -aq | wc -l)"
+  echo "networks $(docker network ls -q | wc -l)"
+  echo "volumes $(docker volume ls -q | wc -l)"
+  echo "images $(docker images -q | wc -l)"
+  echo "files in the output folder $(find "$work/out" -mindepth 1 | wc -l)"
+  echo "folders of run.sh's own $(find "$work/tmp" -mindepth 1 -maxdepth 1 | wc -l)"
+}
+
+# family PID: it and all processes below it
+family() {
+  ps -A -o pid= -o ppid= | awk -v top="$1" '
+    { parent[$1] = $2 }
+    END { for (p in parent) { for (q = p; q in parent && q != top; q = parent[q]); if (q == top) print p } }'
+}
+
+# A run with a key of its own: it has something to build.
+demo() {
+  ssh-keygen -q -t ed25519 -N '' -f "$work/key.$1"
+  TMPDIR=$work/tmp ./run.sh demo --no-boot -o "$work/out" --ssh-key "$work/key.$1.pub" "$2" "$3" > "$work/log" 2>&1 < /dev/null
+}
+
+
+holder=$(in_table -d 'print("held"); time.sleep(86400)')
+until docker logs "$holder" 2> /dev/null | grep -q held; do sleep 0.1; done
+began=$(date +%s)
+demo whole --emulation shared || { tail "$work/log"; exit 1; }
+seconds=$(($(date +%s) - began))
+TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
+rm -rf "$work/out" && mkdir "$work/out"
+left > "$work/before"
+
+number=1
+while [ "$number" -le "$runs" ]; do
+  random=$(od -An -N2 -tu2 /dev/urandom)
+  case $((number % 2)) in 0) mode=private ;; *) mode=shared ;; esac
+  case $((number % 3)) in 0) victim=run.sh ;; 1) victim=orchestrator ;; *) victim=builder ;; esac
+  demo "$number" --emulation $mode &
+  run=$!
+  moment=$((random % seconds + 1))
+  sleep "$moment"
+  case $victim in
+    run.sh) # shellcheck disable=SC2046  # numbers
+      kill -KILL $(family $run) 2> /dev/null || : ;;
+    orchestrator) docker ps --format '{{.Names}}' | grep -xE 'nixos-image-[0-9a-f]{12}' | xargs -r docker kill > /dev/null 2>&1 || : ;;
+    builder) docker ps --format '{{.Names}}' | grep -E -- '-builder-1$' | xargs -r docker kill > /dev/null 2>&1 || : ;;
+  esac
+  code=0
+  wait $run 2> /dev/null || code=$?
+  echo "run $number, $mode: $victim killed after $moment s of $seconds: exit code $code"
+  number=$((number + 1))
+done
+
+# What a killed run.sh has started may be at work for a moment.
+sleep 10
+find "$work/out" "$work/tmp" -mindepth 1 -maxdepth 1 -type d -exec touch -d '11 minutes ago' {} +
+demo last --emulation shared || { tail "$work/log"; exit 1; }
+TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
+find "$work/out" -mindepth 1 -type f -delete
+left > "$work/after"
+diff -y -W 100 "$work/before" "$work/after" && echo "the disk is as it was"
