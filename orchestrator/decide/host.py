@@ -12,7 +12,7 @@ import shutil
 
 from orchestrator.agents.emulation import canary
 from orchestrator.agents.emulation.binfmt import in_first_namespace
-from orchestrator.docker import facts
+from orchestrator.docker import census, facts
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine, EngineInfo
 from orchestrator.shared.architectures import MACHINES, RUNS_TOO, SYSTEMS, this_system
@@ -87,28 +87,28 @@ def measure(
         natively=natively,
         runs=natively | foreign,
         no_private=probe_private(engine, info) if needed else "it was not probed",
-        no_shared=why_not_shared(info),
+        no_shared=why_not_shared(engine, info),
         memory=info.memory,
         data_free=shutil.disk_usage(WORK).free,
         out_free=None if out_kib is None else out_kib * 1024,
     )
 
 
-def why_not_shared(info: EngineInfo) -> str:
+def why_not_shared(engine: Engine, info: EngineInfo) -> str:
     """Return why a registrar would be useless or do harm; empty if shared emulation works."""
     if info.remaps:
         return "with userns-remap each container has its own binfmt_misc"
-    return HIDDEN if borrows_table() else ""
+    return HIDDEN if borrows_table(engine) else ""
 
 
-def borrows_table() -> bool:
+def borrows_table(engine: Engine) -> bool:
     """Whether this engine may use the binfmt_misc of a parent user namespace.
 
     A user namespace without its own binfmt_misc uses its parent's. The first mount in a rootless
     engine's namespace creates an empty one, which stays in force after the unmount. Only a mount
-    could show whether one exists already.
+    could show whether one exists already. If another run has it mounted, one exists.
     """
-    if in_first_namespace():
+    if in_first_namespace() or census.table_is_held(engine):
         return False
     native = this_system()
     foreign = SYSTEMS.keys() - {native} - RUNS_TOO.get(native, frozenset())

@@ -13,6 +13,9 @@ COMPOSE_RUN = "compose"
 SEND = "-send"
 RUN_SH_SUFFIXES = ("-prepare", SEND)
 
+#: Suffix of the name of a run's cleanup container.
+CLEANUP = "-cleanup-1"
+
 #: Number of leading digits of a run's ID that identify its engine (run.sh derives them from the
 #: engine's store volume).
 ENGINE_DIGITS = 4
@@ -72,6 +75,13 @@ def of_this_engine(engine: Engine, run: str) -> bool:
     Another engine on the same kernel may share binfmt_misc; only that engine knows its runs.
     """
     return run == COMPOSE_RUN or run[:ENGINE_DIGITS] == engine.run[:ENGINE_DIGITS]
+
+
+def table_is_held(engine: Engine) -> bool:
+    """Return whether any run's cleanup has binfmt_misc mounted on this engine."""
+    return any(
+        running and name.endswith(CLEANUP) for name, (_, running) in containers(engine).items()
+    )
 
 
 def serving_runs(engine: Engine) -> set[str]:

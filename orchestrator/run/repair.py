@@ -44,7 +44,7 @@ def repair_if_harmless(engine: Engine, progress: Progress) -> frozenset[str]:
     Nothing is lost: entries in a rootless engine's own binfmt_misc end with its containers, and it
     cannot write to the host's.
     """
-    if borrows_table():
+    if borrows_table(engine):
         message = f"binfmt_misc was not checked, this engine cannot write to the host's: {HIDDEN}"
         progress.say(message, level="warning")
         return frozenset()

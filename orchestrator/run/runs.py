@@ -66,7 +66,7 @@ def forget_dead_runs(engine: Engine) -> list[str]:
     containers, runs = census.containers(engine), census.runs(engine)
     keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
-        if running and run not in keep and name.endswith("-cleanup-1"):
+        if running and run not in keep and name.endswith(census.CLEANUP):
             engine.stop(name, CLEAN_SECONDS)  # SIGTERM makes cleanup clean up
     dead = sorted(runs - keep)
     for run in dead:
