@@ -4,23 +4,23 @@
 # ensure_base: gets the base image and sets $base_id.
 ensure_base() {
   get_base
-  base_id=$(docker image inspect --format '{{.Id}}' $base) && is_id "$base_id" || die 3 "Docker does not print the id of $base"
+  ask image inspect --format '{{.Id}}' $base && base_id=$(cat "$state/said") && is_id "$base_id" || die 3 "Docker does not print the id of $base"
 }
 
 get_base() {
   has_image $base && return
   if has_image "$upstream"; then
-    docker tag "$upstream" $base || die 3 "$upstream cannot be tagged"
+    ask tag "$upstream" $base || die 3 "$upstream cannot be tagged"
     return
   fi
-  if with_life 7200 "pulling $upstream" docker pull --quiet "$upstream"; then
-    docker tag "$upstream" $base && docker rmi "$upstream" > /dev/null || die 3 "$upstream cannot be tagged"
+  if docker_works "pulling $upstream" client pull --quiet "$upstream"; then
+    ask tag "$upstream" $base && ask_long rmi "$upstream" || die 3 "$upstream cannot be tagged"
     return
   fi
   end_if_stopped "the pull of $upstream"
   pull_error=$(tail -n 1 "$state/log" | plain)
   say "no registry: making the base image from Debian's archive"
-  with_life 7200 "making the base image" make_base || {
+  docker_works "making the base image" make_base || {
     end_if_stopped "the making of the base image"
     last_words
     die 3 "there is no base image: the registry cannot be reached ($pull_error), and making one failed" \
@@ -48,7 +48,7 @@ make_file_system() {
     trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main"
 }
 
-import_base() { docker import --change "LABEL $label" "$state/base.tar" "$base"; }
+import_base() { client import --change "LABEL $label" "$state/base.tar" "$base"; }
 
 debian_mirror() {
   # shellcheck disable=SC2016  # apt's own placeholders

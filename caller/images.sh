@@ -59,7 +59,7 @@ context() {
 # build_image TARGET NAME [LABEL]: builds an image from the checkout and writes its id to $state/id
 build_image() {
   # The runtime image has no label of the checkout's state: it is the parent of other images, and must not change with it.
-  context | docker build ${3:+--label "$3"} --build-arg BASE="$base_id" --iidfile "$state/id" \
+  context | client build ${3:+--label "$3"} --build-arg BASE="$base_id" --iidfile "$state/id" \
     --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST --build-arg HTTP_PROXY \
     --build-arg HTTPS_PROXY --build-arg NO_PROXY --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy --target "$1" --tag "$2" -
 }
@@ -67,13 +67,14 @@ build_image() {
 # ensure_images: builds the orchestrator's image if it is old; sets $source (checksum of the checkout) and $orchestrator_id.
 ensure_images() {
   source=$(source_state)
-  found=$(docker image inspect --format '{{.Id}} {{index .Config.Labels "org.nixos-image.source"}}' $orchestrator 2> /dev/null)
+  ask image inspect --format '{{.Id}} {{index .Config.Labels "org.nixos-image.source"}}' $orchestrator
+  found=$(cat "$state/said")
   orchestrator_id=${found%% *}
   [ "${found#* }" != "$source" ] || ! is_id "$orchestrator_id" || return 0
   ! printf '%s\n' "${PIP_INDEX_URL:-}" "${PIP_EXTRA_INDEX_URL:-}" | grep -q '://[^/]*@' \
     || die 2 "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: a password would stay in an image's history" "use an index without a password"
-  with_life 7200 "building the appliance" build_image runtime $runtime \
-    && with_life 7200 "building the orchestrator" build_image orchestrator $orchestrator "org.nixos-image.source=$source" || {
+  docker_works "building the appliance" build_image runtime $runtime \
+    && docker_works "building the orchestrator" build_image orchestrator $orchestrator "org.nixos-image.source=$source" || {
     end_if_stopped "the building of images"
     last_words 25
     die 3 "the orchestrator's image cannot be built" "see Docker's lines above; the usual cause is an unreachable mirror"

@@ -140,7 +140,7 @@ terminated() {
   check "$1: SIGTERM at call $2, $(sed -n "$2{s/ .*//;p}" "$here/calls"): exit code 143 within $3 s" test "$got" = 143
 }
 
-for run in streams terminal down; do
+for run in streams terminal images down; do
   all_at $run
 done
 number=$(calls streams)

@@ -110,6 +110,45 @@ def test_no_part_of_run_sh_is_long() -> None:
         assert len(path.read_text().splitlines()) <= 150, path.name
 
 
+#: A command called docker: not its name in a text, a path or an option.
+DOCKER = re.compile(r"(?<![\w./=-])docker(?![\w./=:-])")
+
+
+def calls_of_docker(script: str) -> list[str]:
+    """Lines of a shell script that call docker, as far as that can be seen from a line."""
+    found = []
+    for line in script.splitlines():
+        code = re.sub(r"(^|\s)#.*|'[^']*'", " ", line)
+        # What is quoted is text, but for commands in it.
+        code = re.sub(r'"([^"$]|\$[^(])*"', " ", code).replace("command -v docker", "")
+        if DOCKER.search(code):
+            found.append(line.strip())
+    return found
+
+
+def test_the_callers_side_has_one_door_to_docker() -> None:
+    """What does not go through it has no limit, and hears no signal."""
+    door = ROOT / "caller/engine.sh"
+    parts = [ROOT / "run.sh", *sorted((ROOT / "caller").iterdir())]
+    assert [path.name for path in parts if calls_of_docker(path.read_text())] == [door.name]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "docker ps",
+        "if docker ps; then",
+        'found=$(docker ps | grep "$1")',
+        'say "$(docker ps)"',
+        "context | docker build -",
+        "with_life 60 docker pull",
+        '[ -z "$2" ] || docker $1 $2 # removes',
+    ],
+)
+def test_a_call_of_docker_is_seen(line: str) -> None:
+    assert calls_of_docker(f"{line}\n") == [line]
+
+
 #: DL3008: Debian drops superseded versions, so apt's signed index decides; DL3006, DL3045: our own
 #: images have no tags and pass their WORKDIR on, which hadolint cannot see; DL3066: users are
 #: created in the same file; DL4006: Debian's sh has no pipefail.
