@@ -61,7 +61,7 @@ check "and modules" grep -qx "${project#/}/orchestrator/__main__.py" "$work/name
 check "nothing that Python or the user has put there" sh -c "! grep -E '__pycache__|/config/|not-ours' '$work/names'"
 : > "$work/orders"
 order send_checkout
-expect "no other verb is" 70 'the orchestrator asks for what run.sh does not do: send_checkout' run_sh doctor
+expect "no other verb is" 70 'the orchestrator gave an order that run.sh refuses: send_checkout' run_sh doctor
 : > "$work/orders"
 
 # --- sums ---------------------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ rm "$work/full" "$work/bin/sync" "$work/bin/mv"
 if [ -w "$project/locks" ]; then
   hands_over "$sum" new.lock
   echo out_locks > "$work/orders"
-  expect "what is no lock is not put among the checkout's" 8 'new.lock is no lock' run_sh pins --update
+  expect "what is no lock is not put among the checkout's" 8 'new.lock is not a lock' run_sh pins --update
   check "locks" test ! -e "$project/locks/new.lock"
 fi
 finish
