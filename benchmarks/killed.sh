@@ -84,7 +84,7 @@ done
 
 # What a killed run.sh has started may be at work for a moment.
 sleep 10
-find "$work/out" "$work/tmp" -mindepth 1 -maxdepth 1 -type d -exec touch -d '11 minutes ago' {} +
+find "$work/out" "$work/tmp" -mindepth 1 -maxdepth 1 -type d -exec touch -d '2 days ago' {} +
 demo last --emulation shared || { tail "$work/log"; exit 1; }
 TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
 find "$work/out" -mindepth 1 -type f -delete

@@ -149,4 +149,11 @@ if [ -w "$project/locks" ]; then
   expect "what is no lock is not put among the checkout's" 8 'new.lock is not a lock' run_sh pins --update
   check "locks" test ! -e "$project/locks/new.lock"
 fi
+# --- temporary folders ------------------------------------------------------------------------------------------------------
+
+mkdir -p "$work/tmp/nixos-image-4194305.dead" "$work/tmp/nixos-image-4194306.young" "$work/tmp/nixos-image-$$.alive" "$work/tmp/nixos-image-x.other"
+touch -d '2 days ago' "$work/tmp"/*.dead "$work/tmp"/*.alive "$work/tmp"/*.other
+TMPDIR=$work/tmp expect "a killed run.sh's folder is removed" 0 '' run_sh help
+check "and no other one" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 3 -a ! -e "$work/tmp/nixos-image-4194305.dead"
+
 finish
