@@ -28,7 +28,7 @@ BUILDER = "urn:nixos-image:appliance:v1"
 
 #: Fields of a request that the provenance leaves out: they do not affect an image, or are recorded
 #: elsewhere.
-NOT_TOLD = frozenset(
+NOT_RECORDED = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format sign"
     " ssh_key strict memory image nix_options".split()
 )
@@ -120,17 +120,17 @@ def parameters(request: Demo | Build) -> dict[str, typing.Any]:
     """Return the given parameters of the request that affect the image."""
     image = dataclasses.asdict(request.image)
     late = [name for name in LATE if image.pop(name)]
-    told = {
-        field.name: _told(getattr(request, field.name))
+    recorded = {
+        field.name: _recorded(getattr(request, field.name))
         for field in dataclasses.fields(request)
-        if field.name not in NOT_TOLD
+        if field.name not in NOT_RECORDED
     }
     if isinstance(request, Build):
-        told |= {name: _told(value) for name, value in request.nix_options.told.items()}
-        told["options"] = {name: public(value) for name, value in request.nix_options.options}
-    told |= {"image": {name: value for name, value in image.items() if value}, "late": late}
+        recorded |= {name: _recorded(value) for name, value in request.nix_options.recorded.items()}
+        recorded["options"] = {name: public(value) for name, value in request.nix_options.options}
+    recorded |= {"image": {name: value for name, value in image.items() if value}, "late": late}
     command = {"command": "demo" if isinstance(request, Demo) else "build"}
-    return command | {name: value for name, value in told.items() if value}
+    return command | {name: value for name, value in recorded.items() if value}
 
 
 def locks(home: pathlib.Path) -> list[dict[str, typing.Any]]:
@@ -174,11 +174,11 @@ def directory_hash(top: pathlib.Path) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def _told(value: typing.Any) -> typing.Any:  # noqa: ANN401 - JSON
+def _recorded(value: typing.Any) -> typing.Any:  # noqa: ANN401 - JSON
     if isinstance(value, pathlib.PurePath):
         return value.name
     if isinstance(value, tuple):
-        return [_told(one) for one in value]
+        return [_recorded(one) for one in value]
     return public(value) if isinstance(value, str) else value
 
 

@@ -82,7 +82,7 @@ def planned(service: str, config: dict[str, typing.Any]) -> Receipt:
     )
 
 
-def of(service: str, container: Json) -> Receipt:
+def actual(service: str, container: Json) -> Receipt:
     """Return the actual privileges of a container, from its `docker inspect`."""
     host, state, config = container["HostConfig"], container["State"], container["Config"]
     security = [_option(one) for one in host.get("SecurityOpt") or []]

@@ -284,7 +284,7 @@ class Appliance:
             if f"{project}-{service}-1" in there
         ]
         found = self._engine.inspect([f"{project}-{service}-1" for service in services])
-        return [privileges.of(*pair) for pair in zip(services, found, strict=True)]
+        return [privileges.actual(*pair) for pair in zip(services, found, strict=True)]
 
     def _tear_down(self) -> None:
         """Stop all containers, and make sure that binfmt_misc is clean.

@@ -166,8 +166,8 @@ class Handover:
         registered: list[dict[str, str]],
     ) -> About:
         """Return the facts of this run for the provenance."""
-        told = self._supervisor.event("builder", "images")
-        assert told  # images exist, so the builder has sent this event
+        announced = self._supervisor.event("builder", "images")
+        assert announced  # images exist, so the builder has sent this event
         now = time.time()
         return About(
             request=self._request,
@@ -178,7 +178,9 @@ class Handover:
             sandbox=self._sandbox(),
             materials=[
                 dataclasses.asdict(one)
-                for one in as_announced(tuple[Material, ...], told.get("materials"), "materials")
+                for one in as_announced(
+                    tuple[Material, ...], announced.get("materials"), "materials"
+                )
             ],
             containers={one.service: one.image for one in receipts},
             began=now - (time.monotonic() - self._began),

@@ -95,10 +95,10 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             finally:
                 built.close()
 
-        climb(request, plan.mode, attempt, progress)
+        retry_after_crash(request, plan.mode, attempt, progress)
 
 
-def climb(
+def retry_after_crash(
     request: Demo | Build,
     mode: Mode,
     attempt: Callable[[Demo | Build], None],
@@ -119,7 +119,7 @@ def climb(
             error.hint = "; ".join(filter(None, [f"--qemu {other}", error.hint]))
             raise
         progress.say(f"{error}: trying again with QEMU {other}", level="warning")
-        climb(dataclasses.replace(request, qemu=other), mode, attempt, progress)
+        retry_after_crash(dataclasses.replace(request, qemu=other), mode, attempt, progress)
 
 
 def _plan(

@@ -15,21 +15,21 @@ from orchestrator.shared.json_reader import FreeText, Natural
 class Option:
     """One command line option: `arguments` are keyword arguments of argparse's `add_argument`.
 
-    With `file` the field is a path on the caller's host, and run.sh sends the file. With `told` the
-    option affects the image's content, so the provenance records it.
+    With `file` the field is a path on the caller's host, and run.sh sends the file. With `recorded`
+    the option affects the image's content, so the provenance records it.
     """
 
     flag: str
     arguments: dict[str, typing.Any]
     file: bool
-    told: bool
+    recorded: bool
 
 
 def _option[Value](
-    flag: str, default: Value, *, file: bool = False, told: bool = True, **arguments: object
+    flag: str, default: Value, *, file: bool = False, recorded: bool = True, **arguments: object
 ) -> Value:
     """Define the dataclass field of the option `flag`."""
-    metadata = {"option": Option(flag, arguments, file, told)}
+    metadata = {"option": Option(flag, arguments, file, recorded)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -62,9 +62,9 @@ class NixOptions:
         "--trusted-public-key", (), action="append", metavar="KEY"
     )
     cores: Natural | None = _option(  # noqa: RUF009 - it is dataclasses.field
-        "--cores", None, told=False, type=count, metavar="N", help="cores per derivation"
+        "--cores", None, recorded=False, type=count, metavar="N", help="cores per derivation"
     )
-    show_trace: bool = _option("--show-trace", False, told=False, action="store_true")
+    show_trace: bool = _option("--show-trace", False, recorded=False, action="store_true")
 
     @property
     def files(self) -> dict[str, str]:
@@ -72,9 +72,9 @@ class NixOptions:
         return {OPTIONS[name].flag: path for name, path in self._paths().items()}
 
     @property
-    def told(self) -> dict[str, typing.Any]:
+    def recorded(self) -> dict[str, typing.Any]:
         """Values that the provenance records, by field; for a file, its name."""
-        found = {name: getattr(self, name) for name, option in OPTIONS.items() if option.told}
+        found = {name: getattr(self, name) for name, option in OPTIONS.items() if option.recorded}
         return found | {name: path.rpartition("/")[2] for name, path in self._paths().items()}
 
     def _paths(self) -> dict[str, str]:

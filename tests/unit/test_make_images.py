@@ -44,7 +44,7 @@ def test_a_crash_is_told_with_the_next_rung_which_auto_tries_once(
 
     request = dataclasses.replace(BUILD, qemu=asked)
     with pytest.raises(EmulatorCrashError) as caught:
-        make_images.climb(request, mode, attempt, Progress(PlainTeller()))
+        make_images.retry_after_crash(request, mode, attempt, Progress(PlainTeller()))
     assert (seen, caught.value.hint) == (tried, hint)
 
 
@@ -57,7 +57,7 @@ def test_auto_tells_of_the_second_attempt(capsys: pytest.CaptureFixture[str]) ->
             raise EmulatorCrashError("crashed")
 
     request = dataclasses.replace(BUILD, qemu="auto")
-    make_images.climb(request, "shared", attempt, Progress(PlainTeller()))
+    make_images.retry_after_crash(request, "shared", attempt, Progress(PlainTeller()))
     assert seen == ["auto", SECOND]
     assert f"warning: crashed: trying again with QEMU {SECOND}" in capsys.readouterr().err
 
@@ -71,5 +71,5 @@ def test_any_other_failure_is_not_tried_again() -> None:
 
     request = dataclasses.replace(BUILD, qemu="auto")
     with pytest.raises(BuildError) as caught:
-        make_images.climb(request, "shared", attempt, Progress(PlainTeller()))
+        make_images.retry_after_crash(request, "shared", attempt, Progress(PlainTeller()))
     assert (seen, caught.value.hint) == (["auto"], "as it was")

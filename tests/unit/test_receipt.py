@@ -90,7 +90,7 @@ INSPECTED: dict[str, typing.Any] = {
 
 
 def test_a_container_is_told_from_dockers_words() -> None:
-    assert privileges.of("builder", INSPECTED) == privileges.Receipt(
+    assert privileges.actual("builder", INSPECTED) == privileges.Receipt(
         service="builder",
         image="sha256:1",
         user="1000",
@@ -115,7 +115,7 @@ def test_what_an_engine_leaves_out_is_nothing() -> None:
         "State": {"Running": True, "StartedAt": "2026-01-02T03:04:05Z", "FinishedAt": ""},
         "Mounts": [],
     }
-    found = privileges.of("builder", bare)
+    found = privileges.actual("builder", bare)
     assert (found.user, found.memory, found.pids, found.seconds) == ("root", None, None, None)
     assert not (*found.capabilities, *found.security, *found.networks, *found.mounts)
 

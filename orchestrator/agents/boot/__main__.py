@@ -182,15 +182,15 @@ class Machine:
 
     def wait_for(self, text: str, deadline: float) -> None:
         """Wait until the console shows `text`."""
-        told = time.monotonic()
+        reported = time.monotonic()
 
         def shown() -> bool:
-            nonlocal told
+            nonlocal reported
             if text.encode() in self._serial.read_bytes():
                 return True
             self.still_alive(f"{text!r} did not appear", deadline)
-            if time.monotonic() - told >= LIFE_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported >= LIFE_SECONDS:
+                reported = time.monotonic()
                 events.emit("booting", message=self.tail(1) or "the firmware is starting")
             return False
 

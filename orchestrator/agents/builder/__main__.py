@@ -169,15 +169,15 @@ def wait_for_canaries(run: Run, task: Task) -> None:
 
 
 def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> None:
-    told, cause = 0.0, ""
+    reported, cause = 0.0, ""
 
     def runs() -> bool:
-        nonlocal told, cause
+        nonlocal reported, cause
         outcome = canary.run(system, run.folder)
         cause = outcome.cause
-        if not outcome.runs and time.monotonic() - told >= LIFE_SECONDS:
+        if not outcome.runs and time.monotonic() - reported >= LIFE_SECONDS:
             events.emit("waiting", message=f"waiting for {system} programs to run: {cause}")
-            told = time.monotonic()
+            reported = time.monotonic()
         return outcome.runs
 
     if not retry.until(runs, deadline - time.monotonic()):

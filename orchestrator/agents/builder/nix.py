@@ -194,11 +194,11 @@ class Nix:
         ):
             assert process.stderr is not None and process.stdout is not None
             log = NixLog(text)
-            told, last = 0.0, ""
+            reported, last = 0.0, ""
             for line in process.stderr:
                 log.feed(line.decode(errors="replace").rstrip("\n"))
                 now = time.monotonic()
-                if now - told >= PROGRESS_SECONDS and log.current != last:
+                if now - reported >= PROGRESS_SECONDS and log.current != last:
                     events.emit(
                         "nix",
                         message=None,
@@ -206,7 +206,7 @@ class Nix:
                         expected=log.expected,
                         current=log.current,
                     )
-                    told, last = now, log.current
+                    reported, last = now, log.current
             output = process.stdout.read().decode(errors="replace")
         if process.returncode != 0:
             starved = memory.kills() > kills

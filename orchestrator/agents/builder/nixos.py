@@ -245,9 +245,9 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
     asked |= {source: host_of(source) for source in sources}
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(asked)) as pool:
         problems = dict(zip(asked, pool.map(answers, asked.values()), strict=True))
-    told = {public(name): problem or "reachable" for name, problem in problems.items()}
-    found = [f"{name}: {state}" for name, state in told.items()]
-    events.emit("network", message="; ".join(found), found=told)
+    states = {public(name): problem or "reachable" for name, problem in problems.items()}
+    found = [f"{name}: {state}" for name, state in states.items()]
+    events.emit("network", message="; ".join(found), found=states)
     if lost := [source for source in sources if problems[source]]:
         raise AgentError(
             f"{public(lost[0])} cannot be reached: {problems[lost[0]]}",

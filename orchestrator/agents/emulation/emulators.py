@@ -46,11 +46,11 @@ def announce(
         }
         for name, entry in zip(systems, entries, strict=True)
     ]
-    told = (
+    texts = (
         f"{one['entry']} -> {one['emulator']} {one['version']}, flags {one['flags']}"
         for one in registered
     )
-    events.emit("registered", message=", ".join(told), entries=registered)
+    events.emit("registered", message=", ".join(texts), entries=registered)
 
 
 def version(emulator: pathlib.Path) -> str:
