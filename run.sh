@@ -88,7 +88,7 @@ main() {
   find_tar
   find_socket
   case "${1:-} ${2:-}" in "down "* | "compose down") down=1 ;; esac
-  [ -z "$down" ] || has_image $orchestrator || say "an image is made to look at binfmt_misc with: there is none of ours"
+  [ -z "$down" ] || has_image $orchestrator || say "building an image first, which checks binfmt_misc for entries of dead runs"
   ensure_base
   if [ "${1:-} ${2:-}" = "test --hosts" ]; then
     shift 2

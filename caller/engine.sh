@@ -1,9 +1,9 @@
-# The one door to Docker on the caller's side: whatever asks the engine has a limit, and is not deaf to signals. No other part
-# calls docker (tests/tools/test_lint.py).
+# Runs all docker commands of run.sh, with time limits, and interruptible by signals. No other file calls docker
+# (tests/tools/test_lint.py).
 # shellcheck shell=sh
 
-# In seconds: what the engine has for an answer, what it has where it works on disks, and how often it is asked whether it is
-# there while something takes its time. What is no number is refused by the orchestrator.
+# set_patience: sets, in seconds, $patience (limit for an answer), $heavy (limit for work on disks) and $beat (interval of checks
+# that the engine still answers during long work). The orchestrator refuses an invalid number.
 set_patience() {
   patience=${NIXOS_IMAGE_PATIENCE:-60}
   patience=${patience%%.*}
@@ -13,14 +13,15 @@ set_patience() {
   [ "$beat" -le 20 ] || beat=20
 }
 
-# ask ARGUMENTS...: Docker's exit code; what it says is in $state/said, what it complains of in $state/log. Ends the script where
-# there is no answer.
+# ask ARGUMENTS...: runs docker and returns its exit code; its stdout is in $state/said, its stderr in $state/log. Exits if the
+# engine does not answer.
 ask() { ask_within "$patience" "$@"; heed $?; }
 
-# ask_long ARGUMENTS...: the same of what works on disks
+# ask_long ARGUMENTS...: like ask, with the limit for work on disks
 ask_long() { ask_within "$heavy" "$@"; heed $?; }
 
-# ask_within SECONDS ARGUMENTS...: the same, but goes on. Who has left a call unanswered has 2 seconds for each other one.
+# ask_within SECONDS ARGUMENTS...: like ask, but returns if the engine does not answer. After one unanswered call the limit is 2
+# seconds.
 ask_within() {
   within=$1
   shift
@@ -33,12 +34,12 @@ ask_within() {
   return $within
 }
 
-# in a shell of its own, whose place it takes
+# saying COMMAND...: replaces its subshell by the command, with stdout in $state/said
 saying() { exec "$@" > "$state/said"; }
 
 is_silent() { [ -e "$state/silent" ]; }
 
-# heed CODE: CODE, if no signal has come and the engine is there
+# heed CODE: returns CODE; exits if a signal was received or the engine does not answer
 heed() {
   end_if_stopped "the wait for Docker"
   ! is_silent || no_answer
@@ -46,10 +47,10 @@ heed() {
 }
 
 no_answer() {
-  die 3 "Docker does not answer" "restart it, or give it more than $patience seconds in NIXOS_IMAGE_PATIENCE; then ./run.sh clean"
+  die 3 "Docker does not answer" "restart it, or set NIXOS_IMAGE_PATIENCE above $patience (seconds); then ./run.sh clean"
 }
 
-# docker_works WHAT COMMAND...: what takes its time, as long as the engine answers; COMMAND's Docker is a `client`
+# docker_works WHAT COMMAND...: runs a long command as long as the engine answers; COMMAND calls Docker by `client`
 docker_works() {
   with_life 7200 "$1" watched "$@"
   works=$?
@@ -57,7 +58,7 @@ docker_works() {
   return "$works"
 }
 
-# watched WHAT COMMAND...: in a shell of its own
+# watched WHAT COMMAND...: runs COMMAND with watch_engine; must run in a subshell
 watched() {
   shift
   "$@" &
@@ -70,7 +71,7 @@ watched() {
   return "$works"
 }
 
-# client ARGUMENTS...: docker with these streams, for `await_client` or `watched`
+# client ARGUMENTS...: runs docker with the current streams, under `await_client` or `watched`, and stores its pid
 client() {
   # shellcheck disable=SC2016  # another shell's program
   sh -c 'echo $$ > "$0" && exec docker "$@"' "$state/client" "$@"
@@ -79,7 +80,7 @@ client() {
   return $ended
 }
 
-# await_client PID: `await` it; a `client` in it is ended where the engine does not answer, or has no $container (any more)
+# await_client PID: awaits the process; its `client` is killed if the engine does not answer or $container does not exist
 await_client() {
   watch_engine "$1" container inspect "$container" &
   watching=$!
@@ -89,7 +90,7 @@ await_client() {
   return $awaited
 }
 
-# watch_engine PID QUESTION...: while PID runs, see to it that a `client` in it does not wait for an engine that is silent
+# watch_engine PID ARGUMENTS...: while PID runs, runs docker ARGUMENTS periodically; kills its `client` if the engine is silent
 watch_engine() {
   watched=$1
   shift
@@ -106,21 +107,21 @@ watch_engine() {
   done
 }
 
-# The engine has left a call unanswered: who waits for another answer waits for good.
+# end_client: kills the `client`, which would wait for ever, because the engine has not answered another call
 end_client() {
-  client=$(cat "$state/client" 2> /dev/null) || return # it has ended meanwhile
+  client=$(cat "$state/client" 2> /dev/null) || return # the client has ended meanwhile
   : > "$state/silent"
   end_family "$client"
 }
 
-# limited SECONDS ARGUMENTS...: in a shell of its own; docker's exit code, or 124 where it takes longer
+# limited SECONDS ARGUMENTS...: runs docker with a time limit; returns its exit code, or 124; must run in a subshell
 limited() {
   left=$1
   shift
   docker "$@" > /dev/null 2>&1 < /dev/null &
   limited=$!
   while kill -0 $limited 2> /dev/null; do
-    if [ "$left" = 0 ] || [ ! -d "$state" ]; then # or the script has ended
+    if [ "$left" = 0 ] || [ ! -d "$state" ]; then # or run.sh has ended
       end_family $limited
       return 124
     fi
@@ -130,8 +131,8 @@ limited() {
   wait $limited
 }
 
-# tell_container SIGNAL: until it has ended, in a shell of its own. It may be about to start, or its process 1 not listening yet.
-# The orchestrator takes the first signal and ignores the others.
+# tell_container SIGNAL: sends the signal to $container until that has ended; must run in a subshell. The container may still be
+# starting, or its process 1 may not have handlers yet. The orchestrator handles the first signal and ignores others.
 tell_container() {
   trap '' HUP TERM
   tries=50

@@ -1,10 +1,10 @@
 #!/bin/sh
-# An engine that falls silent at any call of run.sh's: exit code 3 in time, or that of a signal, and no process stays.
+# Tests an engine that stops answering at any call of run.sh: exit code 3 in time, or a signal's, and no process is left.
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/stub.sh"
 
-# From its n-th call on, n being in `silent`, this Docker does not answer, nor heed SIGTERM. It has as few images as `images`
-# says, and makes them.
+# Fake docker: from its n-th call on (n is in `silent`) it does not answer and ignores SIGTERM. `images` selects which images
+# exist; it builds missing ones.
 mv "$work/bin/docker" "$work/bin/answers"
 cat > "$work/bin/docker" << 'EOF'
 #!/bin/sh
@@ -32,7 +32,7 @@ tar -cf "$work/stream" -C "$work" .complete
 echo key > "$work/key"
 mkdir "$work/runs"
 
-# prepared NAME N: a folder for a run of its own, at $here
+# prepared NAME N: makes the folder $here for a separate run
 prepared() {
   here=$work/runs/$1.$2
   rm -rf "$here"
@@ -56,7 +56,7 @@ prepared() {
   esac
 }
 
-# call NAME PATIENCE: run.sh with the Docker at $here
+# call NAME PATIENCE: calls run.sh with the fake docker in $here
 # shellcheck disable=SC2086  # a command's words
 call() {
   case $1 in
@@ -71,15 +71,15 @@ call() {
     exec ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@" > "$here/out" 2> "$here/err" < /dev/null
 }
 
-# calls NAME: how many calls a whole run makes, which must end well
+# calls NAME: prints the number of docker calls of a whole, successful run
 calls() {
   prepared "$1" 999
-  # After `down` this Docker still lists what it has listed.
+  # The fake docker's lists do not change, even after `down`.
   (call "$1" 60) || grep -q 'error: not everything could be removed' "$here/err" || cat "$here/err" >> "$work/err"
   wc -l < "$here/calls"
 }
 
-# all_at NAME: an engine that is silent from each call on, all at once
+# all_at NAME: runs all cases (silent from call 1, 2, ... on) in parallel
 all_at() {
   : > "$work/err"
   number=$(calls "$1")
@@ -106,7 +106,7 @@ all_at() {
   check "$1: no process stays" nobody
 }
 
-# ended PID SECONDS: its exit code, or 124 if it does not end so soon
+# ended PID SECONDS: prints the process' exit code, or 124 if it runs longer
 ended() {
   tries=$(($2 * 5))
   while kill -0 "$1" 2> /dev/null; do
@@ -122,7 +122,7 @@ nobody() {
   ! grep -E "^sleep 6543\\.$$|$work/runs" "$work/processes" >> "$work/err"
 }
 
-# terminated NAME N SECONDS: SIGTERM during the n-th call of a run, which a silent engine does not answer for a minute
+# terminated NAME N SECONDS: sends SIGTERM to run.sh during its n-th docker call, which is not answered for a minute
 terminated() {
   prepared "$1" "$2"
   (call "$1" 60) &
@@ -146,7 +146,7 @@ done
 number=$(calls streams)
 n=1
 while [ "$n" -le "$number" ]; do
-  # Who runs is told by the engine, which has 10 seconds for it.
+  # run.sh asks the engine for running containers, for at most 10 seconds.
   if sed -n "${n}p" "$work/runs/streams.999/calls" | grep -q ^run; then seconds=16; else seconds=4; fi
   terminated streams "$n" "$seconds"
   n=$((n + 1))

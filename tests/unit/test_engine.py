@@ -275,7 +275,7 @@ def test_packages_are_asked_of_each_image(engine: Engine, stub: Server) -> None:
 
 
 def test_old_images_are_removed_and_no_others(engine: Engine, stub: Server) -> None:
-    """From the top down: what another one is made of goes when that has gone."""
+    """Images are removed from the top down: a parent image after its children."""
     source = SOURCE_LABEL
     there: list[dict[str, object]] = [
         {"Id": "sha256:parent", "RepoTags": None, "Labels": {source: "old"}, "Created": 1},

@@ -62,7 +62,7 @@ def owner(name: str) -> tuple[str, str]:
 
 
 class NoTableError(AgentError):
-    """There is no binfmt_misc that a container of this engine could write to."""
+    """No container of this engine can write to a binfmt_misc: there is none."""
 
 
 def in_first_namespace() -> bool:
