@@ -8,6 +8,7 @@ from orchestrator.docker.compose import Compose
 from orchestrator.docker.containers import LOOK_SECONDS, Containers
 from orchestrator.docker.labels import PROJECT, STORE_VOLUME, work_volume
 from orchestrator.docker.stored import Stored
+from orchestrator.shared.debian_package import DPKG_FORMAT, NIX, NIX_LIST, Package, read_line
 
 #: Podman's name in `docker version`.
 PODMAN = "Podman Engine"
@@ -63,14 +64,17 @@ class Engine(Containers, Stored, Compose):
         found: Json = self.api.call("docker version", lambda client: client.version())
         return any(one.get("Name") == PODMAN for one in found.get("Components") or [])
 
-    def packages(self) -> list[tuple[str, ...]]:
-        """List Debian packages of this project's images: image, package, version, architecture."""
+    def packages(self) -> list[tuple[str, Package]]:
+        """List Debian packages of this project's images with the image's name, Nix' included."""
+        ask = (
+            f". /etc/os-release && dpkg-query -W -f '{DPKG_FORMAT}\\t'$VERSION_CODENAME'\\t\\n'"
+            f" && if [ -e {NIX / NIX_LIST} ]; then cat {NIX / NIX_LIST}; fi"
+        )
         rows = []
-        arguments = ["-W", "-f", "${Package}\t${Version}\t${Architecture}\n"]
         for tag in self.image_tags():
-            said = self.run_program(tag, self.run, "dpkg-query", arguments)
+            said = self.run_program(tag, self.run, "sh", ["-c", ask])
             name = tag.removesuffix(":latest")
-            rows += [(name, *line.split("\t")) for line in said.splitlines()]
+            rows += [(name, read_line(line)) for line in said.splitlines()]
         return rows
 
     def run_to_end(self, service: str) -> tuple[int, list[str]]:

@@ -7,3 +7,6 @@ KILLED = 137
 
 #: Nix' package of Debian's.
 NIX_PACKAGE = "nix-bin"
+
+#: Debian's security tracker: vulnerabilities by source package.
+TRACKER = "https://security-tracker.debian.org/tracker/data/json"

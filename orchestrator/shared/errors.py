@@ -107,6 +107,12 @@ class StoreError(ApplianceError):
     exit_code = 15
 
 
+class AdvisoryError(ApplianceError):
+    """Packages of the appliance's images have vulnerabilities that newer versions fix."""
+
+    exit_code = 16
+
+
 class BugError(ApplianceError):
     """A bug in the appliance: a traceback is in the log."""
 

@@ -3,19 +3,32 @@
 import argparse
 import contextlib
 import dataclasses
+import typing
+from collections.abc import Iterator
 
 from orchestrator.ask.orders import TERMINAL, Orders
 from orchestrator.ask.parser import Parser, add_log_format
 from orchestrator.ask.request import Caller, LogFormat
+from orchestrator.shared.constants import TRACKER
 from orchestrator.verbs.registry import Session, Verb
+
+if typing.TYPE_CHECKING:
+    from orchestrator.docker.engine import Engine
+    from orchestrator.docker.workspace import Workspace
+    from orchestrator.shared.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
 class Pins:
-    """Request of `pins`: print pins, `update` them, or print packages `installed` in images."""
+    """Request of `pins`: print pins, `update` them, or print packages `installed` in images.
+
+    `advisories` prints vulnerabilities of these packages, by the document at `tracker`.
+    """
 
     update: bool
     installed: bool
+    advisories: bool
+    tracker: str
     log_format: LogFormat
 
 
@@ -32,12 +45,31 @@ def _parser() -> Parser:
         action="store_true",
         help="print the Debian packages of this project's container images instead",
     )
+    what.add_argument(
+        "--advisories",
+        action="store_true",
+        help="print the vulnerabilities of these packages, by Debian's security tracker;"
+        " exit code 16 if newer versions fix one",
+    )
+    parser.add_argument(
+        "--tracker",
+        type=_web_address,
+        default=TRACKER,
+        metavar="URL",
+        help="a mirror of the tracker's data, for --advisories (default: %(default)s)",
+    )
     add_log_format(parser)
     return parser
 
 
+def _web_address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r}: not http:// or https://")
+    return text
+
+
 def _request(found: argparse.Namespace, _who: Caller) -> Pins:
-    return Pins(found.update, found.installed, found.log_format)
+    return Pins(found.update, found.installed, found.advisories, found.tracker, found.log_format)
 
 
 def _orders(request: Pins) -> Orders:
@@ -52,20 +84,22 @@ def _work(request: Pins, session: Session) -> int:
 
     if request.update:
         _update(request, session)
+    elif request.advisories:
+        _advisories(request, session)
     elif request.installed:
         with run_workspace(session.who, {}) as (engine, _workspace):
-            rows = [("image", "package", "version", "architecture"), *engine.packages()]
-        session.write(columns(rows))
+            found = engine.packages()
+        rows = [(image, one.package, one.version, one.arch) for image, one in found]
+        session.write(columns([("image", "package", "version", "architecture"), *rows]))
     else:
         session.write(table(ROOT))
     return 0
 
 
-def _update(request: Pins, session: Session) -> None:
-    """Renew the locks, print the changes, and send the new files to the checkout."""
-    from orchestrator.deliver.stream import Delivery
+@contextlib.contextmanager
+def _builder(request: Pins, session: Session) -> Iterator[tuple["Engine", "Workspace", "Progress"]]:
+    """Provide an engine with the builder's image, whose containers have a network."""
     from orchestrator.docker.images import Images
-    from orchestrator.run import renewal
     from orchestrator.run.runs import run_workspace
     from orchestrator.shared.progress import make_progress
 
@@ -78,10 +112,19 @@ def _update(request: Pins, session: Session) -> None:
         try:
             images.want(("builder",))
             images.wait(("builder",), progress)
-            changed = renewal.renew(engine, who, progress)
+            yield engine, workspace, progress
         finally:
             images.close()
             engine.down()
+
+
+def _update(request: Pins, session: Session) -> None:
+    """Renew the locks, print the changes, and send the new files to the checkout."""
+    from orchestrator.deliver.stream import Delivery
+    from orchestrator.run import renewal
+
+    with _builder(request, session) as (engine, workspace, progress):
+        changed = renewal.renew(engine, session.who, progress)
         new = workspace.own / "new"
         new.mkdir()
         outgoing = Delivery(new, session.stream, sparse=False)
@@ -90,9 +133,30 @@ def _update(request: Pins, session: Session) -> None:
         outgoing.finish()
 
 
+def _advisories(request: Pins, session: Session) -> None:
+    """Print the vulnerabilities of our images' packages; raises if newer versions fix one."""
+    from orchestrator.decide.advisories import table
+    from orchestrator.run.advisories import look
+    from orchestrator.shared.errors import AdvisoryError
+
+    with _builder(request, session) as (engine, _workspace, progress):
+        progress.to("advisories", "asking Debian's security tracker")
+        found = look(engine, session.who, request.tracker)
+        progress.end()
+    session.write(table(found))
+    if fixed := sum(1 for one in found if one.fixed):
+        raise AdvisoryError(
+            f"newer versions fix {fixed} of these vulnerabilities",
+            hint="./run.sh pins --update; ./run.sh down --rmi all, so that images are rebuilt",
+        )
+
+
 VERB = Verb(
     group="find out",
-    shown=(("pins [--update]", "pinned versions and hashes of all downloads"),),
+    shown=(
+        ("pins [--update]", "pinned versions and hashes of all downloads"),
+        ("pins --advisories", "vulnerabilities of the packages in our images"),
+    ),
     parser=_parser,
     request=_request,
     work=_work,

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.agents import debian
 from orchestrator.agents.builder import nix_package
-from orchestrator.agents.builder.nix_package import NIX
+from orchestrator.shared.debian_package import NIX, Package
 
 pytestmark = pytest.mark.needs("dpkg-deb")
 
@@ -62,8 +62,8 @@ def test_nix_is_taken_under_all_its_names_and_libraries_without_their_modules(
     assert (folder / "lib/liba.so.1").read_text() == "a"
     assert sorted(one.name for one in (folder / "lib").iterdir()) == ["liba.so.1", "liba.so.1.2"]
     assert nix_package.read_list(folder) == [
-        nix_package.Unpacked("nix-bin", "2", "all", "nix", "1", "forky", "0" * 64),
-        nix_package.Unpacked("liba1", "2", "all", "liba1", "2", "forky", "0" * 64),
+        Package("nix-bin", "2", "all", "nix", "1", "forky", "0" * 64),
+        Package("liba1", "2", "all", "liba1", "2", "forky", "0" * 64),
     ]
 
 

@@ -17,6 +17,7 @@ from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import SOURCE_LABEL
 from orchestrator.shared import retry
+from orchestrator.shared.debian_package import Package
 from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
 from tests.unit.engine_stub import Answer, Handler, Server, stub
 
@@ -251,7 +252,7 @@ def test_a_command_in_a_container_fails_with_its_last_line(engine: Engine, stub:
 def test_packages_are_asked_of_each_image(engine: Engine, stub: Server) -> None:
     def said(handler: Handler) -> None:
         handler.begin_stream()
-        handler.part(1, b"jq\t1.7\tamd64\nlibo\t1\tamd64\n")
+        handler.part(1, b"jq\t1.7+b1\tamd64\tjq\t1.7\ttrixie\t\nlibo\t1\tall\to\t2\tforky\t00\n")
         handler.end_stream()
 
     tags = ["nixos-image-builder:latest", "<none>:<none>"]
@@ -264,12 +265,12 @@ def test_packages_are_asked_of_each_image(engine: Engine, stub: Server) -> None:
         "DELETE /containers/x": (204, b""),
     }
     assert engine.packages() == [
-        ("nixos-image-builder", "jq", "1.7", "amd64"),
-        ("nixos-image-builder", "libo", "1", "amd64"),
+        ("nixos-image-builder", Package("jq", "1.7+b1", "amd64", "jq", "1.7", "trixie")),
+        ("nixos-image-builder", Package("libo", "1", "all", "o", "2", "forky", "00")),
     ]
     assert stub.asked[-1] == "DELETE /containers/x"
     stub.answers["POST /containers/x/wait"] = (200, {"StatusCode": 2})
-    with pytest.raises(DockerError, match="dpkg-query in nixos-image-builder:latest: libo"):
+    with pytest.raises(DockerError, match="sh in nixos-image-builder:latest: libo"):
         engine.packages()
     assert stub.asked[-1] == "DELETE /containers/x"
 

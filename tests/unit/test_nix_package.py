@@ -10,6 +10,7 @@ from orchestrator.agents.builder import nix_package
 from orchestrator.agents.failure import AgentError
 from orchestrator.docker.images import SUPERSEDED
 from orchestrator.shared.constants import NIX_PACKAGE
+from orchestrator.shared.debian_package import NIX_LIST, Package
 from tests.unit.test_debian import LOCK, check
 
 OLD = [
@@ -108,7 +109,7 @@ def test_what_was_unpacked_is_told_and_a_folder_without_nix_tells_nothing(
     tmp_path: pathlib.Path,
 ) -> None:
     assert nix_package.read_list(tmp_path) == []
-    one = nix_package.Unpacked("libo", "2:1-1+b1", "amd64", "o", "2:1-1", "forky", "0" * 64)
+    one = Package("libo", "2:1-1+b1", "amd64", "o", "2:1-1", "forky", "0" * 64)
     row = f"libo\t2:1-1+b1\tamd64\to\t2:1-1\tforky\t{'0' * 64}\n"
-    (tmp_path / nix_package.LIST).write_text(row)
+    (tmp_path / NIX_LIST).write_text(row)
     assert nix_package.read_list(tmp_path) == [one]

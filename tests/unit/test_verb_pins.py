@@ -1,18 +1,31 @@
 """Tests `pins`: requests, usage errors and orders."""
 
+import dataclasses
+
 import pytest
 
+from orchestrator.shared.constants import TRACKER
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.pins import Pins
 from tests.unit.asking import ask, orders
+
+PINS = Pins(update=False, installed=False, advisories=False, tracker=TRACKER, log_format="auto")
+UPDATE = dataclasses.replace(PINS, update=True)
+INSTALLED = dataclasses.replace(PINS, installed=True)
+ADVISORIES = dataclasses.replace(PINS, advisories=True)
 
 
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["pins"], Pins(update=False, installed=False, log_format="auto")),
-        (["pins", "--update"], Pins(update=True, installed=False, log_format="auto")),
-        (["pins", "--installed"], Pins(update=False, installed=True, log_format="auto")),
+        (["pins"], PINS),
+        (["pins", "--update"], UPDATE),
+        (["pins", "--installed"], INSTALLED),
+        (["pins", "--advisories"], ADVISORIES),
+        (
+            ["pins", "--advisories", "--tracker", "http://mirror/x"],
+            dataclasses.replace(ADVISORIES, tracker="http://mirror/x"),
+        ),
     ],
 )
 def test_words_become_a_request(argv: list[str], expected: object) -> None:
@@ -27,6 +40,11 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             "argument --installed: not allowed with argument --update",
             "./run.sh pins --help",
         ),
+        (
+            ["pins", "--advisories", "--tracker", "file:///etc/passwd"],
+            "argument --tracker: 'file:///etc/passwd': not http:// or https://",
+            "./run.sh pins --help",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hint: str) -> None:
@@ -39,8 +57,9 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (Pins(update=True, installed=False, log_format="auto"), [["out_locks"]]),
-        (Pins(update=False, installed=True, log_format="auto"), [["terminal"]]),
+        (UPDATE, [["out_locks"]]),
+        (INSTALLED, [["terminal"]]),
+        (ADVISORIES, [["terminal"]]),
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:

@@ -6,7 +6,6 @@ suite is replaced, and other programs keep theirs.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
@@ -18,35 +17,16 @@ from orchestrator.agents import debian, events
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
 from orchestrator.shared.constants import NIX_PACKAGE
-
-#: Folder of Nix in the builder's image.
-NIX = pathlib.Path("/opt/nix")
-
-#: File in that folder that lists the unpacked packages: one per line, fields of `Unpacked`
-#: separated by tabs.
-LIST = "packages"
+from orchestrator.shared.debian_package import NIX_LIST, Package, read_line
 
 
-@dataclasses.dataclass(frozen=True)
-class Unpacked:
-    """A Debian package outside of dpkg's database, with its source package."""
-
-    package: str
-    version: str
-    arch: str
-    source: str
-    source_version: str
-    suite: str
-    sha256: str
-
-
-def read_list(folder: pathlib.Path) -> list[Unpacked]:
+def read_list(folder: pathlib.Path) -> list[Package]:
     """Return the packages unpacked to `folder`; empty if the folder does not exist."""
     try:
-        lines = (folder / LIST).read_text().splitlines()
+        lines = (folder / NIX_LIST).read_text().splitlines()
     except FileNotFoundError:
         return []
-    return [Unpacked(*line.split("\t")) for line in lines]
+    return [read_line(line) for line in lines]
 
 
 def obtain(
@@ -98,18 +78,17 @@ def unpack(pins: list[debian.Pin], debs: pathlib.Path, folder: pathlib.Path) -> 
                 shutil.copy2(one, programs, follow_symlinks=False)
         for one in pathlib.Path(place, "usr/lib").glob("*-linux-gnu/*.so*"):
             shutil.copy2(one, libraries, follow_symlinks=False)
-    rows = ("\t".join(dataclasses.astuple(one)) for one in found)
-    (folder / LIST).write_text("".join(f"{row}\n" for row in rows))
+    (folder / NIX_LIST).write_text("".join(f"{one.line}\n" for one in found))
 
 
-def _unpacked(pin: debian.Pin, deb: pathlib.Path) -> Unpacked:
+def _unpacked(pin: debian.Pin, deb: pathlib.Path) -> Package:
     said = command.run(["dpkg-deb", "-f", deb, "Source"], fails=AgentError).text.strip()
     # Field Source exists only if it differs from the package: "NAME" or "NAME (VERSION)".
     match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", said or pin.package)
     if not match:
         raise AgentError(f"{deb.name}: invalid field Source: {said!r}")
     version = match[2] or pin.version
-    return Unpacked(pin.package, pin.version, pin.arch, match[1], version, pin.suite, pin.sha256)
+    return Package(pin.package, pin.version, pin.arch, match[1], version, pin.suite, pin.sha256)
 
 
 def settle(folder: pathlib.Path) -> None:

@@ -15,12 +15,13 @@ import urllib.parse
 import uuid
 
 from orchestrator.agents.builder.nix import answer
-from orchestrator.agents.builder.nix_package import NIX, read_list
+from orchestrator.agents.builder.nix_package import read_list
 from orchestrator.agents.debian import ROLES
 from orchestrator.image.closure import closure_of
 from orchestrator.image.tree import TreeError
 from orchestrator.shared import command as programs
 from orchestrator.shared.artifact import SBOM, Material
+from orchestrator.shared.debian_package import NIX
 from orchestrator.shared.spec import LOADERS, ImageSpec
 
 #: UUID namespace of serial numbers, which are derived from the image's hash; an arbitrary constant.

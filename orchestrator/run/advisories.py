@@ -1,0 +1,36 @@
+"""Debian's security tracker, asked by a container that has a network: the orchestrator has none."""
+
+import json
+
+from orchestrator.ask.request import Caller
+from orchestrator.decide import advisories
+from orchestrator.decide.advisories import Finding
+from orchestrator.docker.engine import Engine
+from orchestrator.run.renewal import CA_BUNDLE
+from orchestrator.shared.errors import NetworkError
+from orchestrator.shared.json_reader import JsonError
+from orchestrator.shared.paths import ROOT
+
+HINT = "--tracker URL names a mirror of the document; proxies are taken from https_proxy"
+
+
+def look(engine: Engine, who: Caller, tracker: str) -> list[Finding]:
+    """The vulnerabilities of the packages of our images, and of those that are unpacked.
+
+    Raises `NetworkError` if the document at `tracker` cannot be fetched or has another form.
+    """
+    packages = [*engine.packages(), *advisories.locked(ROOT)]
+    sources = sorted({one.source for _place, one in packages})
+    variables = {"SSL_CERT_FILE": CA_BUNDLE} if who.ca_bundle else {}
+    command = ["orchestrator.agents.advisories", tracker, *sources]
+    said = json.loads(engine.run_service("builder", command, variables=variables))
+    problem = said.get("problem", "")
+    try:
+        found = advisories.find(packages, said.get("known", {}))
+    except JsonError as error:
+        found, problem = [], str(error)
+    if problem:
+        raise NetworkError(
+            f"Debian's security tracker cannot be asked ({tracker}): {problem}", hint=HINT
+        )
+    return found
