@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.nix_options import NixOptions
+from orchestrator.shared.paths import ROOT
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 
 TASK = NixosTask(
@@ -276,3 +278,19 @@ def test_emulated_is_what_another_machine_runs(
         f'"{system}","/bin/sh",["-c","x"],[("env","[\\"a\\"],\\"b\\"")])'
     )
     assert nixos.is_emulated(str(drv)) is emulated
+
+
+def test_all_that_our_expressions_read_may_be_read() -> None:
+    """Our expressions are evaluated in restricted mode, as the caller's are."""
+    words = nixos.readable(task(), pathlib.Path("/run/inputs.json"))
+    places = [pathlib.Path(word.partition("=")[2]) for word in words if word != "-I"]
+    found = 0
+    for path in (ROOT / "nix").rglob("*.nix"):
+        code = "\n".join(line.partition("#")[0] for line in path.read_text().splitlines())
+        code = re.sub(r'"[^"]*"', "", code)
+        for name in re.findall(r"(?<![\w.])(\.\.?/[\w./-]+)", code):
+            target = (path.parent / name).resolve()
+            assert target.exists(), (path, name)
+            assert any(target.is_relative_to(place) for place in places), (path, name)
+            found += not target.is_relative_to(ROOT / "nix")
+    assert found, "some of it lies beside the expressions"

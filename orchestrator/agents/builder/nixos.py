@@ -26,6 +26,9 @@ from orchestrator.shared.task import NixosTask
 EXPRESSION = ROOT / "nix/build.nix"
 FLAKE_LOCK = ROOT / "flake.lock"
 
+#: Folders of our expressions and of what these read, by their names on the search path.
+READ = {"expression": "nix", "tables": "orchestrator/shared", "locks": "locks"}
+
 #: NixOS' binary cache, and its public key.
 CACHE = "https://cache.nixos.org"
 CACHE_KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
@@ -120,7 +123,8 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
 
 def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
     """Return -I options for paths that a restricted evaluation may read, besides nixpkgs."""
-    places = {"expression": EXPRESSION.parent, "inputs": inputs, "sources": task.sources}
+    own = {name: ROOT / path for name, path in READ.items()}
+    places = {**own, "inputs": inputs, "sources": task.sources}
     return [
         part for name, place in places.items() for part in ("-I", f"nixos-image-{name}={place}")
     ]
