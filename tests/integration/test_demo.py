@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.agents.emulation.ladder import next_rung, rungs
 from orchestrator.decide.pins import pinned_nix
+from orchestrator.docker.labels import SOURCE_LABEL
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.paths import ROOT
 from tests.integration.conftest import ENGINE, RIGHTS, Alter, Run, docker, table
@@ -160,7 +161,11 @@ def test_without_a_network_the_error_names_what_was_not_reached(
 def test_superseded_pin_is_replaced_with_a_warning(orchestrate: Run, altered: Alter) -> None:
     gone = "pool/main/z/zlib/zlib1g_0.0.1_none.deb"
     change = f"tree=None, sha256=64 * chr(48), version='0.0.1', path='{gone}'"
-    altered("nixos-image-builder", edit_lock("zlib", change))
+    # An image built with --locked: it is up to date with and without --locked.
+    form = f'{{{{index .Config.Labels "{SOURCE_LABEL}"}}}}'
+    source = docker("image", "inspect", "--format", form, "nixos-image-builder")
+    label = f"LABEL {SOURCE_LABEL}={source.removesuffix('-locked')}-locked"
+    altered("nixos-image-builder", f"{edit_lock('zlib', change)}\n{label}")
     outcome = orchestrate("demo", "--no-boot")
     assert outcome.code == 0, outcome.err
     assert "zlib1g 0.0.1 is no longer in the archive: using zlib1g 1:1." in outcome.err
