@@ -67,7 +67,7 @@ def test_what_cannot_be_mended_ends_the_run(path: str) -> None:
     def fail() -> None:
         raise AgentError("cannot repair path", detail="the log's end")
 
-    with poisoned(path), pytest.raises(AgentError, match="again: cannot repair path") as caught:
+    with poisoned(path), pytest.raises(AgentError, match="repaired: cannot repair path") as caught:
         Keeper(nix(fail)).hold([path])
     assert (caught.value.kind, caught.value.detail) == ("store", "the log's end")
 
