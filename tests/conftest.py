@@ -46,10 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Two workers in the test image, unless files are named: to start them takes a second."""
-    if not IN_TEST_IMAGE or hasattr(config, "workerinput") or config.getoption("usepdb"):
+    """Start two workers, if pytest-xdist is there, unless files are named: that takes a second."""
+    if hasattr(config, "workerinput") or config.getoption("usepdb"):
         return
-    if config.getoption("numprocesses") is None and not named_files(config):
+    if config.getoption("numprocesses", 0) is None and not named_files(config):
         config.option.tx, config.option.dist = ["popen"] * 2, "loadscope"
 
 

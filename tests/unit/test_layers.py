@@ -1,6 +1,7 @@
 """Tests the layers of docs/architecture.md: each folder imports only those below it."""
 
 import ast
+import functools
 import re
 import sys
 
@@ -14,6 +15,7 @@ FOLDERS = ("verbs", "run", "deliver", "decide", "ask", "docker", "agents", "imag
 PACKAGE = ROOT / "orchestrator"
 
 
+@functools.cache
 def imported(text: str) -> set[str]:
     """Return the folders of this package that a module imports from."""
     found = set()
