@@ -84,7 +84,7 @@ def test_an_old_nix_is_refused(orchestrate: Run, altered: Alter) -> None:
     altered("nixos-image-builder", f'RUN printf "{old}" > /opt/nix/bin/nix')
     outcome = orchestrate("demo", "--no-boot", "--system", this_system())
     assert outcome.code == 4, outcome.err
-    assert "error: nix (Nix) 2.26.3 is too old: at least 2.34.7 is needed" in outcome.err
+    assert "error: nix (Nix) 2.26.3 is too old: at least 2.34.7 is required" in outcome.err
 
 
 def test_failed_derivation_is_named_with_its_log(orchestrate: Run, altered: Alter) -> None:
