@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs that are killed: what they leave on the disk. RUNS (default 30) of `demo --no-boot`, each killed (SIGKILL) at a random
-# moment: run.sh with all of its processes, the orchestrator's container, or the builder's. After each, what is left is counted as
-# the next run finds it; at the end `clean` has to have made it as it was. A whole run comes first, which fills the store. Prints
-# a line for each kill, then what there was before and after. Ends with 1 where that differs.
+# Counts what killed runs leave on the disk. RUNS (default 30) of `demo --no-boot`, each killed (SIGKILL) at a random moment: run.sh
+# with all of its processes, the orchestrator's container, or the builder's. Two whole runs come first: one fills the store, the
+# other tells how long a run takes. One run and `clean` come last. Prints a line for each kill, then the counts before and after.
+# Fails if they differ.
 set -eu
 cd "$(dirname "$0")/.."
 runs=${RUNS:-30}
@@ -16,20 +16,17 @@ in_table() {
   # shellcheck disable=SC2086  # options are words
   docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
     --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
-import pathlib, subprocess, time
+import pathlib, time
 from orchestrator.agents.emulation import binfmt
 binfmt.mount()
 $2"
 }
 
-# What must not grow: entries; folders beside the store, KiB of the store's files, containers, networks, volumes, images, files of
-# the caller's.
+# left: prints the counts that must not grow. The store does: it keeps what a run has built, until `clean --store`.
 left() {
   in_table --rm '
-files = subprocess.run(["find", "/nix/store", "!", "-type", "d", "-printf", "%k "], capture_output=True, text=True).stdout
 print("entries", len(binfmt.entries()))
-print("folders beside the store", len(list(pathlib.Path("/nix/var/nix/builds").iterdir())))
-print("KiB in the store", sum(map(int, files.split())))'
+print("folders beside the store", len(list(pathlib.Path("/nix/var/nix/builds").iterdir())))'
   echo "containers $(docker ps -aq | wc -l)"
   echo "networks $(docker network ls -q | wc -l)"
   echo "volumes $(docker volume ls -q | wc -l)"
@@ -45,17 +42,21 @@ family() {
     END { for (p in parent) { for (q = p; q in parent && q != top; q = parent[q]); if (q == top) print p } }'
 }
 
-# A run with a key of its own: it has something to build.
+# demo NAME OPTION VALUE: a run with a key of its own, so that there is something to build
 demo() {
   ssh-keygen -q -t ed25519 -N '' -f "$work/key.$1"
   TMPDIR=$work/tmp ./run.sh demo --no-boot -o "$work/out" --ssh-key "$work/key.$1.pub" "$2" "$3" > "$work/log" 2>&1 < /dev/null
 }
 
 
+# end PATTERN: kills the containers with such names
+end() { docker ps --format '{{.Names}}' | grep -xE "$1" | xargs -r docker kill > /dev/null 2>&1 || :; }
+
 holder=$(in_table -d 'print("held"); time.sleep(86400)')
 until docker logs "$holder" 2> /dev/null | grep -q held; do sleep 0.1; done
+demo cold --emulation shared || { tail "$work/log"; exit 1; }
 began=$(date +%s)
-demo whole --emulation shared || { tail "$work/log"; exit 1; }
+demo warm --emulation shared || { tail "$work/log"; exit 1; }
 seconds=$(($(date +%s) - began))
 TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
 rm -rf "$work/out" && mkdir "$work/out"
@@ -73,8 +74,8 @@ while [ "$number" -le "$runs" ]; do
   case $victim in
     run.sh) # shellcheck disable=SC2046  # numbers
       kill -KILL $(family $run) 2> /dev/null || : ;;
-    orchestrator) docker ps --format '{{.Names}}' | grep -xE 'nixos-image-[0-9a-f]{12}' | xargs -r docker kill > /dev/null 2>&1 || : ;;
-    builder) docker ps --format '{{.Names}}' | grep -E -- '-builder-1$' | xargs -r docker kill > /dev/null 2>&1 || : ;;
+    orchestrator) end 'nixos-image-[0-9a-f]{12}' ;;
+    builder) end '.*-builder-1' ;;
   esac
   code=0
   wait $run 2> /dev/null || code=$?
@@ -82,7 +83,7 @@ while [ "$number" -le "$runs" ]; do
   number=$((number + 1))
 done
 
-# What a killed run.sh has started may be at work for a moment.
+# Containers of a killed run.sh may still be ending. Its folders are only removed when they are old.
 sleep 10
 find "$work/out" "$work/tmp" -mindepth 1 -maxdepth 1 -type d -exec touch -d '2 days ago' {} +
 demo last --emulation shared || { tail "$work/log"; exit 1; }
