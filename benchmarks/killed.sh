@@ -83,8 +83,8 @@ while [ "$number" -le "$runs" ]; do
   number=$((number + 1))
 done
 
-# Containers of a killed run.sh may still be ending. Its folders are only removed when they are old.
-sleep 10
+# The orchestrator of a killed run.sh goes on until nobody takes its image. Folders of run.sh's are only removed when they are old.
+until [ -z "$(docker ps -q --filter label=org.nixos-image.run)" ]; do sleep 1; done
 find "$work/out" "$work/tmp" -mindepth 1 -maxdepth 1 -type d -exec touch -d '2 days ago' {} +
 demo last --emulation shared || { tail "$work/log"; exit 1; }
 TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
