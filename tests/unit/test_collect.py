@@ -29,7 +29,9 @@ def collected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
         os.close(other)
         commands.append(command)
-        return types.SimpleNamespace(last="3 store paths deleted, 1.0 MiB freed")
+        return types.SimpleNamespace(
+            text="3 store paths deleted, 1.0 MiB freed\n", last="note: something"
+        )
 
     monkeypatch.setattr("orchestrator.shared.command.run", run)
     return commands

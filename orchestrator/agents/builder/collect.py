@@ -56,7 +56,7 @@ def collect() -> None:
     except BlockingIOError:
         events.emit("busy", message="the store stays as it is: a run is at work")
         return
-    events.emit("collected", message=f"the store: {said.last}")
+    events.emit("collected", message=f"the store: {said.text.strip()}")
 
 
 @contextlib.contextmanager
