@@ -7,8 +7,7 @@
 let
   inherit (guest) config pkgs;
   inherit (pkgs.stdenv.hostPlatform) system;
-  cfg = config.nixosImage;
-  name = if cfg.baseName != null then cfg.baseName else "nixos-image-${format.name}-${config.system.nixos.version}-${system}";
+  name = import ./name.nix { inherit config format system; };
 
   asTarball = tarball: tarball.override { inherit (buildPkgs) stdenv closureInfo pixz; };
   tarball = arguments: buildPkgs.callPackage (nixpkgs + "/nixos/lib/make-system-tarball.nix") ({ fileName = name; } // arguments);
@@ -60,7 +59,7 @@ let
       file=$(find ${recipe} -type f ! -path '*/nix-support/*')
       [ "$(echo "$file" | wc -l)" = 1 ]
       ln -s "$file" $out/${lib.escapeShellArg "${name}${suffix}"}
-    '';
+    '' // { file.name = "${name}${suffix}"; };
 
   # A derivation whose output is a file would be taken for an image spec: put it into a folder as `fileName`.
   inFolder = fileName: made: buildPkgs.runCommand made.name { preferLocalBuild = true; } ''

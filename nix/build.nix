@@ -7,6 +7,7 @@
 #   formats        names of nix/formats.nix, or their aliases, or of `formatPaths`
 #   systems        "aarch64-linux", …
 #   systemsGiven   whether the user has chosen the systems; if not, a flake's configuration keeps its own (default true)
+#   name           what images are named after if their configuration sets no host name (default "nixos")
 #   disk           options of nixosImage from the command line, which override the configuration's (default {})
 #   modules        paths of further modules (default [])
 #   specialArgs    (default {})
@@ -20,6 +21,7 @@ let
   given = {
     configuration = null;
     systemsGiven = true;
+    name = "nixos";
     disk = { };
     modules = [ ];
     specialArgs = { };
@@ -54,7 +56,7 @@ let
   commandLine = {
     _file = "the command line";
     # Priority 45 overrides the configuration, even its lib.mkForce (50).
-    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk;
+    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk // { configurationName = lib.mkDefault given.name; };
     system.nixos = {
       revision = lib.mkIf (given.revision != null) (lib.mkDefault given.revision);
       versionSuffix = lib.mkIf (given.versionSuffix != null) (lib.mkDefault given.versionSuffix);
@@ -62,7 +64,10 @@ let
   };
   modules = map path given.modules ++ [ commandLine ];
 
-  imagesFor = system: lib.recurseIntoAttrs (
+  # Names of files are told while Nix evaluates, before it builds (FILE in agents/builder/nixlog.py): they may be somebody's.
+  told = one: if one ? file then builtins.trace "nixos-image-file ${builtins.toJSON one.file}" one else one;
+
+  imagesFor = system: lib.recurseIntoAttrs (lib.mapAttrs (_: told) (
     if given.configuration == null then
       library.imagesOf
         {
@@ -79,6 +84,6 @@ let
         inherit (given) formats specialArgs;
         modules = [ (path given.configuration) ] ++ modules;
       }
-  );
+  ));
 in
 lib.genAttrs given.systems imagesFor

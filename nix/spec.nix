@@ -64,7 +64,7 @@ let
 
   spec = {
     schema = 1;
-    name = orElse "nixos-image-${format.name}-${config.system.nixos.version}-${system}" cfg.baseName;
+    name = import ./name.nix { inherit config format system; };
     inherit system;
     toplevel = toString config.system.build.toplevel;
     format = format.given;
@@ -114,5 +114,6 @@ derivation
     preferLocalBuild = true;
   } // {
   inherit spec;
+  file = { inherit (spec) name diskFormat compression; };
   inherit (config.system.build) toplevel;
 }

@@ -18,7 +18,8 @@ let
   modulesOf = name: builtins.concatMap (module: (arch.demo.module_needs or { }).${module} or [ ] ++ [ module ])
     (builtins.head (builtins.filter (row: row.name == name) filesystems)).kernel_modules;
 
-  release = "demo-1";
+  version = "1";
+  release = "demo-${version}";
   label = "nixos";
 
   # Store path names allow neither "~" nor ":".
@@ -86,6 +87,8 @@ let
     authorizedKeys = builtins.toFile "authorized_keys" authorizedKeys;
   };
 
+  name = "${hostName}-${demo.format}-${system}-${version}";
+
   bootspec = {
     inherit system;
     label = "NixOS demo (${release})";
@@ -104,10 +107,11 @@ in
 {
   inherit toplevel;
 
-  imageSpec = onTarget "image-spec.json" ./image-spec.sh {
+  # Told while Nix evaluates, as nix/build.nix tells it.
+  imageSpec = builtins.trace "nixos-image-file ${builtins.toJSON { inherit name; inherit (demo) diskFormat; }}" onTarget "image-spec.json" ./image-spec.sh {
     spec = builtins.toJSON {
       schema = 1;
-      name = "nixos-demo-${release}-${system}-${demo.format}";
+      inherit name;
       inherit system toplevel;
       inherit (demo) format partitionTable diskFormat;
       # All boot loaders of the system; the partition table decides which are installed.

@@ -123,7 +123,12 @@ in
         let upstream = options.image.baseName or null;
         in if upstream != null && isGiven upstream then config.image.baseName else null;
       defaultText = lib.literalExpression "config.image.baseName if set, else null";
-      description = "Name of the image file without suffix; null is `nixos-image-<format>-<version>-<system>`.";
+      description = "Name of the image file without suffix; null is `<host>-<format>-<system>-<version>`.";
+    };
+    configurationName = mkOption {
+      type = types.strMatching "[^/]+";
+      default = "nixos";
+      description = "What stands for the host in `baseName` where `networking.hostName` is not set. The command line gives it: the configuration's file or attribute.";
     };
     deterministic = mkOption {
       type = types.enum [ true ];

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import urllib.parse
 
@@ -25,6 +26,9 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import DemoTask, NixosTask, Task
+
+#: Longest name (characters) that a configuration gives its images; more is added to it.
+NAME_LETTERS = 64
 
 #: NixOS option of `nixosImage` for each image option that the configuration must know, too.
 DISK = {
@@ -65,6 +69,15 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
     )
 
 
+def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:
+    """The devices' names in the names of a task's images; one is empty where there is none."""
+    if not options.stamp:
+        return (options.host_name,)
+    kept = workspace.late / pathlib.PurePosixPath(options.stamp).name
+    text = kept.read_text("utf-8-sig", errors="replace")
+    return tuple(device.host for device in read_devices(text))
+
+
 def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
     return DemoTask(
         system=plan.systems[0],
@@ -100,6 +113,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
     return NixosTask(
         systems=plan.systems,
         systems_given=bool(request.systems),
+        name=configuration_name(request.attribute, configuration),
         formats=(*request.formats, *format_paths),
         format_paths=format_paths,
         configuration=here(configuration),
@@ -113,6 +127,19 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         dry_run=request.dry_run,
         sources=os.fspath(input_folder(who)),
     )
+
+
+def configuration_name(attribute: str, configuration: pathlib.PurePosixPath | None) -> str:
+    """What images are named after where their configuration sets no host name.
+
+    The flake's attribute, or the file; of `default.nix` its folder, which says more.
+    """
+    name = attribute
+    if configuration:
+        file = configuration.name.removesuffix(".nix")
+        name = configuration.parent.name if file == "default" else file
+    # Of the letters that a name has in every file system and shell.
+    return re.sub("[^A-Za-z0-9._-]+", "-", name).strip(".-")[:NAME_LETTERS] or "nixos"
 
 
 def _flake(request: Build, who: Caller) -> str:

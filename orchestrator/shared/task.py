@@ -31,12 +31,13 @@ class NixosTask:
     Either `configuration` is a file, or `attribute` names a configuration of the flake reference
     `flake`. An empty `nixpkgs` means the pinned one, or the flake's own. `format_paths` has module
     files of further formats, by name. `disk` are options of `nixosImage`. `systems_given` is false
-    if the user named no system. `sources` is the folder with the caller's files, under their paths
+    if the user named no system; `name` is the configuration's, for the names of images. `sources` is the folder with the caller's files, under their paths
     on the caller's host.
     """
 
     systems: tuple[str, ...]
     systems_given: bool
+    name: str
     formats: tuple[str, ...]
     format_paths: dict[str, str]
     configuration: str

@@ -101,7 +101,7 @@ expect "a user's run from a path with blanks" 0 'deliver' \
   setpriv --reuid 12345 --regid 12345 --groups "$group" env HOME="$odd/home" "$odd/run.sh" demo --no-boot -o "my images"
 cd / || exit 1
 image=$(cat "$work/out")
-check "stdout is the image's path and nothing else" test "$image" = "$odd/my images/nixos-demo-demo-1-$foreign-linux-raw-efi.img"
+check "stdout is the image's path and nothing else" test "$image" = "$odd/my images/nixos-demo-raw-efi-$foreign-linux-1.img"
 check "the image is the caller's" test "$(stat -c %u:%g "$image")" = 12345:12345
 check "the image is sparse" test "$(($(stat -c %b "$image") * 512 * 4))" -lt "$(($(stat -c %s "$image") * 3))"
 check "result.json has the image's sum" grep -q "$(sha256sum < "$image" | cut -d ' ' -f 1)" "$odd/my images/result.json"

@@ -20,6 +20,7 @@ from orchestrator.shared.task import DemoTask, NixosTask, Task
 TASK = NixosTask(
     systems=("aarch64-linux",),
     systems_given=True,
+    name="pi",
     formats=("sd-aarch64",),
     format_paths={},
     configuration="/in/home/me/pi.nix",

@@ -240,7 +240,7 @@ def _assemble(
         devices = [one_device(options)]
     artifacts = []
     for device in devices:
-        name = f"{spec.name}-{device.host}" if options.stamp else spec.name
+        name = f"{spec.name}-{device.host}" if device.host else spec.name
         own = dataclasses.replace(spec, name=name)
         make = functools.partial(make_artifact, run, folder, own, options, device, parts)
         artifacts.append(keeper.attempt(named, make))

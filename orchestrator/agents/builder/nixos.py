@@ -109,6 +109,7 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
         "formats": task.formats,
         "systems": task.systems,
         "systemsGiven": task.systems_given,
+        "name": task.name,
         "formatPaths": task.format_paths,
         "disk": task.disk,
         "specialArgs": dict(task.nix_options.arguments),

@@ -1,0 +1,10 @@
+# The name of an image's file, without its suffix: whose it is, then what it is.
+{ config, format, system }:
+let
+  cfg = config.nixosImage;
+  inherit (config.networking) hostName;
+  # The default tells nothing; an empty one comes from the network.
+  named = hostName != "" && hostName != config.system.nixos.distroId;
+in
+if cfg.baseName != null then cfg.baseName
+else "${if named then hostName else cfg.configurationName}-${format.name}-${system}-${config.system.nixos.version}"
