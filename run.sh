@@ -49,6 +49,8 @@ then_boot=         # 1 if the first image is booted on the terminal afterwards
 out=               # output folder
 out_kib=           # free KiB in the output folder
 above=             # the one file that is placed above the output folder
+force=             # 1 if files in the output folder that no run made may be replaced
+lock=              # lock of the output folder, while this run holds it
 down=              # 1 for `down` and `compose down`: remove everything
 how=run            # Docker command that makes the orchestrator's container: run, or create (it is started later)
 mounted=           # 1 if the run's work volume may exist
@@ -71,6 +73,8 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/send.sh"
 . "$root/caller/repository.sh"
 . "$root/caller/receive.sh"
+. "$root/caller/place.sh"
+. "$root/caller/lock.sh"
 . "$root/caller/work.sh"
 . "$root/caller/forget.sh"
 
@@ -96,7 +100,7 @@ main() {
     exit
   fi
   ensure_images
-  : > "$state/send" && : > "$state/trees" && : > "$state/whole"
+  : > "$state/send" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept"
   create_store || die 3 "volumes cannot be created" "run: docker volume create test"
   new_run
   container=nixos-image-$run-prepare

@@ -1,6 +1,9 @@
 # Tests whether run.sh's command line names a path, in the form in which the orchestrator writes paths.
 # shellcheck shell=sh
 
+# Suffixes of the files beside an image. What vouches for the image comes first (orchestrator/shared/artifact.py, BESIDE).
+beside='.sha256.sig .sha256 .provenance.json .cdx.json .bmap .result.json .serial.log .log'
+
 # given OPTION ARGUMENTS...: whether ARGUMENTS have OPTION, alone or with its value in the same word
 given() {
   option_word=$1
@@ -83,27 +86,15 @@ is_positional() {
   return 1
 }
 
-# is_beside WHAT ARGUMENTS...: whether $wanted is a file that runs put beside the image that ARGUMENTS name
+# is_beside SUFFIXES ARGUMENTS...: whether $wanted is the image that ARGUMENTS name, with one of SUFFIXES
 is_beside() {
-  what=$1 file=$wanted
+  suffixes=$1 file=$wanted
   shift
-  case $what:$file in
-    result.json:*/result.json)
-      for image; do # result.json belongs to any image in the same folder
-        absolute "$image"
-        wanted=$absolute
-        [ "${wanted%/*}" != "${file%/*}" ] || ! is_positional "$@" || return 0
-      done
-      return 1
-      ;;
-    image:*.cdx.json) wanted=${file%.cdx.json} ;;
-    image:*.provenance.json) wanted=${file%.provenance.json} ;;
-    image:*.sha256) wanted=${file%.sha256} ;;
-    image:*.sha256.sig) wanted=${file%.sha256.sig} ;;
-    image:*.bmap) wanted=${file%.bmap} ;;
-    *) return 1 ;;
-  esac
-  is_positional "$@"
+  for suffix in $suffixes; do
+    wanted=${file%"$suffix"}
+    [ "$wanted" = "$file" ] || ! is_positional "$@" || return 0
+  done
+  return 1
 }
 
 is_wanted() {

@@ -15,7 +15,8 @@ obey() {
       nothing) exit 0 ;;
       terminal) mode=terminal ;;
       then_boot) then_boot=1 ;;
-      out_dir) out_dir "$path" ;;
+      force) force=1 ;;
+      out_dir) out_dir "$path" && list_kept ;;
       out_locks) out_locks ;;
       send) send "$option" "$path" ;;
       send_checkout) send_checkout ;;
@@ -40,6 +41,7 @@ may() {
     *:send_bundle:) [ -n "$ca_bundle" ] ;;
     build:then_boot:) given --run "$@" ;;
     pins:out_locks:) given --update "$@" ;;
+    demo:force: | build:force:) given --force "$@" ;;
     demo:out_dir:--out | build:out_dir:--out)
       if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted out; fi ;;
     demo:send:--inject | demo:send:--stamp | demo:send:--wifi-password-file | demo:send:--sign | demo:send:--ssh-key) named "$about" "$@" ;;
@@ -52,8 +54,8 @@ may() {
     build:send_tree:--flake | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
     boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;
-    boot:send_result:boot) shift; is_beside result.json "$@" ;;
-    verify:send_result:verify) shift; is_beside image "$@" ;;
+    boot:send_result:boot) shift; is_beside .result.json "$@" ;;
+    verify:send_result:verify) shift; is_beside "$beside" "$@" ;;
     *) false ;;
   esac
 }

@@ -35,8 +35,7 @@ unpack() {
   return $taken
 }
 
-# take FOLDER: verifies the files in FOLDER with its manifest and moves them to $out. Safe against power failures: a file gets its
-# final name only when it is on the disk, and all names are on the disk when take ends.
+# take FOLDER: verifies the files in FOLDER with its manifest, writes them to the disk and moves them to $out
 take() {
   folder=$1
   # Without a complete manifest nothing was delivered; the orchestrator's exit code reports the cause.
@@ -45,29 +44,38 @@ take() {
   while read -r sum kind name && [ "$sum" != end ]; do
     # Refuse links, which later readers would follow, and folders, into which mv would move the file.
     case $name in
-      '' | .* | -* | */* | *[[:cntrl:]]*) say "error: a delivered file has a name that is not allowed"; return 8 ;;
+      '' | .* | -* | */* | *[[:cntrl:]]*) refuse "a delivered file has a name that is not allowed"; return ;;
     esac
-    is_file "$folder/$name" || { say "error: $name is not a file"; return 8; }
-    place "$name"
-    [ ! -d "$into/$name" ] || { say "error: $into/$name is a folder"; return 8; }
-    [ -z "$above" ] || [ -f "$into/$name" ] || { say "error: $name is not a lock of this checkout"; return 8; }
-    [ "$(checksum "$folder/$name")" = "$sum" ] || { say "error: $name was damaged in transit: wrong checksum"; return 8; }
+    is_file "$folder/$name" || { refuse "$name is not a file"; return; }
+    [ "$(checksum "$folder/$name")" = "$sum" ] || { refuse "$name was damaged in transit: wrong checksum"; return; }
     set -- "$@" "$folder/$name"
   done < "$folder/.complete"
   [ $# = 0 ] || to_disk "$@" || return 8
-  while read -r sum kind name && [ "$sum" != end ]; do
-    place "$name"
-    mv -f "$folder/$name" "$into/$name" || return 8
-    if [ "$kind" = image ]; then
-      printf '%s\n' "$out/$name"
-      [ -s "$state/image" ] || printf '%s\n' "$out/$name" > "$state/image"
-    fi
-  done < "$folder/.complete"
-  [ $# = 0 ] || to_disk "$out" ${above:+"$out/.."} || return 8
+  if [ -n "$above" ]; then put_locks; else put_images; fi
 }
 
-# place NAME: sets $into to the target folder of the file
-place() {
+# refuse REASON [HINT]: keeps the error message for the end of the run
+refuse() {
+  printf '%s\n' "$1" > "$state/refused"
+  printf %s "${2-}" > "$state/way_out"
+  return 8
+}
+
+# put_locks: replaces locks of this checkout by the files in $folder
+put_locks() {
+  while read -r sum kind name && [ "$sum" != end ]; do
+    lock_folder "$name"
+    is_file "$into/$name" || { refuse "$name is not a lock of this checkout"; return; }
+  done < "$folder/.complete"
+  while read -r sum kind name && [ "$sum" != end ]; do
+    lock_folder "$name"
+    mv -f "$folder/$name" "$into/$name" || return 8
+  done < "$folder/.complete"
+  to_disk "$out" "$out/.." || return 8
+}
+
+# lock_folder NAME: sets $into to the target folder of the lock
+lock_folder() {
   into=$out
   [ "$1" != "$above" ] || into=$out/..
 }

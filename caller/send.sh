@@ -105,13 +105,13 @@ find_tar() {
   esac
 }
 
-# pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. The list of folders
-# comes last and shows that everything was sent.
+# pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. With them goes the list of
+# files in the output folder that no run made. The list of folders comes last and shows that everything was sent.
 pack() {
   # xargs may run tar several times: the receiver accepts concatenated archives.
   # shellcheck disable=SC2086  # flags, or none
   [ ! -s "$state/send" ] || xargs -0 tar -chf - $tar_holes $tar_sends -C / < "$state/send" || return
   # shellcheck disable=SC2086
   [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return
-  cp "$state/trees" "$state/.trees" && tar -cf - -C "$state" .trees
+  cp "$state/kept" "$state/.kept" && cp "$state/trees" "$state/.trees" && tar -cf - -C "$state" .kept .trees
 }

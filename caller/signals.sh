@@ -3,6 +3,7 @@
 
 on_signal() {
   stopped=$1
+  : > "$state/stopped" # for a part of the script that no signal reaches
   if [ -n "$container" ]; then
     tell_container "$1" &
   elif [ -n "$asking" ]; then

@@ -8,7 +8,7 @@ run_streams() {
     # A closed terminal signals all its processes at once, as `timeout` does. Only the main script handles the signal and passes
     # it to the orchestrator; these processes wait for the orchestrator's end.
     trap '' HUP TERM
-    if [ -s "$state/send" ] || [ -s "$state/whole" ]; then
+    if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/kept" ]; then
       { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
     else
       { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack
@@ -19,9 +19,11 @@ run_streams() {
   container=
   heed_end
   code=$(cat "$state/code" 2> /dev/null || echo 70)
-  if [ "$code" = 0 ] && [ $unpacked != 0 ]; then
-    say "error: the image could not be written to $out: $(tail -n 1 "$state/tar" | plain)"
-    code=8
+  # After another failure only what was refused is news.
+  if [ "$unpacked" != 0 ] && [ -z "$stopped" ] && { [ "$code" = 0 ] || [ -s "$state/refused" ]; }; then
+    say "error: the image could not be written to $out: $(cat "$state/refused" "$state/tar" 2> /dev/null | sed q | plain)"
+    [ ! -s "$state/way_out" ] || say "try: $(plain < "$state/way_out")"
+    [ "$code" != 0 ] || code=8
   fi
   after_death
   return "$code"

@@ -31,7 +31,10 @@ def as_text(orders: Orders, who: Caller) -> str:
 
 def image_orders(request: ImageRequest) -> Orders:
     """Return the orders that all verbs that make images share."""
-    orders = [] if request.dry_run else [["out_dir", "--out", os.fspath(request.out)]]
+    orders: Orders = []
+    if not request.dry_run:
+        orders += [["force"]] if request.force else []
+        orders.append(["out_dir", "--out", os.fspath(request.out)])
     orders += [["send", "--inject", one.source] for one in request.image.injections]
     named = {
         "--stamp": request.image.stamp,

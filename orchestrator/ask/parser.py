@@ -57,6 +57,9 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
     parser.add_argument(
         "-o", "--out", metavar="DIR", default="out", help="output folder (default: ./out)"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="replace files there that no run of this project made"
+    )
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
     parser.add_argument(
         "--qemu",
@@ -105,7 +108,7 @@ def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.An
             hint="omit one of the two options",
         )
     names = (
-        *("emulation", "qemu", "locked", "strict", "dry_run", "memory"),
+        *("force", "emulation", "qemu", "locked", "strict", "dry_run", "memory"),
         *("emulation_timeout", "boot_timeout", "timeout"),
     )
     fields = {name: getattr(found, name) for name in names}

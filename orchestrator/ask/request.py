@@ -43,10 +43,12 @@ class ImageRequest:
     """Request of a verb that makes images; timeouts are in seconds.
 
     `qemu` is a version of the emulators, `AUTO`, or empty for the default. `memory` is the
-    builder's limit in MiB, 0 for the default; `sign` a private SSH key.
+    builder's limit in MiB, 0 for the default; `sign` a private SSH key. `force` replaces
+    files in the output folder that no run made.
     """
 
     out: pathlib.PurePosixPath
+    force: bool
     boot: bool
     emulation: Emulation
     qemu: str

@@ -19,6 +19,9 @@ from orchestrator.shared.run import LATE, WORK
 #: is incomplete.
 TREES = ".trees"
 
+#: File with the names in the output folder that no run made: they must not be replaced.
+KEPT = ".kept"
+
 #: Placeholder of an SSH key in the examples of config/.
 PLACEHOLDER = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ +\.\.\.")
 
@@ -66,6 +69,15 @@ def trees(who: Caller) -> tuple[pathlib.Path, ...]:
         raise DeliveryError("not all of the caller's files arrived") from None
     found = {received(who, pathlib.PurePosixPath(name)) for name in names}
     return tuple(sorted(found, key=lambda tree: len(tree.parts), reverse=True))
+
+
+def kept(who: Caller) -> frozenset[str]:
+    """Names in the output folder of files that no run of ours has made, where run.sh tells any."""
+    try:
+        names = (input_folder(who) / KEPT).read_bytes()
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(os.fsdecode(names).split("\0")[:-1])
 
 
 def tree_of(path: pathlib.Path, sent: tuple[pathlib.Path, ...]) -> pathlib.Path:

@@ -8,6 +8,7 @@ import typing
 from orchestrator.image.examine import ISO_NAME, ISO_OFFSET
 from orchestrator.image.layout import CODE_BYTES
 from orchestrator.shared.architectures import SYSTEMS
+from orchestrator.shared.artifact import IMAGE_RESULT
 from orchestrator.shared.disk_formats import DISK_FORMATS, of_suffix
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.spec import Firmware
@@ -42,10 +43,10 @@ class ImageFacts:
     disk_format: str
 
 
-def probe(image: pathlib.Path, result: pathlib.Path) -> ImageFacts:
-    """Return the facts of `image`; `result` is the path of `result.json`, which may not exist."""
+def probe(image: pathlib.Path) -> ImageFacts:
+    """Return the facts of `image`, from its result file beside it if there is one."""
     try:
-        document = json.loads(result.read_text())
+        document = json.loads(image.with_name(f"{image.name}{IMAGE_RESULT}").read_text())
         for one in document["images"]:
             if pathlib.PurePosixPath(one["path"]).name == image.name:
                 facts = ImageFacts(one["system"], tuple(one["firmware"]), one["disk_format"])

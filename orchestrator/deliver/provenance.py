@@ -16,21 +16,20 @@ import typing
 from orchestrator.agents.builder.nixos import public
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.ask.uploads import received, tree_of, trees
-from orchestrator.shared.artifact import Artifact
+from orchestrator.shared.artifact import BUILD_TYPE, Artifact
 from orchestrator.shared.paths import ROOT
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 
-#: URNs of build type and builder; docs/supply-chain.md explains the parameters.
-BUILD_TYPE = "urn:nixos-image:build:v1"
+#: URN of the builder; docs/supply-chain.md explains the parameters.
 BUILDER = "urn:nixos-image:appliance:v1"
 
 #: Fields of a request that the provenance leaves out: they do not affect an image, or are recorded
 #: elsewhere.
 NOT_RECORDED = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format sign"
-    " ssh_key strict memory image nix_options".split()
+    " ssh_key strict memory image nix_options force".split()
 )
 
 #: Image options of one device, or secret: only their names are recorded.

@@ -16,7 +16,7 @@ import typing
 
 from orchestrator.docker.workspace import take
 from orchestrator.shared import command as programs
-from orchestrator.shared.artifact import RESULT, Artifact
+from orchestrator.shared.artifact import BUILD_LOG, RESULT, Artifact
 from orchestrator.shared.errors import BuildError, DeliveryError
 from orchestrator.shared.json_reader import JsonError, from_json
 from orchestrator.shared.spec import is_file_name
@@ -36,10 +36,11 @@ STALL_SECONDS = 300
 class Result:
     """Content of `result.json`: images, emulation, privileges, durations of a run.
 
-    Sizes are bytes, times seconds. `path`, `size` and `sha256` are the first image's; `images`
-    lists all images.
+    `type` marks the file as ours. Sizes are bytes, times seconds. `path`, `size` and `sha256` are
+    the first image's; `images` lists all images. An image's own result lists that image only.
     """
 
+    type: str
     schema: int
     name: str
     system: str
@@ -57,9 +58,11 @@ class Result:
     images: list[dict[str, typing.Any]]
     seconds: dict[str, float]
 
-    def write(self, folder: pathlib.Path) -> None:
-        """Write result.json to `folder`."""
-        (folder / RESULT).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+    def write(self, place: pathlib.Path) -> str:
+        """Write the result to the new file `place`; return its name."""
+        with place.open("x") as file:
+            file.write(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        return place.name
 
 
 def received_images(announced: object, folder: pathlib.Path) -> list[Artifact]:
@@ -85,7 +88,7 @@ def as_announced[T](kind: type[T], value: object, what: str) -> T:
 def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
     others = (image.sbom, *image.extras)
     for name in (image.name, image.file_name, *map(_name_of, others)):
-        if not is_file_name(name) or name == RESULT:
+        if not is_file_name(name) or name in {RESULT, BUILD_LOG}:
             raise BuildError(f"{name!r} is not allowed as an image's file name")
     if not re.fullmatch("[0-9a-f]{64}", image.sha256):
         raise BuildError(f"{image.file_name}: {image.sha256!r} is not a SHA-256")

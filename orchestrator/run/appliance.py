@@ -10,15 +10,17 @@ import typing
 
 from orchestrator.agents.emulation import binfmt, canary
 from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.ask.uploads import kept
 from orchestrator.decide.plan import Plan
 from orchestrator.deliver import stream
+from orchestrator.deliver.names import check_free
 from orchestrator.docker import census, privileges
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace, give, give_late, open_to_agents
 from orchestrator.run.bootcheck import finish_boot, start_boot
-from orchestrator.run.handover import SERIAL_LOG, Handover
+from orchestrator.run.handover import SERIAL, Handover
 from orchestrator.run.repair import repair
 from orchestrator.run.supervisor import Exit, Supervisor
 from orchestrator.shared import retry
@@ -61,8 +63,12 @@ class Appliance:
         progress: Progress,
         workspace: Workspace,
         deadline: float,
+        hosts: tuple[str, ...],
     ) -> None:
-        """`workspace` is the run's existing one; `deadline` is a time of the monotonic clock."""
+        """`workspace` is the run's existing one; `deadline` is a time of the monotonic clock.
+
+        `hosts` are the host names in the images' names (`make_task.hosts`).
+        """
         self._caller = caller
         self._request = request
         self._plan = plan
@@ -72,6 +78,7 @@ class Appliance:
         self._workspace = workspace
         self._folder = workspace.shared
         self._deadline = deadline
+        self._hosts, self._kept = hosts, kept(caller)
         self._supervisor = Supervisor(engine, progress, deadline)
         self._started = self._stale = False
 
@@ -180,6 +187,8 @@ class Appliance:
                 given = True
             elif service == "builder" and name == "images":
                 return stream.received_images(event.get("images"), self._folder)
+            elif service == "builder" and name == "file":
+                check_free(event.get("file"), self._request, self._hosts, self._kept)
             elif service == "builder" and name == "plan":
                 self._progress.end()
                 self._progress.say(str(event.get("message", "")), fields=event)
@@ -258,7 +267,7 @@ class Appliance:
                 "--timeout",
                 str(self._request.boot_timeout),
                 "--serial-log",
-                os.fspath(self._folder / SERIAL_LOG),
+                os.fspath(self._folder / SERIAL),
             ),
             *(["--try-kvm"] if self._plan.kvm else []),
         ]

@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import time
 import typing
 
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
+from orchestrator.ask.uploads import kept
 from orchestrator.decide.plan import Plan
 from orchestrator.deliver import evidence
 from orchestrator.deliver.provenance import About
@@ -15,14 +17,23 @@ from orchestrator.deliver.stream import SCHEMA, Delivery, Result, as_announced
 from orchestrator.docker.privileges import Receipt
 from orchestrator.docker.workspace import take
 from orchestrator.run.supervisor import Supervisor
-from orchestrator.shared.artifact import RESULT, Artifact, Material
+from orchestrator.shared.artifact import (
+    BUILD_LOG,
+    IMAGE_RESULT,
+    LOG,
+    LOG_TYPE,
+    RESULT,
+    RESULT_TYPE,
+    SERIAL_LOG,
+    Artifact,
+    Material,
+)
 from orchestrator.shared.errors import ApplianceError, BuildError, EmulatorCrashError
 from orchestrator.shared.progress import Progress
 
-BUILD_LOG = "build.log"
-
-#: File with the guest's console output in the run's shared folder.
-SERIAL_LOG = "serial.log"
+#: Files with the guest's console output and Nix' log in the run's shared folder.
+SERIAL = "serial.log"
+NIX_LOG = "nix.log"
 
 #: Fields of `result.json` about Nix' sandbox, from the probe's event.
 SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces", "inputs")
@@ -81,11 +92,17 @@ class Handover:
         registered = self._registered()
         names = ", ".join(image.file_name for image in self._images)
         with self._progress.stage("deliver", names):
-            if self._plan.boot and (self._folder / SERIAL_LOG).exists():
-                name = f"{self._images[0].name}.serial.log"
-                outgoing.send(take(self._folder, SERIAL_LOG, name).name)
-            self._result(boot, receipts, registered).write(folder)
-            outgoing.send(RESULT)
+            first, *others = self._images
+            if self._plan.boot and self._said(SERIAL):
+                name = f"{first.file_name}{SERIAL_LOG}"
+                outgoing.send(take(self._folder, SERIAL, name).name)
+            if self._said(NIX_LOG):
+                outgoing.send(take(self._folder, NIX_LOG, f"{first.file_name}{LOG}").name)
+            whole = self._result(self._images, boot, receipts, registered)
+            outgoing.send(whole.write(folder / RESULT))
+            for image in self._images:
+                own = self._result([image], None if image in others else boot, receipts, registered)
+                outgoing.send(own.write(folder / f"{image.file_name}{IMAGE_RESULT}"))
             about = self._about(receipts, registered)
             for name in evidence.write(folder, self._images, about):
                 outgoing.send(name)
@@ -100,15 +117,24 @@ class Handover:
         """Deliver Nix' log if it has details of `problem`, and name it in the error's hint."""
         failed = isinstance(problem, IN_THE_BUILD) and not self._request.dry_run
         again = isinstance(problem, EmulatorCrashError) and self._request.qemu == AUTO
-        if not failed or again or not (self._folder / "nix.log").exists():
+        if not failed or again or not self._said(NIX_LOG):
             return
         # A failure here is ignored: the original error matters.
         with contextlib.suppress(OSError, ApplianceError):
-            log = take(self._folder, "nix.log", BUILD_LOG)
-            outgoing = Delivery(log.parent, self._stream, sparse=False)
-            outgoing.send(log.name)
+            said = take(self._folder, NIX_LOG, NIX_LOG)
+            there = kept(self._caller)
+            name = BUILD_LOG if BUILD_LOG not in there else f"build-{self._caller.run}.log"
+            with said.open("rb") as source, said.with_name(name).open("xb") as log:
+                log.write(f"# {LOG_TYPE}: run {self._caller.run}\n".encode())
+                shutil.copyfileobj(source, log)
+            outgoing = Delivery(said.parent, self._stream, sparse=False)
+            outgoing.send(name)
             outgoing.finish()
-            problem.hint = problem.hint or f"the full log is {self._request.out / BUILD_LOG}"
+            problem.hint = problem.hint or f"the full log is {self._request.out / name}"
+
+    def _said(self, name: str) -> bool:
+        """Return whether an agent has written the file `name`; a link does not count."""
+        return (self._folder / name).is_file(follow_symlinks=False)
 
     def _folder_of_images(self) -> pathlib.Path:
         return (self._folder / self._images[0].path).parent
@@ -133,12 +159,14 @@ class Handover:
 
     def _result(
         self,
+        images: list[Artifact],
         boot: dict[str, typing.Any] | None,
         receipts: list[Receipt],
         registered: list[dict[str, str]],
     ) -> Result:
-        first = self._images[0]
+        first = images[0]
         return Result(
+            type=RESULT_TYPE,
             schema=SCHEMA,
             name=first.name,
             system=first.system,
@@ -153,7 +181,7 @@ class Handover:
             nix=self._nix(),
             sandbox=self._sandbox(),
             boot=boot,
-            images=[image.describe(self._request.out) for image in self._images],
+            images=[image.describe(self._request.out) for image in images],
             seconds={
                 **self._progress.seconds,
                 "total": round(time.monotonic() - self._began, 3),

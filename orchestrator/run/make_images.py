@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
 from orchestrator.decide.host import measure
-from orchestrator.decide.make_task import make_task
+from orchestrator.decide.make_task import hosts, make_task
 from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.deliver import signing
 from orchestrator.docker import facts
@@ -58,6 +58,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
         task = make_task(request, plan, who, workspace)
+        names = hosts(task.options, workspace)
         if request.dry_run:
             progress.end()
             progress.say(plan.describe())
@@ -86,7 +87,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             built.want(("boot",) if plan.boot else ())
             try:
                 appliance = Appliance(
-                    who, asked, plan, engine, built, progress, workspace, deadline
+                    who, asked, plan, engine, built, progress, workspace, deadline, names
                 )
                 appliance.run(task, stream)
             except EmulationError:

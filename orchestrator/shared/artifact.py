@@ -15,10 +15,23 @@ PROVENANCE = ".provenance.json"
 CHECKSUMS = ".sha256"
 SIGNATURE = ".sha256.sig"
 BLOCK_MAP = ".bmap"
-#: File that lists a run's images, in the same folder.
-RESULT = "result.json"
+#: The result of one image, the log of its boot check, and of Nix.
+IMAGE_RESULT = ".result.json"
+SERIAL_LOG = ".serial.log"
+LOG = ".log"
 
-BESIDE = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP)
+#: What is checked of an image, and all that lies beside it (`beside` in run.sh says the same).
+DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP)
+BESIDE = (*DOCUMENTS, IMAGE_RESULT, SERIAL_LOG, LOG)
+
+#: The list of the last run's images, and what Nix has said of a run that failed.
+RESULT = "result.json"
+BUILD_LOG = "build.log"
+
+#: What is in files of ours: by these run.sh (caller/place.sh) knows them, whatever their names are.
+BUILD_TYPE = "urn:nixos-image:build:v1"
+RESULT_TYPE = "urn:nixos-image:result:v1"
+LOG_TYPE = "urn:nixos-image:log:v1"
 
 
 @dataclasses.dataclass(frozen=True)

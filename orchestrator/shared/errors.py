@@ -60,7 +60,7 @@ class AssemblyError(ApplianceError):
 
 
 class DeliveryError(ApplianceError):
-    """The image could not be delivered: disk full, connection lost, checksum wrong."""
+    """The image could not be delivered: disk full, connection lost, another file in its place."""
 
     exit_code = 8
 

@@ -185,14 +185,18 @@ class ImageSpec:
     @property
     def file_name(self) -> str:
         """File name of the image."""
-        suffix = DISK_FORMATS[self.diskFormat].suffix
-        return f"{self.name}.{suffix}{COMPRESSED_SUFFIX[self.compression]}"
+        return file_name(self.name, self.diskFormat, self.compression)
 
     @property
     def boots_under(self) -> tuple[Firmware, ...]:
         """Kinds of firmware that can boot this image, preferred one first."""
         found = tuple(FIRMWARE[name] for name in LOADERS[self.partitionTable])
         return (*found, "bios") if self.bootLoader.clover else found
+
+
+def file_name(name: str, disk_format: DiskFormat, compression: Compression) -> str:
+    """The image file's name where `name` is that without its suffix."""
+    return f"{name}.{DISK_FORMATS[disk_format].suffix}{COMPRESSED_SUFFIX[compression]}"
 
 
 def read_spec(text: str) -> ImageSpec:

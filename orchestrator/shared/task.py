@@ -31,8 +31,8 @@ class NixosTask:
     Either `configuration` is a file, or `attribute` names a configuration of the flake reference
     `flake`. An empty `nixpkgs` means the pinned one, or the flake's own. `format_paths` has module
     files of further formats, by name. `disk` are options of `nixosImage`. `systems_given` is false
-    if the user named no system; `name` is the configuration's, for the names of images. `sources` is the folder with the caller's files, under their paths
-    on the caller's host.
+    if the user named no system. `name` is the configuration's, for the names of images. `sources`
+    is the folder with the caller's files, under their paths on the caller's host.
     """
 
     systems: tuple[str, ...]

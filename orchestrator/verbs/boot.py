@@ -15,7 +15,7 @@ from orchestrator.ask.orders import TERMINAL, Orders
 from orchestrator.ask.parser import Parser, add_log_format, add_times, caller_path, mebibytes
 from orchestrator.ask.request import Caller, LogFormat
 from orchestrator.shared.architectures import this_system
-from orchestrator.shared.artifact import RESULT
+from orchestrator.shared.artifact import IMAGE_RESULT
 from orchestrator.shared.errors import BootError, UsageError
 from orchestrator.shared.spec import Firmware
 from orchestrator.verbs.registry import Session, Verb
@@ -128,7 +128,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Boot:
 
 def _orders(request: Boot) -> Orders:
     orders = [["send", "boot", os.fspath(request.image)]]
-    orders.append(["send_result", "boot", os.fspath(request.image.parent / RESULT)])
+    orders.append(["send_result", "boot", f"{request.image}{IMAGE_RESULT}"])
     if request.identity:
         orders.append(["send", "--identity", os.fspath(request.identity)])
     if request.seed and not request.print_command:
@@ -153,7 +153,7 @@ def _printed(request: Boot, who: Caller) -> str:
     from orchestrator.decide.image_facts import needed, probe
 
     image = uploads.received(who, request.image)
-    facts = probe(image, image.parent / RESULT)
+    facts = probe(image)
     system = request.system or facts.system
     firmware = (request.firmware,) if request.firmware else facts.firmware
     needed(system, "".join(firmware), image.name)
@@ -173,7 +173,7 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
     from orchestrator.run.supervisor import Supervisor
 
     image = uploads.received(who, request.image)
-    facts = probe(image, image.parent / RESULT)
+    facts = probe(image)
     system = request.system or facts.system
     firmware = request.firmware or next(iter(facts.firmware), "")
     needed(system, firmware, image.name)

@@ -8,7 +8,7 @@ import sys
 from orchestrator.ask.orders import Orders
 from orchestrator.ask.parser import Parser, caller_path
 from orchestrator.ask.request import Caller, Verify
-from orchestrator.shared.artifact import BESIDE
+from orchestrator.shared.artifact import DOCUMENTS
 from orchestrator.verbs.registry import Session, Verb
 
 
@@ -37,7 +37,7 @@ def _orders(request: Verify) -> Orders:
     signers = {"--key": request.key, "--allowed-signers": request.allowed_signers}
     return [
         ["send", "verify", os.fspath(request.image)],
-        *(["send_result", "verify", f"{request.image}{suffix}"] for suffix in BESIDE),
+        *(["send_result", "verify", f"{request.image}{suffix}"] for suffix in DOCUMENTS),
         *(["send", option, os.fspath(path)] for option, path in signers.items() if path),
     ]
 

@@ -117,31 +117,8 @@ EOF
 command -v sha256sum > "$work/sha256sum"
 chmod +x "$work/some/sha256sum.new"
 mv "$work/some/sha256sum.new" "$work/some/sha256sum"
-expect "nor one whose sum cannot be made" 8 'error: a.img was damaged in transit' with_some demo -o "$work/images"
+expect "nor one whose sum cannot be made" 8 ': a.img was damaged in transit' with_some demo -o "$work/images"
 check "has it a name" test -z "$(ls -A "$work/images")"
-
-# A file is synced before it is renamed, and the rename before run.sh ends.
-cat > "$work/bin/sync" << 'EOF'
-#!/bin/sh
-here=$(dirname -- "$(dirname -- "$0")")
-case ${1:-} in --version) echo 'sync (GNU coreutils) 9.7' ;; *) printf 'sync %s\n' "$@" >> "$here/deeds"; [ ! -e "$here/full" ] ;; esac
-EOF
-cat > "$work/bin/mv" << 'EOF'
-#!/bin/sh
-here=$(dirname -- "$(dirname -- "$0")")
-echo mv >> "$here/deeds"
-exec /bin/mv "$@"
-EOF
-chmod +x "$work/bin/sync" "$work/bin/mv"
-hands_over "$sum" a.img
-expect "an image is put where it belongs" 0 '' run_sh demo -o "$work/images"
-check "once it is on the disk, and that then, too" \
-  test "$(sed "s|$work/images/.nixos-image-[-0-9a-f]*.part|PART|" "$work/deeds")" = "$(printf '%s\n' 'sync PART/a.img' mv "sync $work/images")"
-hands_over "$sum" a.img
-touch "$work/full"
-expect "a disk that does not take it" 8 'could not be written' run_sh demo -o "$work/images"
-check "has none of it" test -z "$(ls -A "$work/images")"
-rm "$work/full" "$work/bin/sync" "$work/bin/mv"
 
 if [ -w "$project/locks" ]; then
   hands_over "$sum" new.lock

@@ -304,7 +304,7 @@ folders = (run, image, run / "taken", run / "logs")
 for name in ("logs", "compose.env", "task.json", "taken", "input", "late"):
     attempt(os.rename, run / name, run / f"old-{name}")
     attempt(os.symlink, victim.parent, run / name)
-for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.serial.log", "nix.conf"):
+for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.img.serial.log", "evil.img.log", "evil.img.result.json", "nix.conf"):
     for folder in folders:
         attempt(os.symlink, victim, folder / name)
 

@@ -57,7 +57,7 @@ def test_they_boot(orchestrate: Run) -> None:
         outcome = orchestrate("demo", "--system", system, "-f", form, *options)
         (image,) = described(outcome)
         assert image["firmware"] == [firmware], case
-        assert str(image["path"]).endswith(f"-{form}{suffix}"), case
+        assert str(image["path"]).endswith(f"/nixos-demo-{form}-{system}-1{suffix}"), case
         found = outcome.result()["boot"]
         assert isinstance(found, dict), case
         assert found["machine"] == system.partition("-")[0], case
@@ -71,9 +71,8 @@ def image_file(outcome: Outcome) -> dict[str, bytes]:
     (image,) = described(outcome)
     path = str(image["path"])
     files = outcome.files()
-    names = (pathlib.PurePosixPath(path).name, "result.json")
-    folder = pathlib.PurePosixPath(path).parent
-    return {str(folder / name): files[name] for name in names}
+    name = pathlib.PurePosixPath(path).name
+    return {path: files[name], f"{path}.result.json": files[f"{name}.result.json"]}
 
 
 @pytest.mark.slow

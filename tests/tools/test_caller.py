@@ -17,7 +17,9 @@ pytestmark = pytest.mark.needs("git", "script", "dash", "bash", "busybox", "tar"
     [("dash", "tar"), ("bash --posix", "bsdtar"), ("busybox sh", "busybox tar")],
     ids=["dash, GNU tar", "bash, bsdtar", "busybox"],
 )
-@pytest.mark.parametrize("suite", ["test_caller.sh", "test_repository.sh", "test_hostile.sh"])
+@pytest.mark.parametrize(
+    "suite", ["test_caller.sh", "test_repository.sh", "test_hostile.sh", "test_out.sh"]
+)
 def test_the_callers_side(suite: str, shell: str, tar: str) -> None:
     run(suite, shell, tar)
 

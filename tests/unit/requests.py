@@ -8,6 +8,7 @@ from orchestrator.shared.nix_options import NixOptions
 
 BUILD = Build(
     out=pathlib.PurePosixPath("/home/me/project/out"),
+    force=False,
     boot=False,
     emulation="auto",
     qemu="",
@@ -41,6 +42,7 @@ DEMO = Demo(
     root_fs="ext4",
     ssh_key=None,
     out=pathlib.PurePosixPath("/home/me/project/out"),
+    force=False,
     boot=True,
     emulation="auto",
     qemu="",

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from orchestrator.deliver import stream
+from orchestrator.shared.artifact import RESULT_TYPE
 from orchestrator.shared.errors import DeliveryError
 
 
@@ -169,6 +170,7 @@ def test_the_stream_is_closed_in_any_case(folder: pathlib.Path) -> None:
 
 def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     result = stream.Result(
+        type=RESULT_TYPE,
         schema=1,
         name="demo",
         system="aarch64-linux",
@@ -186,12 +188,14 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
         images=[{"name": "demo"}],
         seconds={"total": 1.5},
     )
-    result.write(tmp_path)
+    assert result.write(tmp_path / "result.json") == "result.json"
     document = json.loads((tmp_path / "result.json").read_text())
     assert document["path"] == "/out/demo.img"
     assert document["boot"] is None
     assert document["seconds"] == {"total": 1.5}
-    assert len(document) == 16
+    assert len(document) == 17
+    with pytest.raises(FileExistsError):  # a link of the builder's, for example
+        result.write(tmp_path / "result.json")
 
 
 # --- the caller's files -----------------------------------------------------------------------

@@ -393,8 +393,8 @@ def test_a_result_names_no_machine_that_there_is_not(
 ) -> None:
     """The system and format in result.json become names of Docker images and arguments."""
     (toplevel / "a.img").write_bytes(b"\xeb" * 512)
-    (toplevel / "result.json").write_text(json.dumps({"images": [one]}))
-    facts = probe(toplevel / "a.img", toplevel / "result.json")
+    (toplevel / "a.img.result.json").write_text(json.dumps({"images": [one]}))
+    facts = probe(toplevel / "a.img")
     assert facts.system in SYSTEMS
     assert facts.disk_format in DISK_FORMATS
     assert set(facts.firmware) <= {"uefi", "bios", "u-boot"}
@@ -403,6 +403,6 @@ def test_a_result_names_no_machine_that_there_is_not(
 @pytest.mark.parametrize("text", ENDLESS)
 def test_what_breaks_readers_of_json_is_no_result(text: str, toplevel: pathlib.Path) -> None:
     (toplevel / "a.img").write_bytes(b"\xeb" * 512)
-    (toplevel / "result.json").write_text(f'{{"images": {text}}}')
-    facts = probe(toplevel / "a.img", toplevel / "result.json")
+    (toplevel / "a.img.result.json").write_text(f'{{"images": {text}}}')
+    facts = probe(toplevel / "a.img")
     assert facts == ImageFacts("x86_64-linux", ("bios",), "raw")

@@ -188,3 +188,13 @@ def test_malformed_lines_do_not_end_the_build(log: NixLog, line: str) -> None:
 )
 def test_derivation_names(path: str, name: str) -> None:
     assert derivation_name(path) == name
+
+
+def test_names_of_files_are_told_and_no_part_of_the_log(log: NixLog) -> None:
+    file = {"name": "pi", "diskFormat": "raw"}
+    log.feed(nix(action="msg", level=0, msg=f"trace: nixos-image-file {json.dumps(file)}"))
+    log.feed(nix(action="msg", level=0, msg="trace: nixos-image-file {"))
+    log.feed(nix(action="msg", level=0, msg="trace: a user's own"))
+    assert log.files == [file]
+    assert log.errors == ["trace: a user's own"]
+    assert text_of(log) == "trace: a user's own\n"

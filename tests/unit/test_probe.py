@@ -42,7 +42,7 @@ def image(folder: pathlib.Path, *pieces: tuple[int, bytes], name: str = "a.img")
 
 
 def look(path: pathlib.Path) -> ImageFacts:
-    return probe(path, path.parent / "result.json")
+    return probe(path)
 
 
 AARCH64 = (MIB + 70, b"BOOTAA64EFI ")
@@ -55,13 +55,13 @@ ISO = (0x8000, b"\1CD001\1")
 
 
 def test_what_the_run_has_said_wins(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "result.json").write_text(json.dumps(RESULT))
+    (tmp_path / "a.img.result.json").write_text(json.dumps(RESULT))
     path = image(tmp_path, X86, MBR)
     assert look(path) == ImageFacts("aarch64-linux", ("uefi", "bios"), "vpc-fixed")
 
 
 def test_the_word_of_another_image_does_not_count(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "result.json").write_text(json.dumps(RESULT))
+    (tmp_path / "b.img.result.json").write_text(json.dumps(RESULT))
     assert look(image(tmp_path, X86, name="b.img")) == ImageFacts("x86_64-linux", ("uefi",), "raw")
 
 
@@ -91,16 +91,18 @@ BROKEN = {
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_broken_word_is_ignored(text: str, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "result.json").write_text(text)
+    (tmp_path / "a.img.result.json").write_text(text)
     assert look(image(tmp_path, X86)) == ImageFacts("x86_64-linux", ("uefi",), "raw")
 
 
 def test_a_word_that_cannot_be_read_is_ignored(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "result.json").write_bytes(b"\xff\xfe")
+    (tmp_path / "a.img.result.json").write_bytes(b"\xff\xfe")
     path = image(tmp_path, X86)
     assert look(path) == ImageFacts("x86_64-linux", ("uefi",), "raw")
-    assert probe(path, tmp_path) == look(path)
-    assert probe(path, tmp_path / "nothing.json") == look(path)
+    (tmp_path / "a.img.result.json").unlink()
+    assert look(path) == ImageFacts("x86_64-linux", ("uefi",), "raw")
+    (tmp_path / "a.img.result.json").mkdir()
+    assert look(path) == ImageFacts("x86_64-linux", ("uefi",), "raw")
 
 
 @pytest.mark.parametrize(

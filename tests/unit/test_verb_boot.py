@@ -54,7 +54,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (BOOT, [["send", "boot", "/x"], ["send_result", "boot", "/result.json"], ["terminal"]]),
+        (BOOT, [["send", "boot", "/x"], ["send_result", "boot", "/x.result.json"], ["terminal"]]),
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:

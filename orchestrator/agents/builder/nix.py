@@ -197,6 +197,8 @@ class Nix:
             reported, last = 0.0, ""
             for line in process.stderr:
                 log.feed(line.decode(errors="replace").rstrip("\n"))
+                if log.files:
+                    events.emit("file", message=None, file=log.files.pop())
                 now = time.monotonic()
                 if now - reported >= PROGRESS_SECONDS and log.current != last:
                     events.emit(

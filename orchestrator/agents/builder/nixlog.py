@@ -6,6 +6,7 @@ Numbers of activities and results are those of Nix's `src/libutil/logging.hh`.
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -29,6 +30,9 @@ FAILED = re.compile(
     r"(?:Cannot build|builder for) '([^']+\.drv)'(?:\.\s+Reason: builder)? failed"
     r"|build of '([^']+\.drv)'.* failed"
 )
+
+#: Prefix of our expressions' trace messages with each image's file name, as JSON.
+FILE = "trace: nixos-image-file "
 
 #: Number of lines of a failed derivation's log in the error.
 TAIL_LINES = 30
@@ -61,6 +65,7 @@ class NixLog:
     errors: list[str] = dataclasses.field(default_factory=list)
     problem: Problem | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    files: list[typing.Any] = dataclasses.field(default_factory=list)
     _running: dict[int, str] = dataclasses.field(default_factory=dict)
     _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
     _builds: set[int] = dataclasses.field(default_factory=set)
@@ -106,6 +111,9 @@ class NixLog:
                 self._transfers.pop(number, None)
             case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
                 self._result(number, kind, fields)
+            case {"action": "msg", "msg": str(text)} if text.startswith(FILE):
+                with contextlib.suppress(ValueError, RecursionError):
+                    self.files.append(json.loads(text.removeprefix(FILE)))
             case {"action": "msg", "msg": str(text)}:
                 self._write(plain(text))
                 if event.get("level") == LEVEL_ERROR:

@@ -1,0 +1,48 @@
+# The lock of the output folder: runs place their files there one after the other. It is a folder, because mkdir is atomic on every
+# file system; macOS has no flock.
+# shellcheck shell=sh
+
+# lock_out: takes the lock of $out; rm -rf "$lock" releases it. Waits for another run's lock, and removes that of a dead run.
+lock_out() {
+  lock=$out/.nixos-image.lock
+  waits=0
+  until mkdir "$lock" 2> "$state/tar"; do
+    [ -d "$lock" ] || { refuse "$lock cannot be made"; return; }
+    ! break_dead || continue
+    [ $waits != 0 ] || say "waiting: another run is writing to $out"
+    waits=$((waits + 1))
+    [ ! -e "$state/stopped" ] || return
+    [ $waits -le 600 ] || { refuse "another run has the lock $lock" "remove it if no run on any computer uses it"; return; }
+    sleep 1
+  done
+  # The PID of this subshell; $$ is the main script's.
+  pid=$(exec sh -c 'echo "$PPID"')
+  printf '%s %s %s\n' "$pid" "$(uname -n)" "$(born "$pid")" > "$lock/holder"
+}
+
+# born PID: prints the start time of a process: another process may get the same PID later
+born() {
+  if [ -r "/proc/$1/stat" ]; then sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 20
+  else TZ=UTC LC_ALL=C ps -o lstart= -p "$1" | tr -s ' ' _; fi 2> /dev/null
+}
+
+# is_dead: whether the run that holds the lock has ended. A run on another computer counts as alive.
+is_dead() {
+  if read -r pid host time < "$lock/holder"; then
+    [ "$host" = "$(uname -n)" ] && { [ "$(born "$pid")" != "$time" ] || { [ -z "$time" ] && ! kill -0 "$pid"; }; }
+  else
+    [ -n "$(find "$lock" -prune -mmin +1)" ] # the holder died before it wrote its PID
+  fi 2> /dev/null
+}
+
+# break_dead: removes a dead run's lock. A second lock makes sure that it is not the lock of the next run by then.
+break_dead() {
+  is_dead || return
+  if ! mkdir "$lock.broken" 2> /dev/null; then
+    [ -z "$(find "$lock.broken" -prune -mmin +1 2> /dev/null)" ] || rmdir "$lock.broken"
+    return 1
+  fi
+  ! is_dead || rm -rf "$lock" 2> /dev/null # fails if it is another user's
+  rmdir "$lock.broken"
+  [ ! -d "$lock" ]
+}

@@ -1,0 +1,103 @@
+# Places delivered files in the output folder: decides which existing files may be replaced, and in which order files are moved.
+# shellcheck shell=sh
+
+# is_ours NAME: whether a run of this project made the file NAME in $out, by its content or by the provenance beside it
+is_ours() {
+  is_file "$out/$1" || return
+  case $1 in
+    result.json) ! has_mark "$1" result || return 0 ;;
+    build.log | build-*.log) ! has_mark "$1" log || return 0 ;;
+  esac
+  for suffix in $beside; do
+    case $1 in *?"$suffix") ! has_mark "${1%"$suffix"}.provenance.json" build || return 0 ;; esac
+  done
+  # An image that was written to since, for example by a virtual machine, has data of the user's.
+  has_mark "$1.provenance.json" build && [ -z "$(find "$out/$1" -prune -newer "$out/$1.provenance.json")" ]
+}
+
+# has_mark NAME KIND: whether the file has our type in it
+has_mark() { is_file "$out/$1" && grep -qF "urn:nixos-image:$2:v1" "$out/$1"; }
+
+is_there() { [ -e "$1" ] || [ -L "$1" ]; }
+
+# list_kept: lists the files in $out that must not be replaced, for the orchestrator, which checks names before it builds
+list_kept() {
+  [ -z "$force" ] || return 0
+  for file in "$out"/*; do
+    if is_there "$file" && ! is_ours "${file##*/}"; then printf '%s\0' "${file##*/}"; fi
+  done > "$state/kept"
+}
+
+# put_images: places the files of $folder, under the lock of $out
+put_images() {
+  lock_out || return
+  put_all
+  put=$?
+  rm -rf "$lock"
+  return $put
+}
+
+# put_all: places nothing if one name is taken. Safe against power failures: files are on the disk before they get their names; the
+# old image's checksums are gone by then; the new checksums are placed when everything else is.
+put_all() {
+  : > "$state/left"
+  each_file may_put || return
+  each_file clear_beside && to_disk "$out" || return 8
+  each_file put_file && to_disk "$out" || return 8
+  each_file put_proof && to_disk "$out" || return 8
+  each_file tell_image
+}
+
+# each_file FUNCTION: calls FUNCTION NAME KIND for each file of the manifest, until it fails
+each_file() {
+  while read -r sum kind name && [ "$sum" != end ]; do "$1" "$name" "$kind" || return; done < "$folder/.complete"
+}
+
+# may_put NAME KIND: whether NAME is free or ours, and for an image all names beside it
+may_put() {
+  is_free "$1" || return
+  [ "$2" = image ] || return 0
+  for behind in $beside; do is_free "$1$behind" || return; done
+}
+
+is_free() {
+  is_there "$out/$1" || return 0
+  [ ! -d "$out/$1" ] || { refuse "$out/$1 is a folder"; return; }
+  [ -z "$force" ] && ! is_ours "$1" || return 0
+  case $1 in
+    result.json | build.log)
+      say "$out/$1 was not made by this project: it is left unchanged"
+      printf '%s\n' "$1" >> "$state/left"
+      ;;
+    *)
+      refuse "$out/$1 exists and was not made by this project, or was changed since" \
+        "use --force to replace it, or -o for another folder"
+      ;;
+  esac
+}
+
+clear_beside() {
+  [ "$2" = image ] || return 0
+  for suffix in $beside; do rm -f "$out/$1$suffix" || return; done
+}
+
+put_file() { is_proof "$1" || put "$1"; }
+put_proof() { ! is_proof "$1" || put "$1"; }
+is_proof() { case $1 in *.sha256 | *.sha256.sig | result.json) ;; *) false ;; esac; }
+
+# put NAME: moves the file to $out. A free name is taken by a hard link, which fails if a file appeared meanwhile.
+put() {
+  ! grep -qxF -e "$1" "$state/left" || return 0
+  if is_there "$out/$1"; then
+    mv -f "$folder/$1" "$out/$1"
+  elif ! ln "$folder/$1" "$out/$1" 2> "$state/tar"; then # FAT and exFAT have no hard links
+    ! is_there "$out/$1" || { refuse "$out/$1 has just been made by another program" "run it again"; return; }
+    mv "$folder/$1" "$out/$1"
+  fi
+}
+
+tell_image() {
+  [ "$2" = image ] || return 0
+  printf '%s\n' "$out/$1"
+  [ -s "$state/image" ] || printf '%s\n' "$out/$1" > "$state/image"
+}

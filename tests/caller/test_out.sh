@@ -1,0 +1,371 @@
+#!/bin/sh
+# The folder that takes images: whose files are replaced, in which order, and what is there when power fails. run.sh's side with
+# a Docker of the test's own.
+. "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/stub.sh"
+
+# pack_stream NAME...: the orchestrator's stream with these files of $work/stream.d. Images are *.img.
+pack_stream() {
+  for name; do
+    case $name in *.img) kind=image ;; *) kind=file ;; esac
+    printf '%s %s %s\n' "$(sha256sum < "$work/stream.d/$name" | cut -d ' ' -f 1)" $kind "$name"
+  done > "$work/stream.d/.complete"
+  echo end >> "$work/stream.d/.complete"
+  PATH="$work/bin:$PATH" tar -cf "$work/stream" -C "$work/stream.d" "$@" .complete
+}
+
+# files TEXT NAME...: these files, which all are of a run called TEXT, as they are before they are handed over
+files() {
+  text=$1
+  shift
+  rm -rf "$work/stream.d"
+  mkdir "$work/stream.d"
+  for name; do
+    case $name in
+      *.provenance.json) printf '{"type": "urn:nixos-image:build:v1", "run": "%s"}\n' "$text" ;;
+      *result.json) printf '{"type": "urn:nixos-image:result:v1", "run": "%s"}\n' "$text" ;;
+      build.log) printf '# urn:nixos-image:log:v1: run %s\n' "$text" ;;
+      *.sha256) (cd "$work/stream.d" && sha256sum ./*.img | sed 's| \./| |') ;;
+      # More than a file system keeps beside a name.
+      a.img) awk -v text="$text" 'BEGIN { for (i = 0; i < 20000; i++) print text, i }' ;;
+      *) echo "$text" ;;
+    esac > "$work/stream.d/$name"
+  done
+}
+
+hands_over() {
+  files "$@"
+  shift
+  pack_stream "$@"
+}
+
+# As a run hands them over: the list of checksums and its signature in the middle, as those of the first of two images are.
+all='a.img a.img.sha256 a.img.sha256.sig a.img.serial.log a.img.log result.json a.img.result.json a.img.cdx.json a.img.provenance.json'
+
+# shellcheck disable=SC2086  # names
+whole() { hands_over "$1" $all a.img.bmap; }
+
+# builds ARGUMENTS...: run.sh, into $out
+builds() {
+  : > "$work/orders"
+  for word; do [ "$word" != --force ] || echo force > "$work/orders"; done
+  order out_dir --out "$out"
+  run_sh demo -o "$out" "$@"
+}
+
+# fresh: an empty folder
+fresh() {
+  out=$work/images
+  rm -rf "$out"
+  mkdir "$out"
+}
+
+# holds NAME TEXT: whether the file in $out has that text
+holds() { grep -q -- "$2" "$out/$1"; }
+
+# is_of TEXT: whether the image and all that lies beside it are of that run
+is_of() {
+  [ "$(cd "$out" && grep -l "$1" a.img* | wc -l)" = "$(cd "$out" && find . -name 'a.img*' ! -name a.img.sha256 | wc -l)" ] && proved
+}
+proved() { (cd "$out" && sha256sum -c --quiet a.img.sha256) >> "$work/err" 2>&1; }
+no_lock() { [ -z "$(find "$out" -name '.?*' ! -path "$out")" ]; }
+
+# --- whose files are replaced ---------------------------------------------------------------------------------------------
+
+fresh
+whole first
+expect "an image and all that lies beside it arrive" 0 '' builds
+check "under their names" test "$(find "$out" -type f | wc -l)" = 10
+check "and nothing else" no_lock
+check "with their checksums" is_of first
+whole second
+expect "what a run has made, the next one replaces" 0 '' builds
+check "all of it" is_of second
+hands_over third a.img a.img.provenance.json a.img.sha256
+touch "$out/a.img.txt"
+expect "a run that makes less of an image" 0 '' builds
+check "leaves nothing of the one before beside it, but what is the user's" \
+  test "$(cd "$out" && echo *)" = 'a.img a.img.provenance.json a.img.sha256 a.img.txt result.json'
+
+for own in a.img a.img.sha256 a.img.sha256.sig a.img.provenance.json a.img.cdx.json a.img.bmap a.img.result.json a.img.serial.log a.img.log; do
+  fresh
+  echo mine > "$out/$own"
+  whole first
+  expect "a $own that no run has made stays" 8 "^error: the image could not be written to $out: $out/$own exists" builds
+  check "with the way out" grep -q '^try: use --force' "$work/err"
+  check "and nothing else is there" test "$(ls -A "$out")" = "$own" -a "$(cat "$out/$own")" = mine
+  expect "with --force it goes" 0 '' builds --force
+  check "as all that is handed over comes" is_of first
+done
+
+fresh
+echo mine > "$out/elsewhere"
+ln -s "$out/elsewhere" "$out/a.img"
+expect "nor is a link replaced" 8 'a.img exists' builds
+check "nor what it leads to" holds elsewhere mine
+rm "$out/a.img"
+mkdir "$out/a.img.log"
+expect "nor a folder, even with --force" 8 'a.img.log is a folder' builds --force
+check "which is still there" test -d "$out/a.img.log"
+
+fresh
+whole first
+builds > /dev/null 2>&1
+echo data >> "$out/a.img"
+whole second
+expect "an image that a machine has written to is its user's" 8 'a.img exists' builds
+check "and stays" holds a.img data
+check "with what lies beside it" holds a.img.log first
+expect "until it is given up" 0 '' builds --force
+check "for another one" is_of second
+rm "$out/a.img.provenance.json"
+expect "one without its provenance is nobody's of ours" 8 'exists and was not made' builds
+
+# --- lists and logs of a run ------------------------------------------------------------------------------------------------
+
+fresh
+echo '{"mine": 1}' > "$out/result.json"
+whole first
+expect "a result.json that is the user's" 0 "^$out/result.json was not made by this project: it is left unchanged" builds
+check "stays" holds result.json mine
+check "and the image's own is there" holds a.img.result.json first
+whole second
+expect "with --force it does not" 0 '' builds --force
+check "stay" holds result.json second
+fresh
+echo mine > "$out/build.log"
+hands_over first build.log
+expect "a build.log that is the user's" 0 'build.log was not made by this project' builds
+check "stays, too" holds build.log mine
+rm "$out/build.log"
+builds > /dev/null 2>&1
+check "where there is none it comes" holds build.log first
+hands_over second build.log
+expect "the next run's" 0 '' builds
+check "takes its place" holds build.log second
+whole first
+builds > /dev/null 2>&1
+hands_over second build.log
+builds > /dev/null 2>&1
+check "a run that fails leaves the image of the one before, and all beside it" is_of first
+check "and the list of images" holds result.json first
+
+# --- what the orchestrator is told --------------------------------------------------------------------------------------------
+
+# told: names that it gets, one a line
+told() { tar -xOf "$work/sent" ./.kept .kept 2> /dev/null | tr '\0' '\n' | sort; }
+fresh
+whole first
+builds > /dev/null 2>&1
+touch "$out/mine" "$out/b.img" "$out/c d.img"
+: > "$work/sent"
+expect "the orchestrator is told" 0 '' builds
+check "what is in the folder and nobody's to replace" test "$(told)" = "$(printf '%s\n' b.img 'c d.img' mine)"
+: > "$work/sent"
+builds --force > /dev/null 2>&1
+check "but not with --force" test -z "$(told)"
+echo force > "$work/orders"
+expect "an orchestrator does not force what its user does not" 70 'gave an order that run.sh refuses: force' run_sh demo -o "$out"
+
+# --- order, and failing power ---------------------------------------------------------------------------------------------
+
+# These tools do their work, then tell of it what is about the folder.
+for tool in mv ln rm sync; do
+  cat > "$work/bin/$tool" << EOF
+#!/bin/sh
+$(command -v $tool) "\$@"
+code=\$?
+case "\$*" in *"$work/images"*) "$work/deed" $tool "\$@" ;; esac
+exit \$code
+EOF
+  chmod +x "$work/bin/$tool"
+done
+cat > "$work/deed" << EOF
+#!/bin/sh
+for word; do case \$word in -*) ;; *) printf '%s ' "\$word" ;; esac; done \\
+  | sed 's|$work/images/[.]nixos-image-[-0-9a-f]*[.]part|PART|g; s|$work/images|OUT|g' >> "$work/deeds"
+echo >> "$work/deeds"
+EOF
+chmod +x "$work/deed"
+
+# in_order PATTERN...: whether the first deeds that match come in this order
+in_order() {
+  before=0
+  for pattern; do
+    now=$(grep -nE -- "$pattern" "$work/deeds" | sed 's/:.*//;q')
+    if [ -z "$now" ] || [ "$now" -le "$before" ]; then
+      { echo "not in order: $pattern"; cat "$work/deeds"; } >> "$work/err"
+      return 1
+    fi
+    before=$now
+  done
+}
+fresh
+whole first
+builds > /dev/null 2>&1
+: > "$work/deeds"
+whole second
+expect "an image takes another one's place" 0 '' builds
+check "when it is on the disk and what vouched for the other one is gone; what vouches for it comes last" \
+  in_order '^sync .*PART/a.img ' '^rm OUT/a.img.sha256.sig $' '^rm OUT/a.img.sha256 $' '^rm OUT/a.img.provenance.json $' '^sync OUT $' \
+  '^mv PART/a.img OUT/a.img $' '^ln PART/a.img.provenance.json ' '^ln PART/a.img.sha256 ' '^ln PART/a.img.sha256.sig '
+check "with the folder on the disk before and after" test "$(awk '
+  /^mv|^ln/ { kind = /sha256|OUT.result.json/ ? "proof" : "file"; if (kind != last) printf "%s ", kind; last = kind }
+  /^sync OUT $/ { printf "sync "; last = "" }' "$work/deeds")" = 'sync file sync proof sync '
+printf '#!/bin/sh\nexit 1\n' > "$work/bin/sync"
+whole third
+expect "a disk that does not take it" 8 'could not be written' builds
+check "still has the one before" is_of second
+
+# The same on a disk, as it would be found if power failed after each deed: what nobody has synced is not there, but each deed
+# that was done may be, which the sync of another file brings about.
+disk=$work/disk
+mkdir "$work/found" "$work/mounted"
+truncate -s 40M "$disk"
+if mkfs.ext4 -q "$disk" 2> /dev/null && mount -o loop "$disk" "$work/mounted" 2> /dev/null; then
+  printf '#!/bin/sh\nexec %s "$@"\n' "$(PATH=${PATH#"$work/bin:"} command -v sync)" > "$work/bin/sync"
+  cat > "$work/deed" << EOF
+#!/bin/sh
+echo >> "$work/mounted/unrelated"
+sync "$work/mounted/unrelated"
+cp "$disk" "$work/found/\$(ls "$work/found" | wc -l)"
+EOF
+  rm -rf "$work/images"
+  mkdir "$work/mounted/images"
+  ln -s mounted/images "$work/images"
+  out=$work/images
+  whole first
+  builds > /dev/null 2>&1
+  rm -f "$work/found"/*
+  whole second
+  expect "an image is put on a disk that may fail" 0 '' builds
+  umount "$work/mounted"
+  cp "$disk" "$work/found/end"
+  # sound DISK: whether there is an image, and what vouches for one is of it
+  sound() {
+    mount -o loop "$1" "$work/mounted" || return
+    (cd "$out" && [ -s a.img ] && { [ ! -e a.img.sha256 ] || sha256sum -c --quiet a.img.sha256; })
+    good=$?
+    umount "$work/mounted"
+    return $good
+  }
+  times=0 good_ones=0
+  for one in "$work/found"/*; do
+    times=$((times + 1))
+    if sound "$one" >> "$work/err" 2>&1; then good_ones=$((good_ones + 1)); else echo "found after deed ${one##*/}" >> "$work/err"; fi
+  done
+  check "power may fail at any of many moments" test "$times" -gt 15
+  check "and what is found is an image, with its own checksums or none" test "$times" = "$good_ones"
+  mount -o loop "$work/found/end" "$work/mounted"
+  check "at the end it is the new one" is_of second
+  umount "$work/mounted"
+  rm "$work/images"
+else
+  echo "skipped: no loop device can be mounted here, so power fails in no test"
+fi
+for tool in mv ln rm sync; do rm "$work/bin/$tool"; done
+
+# --- somebody else at the same moment -------------------------------------------------------------------------------------------
+
+fresh
+whole first
+cat > "$work/bin/ln" << EOF
+#!/bin/sh
+# Somebody is a moment faster.
+case "\$*" in *a.img) echo mine > "$out/a.img" ;; esac
+exec $(command -v ln) "\$@"
+EOF
+chmod +x "$work/bin/ln"
+expect "a file that appears in the last moment" 8 'a.img has just been made by another program' builds
+check "is not replaced" holds a.img mine
+check "and nothing vouches for it" test ! -e "$out/a.img.sha256"
+printf '#!/bin/sh\nexit 1\n' > "$work/bin/ln"
+fresh
+expect "a file system without links takes images, too" 0 '' builds
+check "whole" is_of first
+rm "$work/bin/ln"
+
+# --- two runs -------------------------------------------------------------------------------------------------------------
+
+fresh
+cp "$work/bin/docker" "$work/docker"
+for text in first second; do
+  whole $text
+  cp "$work/stream" "$work/$text"
+done
+# shellcheck disable=SC2016  # the stub's
+sed 's|cat "$here/stream"|cat "$here/$RUN_TEXT"|' "$work/docker" > "$work/bin/docker"
+: > "$work/orders"
+order out_dir --out "$out"
+bad=0
+for _ in 1 2 3; do
+  RUN_TEXT=first run_sh demo -o "$out" > /dev/null 2> "$work/err.first" &
+  one=$!
+  RUN_TEXT=second run_sh demo -o "$out" > /dev/null 2> "$work/err.second" &
+  other=$!
+  wait $one || bad=$((bad + 1))
+  wait $other || bad=$((bad + 1))
+  is_of first || is_of second || bad=$((bad + 1))
+  cat "$work/err.first" "$work/err.second" >> "$work/err"
+done
+check "two runs into one folder: both succeed, and all of it is of one of them" test $bad = 0
+check "and no lock stays" no_lock
+cp "$work/docker" "$work/bin/docker"
+
+# holder LINE: a lock of whom that line describes
+holder() {
+  rm -rf "$out/.nixos-image.lock"
+  mkdir "$out/.nixos-image.lock"
+  [ -z "$1" ] || echo "$1" > "$out/.nixos-image.lock/holder"
+}
+born=$(sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20)
+sleep 300 &
+gone=$!
+kill $gone
+wait $gone 2> /dev/null
+whole third
+holder "$gone $(uname -n) 12345"
+expect "a dead run's lock is no obstacle" 0 '' builds
+check "and is gone" no_lock
+holder "$$ $(uname -n) ${born}1"
+expect "nor where its number is another process' by now" 0 '' builds
+holder ''
+touch -d '2 minutes ago' "$out/.nixos-image.lock"
+expect "nor one that nobody has signed" 0 '' builds
+holder "$gone $(uname -n) 12345"
+mkdir "$out/.nixos-image.lock.broken"
+touch -d '2 minutes ago' "$out/.nixos-image.lock.broken"
+expect "nor where somebody died who was breaking it" 0 '' builds
+check "and nothing is left" no_lock
+
+# is_waited_for WHAT LINE: a lock of whom that line describes, for some seconds
+is_waited_for() {
+  holder "$2"
+  (sleep 3; rm -rf "$out/.nixos-image.lock") &
+  freed=$!
+  expect "$1 is waited for" 0 '^waiting: another run is writing to' builds
+  check "which one line says" test "$(grep -c '^waiting' "$work/err")" = 1
+  wait $freed
+}
+is_waited_for "a living run's lock" "$$ $(uname -n) $born"
+is_waited_for "another machine's lock" "$gone elsewhere.example 12345"
+is_waited_for "one that is just being made" ''
+holder "$$ $(uname -n) $born"
+whole fourth
+: > "$work/err"
+# As from a terminal: what runs in the background has SIGINT ignored.
+# shellcheck disable=SC2086  # a command's words
+SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" env --default-signal=INT ${NIXOS_IMAGE_TEST_SHELL:-sh} "$project/run.sh" demo -o "$out" \
+  > /dev/null 2> "$work/err" &
+waits=$!
+tries=100
+until grep -q '^waiting: another' "$work/err" || [ $tries = 0 ]; do
+  tries=$((tries - 1))
+  sleep 0.2
+done
+kill -INT $waits
+wait $waits
+check "a signal ends the wait" test $? = 130
+check "the lock is still its owner's" test -e "$out/.nixos-image.lock/holder"
+check "and the image is the one before" is_of third
+finish

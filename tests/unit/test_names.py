@@ -1,0 +1,87 @@
+"""The names of images' files: whose place they take, and what they are told by."""
+
+import dataclasses
+import pathlib
+import re
+
+import pytest
+
+from orchestrator.ask.request import ImageRequest
+from orchestrator.decide.make_task import NAME_LETTERS, configuration_name
+from orchestrator.deliver.names import Announced, check_free, file_names
+from orchestrator.shared.artifact import BESIDE
+from orchestrator.shared.errors import BuildError, DeliveryError
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.spec import is_file_name
+from tests.unit.requests import BUILD
+
+ROOT = pathlib.Path(__file__).parents[2]
+P = pathlib.PurePosixPath
+CARD = {"name": "pi-sd", "diskFormat": "raw", "compression": "zstd"}
+
+
+def asked(**options: object) -> ImageRequest:
+    return dataclasses.replace(BUILD, image=ImageOptions(**options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "hosts", "names"),
+    [
+        (Announced("pi-sd", "raw", "zstd"), {}, ("",), ("pi-sd.img.zst",)),
+        (Announced("a", "qcow2"), {"disk_format": "vdi"}, ("",), ("a.vdi",)),
+        (Announced("a", "raw", "zstd"), {"compression": "none"}, ("",), ("a.img",)),
+        (Announced("a", "raw"), {}, ("x", "y"), ("a-x.img", "a-y.img")),
+        (Announced("nixos.iso"), {"compression": "xz"}, ("",), ("nixos.iso",)),
+    ],
+)
+def test_a_name_is_that_of_the_file_that_will_be_made(
+    file: Announced, options: dict[str, object], hosts: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    assert file_names(file, asked(**options), hosts) == names
+
+
+@pytest.mark.parametrize("beside", ["", *BESIDE])
+def test_somebodys_file_in_an_images_place_ends_the_run_before_it_builds(beside: str) -> None:
+    with pytest.raises(DeliveryError, match=re.escape(f"out/pi-sd.img.zst{beside} exists")):
+        check_free(CARD, BUILD, ("",), frozenset({f"pi-sd.img.zst{beside}"}))
+
+
+def test_files_of_other_names_stay_and_do_not_matter() -> None:
+    others = {"pi-sd.img", "pi-sd.img.zst.txt", "pi-sd.img.zst~", "result.json", "build.log", ""}
+    check_free(CARD, BUILD, ("",), frozenset(others))
+
+
+@pytest.mark.parametrize(
+    "told", [None, [], {"name": 1}, {"name": "a", "diskFormat": "floppy"}, {"name": "a", "x": 1}]
+)
+def test_what_a_builder_may_not_say_is_its_own_fault(told: object) -> None:
+    with pytest.raises(BuildError, match="announcement is invalid"):
+        check_free(told, BUILD, ("",), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "configuration", "name"),
+    [
+        ("web", None, "web"),
+        ("", P("/home/me/pi.nix"), "pi"),
+        ("", P("/home/me/configuration.nix"), "configuration"),
+        ("", P("/home/me/server/default.nix"), "server"),
+        ("", P("/default.nix"), "nixos"),
+        ("", P("/x/my pi; rm.nix"), "my-pi-rm"),
+        ("..", None, "nixos"),
+        ("-o/../x", None, "o-..-x"),
+        ("", P("/x/größe.nix"), "gr-e"),
+        ("a" * 300, None, "a" * NAME_LETTERS),
+    ],
+)
+def test_a_configuration_is_called_after_its_attribute_or_file(
+    attribute: str, configuration: pathlib.PurePosixPath | None, name: str
+) -> None:
+    assert configuration_name(attribute, configuration) == name
+    assert is_file_name(name)
+
+
+def test_run_sh_knows_the_same_files_beside_an_image() -> None:
+    (said,) = re.findall(r"^beside='(.*)'$", (ROOT / "caller/named.sh").read_text(), re.MULTILINE)
+    assert sorted(said.split()) == sorted(BESIDE)
+    assert said.split()[:2] == [".sha256.sig", ".sha256"], "what vouches for an image goes first"
