@@ -4,6 +4,7 @@
 #   nixpkgs        path of nixpkgs; with a flake, null means the flake's own
 #   configuration  path of a NixOS module; or
 #   flake, attribute   flake reference, and name of one of its nixosConfigurations
+#   flakeGiven     the reference as the user wrote it
 #   formats        names of nix/formats.nix, or their aliases, or of `formatPaths`
 #   systems        "aarch64-linux", …
 #   systemsGiven   whether the user has chosen the systems; if not, a flake's configuration keeps its own (default true)
@@ -35,9 +36,9 @@ let
   nixpkgs = if given.nixpkgs != null then path given.nixpkgs else ofFlake.pkgs.path;
   lib = import (nixpkgs + "/lib");
 
-  configurations = (builtins.getFlake given.flake).nixosConfigurations or (throw "flake ${given.flake} has no nixosConfigurations");
+  configurations = (builtins.getFlake given.flake).nixosConfigurations or (throw "flake ${given.flakeGiven} has no nixosConfigurations");
   ofFlake = configurations.${given.attribute} or (throw
-    "flake ${given.flake} has no nixosConfigurations.${given.attribute}, but: ${builtins.concatStringsSep ", " (builtins.attrNames configurations)}");
+    "flake ${given.flakeGiven} has no nixosConfigurations.${given.attribute}, but: ${builtins.concatStringsSep ", " (builtins.attrNames configurations)}");
 
   library = import ./. {
     inherit nixpkgs;

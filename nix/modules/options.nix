@@ -1,6 +1,6 @@
 # Declares the options `nixosImage`. Names and meanings are those of nixpkgs' make-disk-image.nix, where it has the option. Sizes
 # are MiB, or have a unit: "512M", "2G".
-{ config, lib, options, pkgs, ... }:
+{ config, lib, modulesPath, options, pkgs, ... }:
 let
   inherit (lib) mkOption types;
 
@@ -23,6 +23,8 @@ let
   # nixpkgs' image variants set sizes with priority 1490 or weaker, for a VM that cannot measure first: such a value is not the
   # user's.
   isGiven = option: option.isDefined && option.highestPrio < 1490;
+  # nixpkgs' own modules, which name images after their format alone, are no users either.
+  isUsers = file: ! lib.hasPrefix modulesPath file;
   upstreamSize = options.virtualisation.diskSize or null;
 in
 {
@@ -121,7 +123,7 @@ in
       type = types.nullOr (types.strMatching "[^/]+");
       default =
         let upstream = options.image.baseName or null;
-        in if upstream != null && isGiven upstream then config.image.baseName else null;
+        in if upstream != null && lib.any isUsers upstream.files then config.image.baseName else null;
       defaultText = lib.literalExpression "config.image.baseName if set, else null";
       description = "Name of the image file without suffix; null is `<host>-<format>-<system>-<version>`.";
     };

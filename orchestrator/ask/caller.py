@@ -25,4 +25,5 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         source=read(environment, "NIXOS_IMAGE_SOURCE"),
         sparse=read(environment, "NIXOS_IMAGE_SPARSE") != "0",
         ca_bundle=read(environment, "NIXOS_IMAGE_CA_BUNDLE"),
+        image=read(environment, "NIXOS_IMAGE_ORCHESTRATOR"),
     )

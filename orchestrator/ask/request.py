@@ -23,7 +23,8 @@ class Caller:
     `cwd`, `home` and `root` (the checkout) are paths on the caller's host. `columns` is the
     terminal's width, 0 without a terminal; `out_kib` the free KiB in the output folder, None if
     unknown; `socket` the Docker socket's path on the engine's host; `source` the checksum of the
-    orchestrator's image; `sparse` whether the caller's tar can read sparse files.
+    orchestrator's image; `sparse` whether the caller's tar can read sparse files; `image` the id of
+    the orchestrator's image, which run.sh started by it.
     """
 
     cwd: pathlib.PurePosixPath
@@ -36,6 +37,7 @@ class Caller:
     source: str
     sparse: bool
     ca_bundle: str
+    image: str
 
 
 @dataclasses.dataclass(frozen=True)

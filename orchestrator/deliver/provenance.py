@@ -13,11 +13,11 @@ import os
 import pathlib
 import typing
 
-from orchestrator.agents.builder.nixos import public
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.ask.uploads import received, tree_of, trees
 from orchestrator.shared.artifact import BUILD_TYPE, Artifact
 from orchestrator.shared.paths import ROOT
+from orchestrator.shared.text import public
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -44,9 +44,10 @@ LOOKED_INTO = frozenset({"--nixpkgs", "-I"})
 class About:
     """Facts of a run for the provenance.
 
-    `emulators` are the registered ones, `nix` is Nix' version, `sandbox` the probe's view of Nix'
-    sandbox, `materials` come from the builder, `containers` are image digests by service, `began`
-    and `ended` are seconds since 1970.
+    `emulators` are the registered ones, `nix` is Nix' version, `settings` are its effective
+    settings and `others` the names of those that may be secret, `sandbox` the probe's view of Nix'
+    sandbox. `sent` are the caller's files as they came (`sent`), `materials` come from the builder,
+    `containers` are image digests by service, `began` and `ended` are seconds since 1970.
     """
 
     request: Demo | Build
@@ -54,7 +55,10 @@ class About:
     emulation: str
     emulators: list[dict[str, str]]
     nix: str
+    settings: dict[str, str]
+    others: list[str]
     sandbox: dict[str, object]
+    sent: list[dict[str, typing.Any]]
     materials: list[dict[str, typing.Any]]
     containers: dict[str, str]
     began: float
@@ -81,11 +85,13 @@ def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typi
                         for one in about.emulators
                     ],
                     "nix": about.nix,
+                    "nixSettings": about.settings,
+                    "otherNixSettings": list(about.others),
                     "sandbox": about.sandbox,
                 },
                 "resolvedDependencies": [
-                    *locks(ROOT),
-                    *sent(about.request, about.caller),
+                    *locks(ROOT, about.request),
+                    *about.sent,
                     *(
                         {"name": f"{service}'s image", "digest": {"sha256": digest[-64:]}}
                         for service, digest in about.containers.items()
@@ -132,9 +138,14 @@ def parameters(request: Demo | Build) -> dict[str, typing.Any]:
     return command | {name: value for name, value in recorded.items() if value}
 
 
-def locks(home: pathlib.Path) -> list[dict[str, typing.Any]]:
-    """Return the lock files of the checkout in `home`, with their hashes."""
-    files = [*sorted((home / "locks").iterdir()), home / "flake.lock"]
+def locks(home: pathlib.Path, request: Demo | Build) -> list[dict[str, typing.Any]]:
+    """Return the lock files of the checkout in `home` that `request` uses, with their hashes.
+
+    flake.lock pins nixpkgs, unless the request has a flake or nixpkgs of its own.
+    """
+    files = sorted((home / "locks").iterdir())
+    if isinstance(request, Build) and not request.flake and not request.nixpkgs:
+        files.append(home / "flake.lock")
     return [
         {
             "name": file.relative_to(home).as_posix(),
@@ -145,7 +156,10 @@ def locks(home: pathlib.Path) -> list[dict[str, typing.Any]]:
 
 
 def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
-    """Return the sent folders of a configuration, with a hash of their files."""
+    """Return the sent folders of a configuration, with a hash of their files.
+
+    Call it before an agent starts: the builder may write to the folders.
+    """
     if isinstance(request, Demo):
         return []
     found = []

@@ -53,6 +53,8 @@ class Result:
     emulators: list[dict[str, str]]
     privileges: list[dict[str, typing.Any]]
     nix: str
+    nix_settings: dict[str, str]
+    other_nix_settings: list[str]
     sandbox: dict[str, typing.Any]
     boot: dict[str, typing.Any] | None
     images: list[dict[str, typing.Any]]

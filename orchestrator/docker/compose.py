@@ -26,6 +26,15 @@ PROFILE_REFUSED = "opening seccomp profile failed"
 #: profile allows namespaces and mounts, but not sethostname, which Nix' sandbox needs.
 INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
 
+#: Variables of compose.yaml with the id of each service's image.
+IDS = {
+    "boot": "NIXOS_IMAGE_ID_BOOT",
+    "builder": "NIXOS_IMAGE_ID_BUILDER",
+    "cleanup": "NIXOS_IMAGE_ID_CLEANUP",
+    "orchestrator": "NIXOS_IMAGE_ID_ORCHESTRATOR",
+    "test": "NIXOS_IMAGE_ID_TEST",
+}
+
 #: Number of log lines of a failed image build that an error shows.
 BUILD_LINES = 25
 
@@ -77,6 +86,14 @@ class Compose:
                 hint="see the build's lines above; the usual cause is an unreachable mirror",
                 detail="\n".join(lines[-BUILD_LINES:]),
             )
+
+    def use(self, service: str, image: str) -> None:
+        """Start containers of `service` from the image with the id `image` from now on.
+
+        Another checkout's run may give the image's name to another image at any time.
+        """
+        with self._env_file.open("a") as file:
+            file.write(f"{IDS[service]}='{image}'\n")
 
     def create(self, services: tuple[str, ...]) -> dict[str, str]:
         """Create only the containers of `services`; returns their names by service."""

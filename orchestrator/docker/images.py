@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from orchestrator.docker.engine import Engine
+from orchestrator.docker.stored import source
 from orchestrator.shared import retry
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import DockerError, TimeLimitError
@@ -93,6 +94,7 @@ class Images:
         self._logs = logs
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
         self._jobs: dict[str, concurrent.futures.Future[None]] = {}
+        self._good: dict[str, set[str]] = {}
 
     def want(self, services: tuple[str, ...]) -> None:
         """Start to build those images of `services` that are missing or old."""
@@ -109,6 +111,7 @@ class Images:
             good = {now}
             if service in PINNED:
                 good = {f"{now}-locked"} | (set() if self._locked else good)
+            self._good[service] = good
             if self._engine.image_source(image.name.format(**self._names)) not in good:
                 if image.after:
                     self.want((image.after,))
@@ -130,7 +133,10 @@ class Images:
     def wait(
         self, services: tuple[str, ...], progress: Progress, deadline: float = math.inf
     ) -> None:
-        """Wait for the images of `services` until `deadline` (monotonic); raises build errors."""
+        """Wait for the images of `services` until `deadline` (monotonic); raises build errors.
+
+        From then on the services' containers start from these images, by their ids.
+        """
 
         def missing() -> list[str]:
             found = [name for name in services if name in self._jobs]
@@ -151,6 +157,18 @@ class Images:
                 job.result()
                 for line in SUPERSEDED.findall(self._log(name).read_text(errors="replace")):
                     progress.say(line, "warning")
+            self._use(name)
+
+    def _use(self, service: str) -> None:
+        """Fix the image of `service` by its id; raises `DockerError` if it is not up to date."""
+        name = IMAGES[service].name.format(**self._names)
+        found = self._engine.image(name)
+        if not found or source(found) not in self._good[service]:
+            raise DockerError(
+                f"the image {name} was replaced or removed meanwhile",
+                hint="run ./run.sh again; another checkout may be using the same engine",
+            )
+        self._engine.use(service, found["Id"])
 
     def close(self) -> None:
         """Cancel builds that have not started; running ones end with this process."""

@@ -24,6 +24,12 @@ ENDPOINT_SECONDS = 10
 PULL_SECONDS = 7200
 
 
+def source(image: Json) -> str:
+    """Return the checksum label of an inspected image, or ""."""
+    labels = (image.get("Config") or {}).get("Labels") or {}
+    return str(labels.get(SOURCE_LABEL, ""))
+
+
 class Stored:
     """Images, networks and volumes of an engine."""
 
@@ -43,8 +49,7 @@ class Stored:
 
     def image_source(self, image: str) -> str:
         """Return the checksum label of `image` (its inputs' state), or "" if there is none."""
-        labels = ((self.image(image) or {}).get("Config") or {}).get("Labels") or {}
-        return str(labels.get(SOURCE_LABEL, ""))
+        return source(self.image(image) or {})
 
     def image_tags(self) -> list[str]:
         """Return the tags of this project's images, sorted."""

@@ -64,10 +64,12 @@ class Appliance:
         workspace: Workspace,
         deadline: float,
         hosts: tuple[str, ...],
+        sent: list[dict[str, typing.Any]],
     ) -> None:
         """`workspace` is the run's existing one; `deadline` is a time of the monotonic clock.
 
-        `hosts` are the host names in the images' names (`make_task.hosts`).
+        `hosts` are the host names in the images' names (`make_task.hosts`), `sent` the caller's
+        files as they came (`provenance.sent`).
         """
         self._caller = caller
         self._request = request
@@ -78,7 +80,7 @@ class Appliance:
         self._workspace = workspace
         self._folder = workspace.shared
         self._deadline = deadline
-        self._hosts, self._kept = hosts, kept(caller)
+        self._hosts, self._kept, self._sent = hosts, kept(caller), sent
         self._supervisor = Supervisor(engine, progress, deadline)
         self._started = self._stale = False
 
@@ -95,6 +97,7 @@ class Appliance:
             self._progress,
             self._folder,
             stream,
+            self._sent,
         )
         problem: ApplianceError | None = None
         boot: dict[str, typing.Any] | None = None

@@ -54,8 +54,12 @@ class Handover:
         progress: Progress,
         folder: pathlib.Path,
         stream: int,
+        sent: list[dict[str, typing.Any]],
     ) -> None:
-        """Deliver from the run's shared `folder` to the file descriptor `stream`."""
+        """Deliver from the run's shared `folder` to the file descriptor `stream`.
+
+        `sent` are the caller's files for the provenance (`provenance.sent`).
+        """
         self._caller = caller
         self._request = request
         self._plan = plan
@@ -63,6 +67,7 @@ class Handover:
         self._progress = progress
         self._folder = folder
         self._stream = stream
+        self._sent = sent
         self._images: list[Artifact] = []
         self._outgoing: Delivery | None = None
         self._began = time.monotonic()
@@ -153,6 +158,16 @@ class Handover:
         found = self._supervisor.event("builder", "nix-version") or {}
         return str(found.get("version", ""))
 
+    def _settings(self) -> dict[str, str]:
+        """Nix' settings by name, as it said itself before it built."""
+        told = self._supervisor.event("builder", "settings") or {}
+        return as_announced(dict[str, str], told.get("settings", {}), "settings")
+
+    def _others(self) -> list[str]:
+        """Names of Nix' settings that are not as it has them by itself, and may be secret."""
+        told = self._supervisor.event("builder", "settings") or {}
+        return list(as_announced(tuple[str, ...], told.get("others", []), "others"))
+
     def _sandbox(self) -> dict[str, object]:
         found = self._supervisor.event("builder", "sandbox") or {}
         return {name: found.get(name) for name in SANDBOX_FIELDS}
@@ -179,6 +194,8 @@ class Handover:
             emulators=registered,
             privileges=[dataclasses.asdict(one) for one in receipts],
             nix=self._nix(),
+            nix_settings=self._settings(),
+            other_nix_settings=self._others(),
             sandbox=self._sandbox(),
             boot=boot,
             images=[image.describe(self._request.out) for image in images],
@@ -203,7 +220,10 @@ class Handover:
             emulation=self._plan.mode,
             emulators=registered,
             nix=self._nix(),
+            settings=self._settings(),
+            others=self._others(),
             sandbox=self._sandbox(),
+            sent=self._sent,
             materials=[
                 dataclasses.asdict(one)
                 for one in as_announced(

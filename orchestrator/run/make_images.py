@@ -9,7 +9,7 @@ from orchestrator.ask.request import AUTO, Build, Caller, Demo
 from orchestrator.decide.host import measure
 from orchestrator.decide.make_task import hosts, make_task
 from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
-from orchestrator.deliver import signing
+from orchestrator.deliver import provenance, signing
 from orchestrator.docker import facts
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
@@ -59,6 +59,8 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
         task = make_task(request, plan, who, workspace)
         names = hosts(task.options, workspace)
+        # Before an agent starts: the builder may write to what was sent.
+        sent = [] if request.dry_run else provenance.sent(request, who)
         if request.dry_run:
             progress.end()
             progress.say(plan.describe())
@@ -87,7 +89,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             built.want(("boot",) if plan.boot else ())
             try:
                 appliance = Appliance(
-                    who, asked, plan, engine, built, progress, workspace, deadline, names
+                    who, asked, plan, engine, built, progress, workspace, deadline, names, sent
                 )
                 appliance.run(task, stream)
             except EmulationError:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from orchestrator.ask.request import Caller
 from orchestrator.docker import census
 from orchestrator.docker.census import COMPOSE_RUN
+from orchestrator.docker.compose import IDS
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import work_volume
 from orchestrator.docker.workspace import Workspace, make_shared
@@ -48,6 +49,7 @@ def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, st
     document = {
         "NIXOS_IMAGE_RUN": who.run,
         "NIXOS_IMAGE_LOG": "json",
+        IDS["orchestrator"]: who.image,
         **variables,
     }
     for name, value in document.items():

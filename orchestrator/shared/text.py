@@ -42,3 +42,8 @@ def columns(rows: list[tuple[str, ...]]) -> str:
         for row in rows
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def public(url: str) -> str:
+    """Return `url` without the user name and the password that may be in it."""
+    return re.sub(r"(?<=://)[^/@?#]*@", "", url)

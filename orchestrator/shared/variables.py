@@ -44,6 +44,7 @@ VARIABLES = {
             "NIXOS_IMAGE_SPARSE", "run.sh", "0 if the caller's tar cannot read sparse files", "1"
         ),
         Variable("NIXOS_IMAGE_CA_BUNDLE", "run.sh", "path of the caller's CA bundle, if any"),
+        Variable("NIXOS_IMAGE_ORCHESTRATOR", "run.sh", "id of the orchestrator's image"),
         Variable("NIXOS_IMAGE_INPUT", "run.sh", "1 if stdin carries the caller's files", "0"),
         Variable(
             "NIXOS_IMAGE_SOURCE", "run.sh", "checksum of the orchestrator image's files; its label"
@@ -59,6 +60,36 @@ VARIABLES = {
         Variable("NIXOS_IMAGE_GUEST", "Compose", "CPU of the boot check's machine", "aarch64"),
         Variable("NIXOS_IMAGE_PACKAGES", "Compose", "Debian packages of the boot check's machine"),
         Variable("NIXOS_IMAGE_STATE", "Compose", "label: checksum of a container image's inputs"),
+        Variable(
+            "NIXOS_IMAGE_ID_BOOT",
+            "Compose",
+            "id of the boot check's image; else its name",
+            "nixos-image-boot-${NIXOS_IMAGE_GUEST:-aarch64}",
+        ),
+        Variable(
+            "NIXOS_IMAGE_ID_BUILDER",
+            "Compose",
+            "id of the builder's image; else its name",
+            "nixos-image-builder",
+        ),
+        Variable(
+            "NIXOS_IMAGE_ID_CLEANUP",
+            "Compose",
+            "id of the setup image; else its name",
+            "nixos-image-qemu-setup:${NIXOS_IMAGE_QEMU:-latest}",
+        ),
+        Variable(
+            "NIXOS_IMAGE_ID_ORCHESTRATOR",
+            "Compose",
+            "id of the orchestrator's image; else its name",
+            "nixos-image-orchestrator",
+        ),
+        Variable(
+            "NIXOS_IMAGE_ID_TEST",
+            "Compose",
+            "id of the test image; else its name",
+            "nixos-image-test",
+        ),
         Variable("NIXOS_IMAGE_QEMU", "Compose", "version of the emulators", "latest"),
         Variable("NIXOS_IMAGE_LOCKED", "Compose", "1 allows only the pinned versions of packages"),
         Variable(

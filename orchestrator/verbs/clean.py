@@ -67,7 +67,9 @@ def work(request: Clean, session: Session) -> int:
         others = census.living_runs(engine) - {engine.run}
         program = ["orchestrator.agents.builder.sweep", *([] if others else ["everything"])]
         said = engine.run_service("sweep", program)
-        if request.store and engine.image(IMAGES["builder"].name):  # else nothing was ever built
+        found = engine.image(IMAGES["builder"].name)
+        if request.store and found:  # else nothing was ever built
+            engine.use("builder", found["Id"])
             said += engine.run_service("collect", ["orchestrator.agents.builder.collect"])
         for line in said.splitlines():
             if event := read_event(line):

@@ -364,8 +364,11 @@ until grep -q '^waiting: another' "$work/err" || [ $tries = 0 ]; do
   sleep 0.2
 done
 kill -INT $waits
+(sleep 30; kill -9 $waits) 2> /dev/null &
+late=$!
 wait $waits
 check "a signal ends the wait" test $? = 130
+kill $late 2> /dev/null
 check "the lock is still its owner's" test -e "$out/.nixos-image.lock/holder"
 check "and the image is the one before" is_of third
 finish

@@ -30,7 +30,7 @@ import os, pathlib
 from orchestrator.agents import events
 from orchestrator.agents.builder import sandbox
 from orchestrator.agents.emulation import private
-from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents.builder.nix import Nix, Settings
 events.configure("test")
 for folder in ("/nix/store", "/nix/var/nix/builds"):
     pathlib.Path(folder).mkdir(parents=True)
@@ -38,7 +38,7 @@ user, group = os.getuid(), os.getgid()
 private.probe()
 private.leave(user, group)
 print(os.getuid(), pathlib.Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0])
-sandbox.obtain(Settings(), "builder", strict=True)
+sandbox.obtain(Nix(Settings(), pathlib.Path("/tmp/log")), "builder", strict=True)
 """
 
 

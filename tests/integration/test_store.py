@@ -69,7 +69,7 @@ for folder in ("/nix/store", "/nix/var/nix/builds"):
     pathlib.Path(folder).mkdir(parents=True)
 nix.READONLY = nix.READONLY.with_name("still.so")
 try:
-    sandbox.obtain(nix.Settings(), "builder", strict=True)
+    sandbox.obtain(nix.Nix(nix.Settings(), pathlib.Path("/tmp/log")), "builder", strict=True)
 except AgentError as error:
     print(error)
 """
@@ -186,3 +186,41 @@ def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
     mended, again = demo(orchestrate)
     assert f"{path} was changed since Nix made it" in mended.err
     assert again["sha256"] == image["sha256"]
+
+
+#: The probe where the caller's own words and lines are against it, and what is told without them.
+SET_AGAINST = """
+import pathlib
+from orchestrator.agents import events
+from orchestrator.agents.builder import effective, nix, sandbox
+from orchestrator.agents.failure import AgentError
+events.configure("test")
+for folder in ("/nix/store", "/nix/var/nix/builds"):
+    pathlib.Path(folder).mkdir(parents=True)
+for secret, options in (
+    ("", ("--option", "sandbox", "false")),
+    ("sandbox = false\\n", ()),
+    ("sandbox = relaxed\\n", ()),
+    ("sandbox = false\\n", ("--option", "sandbox", "true")),
+    ("access-tokens = example.org=hunter2\\n", ()),
+):
+    one = nix.Nix(nix.Settings(), pathlib.Path("/tmp/log"), secret=secret, options=options)
+    try:
+        found = sandbox.obtain(one, "builder", strict=True)
+    except AgentError as error:
+        print(error)
+    else:
+        told = effective.ask(found)
+        print("told", told.told["sandbox"], "access-tokens" in told.others, "hunter2" in str(told))
+"""
+
+
+def test_the_sandbox_is_what_all_settings_make_of_it() -> None:
+    """Nix' own word and what a build sees, with --option and --nix-conf."""
+    said = [line for line in contained(SET_AGAINST).splitlines() if not line.startswith("test:")]
+    asked = "Nix' sandbox is not for all builds: --option or --nix-conf says sandbox ="
+    assert said == [
+        *(f"{asked} {value}" for value in ("false", "false", "relaxed")),
+        "told true False False",
+        "told true True False",
+    ]

@@ -28,7 +28,10 @@ ABOUT = About(
     emulation="shared",
     emulators=[{"emulator": "qemu-aarch64", "version": "10.0.13", "name": "nixos-image-x"}],
     nix="2.34.8",
+    settings={"sandbox": "true"},
+    others=["access-tokens"],
     sandbox={"on": True},
+    sent=[{"name": "flake", "digest": {"dirHash": "c" * 64}}],
     materials=[
         {
             "name": "jq",

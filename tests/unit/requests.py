@@ -70,4 +70,5 @@ CALLER = Caller(
     source="1-2",
     sparse=True,
     ca_bundle="",
+    image="",
 )

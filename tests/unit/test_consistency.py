@@ -13,6 +13,7 @@ from orchestrator.agents.boot import qemu
 from orchestrator.agents.emulation import lease
 from orchestrator.decide.plan import SAME_IMAGE
 from orchestrator.decide.plan import SERVICES as PLANNED
+from orchestrator.docker.compose import IDS
 from orchestrator.docker.images import IMAGES, inputs
 from orchestrator.docker.labels import (
     LABEL,
@@ -172,12 +173,14 @@ def test_only_the_kvm_service_has_a_device() -> None:
 
 def test_the_images_are_those_of_the_code() -> None:
     found = {name: value(name, "image") for name in IMAGES}
-    assert found == {
+    names = {
         name: image.name.format(
             guest="${NIXOS_IMAGE_GUEST:-aarch64}", qemu="${NIXOS_IMAGE_QEMU:-latest}"
         )
         for name, image in IMAGES.items()
     }
+    by_id = {name: f"${{{IDS[name]}:-{one}}}" for name, one in names.items()}
+    assert found == by_id, "started by its id, whatever has its name"
     built = {name: one["build"]["dockerfile"] for name, one in SERVICES.items() if "build" in one}
     assert built == {name: image.dockerfile for name, image in IMAGES.items()}
     for name, other in SAME_IMAGE.items():
@@ -185,7 +188,11 @@ def test_the_images_are_those_of_the_code() -> None:
 
 
 def test_every_service_has_an_image_of_ours() -> None:
-    assert all(value(name, "image").startswith("nixos-image-") for name in SERVICES)
+    """By its id, or else by its name."""
+    for name in SERVICES:
+        variable, _, default = value(name, "image").removeprefix("${").partition(":-")
+        assert variable in IDS.values()
+        assert default.startswith("nixos-image-")
 
 
 def test_every_dockerfile_is_used() -> None:

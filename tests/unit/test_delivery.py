@@ -183,6 +183,8 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
         emulators=[],
         privileges=[],
         nix="2.34.8",
+        nix_settings={"sandbox": "true"},
+        other_nix_settings=[],
         sandbox={"sandbox": True},
         boot=None,
         images=[{"name": "demo"}],
@@ -193,7 +195,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     assert document["path"] == "/out/demo.img"
     assert document["boot"] is None
     assert document["seconds"] == {"total": 1.5}
-    assert len(document) == 17
+    assert len(document) == 19
     with pytest.raises(FileExistsError):  # a link of the builder's, for example
         result.write(tmp_path / "result.json")
 

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import IMAGES, RUNTIME, Images, inputs, state
-from orchestrator.shared.errors import TimeLimitError
+from orchestrator.docker.labels import SOURCE_LABEL
+from orchestrator.shared.errors import DockerError, TimeLimitError
 from orchestrator.shared.progress import PlainTeller, Progress
 
 
@@ -22,9 +23,18 @@ class FakeEngine:
         self.built: list[str] = []
         self.sources: dict[str, str] = {}
         self.variables: dict[str, dict[str, str]] = {}
+        self.used: dict[str, str] = {}
+        self.end, self.guest = "", "aarch64"
 
-    def image(self, name: str) -> dict[str, str] | None:
-        return {"Id": "sha256:1"} if name == RUNTIME else None
+    def image(self, name: str) -> dict[str, typing.Any] | None:
+        if name == RUNTIME:
+            return {"Id": "sha256:1"}
+        found = self.sources.get(name)
+        labels = {"Labels": {SOURCE_LABEL: found}}
+        return {"Id": f"id of {name}, {found}", "Config": labels} if found else None
+
+    def use(self, service: str, image: str) -> None:
+        self.used[service] = image
 
     def image_source(self, image: str) -> str:
         return self.sources.get(image, "")
@@ -34,6 +44,8 @@ class FakeEngine:
         self.variables[service] = variables
         assert self.done.wait(20)
         self.built.append(service)
+        name = IMAGES[service].name.format(qemu="latest", guest=self.guest)
+        self.sources[name] = variables["NIXOS_IMAGE_STATE"] + self.end
 
 
 @pytest.fixture
@@ -60,6 +72,23 @@ def test_only_what_is_missing_is_built(
     engine.done.set()
     images.wait(("cleanup", "builder"), progress)
     assert engine.built == ["cleanup"]
+    assert engine.used.keys() == {"cleanup", "builder"}
+    assert engine.used["builder"] == f"id of nixos-image-builder, {now}"
+    images.close()
+
+
+@pytest.mark.parametrize("now", ["", "another checkout's"])
+def test_an_image_that_was_replaced_meanwhile_is_not_started(
+    now: str, engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
+) -> None:
+    """Its name is anybody's: a run of another checkout may give it to an image of its own."""
+    engine.sources["nixos-image-builder"] = state("Dockerfile.builder", "sha256:1")
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
+    images.want(("builder",))
+    engine.sources["nixos-image-builder"] = now
+    with pytest.raises(DockerError, match="nixos-image-builder was replaced or removed meanwhile"):
+        images.wait(("builder",), progress)
+    assert engine.used == {}
     images.close()
 
 
@@ -67,6 +96,7 @@ def test_what_takes_files_of_another_image_is_built_after_it(
     engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
     assert IMAGES["test"].after == "builder"
+    engine.guest = "x86_64"
     images = Images(typing.cast("Engine", engine), "x86_64", tmp_path)
     images.want(("boot", "test"))
     engine.done.set()
@@ -118,6 +148,7 @@ def test_images_with_pinned_packages_are_built_anew_where_successors_are_forbidd
     for image in (IMAGES["builder"], IMAGES["cleanup"]):
         now = state(image.dockerfile, "sha256:1")
         engine.sources[image.name.format(qemu="latest")] = f"{now}{end}"
+    engine.end = "-locked" if locked else ""
     images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, locked=locked)
     images.want(("cleanup", "builder"))
     engine.done.set()

@@ -1,11 +1,14 @@
 """Tests the choice of the emulators' image, and the retry after a crash."""
 
+import contextlib
 import dataclasses
+import unittest.mock
+from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.agents.emulation import ladder
-from orchestrator.ask.request import Build, Demo
+from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.decide.plan import Mode
 from orchestrator.run import make_images
 from orchestrator.shared.errors import BuildError, EmulatorCrashError
@@ -73,3 +76,36 @@ def test_any_other_failure_is_not_tried_again() -> None:
     with pytest.raises(BuildError) as caught:
         make_images.retry_after_crash(request, "shared", attempt, Progress(PlainTeller()))
     assert (seen, caught.value.hint) == (["auto"], "as it was")
+
+
+def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: Caller) -> None:
+    """An agent may write to it; a second attempt comes after a builder was there."""
+    files, told = ["as sent"], []
+
+    class Agents:
+        """Changes what was sent, and crashes once."""
+
+        def __init__(self, *given: object) -> None:
+            told.append(given[-1])
+
+        def run(self, *_: object) -> None:
+            files.append("changed")
+            if len(told) == 1:
+                raise EmulatorCrashError("crash")
+
+    @contextlib.contextmanager
+    def workspace(*_: object) -> Iterator[tuple[unittest.mock.Mock, unittest.mock.Mock]]:
+        yield unittest.mock.Mock(), unittest.mock.Mock()
+
+    plan = unittest.mock.Mock(register=(), systems=("aarch64-linux",), images=(), boot=False)
+    for name in ("make_task", "hosts", "forget_dead_runs", "write_variables", "Images"):
+        monkeypatch.setattr(make_images, name, unittest.mock.Mock())
+    monkeypatch.setattr(make_images, "_plan", lambda *_: plan)
+    monkeypatch.setattr(make_images, "run_workspace", workspace)
+    monkeypatch.setattr(make_images, "Appliance", Agents)
+    monkeypatch.setattr("orchestrator.deliver.provenance.sent", lambda *_: [{"name": files[-1]}])
+    request = dataclasses.replace(BUILD, qemu="auto")
+    progress = Progress(PlainTeller())
+    make_images.make_images(request, who, progress, 1, 0.0)
+    progress.close()
+    assert told == [[{"name": "as sent"}]] * 2

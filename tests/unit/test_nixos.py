@@ -8,6 +8,7 @@ import re
 import pytest
 
 from orchestrator.agents.builder import nixos
+from orchestrator.agents.builder.flakes import Flake
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import foreign_system, this_system
@@ -16,6 +17,7 @@ from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.task import DemoTask, NixosTask, Task
+from orchestrator.shared.text import public
 
 TASK = NixosTask(
     systems=("aarch64-linux",),
@@ -71,13 +73,15 @@ def test_a_task_of_another_version_is_an_error(tmp_path: pathlib.Path) -> None:
 
 
 def test_inputs_name_a_configuration_or_a_flakes() -> None:
-    given = nixos.inputs_of(TASK, nixos.Nixpkgs("/n", "rev", ".1.rev"))
+    given = nixos.inputs_of(TASK, nixos.Nixpkgs("/n", "rev", ".1.rev"), Flake())
     assert given["configuration"] == "/in/home/me/pi.nix"
     assert (given["nixpkgs"], given["revision"], given["versionSuffix"]) == ("/n", "rev", ".1.rev")
     assert (given["disk"], given["specialArgs"]) == ({"diskSize": 8192}, {"who": "me"})
     assert "flake" not in given
-    flake = nixos.inputs_of(task(flake="path:/in/x", attribute="pi"), nixos.Nixpkgs(None))
-    assert (flake["flake"], flake["attribute"], flake["nixpkgs"]) == ("path:/in/x", "pi", None)
+    asked = task(flake="path:/in/x", attribute="pi")
+    flake = nixos.inputs_of(asked, nixos.Nixpkgs(None), Flake("path:/in/x?narHash=y"))
+    assert (flake["flake"], flake["flakeGiven"]) == ("path:/in/x?narHash=y", "path:/in/x")
+    assert (flake["attribute"], flake["nixpkgs"]) == ("pi", None)
     assert "configuration" not in flake
 
 
@@ -94,7 +98,7 @@ def test_inputs_are_those_that_the_expression_knows() -> None:
     text = (pathlib.Path(__file__).parents[2] / "nix/build.nix").read_text()
     head = text[: text.index("{ inputs }:")]
     for work in (TASK, task(flake="path:/x", attribute="a")):
-        for name in nixos.inputs_of(work, nixos.Nixpkgs("/n")):
+        for name in nixos.inputs_of(work, nixos.Nixpkgs("/n"), Flake("path:/x")):
             assert name in head, name
 
 
@@ -106,8 +110,8 @@ def test_options_of_nix_are_passed_on() -> None:
     assert nixos.nix_arguments(asked, nixos.Nixpkgs("/n")) == [
         *("-I", "nixpkgs=/n", "-I", "a=/b", "-I", "/c"),
         *("-I", "d=flake:github:x/y", "-I", "e=channel:f"),
-        *("--option", "keep-going", "true", "--cores", "2"),
     ]
+    assert nixos.build_options(asked) == ("--option", "keep-going", "true", "--cores", "2")
     assert nixos.nix_arguments(TASK, nixos.Nixpkgs(None)) == []
 
 
@@ -147,7 +151,7 @@ def test_who_is_asked_for_a_reference(reference: str, host: str) -> None:
     ],
 )
 def test_a_password_in_an_address_is_never_told(url: str, shown: str) -> None:
-    assert nixos.public(url) == shown
+    assert public(url) == shown
     assert "secret" not in nixos.host_of(url)
 
 

@@ -63,10 +63,38 @@ def test_what_it_was_made_of_is_there_with_its_hashes() -> None:
     assert by_name["jq"]["digest"] == {"sha256": "a" * 64}
     assert "digest" not in by_name["tar"]
     assert by_name["builder's image"]["digest"] == {"sha256": "b" * 64}
-    for name in ("flake.lock", *(f"locks/{path.name}" for path in (ROOT / "locks").iterdir())):
+    assert by_name["flake"]["digest"] == {"dirHash": "c" * 64}, "as it was when it came"
+    assert "flake.lock" not in by_name, "the demo has no nixpkgs"
+    for name in (f"locks/{path.name}" for path in (ROOT / "locks").iterdir()):
         command = ["sha256sum", str(ROOT / name)]
         digest = subprocess.run(command, capture_output=True, text=True, check=True).stdout[:64]
         assert by_name[name]["digest"] == {"sha256": digest}
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ({}, True),
+        ({"configuration": None, "flake": "github:me/x", "attribute": "pi"}, False),
+        ({"configuration": None, "flake": P("/x"), "attribute": "pi"}, False),
+        ({"nixpkgs": "channel:nixos-26.05"}, False),
+        ({"nixpkgs": P("/n")}, False),
+    ],
+)
+def test_the_lock_of_the_checkouts_own_flake_is_told_where_it_pins(
+    changes: dict[str, object], used: bool
+) -> None:
+    request = dataclasses.replace(BUILD, **changes)  # type: ignore[arg-type]
+    names = [one["name"] for one in provenance.locks(ROOT, request)]
+    assert ("flake.lock" in names) == used
+    assert "locks/clover.json" in names
+
+
+def test_what_nix_was_set_to_is_told_as_the_builder_has_said() -> None:
+    document = provenance.statement(IMAGE, "d" * 64, ABOUT)
+    inside = document["predicate"]["buildDefinition"]["internalParameters"]
+    assert inside["nixSettings"] == {"sandbox": "true"}
+    assert inside["otherNixSettings"] == ["access-tokens"]
 
 
 SECRETS = ("hunter2", "/home/me", "mypassword", "MyNetwork", "secret.key")

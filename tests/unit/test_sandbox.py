@@ -1,15 +1,34 @@
 """Tests the sandbox probe: its script, and the evaluation of its output."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
 
 import pytest
 
-from orchestrator.agents.builder import sandbox
-from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents import events
+from orchestrator.agents.builder import effective, sandbox
+from orchestrator.agents.builder.nix import DESCRIPTOR, Nix, Settings
 from orchestrator.agents.failure import AgentError
+
+NIX = Nix(Settings(), pathlib.Path("/nowhere/log"))
+
+SOUND = {"sandbox": "true", "sandbox-fallback": "false", "builders": "@/etc/nix/machines"}
+
+
+@pytest.fixture(autouse=True)
+def _as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIXOS_IMAGE_LOG", "json")
+    events.configure("builder")
+
+
+def says(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+    """Have Nix say that it has `settings` beside sound ones."""
+    found = effective.Effective(SOUND | settings, (), frozenset(settings))
+    monkeypatch.setattr(effective, "ask", lambda _: found)
+
 
 ALONE = sandbox.View("1000", ("root", "nixbld", "nobody"), ("lo",), "read-only")
 
@@ -104,20 +123,61 @@ def test_strict_fails_and_otherwise_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    says(monkeypatch)
     monkeypatch.setattr(sandbox, "look", lambda _: (view, "" if view else cause))
     with pytest.raises(AgentError, match=cause) as caught:
-        sandbox.obtain(Settings(), "builder", strict=True)
+        sandbox.obtain(NIX, "builder", strict=True)
     assert caught.value.kind == "host"
-    found = sandbox.obtain(Settings(), "builder", strict=False)
-    assert found.text() == Settings().text()
-    assert "sandbox = false\n" in found.text()
+    found = sandbox.obtain(NIX, "builder", strict=False)
+    assert found == NIX
+    assert "sandbox = false\n" in found.settings.text()
     assert cause in capsys.readouterr().out
 
 
 def test_where_it_works_nix_is_told_to_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch)
     monkeypatch.setattr(sandbox, "look", lambda _: (ALONE, ""))
-    found = sandbox.obtain(Settings(sandbox_paths=("/x",)), "builder", strict=True)
-    text = found.text()
+    nix = dataclasses.replace(NIX, settings=Settings(sandbox_paths=("/x",)))
+    text = sandbox.obtain(nix, "builder", strict=True).settings.text()
     assert "sandbox = true\n" in text
     assert "sandbox-fallback = false\n" in text
     assert "extra-sandbox-paths = /x\n" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sandbox", "false"), ("sandbox", "relaxed"), ("sandbox-fallback", "true"), ("builders", "x")],
+)
+def test_what_the_caller_sets_against_it_is_refused_or_told(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even where a build of this very moment is alone: another one need not be."""
+    says(monkeypatch, **{name: value})
+    monkeypatch.setattr(sandbox, "look", lambda _: (ALONE, ""))
+    words = f"--option or --nix-conf says {name} = {value}"
+    with pytest.raises(AgentError, match=words) as caught:
+        sandbox.obtain(NIX, "builder", strict=True)
+    assert caught.value.kind == "host"
+    sandbox.obtain(NIX, "builder", strict=False)
+    (event,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (event["event"], event["level"], event["sandbox"]) == ("sandbox", "warning", False)
+    assert words in event["message"]
+
+
+def test_the_probe_has_the_settings_that_builds_have(tmp_path: pathlib.Path) -> None:
+    """Those of --option and of --nix-conf, too."""
+    spy = tmp_path / "nix"
+    spy.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" "$NIX_CONFIG" > {tmp_path}/said\n'
+        f"cat /proc/self/fd/{DESCRIPTOR} >> {tmp_path}/said\n"
+    )
+    spy.chmod(0o755)
+    nix = dataclasses.replace(NIX, secret="x = secret\n", options=("--option", "sandbox", "false"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.agents.builder.nix.preloaded", lambda _: "")
+        patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        sandbox.look(nix)
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said[said.index("--option") :][:3] == ["--option", "sandbox", "false"]
+    assert f"include /proc/self/fd/{DESCRIPTOR}" in said
+    assert said[-1] == "x = secret"

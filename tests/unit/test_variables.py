@@ -71,7 +71,7 @@ def test_a_default_is_that_of_the_table() -> None:
     found = {
         (name, default)
         for text in TEXTS.values()
-        for name, default in re.findall(rf"\$\{{({NAME}):-([^}}]+)\}}", text)
+        for name, default in re.findall(rf"\$\{{({NAME}):-((?:[^${{}}]|\$\{{[^}}]*\}})+)\}}", text)
     }
     assert len(found) > 5
     assert found <= {(one.name, one.default) for one in VARIABLES.values()}

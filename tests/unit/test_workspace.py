@@ -1,5 +1,6 @@
 """Tests what the orchestrator takes over from a hostile builder."""
 
+import dataclasses
 import errno
 import os
 import pathlib
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.ask.request import Caller
 from orchestrator.deliver import stream
 from orchestrator.docker import workspace
+from orchestrator.docker.engine import Engine
 from orchestrator.docker.workspace import TAKEN, give, give_late, make_shared, open_to_agents, take
 from orchestrator.run import runs
 from orchestrator.shared.errors import BuildError, UsageError
@@ -225,11 +227,15 @@ def test_what_is_in_the_way_of_a_secret_is_not_written_to(
 
 
 def test_variables_are_what_they_are(tmp_path: pathlib.Path, who: Caller) -> None:
+    who = dataclasses.replace(who, image="sha256:1")
     runs.write_variables(tmp_path / "env", who, {"NIXOS_IMAGE_SOCKET": '/a b/#$HOME"/docker.sock'})
+    Engine("0badcafe", tmp_path / "env").use("builder", "sha256:2")
     assert (tmp_path / "env").read_text().splitlines() == [
         "NIXOS_IMAGE_RUN='0badcafe'",
         "NIXOS_IMAGE_LOG='json'",
+        "NIXOS_IMAGE_ID_ORCHESTRATOR='sha256:1'",
         "NIXOS_IMAGE_SOCKET='/a b/#$HOME\"/docker.sock'",
+        "NIXOS_IMAGE_ID_BUILDER='sha256:2'",
     ]
 
 

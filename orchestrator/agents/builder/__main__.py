@@ -16,6 +16,7 @@ from orchestrator.agents.builder import (
     alone,
     collect,
     demo,
+    effective,
     memory,
     nixos,
     room,
@@ -85,15 +86,16 @@ def build() -> None:
     settings = Settings(
         platforms=task.foreign, sandbox_paths=sandbox_paths(task), build_dir=make_build_dir(run)
     )
-    nix = Nix(
-        sandbox.obtain(settings, USER, strict=task.strict), run.folder / "nix.log", secret=nix_conf
-    )
+    nix = Nix(settings, run.folder / "nix.log", secret=nix_conf, options=nix_words(task))
+    nix = sandbox.obtain(nix, USER, strict=task.strict)
     if isinstance(task.work, DemoTask):
-        results, keeper = demo.build(task.work, run, nix), Keeper(nix)
+        effective.tell(nix)
+        results = demo.build(task.work, run, nix)
     else:
         nix = nixos.prepare(task.work, nix)
+        effective.tell(nix)
         results = nixos.build(task.work, run, nix)
-        keeper = Keeper(nix, nixos.build_options(task.work))
+    keeper = Keeper(nix)
     built = time.monotonic()
     if holder:  # assembly is native: emulators are not needed any more
         holder.unlock()
@@ -124,6 +126,11 @@ def register_privately(run: Run, systems: tuple[str, ...]) -> None:
     entries = emulators.register(run, systems)
     private.leave(user, group)
     emulators.announce(run, systems, entries, run.folder)
+
+
+def nix_words(task: Task) -> tuple[str, ...]:
+    """What the caller has each command of Nix told."""
+    return () if isinstance(task.work, DemoTask) else nixos.build_options(task.work)
 
 
 def make_build_dir(run: Run) -> str:

@@ -9,7 +9,7 @@ import pathlib
 import re
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import memory, room
@@ -91,6 +91,10 @@ class Settings:
     restricted: bool = False
 
     def text(self) -> str:
+        """Return the text of nix.conf."""
+        return "".join(f"{line}\n" for line in self.lines())
+
+    def lines(self) -> list[str]:
         """Return the lines of nix.conf."""
         lines = {
             "experimental-features": "nix-command flakes",
@@ -112,7 +116,7 @@ class Settings:
         if self.restricted:
             lines["restrict-eval"] = "true"
             lines["allowed-uris"] = " ".join(f"{scheme}:" for scheme in REMOTE)
-        return "".join(f"{name} = {value}\n" for name, value in lines.items())
+        return [f"{name} = {value}" for name, value in lines.items()]
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a Nix command that builds."""
@@ -153,7 +157,7 @@ class Nix:
     """Runs Nix commands with `settings`; their log goes to `log_file`.
 
     `secret` are the caller's nix.conf lines, such as access tokens: only Nix may read them, no
-    evaluation or build.
+    evaluation or build. `options` are added to each command line; they override both.
 
     Error messages show paths below `sources`, the caller's files, without that prefix, and never
     name a place below `nixpkgs`.
@@ -165,6 +169,7 @@ class Nix:
     nixpkgs: str = ""
     show_trace: bool = False
     secret: str = dataclasses.field(default="", repr=False)
+    options: tuple[str, ...] = ()
 
     def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
         """Run `nix build`; return the `number` outputs in the order of the arguments.
@@ -178,6 +183,22 @@ class Nix:
             return [pathlib.Path(one["outputs"]["out"]) for _, one in found]
 
         return answer(said, take)
+
+    def ask(
+        self, arguments: list[str], seconds: float, variables: Mapping[str, str] | None = None
+    ) -> programs.Done:
+        """Run one Nix command with the settings of a build, for at most `seconds`.
+
+        `variables` are added to its environment. Does not raise if the command fails.
+        """
+        with _readable_once(self.secret) as descriptors:
+            return programs.run(
+                ["nix", *arguments, *self.options],
+                variables={**self._environment(descriptors), **(variables or {})},
+                descriptors=descriptors,
+                timeout=seconds,
+                check=False,
+            )
 
     def run(self, arguments: list[str]) -> str:
         """Run one Nix command; return its stdout."""
@@ -217,19 +238,18 @@ class Nix:
 
     def _start(self, arguments: list[str], descriptors: tuple[int, ...]) -> programs.Process:
         # --show-trace: the trace has the caller's line, even if the user does not see the trace.
-        words = ["nix", *arguments, "--log-format", "internal-json", "--show-trace"]
-        configuration = {"NIX_CONFIG": self._configuration(descriptors)}
+        told = ("--log-format", "internal-json", "--show-trace")
         return programs.start(
-            words,
+            ["nix", *arguments, *self.options, *told],
             stdout=programs.PIPE,
-            variables={**self.settings.environment(), **configuration},
+            variables=self._environment(descriptors),
             descriptors=descriptors,
         )
 
-    def _configuration(self, descriptors: tuple[int, ...]) -> str:
-        """Return nix.conf: the settings, then an include of each descriptor with secret lines."""
+    def _environment(self, descriptors: tuple[int, ...]) -> dict[str, str]:
+        """Return the environment; NIX_CONFIG ends with an include of each descriptor."""
         included = "".join(f"include /proc/self/fd/{one}\n" for one in descriptors)
-        return self.settings.text() + included
+        return {**self.settings.environment(), "NIX_CONFIG": self.settings.text() + included}
 
     def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
         """Make the error for a Nix command that ended with exit code `code`.

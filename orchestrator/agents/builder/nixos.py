@@ -11,6 +11,7 @@ import typing
 import urllib.parse
 
 from orchestrator.agents import events, network
+from orchestrator.agents.builder.flakes import Flake, lock_flake
 from orchestrator.agents.builder.nix import Nix, Settings, answer, attribute_paths
 from orchestrator.agents.builder.nixlog import derivation_name
 from orchestrator.agents.emulation import crash
@@ -22,6 +23,7 @@ from orchestrator.shared.constants import GIB, MIB
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
 from orchestrator.shared.task import NixosTask
+from orchestrator.shared.text import public
 
 EXPRESSION = ROOT / "nix/build.nix"
 FLAKE_LOCK = ROOT / "flake.lock"
@@ -89,7 +91,8 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     """Build image specs and files; in a dry run only report what would be built."""
     nixpkgs = find_nixpkgs(task, nix)
     inputs = run.folder / "inputs.json"
-    inputs.write_text(json.dumps(inputs_of(task, nixpkgs)))
+    flake = lock_flake(task.flake, nix, readable(task, inputs))
+    inputs.write_text(json.dumps(inputs_of(task, nixpkgs, flake)))
     wanted = [(system, name) for system in task.systems for name in task.formats]
     arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
     arguments += [*readable(task, inputs), *nix_arguments(task, nixpkgs), *attribute_paths(wanted)]
@@ -99,10 +102,11 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
         return []
     outputs = nix.build(arguments, len(wanted))
     found = zip(outputs, wanted, strict=True)
-    return [Built(path, *one, materials=nixpkgs.materials) for path, one in found]
+    materials = (*nixpkgs.materials, *flake.materials)
+    return [Built(path, *one, materials=materials) for path, one in found]
 
 
-def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
+def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, object]:
     """Return the JSON document that nix/build.nix reads."""
     given: dict[str, object] = {
         "nixpkgs": nixpkgs.path,
@@ -118,7 +122,8 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs) -> dict[str, object]:
         "buildSystem": this_system(),
     }
     if task.flake:
-        return given | {"flake": task.flake, "attribute": task.attribute}
+        locked = {"flake": flake.reference, "flakeGiven": task.flake}
+        return given | locked | {"attribute": task.attribute}
     return given | {"configuration": task.configuration}
 
 
@@ -134,19 +139,21 @@ def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
 def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
     """Return all Nix options of the task."""
     arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
+    if task.flake:  # inputs without a lock stay what `lock_flake` found
+        arguments += ["--option", "tarball-ttl", str((1 << 32) - 1)]
     for name, place in task.search_path:
         place = place if place.startswith(PLACES) else f"flake:{place}"
         arguments += ["-I", f"{name}={place}" if name else place]
-    return [*arguments, *build_options(task)]
+    return arguments
 
 
-def build_options(task: NixosTask) -> list[str]:
+def build_options(task: NixosTask) -> tuple[str, ...]:
     """Return the task's Nix options that affect how Nix builds."""
-    arguments = []
+    arguments: list[str] = []
     for name, value in task.nix_options.options:
         arguments += ["--option", name, value]
     cores = task.nix_options.cores
-    return arguments + ([] if cores is None else ["--cores", str(cores)])
+    return (*arguments, *([] if cores is None else ["--cores", str(cores)]))
 
 
 # --- the plan of a dry run -----------------------------------------------------------------------
@@ -302,11 +309,6 @@ def host_of(reference: str) -> str:
         place = urllib.parse.urlsplit(public(f"{scheme}:{rest}"))
         return f"{scheme}://{place.netloc}"
     return ""
-
-
-def public(url: str) -> str:
-    """Remove user name and password from `url`."""
-    return re.sub(r"(?<=://)[^/@?#]*@", "", url)
 
 
 def answers(url: str) -> str:

@@ -8,7 +8,8 @@ import dataclasses
 import typing
 
 from orchestrator.agents import events
-from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents.builder import effective
+from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.architectures import this_system
@@ -79,24 +80,29 @@ class View:
         return [words for words, true in found.items() if true]
 
 
-def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings:
-    """Return `settings` with the sandbox if it works, and report the result.
+def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
+    """Return `nix` with the sandbox if all settings together allow it, and report the result.
 
-    Raises `AgentError` where it does not and `strict` asks for it.
+    Raises `AgentError` where it does not, or not for all builds, and `strict` asks for it.
     """
-    wanted = dataclasses.replace(settings, sandbox=True)
+    wanted = dataclasses.replace(nix, settings=dataclasses.replace(nix.settings, sandbox=True))
+    asked = effective.ask(wanted).weakens()
     view, cause = look(wanted)
     if view and (leaks := view.leaks(container_user)):
         cause = f"a build inside is not alone: {', '.join(leaks)}"
-    if view and not cause:
+    works = view is not None and not cause
+    if view and works and not asked:
         fields = {"sandbox": True, **_fields(view)}
         events.emit("sandbox", message=ALL_WELL, **fields)
         return wanted
+    cause = asked or cause
     if strict:
+        problem = "is not for all builds" if asked else "does not work here"
         raise AgentError(
-            f"Nix' sandbox does not work here: {cause}", hint="omit --strict", kind="host"
+            f"Nix' sandbox {problem}: {cause}", hint="omit --strict, or that", kind="host"
         )
-    view, _ = look(settings)
+    used = wanted if works else nix
+    view, _ = look(used)
     events.emit(
         "sandbox",
         level="warning",
@@ -105,16 +111,17 @@ def obtain(settings: Settings, container_user: str, *, strict: bool) -> Settings
         cause=cause,
         **(_fields(view) if view else {}),
     )
-    return settings
+    return used
 
 
-def look(settings: Settings) -> tuple[View | None, str]:
-    """Build the probe with `settings`; return its view, or None and the cause of the failure."""
-    shown = dataclasses.replace(settings, sandbox_paths=(*settings.sandbox_paths, BUSYBOX))
-    words = ["nix", "build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
-    variables = {**shown.environment(), "PROBE": SCRIPT}
+def look(nix: Nix) -> tuple[View | None, str]:
+    """Build the probe with `nix`; return its view, or None and the cause of the failure."""
+    paths = (*nix.settings.sandbox_paths, BUSYBOX)
+    shown = dataclasses.replace(nix.settings, sandbox_paths=paths)
+    words = ["build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
+    probe = dataclasses.replace(nix, settings=shown)
     try:
-        done = command.run(words, variables=variables, timeout=PROBE_SECONDS, check=False)
+        done = probe.ask(words, PROBE_SECONDS, {"PROBE": SCRIPT})
     except command.SlowCommandError:
         return None, f"the probe's build hung for {PROBE_SECONDS} s"
     return parse(done.stderr.decode(errors="replace"))

@@ -28,12 +28,12 @@ HINT = (
 class Keeper:
     """Verifies and repairs store paths; remembers paths that were verified in this run.
 
-    `nix` repairs paths, with `options` of its command line.
+    `nix` repairs paths.
     """
 
-    def __init__(self, nix: Nix, options: Iterable[str] = ()) -> None:
+    def __init__(self, nix: Nix) -> None:
         """Start without verified paths."""
-        self._nix, self._options = nix, tuple(options)
+        self._nix = nix
         self._right: set[str] = set()
 
     def hold(self, paths: Iterable[str]) -> None:
@@ -79,7 +79,7 @@ class Keeper:
                 path=path,
             )
         try:
-            self._nix.run(["store", "repair", *self._options, *paths])
+            self._nix.run(["store", "repair", *paths])
         except AgentError as error:
             raise _lost(paths, str(error), error.detail) from error
         if wrong := changed(paths):

@@ -1,0 +1,88 @@
+"""Nix' effective settings: those of the run, overridden by --nix-conf, then by --option.
+
+Nix reports them itself, run with the same command line and environment as a build.
+"""
+
+import dataclasses
+import typing
+
+from orchestrator.agents import events
+from orchestrator.agents.builder.nix import Nix, Settings, answer
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared.text import public
+
+#: Settings that are recorded with their values: those that the run sets, and others that affect
+#: what is built, from what, and how it is isolated. None of them holds a secret. Of other changed
+#: settings only the names are recorded.
+TOLD = frozenset(
+    {
+        *(line.partition(" = ")[0] for line in Settings(("x",), restricted=True).lines()),
+        *("allow-import-from-derivation", "build-hook", "builders", "cores", "fallback"),
+        *("filter-syscalls", "hashed-mirrors", "pure-eval", "require-sigs"),
+        *(
+            "sandbox-build-dir",
+            "sandbox-paths",
+            "ssl-cert-file",
+            "substitute",
+            "system",
+            "system-features",
+        ),
+    }
+)
+
+SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Effective:
+    """Settings by name (`told`), names of `others` that are changed, and of all `changed` ones."""
+
+    told: dict[str, str]
+    others: tuple[str, ...]
+    changed: frozenset[str]
+
+    def weakens(self) -> str:
+        """Return which settings allow builds outside of the sandbox here; empty if none."""
+        found = {
+            f"sandbox = {self.told.get('sandbox', '')}": self.told.get("sandbox") != "true",
+            "sandbox-fallback = true": self.told.get("sandbox-fallback") != "false",
+            f"builders = {self.told.get('builders', '')}": "builders" in self.changed,
+        }
+        words = [word for word, true in found.items() if true]
+        return f"--option or --nix-conf says {', '.join(words)}" if words else ""
+
+
+def ask(nix: Nix) -> Effective:
+    """Ask `nix` for its settings; raises `AgentError`."""
+    done = nix.ask(["config", "show", "--json"], SECONDS)
+    if done.code != 0:
+        raise AgentError(f"nix config show: {done.last}", kind="build")
+    values = answer(done.text, _values)
+    changed = {name for name, (value, default) in values.items() if value != default}
+    return Effective(
+        {name: values[name][0] for name in sorted(TOLD & values.keys())},
+        tuple(sorted(changed - TOLD)),
+        frozenset(changed),
+    )
+
+
+def _values(found: dict[str, typing.Any]) -> dict[str, tuple[str, str]]:
+    """Return value and default of each setting."""
+    return {name: (_text(one["value"]), _text(one["defaultValue"])) for name, one in found.items()}
+
+
+def tell(nix: Nix) -> None:
+    """Report the settings that `nix` will build with to the orchestrator."""
+    found = ask(nix)
+    events.emit("settings", message=None, settings=found.told, others=found.others)
+
+
+def _text(value: typing.Any) -> str:  # noqa: ANN401 - JSON
+    """Return a value as in nix.conf, without passwords."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_text(one)}" for key, one in sorted(value.items()))
+    return public(str(value))
