@@ -99,7 +99,7 @@ class Plan:
 
 
 def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
-    """Make the plan.
+    """Decide a run's target systems, modes of emulation, containers and memory limit.
 
     Raises `HostError` if disk space is too small, `EmulationError` if the host does not support the
     requested mode.

@@ -87,7 +87,7 @@ def read_devices(text: str, is_key: Callable[[str], bool] = is_line) -> list[Dev
 
 
 def one_device(options: ImageOptions) -> Device:
-    """Late values from the command line's options, for a run without `--stamp`."""
+    """Return the values of --hostname, --wifi-ssid, --wifi-password-file (used without --stamp)."""
     password = ""
     if options.wifi_password_file:
         text = pathlib.Path(options.wifi_password_file).read_text(errors="replace")

@@ -1,7 +1,7 @@
 /* Reads store paths once and makes two things of them: a tar stream, as GNU tar would write a pristine Nix store, and the Nix
    archive hash of each path. So the content of an image is what was hashed.
 
-     pack DESCRIPTOR [FOLDER/] < PATHS
+     Usage: pack DESCRIPTOR [FOLDER/] < PATHS
 
    PATHS each end with a zero byte. DESCRIPTOR gets a record "SHA-256 BYTES PATH\0" for each path: hash and size of its Nix
    archive (NAR: "Nix Archive" in Nix' manual). With FOLDER/, which must be a prefix of all paths, the tar stream goes to
@@ -337,7 +337,7 @@ int main(int count, char **words) {
   size_t room = 0;
   ssize_t length;
   pthread_t hasher;
-  if (count < 2 || count > 3) fail("pack DESCRIPTOR [FOLDER/] < PATHS");
+  if (count < 2 || count > 3) fail("usage: pack DESCRIPTOR [FOLDER/] < PATHS (pack.c explains the arguments)");
   lines = atoi(words[1]);
   streams = count == 3;
   prefix = streams ? strlen(words[2]) : 0;

@@ -37,7 +37,8 @@ from orchestrator.shared.progress import Progress
 from orchestrator.shared.run import BUILT, NIX_CONF
 from orchestrator.shared.task import Task
 
-#: Time limit in seconds for cleanup, after it is unlocked or told to stop.
+#: Longest time in seconds that cleanup may take to remove its entries from binfmt_misc and end,
+#: after the builder has unlocked it or it was told to stop.
 CLEAN_SECONDS = 20
 
 #: Longest time in seconds from cleanup's start until its signal handlers are installed.

@@ -53,7 +53,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_workspace(who, variables) as (engine, workspace):
-        progress.to("look", "at the Docker host")
+        progress.to("look", "measuring facts of the Docker host")
         plan = _plan(request, engine, targets, who, progress)
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
@@ -77,7 +77,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                 "no SSH key was found: nobody can log in to the image (--ssh-key FILE)",
                 level="warning",
             )
-        progress.to("look", "for leftovers of dead runs")
+        progress.to("look", "removing leftovers of dead runs")
         forget_dead_runs(engine)
 
         def attempt(asked: Demo | Build) -> None:

@@ -63,9 +63,7 @@ def renew(engine: Engine, who: Caller, progress: Progress) -> dict[str, str]:
             changed[one.file] = new
     progress.end()
     if failed == len(RENEWALS):
-        raise NetworkError(
-            "no server of a pinned download can be reached", hint="check the network"
-        )
+        raise NetworkError("no lock could be renewed", hint="the warnings above name the causes")
     for file, new in changed.items():
         progress.say(difference(file, (ROOT / file).read_text(), new))
     return changed

@@ -35,7 +35,7 @@ DISK_FORMATS = _read()
 #: Names of disk formats that the native assembler makes.
 ASSEMBLED = tuple(name for name, row in DISK_FORMATS.items() if row.assembled)
 
-#: Name of a disk format that the native assembler makes.
+#: Type of a field that holds a disk format's name: one of those that the native assembler makes.
 DiskFormat = typing.Annotated[str, one_of(ASSEMBLED)]
 
 

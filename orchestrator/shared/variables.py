@@ -59,7 +59,11 @@ VARIABLES = {
         ),
         Variable("NIXOS_IMAGE_GUEST", "Compose", "CPU of the boot check's machine", "aarch64"),
         Variable("NIXOS_IMAGE_PACKAGES", "Compose", "Debian packages of the boot check's machine"),
-        Variable("NIXOS_IMAGE_STATE", "Compose", "label: checksum of a container image's inputs"),
+        Variable(
+            "NIXOS_IMAGE_STATE",
+            "Compose",
+            "checksum of a container image's inputs, which becomes its label",
+        ),
         Variable(
             "NIXOS_IMAGE_ID_BOOT",
             "Compose",

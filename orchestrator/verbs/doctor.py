@@ -58,7 +58,7 @@ def _work(request: Doctor, session: Session) -> int:
     ):
         private = request.demo.emulation in {"auto", "private"}
         try:
-            with progress.stage("look", "at the Docker host"):
+            with progress.stage("look", "measuring facts of the Docker host"):
                 facts = measure(engine, targets, None, private=private)
             plan = make_plan(request.demo, facts)
             memory = {"NIXOS_IMAGE_MEMORY": f"{plan.memory}m"}

@@ -26,13 +26,14 @@ esac
 exec "$here/bin/answers" "$@"
 EOF
 chmod +x "$work/bin/docker"
-echo "6543.$$" > "$work/bin/nap" # in seconds, by which its processes are known
+echo "6543.$$" > "$work/bin/nap" # duration of its sleep in seconds: by this unusual number its processes are found
 echo end > "$work/.complete"
 tar -cf "$work/stream" -C "$work" .complete
 echo key > "$work/key"
 mkdir "$work/runs"
 
-# prepared NAME N: makes the folder $here for a separate run
+# prepared CASE N: sets $here to a new folder for one call of run.sh. CASE (streams, terminal, images, down) is what the call
+# does; the fake docker is silent from its N-th call on.
 prepared() {
   here=$work/runs/$1.$2
   rm -rf "$here"
@@ -56,8 +57,7 @@ prepared() {
   esac
 }
 
-# call NAME PATIENCE: calls run.sh with the fake docker in $here
-# shellcheck disable=SC2086  # a command's words
+# call CASE PATIENCE: calls run.sh with the fake docker in $here; PATIENCE is the limit in seconds for Docker's answers
 call() {
   case $1 in
     streams) set -- "$2" demo --ssh-key "$work/key" -o "$here/images.out" ;;
@@ -71,7 +71,7 @@ call() {
     exec ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@" > "$here/out" 2> "$here/err" < /dev/null
 }
 
-# calls NAME: prints the number of docker calls of a whole, successful run
+# calls CASE: prints the number of docker calls of a whole, successful run
 calls() {
   prepared "$1" 999
   # The fake docker's lists do not change, even after `down`.
@@ -79,7 +79,7 @@ calls() {
   wc -l < "$here/calls"
 }
 
-# all_at NAME: runs all cases (silent from call 1, 2, ... on) in parallel
+# all_at CASE: calls run.sh in parallel with a docker that is silent from its call 1 on, from its call 2 on, ...
 all_at() {
   : > "$work/err"
   number=$(calls "$1")
@@ -122,7 +122,7 @@ nobody() {
   ! grep -E "^sleep 6543\\.$$|$work/runs" "$work/processes" >> "$work/err"
 }
 
-# terminated NAME N SECONDS: sends SIGTERM to run.sh during its n-th docker call, which is not answered for a minute
+# terminated CASE N SECONDS: sends SIGTERM to run.sh during its N-th docker call, which is not answered for a minute
 terminated() {
   prepared "$1" "$2"
   (call "$1" 60) &

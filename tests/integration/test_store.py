@@ -58,7 +58,7 @@ for path in pathlib.Path("/nix/store").glob("*-tree"):
 """
 
 
-#: The sandbox probe with an empty library in place of readonly.so.
+#: The sandbox probe with still.so, which protects no inputs, in place of readonly.so.
 UNPROTECTED = """
 import pathlib
 from orchestrator.agents import events

@@ -146,7 +146,8 @@ link_host() {
 # shellcheck disable=SC2016
 register() { in_host sh -c 'printf "%s" "$1" > /proc/sys/fs/binfmt_misc/register' sh "$1"; }
 
-# Registers other programs' entries, which $entry selects. Nothing is written to the real machine's binfmt_misc.
+# add_entries: registers entries of other programs in the simulated host's own binfmt_misc, which $entry selects (none, sound,
+# stale). The real machine's binfmt_misc is never changed.
 add_entries() {
   [ "$space" = own ] || return 0
   elf='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'

@@ -188,7 +188,8 @@ restarts() {
   demo "after that" private --no-boot
 }
 
-# Connections of the caller to the engine: tcp, ssh.
+# reach KIND: prints local, tcp, ssh or registry. The function reach_local, reach_tcp, ... then prepares how the caller of that
+# kind of host gets to the engine or to its images.
 reach() { case $1 in tcp | ssh | registry) echo "$1" ;; *) echo local ;; esac; }
 reach_local() { :; }
 reach_tcp() { export DOCKER_HOST="tcp://$network.2:2375"; }

@@ -1,4 +1,4 @@
-"""Runs the tests of run.sh under several shells and with several tars."""
+"""Runs the shell tests of tests/caller that need no engine, with several shells and tars."""
 
 import os
 import pathlib

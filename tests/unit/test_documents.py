@@ -11,7 +11,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
-#: Pattern of a path of this project in code quotes.
+#: Pattern of the first folder in a path of this checkout, as documents write it in code quotes.
 TOP = r"(?:tests|orchestrator|caller|benchmarks|nix|docs|locks|config|\.ci|\.github)"
 
 #: Rows of the table in docs/privileges.md of who can do what, by their first words.

@@ -106,7 +106,7 @@ def test_a_bad_row_is_named_by_its_line_and_shows_no_password(row: str, message:
     with pytest.raises(SpecError) as caught:
         read_devices(rows("a,,,,", row))
     said = str(caught.value)
-    # The error names the row's last line.
+    # A row may extend over several lines: the error names its last one.
     assert said.startswith(f"--stamp: line {3 + row.count('\n')}")
     assert message in said
     assert "Hunter" not in said

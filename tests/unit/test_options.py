@@ -148,7 +148,7 @@ def strategy_of(field: dataclasses.Field[typing.Any]) -> st.SearchStrategy[typin
     kind = typing.get_type_hints(ImageOptions)[field.name]
     if kind == (int | None):
         return st.none() | st.integers(0, TOO_LARGE_MIB - 1)
-    if kind == (str | None):  # the disk format: its names come from the table
+    if kind == (str | None):  # only the disk format, a name in the table, has this type
         return st.none() | st.sampled_from(ASSEMBLED)
     return LINES if kind is str else st.from_type(kind)
 

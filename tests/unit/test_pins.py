@@ -240,7 +240,7 @@ def test_what_cannot_be_reached_is_told_and_stays(monkeypatch: pytest.MonkeyPatc
 
 
 def test_where_nothing_can_be_reached_that_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NetworkError, match="no server of a pinned download can be reached"):
+    with pytest.raises(NetworkError, match="no lock could be renewed"):
         renew({}, monkeypatch)
 
 

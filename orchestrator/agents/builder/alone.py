@@ -23,7 +23,8 @@ PR_SET_DUMPABLE = 4
 #: Longest wait in seconds until killed processes are gone: disk I/O may delay it.
 GONE_SECONDS = 60
 
-#: Writable folders of this container, besides the store and the run's folder.
+#: Folders for temporary files in the builder's container, which are emptied before late values
+#: arrive.
 TEMPORARY = (pathlib.Path("/tmp"), pathlib.Path("/dev/shm"))  # noqa: S108 - they are emptied
 
 PROC = pathlib.Path("/proc")

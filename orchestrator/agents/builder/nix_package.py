@@ -43,7 +43,7 @@ def obtain(
     if locked:
         raise AgentError(
             f"{lost.package} {lost.version} cannot be fetched",
-            hint="check that a mirror is reachable, or omit --locked",
+            hint="check that a Debian mirror is reachable; without --locked a newer version may do",
         )
     new = debian.resolve_nix(arch, debian.left_out(lock, arch))
     if again := debian.fetch_all(new, snapshot, target):

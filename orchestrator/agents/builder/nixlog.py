@@ -24,8 +24,9 @@ RES_BUILD_LOG_LINE = 101
 RES_PROGRESS = 105
 LEVEL_ERROR = 0
 
-#: Nix' messages about a failed builder: local, without output, on a remote machine. Its messages
-#: about dependants, and about derivations that no machine can build, are different.
+#: Nix' messages about a failed builder: of a local build, of one that did not make its output path,
+#: of one on a remote machine. Its messages about dependants, and about derivations that no machine
+#: can build, are different.
 FAILED = re.compile(
     r"(?:Cannot build|builder for) '([^']+\.drv)'(?:\.\s+Reason: builder)? failed"
     r"|build of '([^']+\.drv)'.* failed"

@@ -49,7 +49,7 @@ def guard() -> None:
         for name in mine:
             binfmt.remove(name)
         before = binfmt.entries()
-    events.emit("table", message="binfmt_misc is mounted", entries=sorted(before))
+    events.emit("table", message="cleanup has mounted binfmt_misc", entries=sorted(before))
     reason = asyncio.run(_wait(run))
     clean(run, before, reason)
 
@@ -64,7 +64,9 @@ def look() -> None:
     except binfmt.NoTableError as error:
         events.emit("table", message=str(error), entries=[])
     else:
-        events.emit("table", message="binfmt_misc is mounted", entries=sorted(binfmt.entries()))
+        events.emit(
+            "table", message="cleanup has mounted binfmt_misc", entries=sorted(binfmt.entries())
+        )
     signal.pause()
 
 

@@ -38,7 +38,7 @@ def obtain(
     if locked:
         raise AgentError(
             f"{pin.package} {pin.version} cannot be fetched",
-            hint="check that a mirror is reachable, or omit --locked",
+            hint="check that a Debian mirror is reachable; without --locked a newer version may do",
         )
     with tempfile.TemporaryDirectory() as state:
         index = debian.Index(pathlib.Path(state), arch, without, pin.suite)

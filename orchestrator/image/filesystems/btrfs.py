@@ -16,7 +16,7 @@ def size(usage: tuple[int, int], free: int) -> int:
 
 
 def write(order: Order) -> None:
-    """Write the tree of `order` into its partition as btrfs."""
+    """Write `order.tree` into the partition `order.slot` as btrfs."""
     spec = order.spec
     with own_file(order) as file, staged(order) as stage:
         command = ["mkfs.btrfs", "-q", "-f", "-K", "-m", "dup", "-d", "single"]

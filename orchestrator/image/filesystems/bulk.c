@@ -145,7 +145,7 @@ errcode_t ext2fs_lookup(ext2_filsys fs, ext2_ino_t folder, const char *name, int
   return 0;
 }
 
-/* Reads stdin in pieces of 1 MiB: libarchive asks for 4 KiB at a time. */
+/* Replaces read(2): fetches stdin in pieces of 1 MiB, because libarchive asks for only 4 KiB at a time. */
 ssize_t read(int file, void *target, size_t size) {
   static ssize_t (*real)(int, void *, size_t);
   static char piece[PIECE];

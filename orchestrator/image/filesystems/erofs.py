@@ -16,7 +16,7 @@ def size(usage: tuple[int, int], _free: int) -> int:
 
 
 def write(order: Order) -> None:
-    """Write the tree of `order` into its partition as erofs."""
+    """Write `order.tree` into the partition `order.slot` as erofs."""
     spec = order.spec
     with own_file(order) as file:
         command = ["mkfs.erofs", "--quiet", f"-T{STORE_TIME}", "--all-time", "--tar=f", "-x-1"]

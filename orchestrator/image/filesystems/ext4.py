@@ -53,7 +53,7 @@ def size(usage: tuple[int, int], free: int) -> int:
 
 
 def write(order: Order) -> None:
-    """Write the tree of `order` into its partition as ext4."""
+    """Write `order.tree` into the partition `order.slot` as ext4."""
     make(
         order.image,
         order.slot,

@@ -33,7 +33,11 @@ FAT16_ROOT_ENTRIES = 512
 
 @dataclasses.dataclass(frozen=True)
 class _Fat:
-    """FAT geometry: `bits` per entry, sectors per `cluster`, `fixed` sectors before the tables."""
+    """Geometry of a FAT file system: `bits` of a table entry, sectors per `cluster`.
+
+    `fixed` counts the sectors that belong to neither tables nor clusters: the reserved ones; for
+    FAT12 and FAT16 also the root folder's.
+    """
 
     bits: int
     cluster: int

@@ -23,11 +23,11 @@ class FilesystemError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Order to a file system module: write `tree` into the partition `slot` of the empty `image`.
+    """Input of a file system module, which writes `tree` into the partition `slot` of `image`.
 
-    `scratch` is a folder on the same volume. `late` are entries of the tree with secrets: they must
-    not get onto the store's volume, which other runs share. `mapped` says that the image gets a
-    block map.
+    The partition is still empty. `scratch` is a folder on the same volume as `image`. `late` are
+    entries of the tree with secrets: they must not get onto the store's volume, which other runs
+    share. `mapped` says that the image gets a block map.
     """
 
     image: pathlib.Path

@@ -30,7 +30,7 @@ class Staged:
 
 @contextlib.contextmanager
 def staged(order: Order) -> Iterator[Staged]:
-    """Stage the tree of `order`; the content of late entries stays in the scratch folder."""
+    """Stage `order.tree` as a folder; the content of late entries stays in the scratch folder."""
     tree = order.tree
     files = {entry.path: entry for entry in order.late if entry.kind == "file"}
     with staging.staging() as folder:

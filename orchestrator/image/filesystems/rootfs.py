@@ -24,7 +24,7 @@ class Filesystem(typing.Protocol):
         """
 
     def write(self, order: Order) -> None:
-        """Write the tree of `order` into its partition."""
+        """Write `order.tree` into the partition `order.slot`."""
 
     def examine(self, image: pathlib.Path, slot: Partition) -> None:
         """Check the file system in `slot` of `image`, if its fsck works in place."""
@@ -43,5 +43,5 @@ def root_size(root: Root, tree: Tree) -> int:
 
 
 def write_root(order: Order) -> None:
-    """Write the root file system that the spec of `order` names."""
+    """Write `order.tree` into the partition `order.slot`, as the spec's file system."""
     module_of(order.spec.root.fsType).write(order)

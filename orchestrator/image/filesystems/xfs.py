@@ -22,7 +22,7 @@ def size(usage: tuple[int, int], free: int) -> int:
 
 
 def write(order: Order) -> None:
-    """Write the tree of `order` into its partition as xfs."""
+    """Write `order.tree` into the partition `order.slot` as xfs."""
     spec = order.spec
     with own_file(order) as file, staged(order) as stage:
         prototype, farm = stage.owners.with_name("prototype"), stage.owners.with_name("farm")

@@ -46,7 +46,7 @@ lib.genAttrs [
     ++ map (board: "bcm2711-rpi-${board}.dtb") [ "4-b" "400" "cm4" "cm4s" ]
   );
 
-  # Move the file to its place in nixpkgs.
+  # Copy the BIOS files to where nixpkgs' syslinux package has them.
   syslinux = script ''
     mkdir -p "$first/share/syslinux"
     find "$first/lib" -type f \( -name '*.c32' -o -name '*.bin' \) -path '*bios*' -exec cp {} "$first/share/syslinux/" \;

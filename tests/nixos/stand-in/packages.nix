@@ -87,7 +87,7 @@
     zstd = [ "zstd" ];
   };
 
-  # Empty stand-ins: no test runs these packages.
+  # Packages of nixpkgs that empty folders replace, because no test runs them.
   empty = [
     "bash-completion" "bind" "distrobuilder-nixos-generator" "glibc-locales" "gnupg" "hicolor-icon-theme" "libfido2" "libressl"
     "man-db" "mkpasswd" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng"
