@@ -9,17 +9,14 @@ import pathlib
 import typing
 
 from orchestrator.agents.emulation import binfmt, canary
-from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.ask.uploads import kept
-from orchestrator.decide.plan import Plan
 from orchestrator.deliver import stream
 from orchestrator.deliver.names import check_free
 from orchestrator.docker import census, privileges
 from orchestrator.docker.api import SilentEngineError
-from orchestrator.docker.engine import Engine
-from orchestrator.docker.images import Images
-from orchestrator.docker.workspace import Workspace, give, give_late, open_to_agents
+from orchestrator.docker.workspace import give, give_late, open_to_agents
 from orchestrator.run.bootcheck import finish_boot, start_boot
+from orchestrator.run.context import RunContext
 from orchestrator.run.handover import SERIAL, Handover
 from orchestrator.run.repair import repair
 from orchestrator.run.supervisor import Exit, Supervisor
@@ -33,7 +30,6 @@ from orchestrator.shared.errors import (
     CleanupError,
     DockerError,
 )
-from orchestrator.shared.progress import Progress
 from orchestrator.shared.run import BUILT, NIX_CONF
 from orchestrator.shared.task import Task
 
@@ -54,35 +50,12 @@ AFTER_THE_IMAGE = BootError | CleanupError
 class Appliance:
     """One execution of a plan."""
 
-    def __init__(
-        self,
-        caller: Caller,
-        request: Demo | Build,
-        plan: Plan,
-        engine: Engine,
-        images: Images,
-        progress: Progress,
-        workspace: Workspace,
-        deadline: float,
-        hosts: tuple[str, ...],
-        sent: list[dict[str, typing.Any]],
-    ) -> None:
-        """`workspace` is the run's existing one; `deadline` is a time of the monotonic clock.
-
-        `hosts` are the host names in the images' names (`make_task.hosts`), `sent` the caller's
-        files as they came (`provenance.sent`).
-        """
-        self._caller = caller
-        self._request = request
-        self._plan = plan
-        self._engine = engine
-        self._images = images
-        self._progress = progress
-        self._workspace = workspace
-        self._folder = workspace.shared
-        self._deadline = deadline
-        self._hosts, self._kept, self._sent = hosts, kept(caller), sent
-        self._supervisor = Supervisor(engine, progress, deadline)
+    def __init__(self, run: RunContext) -> None:
+        """Nothing is started; the run's workspace exists."""
+        self._run = run
+        self._folder = run.workspace.shared
+        self._kept = kept(run.caller)
+        self._supervisor = Supervisor(run.engine, run.progress, run.deadline)
         self._started = self._stale = False
 
     def run(self, task: Task, stream: int) -> None:
@@ -90,41 +63,32 @@ class Appliance:
 
         Raises the first error after everything is torn down.
         """
-        handover = Handover(
-            self._caller,
-            self._request,
-            self._plan,
-            self._supervisor,
-            self._progress,
-            self._folder,
-            stream,
-            self._sent,
-        )
+        handover = Handover(self._run, self._supervisor, stream)
         problem: ApplianceError | None = None
         boot: dict[str, typing.Any] | None = None
         images: list[Artifact] = []
         try:
-            self._images.wait(self._plan.images, self._progress, self._deadline)
+            self._run.images.wait(self._run.plan.images, self._run.progress, self._run.deadline)
             task.write(self._folder)
             self._give_nix_conf()
             open_to_agents(self._folder)
             images = self._build()
             if images:
                 handover.send(images)
-            if self._plan.boot:
+            if self._run.plan.boot:
                 self._start_boot(images[0])
             self._prove_clean()
-            if self._plan.boot:
-                seconds = self._request.boot_timeout
-                boot = finish_boot(self._supervisor, self._progress, seconds)
+            if self._run.plan.boot:
+                seconds = self._run.request.boot_timeout
+                boot = finish_boot(self._supervisor, self._run.progress, seconds)
         except ApplianceError as error:
             problem = error
-            self._progress.end(failed=True)
+            self._run.progress.end(failed=True)
         except BaseException:
             self._tear_down()
             raise
         if problem:
-            self._progress.to("clean up")
+            self._run.progress.to("clean up")
         try:
             receipts = self._receipts() if images else []
         except BaseException:
@@ -142,7 +106,7 @@ class Appliance:
                     handover.send_log(problem)
             finally:
                 problem = _first(problem, down)
-        self._progress.end()
+        self._run.progress.end()
         if problem:
             raise problem
 
@@ -151,16 +115,16 @@ class Appliance:
 
         Returns no image for a dry run.
         """
-        self._progress.to("start", ", ".join(self._plan.services))
-        names = self._engine.create(self._plan.services)
+        self._run.progress.to("start", ", ".join(self._run.plan.services))
+        names = self._run.engine.create(self._run.plan.services)
         self._started = True
-        first = [names[one] for one in self._plan.services if one == "emulators"]
-        if first and self._engine.fills_volumes_late():
-            self._engine.start(first)
+        first = [names[one] for one in self._run.plan.services if one == "emulators"]
+        if first and self._run.engine.fills_volumes_late():
+            self._run.engine.start(first)
             first = []
-        others = [names[one] for one in self._plan.services if one != "emulators"]
-        self._engine.start([*first, *others])
-        for service in self._plan.services:
+        others = [names[one] for one in self._run.plan.services if one != "emulators"]
+        self._run.engine.start([*first, *others])
+        for service in self._run.plan.services:
             self._supervisor.follow(service, names[service])
         given = False
         while True:
@@ -185,17 +149,17 @@ class Appliance:
                     hint="run the command again",
                 )
             elif name == "registered":
-                self._progress.say(f"registered {event.get('message', '')}", fields=event)
+                self._run.progress.say(f"registered {event.get('message', '')}", fields=event)
             elif service == "builder" and name == BUILT and not given:
-                give_late(self._workspace.late, self._folder)
+                give_late(self._run.workspace.late, self._folder)
                 given = True
             elif service == "builder" and name == "images":
                 return stream.received_images(event.get("images"), self._folder)
             elif service == "builder" and name == "file":
-                check_free(event.get("file"), self._request, self._hosts, self._kept)
+                check_free(event.get("file"), self._run.request, self._run.hosts, self._kept)
             elif service == "builder" and name == "plan":
-                self._progress.end()
-                self._progress.say(str(event.get("message", "")), fields=event)
+                self._run.progress.end()
+                self._run.progress.say(str(event.get("message", "")), fields=event)
                 return []
             elif service == "builder":
                 self._show(name, event)
@@ -203,40 +167,40 @@ class Appliance:
     def _give_nix_conf(self) -> None:
         """Copy the caller's nix.conf for an attempt; the builder deletes it before Nix starts."""
         place = self._folder / NIX_CONF
-        if self._workspace.nix_conf.exists():
+        if self._run.workspace.nix_conf.exists():
             place.unlink(missing_ok=True)  # left if the previous attempt ended early
-            give(self._workspace.nix_conf, place)
+            give(self._run.workspace.nix_conf, place)
 
     def _show(self, name: str, event: dict[str, object]) -> None:
         """Show an event of the builder as a stage of the progress."""
         match name:
             case "lease-held" | "waiting":
-                self._progress.to("emulation", str(event.get("message", "")))
+                self._run.progress.to("emulation", str(event.get("message", "")))
             case "canary" | "retry" | "sandbox":
                 # The supervisor prints warnings.
                 if name == "sandbox" and event.get("level") == "info":
-                    self._progress.say(str(event.get("message", "")), fields=event)
-                self._progress.to("build", "evaluating")
+                    self._run.progress.say(str(event.get("message", "")), fields=event)
+                self._run.progress.to("build", "evaluating")
             case "network" | "evaluating":
-                self._progress.to("build", str(event.get("message", "")))
+                self._run.progress.to("build", str(event.get("message", "")))
             case "nix":
                 left = (
                     f"{event.get('done')} of {event['expected']} derivations"
                     if event.get("expected")
                     else "evaluating"
                 )
-                self._progress.to("build", f"{left}  {event.get('current', '')}".rstrip())
+                self._run.progress.to("build", f"{left}  {event.get('current', '')}".rstrip())
             case "assemble":
-                self._progress.to("assemble", str(event.get("message", "")))
+                self._run.progress.to("assemble", str(event.get("message", "")))
             case "checked":
-                self._progress.say(str(event.get("message", "")), fields=event)
+                self._run.progress.say(str(event.get("message", "")), fields=event)
 
     def _prove_clean(self) -> None:
         """Wait for cleanup's end.
 
         Then verify that canaries of the registered systems do not run any more.
         """
-        if self._plan.mode != "shared":
+        if self._run.plan.mode != "shared":
             return
         code = self._supervisor.wait_exit("cleanup", CLEAN_SECONDS)
         if code is None:
@@ -249,9 +213,9 @@ class Appliance:
                 "cleanup ended without reporting that binfmt_misc is clean", hint="./run.sh clean"
             )
         tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own
-        new = set(self._plan.register) - self._plan.ran_before
+        new = set(self._run.plan.register) - self._run.plan.ran_before
         still = [system for system in sorted(new) if canary.run(system, tmp).runs]
-        others = census.living_runs(self._engine) - {self._engine.run}
+        others = census.living_runs(self._run.engine) - {self._run.engine.run}
         # Runs of another engine are visible only by their entries.
         entries = typing.cast("list[str]", cleaned["entries"])
         theirs = [name for name in entries if name.startswith(binfmt.PREFIX)]
@@ -260,26 +224,26 @@ class Appliance:
                 f"{still[0]} programs still run, although no emulator of this run is registered",
                 hint="./run.sh clean",
             )
-        self._progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
+        self._run.progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
 
     def _start_boot(self, image: Artifact) -> None:
-        name = f"{self._engine.project}-boot-1"
+        name = f"{self._run.engine.project}-boot-1"
         arguments = [
             *("--test", "--system", image.system, f"--ready-text={image.ready_text}"),
             *("--disk-format", image.disk_format, "--firmware", next(iter(image.firmware), "")),
             *(
                 "--timeout",
-                str(self._request.boot_timeout),
+                str(self._run.request.boot_timeout),
                 "--serial-log",
                 os.fspath(self._folder / SERIAL),
             ),
-            *(["--try-kvm"] if self._plan.kvm else []),
+            *(["--try-kvm"] if self._run.plan.kvm else []),
         ]
         place = self._folder / image.path
         try:
-            self._images.wait(("boot",), self._progress, self._deadline)
-            self._progress.to("boot", f"starting {self._plan.guest}")
-            start_boot(self._engine, name, place, arguments, kvm=self._plan.kvm)
+            self._run.images.wait(("boot",), self._run.progress, self._run.deadline)
+            self._run.progress.to("boot", f"starting {self._run.plan.guest}")
+            start_boot(self._run.engine, name, place, arguments, kvm=self._run.plan.kvm)
         except SilentEngineError:
             raise
         except DockerError as error:
@@ -289,14 +253,14 @@ class Appliance:
 
     def _receipts(self) -> list[privileges.Receipt]:
         """Return the privileges of the run's containers, before they are removed."""
-        project = self._engine.project
-        there = census.containers(self._engine).keys()
+        project = self._run.engine.project
+        there = census.containers(self._run.engine).keys()
         services = [
             service
-            for service in (*self._plan.services, "boot")
+            for service in (*self._run.plan.services, "boot")
             if f"{project}-{service}-1" in there
         ]
-        found = self._engine.inspect([f"{project}-{service}-1" for service in services])
+        found = self._run.engine.inspect([f"{project}-{service}-1" for service in services])
         return [privileges.actual(*pair) for pair in zip(services, found, strict=True)]
 
     def _tear_down(self) -> None:
@@ -305,15 +269,15 @@ class Appliance:
         The run's containers and networks are removed.
         """
         try:
-            cleanup = f"{self._engine.project}-cleanup-1"
-            if self._plan.mode == "shared" and cleanup in census.containers(self._engine):
+            cleanup = f"{self._run.engine.project}-cleanup-1"
+            if self._run.plan.mode == "shared" and cleanup in census.containers(self._run.engine):
                 self._end_cleanup(cleanup)
             # Someone else has removed cleanup's container.
-            elif self._plan.mode == "shared" and self._started:
-                self._engine.remove(f"{self._engine.project}-registrar-1")
-                repair(self._engine, self._progress)
+            elif self._run.plan.mode == "shared" and self._started:
+                self._run.engine.remove(f"{self._run.engine.project}-registrar-1")
+                repair(self._run.engine, self._run.progress)
         finally:
-            self._engine.down()
+            self._run.engine.down()
 
     def _end_cleanup(self, container: str) -> None:
         """Stop cleanup; repair binfmt_misc if cleanup has not verifiably cleaned it.
@@ -325,13 +289,13 @@ class Appliance:
         retry.until(lambda: said("cleanup", "ready") or "cleanup" in exits, READY_SECONDS)
         # A registrar that still runs could register after cleanup's last look.
         overtaken = said("cleanup", "cleaned") and "registrar" not in exits
-        self._engine.remove(f"{self._engine.project}-registrar-1")
+        self._run.engine.remove(f"{self._run.engine.project}-registrar-1")
         # SIGTERM makes it clean up; SIGKILL follows at the time limit.
-        self._engine.stop(container, CLEAN_SECONDS)
-        code = self._engine.exit_code(container, CLEAN_SECONDS)
+        self._run.engine.stop(container, CLEAN_SECONDS)
+        code = self._run.engine.exit_code(container, CLEAN_SECONDS)
         cleaned = code == 0 and retry.until(lambda: said("cleanup", "cleaned"), LOG_SECONDS)
         if self._stale or overtaken or not cleaned:
-            repair(self._engine, self._progress)
+            repair(self._run.engine, self._run.progress)
 
 
 def _first(

@@ -8,14 +8,14 @@ import shutil
 import time
 import typing
 
-from orchestrator.ask.request import AUTO, Build, Caller, Demo
+from orchestrator.ask.request import AUTO
 from orchestrator.ask.uploads import kept
-from orchestrator.decide.plan import Plan
 from orchestrator.deliver import evidence
 from orchestrator.deliver.provenance import About
 from orchestrator.deliver.stream import SCHEMA, Delivery, Result, as_announced
 from orchestrator.docker.privileges import Receipt
 from orchestrator.docker.workspace import take
+from orchestrator.run.context import RunContext
 from orchestrator.run.supervisor import Supervisor
 from orchestrator.shared.artifact import (
     BUILD_LOG,
@@ -29,7 +29,6 @@ from orchestrator.shared.artifact import (
     Material,
 )
 from orchestrator.shared.errors import ApplianceError, BuildError, EmulatorCrashError
-from orchestrator.shared.progress import Progress
 
 #: Files with the guest's console output and Nix' log in the run's shared folder.
 SERIAL = "serial.log"
@@ -45,29 +44,12 @@ IN_THE_BUILD = BuildError | EmulatorCrashError
 class Handover:
     """Delivery of one run: `send`, then `finish` or `abandon`; after a failed build, `send_log`."""
 
-    def __init__(
-        self,
-        caller: Caller,
-        request: Demo | Build,
-        plan: Plan,
-        supervisor: Supervisor,
-        progress: Progress,
-        folder: pathlib.Path,
-        stream: int,
-        sent: list[dict[str, typing.Any]],
-    ) -> None:
-        """Deliver from the run's shared `folder` to the file descriptor `stream`.
-
-        `sent` are the caller's files for the provenance (`provenance.sent`).
-        """
-        self._caller = caller
-        self._request = request
-        self._plan = plan
+    def __init__(self, run: RunContext, supervisor: Supervisor, stream: int) -> None:
+        """Deliver from the run's shared folder to the file descriptor `stream`."""
+        self._run = run
         self._supervisor = supervisor
-        self._progress = progress
-        self._folder = folder
+        self._folder = run.workspace.shared
         self._stream = stream
-        self._sent = sent
         self._images: list[Artifact] = []
         self._outgoing: Delivery | None = None
         self._began = time.monotonic()
@@ -75,11 +57,11 @@ class Handover:
     def send(self, images: list[Artifact]) -> None:
         """Start to send the images, in parallel with the boot check."""
         self._images = images
-        asked = self._request.image
+        asked = self._run.request.image
         self._outgoing = Delivery(
             self._folder_of_images(),
             self._stream,
-            sparse=self._caller.sparse,
+            sparse=self._run.caller.sparse,
             private=bool(asked.injections or asked.stamp or asked.wifi_password_file),
         )
         for image in images:
@@ -96,9 +78,9 @@ class Handover:
         assert outgoing  # `send` has set it
         registered = self._registered()
         names = ", ".join(image.file_name for image in self._images)
-        with self._progress.stage("deliver", names):
+        with self._run.progress.stage("deliver", names):
             first, *others = self._images
-            if self._plan.boot and self._said(SERIAL):
+            if self._run.plan.boot and self._said(SERIAL):
                 name = f"{first.file_name}{SERIAL_LOG}"
                 outgoing.send(take(self._folder, SERIAL, name).name)
             if self._said(NIX_LOG):
@@ -120,22 +102,22 @@ class Handover:
 
     def send_log(self, problem: ApplianceError) -> None:
         """Deliver Nix' log if it has details of `problem`, and name it in the error's hint."""
-        failed = isinstance(problem, IN_THE_BUILD) and not self._request.dry_run
-        again = isinstance(problem, EmulatorCrashError) and self._request.qemu == AUTO
+        failed = isinstance(problem, IN_THE_BUILD) and not self._run.request.dry_run
+        again = isinstance(problem, EmulatorCrashError) and self._run.request.qemu == AUTO
         if not failed or again or not self._said(NIX_LOG):
             return
         # A failure here is ignored: the original error matters.
         with contextlib.suppress(OSError, ApplianceError):
             said = take(self._folder, NIX_LOG, NIX_LOG)
-            there = kept(self._caller)
-            name = BUILD_LOG if BUILD_LOG not in there else f"build-{self._caller.run}.log"
+            there = kept(self._run.caller)
+            name = BUILD_LOG if BUILD_LOG not in there else f"build-{self._run.caller.run}.log"
             with said.open("rb") as source, said.with_name(name).open("xb") as log:
-                log.write(f"# {LOG_TYPE}: run {self._caller.run}\n".encode())
+                log.write(f"# {LOG_TYPE}: run {self._run.caller.run}\n".encode())
                 shutil.copyfileobj(source, log)
             outgoing = Delivery(said.parent, self._stream, sparse=False)
             outgoing.send(name)
             outgoing.finish()
-            problem.hint = problem.hint or f"the full log is {self._request.out / name}"
+            problem.hint = problem.hint or f"the full log is {self._run.request.out / name}"
 
     def _said(self, name: str) -> bool:
         """Return whether an agent has written the file `name`; a link does not count."""
@@ -146,7 +128,7 @@ class Handover:
 
     def _registered(self) -> list[dict[str, str]]:
         """Return all emulators' entries, registered by the registrar or by the builder."""
-        said = [self._supervisor.event(one, "registered") for one in self._plan.services]
+        said = [self._supervisor.event(one, "registered") for one in self._run.plan.services]
         return [
             entry
             for event in said
@@ -186,11 +168,11 @@ class Handover:
             name=first.name,
             system=first.system,
             format=first.format,
-            path=os.fspath(self._request.out / first.file_name),
+            path=os.fspath(self._run.request.out / first.file_name),
             size=first.size,
             sha256=first.sha256,
             store_path=first.toplevel,
-            emulation=self._plan.mode,
+            emulation=self._run.plan.mode,
             emulators=registered,
             privileges=[dataclasses.asdict(one) for one in receipts],
             nix=self._nix(),
@@ -198,9 +180,9 @@ class Handover:
             other_nix_settings=self._others(),
             sandbox=self._sandbox(),
             boot=boot,
-            images=[image.describe(self._request.out) for image in images],
+            images=[image.describe(self._run.request.out) for image in images],
             seconds={
-                **self._progress.seconds,
+                **self._run.progress.seconds,
                 "total": round(time.monotonic() - self._began, 3),
             },
         )
@@ -215,15 +197,15 @@ class Handover:
         assert announced  # images exist, so the builder has sent this event
         now = time.time()
         return About(
-            request=self._request,
-            caller=self._caller,
-            emulation=self._plan.mode,
+            request=self._run.request,
+            caller=self._run.caller,
+            emulation=self._run.plan.mode,
             emulators=registered,
             nix=self._nix(),
             settings=self._settings(),
             others=self._others(),
             sandbox=self._sandbox(),
-            sent=self._sent,
+            sent=self._run.sent,
             materials=[
                 dataclasses.asdict(one)
                 for one in as_announced(

@@ -14,6 +14,7 @@ from orchestrator.docker import facts
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.run.appliance import Appliance
+from orchestrator.run.context import RunContext
 from orchestrator.run.repair import repair_if_harmless
 from orchestrator.run.runs import forget_dead_runs, run_workspace, write_variables
 from orchestrator.shared.architectures import this_system
@@ -88,10 +89,19 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             built.want(plan.images)
             built.want(("boot",) if plan.boot else ())
             try:
-                appliance = Appliance(
-                    who, asked, plan, engine, built, progress, workspace, deadline, names, sent
+                run = RunContext(
+                    caller=who,
+                    request=asked,
+                    plan=plan,
+                    engine=engine,
+                    images=built,
+                    progress=progress,
+                    workspace=workspace,
+                    deadline=deadline,
+                    hosts=names,
+                    sent=sent,
                 )
-                appliance.run(task, stream)
+                Appliance(run).run(task, stream)
             except EmulationError:
                 facts.forget(engine)  # the remembered facts of the host may be wrong
                 raise

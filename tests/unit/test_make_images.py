@@ -11,6 +11,7 @@ from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.decide.plan import Mode
 from orchestrator.run import make_images
+from orchestrator.run.context import RunContext
 from orchestrator.shared.errors import BuildError, EmulatorCrashError
 from orchestrator.shared.progress import PlainTeller, Progress
 from tests.unit.requests import BUILD
@@ -85,8 +86,8 @@ def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: 
     class Agents:
         """Changes what was sent, and crashes once."""
 
-        def __init__(self, *given: object) -> None:
-            told.append(given[-1])
+        def __init__(self, run: RunContext) -> None:
+            told.append(run.sent)
 
         def run(self, *_: object) -> None:
             files.append("changed")

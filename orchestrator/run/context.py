@@ -1,0 +1,31 @@
+"""State of one run: what was asked, what will be done, and what the run has for it."""
+
+import dataclasses
+import typing
+
+from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.decide.plan import Plan
+from orchestrator.docker.engine import Engine
+from orchestrator.docker.images import Images
+from orchestrator.docker.workspace import Workspace
+from orchestrator.shared.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """One attempt to fulfil `request` by `plan`.
+
+    `deadline` is a time of the monotonic clock. `hosts` are the host names in the images' names
+    (`make_task.hosts`), `sent` the caller's files as they came (`provenance.sent`).
+    """
+
+    caller: Caller
+    request: Demo | Build
+    plan: Plan
+    engine: Engine
+    images: Images
+    progress: Progress
+    workspace: Workspace
+    deadline: float
+    hosts: tuple[str, ...]
+    sent: list[dict[str, typing.Any]]
