@@ -136,10 +136,15 @@ def test_a_root_of_another_kind_boots_and_is_the_same_twice(
     assert "-rw-------    1 0        0" in outcome.err
 
 
-def test_each_row_of_a_list_becomes_a_device(orchestrate: Run) -> None:
+def devices(orchestrate: Run) -> Outcome:
+    """Make images of two devices by a list."""
     rows = b"host,wifi_ssid,wifi_password\nalpha,net,first secret\nbeta,net,second secret\n"
     options = ["--system", X86, "--stamp", "/home/me/hosts.csv", "--bmap", "--no-boot"]
-    built = orchestrate("demo", *options, files={"/home/me/hosts.csv": rows})
+    return orchestrate("demo", *options, files={"/home/me/hosts.csv": rows})
+
+
+def test_each_row_of_a_list_becomes_a_device(orchestrate: Run) -> None:
+    built = devices(orchestrate)
     images = described(built)
     assert [image["host"] for image in images] == ["alpha", "beta"]
     assert "secret" not in built.err
@@ -150,7 +155,13 @@ def test_each_row_of_a_list_becomes_a_device(orchestrate: Run) -> None:
     assert b"second secret" not in alpha
     assert b"first secret" not in beta
     assert files[str(images[0]["bmap"])].startswith(b"<?xml")
-    path = str(images[1]["path"])
+
+
+@pytest.mark.slow
+def test_such_a_device_boots_by_its_name(orchestrate: Run) -> None:
+    built = devices(orchestrate)
+    path = str(described(built)[1]["path"])
+    beta = built.files()[pathlib.PurePosixPath(path).name]
     outcome = orchestrate("boot", "--test", "--run", "hostname", path, files={path: beta})
     assert outcome.code == 0, outcome.err
     assert "\nbeta\n" in outcome.err

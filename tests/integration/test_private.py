@@ -95,6 +95,7 @@ def test_dockers_own_profile_makes_it_shared_and_unsandboxed_with_the_causes(
     assert "try: --emulation shared" in asked.err
 
 
+@pytest.mark.slow
 def test_what_is_known_of_the_host_is_forgotten_when_it_was_wrong(
     orchestrate: Run, altered: Alter
 ) -> None:

@@ -100,14 +100,6 @@ def proxy(answered: float) -> Iterator[tuple[Proxy, str]]:
             thread.join()
 
 
-def requests_of_a_run(orchestrate: Run, options: list[str]) -> int:
-    """Count the requests of a whole run."""
-    with proxy(float("inf")) as (server, address):
-        done = orchestrate("demo", "--no-boot", *options, DOCKER_HOST=address)
-        assert done.code == 0, done.err
-        return server.requests
-
-
 def silent_at(number: int, orchestrate: Run, options: list[str]) -> bool:
     """Run with an engine that does not answer request `number`; False if there are fewer.
 
@@ -131,13 +123,9 @@ def silent_at(number: int, orchestrate: Run, options: list[str]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("mode", RUNS)
-def test_a_silent_engine_ends_the_run(mode: str, orchestrate: Run) -> None:
-    """The engine stops at the first call, at the last, and at some between."""
-    number = requests_of_a_run(orchestrate, RUNS[mode])
-    assert number > 20
-    for part in (0, 0.55, 0.8):
-        silent_at(1 + int(part * number), orchestrate, RUNS[mode])
+def test_a_silent_engine_ends_the_run(orchestrate: Run) -> None:
+    """The engine stops in the middle of a run; `--all` tries every call."""
+    assert silent_at(25, orchestrate, RUNS["private"])
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def test_a_build_and_the_daemon_that_it_leaves_find_nothing(orchestrate: Run, re
     assert in_store(f"cat {report}").splitlines() == ["looks", "looks"]
 
 
-@pytest.mark.parametrize("root_fs", ["btrfs", "ext4"])
+@pytest.mark.parametrize("root_fs", [pytest.param("btrfs", marks=pytest.mark.slow), "ext4"])
 def test_another_run_finds_nothing(orchestrate: Run, report: str, root_fs: str) -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         other = pool.submit(orchestrate, *SPIED, files=spying(report, 300, waits=True), trees=TREES)
