@@ -41,11 +41,11 @@ def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -
 def repair_if_harmless(engine: Engine, progress: Progress) -> frozenset[str]:
     """Call `repair`, unless a mount could hide the host's entries: then print a warning.
 
-    Nothing is lost: entries in a rootless engine's own binfmt_misc end with its containers, and it
-    cannot write to the host's.
+    A rootless engine cannot write to the host's. Entries in its own end with its containers, unless
+    one that is not of this project has it mounted.
     """
     if borrows_table(engine):
-        message = f"binfmt_misc was not checked, this engine cannot write to the host's: {HIDDEN}"
+        message = f"binfmt_misc was not checked: {HIDDEN}"
         progress.say(message, level="warning")
         return frozenset()
     return repair(engine, progress)
