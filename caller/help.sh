@@ -42,7 +42,7 @@ version() {
     | awk 'NR > 1 { printf ", " } { printf "%s", $0 } NR == 1 { printf " (default)" }')
   line nixos-image-appliance "$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")"
   line nixpkgs "$nixpkgs"
-  # shellcheck disable=SC2086  # words
+  # shellcheck disable=SC2086,SC2116  # words
   line Nix "$(echo $nix)"
   line emulators "QEMU $emulators"
   line 'base image' "$(cat "$root/locks/base")"
