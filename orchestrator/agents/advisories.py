@@ -10,7 +10,7 @@ import sys
 import typing
 import urllib.request
 
-#: How long (seconds) the tracker may send nothing.
+#: Longest time in seconds that the tracker's server may stay silent.
 STALL_SECONDS = 60
 
 

@@ -52,10 +52,10 @@ ROLES = {
     "zlib": "zlib1g",
 }
 
-#: Boot loader of a role; only architectures with that boot loader have the role.
+#: Boot loader that a role is for; architectures without it do not have the role.
 LOADERS = {"grub": "grub", "systemd-boot": "systemdBoot"}
 
-#: Rows of architectures.toml with a demo, by Debian's architecture name.
+#: Rows of architectures.toml that have a demo, by Debian's name of the architecture.
 DEMOS = {row.demo.debian: (row, row.demo) for row in SYSTEMS.values() if row.demo}
 
 #: Debian architectures of hosts, which emulators are pinned for.
@@ -77,7 +77,7 @@ PROBE_SECONDS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Pin:
-    """One Debian package.
+    """Pin of a Debian package: one version of it, which its hash identifies.
 
     `path` is relative to the repository, `sha256` is hex. `tree` is the SRI hash of the unpacked
     package (`dpkg-deb -x`), for packages that become a Nix store path.
@@ -98,7 +98,7 @@ class Pin:
 
 
 def roles_of(arch: str) -> list[str]:
-    """Return the roles of Debian architecture `arch`."""
+    """Return the roles of all packages that the demo for Debian architecture `arch` uses."""
     loaders = DEMOS[arch][0].loaders
     return [role for role in ROLES if role not in LOADERS or LOADERS[role] in loaders]
 
@@ -106,7 +106,7 @@ def roles_of(arch: str) -> list[str]:
 def read_lock(lock: pathlib.Path, arch: str, roles: list[str]) -> list[Pin]:
     """Read the pins of `roles` for Debian architecture `arch`.
 
-    Raises `AgentError` for a missing role.
+    Raises `AgentError` if the lock has no pin for a role.
     """
     packages = json.loads(lock.read_text())["packages"]
     missing = [role for role in roles if arch not in packages.get(role, {})]
@@ -132,7 +132,7 @@ def _pin(role: str, fields: dict[str, str]) -> Pin:
 
 
 def left_out(lock: pathlib.Path, arch: str) -> frozenset[str]:
-    """Return the suites that are ignored for `arch`, for pins and for their successors."""
+    """Return the Debian suites that are not read for `arch`: their index is broken."""
     return frozenset(json.loads(lock.read_text())["without"].get(arch, []))
 
 
@@ -145,9 +145,9 @@ def repositories() -> dict[str, str]:
 
 
 def urls(pin: Pin, snapshot: str) -> list[str]:
-    """Return the addresses to try, in order.
+    """Return the addresses of the pinned file, in the order in which they are tried.
 
-    They are the mirror of the pin's suite, other mirrors, the snapshot archive.
+    They are on the mirror of the pin's suite, on other mirrors, in the snapshot archive.
     """
     known = repositories()
     mirrors = [known[pin.suite]] if pin.suite in known else []
@@ -185,7 +185,7 @@ def fetch_all(pins: Collection[Pin], snapshot: str, folder: pathlib.Path) -> Pin
         command += [urls(pin, snapshot)[0], os.fspath(target), f"SHA256:{pin.sha256}"]
     if programs.run(command, check=False, fails=AgentError).code == 0:
         return None
-    # Remove a partial file.
+    # At least one download failed: start anew, with each file by itself and all its addresses.
     for target in targets.values():
         target.unlink(missing_ok=True)
     return next((pin for pin, target in targets.items() if not fetch(pin, snapshot, target)), None)
@@ -227,7 +227,7 @@ class Index:
         _apt([*self._options, "update"])
 
     def resolve(self, role: str) -> Pin:
-        """Return a pin of the current version of `role`, without `tree`."""
+        """Return a pin of the newest version of the package of `role`, without `tree`."""
         package = ROLES[role].format(kernel=DEMOS[self._arch][1].kernel)
         if role == "kernel":  # the metapackage depends on the kernel package of the current ABI
             names = re.findall(r"[^\s,]+", self._show(package)["Depends"])
@@ -235,7 +235,7 @@ class Index:
         return self.newest(role, package)
 
     def newest(self, role: str, package: str) -> Pin:
-        """Return a pin of the current version of `package`, with role `role`."""
+        """Return a pin of the newest version of `package`, with role `role`."""
         shown = self._show(package)
         uri = _apt(
             [*self._options, "download", "--print-uris", f"{package}={shown['Version']}"]
@@ -243,7 +243,7 @@ class Index:
         return self._pin(role, uri, shown)
 
     def closure(self, packages: list[str]) -> list[Pin]:
-        """Return pins of `packages` and all their dependencies; role = package name.
+        """Return pins of `packages` and all their dependencies, with the package name as role.
 
         apt resolves them as one installable set.
         """
@@ -345,7 +345,7 @@ def make_lock(snapshot: str, without: dict[str, list[str]]) -> dict[str, object]
 
 
 def lock_emulators(without: dict[str, list[str]]) -> dict[str, dict[str, dict[str, str]]]:
-    """Resolve the emulators of each rung for each host architecture."""
+    """Return the lock's section `emulators`: a pin for each rung and host architecture."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for suite, package in ladder.SUITES.items():
         for arch in HOSTS:
@@ -357,7 +357,7 @@ def lock_emulators(without: dict[str, list[str]]) -> dict[str, dict[str, dict[st
 
 
 def lock_nix(without: dict[str, list[str]]) -> dict[str, dict[str, dict[str, str]]]:
-    """Resolve Nix and its libraries for each architecture of hosts."""
+    """Return the lock's section `nix`: a pin for each package and host architecture."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for arch in HOSTS:
         for pin in resolve_nix(arch, without.get(arch, [])):
@@ -366,7 +366,7 @@ def lock_nix(without: dict[str, list[str]]) -> dict[str, dict[str, dict[str, str
 
 
 def resolve_nix(arch: str, without: Collection[str]) -> list[Pin]:
-    """Nix and its libraries as the archive has them now."""
+    """Return pins of Nix and its libraries as the archive has them now."""
     with tempfile.TemporaryDirectory() as state:
         return Index(pathlib.Path(state), arch, without, NIX_SUITE).linked(NIX_PACKAGE)
 

@@ -19,7 +19,9 @@ def add_image_options(parser: Parser) -> None:
     """Add the options of nixpkgs' make-disk-image, of the output file, and of late values."""
     disk = parser.add_argument_group("the disk (sizes in MiB, or with K, M, G, T)")
     disk.add_argument("--partition-table", choices=typing.get_args(PartitionTable))
-    disk.add_argument("--disk-size", type=mebibytes, metavar="SIZE", help="default: auto")
+    disk.add_argument(
+        "--disk-size", type=mebibytes, metavar="SIZE", help="size of the disk (default: auto)"
+    )
     disk.add_argument(
         "--boot-size", type=mebibytes, metavar="SIZE", help="size of the boot partition"
     )
@@ -39,7 +41,9 @@ def add_image_options(parser: Parser) -> None:
     output.add_argument("--disk-format", choices=ASSEMBLED)
     output.add_argument("--compress", choices=typing.get_args(Compression))
     output.add_argument("--bmap", action="store_true", help="write a block map for bmaptool")
-    output.add_argument("--check", action="store_true", help="assemble twice and compare")
+    output.add_argument(
+        "--check", action="store_true", help="assemble each image twice and compare"
+    )
     late = parser.add_argument_group("late values (never in the Nix store)")
     late.add_argument(
         "--inject",

@@ -17,7 +17,7 @@ class Group(typing.Protocol):
     """An argparse parser or argument group."""
 
     def add_argument(self, *flags: str, **arguments: typing.Any) -> argparse.Action:  # noqa: ANN401 - argparse's own
-        """Add one option."""
+        """Add one option, like argparse's method of this name."""
 
 
 def add_nix_options(group: Group) -> None:
@@ -27,7 +27,7 @@ def add_nix_options(group: Group) -> None:
 
 
 def nix_options(found: argparse.Namespace, who: Caller) -> NixOptions:
-    """Convert parsed arguments; raises `UsageError`."""
+    """Convert parsed arguments; raises `UsageError` for a secret among them."""
     given = {name: getattr(found, name) for name in OPTIONS}
     fields = {name: _frozen(value) for name, value in given.items() if value is not None}
     for name, option in OPTIONS.items():

@@ -12,7 +12,7 @@ import os
 
 from orchestrator.ask.request import Caller, ImageRequest
 
-#: An action of run.sh, followed by its arguments.
+#: One order: the name of an action of run.sh, followed by its arguments.
 Order = list[str]
 Orders = list[Order]
 

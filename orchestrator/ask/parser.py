@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         self.set_defaults(help_of=f"{self.prog} --help")
 
     def error(self, message: str) -> typing.NoReturn:
-        """Raise a `UsageError`."""
+        """Raise a `UsageError` with argparse's `message`, where argparse would exit."""
         hint = f"{self.prog} --help"
         if message.startswith("unrecognized arguments: "):
             wrong = message.removeprefix("unrecognized arguments: ").split()[0]
@@ -96,7 +96,11 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
         ("boot", 300, "the image is ready"),
     )
     parser.add_argument(
-        "--timeout", type=seconds, metavar="SECONDS", default=timeout, help="for the whole run"
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        default=timeout,
+        help="time limit of the whole run",
     )
 
 

@@ -98,7 +98,7 @@ def _without_options(line: str) -> str:
 
 
 def _is_blob(kind: str, text: str) -> bool:
-    """Whether the Base64 `text` is a key of type `kind`: it begins with it (RFC 4253, 6.6)."""
+    """Whether the Base64 `text` is a key of type `kind`, whose name is in it (RFC 4253, 6.6)."""
     try:
         name, blob = kind.encode(), base64.b64decode(text, validate=True)
     except ValueError:

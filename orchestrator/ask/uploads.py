@@ -45,7 +45,7 @@ def keep_late(who: Caller, path: pathlib.PurePosixPath, kept: pathlib.Path) -> s
     kept.mkdir(exist_ok=True)
     source = pathlib.Path(os.path.realpath(received(who, path)))
     name = hashlib.sha256(os.fsencode(source)).hexdigest()
-    if not (kept / name).exists():  # another option has named the same file
+    if not (kept / name).exists():  # else it was moved already, for another option
         shutil.move(received_file(who, path), kept / name)
     return os.fspath(WORK / who.run / LATE / name)
 
@@ -53,7 +53,7 @@ def keep_late(who: Caller, path: pathlib.PurePosixPath, kept: pathlib.Path) -> s
 def received_file(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
     """Return the received file `path`, with links resolved.
 
-    The caller moves the link's target away: a secret in a folder that was sent must not stay there.
+    It is moved away afterwards, not a link to it: a secret must not stay in a folder that was sent.
     """
     source = pathlib.Path(os.path.realpath(received(who, path)))
     if not source.is_relative_to(input_folder(who)) or not source.is_file():
@@ -127,7 +127,7 @@ def _check_link(who: Caller, tree: pathlib.Path, link: pathlib.Path) -> None:
     if target.is_relative_to("/nix/store"):
         link.unlink()
         return
-    # Point absolute links at this container's copy; a tree within a tree is done already.
+    # Absolute links are pointed at this container's copies, if not done for an inner tree already.
     if target.is_absolute() and not target.is_relative_to(input_folder(who)):
         link.unlink()
         link.symlink_to(received(who, pathlib.PurePosixPath(target)))

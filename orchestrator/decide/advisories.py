@@ -18,19 +18,20 @@ from orchestrator.shared.text import columns
 
 COLUMNS = ("source", "version", "suite", "advisory", "fixed in", "urgency", "in")
 
-#: The tracker's release by the end of a suite's name: updates belong to the release, backports are
-#: compared with unstable. Empty: the suite's name without that end.
+#: The tracker's release that a suite is compared with, by the end of the suite's name: updates
+#: belong to the release, backports are compared with unstable. Empty: the suite's name without that
+#: end.
 RELEASES = {"-security": "", "-updates": "", "-backports": "sid"}
 
-#: The urgency of what Debian does not take for a vulnerability of the package.
+#: Urgency of entries that Debian does not count as vulnerabilities of the package.
 UNIMPORTANT = "unimportant"
 
-#: Named in place of an image: packages that are unpacked, not installed.
+#: Lock of packages that are unpacked, not installed: findings name it in place of an image.
 LOCK = "locks/debian.json"
 
 
 def debian_version(value: str) -> None:
-    """Rule for a version."""
+    """Rule: the text is the version of a Debian package."""
     version_key(value)
 
 
@@ -43,7 +44,7 @@ class Release:
     fixed_version: typing.Annotated[str, debian_version] = "0"
 
 
-#: The fields of a release that are read; the document has more.
+#: Names of the tracker's fields that are read; its document has more.
 READ = [field.name for field in dataclasses.fields(Release)]
 
 
@@ -82,7 +83,10 @@ def locked(home: pathlib.Path) -> list[tuple[str, Package]]:
 
 
 def of_pin(pin: dict[str, str]) -> Package:
-    """The package of a pin. Its folder in the pool has the source's name; +bN counts rebuilds."""
+    """Return the package of a pin, with its source package.
+
+    The pin's folder in the pool has the source's name; +bN in a version counts rebuilds.
+    """
     path = pathlib.PurePosixPath(pin["path"])
     arch = path.stem.rpartition("_")[2]
     version = re.sub(r"\+b\d+$", "", pin["version"])
@@ -141,5 +145,5 @@ def _concerns(entry: Release, version: str) -> bool:
 
 
 def table(findings: list[Finding]) -> str:
-    """The findings for a person."""
+    """Return the findings as a table for a person."""
     return columns([COLUMNS, *(one.row for one in findings)])

@@ -19,7 +19,7 @@ from orchestrator.shared.architectures import MACHINES, RUNS_TOO, SYSTEMS, this_
 from orchestrator.shared.errors import DockerError, HostError
 from orchestrator.shared.run import WORK
 
-#: Why shared emulation is refused if `borrows_table`.
+#: Reason why shared emulation is refused on an engine for which `borrows_table` holds.
 HIDDEN = (
     "this engine may use the host's binfmt_misc; mounting its own would hide that until the engine"
     " restarts"

@@ -1,4 +1,7 @@
-"""Finds out what an image file is for, from `result.json` beside it or else from its content."""
+"""Finds out system, firmware and disk format of an image file.
+
+They are taken from `result.json` beside it, or else from its content.
+"""
 
 import dataclasses
 import json
@@ -102,5 +105,5 @@ def needed(system: str, firmware: str, name: str) -> None:
     if not system or not firmware:
         raise UsageError(
             f"{name}: system and firmware of the image are unknown",
-            hint="--system SYSTEM --firmware uefi|bios|u-boot",
+            hint="name them: --system SYSTEM --firmware uefi|bios|u-boot",
         )

@@ -143,7 +143,7 @@ def configuration_name(attribute: str, configuration: pathlib.PurePosixPath | No
 
 
 def _flake(request: Build, who: Caller) -> str:
-    """Return the flake reference for the builder; a path becomes its sent tree with ?dir=."""
+    """Return the flake reference for the builder; a path becomes that of its sent copy."""
     if not isinstance(request.flake, pathlib.PurePosixPath):
         return request.flake or ""
     folder = received(who, request.flake)

@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def guest(self) -> str:
-        """The first image's CPU, by the kernel's name."""
+        """CPU of the first image's system, as in `uname -m`."""
         return self.systems[0].partition("-")[0]
 
     @property
@@ -132,7 +132,7 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
 
 
 def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
-    """Return the target systems; without a request, one that supports the format.
+    """Return the target systems; if the user names none, one that supports the format.
 
     Default of the demo: the format's own system, else the one foreign to `native`. Default of a
     build: `native` if possible. Raises `UsageError` if the system does not support the format.
@@ -157,7 +157,8 @@ def _build_systems(request: Build, native: str) -> tuple[str, ...]:
         possible = set(SYSTEMS).intersection(*(one.systems for one in formats))
         if not possible:
             raise UsageError(
-                f"no system supports all of {', '.join(request.formats)}", hint="./run.sh formats"
+                f"no system supports all of {', '.join(request.formats)}",
+                hint="./run.sh formats lists the formats' systems",
             )
         systems = (next(one for one in (native, *SYSTEMS) if one in possible),)
     for one in formats:
@@ -165,7 +166,7 @@ def _build_systems(request: Build, native: str) -> tuple[str, ...]:
             raise UsageError(
                 f"--format {one.name} is built in a virtual machine, only for the host's system:"
                 f" this host is {native}",
-                hint="./run.sh formats",
+                hint="./run.sh formats lists all formats",
             )
     return systems
 

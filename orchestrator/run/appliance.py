@@ -180,7 +180,7 @@ class Appliance:
                 # The supervisor prints warnings.
                 if name == "sandbox" and event.get("level") == "info":
                     self._run.progress.say(str(event.get("message", "")), fields=event)
-                self._run.progress.to("build", "evaluating")
+                self._run.progress.to("build", "evaluating the configuration")
             case "network" | "evaluating":
                 self._run.progress.to("build", str(event.get("message", "")))
             case "nix":

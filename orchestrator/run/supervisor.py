@@ -164,7 +164,10 @@ class Supervisor:
         if item.starved:
             how = "was killed because memory ran out"
             if item.service == "builder":
-                kind, hint = HostError, "--memory SIZE gives the builder more; --cores 1 needs less"
+                kind, hint = (
+                    HostError,
+                    "--memory SIZE gives the builder more memory; --cores 1 needs less",
+                )
         elif item.code in (KILLED, GONE):
             how = "was killed"
         stage = self._progress.current or "the end"

@@ -242,7 +242,7 @@ def test_an_image_whose_root_is_no_ext4_is_refused_with_a_way_out(
     image = raw if driver == "raw" else converted(raw, driver)
     with throwaway(image, driver, 0) as disk:
         error = refused(disk)
-    assert str(error).startswith("the check's key cannot be written: ")
+    assert str(error).startswith("the boot check's SSH key cannot be written: ")
     assert error.hint.startswith("--identity FILE ")
 
 

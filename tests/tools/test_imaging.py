@@ -83,7 +83,7 @@ def test_an_assembly_that_differs_is_told_with_its_place(
         return layout
 
     monkeypatch.setattr(imaging, "assemble", unsteady)
-    with pytest.raises(FilesystemError, match=r"two builds differ at byte \d+: .*nixos"):
+    with pytest.raises(FilesystemError, match=r"two raw images differ at byte \d+: .*nixos"):
         make(run, spec, ImageOptions(check=True))
     assert list((run.folder / "image").iterdir()) == []
 

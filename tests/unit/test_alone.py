@@ -45,7 +45,7 @@ def test_late_values_are_waited_for_when_all_else_is_gone(
     assert done == ["alone", *alone.TEMPORARY]
     assert "built" in capsys.readouterr().out
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with pytest.raises(AgentError, match="were not received"):
+    with pytest.raises(AgentError, match="has sent no late values"):
         alone.receive_late(run)
 
 

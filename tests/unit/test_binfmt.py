@@ -126,8 +126,8 @@ def test_registering_writes_the_line_and_reads_it_back(table: pathlib.Path) -> N
     ("text", "message"),
     [
         (None, "binfmt_misc has no such entry"),
-        (SOUND.replace("enabled", "disabled"), "not usable"),
-        (SOUND.replace("POCF", "POC"), "not usable"),
+        (SOUND.replace("enabled", "disabled"), "not enabled with flag F"),
+        (SOUND.replace("POCF", "POC"), "not enabled with flag F"),
     ],
 )
 def test_success_is_not_believed(text: str | None, message: str, table: pathlib.Path) -> None:
@@ -212,7 +212,7 @@ def test_removing_what_is_gone_is_no_error_and_makes_nothing(table: pathlib.Path
 def test_what_is_not_ours_is_never_touched(name: str, table: pathlib.Path) -> None:
     (table / "qemu-aarch64").write_text(SOUND)
     (table / "nixos-image-").mkdir()
-    with pytest.raises(AgentError, match="not an entry of this project"):
+    with pytest.raises(AgentError, match="not a binfmt_misc entry of this project"):
         binfmt.remove(name)
     assert (table / "qemu-aarch64").read_text() == SOUND
     assert (table / "register").read_text() == ""

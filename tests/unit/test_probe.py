@@ -170,7 +170,7 @@ def test_what_could_not_be_told_is_asked_for(facts: tuple[str, str]) -> None:
         UsageError, match=r"^a\.img: system and firmware of the image are unknown$"
     ) as caught:
         needed(*facts, "a.img")
-    assert caught.value.hint == "--system SYSTEM --firmware uefi|bios|u-boot"
+    assert caught.value.hint == "name them: --system SYSTEM --firmware uefi|bios|u-boot"
 
 
 def test_what_is_known_is_not_asked_for() -> None:

@@ -31,7 +31,7 @@ LIFE_SECONDS = 1.0
 #: available but broken.
 KVM_STALL_SECONDS = 15
 
-#: Seconds to test KVM with UEFI alone: it prints something, or dies if KVM is broken.
+#: Seconds for a test of KVM with UEFI alone: it prints something, or dies if KVM is broken.
 KVM_TRY_SECONDS = 3
 SSH_TRY_SECONDS = 10
 TAIL_LINES = 25
@@ -90,7 +90,7 @@ def check(arguments: argparse.Namespace) -> None:
             try:
                 answer, seconds = boot_and_log_in(arguments, disk, key, accel)
             except KvmFailedError as error:
-                events.emit("no-kvm", message=f"KVM does not work ({error}): using TCG instead")
+                events.emit("no-kvm", message=f"KVM does not work ({error}): using QEMU's TCG")
                 continue
         machine, _, said = answer.partition("\n")
         expected = arguments.system.partition("-")[0]
@@ -130,7 +130,7 @@ def kvm_works(system: str) -> bool:
             try:
                 retry.until(lives, KVM_TRY_SECONDS)
             except KvmFailedError as error:
-                events.emit("no-kvm", message=f"KVM does not work ({error}): using TCG")
+                events.emit("no-kvm", message=f"KVM does not work ({error}): using QEMU's TCG")
                 return False
     return True
 
@@ -142,7 +142,10 @@ class KvmFailedError(Exception):
 def boot_and_log_in(
     arguments: argparse.Namespace, disk: qemu.Disk, key: pathlib.Path, accel: str
 ) -> tuple[str, dict[str, float]]:
-    """Boot once; return the guest's output, and seconds until "ready" and "login"."""
+    """Boot once; return what `uname -m` and --run's command printed, and the durations.
+
+    The durations are seconds until "ready" and "login".
+    """
     serial: pathlib.Path = arguments.serial_log or disk.path.parent / "serial.log"
     serial.write_bytes(b"")
     began = time.monotonic()
@@ -194,10 +197,10 @@ class Machine:
                 events.emit("booting", message=self.tail(1) or "the firmware is starting")
             return False
 
-        retry.until(shown, math.inf)  # still_alive raises at the deadline
+        retry.until(shown, math.inf)  # endless: at the deadline still_alive raises an error
 
     def still_alive(self, what: str, deadline: float) -> None:
-        """Raise an error with the console's last lines if QEMU or the time has ended."""
+        """Raise an error, with the console's last lines, if QEMU, KVM or the time has ended."""
         if self._kvm and any(
             "KVM internal error" in line or "failed to initialize kvm" in line
             for line in self._complaints
@@ -207,11 +210,11 @@ class Machine:
         if written != self._moved[0]:
             self._moved = (written, time.monotonic())
         if self._kvm and time.monotonic() - self._moved[1] > KVM_STALL_SECONDS:
-            raise KvmFailedError(f"no console output for {KVM_STALL_SECONDS} s")
+            raise KvmFailedError(f"the console showed nothing for {KVM_STALL_SECONDS} s")
         if (code := self._process.poll()) is not None:
             self._reader.join()
             if self._kvm:
-                raise KvmFailedError(f"exit code {code}")
+                raise KvmFailedError(f"QEMU ended with exit code {code}")
             said = self._complaints[-1] if self._complaints else f"exit code {code}"
             raise AgentError(f"QEMU ended: {said}", detail=self.tail(TAIL_LINES), kind="boot")
         if time.monotonic() > deadline:
@@ -253,7 +256,8 @@ def log_in(
         events.emit("booting", message=f"waiting for SSH: {said}")
         return None
 
-    done = retry.until(answer, math.inf, pause=0.5)  # still_alive raises at the deadline
+    # Endless: at the deadline still_alive raises an error.
+    done = retry.until(answer, math.inf, pause=0.5)
     assert done
     return done.text.strip()
 

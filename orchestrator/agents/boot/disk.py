@@ -21,7 +21,7 @@ LINUX_PARTITIONS = frozenset({"0FC63DAF-8483-4772-8E79-3D69D8477DE4", "83"})
 
 DECOMPRESSORS = {".zst": "zstd", ".xz": "xz", ".gz": "gzip"}
 
-#: File with root's keys in the guest.
+#: File in the guest with the SSH keys that may log in as root.
 KEYS = "/root/.ssh/authorized_keys"
 
 OWN_KEY = "--identity FILE logs in with a key that the image already trusts"
@@ -78,8 +78,8 @@ def give_key(disk: Disk) -> pathlib.Path:
 
 
 def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
-    # Existing keys stay. debugfs cannot overwrite a file, so that is removed first; and mkdir over
-    # an existing folder would lose it.
+    # Existing keys stay. debugfs cannot overwrite a file, so the old file is removed first. Its
+    # mkdir would replace an existing folder, so only missing ones are made.
     place = f"{raw}?offset={root_offset(raw)}"
 
     def ask(request: str) -> str:
@@ -106,7 +106,8 @@ def _write_key(raw: pathlib.Path, key: pathlib.Path) -> None:
     )
     if done.code != 0 or "Allocated inode" not in done.text:
         raise AgentError(
-            f"the check's key cannot be written: {done.last if done.lines else 'no ext4 root?'}",
+            "the boot check's SSH key cannot be written: "
+            f"{done.last if done.lines else 'no ext4 root?'}",
             hint=OWN_KEY,
             kind="boot",
         )

@@ -52,7 +52,7 @@ LIFE_SECONDS = 1.0
 
 
 def main() -> None:
-    """Run the agent."""
+    """Run `work` as the main function of the builder's container."""
     run_agent("builder", work)
 
 
@@ -73,7 +73,7 @@ def build() -> None:
     alone.hide()
     nix_conf = alone.take_nix_conf(run)
     staging.sweep()
-    if task.ca_bundle:  # variables for Nix, Python and (in `debian`) apt
+    if task.ca_bundle:  # these variables are for Nix, Python and (in agents/debian.py) apt
         os.environ["NIX_SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"] = task.ca_bundle
     holder = None
     if task.leased:
@@ -82,7 +82,7 @@ def build() -> None:
     began = time.monotonic()
     wait_for_canaries(run, task)
     waited = time.monotonic()
-    # Only now extra-platforms may have the foreign systems: their programs run.
+    # Only now Nix' extra-platforms may have the foreign systems, because their programs run.
     settings = Settings(
         platforms=task.foreign, sandbox_paths=sandbox_paths(task), build_dir=make_build_dir(run)
     )
@@ -99,7 +99,7 @@ def build() -> None:
     built = time.monotonic()
     if holder:  # assembly is native: emulators are not needed any more
         holder.unlock()
-        events.emit("unlocked", message="cleanup is unlocked")
+        events.emit("unlocked", message="the builder has unlocked cleanup")
     if not results:
         return  # a dry run has printed its plan
     collect.keep(result.path for result in results)
@@ -136,12 +136,12 @@ def nix_words(task: Task) -> tuple[str, ...]:
 def make_build_dir(run: Run) -> str:
     """Make Nix' build-dir on the run's work volume, which no other run has."""
     folder = run.folder / "builds"
-    folder.mkdir(mode=0o700, exist_ok=True)  # it exists in a second attempt
+    folder.mkdir(mode=0o700, exist_ok=True)  # a run's second attempt finds it
     return os.fspath(folder)
 
 
 def sandbox_paths(task: Task) -> tuple[str, ...]:
-    """Return the container's files that Nix' sandbox shows: CA bundle, the demo's unpacker."""
+    """Return the container's files that a build in Nix' sandbox sees: CA bundle, unpacker."""
     bundle = (task.ca_bundle,) if task.ca_bundle else ()
     return (*bundle, demo.UNPACKER) if isinstance(task.work, DemoTask) else bundle
 
@@ -166,7 +166,7 @@ def read_token(seconds: float) -> str:
 def wait_for_canaries(run: Run, task: Task) -> None:
     """Wait until programs of each foreign system run in this container.
 
-    Raises `AgentError` with the last cause.
+    Raises `AgentError` at the task's time limit, with the cause that the last canary gave.
     """
     deadline = time.monotonic() + task.wait_seconds
     for system in task.foreign:
@@ -200,8 +200,8 @@ def assemble_images(
 ) -> list[Artifact]:
     """Make the image files from Nix' build results.
 
-    An image spec is assembled, once or for each row of the `--stamp` file; files of a folder are
-    copied.
+    If a result is an image spec, it is assembled, once or for each row of the `--stamp` file; if it
+    is a folder, its files are copied.
     """
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
@@ -221,7 +221,7 @@ def assemble_images(
         if memory.kills() > kills:
             raise AgentError(
                 f"the kernel killed a process because memory ran out: {error}",
-                hint="--memory SIZE gives the builder more",
+                hint="--memory SIZE gives the builder more memory",
                 kind="memory",
             ) from error
         raise AgentError(str(error), kind="assembly") from error
@@ -237,7 +237,7 @@ def _assemble(
 ) -> list[Artifact]:
     keeper.hold([str(built.path)])
     spec = apply(options, read_spec(built.path.read_text()))
-    # The spec's references: boot loaders and other files, besides the system.
+    # Store paths that the spec names: boot loaders and other files, besides the system.
     named = closure_of([str(built.path)])
     keeper.hold(set(named).difference(closure_of([spec.toplevel, *spec.additionalPaths])))
     parts = sbom.parts_of_spec(spec, built.materials)

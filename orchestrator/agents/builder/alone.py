@@ -53,7 +53,7 @@ def take_nix_conf(run: Run) -> str:
 
 
 def receive_late(run: Run) -> None:
-    """End all other processes, report it, and wait until the orchestrator has sent late values."""
+    """End all other processes, empty folders for temporary files, and wait for late values."""
     end_others()
     for folder in TEMPORARY:
         empty(folder)
@@ -61,7 +61,7 @@ def receive_late(run: Run) -> None:
     place, until = run.folder / LATE, time.monotonic() + run.deadline_seconds
     while place.stat().st_uid != os.getuid():
         if time.monotonic() > until:
-            raise AgentError("late values were not received", kind="host")
+            raise AgentError("the orchestrator has sent no late values", kind="host")
         time.sleep(0.02)
 
 

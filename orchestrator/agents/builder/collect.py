@@ -16,7 +16,7 @@ from orchestrator.agents import events
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
 
-#: On the store's volume.
+#: The collection's lock, and the folder of links to what it keeps; on the store's volume.
 LOCK = pathlib.Path("/nix/var/nix/nixos-image.lock")
 ROOTS = pathlib.Path("/nix/var/nix/gcroots/nixos-image")
 
@@ -26,7 +26,7 @@ KEPT = 20
 
 @contextlib.contextmanager
 def in_use() -> Iterator[None]:
-    """Prevent collections; wait for the end of one that is running."""
+    """Prevent collections during a `with` block; wait for the end of one that is running."""
     with _locked(fcntl.LOCK_SH):
         yield
 
@@ -36,27 +36,28 @@ def keep(results: Iterable[pathlib.Path]) -> None:
     ROOTS.mkdir(exist_ok=True)
     for result in results:
         root = ROOTS / result.name
-        root.unlink(missing_ok=True)  # a link that exists keeps its old time
+        root.unlink(missing_ok=True)  # otherwise an existing link would keep its old time
         root.symlink_to(result)
     roots = sorted(ROOTS.iterdir(), key=lambda root: root.lstat().st_mtime_ns)
     for root in roots[:-KEPT]:
-        root.unlink(missing_ok=True)  # another run may do the same
+        root.unlink(missing_ok=True)  # another run may remove it at the same time
 
 
 def main() -> None:
-    """Run the agent."""
+    """Run `collect` as the main function of its container."""
     run_agent("collect", collect)
 
 
 def collect() -> None:
-    """Collect and report, unless a run is at work."""
+    """Collect the store's garbage and report how much it was, unless a run is at work."""
     try:
         with _locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
             said = command.run(["nix-store", "--gc"], fails=AgentError)
     except BlockingIOError:
         events.emit("busy", message="the store stays as it is: a run is at work")
         return
-    events.emit("collected", message=f"the store: {said.text.strip()}")
+    message = f"the store's garbage is collected: {said.text.strip()}"
+    events.emit("collected", message=message)
 
 
 @contextlib.contextmanager

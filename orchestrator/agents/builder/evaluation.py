@@ -6,7 +6,7 @@ import re
 from orchestrator.agents.builder.nixlog import Problem
 from orchestrator.agents.failure import AgentError
 
-#: Hint for each text in errors of Nix and of nixpkgs' module system.
+#: Pairs: a text in errors of Nix or of nixpkgs' module system, and the hint for it.
 WAYS_OUT = (
     (
         "infinite recursion",
@@ -42,7 +42,7 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
         first = f"{first} {more.pop(0)}"
     own = (one for one in problem.places if sources and one.startswith(sources + os.sep))
     place = next((one for one in own if not (nixpkgs and one.startswith(nixpkgs + os.sep))), "")
-    # No place for an assertion, or for a message that names the file itself.
+    # An assertion's message gets no place, nor does one that names the file itself.
     named = asserted or place.rpartition(":")[0] in problem.text
     where = f"{known(place)}: " if place and not named else ""
     hint = next((way for words, way in WAYS_OUT if words in problem.text), "")

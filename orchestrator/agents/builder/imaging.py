@@ -20,7 +20,7 @@ from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
 from orchestrator.shared.spec import ImageSpec, is_file_name
 
-#: Table of formats: firmware of images that nixpkgs assembles.
+#: Table of formats, which has the firmware of images that nixpkgs assembles.
 FORMATS = ROOT / "nix/formats.json"
 
 #: File name of the raw image before its conversion; images are made one at a time.
@@ -35,9 +35,10 @@ def make_artifact(
     device: late.Device,
     parts: sbom.Parts,
 ) -> Artifact:
-    """Make the image of `spec` with the late values of `device` in `folder`; `parts`: SBOM.
+    """Make the image of `spec` in `folder`, with the late values of `device`.
 
-    Raises the assembler's errors; partial files are removed.
+    `parts` are listed in its bill of materials. Raises the assembler's errors; partial files are
+    removed.
     """
     events.emit("assemble", message=f"assembling {spec.file_name}")
     entries = late.late_entries(options, device)
@@ -115,7 +116,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
     for path in found:
         events.emit("assemble", message=f"copying {path.name}")
         target = folder / path.name
-        if target.exists():  # a file of another format or system
+        if target.exists():  # an image of another format or system has this name
             target = folder / f"{built.format}-{built.system}-{path.name}"
         if not is_file_name(target.name):
             raise FilesystemError(f"{target.name!r} is not allowed as a file name")
@@ -174,12 +175,12 @@ def _check_raw(
     """Assemble a second raw image, at another time and path, and compare."""
     events.emit("assemble", message="assembling a second time, to compare")
     second.parent.mkdir()
-    time.sleep(1.1)  # even times in whole seconds must differ
+    time.sleep(1.1)  # so that even times in whole seconds differ
     layout = assemble(spec, second, run.folder, entries, mapped=mapped)
     offset = compare.first_difference(first, second)
     if offset is not None:
         raise FilesystemError(
-            f"two builds differ at byte {offset}: {compare.describe(second, layout, offset)}"
+            f"two raw images differ at byte {offset}: {compare.describe(second, layout, offset)}"
         )
 
 

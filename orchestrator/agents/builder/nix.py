@@ -51,7 +51,7 @@ REMOTE = (
 #: Lowest number of a descriptor that Nix inherits: Nix' helpers use low ones.
 DESCRIPTOR = 64
 
-#: Default build-dir: Nix' own default depends on its version.
+#: Nix' build-dir where a run sets none: Nix' own default depends on its version.
 BUILDS = "/nix/var/nix/builds"
 
 #: Library compiled from `readonly.c` into the builder's image: makes the inputs of sandboxed builds
@@ -270,7 +270,7 @@ class Nix:
             what = f"derivation {log.failed}" if log.failed else "Nix"
             return AgentError(
                 f"{what} failed: the kernel killed a process because memory ran out",
-                hint="--memory SIZE gives the builder more; --cores 1 needs less",
+                hint="--memory SIZE gives the builder more memory; --cores 1 needs less",
                 detail=log.tail or text,
                 kind="memory",
             )
@@ -281,7 +281,7 @@ class Nix:
                     detail=log.tail or text,
                     kind="emulator",
                 )
-            # The store's disk was not full: it is a disk image that the derivation makes.
+            # The store's disk was not full: the message is about a disk image within the build.
             hint = "a disk image within the build is full (--disk-size?)" if room.said(text) else ""
             return AgentError(
                 f"derivation {log.failed} failed",

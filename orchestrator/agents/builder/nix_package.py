@@ -21,7 +21,7 @@ from orchestrator.shared.debian_package import NIX_LIST, Package, read_line
 
 
 def read_list(folder: pathlib.Path) -> list[Package]:
-    """Return the packages unpacked to `folder`; empty if the folder does not exist."""
+    """Return the Debian packages of the Nix in `folder`; empty if the folder does not exist."""
     try:
         lines = (folder / NIX_LIST).read_text().splitlines()
     except FileNotFoundError:
@@ -72,7 +72,7 @@ def unpack(pins: list[debian.Pin], debs: pathlib.Path, folder: pathlib.Path) -> 
             deb = debs / f"{pin.package}.deb"
             command.run(["dpkg-deb", "-x", deb, place], fails=AgentError)
             found.append(_unpacked(pin, deb))
-        # Copy only nix and the links to it, whose names select a command.
+        # Of the programs, copy only nix and links to it, whose names select a command of nix.
         for one in pathlib.Path(place, "usr/bin").glob("nix*"):
             if one.name == "nix" or (one.is_symlink() and one.readlink().name == "nix"):
                 shutil.copy2(one, programs, follow_symlinks=False)
@@ -102,7 +102,7 @@ def settle(folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Parse the command line and fetch."""
+    """Parse the command line; fetch Nix and install it."""
     parser = argparse.ArgumentParser(prog="nix_package")
     parser.add_argument("lock", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)

@@ -135,7 +135,7 @@ class NixLog:
             for frame in frames
             if isinstance(frame, dict) and frame.get("line")
         )
-        # Remove the column after FILE:LINE.
+        # Nix' places are FILE:LINE:COLUMN: remove the column.
         self.problem = Problem(raw, tuple(place.rpartition(":")[0] for place in places), text)
 
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:

@@ -40,7 +40,7 @@ PLACES = ("/", "channel:", "https:", "http:", "flake:")
 
 CHANNELS = "https://channels.nixos.org"
 
-#: URL of the host of each short flake reference.
+#: URL of the server that each scheme of short flake references stands for.
 FORGES = {
     "github": "https://github.com",
     "gitlab": "https://gitlab.com",
@@ -96,7 +96,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     wanted = [(system, name) for system in task.systems for name in task.formats]
     arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
     arguments += [*readable(task, inputs), *nix_arguments(task, nixpkgs), *attribute_paths(wanted)]
-    events.emit("evaluating", message="evaluating")
+    events.emit("evaluating", message="evaluating the configuration")
     if task.dry_run:
         tell_plan(wanted, nix, arguments)
         return []
@@ -137,7 +137,7 @@ def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
 
 
 def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
-    """Return all Nix options of the task."""
+    """Return the task's arguments for Nix' command line: search path, and `build_options`."""
     arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
     if task.flake:  # inputs without a lock stay what `lock_flake` found
         arguments += ["--option", "tarball-ttl", str((1 << 32) - 1)]
@@ -199,7 +199,7 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
 
 
 def present_bytes(derivations: list[str]) -> int:
-    """Return the size in bytes of store paths, of all inputs of `derivations`, that exist."""
+    """Return the size in bytes of inputs and outputs of `derivations` that the store has."""
 
     def ask(*query: str) -> list[str]:
         return command.run(["nix-store", "--query", *query], fails=AgentError).text.split()
@@ -333,7 +333,7 @@ def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
     if task.nixpkgs:
         return _fetched(nix, task.nixpkgs)
     if task.flake:
-        return Nixpkgs(None)  # the flake's own
+        return Nixpkgs(None)  # None: the flake has its own nixpkgs
     locked = _pinned()
     # Fetched by hash: a tree in the store needs no network.
     fetch = (

@@ -24,7 +24,7 @@ class Room:
     """
 
     def __init__(self, place: pathlib.Path) -> None:
-        """Measure the disk that has the path `place`."""
+        """Measure the free space of the disk that holds `place`."""
         self._place = place
         self.least = self._free()
 

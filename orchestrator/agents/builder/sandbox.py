@@ -99,7 +99,11 @@ def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
     if strict:
         problem = "is not for all builds" if asked else "does not work here"
         raise AgentError(
-            f"Nix' sandbox {problem}: {cause}", hint="omit --strict, or that", kind="host"
+            f"Nix' sandbox {problem}: {cause}",
+            hint="omit --strict, or the setting that is named"
+            if asked
+            else "omit --strict, which forbids builds without it",
+            kind="host",
         )
     used = wanted if works else nix
     view, _ = look(used)

@@ -27,8 +27,8 @@ from orchestrator.shared.spec import LOADERS, ImageSpec
 #: UUID namespace of serial numbers, which are derived from the image's hash; an arbitrary constant.
 _NAMESPACE = uuid.UUID("0d6c5d0e-1a55-5b8e-8b1f-52c4b2f7a3c6")
 
-#: Boot loader of demo packages that are copied to the boot partition, only if the partition table
-#: needs that loader.
+#: Boot loader in each of these packages of the demo. An image has the package only if its partition
+#: table needs the loader.
 LOADER_PACKAGES = {ROLES["systemd-boot"]: "systemdBoot", ROLES["grub"]: "grub"}
 
 #: Output names of nixpkgs' packages: suffixes of store path names.

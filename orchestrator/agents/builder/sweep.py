@@ -8,12 +8,12 @@ from orchestrator.image import staging
 
 
 def main() -> None:
-    """Run the agent; argument `everything`: also remove folders of earlier versions."""
+    """Run `sweep`; with the argument `everything` it removes folders of earlier versions, too."""
     run_agent("sweep", sweep)
 
 
 def sweep() -> None:
-    """Remove staging folders and report their names."""
+    """Remove staging folders of dead runs and report their names."""
     if not staging.FOLDER.exists():
         return  # nothing was ever built
     removed = staging.sweep(everything=sys.argv[1:] == ["everything"])

@@ -62,7 +62,7 @@ def owner(name: str) -> tuple[str, str]:
 
 
 class NoTableError(AgentError):
-    """No container of this engine can write to a binfmt_misc: there is none."""
+    """There is no binfmt_misc that a container of this engine could write to."""
 
 
 def in_first_namespace() -> bool:
@@ -73,9 +73,9 @@ def in_first_namespace() -> bool:
 def mount() -> None:
     """Mount binfmt_misc at `MOUNT_POINT`, with mount(2).
 
-    The setuid program mount(8) is not always allowed to run. Raises `NoTableError` if the kernel
-    has no binfmt_misc, or (before Linux 6.7) none for the user namespace of this engine's
-    containers; another `AgentError` if the mount is forbidden or fails.
+    Not with mount(8), a setuid program that is not always allowed to run. Raises `NoTableError` if
+    the kernel has no binfmt_misc, or (before Linux 6.7) none for the user namespace of this
+    engine's containers; another `AgentError` if the mount is forbidden or fails.
     """
     MOUNT_POINT.mkdir(parents=True, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -120,7 +120,10 @@ def entries() -> dict[str, Entry]:
 def registration(
     name: str, system: Architecture, interpreter: pathlib.Path, kernel: tuple[int, int]
 ) -> str:
-    """Return the line to write to `register`; `kernel` is the kernel's version."""
+    """Return the line that registers `interpreter`, for binfmt_misc's file `register`.
+
+    `kernel` is the kernel's version. Raises `AgentError` if it is too old.
+    """
     if kernel < FIX_BINARY_SINCE:
         version = ".".join(map(str, kernel))
         raise AgentError(
@@ -158,7 +161,7 @@ def register(line: str) -> Entry:
             f"the kernel accepted {name}, but binfmt_misc has no such entry", kind="emulation"
         )
     if not entry.enabled or "F" not in entry.flags:
-        raise AgentError(f"{name} is not usable: {entry.text!r}", kind="emulation")
+        raise AgentError(f"{name} is not enabled with flag F: {entry.text!r}", kind="emulation")
     return entry
 
 
@@ -168,7 +171,7 @@ def remove(name: str) -> None:
     An entry that is gone already is not an error. Raises `AgentError` for another project's entry.
     """
     if not name.startswith(PREFIX) or "/" in name:
-        raise AgentError(f"{name} is not an entry of this project")
+        raise AgentError(f"{name}: not a binfmt_misc entry of this project")
     path = MOUNT_POINT / name
     try:
         with path.open("r+") as file:

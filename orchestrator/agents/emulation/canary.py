@@ -79,7 +79,7 @@ def run(system: str, folder: pathlib.Path) -> Outcome:
 
 
 class _BusyError(command.CommandError):
-    """The program is still open for writing."""
+    """The canary cannot be executed yet: another process has it open for writing."""
 
 
 def _execute(path: pathlib.Path) -> command.Done:

@@ -38,14 +38,12 @@ def main() -> None:
 def guard() -> None:
     """Mount binfmt_misc, record its entries, wait for the lease's end, clean up, verify."""
     run = this_run()
-    TOKEN_FILE.unlink(
-        missing_ok=True
-    )  # a previous cleanup's token must not be taken for this one's
+    # A previous cleanup's token must not be taken for this one's.
+    TOKEN_FILE.unlink(missing_ok=True)
     binfmt.mount()
     before = binfmt.entries()
-    if mine := _of_run(
-        run, before
-    ):  # left by a dead run of the same name: a plain `docker compose up` has a fixed one
+    # Left by a dead run of the same name: a plain `docker compose up` has a fixed one.
+    if mine := _of_run(run, before):
         for name in mine:
             binfmt.remove(name)
         before = binfmt.entries()
@@ -57,7 +55,7 @@ def guard() -> None:
 def look() -> None:
     """Report all entries, and keep binfmt_misc mounted until this container is removed.
 
-    If there is none that a registrar could have written to, there are no entries.
+    Without a binfmt_misc that a registrar could have written to, the report has no entries.
     """
     try:
         binfmt.mount()
@@ -84,7 +82,9 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
     left = _of_run(run, after)
     if left:
         raise AgentError(
-            f"binfmt_misc still has {', '.join(left)}", hint="./run.sh clean", kind="cleanup"
+            f"entries of this run are left in binfmt_misc: {', '.join(left)}",
+            hint="./run.sh clean",
+            kind="cleanup",
         )
     changed = sorted(
         name for name in _foreign(before) | _foreign(after) if before.get(name) != after.get(name)
@@ -113,7 +113,9 @@ def reap(names: list[str]) -> None:
         binfmt.remove(name)
     left = sorted(set(names) & binfmt.entries().keys())
     if left:
-        raise AgentError(f"binfmt_misc still has {', '.join(left)}", kind="cleanup")
+        raise AgentError(
+            f"entries of dead runs are left in binfmt_misc: {', '.join(left)}", kind="cleanup"
+        )
     events.emit(
         "reaped", message=f"removed entries of dead runs: {', '.join(names)}", removed=names
     )
@@ -141,7 +143,7 @@ def _publish(token: str) -> None:
     partial.write_text(token)
     partial.chmod(0o444)
     os.replace(partial, TOKEN_FILE)
-    events.emit("ready", message="waiting to be unlocked")
+    events.emit("ready", message="cleanup waits for the builder")
 
 
 def _of_run(run: Run, table: dict[str, binfmt.Entry]) -> list[str]:

@@ -6,7 +6,8 @@ its translator, versions 7.2 to 11.1.
 
 import re
 
-#: Messages in a build's log. Signal 6 is not among them: a program that calls abort(3) means to.
+#: Messages of a crashed emulator in a build's log. Signal 6 is not among them: a program that calls
+#: abort(3) means to.
 _WORDS = re.compile(
     r"qemu: uncaught target signal (?:4|7|11)\b.*"
     r"|qemu\S*: QEMU internal SIG.*"
@@ -21,7 +22,7 @@ _WORDS = re.compile(
 #: was.
 _ENDS = re.compile(r"failed (?:with exit code (?:132|135|139)\b|due to signal (?:4|7|11)\b.*)")
 
-#: The field system in a .drv file: it follows the list of sources and precedes the builder....
+#: Place of the build system in a .drv file: after the list of sources, before the builder.
 _SYSTEM = re.compile(r'\],"([^"]+)","')
 
 

@@ -20,7 +20,7 @@ def register(run: Run, systems: tuple[str, ...]) -> list[binfmt.Entry]:
 
 
 def registration(run: Run, system: Architecture) -> str:
-    """Return the line that registers the emulator of `system`."""
+    """Return the line that registers the emulator of `system` in binfmt_misc."""
     name = binfmt.entry_name(run.id, system)
     return binfmt.registration(name, system, FOLDER / system.emulator, binfmt.kernel_version())
 

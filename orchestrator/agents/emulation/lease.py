@@ -203,7 +203,7 @@ async def serve(
                 lease.end("terminated")
             lease.tick(time.monotonic())
         server.close()
-        server.close_clients()  # leaving the `async with` block would wait for open connections
+        server.close_clients()  # otherwise leaving `async with` would wait for open connections
     state.report()
 
 

@@ -64,10 +64,10 @@ def enter() -> None:
     # The container's root file system is read-only: mount a tmpfs for the mount point.
     place = binfmt.MOUNT_POINT.parent
     if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, None) != 0:
-        raise _refused(f"a user namespace may not mount ({_cause()}); AppArmor restricts it?")
+        raise _refused(f"mounts are forbidden in user namespaces ({_cause()}), by AppArmor?")
     binfmt.MOUNT_POINT.mkdir()
     if libc.mount(b"binfmt_misc", os.fsencode(binfmt.MOUNT_POINT), b"binfmt_misc", 0, None) != 0:
-        raise _refused(f"a user namespace may not mount binfmt_misc ({_cause()}): needs Linux 6.7")
+        raise _refused(f"no binfmt_misc in user namespaces ({_cause()}): Linux 6.7 has it")
 
 
 def leave(user: int, group: int) -> None:

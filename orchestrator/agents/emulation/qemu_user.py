@@ -74,11 +74,11 @@ def unpack(deb: pathlib.Path, folder: pathlib.Path) -> None:
                 (folder / name).chmod(0o755)
                 missing.remove(name)
     if missing:
-        raise AgentError(f"{deb.name} has no {', '.join(sorted(missing))}")
+        raise AgentError(f"package {deb.name} has no {', '.join(sorted(missing))}")
 
 
 def main() -> None:
-    """Parse the command line and fetch."""
+    """Parse the command line; fetch the emulators that it names."""
     parser = argparse.ArgumentParser(prog="qemu_user")
     parser.add_argument("lock", type=pathlib.Path)
     parser.add_argument("rung")
