@@ -24,7 +24,8 @@ REGISTRATION = "nix-path-registration"
 #: Folder of kernels and initrds on a boot partition, as NixOS' GRUB module names it.
 GRUB_KERNELS = "kernels"
 
-#: Default size of a FAT partition, as a multiple of its first files: later generations need space.
+#: Default size of a FAT partition, as a multiple of its first files' size: later generations need
+#: space.
 BOOT_SPARE = 3
 
 
@@ -143,7 +144,7 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
             firmware: bootloader.Files = {
                 name: pathlib.Path(source) for name, source in spec.firmware.files.items()
             }
-            assert loader.extlinux is not None  # checked with the spec
+            assert loader.extlinux is not None  # read_spec has checked it
             files = bootloader.extlinux_files(entries, loader.extlinux, loader.timeout)
             return _BootFiles({"FIRMWARE": firmware}, files)
         case "legacy" | "legacy+gpt":

@@ -28,7 +28,8 @@ def records(paths: Iterable[str]) -> dict[str, Record]:
     Raises `TreeError` also for invalid output: a build without a sandbox may have read part of it.
     """
     named = list(paths)
-    lines = _ask("--dump-db", *named).splitlines() if named else []  # without names it dumps all
+    # Without names, --dump-db would print all records.
+    lines = _ask("--dump-db", *named).splitlines() if named else []
     try:
         return _records(lines)
     except ValueError as error:
@@ -41,7 +42,7 @@ def _records(lines: list[str]) -> dict[str, Record]:
         path, digest, size, _deriver, count = lines[at : at + 5]
         begin, at = at + 5, at + 5 + int(count)
         if not begin <= at <= len(lines):
-            raise ValueError(f"{count} references of {path}")
+            raise ValueError(f"{path} cannot have {count} references")
         found[path] = Record(digest, size, tuple(sorted(lines[begin:at])))
     return found
 

@@ -57,7 +57,8 @@ def _ext4_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
         return "ext4's own structures"
     path = _debugfs(image, part, f"ncheck {inode[0]}", rf"^{inode[0]}\s+(.+)$")
     name = f"/{path[0].lstrip('/')}" if path else f"inode {inode[0]}"
-    # Leaves of the extent tree: first and last block in the file, first and last on the disk.
+    # Pattern of a leaf of the extent tree in debugfs' output: its first block in the file, its
+    # first and last block on the disk.
     leaf = r"^\s*\d+/\s*\d+\s+\d+/\s*\d+\s+(\d+)\s*-\s*\d+\s+(\d+)\s*-\s*(\d+)\s"
     for extent in _debugfs(image, part, f"dump_extents <{inode[0]}>", leaf):
         logical, first, last = (int(number) for number in extent)

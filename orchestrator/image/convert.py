@@ -25,7 +25,7 @@ def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity:
         raw.rename(target)
         return
     row = DISK_FORMATS[kind]
-    # No out-of-order writes (-W): the order of clusters is the same in every run.
+    # Without -W, which would allow writes out of order, the order of clusters is always the same.
     command = ["qemu-img", "convert", "-f", "raw", "-O", row.driver]
     command += ["-c"] if row.compress else []
     if row.options:
@@ -40,7 +40,7 @@ def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> Non
     """Compress `image` to `target` on all cores; the bytes do not depend on the core count."""
     cores = len(os.sched_getaffinity(0))
     commands = {
-        # Level 3, nixpkgs' default: higher levels cost minutes and gain a few percent.
+        # zstd's level 3 is nixpkgs' default: higher levels cost minutes and gain a few percent.
         "zstd": ["zstd", "-q", "-T0", "-3", "--no-progress", "-o", os.fspath(target)],
         # `-T+1` is xz's multi-threaded mode with one thread: `-T1` would not write blocks.
         "xz": ["xz", "-6", f"-T{cores if cores > 1 else '+1'}", "--block-size=24MiB", "--stdout"],
@@ -71,7 +71,7 @@ def _read_at(image: typing.BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _fix_vdi(image: typing.BinaryIO, identity: uuid.UUID) -> None:
-    """Replace the UUIDs of image and last snapshot (QEMU's `block/vdi.c`, VdiHeader)."""
+    """Replace a VDI's UUIDs of image and last snapshot (QEMU's `block/vdi.c`, VdiHeader)."""
     _write_at(image, 0x188, identity.bytes_le + uuid.uuid5(identity, "snapshot").bytes_le)
 
 
@@ -95,7 +95,7 @@ def _fix_vpc(image: typing.BinaryIO, identity: uuid.UUID) -> None:
 
 
 def _fix_vhdx(image: typing.BinaryIO, identity: uuid.UUID) -> None:
-    """Replace the GUIDs of both headers and of the disk (MS-VHDX 2.2.2 and 2.6.2.3).
+    """Replace a VHDX' GUIDs of both headers and of the disk (MS-VHDX 2.2.2 and 2.6.2.3).
 
     Headers lie at 64 and 128 KiB, each with a CRC-32C at 4, a sequence number at 8, file and data
     GUID at 16 and 32, the log's length and place at 68. The region table at 192 KiB holds the
@@ -103,7 +103,7 @@ def _fix_vhdx(image: typing.BinaryIO, identity: uuid.UUID) -> None:
     """
     headers = {at: bytearray(_read_at(image, at, 4096)) for at in (64 << 10, 128 << 10)}
     if any(header[:4] != b"head" for header in headers.values()):
-        raise FilesystemError("qemu-img: its VHDX has no header at 64 or 128 KiB")
+        raise FilesystemError("qemu-img has made a VHDX without a header at 64 or 128 KiB")
     # The header with the higher sequence number is valid; QEMU starts at a random number.
     order = sorted(headers, key=lambda at: int.from_bytes(headers[at][8:16], "little"))
     for offset, header in headers.items():
@@ -129,7 +129,7 @@ def _vhdx_entry(table: bytes, first: int, step: int, guid: str, form: str, at: i
     for offset in range(first, len(table) - step + 1, step):
         if table[offset : offset + 16] == wanted:
             return int(struct.unpack_from(form, table, offset + at)[0])
-    raise FilesystemError(f"qemu-img: its VHDX has no entry {guid}")
+    raise FilesystemError(f"qemu-img has made a VHDX without the entry {guid}")
 
 
 def _fix_vmdk(image: typing.BinaryIO, identity: uuid.UUID) -> None:
@@ -143,7 +143,7 @@ def _fix_vmdk(image: typing.BinaryIO, identity: uuid.UUID) -> None:
     content = b"CID=" + identity.hex[:8].encode()
     fixed, count = re.subn(rb"^CID=[0-9a-f]{1,8}$", content, text, flags=re.MULTILINE)
     if count != 1:
-        raise FilesystemError("qemu-img: its VMDK has no content ID")
+        raise FilesystemError("qemu-img has made a VMDK without one content ID")
     _write_at(image, place, fixed.ljust(size, b"\0"))
 
 

@@ -35,7 +35,7 @@ def raw_image(image: pathlib.Path, layout: Layout, root_type: str) -> None:
 
 
 def disk_file(image: pathlib.Path, disk_format: str) -> None:
-    """Check `image` with the test in its disk format's row; a raw disk has none."""
+    """Check `image` with the test that its row in the table of disk formats names, if any."""
     row = DISK_FORMATS[disk_format]
     match row.examined:
         case "check":

@@ -1,6 +1,7 @@
 """Late values: files added to an image after the build, never in the Nix store or a log.
 
-Sources: `--inject` (files), `--hostname`, `--wifi`, and `--stamp` (one row per device).
+They come from `--inject` (files), `--host-name`, `--wifi-ssid`, `--wifi-password-file`, and
+`--stamp` (one row per device).
 """
 
 import csv
@@ -87,7 +88,7 @@ def read_devices(text: str, is_key: Callable[[str], bool] = is_line) -> list[Dev
 
 
 def one_device(options: ImageOptions) -> Device:
-    """Return the values of --hostname, --wifi-ssid, --wifi-password-file (used without --stamp)."""
+    """Return what --host-name, --wifi-ssid and --wifi-password-file give; not used with --stamp."""
     password = ""
     if options.wifi_password_file:
         text = pathlib.Path(options.wifi_password_file).read_text(errors="replace")
@@ -98,7 +99,7 @@ def one_device(options: ImageOptions) -> Device:
 
 
 def late_entries(options: ImageOptions, device: Device) -> tuple[Entry, ...]:
-    """Root file system entries with the late values of one device, and `--inject`'s files."""
+    """Return the root file system's entries for the late values of `device` and `--inject`."""
     entries = []
     for one in options.injections:
         source = pathlib.Path(one.source)
@@ -126,7 +127,8 @@ def _check_device(device: Device, where: str) -> None:
         check_host(device.host, where)
     if device.ssh_user and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", device.ssh_user):
         raise SpecError(f"{where}: {device.ssh_user!r} is not a user name")
-    # 32 bytes: IEEE 802.11, 9.4.2.2; 8 to 63 ASCII characters: WPA's passphrase.
+    # A network name has at most 32 bytes (IEEE 802.11, 9.4.2.2), a WPA passphrase 8 to 63 ASCII
+    # characters.
     if len(device.wifi_ssid.encode()) > 32 or not device.wifi_ssid.isprintable():
         raise SpecError(f"{where}: wifi_ssid is not a network name")
     if device.wifi_password and not re.fullmatch(r"[ -~]{8,63}", device.wifi_password):

@@ -103,7 +103,7 @@ def plan_layout(table: PartitionTable, sizes: Sizes) -> Layout:
 
 
 def _parts(table: PartitionTable, sizes: Sizes) -> tuple[str, list[Partition]]:
-    """Return the kind of partition table and its partitions by offset, without offsets."""
+    """Return the kind of partition table, and its partitions in order, all with offset 0."""
 
     def part(number: int, name: str, kind: str, size: int, *, active: bool = False) -> Partition:
         return Partition(number, name, kind, 0, size, active)

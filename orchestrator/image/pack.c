@@ -168,7 +168,7 @@ static void put_strings(const char *text, ...) {
 
 /* --- the tar stream ---------------------------------------------------------------------------------------------------- */
 
-/* pax(1), "ustar Interchange Format". */
+/* Header of a file in the tar stream: pax(1), "ustar Interchange Format". */
 struct header {
   char name[100], mode[8], user[8], group[8], size[12], time[12], sum[8], kind, target[100];
   char magic[6], version[2], user_name[32], group_name[32], major[8], minor[8], prefix[155], rest[12];
@@ -347,7 +347,7 @@ int main(int count, char **words) {
   sem_init(&full_pieces, 0, 0);
   if (pthread_create(&hasher, NULL, hash_pieces, NULL)) fail("cannot start a thread");
   while ((length = getdelim(&given, &room, 0, stdin)) > 0) {
-    if ((size_t)length >= sizeof path || (streams && strncmp(given, words[2], prefix))) fail("%s: is no valid path", given);
+    if ((size_t)length >= sizeof path || (streams && strncmp(given, words[2], prefix))) fail("%s: is too long a path, or not below FOLDER/", given);
     strcpy(path, given);
     put_string("nix-archive-1");
     pack_path(AT_FDCWD, path);

@@ -9,7 +9,7 @@ from orchestrator.shared.spec import ImageSpec
 
 
 def write_table(image: pathlib.Path, layout: Layout, spec: ImageSpec) -> None:
-    """Write the partition table of `layout`; without one, nothing.
+    """Write the partition table of `layout`; do nothing if the layout has none.
 
     Disk and partition identifiers come from the spec, names from the layout.
     """

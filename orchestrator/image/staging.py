@@ -96,7 +96,7 @@ def sweep(*, everything: bool = False) -> list[str]:
 
 
 def remove(folder: pathlib.Path) -> None:
-    """Remove `folder`, including read-only folders in it, which the store's modes make."""
+    """Remove `folder`, even if folders in it are read-only, as those of the store are."""
     open_up(folder)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -34,7 +34,7 @@ TICK_SECONDS = 0.001
 
 
 class TreeError(Exception):
-    """An entry cannot be part of the tree; the message names it."""
+    """The tree of a root file system cannot be made or read; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,8 @@ class Tree:
         except OSError as error:
             raise TreeError(f"{source}: {error.strerror}") from error
         is_folder = stat.S_ISDIR(status.st_mode)
-        # A file's mode lacks the x bits that a folder needs: whoever may read it may enter it.
+        # A mode for files lacks the x bits that a folder needs: whoever may read a folder may enter
+        # it.
         own = (status.st_mode & 0o777) | 0o200 if mode is None else mode
         if is_folder:
             own |= (own & 0o444) >> 2
@@ -265,7 +266,7 @@ def _usage(paths: Iterable[str]) -> tuple[int, int]:
         elif stat.S_ISREG(status.st_mode):
             blocks += -(-status.st_size // BLOCK) * BLOCK
         elif status.st_size >= 60:
-            blocks += BLOCK  # shorter targets are stored in the inode
+            blocks += BLOCK  # a shorter link target is stored in the inode
     return blocks, inodes
 
 

@@ -10,7 +10,7 @@ from orchestrator.shared.constants import MIB
 
 
 def size(usage: tuple[int, int], free: int) -> int:
-    """Estimate the size (metadata twice); measured with 30,000 small and with 30 large files."""
+    """Estimate the size in bytes, with metadata twice; measured with small and large files."""
     blocks, inodes = usage
     return 96 * MIB + blocks * 103 // 100 + 6144 * inodes + free
 

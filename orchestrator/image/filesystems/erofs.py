@@ -10,7 +10,7 @@ from orchestrator.shared.constants import MIB
 
 
 def size(usage: tuple[int, int], _free: int) -> int:
-    """Estimate the size: data and inodes; erofs has neither a journal nor free space."""
+    """Estimate the size in bytes: data and inodes; erofs has neither a journal nor free space."""
     blocks, inodes = usage
     return blocks + 128 * inodes + MIB
 

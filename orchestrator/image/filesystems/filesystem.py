@@ -18,7 +18,7 @@ from orchestrator.shared.spec import ImageSpec
 
 
 class FilesystemError(Exception):
-    """A file system tool failed; the message has its name and its last lines."""
+    """A file system or an image cannot be made, or a check of it failed; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,8 @@ def own_file(order: Order) -> Iterator[pathlib.Path]:
     yield file
     if file.stat().st_size > size:
         raise FilesystemError(
-            f"{order.spec.root.fsType} is {file.stat().st_size // MIB} MiB large, its partition"
-            f" {size // MIB} MiB"
+            f"the {order.spec.root.fsType} file system is {file.stat().st_size // MIB} MiB large,"
+            f" its partition {size // MIB} MiB"
         )
     _move_in(file, order.image, order.slot)
 

@@ -59,5 +59,5 @@ def owners_of(tree: Tree, root: pathlib.Path) -> dict[str, tuple[int, int]]:
 
 
 def still(seed: uuid.UUID, owners: pathlib.Path) -> dict[str, str]:
-    """Environment that preloads still.so: fixed clock, random numbers from `seed`, owners."""
+    """Return variables that preload still.so: fixed clock, random numbers from `seed`, owners."""
     return {"LD_PRELOAD": preloaded(STILL), "STILL_SEED": seed.hex, "STILL_OWNERS": str(owners)}

@@ -18,7 +18,7 @@ class Filesystem(typing.Protocol):
     """Interface of a root file system's module."""
 
     def size(self, usage: tuple[int, int], free: int) -> int:
-        """Return the smallest size in bytes.
+        """Return the size in bytes of the smallest file system that has enough space.
 
         `usage`: bytes in whole blocks, and number of inodes; `free`: bytes to leave free.
         """

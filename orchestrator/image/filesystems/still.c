@@ -156,7 +156,7 @@ void uuid_generate(unsigned char *target) {
   static unsigned char count;
   seed(target);
   target[15] ^= ++count;
-  target[6] = (target[6] & 0x0f) | 0x40; /* RFC 9562: version 4, variant 10 */
+  target[6] = (target[6] & 0x0f) | 0x40; /* a random UUID has version 4 and variant 10 (RFC 9562) */
   target[8] = (target[8] & 0x3f) | 0x80;
 }
 
@@ -203,7 +203,7 @@ int nftw(const char *path, visitor visit, int descriptors, int flags) {
   static int walked;
   const char *name = strrchr(path, '/');
   (void)descriptors;
-  (void)flags; /* both tools ask for a physical walk */
+  (void)flags; /* both tools ask nftw not to follow links */
   if (!walked++ && getenv("STILL_SIZE")) return 0;
   return walk(path, visit, 0, name ? name + 1 - path : 0);
 }

@@ -16,7 +16,7 @@ SMALLEST = 300 * MIB
 
 
 def size(usage: tuple[int, int], free: int) -> int:
-    """Estimate the size: content, log, headers of allocation groups."""
+    """Estimate the size in bytes: content, log, headers of allocation groups."""
     blocks, inodes = usage
     return max(SMALLEST, 100 * MIB + (blocks + 1024 * inodes + free) * 106 // 100)
 

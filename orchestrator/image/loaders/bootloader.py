@@ -14,7 +14,7 @@ from orchestrator.shared.spec import BootLoader, Extlinux, SpecError
 
 _STORE = pathlib.PurePosixPath("/nix/store")
 
-#: The first generation of a system profile.
+#: Number of the generation that an image contains: a system profile's first one.
 GENERATION = 1
 
 #: Content by path on a boot partition: a text, or the path of a file to copy.

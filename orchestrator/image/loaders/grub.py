@@ -14,7 +14,8 @@ from orchestrator.shared import command as programs
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.spec import SpecError
 
-#: GRUB_BOOT_MACHINE_KERNEL_SECTOR and _DRIVE_CHECK (`include/grub/i386/pc/boot.h`).
+#: Offsets in GRUB's boot code: of the core image's sector number, and of the drive check
+#: (`include/grub/i386/pc/boot.h`: GRUB_BOOT_MACHINE_KERNEL_SECTOR and _DRIVE_CHECK).
 KERNEL_SECTOR = 0x5C
 DRIVE_CHECK = 0x66
 
