@@ -1,4 +1,4 @@
-"""Debian's security tracker, asked by a container that has a network: the orchestrator has none."""
+"""Asks Debian's security tracker, from a container with a network: the orchestrator has none."""
 
 import json
 
@@ -15,7 +15,7 @@ HINT = "--tracker URL names a mirror of the document; proxies are taken from htt
 
 
 def look(engine: Engine, who: Caller, tracker: str) -> list[Finding]:
-    """The vulnerabilities of the packages of our images, and of those that are unpacked.
+    """Return the vulnerabilities of the packages that our images install or unpack.
 
     Raises `NetworkError` if the document at `tracker` cannot be fetched or has another form.
     """

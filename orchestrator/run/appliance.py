@@ -136,8 +136,8 @@ class Appliance:
             service, event = item
             name = str(event["event"])
             if service == "cleanup" and name == "table":
-                # Stale entries are removed at the end: this cleanup may end before it could do so
-                # now.
+                # Entries of other runs may be stale: they are checked at this run's end, because
+                # this cleanup may end before it could do so.
                 self._stale = any(
                     entry.startswith(binfmt.PREFIX)
                     for entry in typing.cast("list[str]", event["entries"])
@@ -177,7 +177,7 @@ class Appliance:
             case "lease-held" | "waiting":
                 self._run.progress.to("emulation", str(event.get("message", "")))
             case "canary" | "retry" | "sandbox":
-                # The supervisor prints warnings.
+                # The supervisor has printed the event already if it is a warning.
                 if name == "sandbox" and event.get("level") == "info":
                     self._run.progress.say(str(event.get("message", "")), fields=event)
                 self._run.progress.to("build", "evaluating the configuration")
@@ -187,7 +187,7 @@ class Appliance:
                 left = (
                     f"{event.get('done')} of {event['expected']} derivations"
                     if event.get("expected")
-                    else "evaluating"
+                    else "evaluating the configuration"
                 )
                 self._run.progress.to("build", f"{left}  {event.get('current', '')}".rstrip())
             case "assemble":
@@ -284,13 +284,14 @@ class Appliance:
 
         The repair is also done if a registrar may have registered after cleanup's last look.
         """
-        # Process 1 ignores signals until it has installed a handler: wait for that.
+        # cleanup is process 1, which ignores signals until it has installed a handler: wait for
+        # that.
         said, exits = self._supervisor.event, self._supervisor.exits
         retry.until(lambda: said("cleanup", "ready") or "cleanup" in exits, READY_SECONDS)
         # A registrar that still runs could register after cleanup's last look.
         overtaken = said("cleanup", "cleaned") and "registrar" not in exits
         self._run.engine.remove(f"{self._run.engine.project}-registrar-1")
-        # SIGTERM makes it clean up; SIGKILL follows at the time limit.
+        # SIGTERM makes cleanup remove the run's entries; SIGKILL follows at the time limit.
         self._run.engine.stop(container, CLEAN_SECONDS)
         code = self._run.engine.exit_code(container, CLEAN_SECONDS)
         cleaned = code == 0 and retry.until(lambda: said("cleanup", "cleaned"), LOG_SECONDS)

@@ -29,7 +29,7 @@ from orchestrator.shared.progress import Progress
 
 Event = dict[str, object]
 
-#: Error class for a service that ends without a `failed` event.
+#: Error class by service, for a container that fails without a `failed` event.
 SILENT_DEATH = {
     "cleanup": CleanupError,
     "registrar": EmulationError,
@@ -149,7 +149,7 @@ class Supervisor:
     def _check_event(self, service: str, event: Event) -> None:
         if event["event"] == "failed":
             kind = KINDS.get(str(event.get("kind", "failed")), BuildError)
-            # The boot check's failure is a BootError of any kind: the image exists.
+            # A failure of the boot check is a BootError, whatever its kind: the image exists.
             raise failure(BootError if service == "boot" else kind, event)
         if event.get("level") == "warning":
             self._progress.say(

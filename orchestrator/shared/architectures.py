@@ -33,7 +33,7 @@ class Elf:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Machine for `describe`: QEMU program, machine type, options per kind of `firmware`."""
+    """Machine of `boot --print-command`: QEMU program and type, options per kind of `firmware`."""
 
     program: str
     type: str
@@ -54,7 +54,7 @@ class Guest:
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Debian's names of the architecture and of its kernel flavour, for the demo."""
+    """What the demo needs to know: Debian's names of architecture and kernel, console, modules."""
 
     debian: str
     kernel: str
@@ -123,7 +123,7 @@ DEBIAN_ARCHITECTURES = {row.name: row.demo.debian for row in SYSTEMS.values() if
 #: i686).
 RUNS_TOO = {row.name: frozenset(row.runs_too) for row in SYSTEMS.values() if row.runs_too}
 
-#: Systems with a PC BIOS, which start GRUB.
+#: Systems of PCs, whose BIOS can start GRUB.
 PCS = frozenset(row.name for row in SYSTEMS.values() if "grub" in row.loaders)
 
 

@@ -1,4 +1,4 @@
-"""Types that Nix passes to the assembler, and the builder to the orchestrator."""
+"""Describes what was built: results of Nix, finished images, and what they were made from."""
 
 import dataclasses
 import hashlib

@@ -31,7 +31,7 @@ type Stream = int | typing.IO[typing.Any]
 #: Text that replaces a secret in output.
 REDACTED = "***"
 
-#: Interval in seconds between two calls of `watch`.
+#: Default interval in seconds between two calls of `watch`, an argument of `run`.
 WATCH_SECONDS = 20.0
 
 
@@ -52,7 +52,7 @@ class Done:
 
     @property
     def text(self) -> str:
-        """`stdout` as text."""
+        """The program's stdout as text."""
         return self.stdout.decode(errors="replace")
 
     @property
@@ -73,7 +73,7 @@ class Done:
 
 
 class CommandError(Exception):
-    """A program failed or could not be started; then `errno` has the reason, else 0."""
+    """A program failed (then `errno` is 0) or could not be started (then `errno` says why)."""
 
     def __init__(self, message: str, errno: int = 0) -> None:
         """`message` is one line."""

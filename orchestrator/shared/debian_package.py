@@ -4,12 +4,13 @@ import dataclasses
 import pathlib
 import re
 
-#: Where images have Nix, and in that folder the list of its packages, one `line` for each: dpkg
-#: does not know them.
+#: Folder of Nix in images, and the file in it that lists Nix' packages, which dpkg does not know:
+#: one `Package.line` for each.
 NIX = pathlib.Path("/opt/nix")
 NIX_LIST = "packages"
 
-#: dpkg-query's format of the same fields as `Package` has, the last two of which it does not know.
+#: Format for dpkg-query that prints the fields of `Package` but the last two, which dpkg does not
+#: know.
 DPKG_FORMAT = "\\t".join(
     f"${{{field}}}"
     for field in ("Package", "Version", "Architecture", "source:Package", "source:Version")
@@ -18,9 +19,9 @@ DPKG_FORMAT = "\\t".join(
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """A Debian package: `source` and its version are what it was made of.
+    """A Debian package; `source` and `source_version` are the source package it was made of.
 
-    `suite` is where it is from, `sha256` of its file in hex, empty where that is not known.
+    `suite` is the suite that it is from; `sha256` is the hash of its file in hex, empty if unknown.
     """
 
     package: str
@@ -33,17 +34,17 @@ class Package:
 
     @property
     def line(self) -> str:
-        """All fields, with tabs between."""
+        """All fields on one line, separated by tabs."""
         return "\t".join(dataclasses.astuple(self))
 
 
 def read_line(line: str) -> Package:
-    """The package of a `line`."""
+    """Return the package that a line of fields, separated by tabs, describes."""
     return Package(*line.split("\t"))
 
 
 def version_key(version: str) -> tuple[object, ...]:
-    """What sorts versions as Debian does: deb-version(7)."""
+    """Return a key that sorts versions in Debian's order, deb-version(7)."""
     epoch, colon, rest = version.partition(":")
     upstream, _, revision = (rest if colon else version).rpartition("-")
     if not upstream:  # without a revision there is no dash
@@ -52,13 +53,13 @@ def version_key(version: str) -> tuple[object, ...]:
 
 
 def _part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """Pairs of what is no number, by its letters, and of the number that follows."""
+    """Split a part of a version into pairs: a sort key of text, and the number after it."""
     pairs = re.findall(r"(\D*)(\d*)", part)
     return tuple(((*map(_order, text), 0), int(number or 0)) for text, number in pairs)
 
 
 def _order(letter: str) -> int:
-    """A tilde is before the end of a part, letters are before all else."""
+    """Return a letter's rank: a tilde sorts before the end of a part, letters before signs."""
     if letter == "~":
         return -1
     return ord(letter) if letter.isalpha() else ord(letter) + 256

@@ -45,5 +45,5 @@ ROOTS = tuple(name for name, row in FILESYSTEMS.items() if row.root)
 #: Reason for each known file system that is not supported.
 REFUSED = {name: row.refused for name, row in FILESYSTEMS.items() if row.refused}
 
-#: The name of a root file system.
+#: Type of a field that holds a root file system's name.
 FsType = typing.Annotated[str, one_of(ROOTS)]

@@ -20,7 +20,7 @@ from orchestrator.shared.spec import (
 
 @dataclasses.dataclass(frozen=True)
 class Injection:
-    """A file added to the root file system without Nix: `source` here, `target` in the image."""
+    """A file added to the root file system without Nix: a copy of `source` at `target`."""
 
     source: str
     target: FreeText
@@ -29,7 +29,10 @@ class Injection:
 
 @dataclasses.dataclass(frozen=True)
 class ImageOptions:
-    """Sizes are MiB; None keeps the spec's value. `stamp` is a CSV file: one image per row."""
+    """Options of a run's images: sizes in MiB; None keeps the spec's value.
+
+    `stamp` is a CSV file, with one image per row.
+    """
 
     partition_table: PartitionTable | None = None
     disk_size: MiB | None = None

@@ -59,7 +59,7 @@ def one_of(names: Collection[str]) -> Callable[[str], None]:
 def free_text(value: str) -> None:
     """Rule: the text may have several lines; texts without this rule are one line."""
     if UNWRITABLE.search(value):
-        raise ValueError(f"{_shown(value)} has characters that no text has")
+        raise ValueError(f"{_shown(value)} has characters that are not allowed in a text")
 
 
 #: Any type expression, also those that `type[T]` excludes: `int | None`, `tuple[int, ...]`.
@@ -133,7 +133,7 @@ def _build_plain(kind: type, value: object, where: str, *, one_line: bool = True
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise JsonError(f"{where}: expected {kind.__name__}, found {_shown(value)}")
     if one_line and isinstance(value, str) and UNUSABLE.search(value):
-        raise JsonError(f"{where}: {_shown(value)} has characters that no text has")
+        raise JsonError(f"{where}: {_shown(value)} has characters that are not allowed in a text")
     return value
 
 

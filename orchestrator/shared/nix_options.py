@@ -62,7 +62,7 @@ class NixOptions:
         "--trusted-public-key", (), action="append", metavar="KEY"
     )
     cores: Natural | None = _option(  # noqa: RUF009 - it is dataclasses.field
-        "--cores", None, recorded=False, type=count, metavar="N", help="cores per derivation"
+        "--cores", None, recorded=False, type=count, metavar="N", help="CPU cores per derivation"
     )
     show_trace: bool = _option("--show-trace", False, recorded=False, action="store_true")
 
@@ -83,7 +83,7 @@ class NixOptions:
         return {name: path for name, path in found.items() if path}
 
 
-#: Command line option of each field.
+#: Command line option of each field of NixOptions, by the field's name.
 OPTIONS: dict[str, Option] = {
     field.name: field.metadata["option"] for field in dataclasses.fields(NixOptions)
 }

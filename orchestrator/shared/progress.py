@@ -24,7 +24,7 @@ SPINNER = "|/-\\"
 
 
 class Teller(typing.Protocol):
-    """One output style."""
+    """One style of progress output."""
 
     def stage(self, name: str, detail: str, seconds: float) -> None:
         """Show that the stage `name` is running."""

@@ -1,4 +1,4 @@
-"""An agent's view of its run.
+"""What an agent knows of its run: name, systems, folders, time limits.
 
 An agent reads its environment, which compose.yaml sets. The constants are paths on shared volumes.
 """
@@ -47,7 +47,7 @@ class Run:
 
 
 def this_run() -> Run:
-    """Read the environment.
+    """Read the run's facts from the environment; raises `ValueError` for an unknown system.
 
     Every variable has a default, so that a plain `docker compose up` works.
     """

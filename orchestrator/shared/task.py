@@ -53,11 +53,12 @@ class NixosTask:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """`foreign`: systems whose programs need an emulator; `leased`: the run holds a lease.
+    """The builder's task: `work` says what to build, `options` how to assemble it.
 
-    `private`: systems whose emulators the builder registers in its own binfmt_misc. `strict`
-    forbids builds without Nix' sandbox. `late`: the orchestrator sends files of `options` only when
-    Nix has ended.
+    `foreign` are systems whose programs need an emulator, `private` those whose emulators the
+    builder registers in its own binfmt_misc. With `leased` the builder holds cleanup's lease.
+    `strict` forbids builds without Nix' sandbox. With `late` the orchestrator sends files of
+    `options` only when Nix has ended.
     """
 
     work: DemoTask | NixosTask

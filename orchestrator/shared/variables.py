@@ -47,7 +47,7 @@ VARIABLES = {
         Variable("NIXOS_IMAGE_ORCHESTRATOR", "run.sh", "id of the orchestrator's image"),
         Variable("NIXOS_IMAGE_INPUT", "run.sh", "1 if stdin carries the caller's files", "0"),
         Variable(
-            "NIXOS_IMAGE_SOURCE", "run.sh", "checksum of the orchestrator image's files; its label"
+            "NIXOS_IMAGE_SOURCE", "run.sh", "checksum of the orchestrator image's inputs, its label"
         ),
         Variable("NIXOS_IMAGE_CHECKOUT", "Compose", "path of the checkout in the test container"),
         Variable("NIXOS_IMAGE_RUN", "Compose", "name of the run", "compose"),

@@ -192,7 +192,7 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
         arguments = ["--system", system, "--firmware", firmware]
         arguments += _machine(request, facts, who, workspace)
         open_to_agents(workspace.shared)
-        # boot-kvm runs as another user, who could not read the key.
+        # The service boot-kvm runs as another user, who could not read the key.
         kvm = system == this_system() and not request.identity
         try:
             if not request.test:

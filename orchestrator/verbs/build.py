@@ -44,10 +44,17 @@ def _parser() -> Parser:
         "\nThe word `build` may be omitted. Other verbs: ./run.sh help",
     )
     what = parser.add_argument_group("what is built")
-    what.add_argument("-c", "--configuration", metavar="FILE", help="NixOS configuration")
+    what.add_argument(
+        "-c", "--configuration", metavar="FILE", help="file with a NixOS configuration"
+    )
     what.add_argument("--flake", metavar="URI#NAME", help="one of a flake's nixosConfigurations")
     what.add_argument(
-        "-f", "--format", action="append", default=[], metavar="NAME", help="see ./run.sh formats"
+        "-f",
+        "--format",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="image format (./run.sh formats)",
     )
     what.add_argument("--format-path", action="append", default=[], metavar="FILE")
     what.add_argument(
@@ -204,7 +211,7 @@ def _work(request: Build | Formats, session: Session) -> int:
     who = session.who
     with contextlib.closing(make_progress(request.log_format, who.columns)) as progress:
         if session.sent:  # sent folders may be large: show progress
-            with progress.stage("receive", "files from the caller's host"):
+            with progress.stage("receive", "unpacking files from the caller's host"):
                 session.receive()
         make_images(request, who, progress, session.stream, session.began)
     return 0

@@ -100,9 +100,13 @@ def _parser() -> Parser:
         "clean",
         "Remove what dead runs have left on this Docker host, and old images of the appliance.",
     )
-    parser.add_argument("--all", action="store_true", help="also those of living runs")
     parser.add_argument(
-        "--store", action="store_true", help="also what no recent image needs from the store"
+        "--all", action="store_true", help="end living runs, too, and remove what they have"
+    )
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="also remove from the Nix store what no recent image needs",
     )
     add_log_format(parser)
     return parser

@@ -71,7 +71,7 @@ def _request(found: argparse.Namespace, _who: Caller) -> Compose:
     if not words or words[0].startswith("-"):
         raise UsageError(
             "compose: the first argument must be a verb of Docker Compose",
-            hint="./run.sh compose ps",
+            hint="for example: ./run.sh compose ps",
         )
     return Compose(words)
 

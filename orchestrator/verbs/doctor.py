@@ -28,7 +28,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--privileges", action="store_true", help="also print the privileges of each container"
     )
-    parser.add_argument("--system", choices=sorted(DEBIAN_ARCHITECTURES), help="target system")
+    parser.add_argument(
+        "--system", choices=sorted(DEBIAN_ARCHITECTURES), help="target system of the planned run"
+    )
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
     add_log_format(parser)
     return parser
@@ -69,7 +71,7 @@ def _work(request: Doctor, session: Session) -> int:
                 config = engine.config()
                 services = [*plan.services]
                 services += ["boot-kvm" if plan.kvm else "boot"] if plan.boot else []
-                # This command itself has started the probe.
+                # This command has started the probe itself, to measure the host.
                 services += ["probe"] if private and plan.foreign else []
                 parts = [privileges.planned(service, config).describe() for service in services]
                 session.write("\n" + "\n\n".join(parts) + "\n")

@@ -67,25 +67,25 @@ def is_plain(text: str) -> bool:
 # --- the spec ---------------------------------------------------------------------------------
 
 HOSTILE: list[tuple[str, object, str]] = [
-    ("name", "a\nb", "characters that no text has"),
-    ("name", "\x1b[2J", "characters that no text has"),
+    ("name", "a\nb", "characters that are not allowed in a text"),
+    ("name", "\x1b[2J", "characters that are not allowed in a text"),
     ("name", "-rf", "cannot be a file name"),
     ("name", ".complete", "cannot be a file name"),
     ("name", "a\u202eb", "cannot be a file name"),
     ("name", " a", "cannot be a file name"),
     ("name", "a" * 250, "cannot be a file name"),
     ("name", "é" * 130, "cannot be a file name"),
-    ("toplevel", "/nix/store/\0", "characters that no text has"),
+    ("toplevel", "/nix/store/\0", "characters that are not allowed in a text"),
     ("diskSizeMiB", 1 << 24, "more than the limit of 16 TiB"),
     ("diskSizeMiB", 10**300, "more than the limit of 16 TiB"),
     ("boot.sizeMiB", -1, "negative"),
     ("root.additionalSpaceMiB", 10**30, "more than the limit of 16 TiB"),
     ("firmware.offsetMiB", True, "expected int"),
-    ("firmware.files", {"a\n": "/x"}, "characters that no text has"),
+    ("firmware.files", {"a\n": "/x"}, "characters that are not allowed in a text"),
     ("firmware.files", {"a": 1}, "expected str"),
-    ("firmware.identifier", "2178694e\n", "characters that no text has"),
-    ("root.label", "a\nb", "characters that no text has"),
-    ("root.uuid", "\n", "characters that no text has"),
+    ("firmware.identifier", "2178694e\n", "characters that are not allowed in a text"),
+    ("root.label", "a\nb", "characters that are not allowed in a text"),
+    ("root.uuid", "\n", "characters that are not allowed in a text"),
     ("contents", [SPEC["contents"][0] | {"mode": "0o7"}], "is not an octal mode"),
     ("contents", [SPEC["contents"][0] | {"mode": "-77"}], "is not an octal mode"),
     ("contents", [SPEC["contents"][0] | {"mode": "\u0663\u0663\u0663"}], "is not an octal mode"),
@@ -119,7 +119,7 @@ def test_a_field_that_is_there_twice_is_refused() -> None:
 def test_a_half_of_a_character_is_refused() -> None:
     for field in ("name", "root.label", "system", "firmware.files"):
         value: object = "\ud800" if field != "firmware.files" else {"\ud800": "x"}
-        with pytest.raises(SpecError, match="characters that no text has"):
+        with pytest.raises(SpecError, match="characters that are not allowed in a text"):
             read_spec(changed(field, value))
 
 

@@ -181,7 +181,7 @@ def test_a_document_without_fields_has_the_defaults() -> None:
             [{"source": "/s", "target": "/t"}],
             r"injections\[0\]: field mode is missing",
         ),
-        ("stamp", "/a\nb", r"^options\.stamp: .* has characters that no text has$"),
+        ("stamp", "/a\nb", r"^options\.stamp: .* has characters that are not allowed in a text$"),
     ],
 )
 def test_a_wrong_field_is_named(field: str, value: object, message: str) -> None:

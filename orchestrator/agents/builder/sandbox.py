@@ -100,9 +100,7 @@ def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
         problem = "is not for all builds" if asked else "does not work here"
         raise AgentError(
             f"Nix' sandbox {problem}: {cause}",
-            hint="omit --strict, or the setting that is named"
-            if asked
-            else "omit --strict, which forbids builds without it",
+            hint="omit --strict, which forbids builds without a sandbox",
             kind="host",
         )
     used = wanted if works else nix
