@@ -29,10 +29,10 @@ columns=0          # the terminal's width, 0 if stderr is not a terminal
 stopped=           # the signal that was received: INT or TERM
 container=         # the container that signals are sent to, if any
 child=             # the background process that await waits for
-asking=            # 1 if that process is a question to Docker, which may be killed
-patience=          # seconds that Docker has for an answer,
-heavy=             # for work on disks,
-beat=              # and between checks that it still answers
+asking=            # 1 while a question to Docker is asked: its process may be killed
+patience=          # seconds that Docker has for an answer
+heavy=             # seconds that Docker has for work on disks
+beat=              # seconds between checks, during long work, that Docker still answers
 listed=            # names or ids that Docker has listed
 hasher=            # command that prints SHA-256 sums
 tar_sends=         # tar flags that keep file names unchanged
@@ -40,18 +40,18 @@ tar_holes=         # tar flag that packs sparse files without their holes
 ca_bundle=         # absolute path of the caller's CA bundle
 socket=            # path of Docker's socket on the engine's host
 userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
-base_id=           # ids of the images in use: an image's name may
-orchestrator_id=   # be given to another image at any time
+base_id=           # id of the base image: its name may be given to another image at any time
+orchestrator_id=   # id of the orchestrator's image
 source=            # checksum of the checkout
 run=               # ID of the run, twelve hexadecimal digits
 mode=streams       # connection to the orchestrator: streams (of files), or terminal
 then_boot=         # 1 if the first image is booted on the terminal afterwards
 out=               # output folder
 out_kib=           # free KiB in the output folder
-above=             # the one file that is placed above the output folder
+above=             # name of the one received file that belongs above the output folder
 force=             # 1 if files in the output folder that no run made may be replaced
 lock=              # lock of the output folder, while this run holds it
-down=              # 1 for `down` and `compose down`: remove everything
+down=              # 1 for `down` and `compose down`, which remove everything
 how=run            # Docker command that makes the orchestrator's container: run, or create (it is started later)
 mounted=           # 1 if the run's work volume may exist
 
@@ -101,7 +101,7 @@ main() {
   fi
   ensure_images
   : > "$state/send" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept"
-  create_store || die 3 "volumes cannot be created" "run: docker volume create test"
+  create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
   new_run
   container=nixos-image-$run-prepare
   { trap '' HUP TERM; start -- prepare "$@" > "$state/orders"; } &

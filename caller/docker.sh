@@ -28,7 +28,8 @@ find_socket() {
   case $engine in *name=userns*) userns="--userns host" ;; esac
   case $endpoint in
     unix://*)
-      [ "$(uname -s)" = Linux ] && [ -z "${NIXOS_IMAGE_SOCKET:-}" ] || return # otherwise it runs in a virtual machine
+      # Elsewhere Docker runs in a virtual machine, with the usual path.
+      [ "$(uname -s)" = Linux ] && [ -z "${NIXOS_IMAGE_SOCKET:-}" ] || return
       case $engine in *Desktop*) ;; *) socket=${endpoint#unix://} ;; esac
       ;;
   esac
@@ -39,8 +40,8 @@ has_image() { ask image inspect "$1"; }
 # is_id TEXT: whether it is an image's id. Images are used by id, because a name may be given to another image at any time.
 is_id() { is_sum "${1#sha256:}"; }
 
-# list COMMAND...: sets $listed to the ids or names that Docker lists; drops other output, which could be taken for options. Fails
-# if there are none.
+# list ARGUMENTS...: runs docker and sets $listed to the ids or names that it prints; drops other output, which could be taken for
+# options. Fails if there are none.
 list() {
   ask "$@"
   listed=$(LC_ALL=C grep -E '^[A-Za-z0-9][A-Za-z0-9_./:-]*$' "$state/said")
@@ -66,7 +67,8 @@ new_run() {
   run=$digits$(random 4)
 }
 
-# start OPTIONS... -- ARGUMENTS...: runs (as `client`) the orchestrator's container with the run's work volume, except for `prepare`
+# start OPTIONS... -- ARGUMENTS...: runs the orchestrator (by `client`) with ARGUMENTS, in a container with docker's OPTIONS and,
+# except for `prepare`, the run's work volume
 start() {
   options=
   while [ "$1" != -- ]; do options="$options $1"; shift; done

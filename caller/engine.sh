@@ -50,7 +50,7 @@ no_answer() {
   die 3 "Docker does not answer" "restart it, or set NIXOS_IMAGE_PATIENCE above $patience (seconds); then ./run.sh clean"
 }
 
-# docker_works WHAT COMMAND...: runs a long command as long as the engine answers; COMMAND calls Docker by `client`
+# docker_works WHAT COMMAND...: runs COMMAND, which calls `client`, as long as the engine answers; prints WHAT meanwhile
 docker_works() {
   with_life 7200 "$1" watched "$@"
   works=$?
@@ -58,7 +58,7 @@ docker_works() {
   return "$works"
 }
 
-# watched WHAT COMMAND...: runs COMMAND with watch_engine; must run in a subshell
+# watched WHAT COMMAND...: runs COMMAND with watch_engine, WHAT being of no use; must run in a subshell
 watched() {
   shift
   "$@" &
@@ -121,7 +121,7 @@ limited() {
   docker "$@" > /dev/null 2>&1 < /dev/null &
   limited=$!
   while kill -0 $limited 2> /dev/null; do
-    if [ "$left" = 0 ] || [ ! -d "$state" ]; then # or run.sh has ended
+    if [ "$left" = 0 ] || [ ! -d "$state" ]; then # no time is left, or run.sh has ended
       end_family $limited
       return 124
     fi

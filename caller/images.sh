@@ -56,7 +56,7 @@ context() {
   tar -cf - -C "$state/context" .
 }
 
-# build_image TARGET NAME [LABEL]: builds an image from the checkout and writes its id to $state/id
+# build_image TARGET NAME [LABEL]: builds Dockerfile's TARGET from the checkout as image NAME and writes its id to $state/id
 build_image() {
   # The runtime image has no label of the checkout's state: it is the parent of other images, and must not change with it.
   context | client build ${3:+--label "$3"} --build-arg BASE="$base_id" --iidfile "$state/id" \

@@ -50,7 +50,7 @@ may() {
     build:send_tree:--configuration)
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"
       else ! given --flake "$@" && is_wanted "$root/config/sd-card.nix"; fi ;;
-    build:send_tree:--nixpkgs) named --nixpkgs "$@" || named -I "$@" ;; # of -I nixpkgs=PATH
+    build:send_tree:--nixpkgs) named --nixpkgs "$@" || named -I "$@" ;; # -I: for nixpkgs=PATH, which means --nixpkgs PATH
     build:send_tree:--flake | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
     boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;

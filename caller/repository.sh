@@ -1,8 +1,8 @@
 # Lists the files of a git repository with git, without executing anything from the repository's own git folder.
 # shellcheck shell=sh
 
-# in_repository OPTION FOLDER: whether FOLDER is in a git repository that does not ignore it. Dies if git cannot tell. Sets $above
-# to the real path of the repository's top.
+# in_repository OPTION FOLDER: whether FOLDER is in a git repository that does not ignore it. Sets $above to the real path of the
+# repository's top. If git cannot tell, it dies with an error that names OPTION.
 in_repository() {
   above=$(physical "$2")
   while [ ! -e "$above/.git" ] && [ ! -L "$above/.git" ]; do
@@ -22,7 +22,7 @@ in_repository() {
 }
 
 # git_folders OPTION: sets $git_folder, the folder with the index of the repository at $above, and $common, which all its
-# worktrees share.
+# worktrees share; an error names OPTION.
 git_folders() {
   git_folder=$above/.git
   if [ -f "$git_folder" ]; then # .git is a file in a submodule or a worktree
@@ -45,9 +45,9 @@ git_folders() {
 
 first_line() { dd if="$1" bs=4096 count=1 2> /dev/null | head -n 1; }
 
-# own_repository OPTION: makes a separate git folder, $state/git, for the files at $above. The repository's own folder may name
-# programs that git would run (pagers, remotes for missing objects, monitors), so only data is copied from it: the index, ignore
-# patterns, three settings. Its objects, which a sparse index needs, are only referred to.
+# own_repository OPTION: makes a separate git folder, $state/git, for the files at $above; an error names OPTION. The
+# repository's own folder may name programs that git would run (pagers, remotes for missing objects, monitors), so only data is
+# copied from it: the index, ignore patterns, three settings. Its objects, which a sparse index needs, are only referred to.
 own_repository() {
   rm -rf "$state/git"
   mkdir -p "$state/git/objects/info" "$state/git/refs" "$state/git/info"
@@ -68,7 +68,8 @@ own_repository() {
   done
 }
 
-# copy_setting OPTION NAME [TYPE]: copies a setting from $config
+# copy_setting OPTION NAME [TYPE]: copies git's setting NAME from $config to $state/git, checked with git's TYPE; an error names
+# OPTION
 copy_setting() {
   value=$(git_alone config --file "$config" --no-includes ${3:+"$3"} --get "$2" 2> "$state/words")
   case $? in
@@ -83,7 +84,7 @@ copy_setting() {
   git_alone config --file "$state/git/config" "$2" "$value" > /dev/null 2> "$state/words" || git_fails "$1"
 }
 
-# git_says COMMAND...: runs git in $tree with $state/git; its stderr goes to $state/words
+# git_says COMMAND...: runs git's COMMAND in $tree with the git folder $state/git; git's stderr goes to $state/words
 git_says() { git_alone --work-tree "$above" -C "$(physical "$tree")" "$@" 2> "$state/words"; }
 
 git_fails() {

@@ -3,7 +3,7 @@
 
 say() { printf '%s\n' "$*" >&2; }
 
-# plain: filters control characters out of other programs' output
+# plain: replaces everything but printable ASCII in other programs' output by question marks
 plain() { LC_ALL=C tr -c '[:print:]\n\t' '?'; }
 
 # die CODE MESSAGE [HINT]: prints an error and exits; docs/exit-codes.md lists the codes

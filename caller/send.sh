@@ -66,7 +66,8 @@ send_tree() {
 
 physical() { (cd -P "$1" && pwd -P); }
 
-# find_top OPTION PATH: moves $tree up to its repository's top, in the form of the path that the caller has used.
+# find_top OPTION PATH: moves $tree up to its repository's top, in the form of the path that the caller has used; an error names
+# OPTION and PATH.
 find_top() {
   while [ "$(physical "$tree")" != "$above" ]; do
     [ "$tree" != / ] || die 2 "$1: $2 leads into its repository through a link" "use its real path"
