@@ -15,7 +15,7 @@ ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST
 COPY ca-bundle.crt orchestrator/shared/packages locks/agents.txt locks/orchestrator.txt /usr/local/share/nixos-image/
 # A base image that run.sh made has the packages. Nix as a user needs /nix to be that user's; a new volume takes its owner over.
 # The lease's folder stays root's (Podman).
-# hadolint ignore=SC2046
+# hadolint ignore=SC2046,DL3003
 RUN cd /usr/local/share/nixos-image \
  && if [ -s ca-bundle.crt ]; then \
       echo 'Acquire::https::CAInfo "/usr/local/share/nixos-image/ca-bundle.crt";' > /etc/apt/apt.conf.d/90nixos-image-ca \

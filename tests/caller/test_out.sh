@@ -7,7 +7,7 @@
 # pack_stream NAME...: the orchestrator's stream with these files of $work/stream.d. Images are *.img.
 pack_stream() {
   for name; do
-    case $name in *.img) kind=image ;; *) kind=file ;; esac
+    case $name in *.img) kind=image ;; *) kind='file' ;; esac
     printf '%s %s %s\n' "$(sha256sum < "$work/stream.d/$name" | cut -d ' ' -f 1)" $kind "$name"
   done > "$work/stream.d/.complete"
   echo end >> "$work/stream.d/.complete"

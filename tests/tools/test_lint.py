@@ -70,22 +70,17 @@ PIECE = ("--shell=sh", "--exclude=SC2154,SC1090,SC1008,SC2239,SC1113,SC2096")
     "script", shell_scripts(), ids=lambda path: path.relative_to(ROOT).as_posix()
 )
 def test_shellcheck(script: pathlib.Path) -> None:
-    options = (
-        PIECE
-        if script.parent.name == "demo"
-        else ()
-        if script.read_bytes().startswith((b"#!", b"# shellcheck shell=bash"))
-        else ("--shell=sh",)
-    )
-    if (
-        script == ROOT / "run.sh"
-    ):  # with all of caller/; SC2015: in `A && B || die`, die exits anyway
+    options: tuple[str, ...] = ("--shell=sh",)
+    if script.parent.name == "demo":
+        options = PIECE
+    elif script == ROOT / "run.sh":
+        # With all of caller/. SC2015: in `A && B || die`, die exits anyway.
         options = ("--check-sourced", "--exclude=SC2015")
-    if script.name == "lib.sh":
-        options = (
-            "--shell=sh",
-            "--exclude=SC2034",
-        )  # its variables are used by the scripts that source it
+    elif script.name == "lib.sh":
+        # Scripts that source it use its variables.
+        options = ("--shell=sh", "--exclude=SC2034")
+    elif script.read_bytes().startswith((b"#!", b"# shellcheck shell=bash")):
+        options = ()
     command = [
         "shellcheck",
         "--format=gcc",
