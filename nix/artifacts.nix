@@ -23,7 +23,7 @@ let
   };
   kexec = buildPkgs.writeScript "kexec_nixos" ''
     #!/bin/sh -e
-    # Unpacked to /, this replaces the running system by NixOS.
+    # This script replaces the running system by NixOS; its archive must be unpacked to /.
     kexec=${pkgs.kexec-tools}/bin/kexec
     $kexec --load ${config.system.build.kernel}/${config.system.boot.loader.kernelFile} --initrd=${ramdisk}/initrd \
       --command-line "init=${config.system.build.toplevel}/init ${toString config.boot.kernelParams}"

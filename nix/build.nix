@@ -11,10 +11,10 @@
 #   name           what images are named after if their configuration sets no host name (default "nixos")
 #   disk           options of nixosImage from the command line, which override the configuration's (default {})
 #   modules        paths of further modules (default [])
-#   specialArgs    (default {})
+#   specialArgs    further arguments of NixOS modules (default {})
 #   formatPaths    { name: path of a nixos-generators format file } (default {})
 #   revision, versionSuffix   of nixpkgs, if its tree does not have them (default null)
-#   buildSystem    (default: this machine's)
+#   buildSystem    Nix system of the build machine (default: this machine's)
 #
 # The result is { <system>.<format> = derivation; }: nix-build without -A builds all of them. See nix/default.nix.
 { inputs }:

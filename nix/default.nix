@@ -21,7 +21,7 @@ let
       format = formats.${canonical name} or (throw "unknown format ${name}; known: ${lib.concatStringsSep ", " (lib.attrNames (formats // byAlias))}");
     in
     if ! lib.elem system format.systems then
-      throw "format ${name} supports ${lib.concatStringsSep ", " format.systems}, not for ${system}"
+      throw "format ${name} supports ${lib.concatStringsSep ", " format.systems}, not ${system}"
     else
       (if format.assembler == "vm" then onTarget system else lib.id)
         (format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; });
@@ -67,7 +67,7 @@ let
     if system == buildSystem then format
     else throw "format ${format.name} is built in a ${system} VM, which needs a ${system} host; this host is ${buildSystem}";
 
-  # Images of an evaluated configuration, for example of `nixosSystem`.
+  # imagesOf: makes images of a configuration that is evaluated already, for example by `nixosSystem`.
   imagesOf = { evaluated, formats, system ? evaluated.pkgs.stdenv.hostPlatform.system, modules ? [ ] }:
     let
       wanted = map (name: formatNamed name system // { given = name; }) formats;

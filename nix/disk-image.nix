@@ -3,7 +3,7 @@
 { lib, nixpkgs, config, pkgs, format, name }:
 let
   cfg = config.nixosImage;
-  # Only our assembler installs GRUB for BIOS: make a UEFI disk instead.
+  # Only our assembler installs GRUB for BIOS: make a UEFI disk instead of a hybrid one.
   table = if cfg.partitionTableType == "hybrid" then "efi" else cfg.partitionTableType;
   given = lib.filterAttrs (_: value: value != null);
   # make-disk-image.nix has no automatic size for a boot partition.
