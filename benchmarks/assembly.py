@@ -228,7 +228,7 @@ def native() -> None:
     load = os.getloadavg()
     closures(scaling)
     paths = sorted(requisites(COMPARED))
-    # For emulated.py: nixpkgs' closureInfo makes the first two.
+    # Files that emulated.py reads; in nixpkgs, closureInfo makes the first two.
     (FOLDER / "store-paths").write_text("".join(f"{path}\n" for path in paths))
     (FOLDER / "registration").write_bytes(closure.registration(closure.records(paths)))
     boot_files = [f"{store_path(name)}/{name}" for name in BOOT_FILES]

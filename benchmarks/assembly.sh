@@ -12,7 +12,7 @@ emulator=
 
 # shellcheck disable=SC2317  # called from the trap
 finish() {
-  # A registered interpreter ends with its container.
+  # An interpreter that a container has registered ends with it.
   for container in $builder $emulator; do docker rm --force "$container" > /dev/null; done
   docker volume rm --force $volume > /dev/null
 }

@@ -9,15 +9,14 @@ trap 'rm -rf "$out"' EXIT
 upstream=$(cat "$project/locks/base")
 ! docker image inspect "$upstream" > /dev/null 2>&1 || { echo "$upstream is here: the base image would not be made" >&2; exit 2; }
 
-# timed COMMAND...: its seconds
+# timed COMMAND...: runs the command and prints the seconds that it took
 timed() {
   began=$(date +%s.%N)
   "$@" > "$out/log" 2>&1 || { tail -n 20 "$out/log" >&2; exit 1; }
   echo "$(date +%s.%N) $began" | awk '{ printf "%.1f", $1 - $2 }'
 }
 
-# part FUNCTION...: functions of run.sh's
-# shellcheck disable=SC2016  # another shell's program
+# part FUNCTION...: runs a function of caller/base.sh as run.sh would; the image is nixos-image-floor
 part() {
   root=$project state="$out/state" base=nixos-image-floor label=org.nixos-image=true sh -uc '
     for part in say signals docker base; do . "$root/caller/$part.sh"; done

@@ -26,23 +26,23 @@ product() {
 import datetime, json, sys
 events = [json.loads(line) for line in open(sys.argv[1]) if line.startswith("{")]
 at = {event["event"]: datetime.datetime.fromisoformat(event["timestamp"]) for event in events}
-began = next(event for event in events if event.get("detail") == "evaluating")
+began = next(event for event in events if event.get("detail") == "evaluating the configuration")
 print((at["plan"] - datetime.datetime.fromisoformat(began["timestamp"])).total_seconds())' "$work/events"
 }
 
-# bare EXPRESSION...: prints the seconds of nix-instantiate in a running builder
+# bare ARGUMENTS...: prints the seconds that nix-instantiate ARGUMENTS takes in a running builder
 bare() {
   docker exec "$builder" sh -c 'began=$(date +%s.%N); nix-instantiate "$@" > /dev/null 2> /tmp/err || { tail -n 3 /tmp/err >&2; exit 1; }
     echo "$(date +%s.%N) $began" | awk "{ print \$1 - \$2 }"' sh "$@"
 }
 
-# inputs.json in the format that the builder writes for nix/build.nix
+# inputs FORMAT: writes inputs.json for nix/build.nix as the builder does, with the quoted FORMAT
 inputs() {
   printf '{"nixpkgs": "/tmp/nixpkgs", "configuration": "/tmp/configuration.nix", "formats": [%s], "systems": ["%s"]}' "$1" "$system" |
     docker exec -i "$builder" sh -c 'cat > /tmp/inputs.json'
 }
 
-product raw-efi > /dev/null # makes the images
+product raw-efi > /dev/null # the first call makes the container images, too
 builder=$(docker run -d --label org.nixos-image=true --network none --volume nixos-image-store:/nix --entrypoint sleep nixos-image-builder 3600)
 docker cp -q "$NIXPKGS" "$builder:/tmp/nixpkgs"
 docker cp -q "$work/configuration.nix" "$builder:/tmp/configuration.nix"

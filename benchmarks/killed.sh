@@ -11,7 +11,7 @@ mkdir "$work/tmp"
 holder=
 trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EXIT
 
-# in_table OPTIONS PROGRAM: in a container that sees the table of interpreters, mounted
+# in_table OPTIONS PROGRAM: runs the Python PROGRAM, with binfmt_misc mounted, in a container with docker's OPTIONS
 in_table() {
   # shellcheck disable=SC2086  # options are words
   docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
@@ -35,7 +35,7 @@ print("folders beside the store", len(list(pathlib.Path("/nix/var/nix/builds").i
   echo "folders of run.sh's own $(find "$work/tmp" -mindepth 1 -maxdepth 1 | wc -l)"
 }
 
-# family PID: it and all processes below it
+# family PID: prints PID and all processes below it
 family() {
   ps -A -o pid= -o ppid= | awk -v top="$1" '
     { parent[$1] = $2 }

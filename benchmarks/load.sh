@@ -10,7 +10,7 @@ work=$(mktemp -d)
 holder=
 trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EXIT
 
-# in_table OPTIONS PROGRAM: runs the program in a container with binfmt_misc mounted
+# in_table OPTIONS PROGRAM: runs the Python PROGRAM, with binfmt_misc mounted, in a container with docker's OPTIONS
 in_table() {
   # shellcheck disable=SC2086  # options are words
   docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
@@ -42,7 +42,7 @@ timed() {
   echo "$(seconds) $began" | awk '{ print $1 - $2 }' >&3
 }
 
-# Baseline of the machine: bare containers are created, started and removed.
+# bare FILE: writes to $work/FILE the seconds of ten bare containers, the baseline of this machine
 bare() {
   for _ in 1 2 3 4 5 6 7 8 9 10; do
     timed docker run --rm --network none --entrypoint true nixos-image-qemu-setup 3>> "$work/$1" || return
@@ -53,7 +53,7 @@ demo() { ./run.sh demo --no-boot --emulation "$1" -o "$work" > /dev/null 2> "$wo
 
 median() { sort -n | awk '{ all[NR] = $1 } END { print (all[int((NR + 1) / 2)] + all[int(NR / 2) + 1]) / 2 }'; }
 
-# ratio SECONDS SECONDS
+# ratio SECONDS SECONDS: prints the first divided by the second
 ratio() { echo "$1 $2" | awk '{ printf "%.2f", $1 / $2 }'; }
 
 # grown BEFORE AFTER: prints which numbers of `left` have grown. A few more descriptors of the daemon do not count.
@@ -78,7 +78,7 @@ code=0
 [ $# != 0 ] || set -- private shared
 for mode; do
   [ -z "$holder" ] || docker rm -f "$holder" > /dev/null
-  demo "$mode" # the first run has made the images and the store
+  demo "$mode" # the first run makes the images and fills the store
   # Keep binfmt_misc mounted: otherwise leftovers would vanish with each run's last mount (Linux >= 6.7).
   holder=$(in_table -d 'time.sleep(36000)')
   before=$(left | tr '\n' ' ')

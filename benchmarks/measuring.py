@@ -11,7 +11,7 @@ import time
 import typing
 from collections.abc import Callable
 
-#: File with the benchmark programs' results, on the store's volume.
+#: Folder of the benchmark programs and their results, on the store's volume.
 FOLDER = pathlib.Path("/nix/benchmark")
 
 MIB = 1 << 20
@@ -120,6 +120,6 @@ def disk_use(folder: pathlib.Path, skip: str = "") -> int:
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != skip]
         for name in files:
-            with contextlib.suppress(FileNotFoundError):  # it is being worked on
+            with contextlib.suppress(FileNotFoundError):  # the command may have removed it
                 total += os.lstat(f"{path}/{name}").st_blocks * 512
     return total
