@@ -13,8 +13,8 @@ ENTRYPOINT ["python3", "-m"]
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST
 # The caller's CA bundle, for https mirrors here and in all children; empty where the caller named none.
 COPY ca-bundle.crt orchestrator/shared/packages locks/agents.txt locks/orchestrator.txt /usr/local/share/nixos-image/
-# A base image that run.sh made has the packages. Nix as a user needs /nix to be that user's; a new volume takes its owner over.
-# The lease's folder stays root's (Podman).
+# A base image that run.sh made has the packages already. Nix, run by an ordinary user, needs a /nix that belongs to that user; a
+# new volume gets the owner that the folder has here. The lease's folder stays root's, which Podman needs.
 # hadolint ignore=SC2046,DL3003
 RUN cd /usr/local/share/nixos-image \
  && if [ -s ca-bundle.crt ]; then \
