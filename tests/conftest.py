@@ -72,7 +72,7 @@ def named_files(config: pytest.Config) -> set[pathlib.Path]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Put tests into groups of workers; `--dist loadgroup` does not find marks in pytest 9.2."""
-    from tests.workers import ByGroup  # only where xdist is
+    from tests.workers import ByGroup  # tests.workers needs xdist
 
     return ByGroup(config, log)
 
@@ -138,7 +138,7 @@ def _words(arguments: object) -> list[str]:
 def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
     """Audit hook that sees every start of a program.
 
-    Whatever way the code under test has imported `subprocess`.
+    It sees them whatever way the code under test has imported `subprocess`.
     """
     if not _guarded or event not in {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"}:
         return
@@ -152,7 +152,7 @@ def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _is_a_tool(program: str, name: str) -> bool:
-    """Whether it is a program that not every system has."""
+    """Whether `program` is one that not every Linux has."""
     found = program if "/" in program else shutil.which(program) or ""
     return found.startswith(_SYSTEM) and found not in _OWN_PYTHON and name not in _EVERYWHERE
 
@@ -164,7 +164,7 @@ sys.addaudithook(_refuse_programs)
 def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Refuse Docker in tests/unit and tests/tools, and programs in tests/unit.
 
-    Where a call gets through in a shell, it finds no engine.
+    A call of Docker that gets through, by a shell, finds no engine.
     """
     global _guarded  # an audit hook cannot be removed, only disabled
     folders = {UNIT, TOOLS}.intersection(request.path.parents)

@@ -1,4 +1,4 @@
-"""Which tests one worker runs, one after the other."""
+"""Decides which tests the same worker runs, one after the other."""
 
 import functools
 import pathlib

@@ -147,7 +147,7 @@ def cases(words: list[str]) -> Iterator[Case]:
                 fault == "clock" and fault not in words
             ):
                 continue
-            # The registrar has ended by then, and after delivery so has the builder.
+            # Left out: victims that have ended before the stage, or start only later.
             if victim == "registrar" and stage != "start":
                 continue
             if victim in {"builder", "cleanup"} and stage in {"boot", "deliver"}:
@@ -225,7 +225,7 @@ class Host:
         watchdog.cancel()
         errors = [line for line in lines if line.startswith("error: ")]
         said = errors[-1].removeprefix("error: ") if errors else ""
-        said = re.sub(r"[0-9a-f]{12}", "…", said)  # each run has its own name
+        said = re.sub(r"[0-9a-f]{12}", "…", said)  # a run's ID, which is different each time
         if not struck:
             said = "the stage was not reached"
         elif not found:

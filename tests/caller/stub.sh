@@ -18,14 +18,13 @@ case "$*" in
 esac
 EOF
 chmod +x "$work/bin/docker"
-# Use the tar that NIXOS_IMAGE_TEST_TAR names.
+# `tar` is the program that NIXOS_IMAGE_TEST_TAR names.
 if [ -n "${NIXOS_IMAGE_TEST_TAR:-}" ]; then
   words=${NIXOS_IMAGE_TEST_TAR#"${NIXOS_IMAGE_TEST_TAR%% *}"}
   printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v "${NIXOS_IMAGE_TEST_TAR%% *}")$words" > "$work/bin/tar"
   chmod +x "$work/bin/tar"
 fi
-# in_parts COMMAND...: runs a function of caller/ on the checkout at $root
-# shellcheck disable=SC2016  # another shell's program
+# in_parts FUNCTION ARGUMENTS...: runs a function of caller/ on the checkout at $root
 in_parts() {
   mkdir -p "$work/state"
   PATH="$work/bin:$PATH" root=${root:-$project} state="$work/state" ca_bundle=${bundle:-} base_id=sha256:$(printf %064d 1) sh -uc '
@@ -34,7 +33,7 @@ in_parts() {
     find_hasher
     "$@"' sh "$@"
 }
-# The orchestrator's image is up to date.
+# With this checksum the fake docker says that the orchestrator's image is up to date.
 in_parts source_state > "$work/source"
 : > "$work/stream"
 : > "$work/listed"

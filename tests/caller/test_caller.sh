@@ -66,7 +66,7 @@ expect "no other verb is" 70 'the orchestrator gave an order that run.sh refuses
 
 # --- sums ---------------------------------------------------------------------------------------------------------------------
 
-# only TOOL...: makes a PATH with only these checksum tools; its `openssl` fails
+# only TOOL...: fills the folder $work/some, a PATH, with every program but of checksum tools only these; its `openssl` fails
 mkdir "$work/some"
 only() {
   rm -f "$work/some"/*
@@ -78,8 +78,7 @@ only() {
   printf '#!/bin/sh\nexit 1\n' > "$work/some/openssl"
   chmod +x "$work/some/openssl"
 }
-# with_some ARGUMENTS...: runs run.sh with that PATH
-# shellcheck disable=SC2086  # a command's words
+# with_some ARGUMENTS...: runs run.sh with $work/some, the folder of `only`, as PATH
 with_some() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$work/some" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 only
 expect "without a tool for sums nothing is done" 4 '^error: no program for SHA-256 checksums was found' with_some doctor
@@ -88,7 +87,8 @@ expect "one that works is taken" 0 '' with_some doctor
 
 # --- what comes ---------------------------------------------------------------------------------------------------------------
 
-# hands_over SUM NAME: makes a stream of the orchestrator with one image, whose content is `x`
+# hands_over SUM NAME: makes a stream of the orchestrator with the image NAME, whose content is `x` and whose checksum is said
+# to be SUM
 hands_over() {
   rm -rf "$work/stream.d" "$work/images"
   mkdir "$work/stream.d"

@@ -94,7 +94,7 @@ check "not even by a link" untouched
 # executes no other
 refused() {
   what=$1
-  case $3 in demo | -*) order_first=1 ;; *) order_first= ;; esac # an order that run.sh would execute alone
+  case $3 in demo | -*) order_first=1 ;; *) order_first= ;; esac # by itself, out_dir would be executed
   : > "$work/orders"
   [ -z "$order_first" ] || order out_dir --out "$work/images"
   printf '%b\n' "$2" >> "$work/orders"
@@ -104,7 +104,7 @@ refused() {
   expect "refused: $what" 70 '^error: the orchestrator gave an order that run.sh refuses: ' in_elsewhere "$@"
   check "and nothing is done" test ! -e "$work/images" -a ! -e "$work/started" -a -z "$(ls -A "$work/elsewhere")"
 }
-# taken LINE ARGUMENTS...: checks that run.sh executes the order
+# taken LINE ARGUMENTS...: checks that run.sh, called with ARGUMENTS in $work/elsewhere, executes the order LINE
 taken() {
   printf '%b\n' "$1" > "$work/orders"
   shift
@@ -170,7 +170,7 @@ exec cat
 EOF
 chmod +x "$work/evil.sh"
 
-# checkout NAME: makes a repository at $folder
+# checkout NAME: makes a git repository in the new folder $folder, $work/NAME
 checkout() {
   folder=$work/$1
   git init -q "$folder"
@@ -330,7 +330,7 @@ in_volume() {
 
 key=ssh-ed25519\ AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 
-# taken_over HOW: runs a build with a hostile builder; the comment of its SSH key selects what it does
+# taken_over HOW: runs a build with a hostile builder, which attacks as HOW says; HOW is the comment of the run's SSH key
 taken_over() {
   rm -rf "$work/images"
   in_volume 'echo original > /w/file'
@@ -339,7 +339,7 @@ taken_over() {
 }
 
 changed_run run-victim.sh 's/ --network none / --network none --volume hostile-victim:\/victim /'
-taken_over nobody > /dev/null 2>&1 # builds all images first
+taken_over nobody > /dev/null 2>&1 # this first run builds all images
 before=$(table)
 images=$(docker images -aq --no-trunc | sort)
 docker tag nixos-image-builder nixos-image-builder:kept

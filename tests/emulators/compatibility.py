@@ -83,7 +83,7 @@ class Result:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Sort key of the tables; results with equal keys replace each other."""
+        """Sort key of results in the tables; results with equal keys replace each other."""
         numbers = tuple(int(number) for number in re.findall(r"\d+", self.kernel))
         order = [*ladder.rungs(), ladder.rung_name(self.qemu)]
         rung = order.index(ladder.rung_name(self.qemu))
@@ -116,7 +116,7 @@ def parse(said: str) -> tuple[str, dict[tuple[str, str], dict[str, str]]]:
 
 
 def compile_suites(folder: pathlib.Path) -> None:
-    """Compile the suite for every system like ldconfig: static and, if possible, PIE."""
+    """Compile the suite for every system, static and, if possible, as PIE: so is ldconfig."""
     for system, compiler in COMPILERS.items():
         static = "-static" if system == "armv7l-linux" else "-static-pie"
         command = [compiler, "-O1", "-Wall", "-Wextra", "-Werror", static]
@@ -288,7 +288,7 @@ def merged(old: list[Result], new: list[Result]) -> list[Result]:
 
 
 def cell(outcomes: dict[str, str]) -> str:
-    """Group the failed checks by outcome."""
+    """Return a table cell: the failed checks, grouped by outcome."""
     bad: dict[str, list[str]] = {}
     for check, outcome in outcomes.items():
         if outcome != "ok":
@@ -297,7 +297,7 @@ def cell(outcomes: dict[str, str]) -> str:
 
 
 def table(measured: list[Result]) -> str:
-    """A Markdown table for each kind of host."""
+    """Return a Markdown table for each kind of host."""
     parts = []
     for host in dict.fromkeys(one.host for one in measured):
         targets = [system.name for system in foreign(host)]

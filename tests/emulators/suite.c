@@ -1,4 +1,4 @@
-/* Does an emulator do what builds ask of it?
+/* Tests whether an emulator does what builds ask of it.
 
      suite CHECK             one check: exit code 0, 1 with a line that says why not, or 2 where a system call is not there
      suite run SECONDS FILE  every check of FILE, this program built for another system: a line "CHECK OUTCOME" each, where
@@ -258,7 +258,7 @@ static void check_signals(void) {
   must(!sigqueue(getpid(), SIGUSR1, (union sigval){.sival_int = 4711}) && told == 4711, "sigqueue");
 
   must(!setitimer(ITIMER_REAL, &often, NULL), "setitimer");
-  for (int i = 0; i < 10; i++) { /* waits and children while signals come */
+  for (int i = 0; i < 10; i++) { /* waits for children must work while signals come */
     pid_t child = fork();
     if (!child) _exit(0);
     await(child, "a child among signals");

@@ -132,7 +132,7 @@ def orchestrate() -> Run:
             capture_output=True,
             check=False,
         )
-        # If containers that use the volume are left, `clean` removes it with them.
+        # If containers that use the work volume are left, `clean` removes it with them.
         subprocess.run(["docker", "volume", "rm", work], capture_output=True, check=False)
         return Outcome(done.returncode, done.stderr.decode(), done.stdout)
 
@@ -196,7 +196,7 @@ def nothing_left() -> Iterator[None]:
 def altered(request: pytest.FixtureRequest) -> Iterator[Alter]:
     """Replace an image for one test by one with an additional Dockerfile line.
 
-    It still counts as up to date.
+    The new image has the old one's labels, so it counts as up to date.
     """
     kept: list[str] = []
 

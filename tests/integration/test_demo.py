@@ -45,7 +45,7 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     assert "binfmt_misc is as before" in first.err
     assert table() == before
 
-    # The registrar's or the builder's emulator.
+    # The registrar and the builder register the same emulator: so the image is the same.
     second = orchestrate("demo", "--no-boot")
     assert second.code == 0, second.err
     assert second.result()["emulation"] == "private"
@@ -153,7 +153,7 @@ def test_without_a_network_the_error_names_what_was_not_reached(
         "RUN rm -rf /etc/apt/sources.list.d/*"
         " && echo 'deb http://127.0.0.1:9/debian trixie main' > /etc/apt/sources.list"
     )
-    # Use hashes that the store does not have yet.
+    # With these hashes the store does not have the packages yet.
     altered(
         "nixos-image-builder", f"{nowhere}\n{edit_lock('all', 'tree=None, sha256=64 * chr(48)')}"
     )
@@ -166,7 +166,8 @@ def test_without_a_network_the_error_names_what_was_not_reached(
 def test_superseded_pin_is_replaced_with_a_warning(orchestrate: Run, altered: Alter) -> None:
     gone = "pool/main/z/zlib/zlib1g_0.0.1_none.deb"
     change = f"tree=None, sha256=64 * chr(48), version='0.0.1', path='{gone}'"
-    # An image built with --locked: it is up to date with and without --locked.
+    # The changed image gets the label of one built with --locked, which is up to date with and
+    # without --locked.
     form = f'{{{{index .Config.Labels "{SOURCE_LABEL}"}}}}'
     source = docker("image", "inspect", "--format", form, "nixos-image-builder")
     label = f"LABEL {SOURCE_LABEL}={source.removesuffix('-locked')}-locked"
@@ -237,7 +238,7 @@ def planted(*names: str) -> Iterator[None]:
 
 
 def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestrate: Run) -> None:
-    """Foreign is also what another engine's run has registered, about which nobody knows here."""
+    """Entries of another engine's run count as foreign, because nothing is known about it here."""
     dead, other = f"nixos-image-{ENGINE}deadbeef", "nixos-image-0badcafebabe-armv7l"
     names = [*(f"{dead}-{cpu}" for cpu in ("riscv64", "aarch64", "x86_64")), other, "qemu-riscv64"]
     with planted(*names):
@@ -255,7 +256,7 @@ def test_stale_entry_of_a_dead_run_is_removed_and_a_foreign_one_is_not(orchestra
 
 
 def test_the_table_is_looked_at_without_the_image_that_writes_it(orchestrate: Run) -> None:
-    """Nobody has to have it: what was registered stays when an image is removed."""
+    """`clean` needs no emulators' image: entries stay registered when that image is removed."""
     image, stale = "nixos-image-qemu-setup", f"nixos-image-{ENGINE}deadbeef-riscv64"
     with planted(stale, "qemu-riscv64"):
         docker("tag", image, "kept-for-a-test")
@@ -266,7 +267,7 @@ def test_the_table_is_looked_at_without_the_image_that_writes_it(orchestrate: Ru
             docker("tag", "kept-for-a-test", image)
             docker("rmi", "kept-for-a-test")
         assert outcome.code == 0, outcome.err
-        assert f"removed from binfmt_misc what a dead run left: {stale}" in outcome.err
+        assert f"removed binfmt_misc entries of a dead run: {stale}" in outcome.err
         assert table().keys() == {"qemu-riscv64"}
 
 
@@ -280,7 +281,7 @@ def test_dry_run_starts_nothing(orchestrate: Run) -> None:
 def test_a_run_that_is_refused_after_the_host_was_looked_at_leaves_nothing(
     orchestrate: Run,
 ) -> None:
-    """Compose creates networks even for the probe."""
+    """Compose has created networks already, for the probe."""
     files = {"/home/me/bad.pub": b"nonsense\n"}
     outcome = orchestrate("demo", "--ssh-key", "/home/me/bad.pub", files=files)
     assert outcome.code == 2

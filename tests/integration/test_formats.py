@@ -131,7 +131,7 @@ def test_a_root_of_another_kind_boots_and_is_the_same_twice(
         files=files | key,
     )
     assert outcome.code == 0, outcome.err
-    seen = "overlay / " if kind == "erofs" else f" {kind} "  # changes are kept in an overlay
+    seen = "overlay / " if kind == "erofs" else f" {kind} "  # erofs is below an overlay for changes
     assert seen in outcome.err
     assert "-rw-------    1 0        0" in outcome.err
 

@@ -21,7 +21,7 @@ UNPRIVILEGED = (
     " --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 --env HOME=/tmp/home"
 ).split()
 
-#: Option without effect: Docker's default profile.
+#: Security option that leaves Docker's default profile in force.
 DOCKERS_OWN = "no-new-privileges"
 
 #: Script with both uses of namespaces in the builder: private emulation, and Nix' sandbox.
@@ -194,7 +194,7 @@ def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> 
 
 @pytest.mark.slow
 def test_want_of_memory_is_told_from_a_failed_derivation(orchestrate: Run, altered: Alter) -> None:
-    hungry = "tail -c 2000000000 /dev/zero > /dev/null"  # keeps everything that it reads in memory
+    hungry = "tail -c 2000000000 /dev/zero > /dev/null"  # tail keeps everything in memory
     altered("nixos-image-builder", f"RUN echo '{hungry}' >> nix/demo/etc.sh")
     outcome = orchestrate("demo", "--no-boot", "--memory", "300M")
     assert outcome.code == 4, outcome.err

@@ -64,7 +64,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 class Proxy(socketserver.ThreadingUnixStreamServer):
-    """Passes the first `answered` requests; `requests` counts all of them."""
+    """Proxy that passes the first `answered` requests on and no more; `requests` counts all."""
 
     daemon_threads = True
     block_on_close = False
@@ -78,7 +78,7 @@ class Proxy(socketserver.ThreadingUnixStreamServer):
         super().__init__(path, _Connection)
 
     def count(self) -> None:
-        """Count one request."""
+        """Count one more request; after the last answered one the proxy is silent."""
         with self._lock:
             self.requests += 1
             if self.requests > self.answered and not self.silent_since:

@@ -70,8 +70,8 @@ failed = 0
 
 
 def check(name: str, good: object, more: object = "") -> None:
-    """Print the outcome of one check."""
-    global failed  # remember the failure for the exit code
+    """Print PASS or FAIL for one check."""
+    global failed  # for the exit code
     failed += not good
     print(f"{'PASS' if good else 'FAIL'} {name}{'' if good else f': {more}'}")
 
@@ -120,7 +120,7 @@ def check_spec(what: str, system: str, path: str, golden: pathlib.Path | None) -
 
 
 def suffix_of(what: str) -> str:
-    """Return the table's formats by `NAME for SYSTEM`."""
+    """Return the file suffix of the format that `NAME for SYSTEM` names."""
     return f".{FORMATS[what.partition(' ')[0]]['suffix']}"
 
 

@@ -21,10 +21,10 @@ with() {
 # dry OPTIONS...: runs a dry run; NIXPKGS is sent each time
 dry() { "$project/run.sh" --dry-run --nixpkgs "$NIXPKGS" --log-format json "$@"; }
 
-# Sets $drv to the image's derivation.
+# find_drv: sets $drv to the image's derivation in the last dry run
 find_drv() { drv=$(sed -n 's/.*"derivation": "\([^"]*\)".*/\1/p' "$work/err" | head -n 1); }
 
-# Prints the evaluated image spec.
+# spec_of: prints the image spec that the last dry run has evaluated
 spec_of() {
   find_drv
   docker run --rm --network none --volume nixos-image-store:/nix --entrypoint nix nixos-image-builder \
@@ -62,7 +62,7 @@ expect "lines may end as on Windows" 0 '"plan"' dry -c "$folder/crlf.nix" -f qco
 spec_of > "$work/crlf"
 check "and mean the same" sh -c "test -s '$work/plain' && cmp -s '$work/plain' '$work/crlf'"
 
-# Options of nixos-generators.
+# From here on: options that nixos-generators has, too.
 cat > "$folder/special.nix" << 'NIX'
 { site, ... }: { imports = [ ./configuration.nix ]; nixosImage.baseName = site; }
 NIX

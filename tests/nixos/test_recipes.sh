@@ -38,7 +38,7 @@ expect "an ISO image, a container's archive and its metadata are packed" 0 'deli
   -o "$work/images" -f iso -f docker -f lxc-metadata
 iso=$(grep '\.iso$' "$work/out") archive=$(grep 'docker.*\.tar\.xz$' "$work/out") metadata=$(grep 'metadata.*\.tar\.xz$' "$work/out")
 
-# is FILE SIZE OFFSET HEX: compares bytes of a file
+# is FILE SIZE OFFSET HEX: whether FILE has at OFFSET these SIZE bytes, given as hex digits
 is() { test "$(od -An -tx1 -j "$3" -N "$2" "$1" | tr -d ' \n')" = "$4"; }
 check "it is an ISO 9660 file system" is "$iso" 5 32769 4344303031
 check "and a disk that a BIOS starts" is "$iso" 2 510 55aa

@@ -172,7 +172,7 @@ def test_no_image_is_made_of_what_was_changed(spec: ImageSpec, tmp_path: pathlib
 
 
 def test_what_cannot_be_read_was_changed(spec: ImageSpec) -> None:
-    """The other paths are checked, too."""
+    """After a path that cannot be read, the others are checked, too."""
     first, second, *_ = sorted((spec.toplevel, *spec.additionalPaths))
     gone = pathlib.Path(f"{first}-away")
     pathlib.Path(first).rename(gone)

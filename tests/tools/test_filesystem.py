@@ -96,7 +96,7 @@ def status(slot: pathlib.Path, path: str) -> tuple[int, int, int, int]:
 
 
 def tree_of(store: pathlib.Path, *names: str) -> Tree:
-    """Make a closure in the folder `store`, with an entry for that folder for mke2fs."""
+    """Make the tree of a closure in the folder `store`, with an entry for that folder."""
     tree = Tree(f"{store}/{name}" for name in names)
     tree.add(Entry(f"{store}".lstrip("/"), "folder", 0o755))
     return tree
@@ -280,7 +280,7 @@ def test_files_are_whole_with_their_holes(tmp_path: pathlib.Path) -> None:
         blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
         assert said is not None
         written = sum(any(block) for block in blocks)
-        extents = len(blocks) // 340 + 4  # an extent block holds 340 of them
+        extents = len(blocks) // 340 + 4  # an extent block holds 340 extents
         assert written * 8 <= int(said[1]) <= (written + extents) * 8
 
 
@@ -321,7 +321,7 @@ def test_a_file_of_many_extents_is_sound(tmp_path: pathlib.Path) -> None:
     write_ext4(image, slot, label="nixos", identifier=UUID, hash_seed=SEED, tree=tree)
     run("e2fsck", "-fn", image)
     said = run("debugfs", "-R", "stat /file", image)
-    assert said.count("(ETB0)") >= 1  # the file has an extent block, which this test is about
+    assert said.count("(ETB0)") >= 1  # otherwise the file has no extent block to test
 
 
 def test_a_library_that_is_missing_is_told(tmp_path: pathlib.Path) -> None:

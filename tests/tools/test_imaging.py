@@ -32,7 +32,7 @@ def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def make(run: Run, spec: ImageSpec, options: ImageOptions) -> list[str]:
-    """Return the names of files in the run's folder afterwards."""
+    """Make an image; return the names of the files in the run's image folder afterwards."""
     folder = run.folder / "image"
     try:
         wanted = apply(options, spec)

@@ -110,11 +110,11 @@ DOCKER = re.compile(r"(?<![\w./=-])docker(?![\w./=:-])")
 
 
 def calls_of_docker(script: str) -> list[str]:
-    """Lines of a shell script that call docker, as far as that can be seen from a line."""
+    """Return the lines of a shell script that call docker, as far as one line shows that."""
     found = []
     for line in script.splitlines():
         code = re.sub(r"(^|\s)#.*|'[^']*'", " ", line)
-        # What is quoted is text, but for commands in it.
+        # Remove quoted text, but not the commands in it.
         code = re.sub(r'"([^"$]|\$[^(])*"', " ", code).replace("command -v docker", "")
         if DOCKER.search(code):
             found.append(line.strip())
@@ -122,7 +122,7 @@ def calls_of_docker(script: str) -> list[str]:
 
 
 def test_the_callers_side_has_one_door_to_docker() -> None:
-    """What does not go through it has no limit, and hears no signal."""
+    """Only caller/engine.sh calls docker, with a time limit and interruptible by signals."""
     door = ROOT / "caller/engine.sh"
     parts = [ROOT / "run.sh", *sorted((ROOT / "caller").iterdir())]
     assert [path.name for path in parts if calls_of_docker(path.read_text())] == [door.name]

@@ -262,7 +262,7 @@ def test_usage_counts_whole_blocks_and_every_inode(tmp_path: pathlib.Path) -> No
     store_links = 0 if len(f"{store}/a") < 60 else 1
     empty, _ = Tree([]).usage()
     assert empty == 2 * BLOCK
-    # The folder, files of one and two blocks, the long link.
+    # Blocks are needed by the folder, by files of one and two blocks, by long links.
     assert tree.usage() == (empty + (1 + 1 + 2 + 1 + store_links) * BLOCK, 2 + 6 + 1)
     tree.add(file("x/y", bytes(BLOCK)))
     tree.add(file("x/z"))

@@ -30,12 +30,12 @@ from tests.unit.requests import CALLER
 
 
 def release(status: str, **more: object) -> dict[str, object]:
-    """As the tracker tells it; `repositories` has the versions that Debian has now."""
+    """Return a release in the tracker's form; `repositories`: the versions that Debian has now."""
     told = {"status": status, "repositories": {"trixie": "1"}, "urgency": "not yet assigned"}
     return {**told, **more}
 
 
-#: In the form of https://security-tracker.debian.org/tracker/data/json.
+#: A document in the form of https://security-tracker.debian.org/tracker/data/json.
 DOCUMENT: dict[str, typing.Any] = {
     "openssl": {
         "CVE-2026-0001": {
@@ -112,7 +112,7 @@ def test_the_table_names_images_by_their_ends() -> None:
     [
         ("trixie", "1:10.0.13+ds-1", 1),
         ("trixie-security", "1:10.0.14+ds-0+deb13u1", 0),
-        # 11.1 is more than 10.0.14, and is affected.
+        # 11.1 is more than 10.0.14, but sid, with which backports are compared, is fixed later.
         ("trixie-backports", "1:11.1.0+ds-1~bpo13+1", 1),
         ("trixie-backports", "1:11.2.0+ds-1~bpo13+1", 1),
         ("trixie-backports", "1:11.2.0+ds-2~bpo13+1", 0),

@@ -155,7 +155,7 @@ def test_no_table_is_told_from_one_that_cannot_be_mounted(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where no container could have written to one, there is nothing to find: that is a look."""
+    """Where no container could have written to a table, `look` reports no entries and no error."""
 
     class Library:
         def __init__(self, *_: object, **__: object) -> None:

@@ -20,7 +20,7 @@ def beside(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
 
 @pytest.fixture
 def collected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that were run; each time the lock must be held alone."""
+    """Records the commands that are run; each time no other process may hold the lock."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> object:

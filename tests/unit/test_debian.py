@@ -362,7 +362,7 @@ def test_nix_is_pinned_with_the_libraries_that_it_is_linked_with(
 
     monkeypatch.setattr(debian.Index, "closure", closure)
     monkeypatch.setattr(debian, "HOSTS", ("arm64",))
-    index_apt.base = "http://a/debian"  # on the mirror of similar suites
+    index_apt.base = "http://a/debian"  # mirror of suites that are configured
     found = debian.lock_nix({})
     assert asked == [["liba1", "libb-2.0", "libc6"]]
     assert list(found) == [PIN.role, "nix-bin"]

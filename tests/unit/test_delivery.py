@@ -118,7 +118,8 @@ def test_an_image_is_on_its_way_before_the_rest_is_known(folder: pathlib.Path) -
     outgoing = stream.Delivery(folder, writer, sparse=False)
     outgoing.send("demo.img", digest(content))
     with os.fdopen(reader, "rb") as file:
-        # Blocks for ever if nothing is sent before the end; tar only writes whole records.
+        # This read blocks for ever if nothing is sent before the end. tar writes whole records
+        # only.
         head = file.read(len(content) - (1 << 20))
         assert content[:1024] in head
         (folder / "result.json").write_bytes(b"late")

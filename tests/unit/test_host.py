@@ -44,10 +44,10 @@ class See:
     ("uid_map", "runs", "expected"),
     [
         (WHOLE, (), False),
-        (WHOLE, ("aarch64-linux",), False),  # a mount shows the host's binfmt_misc
+        (WHOLE, ("aarch64-linux",), False),  # a mount would show it
         (ROOTLESS, (), False),
         (ROOTLESS, ("riscv64-linux",), True),
-        (ROOTLESS, ("i686-linux",), False),  # needs no emulator
+        (ROOTLESS, ("i686-linux",), False),  # i686 needs no emulator
     ],
 )
 def test_a_table_is_borrowed_where_foreign_programs_run_in_a_user_namespace(
@@ -59,7 +59,7 @@ def test_a_table_is_borrowed_where_foreign_programs_run_in_a_user_namespace(
 
 
 def test_a_table_that_a_run_has_mounted_is_the_engines_own(see: See) -> None:
-    """What it has registered is no other's: a second run must not take it for the host's."""
+    """A run's own binfmt_misc is mounted: its entries must not be taken for the host's."""
     see(ROOTLESS, "riscv64-linux", held=True)
     assert not host.borrows_table(ENGINE)
     assert host.why_not_shared(ENGINE, info()) == ""

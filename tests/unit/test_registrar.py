@@ -16,7 +16,7 @@ def test_what_was_registered_after_cleanups_end_is_removed_again(
     removed: list[str] = []
 
     def register(line: str) -> binfmt.Entry:
-        token.unlink(missing_ok=True)  # cleanup has just removed the token
+        token.unlink(missing_ok=True)  # as if cleanup had ended just now
         return binfmt.Entry(line.split(":")[1], True, "", "PF", "enabled\n")
 
     monkeypatch.setenv("NIXOS_IMAGE_RUN", "0badcafe")

@@ -3,7 +3,7 @@
 { lib, debian }:
 let
   script = text: { script = text; };
-  # Makes a program that does nothing and succeeds.
+  # silent NAMES: programs that do nothing and succeed.
   silent = names: script ''
     mkdir -p "$first/bin"
     for name in ${toString names}; do
@@ -11,7 +11,7 @@ let
       chmod +x "$first/bin/$name"
     done
   '';
-  # Scripts with their own PATH in nixpkgs.
+  # withSystemPath PROGRAM: a script that in nixpkgs has a PATH of its own gets the system's.
   withSystemPath = program: script ''
     sed -i '1a PATH=/run/current-system/sw/bin:$PATH' "$first/bin/${program}"
   '';
@@ -59,9 +59,9 @@ lib.genAttrs [
     mkdir -p example/systemd
     mv lib/systemd/{system,user} example/systemd/
     mv lib/{tmpfiles.d,sysctl.d} example/
-    # These units belong to the crash handler's package, which is left out.
+    # sysctl settings for core dumps, which Debian has in the crash handler's package, which is left out.
     echo "kernel.core_pattern=|$first/lib/systemd/systemd-coredump" > example/sysctl.d/50-coredump.conf
-    # Units call programs without a path. modprobe is kept: NixOS gives it a PATH.
+    # Units of Debian's call programs without a path: give them this package's. modprobe is kept: NixOS gives it a PATH.
     for unit in example/systemd/*/*; do
       [ -f "$unit" ] && [ ! -L "$unit" ] || continue
       sed -nE 's/^Exec[A-Za-z]*=[-+!:@]*([a-z][a-z0-9-]*)( .*)?$/\1/p' "$unit" | sort -u | while read -r program; do
@@ -112,11 +112,11 @@ lib.genAttrs [
   '';
 
   bash = script ''ln -s bash "$first/bin/sh"'';
-  # Keep the applets that no other package of cloud-init's PATH has.
+  # Only the shell: other packages in cloud-init's PATH have the other applets.
   busybox = script ''ln -s busybox "$first/bin/sh"'';
   bash-interactive = script ''ln -s bash "$first/bin/sh"'';
   glibc-nolibgcc = script ''cp -rsn "$libraries/lib/." "$first/lib/"'';
-  # Debian's group of the daemon's users.
+  # Remove the line with Debian's group nix-users, which NixOS does not have.
   nix = script ''sed -i /nix-users/d "$first"/lib/tmpfiles.d/nix-daemon.conf'';
   gawk = script ''ln -s gawk "$first/bin/awk"'';
   which = script ''ln -s which.debianutils "$first/bin/which"'';
@@ -163,7 +163,7 @@ lib.genAttrs [
     chmod +x "$first/bin/json2yaml"
   '';
 
-  # One perl with all modules that NixOS' scripts use, for every request of modules.
+  # One perl with all modules that NixOS' scripts use, whatever modules are asked for.
   perl = script ''
     mv "$first/bin/bash" "$first/lib/sh"
     mv "$first/bin/perl" "$first/bin/.perl"

@@ -23,7 +23,7 @@ let
   };
 in
 {
-  # First program of stage 2, before systemd.
+  # The links are made by an activation script, the first program of stage 2, before systemd.
   system.activationScripts.standIn = lib.concatStrings (lib.mapAttrsToList
     (place: target: ''
       mkdir -p ${dirOf place}

@@ -1,4 +1,4 @@
-# Packages that do not have a single source.
+# Stand-ins for packages that nixpkgs does not make from a single source.
 final: prev:
 let
   package = pname: version: attributes: final.stdenv.mkDerivation ({ inherit pname version; src = null; } // attributes);
@@ -6,7 +6,7 @@ in
 {
   # nixpkgs splits Nix into twenty components.
   nix = package "nix" "2.26.3" { outputs = [ "out" "man" ]; };
-  # Haskell programs: their packages are missing in some trees.
+  # shellcheck is a Haskell program: the packages that it needs are missing in some nixpkgs trees.
   shellcheck = package "shellcheck" "0" { passthru.compiler.bootstrapAvailable = false; };
   shellcheck-minimal = final.shellcheck;
   perl = prev.perl // { withPackages = _: final.perl; };
@@ -17,7 +17,7 @@ in
   wrapBintoolsWith = _: final.stdenv.cc.bintools;
   makeBinaryWrapper = final.makeShellWrapper;
 
-  # Only one header of glibc's sources is used.
+  # srcOnly is only used for one header of glibc's sources: make that.
   srcOnly = _: final.runCommand "unsecvars" { } ''
     mkdir $out
     printf '#define UNSECURE_ENVVARS "LD_LIBRARY_PATH\\0" "LD_PRELOAD\\0" "LD_AUDIT\\0" "GCONV_PATH\\0"\n' > $out/unsecvars.h

@@ -35,9 +35,9 @@ let
     in
     make (lib.toFunction attributesOrFunction);
 
-  # Test only names of attributes: their values may depend on the package itself.
+  # Whether the attributes have a source. Only their names are tested: values may depend on the package itself.
   hasSource = attributes: (attributes ? src || attributes ? srcs)
-    # Fetchers, and trivial builders whose input is called src.
+    # Not counted: fetchers, and trivial builders whose input is called src.
     && ! lib.any (name: attributes ? ${name}) [ "outputHash" "buildCommand" "buildCommandPath" "builder" "allowSubstitutes" ];
 
   standIn = attributes:
