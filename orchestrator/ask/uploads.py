@@ -72,7 +72,7 @@ def trees(who: Caller) -> tuple[pathlib.Path, ...]:
 
 
 def kept(who: Caller) -> frozenset[str]:
-    """Names in the output folder of files that no run of ours has made, where run.sh tells any."""
+    """Return the names of files in the output folder that no run made, if run.sh sent them."""
     try:
         names = (input_folder(who) / KEPT).read_bytes()
     except FileNotFoundError:

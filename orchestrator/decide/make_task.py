@@ -70,7 +70,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
 
 
 def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:
-    """The devices' names in the names of a task's images; one is empty where there is none."""
+    """Return the host names in the names of a task's images; an empty one if it has none."""
     if not options.stamp:
         return (options.host_name,)
     kept = workspace.late / pathlib.PurePosixPath(options.stamp).name
@@ -130,15 +130,15 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
 
 
 def configuration_name(attribute: str, configuration: pathlib.PurePosixPath | None) -> str:
-    """What images are named after where their configuration sets no host name.
+    """Return what images are named after if their configuration sets no host name.
 
-    The flake's attribute, or the file; of `default.nix` its folder, which says more.
+    It is the flake's attribute, or the file's name; of `default.nix` that of its folder.
     """
     name = attribute
     if configuration:
         file = configuration.name.removesuffix(".nix")
         name = configuration.parent.name if file == "default" else file
-    # Of the letters that a name has in every file system and shell.
+    # Only letters that every file system and shell allows in a name are kept.
     return re.sub("[^A-Za-z0-9._-]+", "-", name).strip(".-")[:NAME_LETTERS] or "nixos"
 
 

@@ -16,7 +16,7 @@ from orchestrator.shared.spec import Compression, file_name
 
 @dataclasses.dataclass(frozen=True)
 class Announced:
-    """Future file: `name` is complete if `diskFormat` is None, else it lacks the suffix."""
+    """File that the builder will make; with a `diskFormat`, `name` lacks the suffix."""
 
     name: str
     diskFormat: DiskFormat | None = None  # noqa: N815 - nix/spec.nix's

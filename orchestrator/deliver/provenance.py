@@ -46,7 +46,7 @@ class About:
 
     `emulators` are the registered ones, `nix` is Nix' version, `settings` are its effective
     settings and `others` the names of those that may be secret, `sandbox` the probe's view of Nix'
-    sandbox. `sent` are the caller's files as they came (`sent`), `materials` come from the builder,
+    sandbox. `sent` is the result of the function `sent`, `materials` come from the builder,
     `containers` are image digests by service, `began` and `ended` are seconds since 1970.
     """
 

@@ -18,7 +18,7 @@ from orchestrator.shared.errors import BugError, UsageError, VerificationError
 #: Namespace of signatures (ssh-keygen -n): signatures for other purposes are invalid.
 NAMESPACE = "nixos-image"
 
-#: Each container's own file system in memory.
+#: Folder in memory, which each container has for itself.
 MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - only the orchestrator is in its container
 
 

@@ -28,7 +28,7 @@ SYSCTLS = (
     "user/max_user_namespaces",
 )
 
-#: Network that an engine recreates when it starts.
+#: Docker's network that an engine makes anew at each start: its id and time show a restart.
 BRIDGE = "bridge"
 
 #: Environment variable that replaces our seccomp profile (`compose.yaml`).

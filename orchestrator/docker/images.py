@@ -38,7 +38,7 @@ IMAGES = {
     "test": Image("nixos-image-test", "Dockerfile.test", after="builder"),
 }
 
-#: Parent image of all of these images.
+#: Parent image of all images in IMAGES.
 RUNTIME = "nixos-image-runtime"
 
 #: A word that may be a path in the checkout, not part of another path.

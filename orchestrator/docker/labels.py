@@ -5,7 +5,7 @@ LABEL = "org.nixos-image"
 RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
 
-#: Suffix of that label's value on images that were built with --locked (`compose.yaml`).
+#: Suffix of SOURCE_LABEL's value on images that were built with --locked (`compose.yaml`).
 LOCKED = "-locked"
 
 #: The Nix store's volume, which is kept between runs; and the work volume of earlier versions,

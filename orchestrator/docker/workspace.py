@@ -37,7 +37,7 @@ class Workspace:
 
     @property
     def variables(self) -> pathlib.Path:
-        """Compose's env file."""
+        """Path of Compose's env file."""
         return self.own / "compose.env"
 
     @property
@@ -47,7 +47,7 @@ class Workspace:
 
     @property
     def nix_conf(self) -> pathlib.Path:
-        """The caller's nix.conf lines, if given."""
+        """File with the caller's nix.conf lines, if given."""
         return self.own / "nix.conf"
 
 
@@ -63,7 +63,7 @@ def make_shared(run: str) -> pathlib.Path:
 
 def open_to_agents(folder: pathlib.Path) -> None:
     """Let agents create files in `folder`; sticky, so that existing files cannot be moved."""
-    (folder / TAKEN).mkdir(exist_ok=True)  # the folders exist in a second attempt
+    (folder / TAKEN).mkdir(exist_ok=True)  # a run's second attempt finds the folders
     (folder / LATE).mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o1777)
 

@@ -141,12 +141,12 @@ class Handover:
         return str(found.get("version", ""))
 
     def _settings(self) -> dict[str, str]:
-        """Nix' settings by name, as it said itself before it built."""
+        """Return Nix' effective settings by name, which it reported before it built."""
         told = self._supervisor.event("builder", "settings") or {}
         return as_announced(dict[str, str], told.get("settings", {}), "settings")
 
     def _others(self) -> list[str]:
-        """Names of Nix' settings that are not as it has them by itself, and may be secret."""
+        """Return the names of Nix' changed settings whose values may be secret."""
         told = self._supervisor.event("builder", "settings") or {}
         return list(as_announced(tuple[str, ...], told.get("others", []), "others"))
 

@@ -60,7 +60,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
         task = make_task(request, plan, who, workspace)
         names = hosts(task.options, workspace)
-        # Before an agent starts: the builder may write to what was sent.
+        # Hashed before an agent starts, because the builder may write to the sent folders.
         sent = [] if request.dry_run else provenance.sent(request, who)
         if request.dry_run:
             progress.end()

@@ -41,8 +41,8 @@ def reap(engine: Engine, progress: Progress, cleanup: str, entries: list[str]) -
 def repair_if_harmless(engine: Engine, progress: Progress) -> frozenset[str]:
     """Call `repair`, unless a mount could hide the host's entries: then print a warning.
 
-    A rootless engine cannot write to the host's. Entries in its own end with its containers, unless
-    one that is not of this project has it mounted.
+    A rootless engine cannot write to the host's binfmt_misc. Entries in its own end with its
+    containers, unless a container of another project has it mounted.
     """
     if borrows_table(engine):
         message = f"binfmt_misc was not checked: {HIDDEN}"

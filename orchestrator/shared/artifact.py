@@ -15,20 +15,22 @@ PROVENANCE = ".provenance.json"
 CHECKSUMS = ".sha256"
 SIGNATURE = ".sha256.sig"
 BLOCK_MAP = ".bmap"
-#: The result of one image, the log of its boot check, and of Nix.
+#: More suffixes: of the image's own result, of its boot check's log, of Nix' log.
 IMAGE_RESULT = ".result.json"
 SERIAL_LOG = ".serial.log"
 LOG = ".log"
 
-#: What is checked of an image, and all that lies beside it (`beside` in run.sh says the same).
+#: Suffixes of what `verify` checks, and of all files beside an image (`beside` in caller/named.sh
+#: is the same list).
 DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP)
 BESIDE = (*DOCUMENTS, IMAGE_RESULT, SERIAL_LOG, LOG)
 
-#: The list of the last run's images, and what Nix has said of a run that failed.
+#: File that lists the last run's images, and Nix' log of a run that failed.
 RESULT = "result.json"
 BUILD_LOG = "build.log"
 
-#: What is in files of ours: by these run.sh (caller/place.sh) knows them, whatever their names are.
+#: Marks in the files that runs make: by these run.sh (caller/place.sh) knows them, whatever their
+#: names are.
 BUILD_TYPE = "urn:nixos-image:build:v1"
 RESULT_TYPE = "urn:nixos-image:result:v1"
 LOG_TYPE = "urn:nixos-image:log:v1"

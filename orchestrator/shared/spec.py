@@ -195,7 +195,7 @@ class ImageSpec:
 
 
 def file_name(name: str, disk_format: DiskFormat, compression: Compression) -> str:
-    """The image file's name where `name` is that without its suffix."""
+    """Return the file name of the image `name`: with the suffixes of format and compression."""
     return f"{name}.{DISK_FORMATS[disk_format].suffix}{COMPRESSED_SUFFIX[compression]}"
 
 

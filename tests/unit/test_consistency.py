@@ -188,7 +188,7 @@ def test_the_images_are_those_of_the_code() -> None:
 
 
 def test_every_service_has_an_image_of_ours() -> None:
-    """By its id, or else by its name."""
+    """compose.yaml names a service's image by a variable for its id, whose default is its name."""
     for name in SERVICES:
         variable, _, default = value(name, "image").removeprefix("${").partition(":-")
         assert variable in IDS.values()

@@ -197,7 +197,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     assert document["boot"] is None
     assert document["seconds"] == {"total": 1.5}
     assert len(document) == 19
-    with pytest.raises(FileExistsError):  # a link of the builder's, for example
+    with pytest.raises(FileExistsError):  # the builder may have put a link there
         result.write(tmp_path / "result.json")
 
 

@@ -40,7 +40,7 @@ def test_links_lead_somewhere(page: pathlib.Path) -> None:
 def test_files_that_are_named_are_there(page: pathlib.Path) -> None:
     for path in re.findall(rf"`({TOP}/[^`\s:]+)", page.read_text()):
         if path.startswith("config/") and not (ROOT / "config").exists():
-            continue  # it is the user's: the test image does not have it
+            continue  # config/ is the user's: the test image lacks it
         named = path.replace("NAME", "*")
         assert list(ROOT.glob(named)), path
 

@@ -1,4 +1,4 @@
-"""What is told of Nix' settings: what Nix says that it has, and no secret."""
+"""Tests the report of Nix' effective settings: as Nix says them, without secrets."""
 
 import json
 import pathlib
@@ -87,5 +87,5 @@ def test_what_is_no_answer_ends_the_run(text: str, monkeypatch: pytest.MonkeyPat
 
 def test_nix_own_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, "", 1)
-    with pytest.raises(AgentError, match=r"nix config show: .*because"):
+    with pytest.raises(AgentError, match=r"Nix' settings cannot be read: .*because"):
         effective.ask(NIX)

@@ -1,4 +1,4 @@
-"""What a flake is made of, as its lock says, and that it is built as it was locked."""
+"""Tests locked flakes: their sources as the lock names them, and their evaluation as locked."""
 
 import json
 import pathlib
@@ -43,7 +43,7 @@ SAID = {
 
 
 class SayingNix(Nix):
-    """Says `SAID`, and keeps what it is asked."""
+    """Nix that answers `SAID` and records what it is asked."""
 
     asked: typing.ClassVar[list[list[str]]] = []
     said: typing.ClassVar[str] = json.dumps(SAID)
@@ -80,7 +80,7 @@ def test_a_flake_and_each_of_its_inputs_are_told_with_revisions() -> None:
 
 
 def test_it_is_evaluated_as_it_was_locked() -> None:
-    """A branch may move meanwhile; what has no lock is not looked for again."""
+    """A branch may move meanwhile; inputs without a lock are not looked up again."""
     flake = lock_flake("github:me/pi", NIX, [])
     asked = task(flake="github:me/pi", attribute="pi", configuration="")
     given = nixos.inputs_of(asked, nixos.Nixpkgs(None), flake)

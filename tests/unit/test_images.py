@@ -81,7 +81,7 @@ def test_only_what_is_missing_is_built(
 def test_an_image_that_was_replaced_meanwhile_is_not_started(
     now: str, engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
-    """Its name is anybody's: a run of another checkout may give it to an image of its own."""
+    """An image's name is anybody's: a run of another checkout may give it to its own image."""
     engine.sources["nixos-image-builder"] = state("Dockerfile.builder", "sha256:1")
     images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
     images.want(("builder",))

@@ -80,11 +80,11 @@ def test_any_other_failure_is_not_tried_again() -> None:
 
 
 def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: Caller) -> None:
-    """An agent may write to it; a second attempt comes after a builder was there."""
+    """An agent may change the sent files; a second attempt comes after the first one's builder."""
     files, told = ["as sent"], []
 
     class Agents:
-        """Changes what was sent, and crashes once."""
+        """Stands for the appliance: changes the sent files, and crashes once."""
 
         def __init__(self, run: RunContext) -> None:
             told.append(run.sent)

@@ -1,4 +1,4 @@
-"""The names of images' files: whose place they take, and what they are told by."""
+"""Tests names of image files: what they are made of, and which existing files end a run."""
 
 import dataclasses
 import pathlib

@@ -25,7 +25,7 @@ def _as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def says(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
-    """Have Nix say that it has `settings` beside sound ones."""
+    """Make Nix report `settings` in place of the same ones of a sound sandbox."""
     found = effective.Effective(SOUND | settings, (), frozenset(settings))
     monkeypatch.setattr(effective, "ask", lambda _: found)
 
@@ -151,7 +151,7 @@ def test_where_it_works_nix_is_told_to_use_it(monkeypatch: pytest.MonkeyPatch) -
 def test_what_the_caller_sets_against_it_is_refused_or_told(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Even where a build of this very moment is alone: another one need not be."""
+    """This holds even if the probe is isolated: another build need not be."""
     says(monkeypatch, **{name: value})
     monkeypatch.setattr(sandbox, "look", lambda _: (ALONE, ""))
     words = f"--option or --nix-conf says {name} = {value}"
@@ -165,7 +165,7 @@ def test_what_the_caller_sets_against_it_is_refused_or_told(
 
 
 def test_the_probe_has_the_settings_that_builds_have(tmp_path: pathlib.Path) -> None:
-    """Those of --option and of --nix-conf, too."""
+    """The probe has the settings of --option and of --nix-conf, too."""
     spy = tmp_path / "nix"
     spy.write_text(
         f'#!/bin/sh\nprintf "%s\\n" "$@" "$NIX_CONFIG" > {tmp_path}/said\n'

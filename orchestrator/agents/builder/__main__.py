@@ -129,7 +129,7 @@ def register_privately(run: Run, systems: tuple[str, ...]) -> None:
 
 
 def nix_words(task: Task) -> tuple[str, ...]:
-    """What the caller has each command of Nix told."""
+    """Return the options that the caller gives to each command of Nix."""
     return () if isinstance(task.work, DemoTask) else nixos.build_options(task.work)
 
 

@@ -56,7 +56,7 @@ def ask(nix: Nix) -> Effective:
     """Ask `nix` for its settings; raises `AgentError`."""
     done = nix.ask(["config", "show", "--json"], SECONDS)
     if done.code != 0:
-        raise AgentError(f"nix config show: {done.last}", kind="build")
+        raise AgentError(f"Nix' settings cannot be read: {done.last}", kind="build")
     values = answer(done.text, _values)
     changed = {name for name, (value, default) in values.items() if value != default}
     return Effective(

@@ -11,13 +11,13 @@ from orchestrator.shared.text import public
 #: Types of inputs whose `rev` is a git commit.
 OF_GIT = frozenset({"git", "github", "gitlab", "sourcehut"})
 
-#: Types of inputs with owner and repository.
+#: Types of inputs that name an owner and a repository.
 FORGED = OF_GIT - {"git"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Flake:
-    """Locked `reference` of a flake, empty without a flake, and its sources."""
+    """A locked flake: its `reference`, empty if there is no flake, and its sources."""
 
     reference: str = ""
     materials: tuple[Material, ...] = ()
