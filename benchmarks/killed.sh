@@ -49,7 +49,7 @@ demo() {
 }
 
 
-# end PATTERN: kills the containers with such names
+# end PATTERN: kills the containers whose names match
 end() { docker ps --format '{{.Names}}' | grep -xE "$1" | xargs -r docker kill > /dev/null 2>&1 || :; }
 
 holder=$(in_table -d 'print("held"); time.sleep(86400)')

@@ -15,7 +15,7 @@ is_ours() {
   has_mark "$1.provenance.json" build && [ -z "$(find "$out/$1" -prune -newer "$out/$1.provenance.json")" ]
 }
 
-# has_mark NAME KIND: whether the file has our type in it
+# has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log)
 has_mark() { is_file "$out/$1" && grep -qF "urn:nixos-image:$2:v1" "$out/$1"; }
 
 is_there() { [ -e "$1" ] || [ -L "$1" ]; }

@@ -3,7 +3,7 @@
 
 on_signal() {
   stopped=$1
-  : > "$state/stopped" # for a part of the script that no signal reaches
+  : > "$state/stopped" # for subshells, which no signal reaches
   if [ -n "$container" ]; then
     tell_container "$1" &
   elif [ -n "$asking" ]; then

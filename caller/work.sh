@@ -19,7 +19,7 @@ run_streams() {
   container=
   heed_end
   code=$(cat "$state/code" 2> /dev/null || echo 70)
-  # After another failure only what was refused is news.
+  # If the run itself has failed, too, only a refused file is told.
   if [ "$unpacked" != 0 ] && [ -z "$stopped" ] && { [ "$code" = 0 ] || [ -s "$state/refused" ]; }; then
     say "error: the image could not be written to $out: $(cat "$state/refused" "$state/tar" 2> /dev/null | sed q | plain)"
     [ ! -s "$state/way_out" ] || say "try: $(plain < "$state/way_out")"

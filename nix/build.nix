@@ -65,7 +65,8 @@ let
   };
   modules = map path given.modules ++ [ commandLine ];
 
-  # Names of files are told while Nix evaluates, before it builds (FILE in agents/builder/nixlog.py): they may be somebody's.
+  # told: prints an image's file name while Nix evaluates (FILE in agents/builder/nixlog.py): if the user has a file of that
+  # name, the run ends before it builds.
   told = one: if one ? file then builtins.trace "nixos-image-file ${builtins.toJSON one.file}" one else one;
 
   imagesFor = system: lib.recurseIntoAttrs (lib.mapAttrs (_: told) (

@@ -3,7 +3,7 @@
 let
   cfg = config.nixosImage;
   inherit (config.networking) hostName;
-  # The default tells nothing; an empty one comes from the network.
+  # NixOS' default host name says nothing about the machine; an empty one is set by the network.
   named = hostName != "" && hostName != config.system.nixos.distroId;
 in
 if cfg.baseName != null then cfg.baseName

@@ -107,7 +107,7 @@ in
 {
   inherit toplevel;
 
-  # Told while Nix evaluates, as nix/build.nix tells it.
+  # The image's file name is printed while Nix evaluates, as in nix/build.nix.
   imageSpec = builtins.trace "nixos-image-file ${builtins.toJSON { inherit name; inherit (demo) diskFormat; }}" onTarget "image-spec.json" ./image-spec.sh {
     spec = builtins.toJSON {
       schema = 1;

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The folder that takes images: whose files are replaced, in which order, and what is there when power fails. run.sh's side with
-# a Docker of the test's own.
+# Tests the output folder: whose files are replaced, in which order, and what is there if power fails. run.sh runs with a fake
+# docker.
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/stub.sh"
 
-# pack_stream NAME...: the orchestrator's stream with these files of $work/stream.d. Images are *.img.
+# pack_stream NAME...: makes the orchestrator's stream of these files in $work/stream.d; images are *.img
 pack_stream() {
   for name; do
     case $name in *.img) kind=image ;; *) kind='file' ;; esac
@@ -14,7 +14,7 @@ pack_stream() {
   PATH="$work/bin:$PATH" tar -cf "$work/stream" -C "$work/stream.d" "$@" .complete
 }
 
-# files TEXT NAME...: these files, which all are of a run called TEXT, as they are before they are handed over
+# files TEXT NAME...: makes the files NAME in $work/stream.d, as a run called TEXT would
 files() {
   text=$1
   shift
@@ -26,7 +26,7 @@ files() {
       *result.json) printf '{"type": "urn:nixos-image:result:v1", "run": "%s"}\n' "$text" ;;
       build.log) printf '# urn:nixos-image:log:v1: run %s\n' "$text" ;;
       *.sha256) (cd "$work/stream.d" && sha256sum ./*.img | sed 's| \./| |') ;;
-      # More than a file system keeps beside a name.
+      # Longer than what a file system stores in an inode.
       a.img) awk -v text="$text" 'BEGIN { for (i = 0; i < 20000; i++) print text, i }' ;;
       *) echo "$text" ;;
     esac > "$work/stream.d/$name"
@@ -39,13 +39,14 @@ hands_over() {
   pack_stream "$@"
 }
 
-# As a run hands them over: the list of checksums and its signature in the middle, as those of the first of two images are.
+# Names of a run's files in the order of their delivery: checksums and signature in the middle, like those of the first of two
+# images.
 all='a.img a.img.sha256 a.img.sha256.sig a.img.serial.log a.img.log result.json a.img.result.json a.img.cdx.json a.img.provenance.json'
 
 # shellcheck disable=SC2086  # names
 whole() { hands_over "$1" $all a.img.bmap; }
 
-# builds ARGUMENTS...: run.sh, into $out
+# builds ARGUMENTS...: runs run.sh with the output folder $out
 builds() {
   : > "$work/orders"
   for word; do [ "$word" != --force ] || echo force > "$work/orders"; done
@@ -53,7 +54,7 @@ builds() {
   run_sh demo -o "$out" "$@"
 }
 
-# fresh: an empty folder
+# fresh: sets $out to a new, empty folder
 fresh() {
   out=$work/images
   rm -rf "$out"
@@ -63,7 +64,7 @@ fresh() {
 # holds NAME TEXT: whether the file in $out has that text
 holds() { grep -q -- "$2" "$out/$1"; }
 
-# is_of TEXT: whether the image and all that lies beside it are of that run
+# is_of TEXT: whether the image in $out and all files beside it are of the run called TEXT
 is_of() {
   [ "$(cd "$out" && grep -l "$1" a.img* | wc -l)" = "$(cd "$out" && find . -name 'a.img*' ! -name a.img.sha256 | wc -l)" ] && proved
 }
@@ -152,7 +153,7 @@ check "and the list of images" holds result.json first
 
 # --- what the orchestrator is told --------------------------------------------------------------------------------------------
 
-# told: names that it gets, one a line
+# told: prints the names of files that the orchestrator is told not to replace, one a line
 told() { tar -xOf "$work/sent" ./.kept .kept 2> /dev/null | tr '\0' '\n' | sort; }
 fresh
 whole first
@@ -169,7 +170,7 @@ expect "an orchestrator does not force what its user does not" 70 'gave an order
 
 # --- order, and failing power ---------------------------------------------------------------------------------------------
 
-# These tools do their work, then tell of it what is about the folder.
+# Each of these tools runs the real one, then records what it did if that is about the output folder.
 for tool in mv ln rm sync; do
   cat > "$work/bin/$tool" << EOF
 #!/bin/sh
@@ -188,7 +189,7 @@ echo >> "$work/deeds"
 EOF
 chmod +x "$work/deed"
 
-# in_order PATTERN...: whether the first deeds that match come in this order
+# in_order PATTERN...: whether the first recorded lines that match the patterns come in this order
 in_order() {
   before=0
   for pattern; do
@@ -217,8 +218,8 @@ whole third
 expect "a disk that does not take it" 8 'could not be written' builds
 check "still has the one before" is_of second
 
-# The same on a disk, as it would be found if power failed after each deed: what nobody has synced is not there, but each deed
-# that was done may be, which the sync of another file brings about.
+# The same on a disk that is copied after each recorded step, as if power failed then: data that nobody has synced is not there,
+# but the step may be, because the sync of another file writes it, too.
 disk=$work/disk
 mkdir "$work/found" "$work/mounted"
 truncate -s 40M "$disk"
@@ -241,7 +242,7 @@ EOF
   expect "an image is put on a disk that may fail" 0 '' builds
   umount "$work/mounted"
   cp "$disk" "$work/found/end"
-  # sound DISK: whether there is an image, and what vouches for one is of it
+  # sound DISK: whether the copy DISK has an image, and checksums that are its own or none
   sound() {
     mount -o loop "$1" "$work/mounted" || return
     (cd "$out" && [ -s a.img ] && { [ ! -e a.img.sha256 ] || sha256sum -c --quiet a.img.sha256; })
@@ -271,7 +272,7 @@ fresh
 whole first
 cat > "$work/bin/ln" << EOF
 #!/bin/sh
-# Somebody is a moment faster.
+# Another program makes the file a moment before.
 case "\$*" in *a.img) echo mine > "$out/a.img" ;; esac
 exec $(command -v ln) "\$@"
 EOF
@@ -312,7 +313,7 @@ check "two runs into one folder: both succeed, and all of it is of one of them" 
 check "and no lock stays" no_lock
 cp "$work/docker" "$work/bin/docker"
 
-# holder LINE: a lock of whom that line describes
+# holder LINE: makes a lock of the output folder whose file `holder` has LINE
 holder() {
   rm -rf "$out/.nixos-image.lock"
   mkdir "$out/.nixos-image.lock"
@@ -338,7 +339,7 @@ touch -d '2 minutes ago' "$out/.nixos-image.lock.broken"
 expect "nor where somebody died who was breaking it" 0 '' builds
 check "and nothing is left" no_lock
 
-# is_waited_for WHAT LINE: a lock of whom that line describes, for some seconds
+# is_waited_for WHAT LINE: checks that run.sh waits for a lock whose holder is LINE, which goes after some seconds
 is_waited_for() {
   holder "$2"
   (sleep 3; rm -rf "$out/.nixos-image.lock") &
@@ -353,8 +354,7 @@ is_waited_for "one that is just being made" ''
 holder "$$ $(uname -n) $born"
 whole fourth
 : > "$work/err"
-# As from a terminal: what runs in the background has SIGINT ignored.
-# shellcheck disable=SC2086  # a command's words
+# SIGINT has its default action, as in a terminal; a shell would ignore it for a process in the background.
 SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" env --default-signal=INT ${NIXOS_IMAGE_TEST_SHELL:-sh} "$project/run.sh" demo -o "$out" \
   > /dev/null 2> "$work/err" &
 waits=$!

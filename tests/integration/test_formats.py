@@ -137,7 +137,7 @@ def test_a_root_of_another_kind_boots_and_is_the_same_twice(
 
 
 def devices(orchestrate: Run) -> Outcome:
-    """Make images of two devices by a list."""
+    """Make images of two devices by a `--stamp` file."""
     rows = b"host,wifi_ssid,wifi_password\nalpha,net,first secret\nbeta,net,second secret\n"
     options = ["--system", X86, "--stamp", "/home/me/hosts.csv", "--bmap", "--no-boot"]
     return orchestrate("demo", *options, files={"/home/me/hosts.csv": rows})

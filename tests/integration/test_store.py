@@ -188,7 +188,8 @@ def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
     assert again["sha256"] == image["sha256"]
 
 
-#: The probe where the caller's own words and lines are against it, and what is told without them.
+#: Script: the sandbox probe, with options and nix.conf lines of the caller's that may disable the
+#: sandbox.
 SET_AGAINST = """
 import pathlib
 from orchestrator.agents import events
@@ -216,7 +217,7 @@ for secret, options in (
 
 
 def test_the_sandbox_is_what_all_settings_make_of_it() -> None:
-    """Nix' own word and what a build sees, with --option and --nix-conf."""
+    """Nix reports, and a build sees, what --option and --nix-conf make of the sandbox."""
     said = [line for line in contained(SET_AGAINST).splitlines() if not line.startswith("test:")]
     asked = "Nix' sandbox is not for all builds: --option or --nix-conf says sandbox ="
     assert said == [
