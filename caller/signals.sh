@@ -34,7 +34,7 @@ await() {
   child=$1
   [ -z "$stopped" ] || on_signal "$stopped" # the signal arrived before the process was started
   while :; do
-    wait "$1" 2> /dev/null # some shells report there which signal ended it
+    wait "$1" 2> /dev/null # some shells print which signal ended it
     waited=$?
     kill -0 "$1" 2> /dev/null || break
   done

@@ -4,7 +4,7 @@ for source in "$kernel"/usr/lib/modules/* "$kernel"/lib/modules/*; do [ ! -d "$s
 release=${source##*/}
 target=$out/lib/modules/$release
 mkdir -p "$target"
-cp "$kernel"/boot/vmlinu[xz]-"$release" "$out/vmlinuz" # vmlinux if it is not compressed
+cp "$kernel"/boot/vmlinu[xz]-"$release" "$out/vmlinuz" # it is called vmlinux if it is not compressed
 cp "$source/modules.builtin" "$source/modules.order" "$target/"
 modules=
 for module in $wanted; do

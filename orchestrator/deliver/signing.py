@@ -39,7 +39,9 @@ def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
             hint=f"omit --sign, then: ssh-keygen -Y sign -n {NAMESPACE} -f {path} IMAGE.sha256",
         )
     if b"PRIVATE KEY" not in key:
-        raise UsageError(f"--sign {path}: not a private SSH key", hint="ssh-keygen -t ed25519")
+        raise UsageError(
+            f"--sign {path}: not a private SSH key", hint="make one: ssh-keygen -t ed25519"
+        )
     raise UsageError(f"--sign {path}: cannot sign: {said.splitlines()[-1].rpartition(': ')[2]}")
 
 

@@ -78,7 +78,8 @@ class Containers:
         )
         return [
             Listed(
-                # Links add names with a slash inside: take the plain one.
+                # Legacy links give a container more names, with a slash inside: take the one
+                # without.
                 min(one["Names"] or ["/"], key=lambda name: name.count("/")).lstrip("/"),
                 one.get("Labels") or {},
                 one["State"] in RUNNING,

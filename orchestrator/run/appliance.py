@@ -168,7 +168,7 @@ class Appliance:
         """Copy the caller's nix.conf for an attempt; the builder deletes it before Nix starts."""
         place = self._folder / NIX_CONF
         if self._run.workspace.nix_conf.exists():
-            place.unlink(missing_ok=True)  # left if the previous attempt ended early
+            place.unlink(missing_ok=True)  # the previous attempt may have left it
             give(self._run.workspace.nix_conf, place)
 
     def _show(self, name: str, event: dict[str, object]) -> None:

@@ -61,7 +61,7 @@ def repair(engine: Engine, progress: Progress) -> frozenset[str]:
     try:
         for line in engine.logs(name, LOOK_SECONDS):
             if not line.startswith("{"):
-                continue  # not an event: a warning of Python
+                continue  # no event, for example a warning of Python
             event = json.loads(line)
             if event["event"] == "failed":
                 raise failure(CleanupError, event)

@@ -68,7 +68,7 @@ class LiveTeller:
     def __init__(self, columns: int) -> None:
         """`columns` is the terminal's width.
 
-        The caller's run.sh passes it, because this process has no terminal.
+        run.sh passes the width, because this process has no terminal.
         """
         self._console = rich.console.Console(
             file=sys.stderr,

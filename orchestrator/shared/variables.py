@@ -50,7 +50,9 @@ VARIABLES = {
             "NIXOS_IMAGE_SOURCE", "run.sh", "checksum of the orchestrator image's inputs, its label"
         ),
         Variable("NIXOS_IMAGE_CHECKOUT", "Compose", "path of the checkout in the test container"),
-        Variable("NIXOS_IMAGE_RUN", "Compose", "name of the run", "compose"),
+        Variable(
+            "NIXOS_IMAGE_RUN", "Compose", "name of the run that a container is part of", "compose"
+        ),
         Variable(
             "NIXOS_IMAGE_SYSTEMS",
             "Compose",

@@ -60,9 +60,7 @@ def _parser() -> Parser:
         "\n./run.sh ps",
     )
     parser.usage = f"{parser.prog} VERB [ARGUMENT ...]"
-    parser.add_argument(
-        "words", nargs="*", metavar="VERB ...", help="passed to docker compose unchanged"
-    )
+    parser.add_argument("words", nargs="*", metavar="VERB ...", help="arguments for docker compose")
     return parser
 
 

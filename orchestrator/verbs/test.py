@@ -25,9 +25,7 @@ def _parser() -> Parser:
         "Run the test suite in its container image, which is built if needed.",
         "--hosts [NAME ...] runs the demo on simulated Docker hosts instead: docs/hosts.md",
     )
-    parser.add_argument(
-        "words", nargs="*", metavar="PYTEST ARGUMENT", help="passed to pytest unchanged"
-    )
+    parser.add_argument("words", nargs="*", metavar="PYTEST ARGUMENT", help="arguments for pytest")
     return parser
 
 

@@ -225,7 +225,7 @@ class Host:
         watchdog.cancel()
         errors = [line for line in lines if line.startswith("error: ")]
         said = errors[-1].removeprefix("error: ") if errors else ""
-        said = re.sub(r"[0-9a-f]{12}", "…", said)  # a run's ID, which is different each time
+        said = re.sub(r"[0-9a-f]{12}", "…", said)  # leave out a run's ID
         if not struck:
             said = "the stage was not reached"
         elif not found:

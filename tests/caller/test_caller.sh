@@ -110,7 +110,7 @@ done
 hands_over "$sum" a.img
 cat > "$work/some/sha256sum.new" << 'EOF'
 #!/bin/sh
-# The fake orchestrator runs until an image has arrived.
+# This sha256sum works only until the image has its name.
 here=$(dirname -- "$(dirname -- "$0")")
 [ -z "$(find "$here/images" -name a.img)" ] && exec "$(cat "$here/sha256sum")" "$@"
 EOF

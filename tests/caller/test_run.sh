@@ -35,7 +35,7 @@ listener.listen()
 time.sleep(60)' "$work/hung.sock" &
 hung=$!
 until [ -S "$work/hung.sock" ]; do sleep 0.1; done
-sleep 0.5 # its handlers are installed a moment later
+sleep 0.5 # the socket listens a moment later
 expect "one that hangs is named" 3 'Docker does not answer' \
   env DOCKER_HOST="unix://$work/hung.sock" NIXOS_IMAGE_PATIENCE=2 "$project/run.sh" demo
 kill "$hung"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Tests what run.sh sends for a configuration, a flake and a nixpkgs: git's files, nothing from outside, after printing the size.
+# Tests what run.sh sends for a configuration, a flake and a nixpkgs: the files that git lists, nothing from outside of the
+# folder; and that it prints the size first.
 . "$(dirname -- "$0")/lib.sh"
 before=$(table)
 

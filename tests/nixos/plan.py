@@ -71,7 +71,7 @@ failed = 0
 
 def check(name: str, good: object, more: object = "") -> None:
     """Print PASS or FAIL for one check."""
-    global failed  # for the exit code
+    global failed  # any failure sets the exit code
     failed += not good
     print(f"{'PASS' if good else 'FAIL'} {name}{'' if good else f': {more}'}")
 

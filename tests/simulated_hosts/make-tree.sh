@@ -10,7 +10,7 @@ container=$(docker create "$base" true)
 docker export "$container" | tar -xf - -C "$tree.part"
 docker rm "$container" > /dev/null
 cp /etc/resolv.conf "$tree.part/etc/resolv.conf"
-printf '#!/bin/sh\nexit 101\n' > "$tree.part/usr/sbin/policy-rc.d" # start no services
+printf '#!/bin/sh\nexit 101\n' > "$tree.part/usr/sbin/policy-rc.d" # forbids packages to start services
 chmod 755 "$tree.part/usr/sbin/policy-rc.d"
 for sources in "$tree.part/etc/apt/sources.list" "$tree.part/etc/apt/sources.list.d/debian.sources"; do
   # sid has neither updates nor a security archive.

@@ -8,7 +8,7 @@
 # shellcheck disable=SC2034  # the kind's variables are lib.sh's
 . "$(dirname -- "$0")/../caller/lib.sh"
 . "$(dirname -- "$0")/lib.sh"
-release_table() { :; } # no container keeps binfmt_misc mounted in these tests
+release_table() { :; } # here no container keeps binfmt_misc mounted for it
 hosts=${HOSTS:-${TMPDIR:-/tmp}/nixos-image-hosts}
 state=$hosts/state
 network=${NETWORK:-10.77.30}

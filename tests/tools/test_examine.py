@@ -53,7 +53,7 @@ def test_a_table_that_is_gone_is_told(image: pathlib.Path) -> None:
 
 def test_a_file_system_that_is_damaged_is_told(image: pathlib.Path) -> None:
     with image.open("r+b") as file:
-        file.seek(MIB + 1024 + 0x0C)  # the superblock's count of free blocks
+        file.seek(MIB + 1024 + 0x0C)  # place of the superblock's count of free blocks
         file.write(b"\1\0\0\0")
     with pytest.raises(FilesystemError, match="e2fsck"):
         examine.raw_image(image, LAYOUT, "ext4")

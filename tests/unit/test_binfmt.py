@@ -195,7 +195,7 @@ def test_a_refusal_of_the_kernel_is_told(
 
 
 def test_our_entry_is_removed_by_writing_minus_one(table: pathlib.Path) -> None:
-    (table / NAME).write_text("xx")  # the kernel would execute the write, a file stores it
+    (table / NAME).write_text("xx")  # the kernel would obey what is written
     binfmt.remove(NAME)
     assert (table / NAME).read_text() == "-1"
 

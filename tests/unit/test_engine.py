@@ -106,7 +106,7 @@ def test_no_engine_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     with pytest.raises(DockerError, match=r"ping: Docker cannot be reached: .*No such file"):
         Api(PATIENCE).ping()
-    gc.collect()  # here, because docker-py leaves a socket open
+    gc.collect()  # collects the socket that docker-py left open
 
 
 CALLS: dict[str, Callable[[Engine], object]] = {

@@ -44,7 +44,7 @@ class See:
     ("uid_map", "runs", "expected"),
     [
         (WHOLE, (), False),
-        (WHOLE, ("aarch64-linux",), False),  # a mount would show it
+        (WHOLE, ("aarch64-linux",), False),  # a mount shows the host's binfmt_misc
         (ROOTLESS, (), False),
         (ROOTLESS, ("riscv64-linux",), True),
         (ROOTLESS, ("i686-linux",), False),  # i686 needs no emulator

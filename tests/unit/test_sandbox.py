@@ -38,7 +38,7 @@ def ask(script: str, **variables: str) -> sandbox.View:
     command = ["sh", "-c", script]
     environment = {**os.environ, **variables}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 1  # it fails, so that Nix keeps no output
+    assert done.returncode == 1  # the script fails, so that Nix keeps no output
     lines = [f"{sandbox.NAME}> {line}" for line in done.stdout.splitlines()]
     view, cause = sandbox.parse("\n".join(lines))
     assert view

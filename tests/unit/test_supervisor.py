@@ -89,7 +89,7 @@ class World:
 def world() -> Iterator[World]:
     world = World()
     yield world
-    world.engine.codes = dict.fromkeys(world.engine.lines, 0)  # ends the threads
+    world.engine.codes = dict.fromkeys(world.engine.lines, 0)  # lets the threads end
     world.progress.close()
 
 

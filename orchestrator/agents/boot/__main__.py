@@ -68,7 +68,7 @@ def show(arguments: argparse.Namespace) -> None:
 def machine_command(
     arguments: argparse.Namespace, disk: qemu.Disk, accel: str, serial: str
 ) -> list[str]:
-    """Return QEMU's command line; raises `AgentError` if the firmware does not exist."""
+    """Return QEMU's command line; raises `AgentError` if the guest has no such firmware."""
     guest = qemu.GUESTS[arguments.system]
     if arguments.firmware not in guest.firmware:
         raise AgentError(

@@ -101,7 +101,7 @@ def build() -> None:
         holder.unlock()
         events.emit("unlocked", message="the builder has unlocked cleanup")
     if not results:
-        return  # a dry run has printed its plan
+        return  # a dry run ends here, its plan is printed
     collect.keep(result.path for result in results)
     if task.late:
         alone.receive_late(run)

@@ -314,7 +314,7 @@ def answer[Answer](said: str, take: Callable[[typing.Any], Answer]) -> Answer:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise AgentError(
             f"Nix' output is invalid: {error!r}",
-            hint="a build without a sandbox may have read part of it: --strict forbids those",
+            hint="a build without a sandbox may have read part of it; --strict forbids such builds",
             kind="build",
         ) from error
 

@@ -15,7 +15,7 @@ def main() -> None:
 def sweep() -> None:
     """Remove staging folders of dead runs and report their names."""
     if not staging.FOLDER.exists():
-        return  # nothing was ever built
+        return  # no builder has run yet
     removed = staging.sweep(everything=sys.argv[1:] == ["everything"])
     if removed:
         events.emit("swept", message=f"removed {', '.join(removed)}", removed=removed)

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC1090,SC2154
-# Makes one stand-in: $debs in the first output, relinked, then $fixup; the other outputs are links to the same files.
+# Makes the stand-in of one package: unpacks $debs into the first output, relinks them, runs $fixup; the other outputs are links to
+# the same files.
 . "$unpack"
 read -r first others <<<"$outputs"
 first=${!first}

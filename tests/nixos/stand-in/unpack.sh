@@ -21,7 +21,7 @@ unpack() {
   merge "$tree/usr/lib" "$target/lib"
   merge "$tree/lib" "$target/lib"
   merge "$tree/multiarch" "$target/lib"
-  for from in usr/sbin sbin usr/bin bin; do # sbin may have links to bin
+  for from in usr/sbin sbin usr/bin bin; do # bin comes last: sbin may have links of the same names to it
     merge "$tree/$from" "$target/bin"
   done
   merge "$tree/usr/include" "$target/include"
