@@ -94,7 +94,7 @@ check "not even by a link" untouched
 # executes no other
 refused() {
   what=$1
-  case $3 in demo | -*) order_first=1 ;; *) order_first= ;; esac # out_dir, a valid order before it
+  case $3 in demo | -*) order_first=1 ;; *) order_first= ;; esac # 1: give a valid order out_dir before LINE
   : > "$work/orders"
   [ -z "$order_first" ] || order out_dir --out "$work/images"
   printf '%b\n' "$2" >> "$work/orders"
