@@ -53,6 +53,15 @@ def test_progress_counts_only_builds(log: NixLog) -> None:
     assert (log.done, log.expected) == (2, 7)
 
 
+def test_warnings_of_the_configuration_are_kept_once(log: NixLog) -> None:
+    coloured = "\x1b[35;1mevaluation warning:\x1b[0m first\n                    second"
+    for _ in range(2):
+        log.feed(nix(action="msg", level=1, msg=coloured, raw_msg="first\nsecond"))
+    log.feed(nix(action="msg", level=1, msg="\x1b[35;1mevaluation warning:\x1b[0m older Nix"))
+    log.feed(nix(action="msg", level=1, msg="warning: of Nix itself", raw_msg="of Nix itself"))
+    assert log.warnings == ["first\nsecond", "older Nix"]
+
+
 def test_the_current_derivation_comes_and_goes(log: NixLog) -> None:
     assert log.current == ""
     log.feed(building(5, LINUX))

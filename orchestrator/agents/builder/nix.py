@@ -231,6 +231,9 @@ class Nix:
                     )
                     reported, last = now, log.current
             output = process.stdout.read().decode(errors="replace")
+        for warning in log.warnings:
+            message = warning.replace(self.sources, "") if self.sources else warning
+            events.emit("configuration", level="warning", message=message)
         if process.returncode != 0:
             starved = memory.kills() > kills
             raise self._failure(log, process.returncode, store, starved=starved)

@@ -32,6 +32,9 @@ FAILED = re.compile(
     r"|build of '([^']+\.drv)'.* failed"
 )
 
+#: Prefix of a warning of the evaluated expression, for example of NixOS' option `warnings`.
+WARNING = "evaluation warning:"
+
 #: Prefix of our expressions' trace messages with each image's file name, as JSON.
 FILE = "trace: nixos-image-file "
 
@@ -66,6 +69,7 @@ class NixLog:
     errors: list[str] = dataclasses.field(default_factory=list)
     problem: Problem | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
     files: list[typing.Any] = dataclasses.field(default_factory=list)
     _running: dict[int, str] = dataclasses.field(default_factory=dict)
     _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -119,6 +123,8 @@ class NixLog:
                 self._write(plain(text))
                 if event.get("level") == LEVEL_ERROR:
                     self._error(event, plain(text))
+                elif plain(text).startswith(WARNING):
+                    self._warning(event, plain(text))
 
     def _error(self, event: dict[str, typing.Any], text: str) -> None:
         """Record a message of level error; only real errors have `raw_msg`, notes do not."""
@@ -137,6 +143,12 @@ class NixLog:
         )
         # Nix' places are FILE:LINE:COLUMN: remove the column.
         self.problem = Problem(raw, tuple(place.rpartition(":")[0] for place in places), text)
+
+    def _warning(self, event: dict[str, typing.Any], text: str) -> None:
+        """Without Nix' indentation, and once for all images that it is said of."""
+        raw = plain(str(event.get("raw_msg", text.removeprefix(WARNING).strip())))
+        if raw not in self.warnings:
+            self.warnings.append(raw)
 
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
         fields = event.get("fields")
