@@ -13,6 +13,7 @@ function quoted(text,    words, count, at, result) {
 }
 FILENAME ~ /loader\.conf$/ {
   if ($1 == "timeout") timeout = $2
+  if ($1 == "editor") locked = $2 ~ /^(0|n|no|f|false|off)$/
   if ($1 == "default") default_entry = $2
   next
 }
@@ -35,6 +36,8 @@ END {
   print "terminal_input console serial"
   print "terminal_output console serial"
   print "set timeout=" (timeout ~ /^[0-9]+$/ ? timeout : -1)
+  # Without superusers nobody edits an entry.
+  if (locked) print "set superusers=\"\""
   sub(/\.conf$/, "", default_entry)
   if (default_entry != "" && default_entry !~ /[*?]/) print "set default=\"" default_entry "\""
   for (rank = 1; rank <= total; rank++) {
@@ -43,7 +46,7 @@ END {
       if (!(ids[at] in done) && (id == "" || generation[ids[at]] > generation[id])) id = ids[at]
     }
     done[id]
-    printf "menuentry \"%s - %s\" --id \"%s\" {\n", field[id, "title"], field[id, "version"], id
+    printf "menuentry \"%s - %s\" --id \"%s\"%s {\n", field[id, "title"], field[id, "version"], id, locked ? " --unrestricted" : ""
     printf "  linux %s %s\n", field[id, "linux"], quoted(field[id, "options"])
     if (initrd[id] != "") printf "  initrd%s\n", initrd[id]
     print "}"

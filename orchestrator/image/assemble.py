@@ -132,11 +132,16 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
                 program = f"EFI/systemd/{pathlib.Path(loader.systemdBoot).name}"
                 esp |= clover.files(pathlib.Path(loader.clover), program)
             if spec.partitionTable == "hybrid":
-                esp |= bootloader.grub_files(entries, loader.timeout, kernels="EFI/nixos")
+                esp |= bootloader.grub_files(
+                    entries, loader.timeout, kernels="EFI/nixos", editor=loader.editor
+                )
+            bootloader.add_extra_files(loader, esp)
             return _BootFiles({"ESP": esp}, {})
         case "efixbootldr":
             esp = bootloader.systemd_boot_files(boot.system, loader)
-            return _BootFiles({"ESP": esp, "BOOT": bootloader.bls_files(entries)}, {})
+            files = bootloader.bls_files(entries)
+            bootloader.add_extra_files(loader, files)
+            return _BootFiles({"ESP": esp, "BOOT": files}, {})
         case "legacy+boot":
             files = bootloader.grub_files(entries, loader.timeout, kernels=GRUB_KERNELS)
             return _BootFiles({"BOOT": files}, {})

@@ -16,7 +16,7 @@ import uuid
 from orchestrator.shared.architectures import PCS
 from orchestrator.shared.disk_formats import DISK_FORMATS, DiskFormat
 from orchestrator.shared.filesystems import FILESYSTEMS, FsType
-from orchestrator.shared.json_reader import JsonError, MiB, Natural, from_json, read_json
+from orchestrator.shared.json_reader import FreeText, JsonError, MiB, Natural, from_json, read_json
 
 #: Version of the image spec that this assembler reads.
 SCHEMA = 1
@@ -81,7 +81,10 @@ class BootLoader:
 
     Store paths: `systemdBoot` is the EFI program, `grub` the folder with GRUB's i386-pc modules,
     `clover` the folder with Clover's boot stages and EFI folder (Clover starts systemd-boot on a
-    BIOS). `timeout` of the menu is in seconds, -1 waits for ever.
+    BIOS). `timeout` of the menu is in seconds, -1 waits for ever. Without `editor` no menu lets
+    anybody change a kernel command line. `consoleMode` is systemd-boot's console-mode, empty for
+    its default. `extraEntries` (texts) and `extraFiles` (store paths) are added to the partition
+    with the boot entries: the former by name below loader/entries, the latter by path.
     """
 
     timeout: int
@@ -89,6 +92,10 @@ class BootLoader:
     grub: str = ""
     clover: str = ""
     extlinux: Extlinux | None = None
+    editor: bool = True
+    consoleMode: str = ""
+    extraEntries: dict[str, FreeText] = dataclasses.field(default_factory=dict)
+    extraFiles: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +242,10 @@ def _check_loaders(spec: ImageSpec) -> None:
                 f"spec.bootLoader.{loader} is missing: partition table {spec.partitionTable} is"
                 f" booted by {FIRMWARE[loader]}, and no such loader is available for {spec.system}"
             )
+    extra = [*spec.bootLoader.extraEntries, *spec.bootLoader.extraFiles]
+    for name in extra:
+        if name.startswith("/") or not name.isprintable() or {"..", ""} & set(name.split("/")):
+            raise SpecError(f"spec.bootLoader: {name!r} is no path on the boot partition")
     if spec.bootLoader.clover and (spec.partitionTable != "efi" or spec.system not in PCS):
         raise SpecError("spec.bootLoader.clover: only for a PC (x86) with partition table efi")
 

@@ -96,12 +96,15 @@ def test_generations_follow_newest_first_and_old_kernels_go(device: pathlib.Path
     assert re.findall(r'--id "nixos-generation-(\d+)"', menu) == ["4", "5", "3"]
 
 
+@pytest.mark.parametrize("editor", [True, False])
 def test_the_menu_of_systemd_boots_entries_is_the_images_own(
-    device: pathlib.Path, tmp_path: pathlib.Path
+    editor: bool,
+    device: pathlib.Path,
+    tmp_path: pathlib.Path,
 ) -> None:
     assert device.exists()
     entries = bootloader.boot_entries(bootspec(system("one")))
-    loader = BootLoader(timeout=5, systemdBoot="/x/systemd-bootx64.efi")
+    loader = BootLoader(timeout=5, systemdBoot="/x/systemd-bootx64.efi", editor=editor)
     files = bootloader.systemd_boot_files("x86_64-linux", loader) | bootloader.bls_files(entries)
     names = sorted(name for name in files if name.startswith("loader/"))
     for name in names:
@@ -112,4 +115,6 @@ def test_the_menu_of_systemd_boots_entries_is_the_images_own(
         path.write_text(text)
     command: list[str | pathlib.Path] = ["awk", "-f", MODULES / "bls-to-grub.awk", *reversed(names)]
     menu = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert menu == bootloader.grub_files(entries, 5, kernels="EFI/nixos")["grub/grub.cfg"]
+    files = bootloader.grub_files(entries, 5, kernels="EFI/nixos", editor=editor)
+    assert menu == files["grub/grub.cfg"]
+    assert ("superusers" in menu) is not editor

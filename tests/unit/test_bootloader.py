@@ -66,6 +66,31 @@ def test_the_esp_has_the_loader_twice_and_its_settings(tmp_path: pathlib.Path) -
     forever = dataclasses.replace(loader, timeout=-1)
     files = bootloader.systemd_boot_files("aarch64-linux", forever)
     assert files["loader/loader.conf"] == "timeout menu-force\ndefault nixos-*\n"
+    strict = dataclasses.replace(loader, editor=False, consoleMode="max")
+    files = bootloader.systemd_boot_files("aarch64-linux", strict)
+    expected = "timeout 3\ndefault nixos-*\neditor 0\nconsole-mode max\n"
+    assert files["loader/loader.conf"] == expected
+
+
+def test_the_configurations_own_files_are_beside_the_loaders(tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "memtest.efi"
+    loader = BootLoader(
+        0,
+        extraEntries={"memtest86.conf": "title Memtest86+\n"},
+        extraFiles={"efi/memtest86/memtest.efi": str(program)},
+    )
+    files: bootloader.Files = {"EFI/BOOT/BOOTX64.EFI": program}
+    bootloader.add_extra_files(loader, files)
+    assert files == {
+        "EFI/BOOT/BOOTX64.EFI": program,
+        "EFI/memtest86/memtest.efi": program,
+        "EFI/nixos/.extra-files/efi/memtest86/memtest.efi": "",
+        "loader/entries/memtest86.conf": "title Memtest86+\n",
+        "EFI/nixos/.extra-files/loader/entries/memtest86.conf": "",
+    }
+    taken = BootLoader(0, extraFiles={"efi/boot/bootx64.efi": str(program)})
+    with pytest.raises(SpecError, match="the boot loader's own"):
+        bootloader.add_extra_files(taken, files)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ SPEC: dict[str, typing.Any] = {
         "grub": "",
         "clover": "",
         "extlinux": {"deviceTree": True, "deviceTreeName": ""},
+        "editor": False,
+        "consoleMode": "max",
+        "extraEntries": {"a.conf": "title a\n"},
+        "extraFiles": {"efi/a.efi": "/nix/store/x/a.efi"},
     },
     "root": {
         "fsType": "ext4",
@@ -107,6 +111,12 @@ def test_a_table_says_what_starts_it(table: str, firmware: tuple[str, ...]) -> N
 def test_a_table_without_its_loader_is_refused_with_the_reason(table: str) -> None:
     with pytest.raises(SpecError, match=rf"bootLoader\.grub is missing: .*{re.escape(table)}"):
         read_spec(changed("partitionTable", table))
+
+
+@pytest.mark.parametrize("name", ["/a.efi", "../a.efi", "efi//a.efi"])
+def test_extra_files_stay_on_the_boot_partition(name: str) -> None:
+    with pytest.raises(SpecError, match=r"bootLoader.*is no path on the boot partition"):
+        read_spec(changed("bootLoader.extraFiles", {name: "/nix/store/x/a.efi"}))
 
 
 def test_a_root_that_cannot_be_is_refused_with_the_reason() -> None:

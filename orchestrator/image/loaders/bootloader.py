@@ -60,11 +60,41 @@ def systemd_boot_files(system: str, loader: BootLoader) -> Files:
         raise SpecError(f"bootspec.system: no EFI boot loader is known for {system}")
     program = pathlib.Path(loader.systemdBoot)
     timeout = "menu-force" if loader.timeout < 0 else str(loader.timeout)
+    lines = [f"timeout {timeout}", "default nixos-*"]
+    lines += [] if loader.editor else ["editor 0"]
+    lines += [f"console-mode {loader.consoleMode}"] if loader.consoleMode else []
     return {
         f"EFI/BOOT/{SYSTEMS[system].efi_name}": program,
         f"EFI/systemd/{program.name}": program,
-        "loader/loader.conf": f"timeout {timeout}\ndefault nixos-*\n",
+        "loader/loader.conf": _text(lines),
     }
+
+
+def add_extra_files(loader: BootLoader, files: Files) -> None:
+    """Add the configuration's own files and entries to `files` of the partition with the entries.
+
+    An empty file of the same path below `.extra-files` lets `nixos-rebuild` remove each one later.
+    Raises `SpecError` for a path that is taken.
+    """
+    extra: Files = {name: pathlib.Path(source) for name, source in loader.extraFiles.items()}
+    extra |= {f"loader/entries/{name}": text for name, text in loader.extraEntries.items()}
+    for name, content in extra.items():
+        path = _as_spelled(name, files)
+        if path in files:
+            raise SpecError(f"spec.bootLoader: {name} is a file of the boot loader's own")
+        files[path] = content
+        files[f"EFI/nixos/.extra-files/{name}"] = ""
+
+
+def _as_spelled(name: str, files: Files) -> str:
+    """Return `name` with the folders that are in `files` as they are there: FAT has one of each."""
+    spelled: tuple[str, ...] = ()
+    for part in name.split("/"):
+        depth = len(spelled)
+        known = (parts for one in files if len(parts := tuple(one.split("/"))) > depth)
+        inside = (parts[depth] for parts in known if parts[:depth] == spelled)
+        spelled += (next((one for one in inside if one.lower() == part.lower()), part),)
+    return "/".join(spelled)
 
 
 def bls_files(entries: list[BootEntry]) -> Files:
@@ -83,8 +113,13 @@ def bls_files(entries: list[BootEntry]) -> Files:
     return files
 
 
-def grub_files(entries: list[BootEntry], timeout: int, *, kernels: str | None) -> Files:
+def grub_files(
+    entries: list[BootEntry], timeout: int, *, kernels: str | None, editor: bool = True
+) -> Files:
     """Return `grub/grub.cfg` and the kernels and initrds that it names.
+
+    Without `editor` nobody is a superuser, and GRUB lets only superusers edit an entry or use its
+    command line (GRUB's manual, "Authentication and authorisation").
 
     `kernels` is their folder on the boot partition: "EFI/nixos", shared with `bls_files`, or GRUB's
     own. None means that GRUB reads them from the store.
@@ -95,7 +130,9 @@ def grub_files(entries: list[BootEntry], timeout: int, *, kernels: str | None) -
         "terminal_input console serial",
         "terminal_output console serial",
         f"set timeout={timeout}",
+        *([] if editor else ['set superusers=""']),
     ]
+    free = "" if editor else " --unrestricted"
     for entry in entries:
 
         def place(path: pathlib.Path) -> str:
@@ -108,7 +145,7 @@ def grub_files(entries: list[BootEntry], timeout: int, *, kernels: str | None) -
 
         initrds = " ".join(place(initrd) for initrd in entry.initrds)
         lines += [
-            f'menuentry "{entry.title} - {entry.version}" --id "{_grub_id(entry)}" {{',
+            f'menuentry "{entry.title} - {entry.version}" --id "{_grub_id(entry)}"{free} {{',
             f"  linux {place(entry.kernel)} {_grub_quote(entry.options)}",
             *([f"  initrd {initrds}"] if initrds else []),
             "}",
