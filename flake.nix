@@ -27,7 +27,9 @@
           , customFormats ? { }
           }:
           ((import ./nix { inherit nixpkgs buildSystem customFormats; }).images {
-            inherit system modules specialArgs;
+            inherit system specialArgs;
+            # With its overlays and its config, as `nixosSystem` takes it.
+            modules = modules ++ lib.optional (pkgs != null) { nixpkgs.pkgs = pkgs; };
             formats = [ format ];
           }).${format};
         nixosGenerate = self.lib.imageSpec;

@@ -15,6 +15,7 @@
 #   formatPaths    { name: path of a nixos-generators format file } (default {})
 #   revision, versionSuffix   of nixpkgs, if its tree does not have them (default null)
 #   buildSystem    Nix system of the build machine (default: this machine's)
+#   kvm            whether the machine has /dev/kvm (default true)
 #
 # The result is { <system>.<format> = derivation; }: nix-build without -A builds all of them. See nix/default.nix.
 { inputs }:
@@ -30,6 +31,7 @@ let
     revision = null;
     versionSuffix = null;
     buildSystem = builtins.currentSystem;
+    kvm = true;
   } // builtins.fromJSON (builtins.readFile inputs);
 
   path = text: /. + text;
@@ -42,7 +44,7 @@ let
 
   library = import ./. {
     inherit nixpkgs;
-    inherit (given) buildSystem;
+    inherit (given) buildSystem kvm;
     customFormats = lib.mapAttrs
       (_: file: (import ./formats.nix).lxc // {
         upstream = null;
@@ -78,12 +80,14 @@ let
             if given.systemsGiven || own == system then ofFlake
             else throw "nixosConfigurations.${given.attribute} is for ${own}: use --system ${own}, or another configuration";
           inherit system modules;
-          inherit (given) formats;
+          inherit (given) formats specialArgs;
+          systemIsGiven = given.systemsGiven;
         }
     else
       library.images {
         inherit system;
         inherit (given) formats specialArgs;
+        systemIsGiven = given.systemsGiven;
         modules = [ (path given.configuration) ] ++ modules;
       }
   ));

@@ -7,6 +7,8 @@
 , buildSystem ? builtins.currentSystem
 , buildPkgs ? import nixpkgs { system = buildSystem; config = { }; overlays = [ ]; }
 , customFormats ? { }
+  # Whether the build machine has /dev/kvm, for what nixpkgs makes in a VM.
+, kvm ? true
 }:
 let
   lib = import (nixpkgs + "/lib");
@@ -37,52 +39,139 @@ let
     else if lib.hasPrefix "./" module then ./modules + lib.removePrefix "." module
     else nixpkgs + "/nixos/modules/${module}";
 
-  # Extend the configuration by a format's modules.
-  guestOf = evaluated: format: evaluated.extendModules {
-    modules = map moduleOf format.modules
-      ++ lib.optional (format.variant != null) evaluated.config.image.modules.${format.variant}
-      ++ lib.optional (!format.login) { nixosImage.allowNoLogin = lib.mkDefault true; }
-      # A VM script starts the build machine's QEMU.
-      ++ lib.optional (lib.hasPrefix "vm" (format.recipe or "")) {
-        virtualisation = lib.genAttrs [ "vmVariant" "vmVariantWithBootLoader" ] (_: { virtualisation.host.pkgs = buildPkgs; });
+  # What the configuration itself says for a variant of nixpkgs', without nixpkgs' own module.
+  ownVariant = unchecked: name: lib.concatMap
+    (definition: lib.optional (! lib.hasPrefix "${toString nixpkgs}/" definition.file && definition.value ? ${name})
+      (lib.setDefaultModuleLocation "${definition.file}, via option image.modules.${name}" definition.value.${name}))
+    unchecked.options.image.modules.definitionsWithLocations;
+  own = unchecked: format:
+    let name = if format.variant != null then format.variant else format.upstream; in
+    lib.optionals (name != null) (ownVariant unchecked name);
+
+  # Kind of the image for nix/options.toml, null where the partition table decides it.
+  kindOf = format:
+    if format.assembler == "native" then null
+    else if lib.hasPrefix "vm" format.recipe then "vm"
+    else if format.assembler == "vm" then "upstream"
+    else { iso = "live"; kexec = "live"; kexec-bundle = "live"; format-path = "own"; }.${format.recipe} or "container";
+
+  families = map (lib.splitString ".") (builtins.fromTOML (builtins.readFile ./options.toml)).families;
+  # The name of an image file is an option of nixpkgs' modules of images, one of which each variant has.
+  fileOptions = nixpkgs + "/nixos/modules/image/file-options.nix";
+
+  # Whether every option that is defined exists.
+  fits = evaluated: (builtins.tryEval (builtins.seq evaluated.config true)).success;
+
+  # The configuration as a format's guest. Options of nixpkgs' image modules may stand in it for all formats, so it is no mistake yet
+  # that this one does not have them: nix/modules/declared.nix tells what becomes of them.
+  guestOf = prepared: unchecked: format:
+    let
+      kind = kindOf format;
+      variant = if format.variant != null then [ unchecked.config.image.modules.${format.variant} ] else own unchecked format;
+      missing = lib.filter (family: ! lib.hasAttrByPath family unchecked.options) families;
+      # The configuration without the modules of the format, whose definitions hide its own or need a whole system.
+      declared = prepared.extendModules {
+        modules = lib.filter (module: ! lib.isString module) format.modules ++ own unchecked format
+          ++ map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); }) missing;
       };
-  };
+      strict = prepared.extendModules {
+        modules = map moduleOf format.modules
+          ++ variant
+          ++ lib.optionals (format.assembler == "native" && builtins.pathExists fileOptions)
+          [ fileOptions { _file = toString ./modules/disk.nix; image.extension = lib.mkDefault format.suffix; } ]
+          ++ lib.optional (!format.login) { nixosImage.allowNoLogin = lib.mkDefault true; }
+          # A script starts the QEMU of the machine that it is made on.
+          ++ lib.optional (lib.hasPrefix "vm" (format.recipe or "")) {
+            virtualisation = lib.genAttrs [ "vmVariant" "vmVariantWithBootLoader" ] (_: { virtualisation.host.pkgs = buildPkgs; });
+          }
+          ++ lib.optionals (kind != "own") [
+            ./modules/declared.nix
+            {
+              _module.args.declared = {
+                inherit kind;
+                inherit (declared) options;
+                # A family that the format does not have counts if somebody means it: `options ? isoImage` may be asked before.
+                families = lib.filter (family: ! fits strict || lib.hasAttrByPath family strict.options) missing;
+              };
+            }
+          ];
+      };
+    in
+    # What no family has is a mistake, which the module system tells.
+    if kind == "own" || fits strict || ! fits declared then strict
+    else strict.extendModules { modules = [{ _module.check = false; }]; };
 
   native = import ./spec.nix { inherit lib buildPkgs buildSystem; };
   nixpkgsMade = import ./artifacts.nix { inherit lib buildPkgs nixpkgs; };
 
-  make = format: guest:
+  make = system: format: guest:
     let
       inherit (guest.config.nixosImage) touchEFIVars postVM;
+      made = guest.pkgs.stdenv.hostPlatform.system;
     in
-    if format.assembler != "native" then
+    if made != system then
+      throw "nixpkgs.pkgs${placesOf guest [ "nixpkgs" "pkgs" ]} is for ${made}, but the image is for ${system}"
+    else if format.assembler != "native" then
       nixpkgsMade { inherit format guest; }
     else if ! touchEFIVars && postVM == "" then
       native { inherit format guest; }
     else
-      nixpkgsMade { inherit guest; format = onTarget guest.pkgs.stdenv.hostPlatform.system format // { recipe = "disk-image"; }; };
+      nixpkgsMade { inherit guest; format = onTarget system format // { recipe = "disk-image"; }; };
 
   # A VM runs the target's programs, which would take days under emulation: the build machine must be of the target's system.
   onTarget = system: format:
-    if system == buildSystem then format
+    if system == buildSystem && kvm then format
+    else if system == buildSystem then throw "format ${format.name} is built in a VM, which needs /dev/kvm, and this builder has none; nix/ as a library builds it on a machine with KVM"
     else throw "format ${format.name} is built in a ${system} VM, which needs a ${system} host; this host is ${buildSystem}";
 
+  # " (FILE:LINE)" of an option's definitions
+  placesOf = evaluated: option:
+    let
+      arguments = { inherit lib; inherit (evaluated) config options; modulesPath = nixpkgs + "/nixos/modules"; };
+      placeOf = import ./place.nix { inherit lib arguments; };
+      places = map (placeOf option [ ]) (lib.getAttrFromPath option evaluated.options).definitionsWithLocations;
+    in
+    lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " places})";
+
+  # A system that the configuration names decides, as it does in NixOS: what was asked for is not another one. mkDefault, which
+  # hardware-configuration.nix has, gives way to a system that somebody has asked for.
+  # Returns { own, where } of such a contradiction, or null.
+  contradiction = { evaluated, system, systemIsGiven }:
+    let
+      lax = evaluated.extendModules { modules = [{ _module.check = false; }]; };
+      option = lax.options.nixpkgs.hostPlatform;
+      own = option.value.system;
+    in
+    if option.highestPrio < (if systemIsGiven then 1000 else 1500) && own != system
+    then { inherit own; where = placesOf lax [ "nixpkgs" "hostPlatform" ]; }
+    else null;
+
   # imagesOf: makes images of a configuration that is evaluated already, for example by `nixosSystem`.
-  imagesOf = { evaluated, formats, system ? evaluated.pkgs.stdenv.hostPlatform.system, modules ? [ ] }:
+  imagesOf = { evaluated, formats, system ? evaluated.pkgs.stdenv.hostPlatform.system, systemIsGiven ? true, modules ? [ ], specialArgs ? { } }:
+    let found = contradiction { inherit evaluated system systemIsGiven; }; in
+    if found != null then
+      throw ("nixpkgs.hostPlatform${found.where} is ${found.own}, but the image is for ${system}: say --system ${found.own}"
+        + lib.optionalString systemIsGiven ", or lib.mkDefault in the configuration")
+    else
     let
       wanted = map (name: formatNamed name system // { given = name; }) formats;
       prepared = evaluated.extendModules {
+        inherit specialArgs;
         modules = [ ./modules { nixpkgs.hostPlatform = lib.mkForce system; } ] ++ modules;
       };
-      guests = lib.listToAttrs (map (format: lib.nameValuePair format.guest (guestOf prepared format)) wanted);
+      # Where what is not declared is no mistake: a checked evaluation does not even tell its options then.
+      unchecked = prepared.extendModules { modules = [{ _module.check = false; }]; };
+      # Formats share a system unless the configuration says something for one of them alone.
+      keyOf = format: if format.variant == null && own unchecked format != [ ] then format.name else format.guest;
+      guests = lib.listToAttrs (map (format: lib.nameValuePair (keyOf format) (guestOf prepared unchecked format)) wanted);
     in
-    lib.listToAttrs (map (format: lib.nameValuePair format.given (make format guests.${format.guest})) wanted);
+    lib.listToAttrs (map (format: lib.nameValuePair format.given (make system format guests.${keyOf format})) wanted);
 in
 {
   inherit formats imagesOf;
 
-  images = { system, formats, modules ? [ ], specialArgs ? { } }: imagesOf {
+  images = { system, formats, systemIsGiven ? true, modules ? [ ], specialArgs ? { } }: imagesOf {
     evaluated = evaluate { inherit modules specialArgs; };
-    inherit system formats;
+    inherit system formats systemIsGiven;
   };
 }

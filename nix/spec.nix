@@ -21,6 +21,10 @@ let
     if lib.isInt owner then owner
     else orElse (throw "nixosImage.contents: ${kind}.${owner} has no fixed number") (config.users.${kind}.${owner}.${field} or null);
 
+  # Swap files, which the first boot writes in full.
+  swap = lib.foldl' (sum: one: sum + one.size) 0
+    (lib.filter (one: one.size != null && ! lib.hasPrefix "/dev/" one.device) (lib.optionals (! cfg.onlyNixStore) config.swapDevices));
+
   contents = map
     (one: {
       source = store one.source;
@@ -50,9 +54,16 @@ let
     none = lib.optionalAttrs (isx86 && cfg.installBootLoader) { inherit grub; };
   };
   systemdBoot = "${config.systemd.package}/lib/systemd/boot/efi/systemd-boot${efiArch}.efi";
-  boot =
-    if cfg.installBootLoader || cfg.onlyNixStore || table == "none" then loaders.${table} or { inherit grub; }
-    else throw "nixosImage.installBootLoader: false needs partitionTableType = \"none\": every other table is for a boot loader";
+  boot = loaders.${table} or { inherit grub; };
+
+  # What differs from systemd-boot's defaults.
+  loaderSettings = lib.optionalAttrs (boot ? systemdBoot) (
+    let from = config.boot.loader.systemd-boot; in
+    lib.optionalAttrs (! from.editor) { editor = false; }
+    // lib.optionalAttrs (from.consoleMode != "keep") { inherit (from) consoleMode; }
+    // lib.optionalAttrs (from.extraEntries != { }) { inherit (from) extraEntries; }
+    // lib.optionalAttrs (from.extraFiles != { }) { extraFiles = lib.mapAttrs (_: store) from.extraFiles; }
+  );
 
   # Files of an SD card's firmware partition: sdImage.populateFirmwareCommands, run with the build machine's tools.
   firmware = buildPkgs.runCommand "firmware" { } ''
@@ -69,10 +80,10 @@ let
     toplevel = toString config.system.build.toplevel;
     format = format.given;
     partitionTable = table;
-    bootLoader = boot // { timeout = orElse (-1) config.boot.loader.timeout; };
+    bootLoader = boot // loaderSettings // { timeout = orElse (-1) config.boot.loader.timeout; };
     root = {
       inherit (cfg) fsType label;
-      additionalSpaceMiB = cfg.additionalSpace;
+      additionalSpaceMiB = cfg.additionalSpace + swap;
       uuid = orElse "" cfg.rootFSUID;
       partUuid = orElse "" cfg.rootGPUID;
     } // lib.optionalAttrs sdCard {
@@ -85,7 +96,7 @@ let
     };
     diskSizeMiB = autoIsNull cfg.diskSize;
     inherit contents;
-    additionalPaths = map store cfg.additionalPaths;
+    additionalPaths = map store (cfg.additionalPaths ++ lib.optionals sdCard (lib.remove config.system.build.toplevel config.sdImage.storePaths));
     inherit (cfg) onlyNixStore;
     registration = config.nix.enable && !cfg.onlyNixStore;
     diskFormat = orElse format.diskFormat cfg.format;

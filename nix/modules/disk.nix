@@ -1,25 +1,34 @@
 # NixOS configuration of a disk image: file systems and boot loader as the assembler lays them out, so that `nixos-rebuild switch`
 # works on the device. Priority 55 overrides the provider's modules and the user's hardware configuration, which describe other
-# disks; lib.mkForce still wins.
-{ config, lib, pkgs, ... }:
+# disks: device and type of a mount point are overridden, its options stay. declared.nix reports what that drops, and what
+# lib.mkForce makes of it.
+{ config, lib, options, pkgs, ... }:
 let
   cfg = config.nixosImage;
   table = cfg.partitionTableType;
   ours = lib.mkOverride 55;
 
   filesystems = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/filesystems.toml)).filesystem;
-  writable = (lib.findFirst (row: row.name == cfg.fsType) null filesystems).writable or true;
+  row = lib.findFirst (row: row.name == cfg.fsType) null filesystems;
+  writable = row.writable or true;
+  # GRUB reads its files from the root file system.
+  readsRoot = lib.elem table [ "legacy" "legacy+gpt" ];
+  isMbr = lib.elem table [ "legacy" "legacy+boot" ];
+  # systemd-repart grows what it is told to, and NixOS has one of the two.
+  repart = config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false;
 
   uefi = lib.elem table [ "efi" "efixbootldr" "hybrid" ];
   two = table == "efixbootldr";
-  fat = label: { device = "/dev/disk/by-label/${label}"; fsType = "vfat"; options = [ "umask=0077" ]; };
+  fat = label: { device = ours "/dev/disk/by-label/${label}"; fsType = ours "vfat"; options = lib.mkDefault [ "umask=0077" ]; };
 
   # nixos-rebuild's boot loader hook for BIOS images: it writes only grub.cfg, because GRUB's core image never changes.
   grubMenu = pkgs.writeShellScript "grub-menu" ''
     export PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.gnused pkgs.gnugrep ]}
-    export TIMEOUT=${toString timeout} LIMIT=10 KERNELS=${lib.optionalString (table == "legacy+boot") "kernels"}
+    export TIMEOUT=${toString timeout} LIMIT=${toString limit} KERNELS=${lib.optionalString (table == "legacy+boot") "kernels"}
     exec ${pkgs.runtimeShell} ${./grub-menu.sh} "$1"
   '';
+  # NixOS' default has room for a hundred kernels.
+  limit = if options.boot.loader.grub.configurationLimit.highestPrio < 1500 then config.boot.loader.grub.configurationLimit else 10;
   timeout = if config.boot.loader.timeout == null then -1 else config.boot.loader.timeout;
 in
 {
@@ -41,23 +50,47 @@ in
           message = "nixosImage.partitionTableType: only a PC BIOS (x86) boots from ${table}";
         }
         {
+          assertion = readsRoot && ! cfg.onlyNixStore -> lib.elem "grub" (row.read_by or [ ]);
+          message = "nixosImage.fsType: with ${table}, GRUB reads the kernel from the root file system, and it cannot read ${cfg.fsType}";
+        }
+        {
+          assertion = isMbr && cfg.diskSize != "auto" -> cfg.diskSize < 2 * 1024 * 1024;
+          message = "nixosImage.diskSize: the partition table of ${table} (MBR) ends at 2 TiB; take legacy+gpt, or efi";
+        }
+        {
+          assertion = builtins.match "[A-Za-z0-9#+.:=@_-]+" cfg.label != null && lib.stringLength cfg.label <= row.label_bytes;
+          message = "nixosImage.label: ${builtins.toJSON cfg.label} is no label of ${cfg.fsType} here: 1 to ${toString row.label_bytes} letters, digits, or any of # + - . : = @ _";
+        }
+        {
+          assertion = cfg.emulatedUEFI.enable && cfg.emulatedUEFI.loader == "clover" -> table == "efi";
+          message = "nixosImage.emulatedUEFI.loader: clover starts an image with partition table efi, not ${table}";
+        }
+        {
+          assertion = cfg.installBootLoader || cfg.onlyNixStore || table == "none";
+          message = "nixosImage.installBootLoader: false takes partitionTableType = \"none\", every other table is there for a loader";
+        }
+        {
+          assertion = cfg.rootGPUID == null || ! isMbr && table != "none";
+          message = "nixosImage.rootGPUID: the partition table ${table} has no such identifier; take legacy+gpt, or efi";
+        }
+        {
           assertion = cfg.onlyNixStore -> cfg.contents == [ ] && cfg.configFile == null;
           message = "nixosImage.onlyNixStore: contents and configFile are not possible with onlyNixStore";
         }
       ];
 
-      fileSystems.${if cfg.onlyNixStore then "/nix/store" else "/"} = ours {
-        device = "/dev/disk/by-label/${cfg.label}";
-        inherit (cfg) fsType;
-        autoResize = writable;
+      fileSystems.${if cfg.onlyNixStore then "/nix/store" else "/"} = {
+        device = ours "/dev/disk/by-label/${cfg.label}";
+        fsType = ours cfg.fsType;
+        autoResize = ours writable;
       };
       # growpart's package needs QEMU, which nixpkgs does not have for 32 bits: there, only the file system grows.
-      boot.growPartition = ours (table != "none" && !cfg.onlyNixStore && writable && pkgs.stdenv.hostPlatform.is64bit);
+      boot.growPartition = ours (table != "none" && !cfg.onlyNixStore && writable && ! repart && pkgs.stdenv.hostPlatform.is64bit);
       boot.loader.grub.enable = ours false;
     }
 
     (lib.mkIf uefi {
-      fileSystems."/boot" = ours (fat (if two then "BOOT" else "ESP"));
+      fileSystems."/boot" = fat (if two then "BOOT" else "ESP");
       boot.loader = {
         systemd-boot.enable = ours true;
         systemd-boot.configurationLimit = lib.mkDefault 5;
@@ -67,7 +100,7 @@ in
         efi.canTouchEfiVariables = ours cfg.touchEFIVars;
       };
     })
-    (lib.mkIf two { fileSystems."/efi" = ours (fat "ESP"); })
+    (lib.mkIf two { fileSystems."/efi" = fat "ESP"; })
 
     (lib.mkIf (table == "hybrid") {
       boot.loader.systemd-boot.extraInstallCommands = ''
@@ -79,7 +112,7 @@ in
 
     (lib.mkIf (!uefi) {
       boot.loader.external = { enable = ours true; installHook = ours grubMenu; };
-      fileSystems."/boot" = lib.mkIf (table == "legacy+boot") (ours (fat "BOOT"));
+      fileSystems."/boot" = lib.mkIf (table == "legacy+boot") (fat "BOOT");
     })
   ];
 }

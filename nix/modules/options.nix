@@ -174,6 +174,24 @@ in
       description = "Allow images that nobody can log in to.";
     };
 
+    ignore = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "fileSystems./home" "boot.loader.grub.users" ];
+      description = ''
+        Options that the image is made without, where it cannot honour them: by the name that the refusal gives, or one above it.
+        A warning names them.
+      '';
+    };
+    ignoreHardware = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Leave out the disks of `hardware-configuration.nix` (`fileSystems`, `swapDevices`, `boot.initrd.luks.devices`); what else is in
+        it, drivers and firmware, stays.
+      '';
+    };
+
     # The following options need a VM: see nix/disk-image.nix.
     touchEFIVars = mkOption {
       type = types.bool;

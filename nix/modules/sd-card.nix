@@ -4,14 +4,19 @@ let
   cfg = config.nixosImage;
   # A given option of `nixosImage` overrides nixpkgs' default of the `sdImage` option.
   given = name: lib.mkIf (options.nixosImage.${name}.highestPrio < 1500);
-  # Commands that nixpkgs runs on the finished image in a Nix build; the assembler does not support them.
-  commands = lib.filter (name: config.sdImage.${name} != "") [ "preBuildCommands" "postBuildCommands" ];
+  ours = lib.mkOverride 55;
 in
 {
   sdImage = {
     rootVolumeLabel = given "label" cfg.label;
     rootPartitionUUID = given "rootFSUID" cfg.rootFSUID;
     firmwareSize = given "bootSize" (if cfg.bootSize == "auto" then 0 else cfg.bootSize);
+  };
+
+  # Stronger than a hardware-configuration.nix, as on disks.
+  fileSystems."/" = {
+    device = ours "/dev/disk/by-label/${config.sdImage.rootVolumeLabel}";
+    fsType = ours "ext4";
   };
 
   assertions = [
@@ -24,8 +29,8 @@ in
       message = "nixosImage.partitionTableType: SD card formats have a fixed one; use another format, for example raw-efi";
     }
     {
-      assertion = commands == [ ];
-      message = "sdImage.${lib.concatStringsSep ", sdImage." commands}: not supported; write boot loaders to the card afterwards";
+      assertion = cfg.diskSize == "auto" || cfg.diskSize < 2 * 1024 * 1024;
+      message = "nixosImage.diskSize: an SD card's partition table (MBR) ends at 2 TiB";
     }
   ];
 }

@@ -120,6 +120,7 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, obje
         "revision": nixpkgs.revision,
         "versionSuffix": nixpkgs.suffix,
         "buildSystem": this_system(),
+        "kvm": pathlib.Path("/dev/kvm").exists(),
     }
     if task.flake:
         locked = {"flake": flake.reference, "flakeGiven": task.flake}

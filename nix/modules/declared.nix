@@ -1,0 +1,284 @@
+# Compares what the configuration declares with what the image will be. Nothing is dropped in silence: a definition that the
+# image cannot honour fails the evaluation with its option, file and line; one that the image's own disk or boot loader takes the
+# place of is told in one line.
+#
+# `declared` is the configuration without the format's modules, whose priority hides definitions of the configuration:
+#   options    of that evaluation, where each family of nix/options.toml is declared
+#   families   those that NixOS itself does not declare: lists of names
+#   kind       of the image where the partition table does not decide it, else null
+{ config, declared, lib, modulesPath, options, pkgs, ... }@arguments:
+let
+  cfg = config.nixosImage;
+  table = cfg.partitionTableType;
+  kind =
+    if declared.kind != null then declared.kind
+    else if config ? sdImage then "card"
+    else { none = "bare"; efi = "uefi"; efixbootldr = "uefi"; hybrid = "uefi"; }.${table} or "bios";
+  onDisk = lib.elem kind [ "uefi" "bios" "bare" "card" ];
+  rules = builtins.fromTOML (builtins.readFile ../options.toml);
+
+  nixpkgs = dirOf (dirOf (toString modulesPath)) + "/";
+  isOwn = definition: !(lib.hasPrefix nixpkgs definition.file || lib.hasPrefix "${toString ./.}/" definition.file);
+  definitionsOf = option: lib.filter isOwn option.definitionsWithLocations;
+  isHardware = definition: baseNameOf definition.file == "hardware-configuration.nix";
+
+  placeOf = import ../place.nix { inherit lib arguments; };
+
+  # --- findings: { name, places, refused, why, instead } ------------------------------------------
+
+  finding = name: places: refused: why: instead: { inherit name places refused why instead; };
+  refuse = name: places: finding name places true;
+  replaced = name: places: finding name places false "" "";
+
+  # The parts of an attribute set that is a definition's value, without mkIf, mkMerge, mkForce.
+  plain = value:
+    if ! lib.isAttrs value then [ value ]
+    else if value._type or null == "merge" then lib.concatMap plain value.contents
+    else if value._type or null == "if" then lib.optionals value.condition (plain value.content)
+    else if value ? _type && value ? content then plain value.content
+    else [ value ];
+  # What the configuration itself says of `name` in the option `option`, which is of attribute sets: [ { place, value } ]
+  saidOf = path: name:
+    let option = lib.attrByPath path null declared.options; in
+    lib.optionals (option != null) (lib.concatMap
+      (definition: map (value: { value = plainFunction value; place = placeOf path [ name ] definition; hardware = isHardware definition; })
+        (lib.concatMap plain (lib.catAttrs name (plain definition.value))))
+      (definitionsOf option));
+  plainFunction = value: if lib.isAttrs value then value else { };
+  # Without what is left out with the hardware's file.
+  said = mount: lib.filter (one: ! (cfg.ignoreHardware && one.hardware)) (saidOf [ "fileSystems" ] mount);
+  # The values of one attribute, with their places.
+  attributeOf = name: lib.concatMap (one: map (value: one // { inherit value; }) (lib.concatMap plain (lib.catAttrs name [ one.value ])));
+
+  # --- file systems -------------------------------------------------------------------------------
+
+  byLabel = label: "/dev/disk/by-label/${label}";
+  # The mount points that the image's disk has, with the device and the type that is made.
+  made =
+    if kind == "card" then { "/" = { device = byLabel config.sdImage.rootVolumeLabel; fsType = "ext4"; }; }
+    else if ! onDisk then { }
+    else
+      { ${if cfg.onlyNixStore then "/nix/store" else "/"} = { device = byLabel cfg.label; inherit (cfg) fsType; }; }
+      // lib.optionalAttrs (kind == "uefi") { "/boot" = { device = byLabel (if table == "efixbootldr" then "BOOT" else "ESP"); fsType = "vfat"; }; }
+      // lib.optionalAttrs (table == "efixbootldr") { "/efi" = { device = byLabel "ESP"; fsType = "vfat"; }; }
+      // lib.optionalAttrs (table == "legacy+boot") { "/boot" = { device = byLabel "BOOT"; fsType = "vfat"; }; };
+  isMade = mount: made ? ${mount};
+  # A live system has its own root, a container that of who runs it; what starts the image has its place from the format.
+  isReplaced = mount: ! isMade mount && (! onDisk && mount == "/" || lib.elem mount [ "/boot" "/boot/efi" "/efi" ]);
+
+  # Partitions of a disk: the image's takes their place. Anything else is a device that the image would have to make.
+  isPartition = device: builtins.match "/dev/(disk/by-(uuid|partuuid|id|path)/.*|[hsv]d[a-z]+[0-9]*|nvme[0-9]+n[0-9]+(p[0-9]+)?|mmcblk[0-9]+(p[0-9]+)?)" device != null;
+  subvolumes = lib.filter (option: lib.hasPrefix "subvol" option || lib.hasPrefix "X-mount.subdir" option);
+
+  # No disk: memory, the network, other parts of the tree; or one that need not be there.
+  withoutDisk = [ "tmpfs" "ramfs" "proc" "sysfs" "devpts" "devtmpfs" "cgroup2" "bpf" "efivarfs" "tracefs" "debugfs" "hugetlbfs" "overlay" "autofs" "nfs" "nfs4" "cifs" "smb3" "9p" "virtiofs" "ceph" "glusterfs" "davfs" "vboxsf" "sshfs" ];
+  mayBeMissing = option: lib.elem option [ "nofail" "noauto" "bind" "rbind" "_netdev" "loop" "x-systemd.automount" ];
+  isHarmless = entry:
+    lib.elem entry.fsType withoutDisk || lib.hasPrefix "fuse" entry.fsType
+    || lib.any mayBeMissing entry.options
+    || (entry.overlay.lowerdir or null) != null
+    || lib.any (one: one.device == entry.device && one.fsType == entry.fsType && subvolumes entry.options == [ ]) (lib.attrValues made);
+
+  noOtherDisk = if onDisk then "the image has one disk, with its own partitions" else "this format has no disk";
+  fileSystemName = mount: "fileSystems.\"${mount}\"";
+  ofMade = mount:
+    let
+      mine = made.${mount};
+      found = said mount;
+      name = attribute: "${fileSystemName mount}.${attribute}";
+      wrongTypes = lib.filter (one: one.value != mine.fsType && one.value != "auto") (attributeOf "fsType" found);
+      devices = lib.filter (one: one.value != null && one.value != mine.device) (attributeOf "device" found);
+      encrypted = lib.filter (one: one.value.enable or false == true) (attributeOf "encrypted" found);
+      final = config.fileSystems.${mount} or { device = null; fsType = "nothing"; options = [ ]; };
+      isType = type: mount == "/" && lib.elem type (options.nixosImage.fsType.type.functor.payload.values or [ ]);
+      subvolume = lib.filter (one: lib.isList one.value && subvolumes one.value != [ ]) (attributeOf "options" found);
+      otherType = type:
+        if isType type then "set nixosImage.fsType = \"${type}\" (--root-fs ${type})"
+        else if type == "tmpfs" then "take the format iso or kexec, whose root is in memory"
+        else if type == "zfs" then "take the format openstack-zfs, on a machine with KVM"
+        else "";
+      refusals =
+        map (one: refuse (name "fsType") [ one.place ] "the image's ${mount} is ${mine.fsType}, not ${toString one.value}" (otherType one.value)) wrongTypes
+        ++ lib.optionals (wrongTypes == [ ]) (map
+          (one: refuse (name "device") [ one.place ] "${toString one.value} is not made; ${noOtherDisk}"
+            (lib.optionalString (mount == "/" && lib.hasPrefix (byLabel "") (toString one.value)) "set nixosImage.label = \"${lib.removePrefix (byLabel "") one.value}\""))
+          (lib.filter (one: ! isPartition (toString one.value)) devices))
+        ++ map (one: refuse (name "encrypted") [ one.place ] "the image is not encrypted" "") encrypted
+        ++ map (one: refuse (name "options") [ one.place ] "the image's file system has no subvolumes" "") subvolume;
+      forced = final.fsType != mine.fsType || final.device != mine.device;
+    in
+    if refusals != [ ] then refusals
+    else if forced then
+      [ (refuse (fileSystemName mount) (map (one: one.place) found) "it would be ${toString final.device} (${final.fsType}), but ${mine.device} (${mine.fsType}) is made" "") ]
+    else lib.optional (devices != [ ]) (replaced (name "device") (map (one: one.place) devices));
+  ofOther = mount: entry:
+    lib.optional (!isHarmless entry)
+      (refuse (fileSystemName mount) (map (one: one.place) (said mount)) "${toString entry.device} (${entry.fsType}) is not in the image; ${noOtherDisk}"
+        "add \"nofail\" to its options if the device is attached later");
+
+  # Entries that only nixpkgs' own modules have are the format's.
+  others = lib.filterAttrs (mount: _: ! isMade mount && ! isReplaced mount && said mount != [ ] && ! (cfg.onlyNixStore && mount == "/")) config.fileSystems;
+  fileSystemFindings =
+    lib.concatMap ofMade (lib.attrNames made)
+    ++ lib.concatLists (lib.mapAttrsToList ofOther others)
+    ++ map (mount: replaced (fileSystemName mount) (map (one: one.place) (said mount))) replacedMounts;
+  replacedMounts = lib.filter (mount: isReplaced mount && said mount != [ ]) (namesOf [ "fileSystems" ]);
+
+  # --- swap, encrypted devices, and what else names a device --------------------------------------
+
+  placesOf = path: map (placeOf path [ ]) (definitionsOf (lib.attrByPath path { definitionsWithLocations = [ ]; } declared.options));
+  saidSwap = lib.concatMap (definition: lib.concatMap (list: lib.concatMap plain (lib.toList list)) (plain definition.value)) (definitionsOf declared.options.swapDevices);
+  isSaidSwap = swap: lib.any (one: one.device or null == swap.device || one.label or null == swap.label && swap.label or null != null) saidSwap;
+  isSwapFile = swap: ! lib.hasPrefix "/dev/" swap.device && swap.size != null;
+  swapFindings = map
+    (swap: refuse "swapDevices" (placesOf [ "swapDevices" ]) "${swap.device} is not in the image"
+      "take a swap file, which the first boot makes: { device = \"/swapfile\"; size = 2048; }")
+    (lib.filter (swap: isSaidSwap swap && ! isSwapFile swap && ! lib.any mayBeMissing swap.options && ! lib.hasPrefix "/dev/zram" swap.device) config.swapDevices);
+  luksFindings = map
+    (name: refuse "boot.initrd.luks.devices.${name}" (map (one: one.place) (saidOf [ "boot" "initrd" "luks" "devices" ] name))
+      "the image is not encrypted, and its initrd would wait for that device" "")
+    (lib.attrNames config.boot.initrd.luks.devices);
+  namesDevice = path: isEmpty: why: instead:
+    lib.optional (! isEmpty (lib.attrByPath path "" config)) (refuse (lib.concatStringsSep "." path) (placesOf path) why instead);
+  otherFindings =
+    namesDevice [ "boot" "resumeDevice" ] (value: value == "") "the image has no such device" ""
+    ++ namesDevice [ "boot" "zfs" "extraPools" ] (value: value == "" || value == [ ]) "the image has no ZFS pool" ""
+    ++ namesDevice [ "boot" "initrd" "secrets" ] (value: value == "" || value == { })
+      "secrets are appended to the initrd on the machine, and would be readable in the image"
+      "deliver them to the running system: --inject, sops-nix, agenix, systemd credentials";
+
+  # --- boot loaders -------------------------------------------------------------------------------
+
+  # The loader that the image has; the others are off, or NixOS would have two installers.
+  installed = { uefi = "systemd-boot"; bios = "external"; bare = "external"; card = "generic-extlinux-compatible"; }.${kind} or "";
+  loaders = lib.filter (name: declared.options.boot.loader.${name} or { } ? enable) [ "grub" "systemd-boot" "limine" "refind" "generic-extlinux-compatible" "external" ];
+  otherLoaders = lib.filter (name: name != installed) loaders;
+  loaderFindings = map
+    (name: refuse "boot.loader.${name}.enable" (placesOf [ "boot" "loader" name "enable" ]) "the image's boot loader is ${installed}" "leave out mkForce")
+    (lib.optionals onDisk (lib.filter (name: config.boot.loader.${name}.enable) otherLoaders)
+      ++ lib.optional (kind == "uefi" && ! config.boot.loader.systemd-boot.enable) "systemd-boot");
+
+  # --- options by name: nix/options.toml ----------------------------------------------------------
+
+  splitName = lib.splitString ".";
+  # The rule of the longest name that is the option's or one above it.
+  ruleOf = path:
+    let
+      above = map (count: lib.concatStringsSep "." (lib.take count path)) (lib.range 1 (lib.length path));
+      matching = lib.concatMap (name: map (rule: rule // { of = name; }) (lib.filter (rule: lib.elem name rule.names) rules.option)) (lib.reverseList above);
+    in
+    if matching == [ ] then { } else lib.head matching;
+  leaves = tree: if lib.isOption tree then [ tree ] else lib.optionals (lib.isAttrs tree) (lib.concatMap leaves (lib.attrValues tree));
+  # Loaders that are off say nothing; the loader of the image is on, whatever the configuration says.
+  isOff = path:
+    let enable = lib.attrByPath (lib.take 3 path ++ [ "enable" ]) null declared.options; in
+    lib.take 2 path == [ "boot" "loader" ] && lib.length path > 3 && lib.elemAt path 2 != installed && enable != null && lib.isOption enable && ! enable.value;
+  isDefault = option: lib.head option.loc == "boot" && option ? default && (builtins.tryEval (option.value == option.default)).value;
+
+  has = outcome: rule: lib.elem kind (rule.${outcome} or [ ]) || lib.elem "all" (rule.${outcome} or [ ]);
+  refuseBy = rule: name: places: refuse (if rule.whole or false then rule.of else name) places (rule.why or "this format has no use for it") (rule.instead or "");
+  outcomeOf = path: places:
+    let rule = ruleOf path; in
+    if has "honoured" rule || lib.elem "declared" (rule.honoured or [ ]) && lib.hasAttrByPath path options then [ ]
+    else if has "replaced" rule then [ (replaced (lib.concatStringsSep "." path) places) ]
+    else [ (refuseBy rule (lib.concatStringsSep "." path) places) ];
+  byName = family: lib.concatMap
+    (option:
+      let found = definitionsOf option; in
+      if found == [ ] || isOff option.loc || isDefault option then [ ]
+      else outcomeOf option.loc (map (placeOf option.loc [ ]) found))
+    (leaves (lib.attrByPath family { } declared.options));
+  # Of a family that nixpkgs' image modules declare, or nobody, the attributes are looked through down to where their options are.
+  leavesIn = path: value:
+    if lib.isAttrs value && ! lib.isDerivation value && value != { } && ! lib.isOption (lib.attrByPath path { } options)
+    then lib.concatLists (lib.mapAttrsToList (name: inner: lib.concatMap (leavesIn (path ++ [ name ])) (plain inner)) value)
+    else [ path ];
+  ofFamily = family: lib.concatMap
+    (definition: lib.concatMap
+      (path: outcomeOf path [ (placeOf family (lib.drop (lib.length family) path) definition) ])
+      (lib.concatMap (leavesIn family) (plain definition.value)))
+    (definitionsOf (lib.getAttrFromPath family declared.options));
+  # One for each name.
+  merged = found: map (name: let same = lib.filter (one: one.name == name) found; in lib.head same // { places = lib.concatMap (one: one.places) same; })
+    (lib.unique (map (one: one.name) found));
+  nameFindings = lib.optionals (kind != "own" && kind != "upstream") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
+
+  diskFindings = fileSystemFindings ++ swapFindings ++ luksFindings;
+  findings = merged (lib.optionals (kind != "own" && kind != "upstream") ((lib.optionals (kind != "vm") (diskFindings ++ otherFindings ++ loaderFindings)) ++ nameFindings));
+
+  # --- what the user has said to ignore -----------------------------------------------------------
+
+  unquoted = lib.replaceStrings [ "\"" ] [ "" ];
+  isIgnored = name: lib.any (given: let one = unquoted given; in unquoted name == one || lib.hasPrefix "${one}." (unquoted name)) cfg.ignore;
+  ignored = lib.filter (one: one.refused && isIgnored one.name) findings ++ dropped;
+  # What is not in this configuration any more, because it is ignored.
+  dropped =
+    map (mount: { name = fileSystemName mount; places = map (one: one.place) (said mount); }) (lib.filter (mount: isIgnored "fileSystems.${mount}") mountsOut)
+    ++ map (name: { name = "boot.initrd.luks.devices.${name}"; places = map (one: one.place) (saidOf luksPath name); }) (lib.filter (name: isIgnored "boot.initrd.luks.devices.${name}") luksOut)
+    ++ lib.concatMap (path: let name = lib.concatStringsSep "." path; in lib.optional (isIgnored name && placesOf path != [ ]) { inherit name; places = placesOf path; })
+      [ [ "swapDevices" ] [ "boot" "initrd" "secrets" ] [ "boot" "resumeDevice" ] ];
+  refused = lib.filter (one: one.refused && ! isIgnored one.name) findings;
+  inPlace = lib.filter (one: ! one.refused && ! isIgnored one.name) findings;
+
+  at = places: lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " (lib.unique places)})";
+  sentence = one: "${one.name}${at one.places}: ${one.why}."
+    + lib.optionalString (one.instead != "") "\n  ${one.instead};"
+    + "\n  or nixosImage.ignore = [ ${builtins.toJSON (unquoted one.name)} ] to make the image without it"
+    + lib.optionalString (lib.any (place: lib.hasInfix "hardware-configuration.nix" place) one.places && lib.any (other: other.name == one.name) diskFindings)
+    ", or --ignore-hardware (nixosImage.ignoreHardware = true) without the disks of that file";
+  listed = found: lib.concatMapStringsSep ", " (one: "${one.name}${at one.places}") found;
+
+  # The list of names is of another evaluation, so it may decide what this one has.
+  namesOf = path: lib.unique (lib.concatMap (definition: lib.concatMap lib.attrNames (lib.filter lib.isAttrs (plain definition.value)))
+    (definitionsOf (lib.attrByPath path { definitionsWithLocations = [ ]; } declared.options)));
+  # Entries that are to be ignored, and those that only hardware-configuration.nix has.
+  isLeftOut = path: name: isIgnored "${lib.concatStringsSep "." path}.${name}" || (cfg.ignoreHardware && lib.all (one: one.hardware) (saidOf path name));
+  leftOut = path: lib.filter (isLeftOut path) (namesOf path);
+  luksPath = [ "boot" "initrd" "luks" "devices" ];
+  # A live system's own root is stronger than the configuration's.
+  mountsOut = lib.filter (mount: ! isMade mount && ! (kind == "live" && mount == "/")) (leftOut [ "fileSystems" ] ++ replacedMounts);
+  # Mount points of the image that are made anew, without what is said of them.
+  anew = lib.filterAttrs (mount: _: lib.any (name: isIgnored "fileSystems.${mount}${name}") [ "" ".device" ".fsType" ".options" ".encrypted" ]
+    || cfg.ignoreHardware && lib.any (one: one.hardware) (saidOf [ "fileSystems" ] mount)) made;
+  given = name: list: lib.optionalAttrs (list != [ ]) { ${name} = list; };
+  optionsOf = mount: mine: lib.concatMap (one: lib.filter (option: subvolumes [ option ] == [ ]) (lib.toList one.value)) (attributeOf "options" (said mount))
+    ++ lib.optional (mine.fsType == "vfat") "umask=0077";
+  luksOut = leftOut luksPath;
+  swapDefinitions = declared.options.swapDevices.definitionsWithLocations;
+  keptSwap = lib.filter (definition: ! isIgnored "swapDevices" && ! (cfg.ignoreHardware && isHardware definition)) swapDefinitions;
+  strong = lib.mkOverride 45;
+  fromHardware = lib.concatMap (path: map (placeOf path [ ]) (lib.filter (definition: isHardware definition && definition.value != [ ] && definition.value != { }) (definitionsOf (lib.attrByPath path null declared.options))))
+    [ [ "fileSystems" ] [ "swapDevices" ] luksPath ];
+in
+{
+  _file = ./declared.nix;
+
+  config = lib.mkMerge [
+    {
+      assertions = map (one: { assertion = false; message = sentence one; }) refused;
+      warnings =
+        lib.optional (ignored != [ ]) "nixosImage.ignore: the image is made without ${listed ignored}"
+        ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"
+        ++ lib.optional (cfg.ignoreHardware && fromHardware != [ ]) "nixosImage.ignoreHardware: the image is made without the disks of ${lib.concatStringsSep ", " (lib.unique (map (place: lib.head (lib.splitString ":" place)) fromHardware))}";
+    }
+    (lib.mkIf (kind != "own" && kind != "upstream") {
+      boot.loader = lib.genAttrs otherLoaders (name: { enable = lib.mkOverride (if isIgnored "boot.loader.${name}.enable" then 45 else 55) false; });
+    })
+    (lib.mkIf (kind == "uefi" && isIgnored "boot.loader.systemd-boot.enable") { boot.loader.systemd-boot.enable = strong true; })
+    (lib.mkIf onDisk {
+      fileSystems = lib.mapAttrs
+        (mount: mine: strong (mine // given "options" (optionsOf mount mine) // lib.optionalAttrs (mount == "/" && kind != "card") { autoResize = true; }))
+        anew;
+    })
+    (lib.mkIf (mountsOut != [ ]) { fileSystems = lib.genAttrs mountsOut (_: { enable = strong false; }); })
+    (lib.mkIf (lib.length keptSwap < lib.length swapDefinitions) {
+      swapDevices = lib.mkMerge ([ (strong [ ]) ] ++ map (definition: strong definition.value) keptSwap);
+    })
+    (lib.mkIf (luksOut != [ ]) {
+      boot.initrd.luks.devices = lib.mkMerge ([ (strong { }) ]
+        ++ map (definition: strong (removeAttrs definition.value luksOut)) (lib.filter (definition: lib.isAttrs definition.value) (lib.attrByPath luksPath null declared.options).definitionsWithLocations));
+    })
+    (lib.mkIf (isIgnored "boot.initrd.secrets") { boot.initrd.secrets = lib.mkForce { }; })
+    (lib.mkIf (isIgnored "boot.resumeDevice") { boot.resumeDevice = lib.mkForce ""; })
+  ];
+}
