@@ -99,6 +99,7 @@ class Build(ImageRequest):
     root_fs: FsType | None
     nix_options: NixOptions
     allow_no_login: bool
+    ignore_hardware: bool
     boot_on_terminal: bool
 
     @property

@@ -110,6 +110,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
     }
     given |= {"fsType": request.root_fs} if request.root_fs else {}
     given |= {"allowNoLogin": True} if request.allow_no_login else {}
+    given |= {"ignoreHardware": True} if request.ignore_hardware else {}
     return NixosTask(
         systems=plan.systems,
         systems_given=bool(request.systems),

@@ -68,6 +68,11 @@ def _parser() -> Parser:
     what.add_argument(
         "--allow-no-login", action="store_true", help="allow an image that nobody can log in to"
     )
+    what.add_argument(
+        "--ignore-hardware",
+        action="store_true",
+        help="leave out the disks of hardware-configuration.nix",
+    )
     what.add_argument("--list", action="store_true", help="print the names of all formats")
     nix = parser.add_argument_group("Nix")
     nix.add_argument(
@@ -126,6 +131,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
         root_fs=found.root_fs,
         nix_options=nix_options(found, who),
         allow_no_login=found.allow_no_login,
+        ignore_hardware=found.ignore_hardware,
         boot_on_terminal=found.boot_on_terminal,
         **run_arguments(found, who),
     )

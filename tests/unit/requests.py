@@ -33,6 +33,7 @@ BUILD = Build(
     root_fs=None,
     nix_options=NixOptions(),
     allow_no_login=False,
+    ignore_hardware=False,
     boot_on_terminal=False,
 )
 

@@ -92,7 +92,9 @@ def test_options_of_the_disk_are_nixs_too(
     sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
 ) -> None:
     image = ImageOptions(partition_table="efi", disk_size=9, compression="xz", boot_size=5)
-    request = dataclasses.replace(BUILD, image=image, root_fs="btrfs", allow_no_login=True)
+    request = dataclasses.replace(
+        BUILD, image=image, root_fs="btrfs", allow_no_login=True, ignore_hardware=True
+    )
     task, work = made(request, who, tmp_path)
     assert work.disk == {
         "partitionTableType": "efi",
@@ -101,6 +103,7 @@ def test_options_of_the_disk_are_nixs_too(
         "compression": "xz",
         "fsType": "btrfs",
         "allowNoLogin": True,
+        "ignoreHardware": True,
     }
     assert task.options == image
     assert made(BUILD, who, tmp_path)[1].disk == {}

@@ -77,9 +77,19 @@ RUNG = ladder.rungs()[-1]
             ),
         ),
         (
-            ["--disk-size", "8G", "--root-fs", "btrfs", "--dry-run", "-o", "/o"],
+            [
+                "--disk-size",
+                "8G",
+                "--ignore-hardware",
+                "--root-fs",
+                "btrfs",
+                "--dry-run",
+                "-o",
+                "/o",
+            ],
             build(
                 image=ImageOptions(disk_size=8192),
+                ignore_hardware=True,
                 root_fs="btrfs",
                 dry_run=True,
                 out=P("/o"),
