@@ -1,6 +1,6 @@
 """Nothing of a configuration is dropped in silence: each row of gaps.toml is evaluated.
 
-    NIXPKGS=FOLDER pytest tests/nixos/test_gaps.py
+    NIXPKGS=FOLDER pytest tests/nixos/gaps.py
 
 It needs Nix, and a tree of nixpkgs; a row takes some seconds.
 """
