@@ -7,15 +7,15 @@ let
   firstOf = lib.findFirst (one: one != null) null;
 
   # Position of the attribute `path` in a module's or a definition's value, or of the nearest one that holds it.
-  positionIn = path: value:
+  search = path: value:
     let
       type = value._type or null;
-      deeper = positionIn (lib.tail path) value.${lib.head path};
+      deeper = search (lib.tail path) value.${lib.head path};
     in
     if path == [ ] || ! lib.isAttrs value then null
-    else if type == "merge" then firstOf (map (positionIn path) value.contents)
-    else if type != null then positionIn path (value.content or null)
-    else if value ? config then positionIn path value.config
+    else if type == "merge" then firstOf (map (search path) value.contents)
+    else if type != null then search path (value.content or null)
+    else if value ? config then search path value.config
     else if ! value ? ${lib.head path} then null
     else if deeper != null then deeper
     else builtins.unsafeGetAttrPos (lib.head path) value;
@@ -27,7 +27,7 @@ let
   inModule = path: module:
     let
       value = called module;
-      own = positionIn path value;
+      own = search path value;
       imports = lib.filter (one: lib.isAttrs one || lib.isFunction one) (value.imports or [ ]);
     in
     if ! lib.isAttrs value then null
@@ -43,7 +43,7 @@ in
 option: inner: definition:
 let
   file = fileOf definition.file;
-  ofValue = positionIn inner definition.value;
+  ofValue = search inner definition.value;
   position =
     if ofValue != null then ofValue
     else if isFile file then inModule (viaOf definition.file ++ option ++ inner) (import file)
