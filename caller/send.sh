@@ -102,7 +102,7 @@ find_tar() {
   tar_holes=-S
   case $(tar --version 2>&1) in
     *busybox* | *BusyBox*) tar_holes= ;;
-    *GNU*) tar_sends=--no-unquote ;; # otherwise a backslash in a name would be an escape
+    *GNU*) tar_sends=--no-unquote ;; # a backslash in a name is no escape
   esac
 }
 

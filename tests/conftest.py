@@ -138,7 +138,7 @@ def _words(arguments: object) -> list[str]:
 def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
     """Audit hook that sees every start of a program.
 
-    It sees them whatever way the code under test has imported `subprocess`.
+    The hook sees them whatever way the code under test has imported `subprocess`.
     """
     if not _guarded or event not in {"subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"}:
         return

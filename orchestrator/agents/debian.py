@@ -147,7 +147,7 @@ def repositories() -> dict[str, str]:
 def urls(pin: Pin, snapshot: str) -> list[str]:
     """Return the addresses of the pinned file, in the order in which they are tried.
 
-    They are on the mirror of the pin's suite, on other mirrors, in the snapshot archive.
+    The addresses are on the mirror of the pin's suite, on other mirrors, in the snapshot archive.
     """
     known = repositories()
     mirrors = [known[pin.suite]] if pin.suite in known else []
@@ -194,7 +194,7 @@ def fetch_all(pins: Collection[Pin], snapshot: str, folder: pathlib.Path) -> Pin
 class Index:
     """apt's signed package index, updated in a private folder.
 
-    It needs no privileges.
+    The update needs no privileges.
     """
 
     def __init__(

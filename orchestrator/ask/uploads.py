@@ -1,6 +1,6 @@
 """The caller's files and folders that run.sh has sent: their places, and checks of them.
 
-They lie in the run's folder, below their paths on the caller's host.
+Received files lie in the run's folder, below their paths on the caller's host.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def keep_late(who: Caller, path: pathlib.PurePosixPath, kept: pathlib.Path) -> s
     kept.mkdir(exist_ok=True)
     source = pathlib.Path(os.path.realpath(received(who, path)))
     name = hashlib.sha256(os.fsencode(source)).hexdigest()
-    if not (kept / name).exists():  # else it was moved already, for another option
+    if not (kept / name).exists():  # another option may have moved the same file
         shutil.move(received_file(who, path), kept / name)
     return os.fspath(WORK / who.run / LATE / name)
 

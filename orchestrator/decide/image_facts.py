@@ -1,6 +1,6 @@
 """Finds out system, firmware and disk format of an image file.
 
-They are taken from `result.json` beside it, or else from its content.
+The facts are taken from `result.json` beside the image, or else from its content.
 """
 
 import dataclasses

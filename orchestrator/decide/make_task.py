@@ -133,7 +133,8 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
 def configuration_name(attribute: str, configuration: pathlib.PurePosixPath | None) -> str:
     """Return what images are named after if their configuration sets no host name.
 
-    It is the flake's attribute, or the file's name; of `default.nix` that of its folder.
+    The name is the flake's attribute, or the configuration file's name; for `default.nix` its
+    folder's.
     """
     name = attribute
     if configuration:

@@ -230,7 +230,7 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
             )
         case "private" if facts.no_private:
             raise EmulationError(
-                f"--emulation private: {facts.no_private}", hint="--emulation shared"
+                f"--emulation private: {facts.no_private}", hint="use --emulation shared"
             )
         case "private":
             return "private", "asked for"
@@ -239,5 +239,7 @@ def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mo
         case "host":
             raise EmulationError(f"--emulation host: {system} programs do not run on this host")
         case "shared" if facts.no_shared:
-            raise EmulationError(f"--emulation shared: {facts.no_shared}", hint="--emulation auto")
+            raise EmulationError(
+                f"--emulation shared: {facts.no_shared}", hint="use --emulation auto"
+            )
     return "shared", "asked for"

@@ -1,6 +1,6 @@
 """Late values: files added to an image after the build, never in the Nix store or a log.
 
-They come from `--inject` (files), `--host-name`, `--wifi-ssid`, `--wifi-password-file`, and
+Late values come from `--inject` (files), `--host-name`, `--wifi-ssid`, `--wifi-password-file`, and
 `--stamp` (one row per device).
 """
 

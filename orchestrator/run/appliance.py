@@ -205,12 +205,14 @@ class Appliance:
         code = self._supervisor.wait_exit("cleanup", CLEAN_SECONDS)
         if code is None:
             raise CleanupError(
-                f"cleanup did not end within {CLEAN_SECONDS} s", hint="./run.sh clean"
+                f"cleanup did not end within {CLEAN_SECONDS} s",
+                hint="./run.sh clean removes what is left",
             )
         cleaned = self._supervisor.event("cleanup", "cleaned")
         if not cleaned:
             raise CleanupError(
-                "cleanup ended without reporting that binfmt_misc is clean", hint="./run.sh clean"
+                "cleanup ended without reporting that binfmt_misc is clean",
+                hint="./run.sh clean removes what is left",
             )
         tmp = pathlib.Path("/tmp")  # noqa: S108 - this container's own
         new = set(self._run.plan.register) - self._run.plan.ran_before
@@ -222,7 +224,7 @@ class Appliance:
         if still and not others and not theirs:
             raise CleanupError(
                 f"{still[0]} programs still run, although no emulator of this run is registered",
-                hint="./run.sh clean",
+                hint="./run.sh clean removes what is left",
             )
         self._run.progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
 
@@ -266,7 +268,7 @@ class Appliance:
     def _tear_down(self) -> None:
         """Stop all containers, and make sure that binfmt_misc is clean.
 
-        The run's containers and networks are removed.
+        Then remove the run's containers and networks.
         """
         try:
             cleanup = f"{self._run.engine.project}-cleanup-1"

@@ -72,7 +72,7 @@ class BootError(ApplianceError):
 
 
 class CleanupError(ApplianceError):
-    """The host's state before the run could not be verified to be restored."""
+    """It is not known whether the host is again as it was before the run."""
 
     exit_code = 10
 

@@ -42,7 +42,7 @@ class NixosFormat:
         if system not in self.systems:
             raise UsageError(
                 f"--format {self.name}: not for {system}, only {', '.join(self.systems)}",
-                hint="./run.sh formats",
+                hint="./run.sh formats lists the formats",
             )
 
     @property
@@ -82,7 +82,7 @@ def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[Ni
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "./run.sh formats"
+            hint = f"did you mean {near[0]}?" if near else "./run.sh formats lists the formats"
             raise UsageError(f"{name}: no such format", hint=hint)
     return tuple(known[name] for name in names) or formats
 

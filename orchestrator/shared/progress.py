@@ -136,7 +136,7 @@ class JsonTeller:
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
         """Log the event under its name, with the text and all its fields."""
-        # These names are structlog's own arguments, not fields.
+        # Names of structlog's own arguments, which no field may have.
         own = {"event", "level", "message", "self"}
         others = {key: value for key, value in fields.items() if key not in own}
         getattr(self._log, level)(str(fields.get("event", "note")), message=text, **others)

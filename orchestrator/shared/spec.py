@@ -180,7 +180,7 @@ class ImageSpec:
     def identifier(self, what: str) -> uuid.UUID:
         """Return the UUID of `what` (a file system, a partition).
 
-        It is derived from the spec: equal specs have equal UUIDs.
+        The UUID is derived from the spec: equal specs have equal UUIDs.
         """
         given = {"root": self.root.uuid, "partition nixos": self.root.partUuid}.get(what)
         if given:
@@ -297,7 +297,7 @@ def _check_contents(spec: ImageSpec) -> None:
 def is_file_name(name: str) -> bool:
     """Whether an image file may have this name.
 
-    It must be safe as a line of a list, on a terminal, and as an argument of a shell command.
+    A name must be safe as a line of a list, on a terminal, and as an argument of a shell command.
     """
     good = name.isprintable() and name == name.strip() and "/" not in name
     return good and name[:1] not in {"", ".", "-"} and len(name.encode()) <= FILE_NAME_BYTES

@@ -1,6 +1,6 @@
 """`build`, the default verb of run.sh: make images of a NixOS configuration.
 
-It has the options of nixos-generators and others.
+The verb has the options of nixos-generators and others.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def _formats(
             raise UsageError(
                 f"--format {name} is assembled by nixpkgs: late values, --bmap and --check need"
                 " a format that this appliance assembles",
-                hint="./run.sh formats",
+                hint="./run.sh formats lists the formats",
             )
     return tuple(wanted.values())
 

@@ -68,7 +68,7 @@ def work(request: Clean, session: Session) -> int:
         program = ["orchestrator.agents.builder.sweep", *([] if others else ["everything"])]
         said = engine.run_service("sweep", program)
         found = engine.image(IMAGES["builder"].name)
-        if request.store and found:  # else nothing was ever built
+        if request.store and found:  # without the image no builder has run yet
             engine.use("builder", found["Id"])
             said += engine.run_service("collect", ["orchestrator.agents.builder.collect"])
         for line in said.splitlines():

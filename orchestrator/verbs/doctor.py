@@ -71,7 +71,7 @@ def _work(request: Doctor, session: Session) -> int:
                 config = engine.config()
                 services = [*plan.services]
                 services += ["boot-kvm" if plan.kvm else "boot"] if plan.boot else []
-                # This command has started the probe itself, to measure the host.
+                # The doctor has started the probe itself, to measure the host.
                 services += ["probe"] if private and plan.foreign else []
                 parts = [privileges.planned(service, config).describe() for service in services]
                 session.write("\n" + "\n\n".join(parts) + "\n")

@@ -56,7 +56,7 @@ def _request(found: argparse.Namespace, _who: Caller) -> str:
     name = str(found.verb)
     if name and name not in registry.names():
         near = difflib.get_close_matches(name, registry.names(), n=1)
-        hint = f"did you mean {near[0]}?" if near else "./run.sh help"
+        hint = f"did you mean {near[0]}?" if near else "./run.sh help lists the commands"
         raise UsageError(f"help {name}: no such verb", hint=hint)
     return name
 

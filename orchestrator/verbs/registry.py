@@ -131,5 +131,6 @@ def find(argv: list[str]) -> tuple[Verb[typing.Any], list[str]]:
         return compose.VERB, argv
     near = difflib.get_close_matches(name, [*names(), *compose.VERBS], n=1)
     raise UsageError(
-        f"{name}: no such command", hint=f"did you mean {near[0]}?" if near else "./run.sh help"
+        f"{name}: no such command",
+        hint=f"did you mean {near[0]}?" if near else "./run.sh help lists the commands",
     )

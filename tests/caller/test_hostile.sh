@@ -75,7 +75,7 @@ check "and does not arrive" empty
 expect "a link in the list's place is no list" 8 'could not be written' hand_over list
 case ${NIXOS_IMAGE_TEST_TAR:-} in
   busybox*)
-    expect "members that climb out do not" 0 '' hand_over outside # this tar removes leading .. from names
+    expect "members that climb out do not" 0 '' hand_over outside # busybox tar removes leading .. from names
     check "anywhere" untouched
     ;;
   *)
@@ -339,7 +339,7 @@ taken_over() {
 }
 
 changed_run run-victim.sh 's/ --network none / --network none --volume hostile-victim:\/victim /'
-taken_over nobody > /dev/null 2>&1 # this first run builds all images
+taken_over nobody > /dev/null 2>&1 # the first run also builds the container images
 before=$(table)
 images=$(docker images -aq --no-trunc | sort)
 docker tag nixos-image-builder nixos-image-builder:kept

@@ -66,7 +66,7 @@ def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alt
         assert seen
         return emulator["version"], set(seen[3].split()), float(seen[1]), float(seen[2])
 
-    number = secrets.randbelow(10**40)  # otherwise the store has the path and nothing is built
+    number = secrets.randbelow(10**40)  # a new number: a path that the store has is not built
     one(rungs()[1], number)  # building this image takes longer than the build
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         both = pool.map(one, rungs()[:2], (number + 1, number + 2))

@@ -321,7 +321,7 @@ def test_a_file_of_many_extents_is_sound(tmp_path: pathlib.Path) -> None:
     write_ext4(image, slot, label="nixos", identifier=UUID, hash_seed=SEED, tree=tree)
     run("e2fsck", "-fn", image)
     said = run("debugfs", "-R", "stat /file", image)
-    assert said.count("(ETB0)") >= 1  # otherwise the file has no extent block to test
+    assert said.count("(ETB0)") >= 1  # the file has an extent block to test
 
 
 def test_a_library_that_is_missing_is_told(tmp_path: pathlib.Path) -> None:

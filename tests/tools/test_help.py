@@ -126,7 +126,7 @@ def test_version_does_not_wait_for_an_engine_that_hangs(
     began = time.monotonic()
     done = run_sh(shell, stub.parent, "version")
     assert (done.returncode, done.stdout, done.stderr) == (0, versions(), "")
-    assert time.monotonic() - began < 10  # it takes half a second on an idle machine
+    assert time.monotonic() - began < 10  # `version` takes half a second on an idle machine
     pid = int((stub.parent / "pid").read_text())
     assert not pathlib.Path(f"/proc/{pid}").exists()
 

@@ -1,6 +1,6 @@
 """Tests binfmt_misc, with a folder in place of the kernel's table.
 
-They cover registration lines, checks of entries, and entries that must not be touched.
+The tests cover registration lines, checks of entries, and entries that must not be touched.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def test_the_line_and_its_flags_by_kernel(kernel: tuple[int, int], flags: str) -
 def test_the_kernel_takes_the_line(system: Architecture) -> None:
     """Lines keep the limits of fs/binfmt_misc.c.
 
-    They are 1920 bytes per line, 8 fields, and 128 examined bytes of a program.
+    The limits are 1920 bytes per line, 8 fields, and 128 examined bytes of a program.
     """
     line = binfmt.registration(
         binfmt.entry_name("0badcafe", system),

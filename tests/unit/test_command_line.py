@@ -47,10 +47,10 @@ def test_the_overview_has_every_verb(name: str) -> None:
     [
         (["dmeo"], "dmeo: no such command", "did you mean demo?"),
         (["donw"], "donw: no such command", "did you mean down?"),
-        (["zzzzzz"], "zzzzzz: no such command", "./run.sh help"),
-        (["my.nix"], "my.nix: no such command", "./run.sh help"),
+        (["zzzzzz"], "zzzzzz: no such command", "./run.sh help lists the commands"),
+        (["my.nix"], "my.nix: no such command", "./run.sh help lists the commands"),
         (["help", "dmeo"], "help dmeo: no such verb", "did you mean demo?"),
-        (["help", "registry"], "help registry: no such verb", "./run.sh help"),
+        (["help", "registry"], "help registry: no such verb", "./run.sh help lists the commands"),
     ],
 )
 def test_what_is_no_verb_is_told_with_a_way_out(argv: list[str], message: str, hint: str) -> None:

@@ -1,6 +1,6 @@
 """Tests Debian pins: the repository's lock file, and its reading.
 
-They also cover the addresses that are tried.
+The tests also cover the addresses that are tried.
 """
 
 import itertools

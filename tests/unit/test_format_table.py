@@ -70,7 +70,8 @@ def test_without_a_name_all_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("qcow-uefi", "did you mean qcow-efi?"), ("zzz", "./run.sh formats")]
+    ("name", "hint"),
+    [("qcow-uefi", "did you mean qcow-efi?"), ("zzz", "./run.sh formats lists the formats")],
 )
 def test_a_name_that_does_not_exist_gets_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(UsageError, match=f"{name}: no such format") as caught:

@@ -59,7 +59,7 @@ def engine() -> Iterator[FakeEngine]:
 def progress() -> Iterator[Progress]:
     progress = Progress(PlainTeller())
     yield progress
-    progress.close()  # otherwise it prints into other tests' output
+    progress.close()  # an open Progress prints into other tests' output
 
 
 def test_only_what_is_missing_is_built(

@@ -1,6 +1,6 @@
 """Tests the lease: the state machine under any order of events.
 
-They also test both ends on real sockets.
+The tests also run both ends on real sockets.
 """
 
 import asyncio

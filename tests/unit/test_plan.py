@@ -121,7 +121,7 @@ def test_modes_that_the_host_cannot_have(host: HostFacts, system: str, emulation
 def test_private_emulation_where_it_is_forbidden_is_refused_with_the_cause() -> None:
     with pytest.raises(EmulationError, match="--emulation private: Linux is too old") as caught:
         make_plan(request(system=ARM, emulation="private"), facts())
-    assert caught.value.hint == "--emulation shared"
+    assert caught.value.hint == "use --emulation shared"
 
 
 @pytest.mark.parametrize("emulation", ["auto", "shared"])

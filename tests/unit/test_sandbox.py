@@ -151,7 +151,7 @@ def test_where_it_works_nix_is_told_to_use_it(monkeypatch: pytest.MonkeyPatch) -
 def test_what_the_caller_sets_against_it_is_refused_or_told(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """This holds even if the probe is isolated: another build need not be."""
+    """Both hold even if the probe is isolated: another build need not be."""
     says(monkeypatch, **{name: value})
     monkeypatch.setattr(sandbox, "look", lambda _: (ALONE, ""))
     words = f"--option or --nix-conf says {name} = {value}"

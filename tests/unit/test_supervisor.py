@@ -1,6 +1,6 @@
 """Tests the supervisor of containers.
 
-They cover failures, silent deaths and time limits.
+The tests cover failures, silent deaths and time limits.
 """
 
 import json

@@ -115,10 +115,18 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         (
             ["-f", "sd-aarch64", "--system", "x86_64-linux"],
             "--format sd-card: not for x86_64-linux, only aarch64-linux",
-            "./run.sh formats",
+            "./run.sh formats lists the formats",
         ),
-        (["-f", "iso", "--bmap"], "--format iso is assembled by nixpkgs", "./run.sh formats"),
-        (["-f", "lxc", "--host-name", "a"], "--format lxc is assembled", "./run.sh formats"),
+        (
+            ["-f", "iso", "--bmap"],
+            "--format iso is assembled by nixpkgs",
+            "./run.sh formats lists the formats",
+        ),
+        (
+            ["-f", "lxc", "--host-name", "a"],
+            "--format lxc is assembled",
+            "./run.sh formats lists the formats",
+        ),
         (["-f", "lxc", "--boot"], "lxc: this format is not bootable", "omit --boot and --run"),
         (
             ["--format-path", "/mine.nix", "--run"],

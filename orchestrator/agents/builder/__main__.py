@@ -1,6 +1,6 @@
 """Agent builder: waits until foreign programs run, builds with Nix, assembles the image.
 
-It runs as an ordinary user, never as root.
+The agent runs as an ordinary user, never as root.
 """
 
 import dataclasses

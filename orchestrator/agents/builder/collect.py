@@ -36,7 +36,7 @@ def keep(results: Iterable[pathlib.Path]) -> None:
     ROOTS.mkdir(exist_ok=True)
     for result in results:
         root = ROOTS / result.name
-        root.unlink(missing_ok=True)  # otherwise an existing link would keep its old time
+        root.unlink(missing_ok=True)  # an existing link would keep its old time
         root.symlink_to(result)
     roots = sorted(ROOTS.iterdir(), key=lambda root: root.lstat().st_mtime_ns)
     for root in roots[:-KEPT]:

@@ -120,7 +120,7 @@ def pinned(
 def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
     """Find a working URL for each package, or its successor if the pinned version is gone.
 
-    This sends network requests.
+    The search sends network requests.
     """
     pins = [pin for pin, _url in inputs.sources]
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(pins)) as pool:

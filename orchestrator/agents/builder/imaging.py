@@ -151,7 +151,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
 def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
     """Convert and compress `raw` to the delivered file `target`; `raw` is removed."""
     if spec.diskFormat != "raw":
-        events.emit("assemble", message=f"converting to {spec.diskFormat}")
+        events.emit("assemble", message=f"converting the image to {spec.diskFormat}")
     plain = raw.with_name(f"{spec.name}.plain")
     convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
     raw.unlink(missing_ok=True)
@@ -175,7 +175,7 @@ def _check_raw(
     """Assemble a second raw image, at another time and path, and compare."""
     events.emit("assemble", message="assembling a second time, to compare")
     second.parent.mkdir()
-    time.sleep(1.1)  # so that even times in whole seconds differ
+    time.sleep(1.1)  # then even times in whole seconds differ
     layout = assemble(spec, second, run.folder, entries, mapped=mapped)
     offset = compare.first_difference(first, second)
     if offset is not None:

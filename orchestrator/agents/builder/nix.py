@@ -67,7 +67,7 @@ def version() -> str:
         lowest = ".".join(map(str, LOWEST))
         raise AgentError(
             f"{said} is too old: at least {lowest} is required, because of {', '.join(HOLES)}",
-            hint="./run.sh pins --update",
+            hint="./run.sh pins --update renews Nix",
             kind="host",
         )
     return match[1]

@@ -1,6 +1,6 @@
 """Parses Nix' internal-json log.
 
-It finds the current activity, the progress, and the cause of a failure.
+The parser finds the current activity, the progress, and the cause of a failure.
 
 Numbers of activities and results are those of Nix's `src/libutil/logging.hh`.
 """

@@ -140,7 +140,7 @@ def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
 def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
     """Return the task's arguments for Nix' command line: search path, and `build_options`."""
     arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
-    if task.flake:  # so inputs without a lock stay as `lock_flake` found them
+    if task.flake:  # Nix keeps inputs without a lock as `lock_flake` found them
         arguments += ["--option", "tarball-ttl", str((1 << 32) - 1)]
     for name, place in task.search_path:
         place = place if place.startswith(PLACES) else f"flake:{place}"

@@ -20,7 +20,7 @@ WORDS = ("No space left on device", "database or disk is full")
 class Room:
     """Lowest free space of a disk, in bytes that users other than root can use.
 
-    It counts as 0 if no inode is free.
+    The free space counts as 0 if no inode is free.
     """
 
     def __init__(self, place: pathlib.Path) -> None:

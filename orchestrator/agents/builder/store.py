@@ -28,7 +28,7 @@ HINT = (
 class Keeper:
     """Verifies and repairs store paths; remembers paths that were verified in this run.
 
-    `nix` repairs paths.
+    The commands of `nix` repair changed paths.
     """
 
     def __init__(self, nix: Nix) -> None:

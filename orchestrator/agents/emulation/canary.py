@@ -38,7 +38,7 @@ class Outcome:
 def program(system: Architecture) -> bytes:
     """Make the canary, a static ELF executable of `system`.
 
-    It consists of header, one loadable segment and code (ELF specification, chapters 4 and 5).
+    The file has a header, one loadable segment and code (ELF specification, chapters 4 and 5).
     """
     wide = system.elf.bits == 64
     header_size, segment_size = (64, 56) if wide else (52, 32)

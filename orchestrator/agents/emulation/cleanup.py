@@ -83,7 +83,7 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
     if left:
         raise AgentError(
             f"entries of this run are left in binfmt_misc: {', '.join(left)}",
-            hint="./run.sh clean",
+            hint="./run.sh clean removes what is left",
             kind="cleanup",
         )
     changed = sorted(

@@ -130,7 +130,7 @@ errcode_t ext2fs_lookup(ext2_filsys fs, ext2_ino_t folder, const char *name, int
   static struct { ext2_ino_t folder, number; int length; char name[EXT2_NAME_LEN]; } found[NAMES];
   if (!real) real = dlsym(RTLD_NEXT, "ext2fs_lookup");
   if (length > EXT2_NAME_LEN) return real(fs, folder, name, length, buffer, number);
-  unsigned hash = 5381 + folder; /* Bernstein's hash */
+  unsigned hash = 5381 + folder; /* Bernstein's hash of folder and name */
   for (int letter = 0; letter < length; letter++) hash = hash * 33 + (unsigned char)name[letter];
   hash %= NAMES;
   if (found[hash].number && found[hash].folder == folder && found[hash].length == length &&

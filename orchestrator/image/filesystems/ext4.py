@@ -99,6 +99,6 @@ def make(
         "BULK_OFFSET": str(slot.start),
         "SOURCE_DATE_EPOCH": str(STORE_TIME),
         "MKE2FS_SYNC": "0",
-        "LC_ALL": "C.UTF-8",  # otherwise libarchive refuses non-ASCII names
+        "LC_ALL": "C.UTF-8",  # with "C" libarchive refuses non-ASCII names
     }
     stream(tree, command, variables)
