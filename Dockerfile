@@ -38,5 +38,5 @@ RUN cd /usr/local/share/nixos-image \
 FROM runtime AS orchestrator
 ENV PYTHONPATH=/opt/nixos-image:/opt/agents:/opt/orchestrator
 COPY . .
-# Modules are compiled once, here: each start of a container would do it again.
+# Compile Python modules once: otherwise each start of a container compiles them.
 RUN python3 -m compileall -q orchestrator

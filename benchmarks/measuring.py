@@ -120,6 +120,6 @@ def disk_use(folder: pathlib.Path, skip: str = "") -> int:
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != skip]
         for name in files:
-            with contextlib.suppress(FileNotFoundError):  # the command may have removed it
+            with contextlib.suppress(FileNotFoundError):  # the command may have removed the file
                 total += os.lstat(f"{path}/{name}").st_blocks * 512
     return total

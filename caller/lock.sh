@@ -31,7 +31,7 @@ is_dead() {
   if read -r pid host time < "$lock/holder"; then
     [ "$host" = "$(uname -n)" ] && { [ "$(born "$pid")" != "$time" ] || { [ -z "$time" ] && ! kill -0 "$pid"; }; }
   else
-    [ -n "$(find "$lock" -prune -mmin +1)" ] # the holder died before it wrote its PID
+    [ -n "$(find "$lock" -prune -mmin +1)" ] # the holder of the lock died before it wrote its PID
   fi 2> /dev/null
 }
 

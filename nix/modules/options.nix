@@ -23,7 +23,7 @@ let
   # nixpkgs' image variants set sizes with priority 1490 or weaker, for a VM that cannot measure first: such a value is not the
   # user's.
   isGiven = option: option.isDefined && option.highestPrio < 1490;
-  # nixpkgs' own modules, which name images after their format alone, are no users either.
+  # Whether a value set in `file` is the user's: nixpkgs' own modules name images after their format alone.
   isUsers = file: ! lib.hasPrefix modulesPath file;
   upstreamSize = options.virtualisation.diskSize or null;
 in

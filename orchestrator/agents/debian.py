@@ -167,7 +167,7 @@ def available(url: str) -> bool:
 def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
     """Download `pin` to `target` with apt-helper, which checks the hash.
 
-    Returns False if no address has it.
+    Returns False if no address has the file.
     """
     for url in urls(pin, snapshot):
         command = [APT_HELPER, "download-file", url, os.fspath(target), f"SHA256:{pin.sha256}"]

@@ -52,7 +52,7 @@ READ = [field.name for field in dataclasses.fields(Release)]
 class Finding:
     """A vulnerability of a source package, which is in `places`.
 
-    `fixed` is the version that fixes it, empty if there is none yet.
+    `fixed` is the version without the vulnerability, empty if there is none yet.
     """
 
     source: str

@@ -135,7 +135,7 @@ class Images:
     ) -> None:
         """Wait for the images of `services` until `deadline` (monotonic); raises build errors.
 
-        From then on the services' containers start from these images, by their ids.
+        Containers that start later use these images, by their ids.
         """
 
         def missing() -> list[str]:

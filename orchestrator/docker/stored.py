@@ -71,7 +71,7 @@ class Stored:
                 for name in _old_names(one, current)
                 if self._removed_image(name)
             ]
-            if not names:  # an image with children can only be removed after them
+            if not names:  # an image with children can only be removed after its children
                 return removed
             removed += names
 

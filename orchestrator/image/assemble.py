@@ -149,7 +149,7 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
             firmware: bootloader.Files = {
                 name: pathlib.Path(source) for name, source in spec.firmware.files.items()
             }
-            assert loader.extlinux is not None  # read_spec has checked it
+            assert loader.extlinux is not None  # read_spec has required extlinux
             files = bootloader.extlinux_files(entries, loader.extlinux, loader.timeout)
             return _BootFiles({"FIRMWARE": firmware}, files)
         case "legacy" | "legacy+gpt":

@@ -274,7 +274,7 @@ class Appliance:
             cleanup = f"{self._run.engine.project}-cleanup-1"
             if self._run.plan.mode == "shared" and cleanup in census.containers(self._run.engine):
                 self._end_cleanup(cleanup)
-            # Someone else has removed cleanup's container.
+            # Without cleanup's container, which someone has removed, the host is repaired here.
             elif self._run.plan.mode == "shared" and self._started:
                 self._run.engine.remove(f"{self._run.engine.project}-registrar-1")
                 repair(self._run.engine, self._run.progress)

@@ -75,7 +75,7 @@ class Handover:
         `boot` is the boot check's result, or None.
         """
         outgoing, folder = self._outgoing, self._folder_of_images()
-        assert outgoing  # `send` has set it
+        assert outgoing  # `send` has set `_outgoing`
         registered = self._registered()
         names = ", ".join(image.file_name for image in self._images)
         with self._run.progress.stage("deliver", names):

@@ -119,7 +119,7 @@ def retry_after_crash(
 ) -> None:
     """Call `attempt`; if the emulator crashes, put the next version into the error's hint.
 
-    With --qemu auto, call it again with the next version, once.
+    With --qemu auto, call `attempt` once more, with the next version.
     """
     rungs = ladder.rungs()
     used = request.qemu if request.qemu in rungs else rungs[0]

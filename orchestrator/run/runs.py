@@ -69,7 +69,7 @@ def forget_dead_runs(engine: Engine) -> list[str]:
     keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith(census.CLEANUP):
-            engine.stop(name, CLEAN_SECONDS)  # SIGTERM makes it remove its run's entries
+            engine.stop(name, CLEAN_SECONDS)  # cleanup removes its run's entries on SIGTERM
     dead = sorted(runs - keep)
     for run in dead:
         Engine(run, pathlib.Path("/nonexistent"), engine.api).down()

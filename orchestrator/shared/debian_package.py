@@ -47,7 +47,7 @@ def version_key(version: str) -> tuple[object, ...]:
     """Return a key that sorts versions in Debian's order, deb-version(7)."""
     epoch, colon, rest = version.partition(":")
     upstream, _, revision = (rest if colon else version).rpartition("-")
-    if not upstream:  # without a revision there is no dash
+    if not upstream:  # a version without a revision has no dash
         upstream, revision = revision, "0"
     return (int(epoch) if colon else 0, _part_key(upstream), _part_key(revision))
 

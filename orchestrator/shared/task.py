@@ -81,6 +81,6 @@ class Task:
     def read(cls, folder: pathlib.Path) -> typing.Self:
         """Read the task from the run's `folder`; raises `FileNotFoundError` if there is none.
 
-        Raises `JsonError` if another version has written it.
+        Raises `JsonError` if another version of this project has written the task.
         """
         return from_json(cls, read_json((folder / TASK).read_text(), TASK), "task")

@@ -195,7 +195,7 @@ done
 expect "docker compose up does the same by itself" 0 '' "$project/run.sh" up
 check "and says where the image is" grep -q 'copy out with: docker compose cp' "$work/out"
 "$project/run.sh" down > /dev/null 2>&1
-hold_table # `down` has removed its container, because that was made from our image
+hold_table # `down` has removed the container that keeps binfmt_misc mounted: it was made from our image
 
 tiny=$work/tiny
 mkdir "$tiny"

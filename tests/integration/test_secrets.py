@@ -129,7 +129,7 @@ def test_secrets_are_nowhere_to_be_seen(
     files = outcome.files()
     image = next(name for name in files if name.endswith(".img"))
 
-    # The secrets were used.
+    # The build has used the secrets: password, token, signing key.
     assert PASSWORD.encode() in files[image]
     assert len(watcher.tokens) == 1
     signers, signature = tmp_path / "signers", tmp_path / "signature"

@@ -85,7 +85,7 @@ def test_any_crowd_ends_in_one_cleaning(steps: list[tuple[int, str]], end: str) 
             crowd = Crowd(server)
             for number, action in steps:
                 await crowd.do(number, action)
-                # While it is held, it expires only at the deadline.
+                # A held lease expires only at the deadline.
                 await comes_true(
                     lambda: (server.lease.expires() == server.lease.deadline) == bool(crowd.holding)
                 )

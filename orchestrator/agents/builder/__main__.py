@@ -136,7 +136,7 @@ def nix_words(task: Task) -> tuple[str, ...]:
 def make_build_dir(run: Run) -> str:
     """Make Nix' build-dir on the run's work volume, which no other run has."""
     folder = run.folder / "builds"
-    folder.mkdir(mode=0o700, exist_ok=True)  # a run's second attempt finds it
+    folder.mkdir(mode=0o700, exist_ok=True)  # a run's second attempt finds the folder
     return os.fspath(folder)
 
 

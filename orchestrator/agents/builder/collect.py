@@ -40,7 +40,7 @@ def keep(results: Iterable[pathlib.Path]) -> None:
         root.symlink_to(result)
     roots = sorted(ROOTS.iterdir(), key=lambda root: root.lstat().st_mtime_ns)
     for root in roots[:-KEPT]:
-        root.unlink(missing_ok=True)  # another run may remove it at the same time
+        root.unlink(missing_ok=True)  # another run may remove the root at the same time
 
 
 def main() -> None:

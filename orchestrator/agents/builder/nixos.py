@@ -334,7 +334,7 @@ def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
     if task.nixpkgs:
         return _fetched(nix, task.nixpkgs)
     if task.flake:
-        return Nixpkgs(None)  # None: the flake has its own nixpkgs
+        return Nixpkgs(None)  # no path: the flake has its own nixpkgs
     locked = _pinned()
     # Fetched by hash: a tree in the store needs no network.
     fetch = (

@@ -61,7 +61,7 @@ ALL_WELL = "builds see no network and no file of this one, and can only read the
 class View:
     """What a build sees: its user id, names in /etc/passwd, network interfaces.
 
-    `inputs` says whether it can change its inputs: `read-only`, `writable` or `untried`.
+    `inputs` says whether the build can change its inputs: `read-only`, `writable` or `untried`.
     """
 
     user: str
