@@ -79,6 +79,7 @@ only() {
   chmod +x "$work/some/openssl"
 }
 # with_some ARGUMENTS...: runs run.sh with $work/some, the folder of `only`, as PATH
+# shellcheck disable=SC2086  # a command's words
 with_some() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$work/some" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 only
 expect "without a tool for sums nothing is done" 4 '^error: no program for SHA-256 checksums was found' with_some doctor

@@ -355,6 +355,7 @@ holder "$$ $(uname -n) $born"
 whole fourth
 : > "$work/err"
 # SIGINT has its default action, as in a terminal; a shell would ignore it for a process in the background.
+# shellcheck disable=SC2086  # a command's words
 SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" env --default-signal=INT ${NIXOS_IMAGE_TEST_SHELL:-sh} "$project/run.sh" demo -o "$out" \
   > /dev/null 2> "$work/err" &
 waits=$!
