@@ -16,10 +16,11 @@ timed() {
   echo "$(date +%s.%N) $began" | awk '{ printf "%.1f", $1 - $2 }'
 }
 
-# part FUNCTION...: runs a function of caller/base.sh as run.sh would; the image is nixos-image-floor
-part() {
+# base_part FUNCTION: runs a function of caller/base.sh as run.sh would; the image is nixos-image-floor
+base_part() {
   root=$project state="$out/state" base=nixos-image-floor label=org.nixos-image=true sh -uc '
-    for part in say signals docker base; do . "$root/caller/$part.sh"; done
+    client() { docker "$@"; }
+    . "$root/caller/base.sh"
     "$@"' sh "$@"
 }
 
@@ -28,8 +29,8 @@ cold=$(timed "$project/run.sh" demo -o "$out")
 inside=$(sed -n 's/^seconds: //p' "$out/log")
 warm=$(timed "$project/run.sh" demo -o "$out")
 mkdir "$out/state"
-packages=$(timed part make_file_system)
-import=$(timed part import_base)
+packages=$(timed base_part make_file_system)
+import=$(timed base_part import_base)
 docker rmi nixos-image-floor > /dev/null
 
 floor=$(echo "$packages $import $warm" | awk '{ printf "%.1f", $1 + $2 + $3 }')

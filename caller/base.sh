@@ -19,7 +19,7 @@ get_base() {
   fi
   end_if_stopped "the pull of $upstream"
   pull_error=$(tail -n 1 "$state/log" | plain)
-  say "no registry: making the base image from Debian's archive"
+  say "the base image cannot be pulled: making it from Debian's archive"
   docker_works "making the base image" make_base || {
     end_if_stopped "the making of the base image"
     last_words

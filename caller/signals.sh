@@ -3,7 +3,7 @@
 
 on_signal() {
   stopped=$1
-  : > "$state/stopped" # for subshells, which no signal reaches
+  : > "$state/stopped" # for subshells: they receive no signal and look for this file
   if [ -n "$container" ]; then
     tell_container "$1" &
   elif [ -n "$asking" ]; then

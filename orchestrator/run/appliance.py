@@ -113,7 +113,7 @@ class Appliance:
     def _build(self) -> list[Artifact]:
         """Start the plan's containers in order, and process their events until images are ready.
 
-        Returns no image for a dry run.
+        Returns an empty list for a dry run.
         """
         self._run.progress.to("start", ", ".join(self._run.plan.services))
         names = self._run.engine.create(self._run.plan.services)

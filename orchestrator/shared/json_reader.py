@@ -71,10 +71,13 @@ FreeText = typing.Annotated[str, free_text]
 
 
 def read_json(text: str, where: str) -> object:
-    """Parse JSON strictly.
+    """Parse JSON; refuse repeated fields, NaN and infinite numbers, and excessive nesting.
 
-    Raises `JsonError` also for a repeated field and for excessive nesting.
+    Raises `JsonError`.
     """
+
+    def number(name: str) -> float:
+        raise JsonError(f"{where}: {name} is no JSON number")
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         fields = dict(pairs)
@@ -85,7 +88,7 @@ def read_json(text: str, where: str) -> object:
         return fields
 
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=once, parse_constant=number)
     except (ValueError, RecursionError) as error:
         raise JsonError(f"{where}: not JSON: {error}") from error
 

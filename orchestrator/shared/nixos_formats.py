@@ -42,7 +42,7 @@ class NixosFormat:
         if system not in self.systems:
             raise UsageError(
                 f"--format {self.name}: not for {system}, only {', '.join(self.systems)}",
-                hint="./run.sh formats lists the formats",
+                hint="./run.sh formats lists each format's systems",
             )
 
     @property

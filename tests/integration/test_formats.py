@@ -106,7 +106,7 @@ def test_the_root_grows_to_a_larger_disk(orchestrate: Run) -> None:
 
 @pytest.fixture
 def key(tmp_path: pathlib.Path) -> dict[str, bytes]:
-    """Make a key pair as files of the caller."""
+    """Make a key pair; return both files by their paths on the caller's host."""
     path = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     return {

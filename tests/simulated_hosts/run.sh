@@ -151,7 +151,7 @@ try_kind() {
   echo "$1: $(($(date +%s) - began)) s"
 }
 
-# Docker would create a folder for a missing bind mount source.
+# other_socket: run.sh refuses a missing Docker socket; Docker would create a folder in its place, to mount it
 other_socket() {
   expect "a remote socket that is not there is refused, and how to name it" 3 '^try: .*set NIXOS_IMAGE_SOCKET' \
     env NIXOS_IMAGE_SOCKET=/run/none.sock "$checkout/run.sh" demo

@@ -149,3 +149,9 @@ def test_a_task_that_is_no_json_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "task.json").write_text("{")
     with pytest.raises(JsonError, match=r"^task\.json: not JSON"):
         Task.read(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_no_json_number_is_is_refused(number: str) -> None:
+    with pytest.raises(JsonError, match=f"^here: {number} is no JSON number$"):
+        read_json(f'{{"a": [{number}]}}', "here")

@@ -115,7 +115,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         (
             ["-f", "sd-aarch64", "--system", "x86_64-linux"],
             "--format sd-card: not for x86_64-linux, only aarch64-linux",
-            "./run.sh formats lists the formats",
+            "./run.sh formats lists each format's systems",
         ),
         (
             ["-f", "iso", "--bmap"],

@@ -78,7 +78,10 @@ def build() -> None:
     holder = None
     if task.leased:
         holder = Holder(CLEANUP_ADDRESS, read_token(run.start_seconds), run.start_seconds)
-        events.emit("lease-held", message="cleanup waits for this builder")
+        events.emit(
+            "lease-held",
+            message="the emulators' entries stay in binfmt_misc until this builder is done",
+        )
     began = time.monotonic()
     wait_for_canaries(run, task)
     waited = time.monotonic()
@@ -99,7 +102,10 @@ def build() -> None:
     built = time.monotonic()
     if holder:  # assembly is native: emulators are not needed any more
         holder.unlock()
-        events.emit("unlocked", message="the builder has unlocked cleanup")
+        events.emit(
+            "unlocked",
+            message="Nix is done: cleanup may remove the emulators' entries from binfmt_misc",
+        )
     if not results:
         return  # a dry run ends here, its plan is printed
     collect.keep(result.path for result in results)
