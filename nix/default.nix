@@ -72,7 +72,12 @@ let
       # The configuration without the modules of the format, whose definitions hide its own or need a whole system.
       declared = prepared.extendModules {
         modules = lib.filter (module: ! lib.isString module) format.modules ++ own unchecked format
-          ++ map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); }) missing;
+          ++ map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); }) missing
+          # Without the format's, what says only some options of a mount point would be no file system.
+          ++ [{
+          _file = toString ./modules/disk.nix;
+          fileSystems = lib.genAttrs [ "/" "/boot" ] (_: { device = lib.mkOverride 1400 "none"; fsType = lib.mkOverride 1400 "ext4"; });
+        }];
       };
       strict = prepared.extendModules {
         modules = map moduleOf format.modules
