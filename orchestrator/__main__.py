@@ -76,7 +76,7 @@ def tell(error: ApplianceError) -> None:
 
 
 def _interrupt(number: int, _frame: types.FrameType | None) -> None:
-    """Turn the first signal into an error, which cleans up; ignore further signals."""
+    """Handle a signal: the first becomes an error, which cleans up; later ones are ignored."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
     if number == signal.SIGINT:

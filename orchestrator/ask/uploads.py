@@ -45,7 +45,7 @@ def keep_late(who: Caller, path: pathlib.PurePosixPath, kept: pathlib.Path) -> s
     kept.mkdir(exist_ok=True)
     source = pathlib.Path(os.path.realpath(received(who, path)))
     name = hashlib.sha256(os.fsencode(source)).hexdigest()
-    if not (kept / name).exists():  # another option may have moved the same file
+    if not (kept / name).exists():  # another option may have moved the same file already
         shutil.move(received_file(who, path), kept / name)
     return os.fspath(WORK / who.run / LATE / name)
 

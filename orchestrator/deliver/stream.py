@@ -153,7 +153,7 @@ class Delivery:
         self._name(name)
 
     def finish(self) -> None:
-        """Send the manifest; raises `DeliveryError` if not everything was sent."""
+        """Send the manifest and end the stream; raises `DeliveryError` if a file was cut off."""
         (self._folder / MANIFEST).write_text("".join([*self._lines, "end\n"]))
         self._name(MANIFEST)
         said = self._end()

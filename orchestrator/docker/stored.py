@@ -90,7 +90,8 @@ class Stored:
     def pull_digest(self, image: str) -> str:
         """Pull `image` and return its digest in the registry.
 
-        A new name is removed again: the appliance uses another name for its base image.
+        If `image` was not here before, its name is removed again: the appliance's own name of its
+        base image is another one.
         """
         known = self.image(image)
         name, _, tag = image.partition(":")

@@ -51,7 +51,7 @@ class Appliance:
     """One execution of a plan."""
 
     def __init__(self, run: RunContext) -> None:
-        """Nothing is started; the run's workspace exists."""
+        """Start nothing yet; the workspace of `run` must exist."""
         self._run = run
         self._folder = run.workspace.shared
         self._kept = kept(run.caller)

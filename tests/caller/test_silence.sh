@@ -26,7 +26,7 @@ esac
 exec "$here/bin/answers" "$@"
 EOF
 chmod +x "$work/bin/docker"
-echo "6543.$$" > "$work/bin/nap" # duration of its sleep in seconds: by this unusual number its processes are found
+echo "6543.$$" > "$work/bin/nap" # seconds that the fake docker sleeps: by this unusual number its processes are found
 echo end > "$work/.complete"
 tar -cf "$work/stream" -C "$work" .complete
 echo key > "$work/key"

@@ -57,7 +57,7 @@ def cleanup(nothing_left: None, docker_services: object) -> Iterator[str]:
     """
     compose("rm", "--force", "--stop", "cleanup")
     compose("up", "--detach", "cleanup")
-    while "cleanup waits for the builder" not in docker("logs", f"{PROJECT}-cleanup-1"):
+    while "cleanup is ready" not in docker("logs", f"{PROJECT}-cleanup-1"):
         time.sleep(0.1)
     yield f"{PROJECT}-cleanup-1"
     compose("rm", "--force", "--stop", "cleanup")

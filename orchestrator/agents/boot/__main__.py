@@ -167,7 +167,7 @@ class Machine:
     """A running QEMU with its console in a file; killed at the end of the `with` block."""
 
     def __init__(self, command: list[str], serial: pathlib.Path) -> None:
-        """Start QEMU with `command`; `serial` is the console's file."""
+        """Start QEMU with `command`; it writes the console to `serial`."""
         self._process = programs.start(command, stdout=programs.NOTHING)
         self._serial = serial
         self._complaints: list[str] = []

@@ -21,7 +21,7 @@ from orchestrator.shared.debian_package import NIX_LIST, Package, read_line
 
 
 def read_list(folder: pathlib.Path) -> list[Package]:
-    """Return the Debian packages of the Nix in `folder`; empty if the folder does not exist."""
+    """Read which Debian packages the Nix in `folder` is made of; empty if there is no list."""
     try:
         lines = (folder / NIX_LIST).read_text().splitlines()
     except FileNotFoundError:

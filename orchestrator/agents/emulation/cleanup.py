@@ -143,7 +143,7 @@ def _publish(token: str) -> None:
     partial.write_text(token)
     partial.chmod(0o444)
     os.replace(partial, TOKEN_FILE)
-    events.emit("ready", message="cleanup waits for the builder")
+    events.emit("ready", message="cleanup is ready: it waits for the builder to connect")
 
 
 def _of_run(run: Run, table: dict[str, binfmt.Entry]) -> list[str]:

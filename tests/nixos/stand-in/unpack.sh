@@ -32,7 +32,7 @@ unpack() {
   rm -rf "$tree" "$target"/share/{doc,man,info,locale,lintian,bug,doc-base}
 }
 
-# merge FROM TO: moves the content of the folder FROM, if it exists and is not empty, to TO
+# merge FROM TO: copies the content of the folder FROM, if there is any, into TO; replaces files of the same names
 merge() {
   [ -n "$(ls -A "$1" 2>/dev/null)" ] || return 0
   mkdir -p "$2"
