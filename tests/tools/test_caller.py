@@ -12,28 +12,33 @@ ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.needs("git", "script", "dash", "bash", "busybox", "tar", "bsdtar")
 
 
-@pytest.mark.parametrize(
-    ("shell", "tar"),
-    [("dash", "tar"), ("bash --posix", "bsdtar"), ("busybox sh", "busybox tar")],
-    ids=["dash, GNU tar", "bash, bsdtar", "busybox"],
-)
-@pytest.mark.parametrize(
-    "suite", ["test_caller.sh", "test_repository.sh", "test_hostile.sh", "test_out.sh"]
-)
-def test_the_callers_side(suite: str, shell: str, tar: str) -> None:
-    run(suite, shell, tar)
+#: A shell and a tar with which run.sh must work, and the suites that run with them.
+CASES = [
+    ("dash", "tar", "test_caller.sh", "test_repository.sh", "test_hostile.sh", "test_out.sh"),
+    ("bash --posix", "bsdtar", "test_caller.sh", "test_repository.sh"),
+    ("busybox sh", "busybox tar", "test_caller.sh", "test_repository.sh"),
+]
+
+#: These take longer.
+SLOW = [
+    ("bash --posix", "bsdtar", "test_hostile.sh", "test_out.sh"),
+    ("busybox sh", "busybox tar", "test_hostile.sh", "test_out.sh"),
+    *((shell, "tar", "test_silence.sh") for shell in ("dash", "bash --posix", "busybox sh")),
+]
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "shell",
+    ("shell", "tar", "suite"),
     [
-        "dash",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("bash --posix", "busybox sh")),
+        pytest.param(shell, tar, suite, marks=marks, id=f"{suite}-{shell}, {tar}")
+        for rows, marks in ((CASES, ()), (SLOW, (pytest.mark.slow,)))
+        for shell, tar, *suites in rows
+        for suite in suites
     ],
 )
-def test_an_engine_that_falls_silent(shell: str) -> None:
-    run("test_silence.sh", shell, "tar")
+def test_the_callers_side(shell: str, tar: str, suite: str) -> None:
+    run(suite, shell, tar)
 
 
 def run(suite: str, shell: str, tar: str) -> None:

@@ -102,7 +102,7 @@ def test_a_secret_that_is_elsewhere_too_is_told_with_a_way_out(
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_text("kernel" * 1000)  # start of the made-up system's kernel
-    with pytest.raises(FilesystemError, match=r"elsewhere, too .mode 644"):
+    with pytest.raises(FilesystemError, match=r"this secret elsewhere .with mode 644 "):
         make(run, spec, ImageOptions(injections=(Injection(str(secret), "/etc/key", 0o600),)))
     assert list((run.folder / "image").iterdir()) == []
 

@@ -50,7 +50,7 @@ def said(*arguments: str | pathlib.Path, image: bool) -> str:
 
 
 def test_outside_of_the_test_image_what_is_absent_is_named(folder: pathlib.Path) -> None:
-    text = said(folder, image=False)
+    text = said(folder, "-n0", image=False)
     assert "needs no-such-program, no-such-library.so, /no/such/file" in text
     assert "1 passed, 1 skipped, 1 deselected" in text
 
@@ -71,9 +71,10 @@ def test_all_is_all(folder: pathlib.Path) -> None:
     assert "2 passed, 1 skipped" in said(folder, "--all", image=False)
 
 
-def test_two_workers_share_what_is_not_named(folder: pathlib.Path) -> None:
-    assert "2 workers" in said(folder, "-v", image=True)
-    assert "2 workers" not in said(folder / "test_some.py", "-v", image=True)
+@pytest.mark.parametrize("image", [True, False])
+def test_two_workers_share_what_is_not_named(image: bool, folder: pathlib.Path) -> None:
+    assert "2 workers" in said(folder, "-v", image=image)
+    assert "2 workers" not in said(folder / "test_some.py", "-v", image=image)
 
 
 def test_one_worker_has_all_that_shares_something() -> None:
