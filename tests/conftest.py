@@ -38,6 +38,7 @@ for name, examples in (("quick", 25), ("long", 100)):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="slow tests too, and fuzzing at length")
+    parser.addoption("--every", action="store_true", help="each case of what slow tests sample")
 
 
 def pytest_configure(config: pytest.Config) -> None:
