@@ -1,15 +1,20 @@
 # Targets: runtime (what all images share: Debian's packages and Python's), orchestrator (the checkout's own files on it).
 #
-# Docker's storage driver may have to walk the whole image for each step that changes files: there are few of them, tools
-# first and the checkout's files last.
+# Docker's storage driver may walk the whole image for each step, also for one that only sets metadata. So metadata is set on a
+# small image, there are few steps, tools come first and the checkout's files last.
 ARG BASE=nixos-image-base
+ARG START=plain
 
-FROM ${BASE} AS runtime
+# Metadata of all images. run.sh gives a base image that it makes these lines at once (caller/base.sh): START is that image then.
+FROM ${BASE} AS plain
 LABEL org.nixos-image=true
-ENV DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 DOCKER_BUILDKIT=0 \
-    PYTHONPATH=/opt/nixos-image:/opt/agents
+ENV PATH=/opt/nix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/opt/nixos-image:/opt/agents:/opt/orchestrator
+ENV DEBIAN_FRONTEND=noninteractive DOCKER_BUILDKIT=0
 WORKDIR /opt/nixos-image
 ENTRYPOINT ["python3", "-m"]
+
+FROM ${START} AS runtime
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST
 # The caller's CA bundle, for https mirrors here and in all children; empty where the caller named none.
 COPY ca-bundle.crt orchestrator/shared/packages locks/agents.txt locks/orchestrator.txt /usr/local/share/nixos-image/
@@ -36,7 +41,6 @@ RUN cd /usr/local/share/nixos-image \
  && chown -R builder /nix /var/nixos-image
 
 FROM runtime AS orchestrator
-ENV PYTHONPATH=/opt/nixos-image:/opt/agents:/opt/orchestrator
 COPY . .
 # Compile Python modules once: otherwise each start of a container compiles them.
 RUN python3 -m compileall -q orchestrator

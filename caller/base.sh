@@ -48,7 +48,13 @@ make_file_system() {
     trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main"
 }
 
-import_base() { client import --change "LABEL $label" "$state/base.tar" "$base"; }
+# import_base: with the metadata of all images, which the Dockerfile has in its stage `plain`
+import_base() {
+  sed -n '/ AS plain$/,/ AS runtime$/ { /^[LEW]/p; }' "$root/Dockerfile" > "$state/metadata"
+  set --
+  while IFS= read -r line; do set -- "$@" --change "$line"; done < "$state/metadata"
+  client import "$@" "$state/base.tar" "$base"
+}
 
 debian_mirror() {
   # shellcheck disable=SC2016  # apt's own placeholders

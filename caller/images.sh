@@ -59,7 +59,7 @@ context() {
 # build_image TARGET NAME [LABEL]: builds Dockerfile's TARGET from the checkout as image NAME and writes its id to $state/id
 build_image() {
   # The runtime image has no label of the checkout's state: it is the parent of other images, and must not change with it.
-  context | client build ${3:+--label "$3"} --build-arg BASE="$base_id" --iidfile "$state/id" \
+  context | client build ${3:+--label "$3"} --build-arg BASE="$plain" --build-arg START="$start" --iidfile "$state/id" \
     --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST --build-arg HTTP_PROXY \
     --build-arg HTTPS_PROXY --build-arg NO_PROXY --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy --target "$1" --tag "$2" -
 }
@@ -73,6 +73,10 @@ ensure_images() {
   [ "${found#* }" != "$source" ] || ! is_id "$orchestrator_id" || return 0
   ! printf '%s\n' "${PIP_INDEX_URL:-}" "${PIP_EXTRA_INDEX_URL:-}" | grep -q '://[^/]*@' \
     || die 2 "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: a password would stay in an image's history" "use an index without a password"
+  # A base image that has the metadata of all images already is where they start.
+  plain=$base_id start=plain
+  ask image inspect --format '{{.Config.WorkingDir}}' "$base_id"
+  [ "$(cat "$state/said")" != /opt/nixos-image ] || { plain=scratch start=$base_id; }
   docker_works "building the appliance" build_image runtime $runtime \
     && docker_works "building the orchestrator" build_image orchestrator $orchestrator "org.nixos-image.source=$source" || {
     end_if_stopped "the building of images"

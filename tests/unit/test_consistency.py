@@ -333,7 +333,7 @@ def test_images_are_made_of_ours_alone(path: pathlib.Path) -> None:
     )
     assert froms
     for image, stage in froms:
-        assert image in stages | {"${BASE}"} or image.startswith("nixos-image-"), (
+        assert image in stages | {"${BASE}", "${START}"} or image.startswith("nixos-image-"), (
             f"{image} comes from outside"
         )
         stages.add(stage)
