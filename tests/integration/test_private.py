@@ -92,7 +92,7 @@ def test_dockers_own_profile_makes_it_shared_and_unsandboxed_with_the_causes(
     asked = orchestrate("demo", "--emulation", "private", NIXOS_IMAGE_SECCOMP=DOCKERS_OWN)
     assert asked.code == 5
     assert "error: --emulation private: user namespaces are forbidden" in asked.err
-    assert "try: --emulation shared" in asked.err
+    assert "try: use --emulation shared" in asked.err
 
 
 @pytest.mark.slow
