@@ -25,7 +25,7 @@ expect "a daemon that does not run is named" 3 'not running' env DOCKER_HOST=uni
 # Change the checkout's checksum, so that an image must be built.
 mkdir "$work/changed"
 (cd "$project" && git ls-files -z | xargs -0 tar -cf -) | tar -xf - -C "$work/changed"
-echo >> "$work/changed/README.md"
+echo >> "$work/changed/orchestrator/__main__.py"
 expect "a password that would stay in an image is refused" 2 'a password would stay' \
   env PIP_INDEX_URL=https://me:secret@example.org/simple "$work/changed/run.sh" demo
 python3 -c 'import socket, sys, time
