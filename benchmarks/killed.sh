@@ -10,17 +10,7 @@ work=$(mktemp -d)
 mkdir "$work/tmp"
 holder=
 trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EXIT
-
-# in_table OPTIONS PROGRAM: runs the Python PROGRAM, with binfmt_misc mounted, in a container with docker's OPTIONS
-in_table() {
-  # shellcheck disable=SC2086  # options are words
-  docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
-    --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
-import pathlib, time
-from orchestrator.agents.emulation import binfmt
-binfmt.mount()
-$2"
-}
+. "$(dirname -- "$0")/table.sh"
 
 # left: prints the counts that must not grow. The store does: it keeps what a run has built, until `clean --store`.
 left() {

@@ -9,17 +9,7 @@ runs=${RUNS:-100}
 work=$(mktemp -d)
 holder=
 trap 'rm -rf "$work"; [ -z "$holder" ] || docker rm -f "$holder" > /dev/null' EXIT
-
-# in_table OPTIONS PROGRAM: runs the Python PROGRAM, with binfmt_misc mounted, in a container with docker's OPTIONS
-in_table() {
-  # shellcheck disable=SC2086  # options are words
-  docker run $1 --network none --cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined --tmpfs /run \
-    --volume nixos-image-store:/nix:ro --entrypoint python3 nixos-image-qemu-setup -u -c "
-import pathlib, subprocess, time
-from orchestrator.agents.emulation import binfmt
-binfmt.mount()
-$2"
-}
+. "$(dirname -- "$0")/table.sh"
 
 # left: prints the numbers that must not grow: binfmt_misc entries, containers, networks, volumes, the daemon's file descriptors,
 # staging folders, KiB of the store's files (without folders, which never shrink).
