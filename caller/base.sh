@@ -50,7 +50,7 @@ make_file_system() {
 
 # import_base: with the metadata of all images, which the Dockerfile has in its stage `plain`
 import_base() {
-  sed -n '/ AS plain$/,/ AS runtime$/ { /^[LEW]/p; }' "$root/Dockerfile" > "$state/metadata"
+  sed -n '/ AS plain$/,/ AS runtime$/ { /^LABEL /p; /^ENV /p; /^WORKDIR /p; /^ENTRYPOINT /p; }' "$root/Dockerfile" > "$state/metadata"
   set --
   while IFS= read -r line; do set -- "$@" --change "$line"; done < "$state/metadata"
   client import "$@" "$state/base.tar" "$base"

@@ -32,13 +32,17 @@ static char path[1 << 16]; /* path that is being read: for messages and for name
 static size_t prefix;      /* length of FOLDER/, which names in the stream do not have */
 static int streams;
 
+/* Ends the process with a message. Only the first of two threads that fail has the word. exit() would take OpenSSL down while
+   the other thread computes, which would then fail, too. */
 static void fail(const char *format, ...) {
+  static pthread_mutex_t word = PTHREAD_MUTEX_INITIALIZER;
   va_list more;
+  pthread_mutex_lock(&word);
   va_start(more, format);
   vfprintf(stderr, format, more);
   va_end(more);
   fputc('\n', stderr);
-  exit(1);
+  _exit(1);
 }
 
 static void fail_at_path(void) { fail("%s: %s", path, strerror(errno)); }
