@@ -1,4 +1,4 @@
-# Image of the service builder: Nix, the image tools, the agents, an unprivileged user.
+# Image of the service builder: Nix, the image tools, the agents. compose.yaml gives its containers an unprivileged user.
 FROM nixos-image-orchestrator AS files
 ARG NIXOS_IMAGE_LOCKED=
 # Nix is fetched by hash or by apt's signed index (orchestrator/agents/builder/nix_package.py), with its own libraries beside it.
@@ -9,4 +9,3 @@ RUN orchestrator/agents/builder/compile.sh /files/opt/nixos-image \
 
 FROM nixos-image-runtime
 COPY --from=files /files /
-USER builder

@@ -20,6 +20,7 @@ runtime=nixos-image-runtime
 orchestrator=nixos-image-orchestrator
 upstream=$(cat "$root/locks/base")
 label=org.nixos-image=true
+runtime_label=org.nixos-image.runtime
 engine_label=org.nixos-image.engine
 tab=$(printf '\t')
 

@@ -28,11 +28,25 @@ get_base() {
   }
 }
 
-# make_base: installs Debian's base system and the packages of all images in one pass, with mmdebstrap (installed, or fetched
-# temporarily) from apt's configured sources. force-unsafe-io: dpkg does not sync to disk, here and in derived images, as in
-# Docker's own Debian images; after a power failure the image is made again.
-make_base() { make_file_system && import_base; }
+# make_base: makes the image that all others are made of (Dockerfile.runtime) at once: its Debian packages in one pass, with
+# mmdebstrap (installed, or fetched temporarily) from apt's configured sources, then the rest by runtime.sh in the new file system.
+make_base() {
+  runtime_files || return
+  # shellcheck disable=SC2016  # mmdebstrap's shell knows both
+  made_of=$state/runtime make_file_system --customize-hook='mkdir -p "$1/usr/local/share/nixos-image"' \
+    --customize-hook='cp "$made_of"/* "$1/usr/local/share/nixos-image"' --customize-hook="$forget_variables"'
+      exec chroot "$1" sh /usr/local/share/nixos-image/runtime.sh' || return
+  import_base --change "LABEL $runtime_label=$(runtime_state)"
+}
 
+# shell program that unsets variables which mean files of this host; a Docker build would not have them, either
+# shellcheck disable=SC2016  # another shell's program
+forget_variables='for name in $(env | sed -n "s/^\([A-Za-z_][A-Za-z_0-9]*\)=.*/\1/p"); do
+  case $name in PATH | HOME | PIP_INDEX_URL | PIP_EXTRA_INDEX_URL | PIP_TRUSTED_HOST | *_PROXY | *_proxy) ;; *) unset "$name" ;; esac
+done
+'
+
+# make_file_system OPTIONS...: makes $state/base.tar with mmdebstrap's OPTIONS
 make_file_system() {
   mmdebstrap=$(command -v mmdebstrap) || {
     command -v apt-get > /dev/null && command -v perl > /dev/null || { echo "no mmdebstrap, no apt"; return 1; }
@@ -42,16 +56,13 @@ make_file_system() {
   }
   mirror=$(debian_mirror Debian) && security=$(debian_mirror Debian-Security) || { echo "apt has no Debian source"; return 1; }
   packages=$(sed '/^#/d; /^$/d' "$root/orchestrator/shared/packages" | tr '\n' ',')
-  perl "$mmdebstrap" --variant=minbase --include="$packages" --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --dpkgopt='path-exclude=/usr/share/AAVMF/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+  perl "$mmdebstrap" --variant=minbase --include="$packages" --aptopt='Acquire::Languages "none"' --dpkgopt="$root/orchestrator/shared/dpkg.cfg" "$@" \
     trixie "$state/base.tar" "deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main"
 }
 
-# import_base: with the metadata of all images, which the Dockerfile has in its stage `plain`
+# import_base OPTIONS...: imports $state/base.tar with docker's OPTIONS and the metadata of Dockerfile.runtime's stage `plain`
 import_base() {
-  sed -n '/ AS plain$/,/ AS runtime$/ { /^LABEL /p; /^ENV /p; /^WORKDIR /p; /^ENTRYPOINT /p; }' "$root/Dockerfile" > "$state/metadata"
-  set --
+  sed -n '/ AS plain$/,/ AS runtime$/ { /^LABEL /p; /^ENV /p; /^WORKDIR /p; /^ENTRYPOINT /p; }' "$root/Dockerfile.runtime" > "$state/metadata"
   while IFS= read -r line; do set -- "$@" --change "$line"; done < "$state/metadata"
   client import "$@" "$state/base.tar" "$base"
 }

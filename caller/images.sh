@@ -21,7 +21,7 @@ left_out='-name __pycache__ -prune'
 
 # parts: prints the files and folders of the checkout that images are made of.
 parts() {
-  for part in Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup Dockerfile.test compose.yaml flake.lock locks nix \
+  for part in Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup Dockerfile.runtime Dockerfile.test compose.yaml flake.lock locks nix \
     orchestrator pyproject.toml; do
     [ ! -e "$root/$part" ] || printf './%s ' "$part"
   done
@@ -56,12 +56,46 @@ context() {
   tar -cf - -C "$state/context" .
 }
 
-# build_image TARGET NAME [LABEL]: builds Dockerfile's TARGET from the checkout as image NAME and writes its id to $state/id
+# runtime_files: copies what the image of Dockerfile.runtime is made of to $state/runtime
+runtime_files() {
+  rm -rf "$state/runtime"
+  mkdir "$state/runtime"
+  (cd "$root/orchestrator/shared" && cp dpkg.cfg packages runtime.sh "$root/locks/agents.txt" "$root/locks/orchestrator.txt" "$state/runtime") || return
+  : > "$state/runtime/ca-bundle.crt"
+  [ -z "$ca_bundle" ] || cat "$ca_bundle" > "$state/runtime/ca-bundle.crt"
+}
+
+# runtime_state: prints a checksum of the files in $state/runtime
+runtime_state() {
+  cat "$root/Dockerfile.runtime" "$state/runtime/"* > "$state/manifest"
+  checksum "$state/manifest"
+}
+
+# build_runtime: makes the image of Dockerfile.runtime. Where run.sh made the base image, that is it, unless the files that it was
+# made of have changed since. The image has no label of the checkout's state: as the parent of other images it must not change
+# with it.
+build_runtime() {
+  runtime_files || return
+  made=$(client image inspect --format "{{.Config.WorkingDir}} {{index .Config.Labels \"$runtime_label\"}}" "$base_id") || return
+  plain=$base_id start=plain
+  case $made in
+    "/opt/nixos-image $(runtime_state)") client tag "$base_id" "$runtime"; return ;;
+    "/opt/nixos-image "*) plain=scratch start=$base_id ;;
+  esac
+  # The Dockerfile is not one of the files that are copied into the image.
+  printf 'Dockerfile\n.dockerignore\n' > "$state/runtime/.dockerignore" && cp "$root/Dockerfile.runtime" "$state/runtime/Dockerfile" || return
+  tar -cf - -C "$state/runtime" . | build_image "$runtime" --build-arg BASE="$plain" --build-arg START="$start"
+}
+
+build_orchestrator() { context | build_image "$orchestrator" --label "org.nixos-image.source=$source"; }
+
+# build_image NAME OPTIONS...: builds the image NAME of the context on stdin and writes its id to $state/id
 build_image() {
-  # The runtime image has no label of the checkout's state: it is the parent of other images, and must not change with it.
-  context | client build ${3:+--label "$3"} --build-arg BASE="$plain" --build-arg START="$start" --iidfile "$state/id" \
+  name=$1
+  shift
+  client build "$@" --iidfile "$state/id" --tag "$name" \
     --build-arg PIP_INDEX_URL --build-arg PIP_EXTRA_INDEX_URL --build-arg PIP_TRUSTED_HOST --build-arg HTTP_PROXY \
-    --build-arg HTTPS_PROXY --build-arg NO_PROXY --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy --target "$1" --tag "$2" -
+    --build-arg HTTPS_PROXY --build-arg NO_PROXY --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy -
 }
 
 # ensure_images: builds the orchestrator's image if it is old; sets $source (checksum of the checkout) and $orchestrator_id.
@@ -73,12 +107,7 @@ ensure_images() {
   [ "${found#* }" != "$source" ] || ! is_id "$orchestrator_id" || return 0
   ! printf '%s\n' "${PIP_INDEX_URL:-}" "${PIP_EXTRA_INDEX_URL:-}" | grep -q '://[^/]*@' \
     || die 2 "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: a password would stay in an image's history" "use an index without a password"
-  # A base image that has the metadata of all images already is where they start.
-  plain=$base_id start=plain
-  ask image inspect --format '{{.Config.WorkingDir}}' "$base_id"
-  [ "$(cat "$state/said")" != /opt/nixos-image ] || { plain=scratch start=$base_id; }
-  docker_works "building the appliance" build_image runtime $runtime \
-    && docker_works "building the orchestrator" build_image orchestrator $orchestrator "org.nixos-image.source=$source" || {
+  docker_works "building the appliance" build_runtime && docker_works "building the orchestrator" build_orchestrator || {
     end_if_stopped "the building of images"
     last_words 25
     die 3 "the orchestrator's image cannot be built" "see Docker's lines above; the usual cause is an unreachable mirror"

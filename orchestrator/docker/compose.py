@@ -35,9 +35,6 @@ IDS = {
     "test": "NIXOS_IMAGE_ID_TEST",
 }
 
-#: Number of log lines of a failed image build that an error shows.
-BUILD_LINES = 25
-
 
 class Compose:
     """The services of compose.yaml as `project`, with the variables of `env_file`."""
@@ -52,40 +49,23 @@ class Compose:
         """Return the `docker compose` command with this project's files, without a verb."""
         env = ["--env-file", os.fspath(self._env_file)] if self._env_file.exists() else []
         return [
-            *(command.resolve("docker"), "compose", "--file", os.fspath(ROOT / "compose.yaml")),
+            # Compose warns of the store's volume, which all projects share.
+            *(command.resolve("docker"), "--log-level", "error", "compose"),
+            *("--file", os.fspath(ROOT / "compose.yaml")),
             *env,
             *("--project-name", self.project, "--project-directory", os.fspath(ROOT)),
         ]
 
-    def config(self) -> dict[str, typing.Any]:
-        """Return compose.yaml as Compose resolves it, with services of all profiles."""
-        arguments = ["--profile", "*", "config", "--format", "json"]
-        said = self._compose("docker compose config", arguments, CONFIG_SECONDS).text
-        return typing.cast("dict[str, typing.Any]", json.loads(said))
+    def config(self, variables: dict[str, str] | None = None) -> dict[str, typing.Any]:
+        """Return compose.yaml as Compose resolves it, with services of all profiles.
 
-    def build(self, service: str, log: pathlib.Path, variables: dict[str, str]) -> None:
-        """Build the image of `service`; `variables` extend those of the env file.
-
-        Docker's output goes to `log`; an error shows its last lines.
+        `variables` extend those of the env file.
         """
-        with log.open("wb") as file:
-            done = command.run(
-                [*self.compose_command(), "build", service],
-                variables=variables,
-                stdout=file,
-                stderr=command.WITH_STDOUT,
-                watch=self.api.ping,
-                watch_seconds=self.api.beat,
-                check=False,
-                fails=DockerError,
-            )
-        if done.code != 0:
-            lines = log.read_text(errors="replace").splitlines()
-            raise DockerError(
-                f"the image of {service} cannot be built",
-                hint="see the build's lines above; the usual cause is an unreachable mirror",
-                detail="\n".join(lines[-BUILD_LINES:]),
-            )
+        arguments = ["--profile", "*", "config", "--format", "json"]
+        said = self._compose(
+            "docker compose config", arguments, CONFIG_SECONDS, variables=variables
+        ).text
+        return typing.cast("dict[str, typing.Any]", json.loads(said))
 
     def use(self, service: str, image: str) -> None:
         """Start containers of `service` from the image with the id `image` from now on.
@@ -157,10 +137,18 @@ class Compose:
             what = f"creating {', '.join(services)}"
             self._compose(what, ["up", *options, *services], CREATE_SECONDS)
 
-    def _compose(self, what: str, arguments: list[str], seconds: float = math.inf) -> command.Done:
+    def _compose(
+        self,
+        what: str,
+        arguments: list[str],
+        seconds: float = math.inf,
+        *,
+        variables: dict[str, str] | None = None,
+    ) -> command.Done:
         """Run Compose with a time limit in `seconds`; fail if the engine stops answering."""
         done = command.run(
             [*self.compose_command(), *arguments],
+            variables=variables,
             timeout=seconds,
             watch=self.api.ping,
             watch_seconds=self.api.beat,

@@ -7,8 +7,9 @@ from orchestrator.docker.api import Api, Json
 from orchestrator.docker.compose import Compose
 from orchestrator.docker.containers import LOOK_SECONDS, Containers
 from orchestrator.docker.labels import PROJECT, STORE_VOLUME, work_volume
-from orchestrator.docker.stored import Stored
+from orchestrator.docker.stored import BuildError, Recipe, Stored
 from orchestrator.shared.debian_package import DPKG_FORMAT, NIX, NIX_LIST, Package, read_line
+from orchestrator.shared.errors import DockerError
 
 #: Podman's name in `docker version`.
 PODMAN = "Podman Engine"
@@ -42,6 +43,27 @@ class Engine(Containers, Stored, Compose):
         self.run = run
         project = f"{PROJECT}-{run}" if run else PROJECT
         Compose.__init__(self, api or Api(), project, env_file)
+
+    def build(self, service: str, log: pathlib.Path, variables: dict[str, str]) -> None:
+        """Build the image of `service` as compose.yaml describes it.
+
+        `variables` extend those of the env file. The engine's output goes to `log`; an error has
+        its last lines. The engine itself is asked, because Compose would add a label of its own,
+        and each label is one more step of the build.
+        """
+        wanted = self.config(variables)["services"][service]
+        build = wanted["build"]
+        given = build.get("args") or {}
+        arguments = {name: value for name, value in given.items() if value is not None}
+        recipe = Recipe(build["dockerfile"], arguments, build["labels"])
+        try:
+            self.build_image(wanted["image"], recipe, log)
+        except BuildError as error:
+            raise DockerError(
+                f"the image of {service} cannot be built",
+                hint="see the build's lines above; the usual cause is an unreachable mirror",
+                detail=str(error),
+            ) from error
 
     def info(self) -> EngineInfo:
         """Ask the server for its facts."""

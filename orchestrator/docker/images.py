@@ -44,6 +44,9 @@ RUNTIME = "nixos-image-runtime"
 #: A word that may be a path in the checkout, not part of another path.
 WORD = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*")
 
+#: Debian packages of RUNTIME, one name per line.
+COMMON = ROOT / "orchestrator/shared/packages"
+
 #: Services whose images have pinned packages or their successors.
 PINNED = frozenset({"cleanup", "builder"})
 
@@ -79,17 +82,23 @@ class Images:
         guest: str,
         logs: pathlib.Path,
         *,
+        own: str,
         locked: bool = False,
         qemu: str = "",
     ) -> None:
         """`guest` is the CPU of the boot check's machine, `qemu` the emulators' version or empty.
 
-        With `locked`, images with pinned packages must have been built with --locked.
+        A service whose image would have nothing but the appliance's modules gets the orchestrator's
+        image, whose id is `own`. With `locked`, images with pinned packages must have been built
+        with --locked.
         """
         self._engine = engine
         self._names = {"guest": guest, "qemu": qemu or "latest"}
         machine = SYSTEMS[f"{guest}-linux"].guest
-        self._packages = " ".join(machine.packages) if machine else ""
+        common = COMMON.read_text().splitlines()
+        more = [one for one in machine.packages if one not in common] if machine else []
+        self._packages = " ".join(more)
+        self._ready = {} if more else {"boot": own}
         self._locked = locked
         self._logs = logs
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
@@ -104,7 +113,7 @@ class Images:
                 f"the image {RUNTIME} is missing", hint="run ./run.sh again, which builds it"
             )
         for service in services:
-            if service in self._jobs:
+            if service in self._jobs or service in self._ready:
                 continue
             image = IMAGES[service]
             now = state(image.dockerfile, runtime["Id"])
@@ -161,6 +170,9 @@ class Images:
 
     def _use(self, service: str) -> None:
         """Fix the image of `service` by its id; raises `DockerError` if it is not up to date."""
+        if service in self._ready:
+            self._engine.use(service, self._ready[service])
+            return
         name = IMAGES[service].name.format(**self._names)
         found = self._engine.image(name)
         if not found or source(found) not in self._good[service]:

@@ -1,5 +1,7 @@
 """Images, networks and volumes of an engine."""
 
+import dataclasses
+import pathlib
 import typing
 from collections.abc import Callable, Collection, Iterable
 
@@ -16,12 +18,29 @@ from orchestrator.docker.containers import signals_wait
 from orchestrator.docker.labels import LABEL, LOCKED, PROJECT, SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.errors import DockerError
+from orchestrator.shared.paths import ROOT
 
 #: Longest wait in seconds until a network has no endpoints after a container's end.
 ENDPOINT_SECONDS = 10
 
 #: Time limit in seconds of a pull.
 PULL_SECONDS = 7200
+
+#: Number of lines of a failed image build that an error has.
+BUILD_LINES = 25
+
+
+class BuildError(DockerError):
+    """An image build has failed; the message has the build's last lines."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How an image is built: Dockerfile in the checkout, values of its ARGs, labels."""
+
+    dockerfile: str
+    arguments: dict[str, str]
+    labels: dict[str, str]
 
 
 def source(image: Json) -> str:
@@ -50,6 +69,34 @@ class Stored:
     def image_source(self, image: str) -> str:
         """Return the checksum label of `image` (its inputs' state), or "" if there is none."""
         return source(self.image(image) or {})
+
+    def build_image(self, name: str, recipe: Recipe, log: pathlib.Path) -> None:
+        """Build the image `name` from the checkout with the classic builder; output goes to `log`.
+
+        The engine ends the build if this process ends. Raises `BuildError`.
+        """
+
+        def build(client: Client) -> Iterable[Json]:
+            events: Iterable[Json] = client.build(
+                path=str(ROOT),
+                dockerfile=recipe.dockerfile,
+                tag=name,
+                buildargs=recipe.arguments,
+                labels=recipe.labels,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            return events
+
+        failure = ""
+        with log.open("w", errors="replace") as file:
+            for event in self.api.stream(f"docker build {name}", build):
+                failure = str(event.get("error", failure))
+                file.write(str(event.get("stream") or event.get("error") or ""))
+        if failure:
+            lines = log.read_text(errors="replace").splitlines()
+            raise BuildError("\n".join(lines[-BUILD_LINES:]))
 
     def image_tags(self) -> list[str]:
         """Return the tags of this project's images, sorted."""

@@ -85,7 +85,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             tag = _image_tag(asked.qemu)
             write_variables(workspace.variables, who, variables | {"NIXOS_IMAGE_QEMU": tag})
             logs = workspace.logs
-            built = Images(engine, guest, logs, locked=asked.locked, qemu=tag)
+            built = Images(engine, guest, logs, own=who.image, locked=asked.locked, qemu=tag)
             built.want(plan.images)
             built.want(("boot",) if plan.boot else ())
             try:

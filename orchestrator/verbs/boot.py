@@ -180,7 +180,7 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
     guest = system.partition("-")[0]
     variables = {"NIXOS_IMAGE_SYSTEMS": system, "NIXOS_IMAGE_GUEST": guest}
     with run_workspace(who, variables) as (engine, workspace):
-        images = Images(engine, guest, workspace.logs)
+        images = Images(engine, guest, workspace.logs, own=who.image)
         images.want(("boot",))
         images.wait(("boot",), progress)
         progress.end()

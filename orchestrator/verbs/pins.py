@@ -108,7 +108,7 @@ def _builder(request: Pins, session: Session) -> Iterator[tuple["Engine", "Works
         contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
         run_workspace(who, {}) as (engine, workspace),
     ):
-        images = Images(engine, "aarch64", workspace.logs)
+        images = Images(engine, "aarch64", workspace.logs, own=who.image)
         try:
             images.want(("builder",))
             images.wait(("builder",), progress)

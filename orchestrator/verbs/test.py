@@ -53,7 +53,7 @@ def _work(request: Suite, session: Session) -> int:
 
     who = session.who
     with run_workspace(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, workspace):
-        images = Images(engine, "aarch64", workspace.logs)
+        images = Images(engine, "aarch64", workspace.logs, own=who.image)
         with contextlib.closing(make_progress("auto", who.columns)) as progress:
             try:
                 others = ("cleanup", "builder") if needs_images(request.words) else ()

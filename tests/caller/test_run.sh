@@ -144,9 +144,12 @@ with boot.Machine(qemu.command(sys.argv[2], "uefi", qemu.Disk(disk), "tcg", f"fi
     except boot.AgentError as error:
         print("root:", error, file=sys.stderr)
 EOF
+# A guest without packages of its own has no image of its own.
+image_of_boot=nixos-image-boot-$foreign
+docker image inspect "$image_of_boot" > /dev/null 2>&1 || image_of_boot=nixos-image-orchestrator
 expect "the caller's key opens the user's account" 0 '^login: nixos nixos-demo$' \
   docker run --rm -i --network none --user 0 --volume "$odd:/in:ro" --volume "$work/login.py:/login.py:ro" \
-  --entrypoint python3 "nixos-image-boot-$foreign" /login.py "/in/my images/${image##*/}" "$foreign-linux"
+  --entrypoint python3 "$image_of_boot" /login.py "/in/my images/${image##*/}" "$foreign-linux"
 check "and not root's" grep -q '^root: .*Permission denied' "$work/err"
 
 # Boot on a terminal, and quit with QEMU's key.

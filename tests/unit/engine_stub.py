@@ -41,7 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         place = re.sub(r"^/v[0-9.]+(?=/)", "", urllib.parse.urlsplit(self.path).path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.document: dict[str, typing.Any] = json.loads(body) if body else {}
+        is_json = self.headers.get("Content-Type") == "application/json"
+        self.document: dict[str, typing.Any] = json.loads(body) if body and is_json else {}
         asked = f"{self.command} {place}"
         self.server.asked.append(asked)
         if self.server.silent.is_set():

@@ -111,8 +111,7 @@ def test_who_may_make_user_namespaces_has_no_right_but_that(name: str) -> None:
         "systempaths=unconfined",
     ]
     assert value(name, "cap_add") is None
-    assert "\nUSER builder\n" in (ROOT / "Dockerfile.builder").read_text()
-    assert value("probe", "user") == "1000"
+    assert value(name, "user") == {"builder": "builder", "probe": "1000"}[name]
 
 
 @EVERY_SERVICE
@@ -199,6 +198,7 @@ def test_every_dockerfile_is_used() -> None:
     """Inputs of the orchestrator's image are run.sh's list of parts."""
     assert {path.name for path in DOCKERFILES} == {
         "Dockerfile",
+        "Dockerfile.runtime",
         *(image.dockerfile for image in IMAGES.values()),
     }
 
@@ -341,7 +341,7 @@ def test_images_are_made_of_ours_alone(path: pathlib.Path) -> None:
 
 def test_the_base_is_the_one_that_run_sh_makes() -> None:
     assert re.search(
-        r"^ARG BASE=nixos-image-base$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+        r"^ARG BASE=nixos-image-base$", (ROOT / "Dockerfile.runtime").read_text(), re.MULTILINE
     )
     assert re.search(r"^base=nixos-image-base$", RUN_SH, re.MULTILINE)
 
@@ -431,7 +431,7 @@ def test_what_the_package_depends_on_is_what_is_locked() -> None:
 def test_every_lock_has_its_requirements_and_is_installed() -> None:
     locks = {path.stem for path in (ROOT / "locks").glob("*.txt")}
     assert locks == {path.stem for path in (ROOT / "locks").glob("*.in")}
-    text = (ROOT / "Dockerfile").read_text()
+    text = (ROOT / "orchestrator/shared/runtime.sh").read_text()
     assert re.search(r"for lock in agents orchestrator; do", text)
     assert "--requirement test.txt" in (ROOT / "Dockerfile.test").read_text()
     assert locks == {"agents", "orchestrator", "test"}

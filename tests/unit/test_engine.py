@@ -2,11 +2,13 @@
 
 import contextlib
 import gc
+import json
 import os
 import pathlib
 import signal
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -458,9 +460,51 @@ def test_composes_last_words_are_the_error(
         engine.create(("builder",))
     with pytest.raises(DockerError, match=r"^two$"):
         engine.run_service("builder", [])
-    with pytest.raises(DockerError, match="the image of builder") as caught:
-        engine.build("builder", tmp_path / "log", {})
-    assert caught.value.detail == "one\nerror: two"
+
+
+CONFIG = {
+    "services": {
+        "builder": {
+            "image": "nixos-image-builder",
+            "build": {
+                "dockerfile": "Dockerfile.builder",
+                "args": {"HTTP_PROXY": None, "NIXOS_IMAGE_LOCKED": "1"},
+                "labels": {"org.nixos-image.source": "0123-locked"},
+            },
+        }
+    }
+}
+
+
+def test_an_image_is_built_as_compose_yaml_says(
+    stub: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(json.dumps(CONFIG))
+    engine = compose(tmp_path, f"cat {tmp_path}/config", monkeypatch)
+    asked: list[dict[str, list[str]]] = []
+    events: list[dict[str, object]] = [{"stream": "Step 1/1\n"}, {"aux": {"ID": "sha256:1"}}]
+
+    def build(handler: Handler) -> None:
+        asked.append(urllib.parse.parse_qs(urllib.parse.urlsplit(handler.path).query))
+        handler.begin_stream()
+        for event in events:
+            handler.chunk(json.dumps(event).encode() + b"\r\n")
+        handler.end_stream()
+
+    stub.answers["POST /build"] = build
+    log = tmp_path / "log"
+    with contextlib.closing(engine.api):
+        engine.build("builder", log, {})
+        assert log.read_text() == "Step 1/1\n"
+        (query,) = asked
+        assert query["dockerfile"] == ["Dockerfile.builder"]
+        assert query["t"] == ["nixos-image-builder"]
+        assert json.loads(query["buildargs"][0]) == {"NIXOS_IMAGE_LOCKED": "1"}
+        assert json.loads(query["labels"][0]) == {"org.nixos-image.source": "0123-locked"}
+        events.append({"error": "The command returned a non-zero code: 2"})
+        with pytest.raises(DockerError, match=r"^the image of builder cannot be built$") as caught:
+            engine.build("builder", log, {})
+    assert caught.value.detail == "Step 1/1\nThe command returned a non-zero code: 2"
 
 
 def test_compose_ends_with_an_engine_that_is_silent(

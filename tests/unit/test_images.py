@@ -67,7 +67,7 @@ def test_only_what_is_missing_is_built(
 ) -> None:
     now = state("Dockerfile.builder", "sha256:1")
     engine.sources["nixos-image-builder"] = now
-    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
     images.want(("cleanup", "builder"))
     engine.done.set()
     images.wait(("cleanup", "builder"), progress)
@@ -83,7 +83,7 @@ def test_an_image_that_was_replaced_meanwhile_is_not_started(
 ) -> None:
     """An image's name is anybody's: a run of another checkout may give it to its own image."""
     engine.sources["nixos-image-builder"] = state("Dockerfile.builder", "sha256:1")
-    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
     images.want(("builder",))
     engine.sources["nixos-image-builder"] = now
     with pytest.raises(DockerError, match="nixos-image-builder was replaced or removed meanwhile"):
@@ -97,7 +97,7 @@ def test_what_takes_files_of_another_image_is_built_after_it(
 ) -> None:
     assert IMAGES["test"].after == "builder"
     engine.guest = "x86_64"
-    images = Images(typing.cast("Engine", engine), "x86_64", tmp_path)
+    images = Images(typing.cast("Engine", engine), "x86_64", tmp_path, own="sha256:9")
     images.want(("boot", "test"))
     engine.done.set()
     images.wait(("boot", "test"), progress)
@@ -149,7 +149,9 @@ def test_images_with_pinned_packages_are_built_anew_where_successors_are_forbidd
         now = state(image.dockerfile, "sha256:1")
         engine.sources[image.name.format(qemu="latest")] = f"{now}{end}"
     engine.end = "-locked" if locked else ""
-    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, locked=locked)
+    images = Images(
+        typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9", locked=locked
+    )
     images.want(("cleanup", "builder"))
     engine.done.set()
     images.wait(("cleanup", "builder"), progress)
@@ -157,13 +159,23 @@ def test_images_with_pinned_packages_are_built_anew_where_successors_are_forbidd
     images.close()
 
 
+def test_a_guest_without_packages_of_its_own_has_the_orchestrators_image(
+    engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
+) -> None:
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
+    images.want(("boot",))
+    images.wait(("boot",), progress)
+    assert engine.used == {"boot": "sha256:9"}
+    images.close()
+
+
 def test_a_build_that_outlasts_the_run_is_an_error(
     engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
-    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path)
-    images.want(("boot",))
-    with pytest.raises(TimeLimitError, match="images of boot exceeded the time limit") as caught:
-        images.wait(("boot",), progress, time.monotonic() + 0.3)
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
+    images.want(("builder",))
+    with pytest.raises(TimeLimitError, match="images of builder exceeded the time limit") as caught:
+        images.wait(("builder",), progress, time.monotonic() + 0.3)
     assert "--timeout" in caught.value.hint
     assert not engine.built
     images.close()

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Makes a Debian the file system of all images: their Debian packages, Python packages, user and folders. The files that it needs
+# lie beside it: caller/images.sh (runtime_files) names them. A file system that has been made before is renewed.
+set -e
+cd "$(dirname "$0")"
+
+# The caller's CA bundle, for https mirrors here and in all children; empty where the caller named none.
+rm -f /etc/apt/apt.conf.d/90nixos-image-ca
+if [ -s ca-bundle.crt ]; then
+  echo "Acquire::https::CAInfo \"$PWD/ca-bundle.crt\";" > /etc/apt/apt.conf.d/90nixos-image-ca
+  export PIP_CERT="$PWD/ca-bundle.crt"
+fi
+
+cp dpkg.cfg /etc/dpkg/dpkg.cfg.d/nixos-image
+packages=$(sed '/^#/d' packages)
+# shellcheck disable=SC2086  # names
+if ! dpkg -s $packages > /dev/null 2>&1; then
+  apt-get update -q
+  apt-get install -qy --no-install-recommends $packages
+  rm -rf /var/lib/apt/lists/*
+fi
+
+ln -sf /usr/share/python-wheels/pip-*.whl /opt/pip.whl
+for lock in agents orchestrator; do
+  rm -rf "/opt/$lock"
+  python3 /opt/pip.whl/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
+    --root-user-action ignore --target "/opt/$lock" --requirement "$lock.txt"
+done
+
+# Nix, run by an ordinary user, needs a /nix that belongs to that user; a new volume gets the owner that the folder has here. The
+# lease's folder stays root's, which Podman needs.
+id builder > /dev/null 2>&1 || useradd --uid 1000 --create-home builder
+mkdir -p /nix/store /nix/var/nix/builds /var/nixos-image /run/nixos-image/lease
+chown -R builder /nix /var/nixos-image
