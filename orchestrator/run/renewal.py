@@ -86,7 +86,7 @@ def _base(engine: Engine, _who: Caller, text: str) -> str:
 def _debian(engine: Engine, _who: Caller, text: str) -> str:
     old = json.loads(text)
     now = datetime.datetime.now(datetime.UTC)
-    command = ["orchestrator.agents.debian", "lock", f"{now:%Y%m%dT%H%M%SZ}"]
+    command = ["orchestrator.agents.debian_lock", "lock", f"{now:%Y%m%dT%H%M%SZ}"]
     for arch, suites in old["without"].items():
         command += [part for suite in suites for part in ("--without", f"{arch}/{suite}")]
     new = engine.run_service("builder", command)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.agents import debian
+from orchestrator.agents import debian, debian_lock
 from orchestrator.agents.emulation import ladder
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command as programs
@@ -285,11 +285,11 @@ def test_the_kernel_is_the_smallest_that_the_architecture_has(
 def test_only_a_suite_that_would_be_read_can_be_left_out(
     text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(debian, "repositories", lambda: MIRRORS)
-    monkeypatch.setattr(debian, "make_lock", lambda *_: pytest.fail("a lock was made"))
+    monkeypatch.setattr(debian_lock, "repositories", lambda: MIRRORS)
+    monkeypatch.setattr(debian_lock, "make_lock", lambda *_: pytest.fail("a lock was made"))
     monkeypatch.setattr("sys.argv", ["debian", "lock", "S", "--without", text])
     with pytest.raises(SystemExit):
-        debian.main()
+        debian_lock.main()
     assert f"argument --without: {text!r}: expected ARCHITECTURE/SUITE" in capsys.readouterr().err
 
 
@@ -361,9 +361,9 @@ def test_nix_is_pinned_with_the_libraries_that_it_is_linked_with(
         return [PIN]
 
     monkeypatch.setattr(debian.Index, "closure", closure)
-    monkeypatch.setattr(debian, "HOSTS", ("arm64",))
+    monkeypatch.setattr(debian_lock, "HOSTS", ("arm64",))
     index_apt.base = "http://a/debian"  # mirror of suites that are configured
-    found = debian.lock_nix({})
+    found = debian_lock.lock_nix({})
     assert asked == [["liba1", "libb-2.0", "libc6"]]
     assert list(found) == [PIN.role, "nix-bin"]
     assert found["nix-bin"]["arm64"]["suite"] == "forky"

@@ -195,7 +195,7 @@ def test_what_is_newer_is_made_and_its_difference_shown(monkeypatch: pytest.Monk
     ):
         assert line in shown.splitlines()
     assert ["builder", "nix"] in [command[:2] for command in asked]
-    (lock,) = [command for command in asked if "orchestrator.agents.debian" in command]
+    (lock,) = [command for command in asked if "orchestrator.agents.debian_lock" in command]
     assert lock[3] == "lock"
     assert re.fullmatch(r"\d{8}T\d{6}Z", lock[4])
     assert lock[5:] == [
