@@ -21,9 +21,12 @@ import pytest
 from orchestrator.shared.run import WORK
 
 TABLE = (
-    "import json; from orchestrator.agents.emulation import binfmt; binfmt.mount();"
+    "import json; from orchestrator.agents.emulation import binfmt;"
     "print(json.dumps({name: entry.text for name, entry in binfmt.entries().items()}))"
 )
+
+#: Name of the container that holds binfmt_misc mounted during the tests.
+HOLDER = f"nixos-image-table-{os.getpid()}"
 
 HOME = pathlib.Path("/opt/nixos-image")
 
@@ -43,18 +46,8 @@ def docker(*arguments: str, stdin: str | None = None) -> str:
 
 
 def table() -> dict[str, str]:
-    """Read the host's binfmt_misc in a privileged container."""
-    where = [
-        "--rm",
-        "--network",
-        "none",
-        "--tmpfs",
-        "/run",
-        "--entrypoint",
-        "python3",
-        "nixos-image-qemu-setup",
-    ]
-    found: dict[str, str] = json.loads(docker("run", *RIGHTS, *where, "-c", TABLE))
+    """Read the host's binfmt_misc."""
+    found: dict[str, str] = json.loads(docker("exec", HOLDER, "python3", "-c", TABLE))
     return found
 
 
@@ -170,14 +163,15 @@ def table_held() -> Iterator[None]:
 
     Otherwise, since Linux 6.7, leftovers would vanish with each run's last mount.
     """
-    options = ["-d", *RIGHTS, "--network", "none", "--tmpfs", "/run", "--entrypoint", "python3"]
+    options = ["-d", "--name", HOLDER, *RIGHTS, "--network", "none", "--tmpfs", "/run"]
+    options += ["--entrypoint", "python3"]
     imports = "import time; from orchestrator.agents.emulation import binfmt"
     command = ["-u", "-c", f"{imports}; binfmt.mount(); print('held'); time.sleep(7200)"]
-    holder = docker("run", *options, "nixos-image-qemu-setup", *command)
-    while "held" not in docker("logs", holder):
+    docker("run", *options, "nixos-image-qemu-setup", *command)
+    while "held" not in docker("logs", HOLDER):
         time.sleep(0.1)
     yield
-    docker("rm", "-f", holder)
+    docker("rm", "-f", HOLDER)
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 #: Security options of compose.yaml's builder, as `docker run` options.
 UNPRIVILEGED = (
-    "--rm --cap-drop ALL --security-opt no-new-privileges --security-opt apparmor=unconfined"
-    " --security-opt systempaths=unconfined --network none --read-only --tmpfs /tmp:exec"
+    "--rm --user builder --cap-drop ALL --security-opt no-new-privileges"
+    " --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
+    " --network none --read-only --tmpfs /tmp:exec"
     " --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 --env HOME=/tmp/home"
 ).split()
 
@@ -70,6 +71,7 @@ def test_each_call_that_is_allowed_beyond_dockers_is_needed(
     assert "Operation not permitted" in said or "does not support the kernel namespaces" in said
 
 
+@pytest.mark.slow
 def test_dockers_own_profile_makes_it_shared_and_unsandboxed_with_the_causes(
     orchestrate: Run,
 ) -> None:

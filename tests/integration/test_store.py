@@ -172,6 +172,7 @@ def test_a_changed_path_is_named_and_made_again(kind: str, orchestrate: Run) -> 
     assert "was changed since Nix made it" not in again.err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
     _, image = demo(orchestrate)
     path = in_store(POISON, str(image["store_path"]))

@@ -284,7 +284,9 @@ def test_files_are_whole_with_their_holes(tmp_path: pathlib.Path) -> None:
         assert written * 8 <= int(said[1]) <= (written + extents) * 8
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_many_files_with_holes_stay_whole(seed: int, tmp_path: pathlib.Path) -> None:
     """Freed extent blocks are reused for other files' data, and must not overwrite it later."""
     dice = random.Random(seed)  # noqa: S311
@@ -552,7 +554,9 @@ def test_what_the_error_asks_for_is_more_than_there_is_and_enough(
     fat(tmp_path / "larger", files, int(asked[1]) * MIB)
 
 
-@pytest.mark.parametrize("size", [1, 4, 16, 32, 33, 34, 100, 261, 1024])
+@pytest.mark.parametrize(
+    "size", [1, 4, 16, 32, 33, 34, 100, 261, pytest.param(1024, marks=pytest.mark.slow)]
+)
 def test_room_is_reckoned_as_mkfs_vfat_does(size: int, tmp_path: pathlib.Path) -> None:
     """Files that take all clusters fit, one byte more does not, as with mcopy."""
     geometry = fat_module._Fat.of(size * MIB)

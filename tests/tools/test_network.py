@@ -124,7 +124,7 @@ def substitute(cache: tuple[Server, str, str], folder: pathlib.Path) -> None:
 
 
 @pytest.mark.own_store
-@pytest.mark.parametrize("fault", ["cut", "reset", "stall"])
+@pytest.mark.parametrize("fault", ["cut", "reset", pytest.param("stall", marks=pytest.mark.slow)])
 def test_nix_goes_on_after_a_dropped_connection(
     fault: str,
     cache: tuple[Server, str, str],

@@ -61,16 +61,19 @@ def test_in_the_test_image_a_skip_is_a_failure(folder: pathlib.Path) -> None:
     assert "1 passed, 1 deselected, 1 error" in text
 
 
+@pytest.mark.slow
 def test_a_file_that_is_named_is_run_whole(folder: pathlib.Path) -> None:
     file = folder / "test_some.py"
     assert "2 passed, 1 skipped" in said(file, image=False)
     assert "1 passed in" in said(f"{file}::test_slow", image=False)
 
 
+@pytest.mark.slow
 def test_all_is_all(folder: pathlib.Path) -> None:
     assert "2 passed, 1 skipped" in said(folder, "--all", image=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [True, False])
 def test_two_workers_share_what_is_not_named(image: bool, folder: pathlib.Path) -> None:
     assert "2 workers" in said(folder, "-v", image=image)
