@@ -244,24 +244,16 @@ READS: dict[str, str | None] = {
 }
 
 
-@pytest.fixture(scope="module")
-def evaluated() -> dict[str, tuple[int, str, str]]:
-    """Evaluate READS in one container: each container costs a second."""
+def test_an_evaluation_reads_what_was_sent_and_nothing_else() -> None:
     options = ["--rm", "--user", "builder", "--network", "none", "--read-only"]
     options += ["--tmpfs", "/tmp:exec", "--tmpfs", "/nix:exec,uid=1000"]
     options += ["--tmpfs", "/var/nixos-image:uid=1000", "--env", "HOME=/tmp/home"]
     options += ["--entrypoint", "python3", "nixos-image-builder"]
     said = json.loads(docker("run", *options, "-c", EVALUATE, json.dumps(list(READS))))
-    return dict(zip(READS, map(tuple, said), strict=True))
-
-
-@pytest.mark.parametrize("expression", READS)
-def test_an_evaluation_reads_what_was_sent_and_nothing_else(
-    expression: str, evaluated: dict[str, tuple[int, str, str]]
-) -> None:
-    code, out, err = evaluated[expression]
-    if READS[expression] is None:
-        assert (code, out) == (1, ""), err
-        assert "forbidden in restricted mode" in err
-    else:
-        assert (code, out) == (0, READS[expression]), err
+    refused = (1, "", "forbidden in restricted mode")
+    wanted = {one: refused if value is None else (0, value, "") for one, value in READS.items()}
+    seen = {
+        one: (code, out, refused[2] if refused[2] in err else err if code else "")
+        for one, (code, out, err) in zip(READS, said, strict=True)
+    }
+    assert seen == wanted
