@@ -18,9 +18,16 @@ let
   byAlias = lib.concatMapAttrs (name: format: lib.genAttrs format.aliases (_: name)) formats;
   canonical = name: byAlias.${name} or name;
 
+  architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
+  # Systems whose machines may have a PC's BIOS, for which there is GRUB.
+  haveBios = map (row: row.name) (lib.filter (row: lib.elem "grub" row.loaders) architectures);
+
   formatNamed = name: system:
     let
-      format = formats.${canonical name} or (throw "unknown format ${name}; known: ${lib.concatStringsSep ", " (lib.attrNames (formats // byAlias))}");
+      asked = formats.${canonical name} or (throw "unknown format ${name}; known: ${lib.concatStringsSep ", " (lib.attrNames (formats // byAlias))}");
+      format =
+        if asked.otherwise or null == null || lib.elem system haveBios then asked
+        else asked // { inherit (formats.${asked.otherwise}) guest modules firmware; };
     in
     if ! lib.elem system format.systems then
       throw "format ${name} supports ${lib.concatStringsSep ", " format.systems}, not ${system}"

@@ -11,12 +11,12 @@
 # variant     name of an image.modules entry (nixpkgs' and the user's) that the guest imports
 # suffix      suffix of the image's file name
 # firmware    kinds of firmware that start it; bios starts UEFI images on x86_64 with nixosImage.emulatedUEFI
+# otherwise   name of the format whose guest the systems without a PC's BIOS get, or null
 # login       whether the configuration must allow a login: a key or a password, without a provider's help
 let
   architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
   named = map (row: row.name);
   all = named architectures;
-  pc = named (builtins.filter (row: builtins.elem "grub" row.loaders) architectures);
   # Systems for which cloud providers have machines.
   main = [ "x86_64-linux" "aarch64-linux" ];
 
@@ -28,6 +28,7 @@ let
     modules = [ ];
     variant = null;
     firmware = [ ];
+    otherwise = null;
     login = true;
   };
 
@@ -39,10 +40,11 @@ let
   } // own // { modules = (own.modules or [ ]) ++ [ "./disk.nix" ]; };
 
   uefi = own: disk (own // { guest = "uefi"; modules = [ "./generic.nix" ]; });
-  bios = own: disk (own // {
+  # As in nixos-generators, it is a UEFI disk on systems that never had a BIOS.
+  bios = otherwise: own: disk (own // {
     guest = "bios";
     modules = [ "./generic.nix" "./legacy.nix" ];
-    systems = pc;
+    inherit otherwise;
     firmware = [ "bios" ];
   });
 
@@ -74,9 +76,9 @@ let
 in
 {
   # Disks for any machine
-  raw = bios { upstream = "raw"; suffix = "img"; };
+  raw = bios "raw-efi" { upstream = "raw"; suffix = "img"; };
   raw-efi = uefi { upstream = "raw-efi"; suffix = "img"; };
-  qemu = bios { upstream = "qemu"; aliases = [ "qcow" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  qemu = bios "qemu-efi" { upstream = "qemu"; aliases = [ "qcow" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   qemu-efi = uefi { upstream = "qemu-efi"; aliases = [ "qcow-efi" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
 
   # SD cards

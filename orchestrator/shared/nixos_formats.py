@@ -27,7 +27,10 @@ COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots 
 
 @dataclasses.dataclass(frozen=True)
 class NixosFormat:
-    """One format: `upstream` is its name in nixpkgs' `system.build.images`, if it has one."""
+    """One format: `upstream` is its name in nixpkgs' `system.build.images`, if it has one.
+
+    `otherwise` is the format whose guest it has on systems without a PC's BIOS.
+    """
 
     name: str
     upstream: str | None
@@ -36,6 +39,7 @@ class NixosFormat:
     assembler: typing.Literal["native", "nixpkgs", "vm"]
     suffix: str
     firmware: tuple[str, ...]
+    otherwise: str | None
 
     def check(self, system: str) -> None:
         """Raise `UsageError` if `system` does not support the format."""
@@ -54,7 +58,7 @@ class NixosFormat:
             " ".join(system.removesuffix("-linux") for system in self.systems),
             f".{self.suffix}" if self.suffix else "a program",
             ASSEMBLERS[self.assembler],
-            ", ".join(self.firmware) or "-",
+            ", ".join(self.firmware) + (", elsewhere uefi" if self.otherwise else "") or "-",
         )
 
 

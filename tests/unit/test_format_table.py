@@ -54,6 +54,16 @@ def test_the_assembler_knows_what_it_is_to_make() -> None:
     assert {name for one in FORMATS for name in one.firmware} <= set(typing.get_args(Firmware))
 
 
+def test_a_disk_for_a_bios_is_a_uefi_disk_where_there_is_no_bios() -> None:
+    """As nixos-generators has it: its qcow and raw exist for aarch64."""
+    others = {one.name: one.otherwise for one in FORMATS if one.otherwise}
+    assert others == {"raw": "raw-efi", "qemu": "qemu-efi"}
+    for name, other in others.items():
+        assert "uefi" in RAW[other]["firmware"]
+        assert RAW[name]["systems"] == RAW[other]["systems"]
+        assert RAW[name]["diskFormat"] == RAW[other]["diskFormat"]
+
+
 def test_rows_are_in_columns() -> None:
     lines = describe(chosen(("qcow-efi", "vm"), FORMATS)).splitlines()
     assert len(lines) == 3

@@ -1,6 +1,7 @@
 """The table of NixOS options: complete, of kinds that there are, and as docs/nixos.md shows it."""
 
 import pathlib
+import re
 import tomllib
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -27,6 +28,14 @@ def test_each_name_has_one_row_in_a_family() -> None:
     for name in names:
         families = [one for one in TABLE["families"] if f"{name}.".startswith(f"{one}.")]
         assert families or any(one.startswith(f"{name}.") for one in TABLE["families"]), name
+
+
+def test_what_each_run_sets_is_possible_for_each_format() -> None:
+    """nix/build.nix gives every configuration an option, which no format may refuse."""
+    text = (ROOT / "nix/build.nix").read_text()
+    (always,) = re.findall(r"^    nixosImage = .* // \{ (\w+) = .* \};$", text, re.MULTILINE)
+    rows = [row for row in ROWS if f"nixosImage.{always}" in row["names"]]
+    assert [row["honoured"] for row in rows] == [["all"]]
 
 
 def documented() -> list[str]:
