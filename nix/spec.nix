@@ -56,11 +56,18 @@ let
   systemdBoot = "${config.systemd.package}/lib/systemd/boot/efi/systemd-boot${efiArch}.efi";
   boot = loaders.${table} or { inherit grub; };
 
-  # What differs from systemd-boot's defaults.
-  loaderSettings = lib.optionalAttrs (boot ? systemdBoot) (
-    let from = config.boot.loader.systemd-boot; in
+  # What differs from the assembler's defaults. NixOS counts boots since the version that names entries by their content.
+  loaderSettings = lib.optionalAttrs (config.system.nixos.distroName != "NixOS") { inherit (config.system.nixos) distroName; }
+  // lib.optionalAttrs (boot ? systemdBoot) (
+    let
+      from = config.boot.loader.systemd-boot;
+      counting = from.bootCounting or { enable = false; };
+    in
     lib.optionalAttrs (! from.editor) { editor = false; }
+    // lib.optionalAttrs (from ? bootCounting) { entryNames = "content"; }
+    // lib.optionalAttrs counting.enable { inherit (counting) tries; }
     // lib.optionalAttrs (from.consoleMode != "keep") { inherit (from) consoleMode; }
+    // lib.optionalAttrs (from.rebootForBitlocker or false) { rebootForBitlocker = true; }
     // lib.optionalAttrs (from.extraEntries != { }) { inherit (from) extraEntries; }
     // lib.optionalAttrs (from.extraFiles != { }) { extraFiles = lib.mapAttrs (_: store) from.extraFiles; }
   );

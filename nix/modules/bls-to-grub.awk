@@ -1,5 +1,6 @@
 # Makes grub.cfg from systemd-boot's files: awk -f bls-to-grub.awk loader/loader.conf loader/entries/*.conf
-# Newest generation first; the default entry is loader.conf's, unless that is a pattern.
+# Newest generation first, in it the system before its specialisations. The default entry is loader.conf's, unless that is a
+# pattern. A counter of boots (+3-1) is no part of an entry's name.
 function quoted(text,    words, count, at, result) {
   count = split(text, words, /[ \t]+/)
   for (at = 1; at <= count; at++) {
@@ -11,16 +12,20 @@ function quoted(text,    words, count, at, result) {
   }
   return result
 }
+function before(one, other) {
+  if (generation[one] != generation[other]) return generation[one] > generation[other]
+  return field[one, "title"] < field[other, "title"]
+}
 FILENAME ~ /loader\.conf$/ {
   if ($1 == "timeout") timeout = $2
   if ($1 == "editor") locked = $2 ~ /^(0|n|no|f|false|off)$/
-  if ($1 == "default") default_entry = $2
+  if ($1 == "preferred" || $1 == "default" && default_entry == "") default_entry = $2
   next
 }
 FNR == 1 {
   id = FILENAME
   sub(/.*\//, "", id)
-  sub(/\.conf$/, "", id)
+  sub(/(\+[0-9]+(-[0-9]+)?)?\.conf$/, "", id)
   ids[++total] = id
 }
 {
@@ -43,7 +48,7 @@ END {
   for (rank = 1; rank <= total; rank++) {
     id = ""
     for (at = 1; at <= total; at++) {
-      if (!(ids[at] in done) && (id == "" || generation[ids[at]] > generation[id])) id = ids[at]
+      if (!(ids[at] in done) && (id == "" || before(ids[at], id))) id = ids[at]
     }
     done[id]
     printf "menuentry \"%s - %s\" --id \"%s\"%s {\n", field[id, "title"], field[id, "version"], id, locked ? " --unrestricted" : ""

@@ -12,7 +12,8 @@ from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
 from orchestrator.image.filesystems.filesystem import Order
 from orchestrator.image.layout import Layout, Sizes, plan_layout
-from orchestrator.image.loaders import bootloader, clover, grub
+from orchestrator.image.loaders import bootloader, clover, extlinux, grub, grub_menu, systemd_boot
+from orchestrator.image.loaders.bootloader import BootEntry, Files
 from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
@@ -20,9 +21,6 @@ from orchestrator.shared.spec import LOADERS, ImageSpec
 
 #: File that NixOS' first boot loads into the Nix database (`nix-store --load-db`) and deletes.
 REGISTRATION = "nix-path-registration"
-
-#: Folder of kernels and initrds on a boot partition, as NixOS' GRUB module names it.
-GRUB_KERNELS = "kernels"
 
 #: Default size of a FAT partition, as a multiple of its first files' size: later generations need
 #: space.
@@ -33,8 +31,8 @@ BOOT_SPARE = 3
 class _BootFiles:
     """Boot files: per FAT partition (by layout name), and those below /boot of the root."""
 
-    partitions: dict[str, bootloader.Files]
-    root: bootloader.Files
+    partitions: dict[str, Files]
+    root: Files
 
 
 def assemble(
@@ -121,48 +119,50 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
     loader = spec.bootLoader
     if spec.onlyNixStore:
         return _BootFiles({}, {})
-    entries = bootloader.boot_entries(boot)
+    entries = bootloader.boot_entries(boot, loader.distroName)
     match spec.partitionTable:
-        case "efi" | "hybrid":
-            esp = {
-                **bootloader.systemd_boot_files(boot.system, loader),
-                **bootloader.bls_files(entries),
-            }
-            if loader.clover:
-                program = f"EFI/systemd/{pathlib.Path(loader.systemdBoot).name}"
-                esp |= clover.files(pathlib.Path(loader.clover), program)
-            if spec.partitionTable == "hybrid":
-                esp |= bootloader.grub_files(
-                    entries, loader.timeout, kernels="EFI/nixos", editor=loader.editor
-                )
-            bootloader.add_extra_files(loader, esp)
-            return _BootFiles({"ESP": esp}, {})
-        case "efixbootldr":
-            esp = bootloader.systemd_boot_files(boot.system, loader)
-            files = bootloader.bls_files(entries)
-            bootloader.add_extra_files(loader, files)
-            return _BootFiles({"ESP": esp, "BOOT": files}, {})
+        case "efi" | "hybrid" | "efixbootldr":
+            entries = systemd_boot.named(entries, loader)
+            return _BootFiles(_efi_files(spec, boot.system, entries), {})
         case "legacy+boot":
-            files = bootloader.grub_files(entries, loader.timeout, kernels=GRUB_KERNELS)
+            files = grub_menu.alone(entries, loader.timeout, kernels=grub_menu.OWN_KERNELS)
             return _BootFiles({"BOOT": files}, {})
         case "sd-card":
-            firmware: bootloader.Files = {
+            firmware: Files = {
                 name: pathlib.Path(source) for name, source in spec.firmware.files.items()
             }
             assert loader.extlinux is not None  # read_spec has required extlinux
-            files = bootloader.extlinux_files(entries, loader.extlinux, loader.timeout)
+            files = extlinux.menu_files(entries, loader.extlinux, loader.timeout)
             return _BootFiles({"FIRMWARE": firmware}, files)
         case "legacy" | "legacy+gpt":
-            return _BootFiles({}, bootloader.grub_files(entries, loader.timeout, kernels=None))
+            return _BootFiles({}, grub_menu.alone(entries, loader.timeout, kernels=""))
         case "none":
             # The image has no boot loader: the hypervisor's loader reads one of these
             # configurations.
             files = {}
             if loader.grub:
-                files |= bootloader.grub_files(entries, loader.timeout, kernels=None)
+                files |= grub_menu.alone(entries, loader.timeout, kernels="")
             if loader.extlinux:
-                files |= bootloader.extlinux_files(entries, loader.extlinux, loader.timeout)
+                files |= extlinux.menu_files(entries, loader.extlinux, loader.timeout)
             return _BootFiles({}, files)
+
+
+def _efi_files(spec: ImageSpec, system: str, entries: list[BootEntry]) -> dict[str, Files]:
+    """Return the files of systemd-boot, and of the loaders that start it or share its entries."""
+    loader = spec.bootLoader
+    esp = systemd_boot.loader_files(system, loader, entries)
+    files = systemd_boot.entry_files(entries, loader)
+    if spec.partitionTable == "efixbootldr":
+        systemd_boot.add_extra_files(loader, entries, files)
+        return {"ESP": esp, "BOOT": files}
+    esp |= files
+    if loader.clover:
+        program = f"EFI/systemd/{pathlib.Path(loader.systemdBoot).name}"
+        esp |= clover.files(pathlib.Path(loader.clover), program)
+    if spec.partitionTable == "hybrid":
+        esp |= grub_menu.beside_systemd_boot(entries, loader.timeout, editor=loader.editor)
+    systemd_boot.add_extra_files(loader, entries, esp)
+    return {"ESP": esp}
 
 
 def _grub_place(spec: ImageSpec, layout: Layout) -> tuple[int, str, str]:

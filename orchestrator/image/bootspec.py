@@ -18,8 +18,9 @@ SYSTEMD_BOOT = "org.nixos.systemd-boot"
 class Bootspec:
     """One bootable system: paths in the store, kernel parameters in order.
 
-    `initrds` are in load order. `device_tree` is a file's path or empty. `specialisations` are
-    (name, bootspec) pairs.
+    `initrd` is empty if the kernel boots without one; `extra_initrds` follow it, and are paths on
+    the boot partition. `device_tree` is a file's path or empty. `specialisations` are (name,
+    bootspec) pairs.
     """
 
     system: str
@@ -28,7 +29,8 @@ class Bootspec:
     init: str
     toplevel: str
     kernel_params: tuple[str, ...]
-    initrds: tuple[str, ...]
+    initrd: str = ""
+    extra_initrds: tuple[str, ...] = ()
     sort_key: str = "nixos"
     device_tree: str = ""
     specialisations: tuple[tuple[str, "Bootspec"], ...] = ()
@@ -64,15 +66,15 @@ def _parse(document: object, where: str) -> Bootspec:
         _object(document, name, where)
         for name in (SYSTEMD_BOOT, SPECIALISATION_V1, EXTRA_INITRD_V1)
     )
-    initrd = boot.get("initrd")  # optional in RFC 125: a kernel can boot without an initrd
-    extra = _texts(further.get("paths") or [], "initrd", where)
     return Bootspec(
         **{
             name: _text(boot, name, where)
             for name in ("system", "label", "kernel", "init", "toplevel")
         },
         kernel_params=_texts(boot.get("kernelParams"), "kernelParams", where),
-        initrds=_texts([*([] if initrd is None else [initrd]), *extra], "initrd", where),
+        # Optional in RFC 125: a kernel can boot without an initrd.
+        initrd=_text({"initrd": boot.get("initrd") or ""}, "initrd", where),
+        extra_initrds=_texts(further.get("paths") or [], "initrd", where),
         sort_key=_text({"sortKey": "nixos", **loader}, "sortKey", where),
         device_tree=_text({"devicetree": loader.get("devicetree") or ""}, "devicetree", where),
         specialisations=tuple(

@@ -82,9 +82,12 @@ class BootLoader:
     Store paths: `systemdBoot` is the EFI program, `grub` the folder with GRUB's i386-pc modules,
     `clover` the folder with Clover's boot stages and EFI folder (Clover starts systemd-boot on a
     BIOS). `timeout` of the menu is in seconds, -1 waits for ever. Without `editor` no menu lets
-    anybody change a kernel command line. `consoleMode` is systemd-boot's console-mode, empty for
-    its default. `extraEntries` (texts) and `extraFiles` (store paths) are added to the partition
-    with the boot entries: the former by name below loader/entries, the latter by path.
+    anybody change a kernel command line. `distroName` is the menus' name of the system.
+
+    Of systemd-boot: `entryNames` is what the configuration's NixOS names entries by, `consoleMode`
+    and `rebootForBitlocker` are its settings, `tries` the number of boots that a new entry has to
+    prove itself, 0 for any. `extraEntries` (texts) and `extraFiles` (store paths) are added to the
+    partition with the boot entries: the former by name below loader/entries, the latter by path.
     """
 
     timeout: int
@@ -92,8 +95,12 @@ class BootLoader:
     grub: str = ""
     clover: str = ""
     extlinux: Extlinux | None = None
+    distroName: str = "NixOS"
     editor: bool = True
-    consoleMode: str = ""
+    entryNames: typing.Literal["generation", "content"] = "generation"
+    consoleMode: str = "keep"
+    rebootForBitlocker: bool = False
+    tries: Natural = 0
     extraEntries: dict[str, FreeText] = dataclasses.field(default_factory=dict)
     extraFiles: dict[str, str] = dataclasses.field(default_factory=dict)
 

@@ -52,7 +52,7 @@ case $cases in *x86_64*)
   raw=$(grep 'raw-efi' "$work/out") qcow=$(grep 'qemu-efi' "$work/out")
   check "the raw image's partitions are a hybrid disk's" sh -c "sfdisk --dump '$raw' | grep -c 'type=' | grep -qx 3"
   expect "its loader entry is systemd-boot's own" 0 '' mtype -i "$raw@@$(($(sfdisk --json "$raw" | python3 -c '
-import json, sys; print(json.load(sys.stdin)["partitiontable"]["partitions"][0]["start"])') * 512))" ::/loader/entries/nixos-generation-1.conf
+import json, sys; print(json.load(sys.stdin)["partitiontable"]["partitions"][0]["start"])') * 512))" "::/loader/entries/nixos-*.conf"
   check "with the system's init" grep -q '^options init=/nix/store/.*-nixos-system-standin-.*/init' "$work/out"
   boots "raw-efi under UEFI" "$raw" --firmware uefi
   boots "the same under BIOS" "$raw" --firmware bios

@@ -115,7 +115,7 @@ check "is a VMDK" of_kind vmdk
 check "its size" test "$(stat -c %s "$raw")" = $((5 << 30))
 check "its partitions" test "$(types)" = gpt:C12A7328,BC13C2FF,0FC63DAF
 check "the loader is on the ESP" on_fat 1 '/BOOTX64.EFI$'
-check "its entries are on the other one" on_fat 2 '/loader/entries/nixos-generation-1.conf$'
+check "its entries are on the other one" on_fat 2 '/loader/entries/nixos-[0-9a-z-]*.conf$'
 check "nixpkgs is there as a channel" on_root '-nixos-channel' 'ls -p /nix/store'
 
 build hybrid '{ partitionTableType = "hybrid"; format = "vhdx"; }' -f qcow-efi

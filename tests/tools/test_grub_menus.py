@@ -1,16 +1,18 @@
 """Tests GRUB's menus on the device: nixos-rebuild makes the same entries as the assembler."""
 
+import dataclasses
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import typing
 from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.image.bootspec import Bootspec
-from orchestrator.image.loaders import bootloader
+from orchestrator.image.loaders import bootloader, grub_menu, systemd_boot
 from orchestrator.shared.spec import BootLoader
 
 MODULES = pathlib.Path(__file__).parents[2] / "nix/modules"
@@ -41,7 +43,7 @@ def bootspec(top: pathlib.Path) -> Bootspec:
         system="x86_64-linux",
         label=(top / "nixos-version").read_text(),
         kernel=str(top / "kernel"),
-        initrds=(str(top / "initrd"),),
+        initrd=str(top / "initrd"),
         init=str(top / "init"),
         toplevel=str(top),
         kernel_params=PARAMS,
@@ -76,7 +78,7 @@ def test_the_hook_writes_the_menu_that_the_image_had(kernels: str, device: pathl
     (device / "system-1-link").symlink_to(top)
     menu = install(top, kernels)
     entries = bootloader.boot_entries(bootspec(top))
-    files = bootloader.grub_files(entries, 5, kernels=kernels or None)
+    files = grub_menu.alone(entries, 5, kernels=kernels)
     assert menu == files["grub/grub.cfg"]
     for name in files.keys() - {"grub/grub.cfg"}:
         content = files[name]
@@ -96,17 +98,30 @@ def test_generations_follow_newest_first_and_old_kernels_go(device: pathlib.Path
     assert re.findall(r'--id "nixos-generation-(\d+)"', menu) == ["4", "5", "3"]
 
 
-@pytest.mark.parametrize("editor", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"editor": False},
+        {"entryNames": "content"},
+        {"entryNames": "content", "tries": 3},
+    ],
+    ids=["generation", "no-editor", "content", "counting"],
+)
 def test_the_menu_of_systemd_boots_entries_is_the_images_own(
-    editor: bool,
+    settings: dict[str, typing.Any],
     device: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
     assert device.exists()
-    entries = bootloader.boot_entries(bootspec(system("one")))
-    loader = BootLoader(timeout=5, systemdBoot="/x/systemd-bootx64.efi", editor=editor)
-    files = bootloader.systemd_boot_files("x86_64-linux", loader) | bootloader.bls_files(entries)
-    names = sorted(name for name in files if name.startswith("loader/"))
+    loader = BootLoader(timeout=5, systemdBoot="/x/systemd-bootx64.efi", **settings)
+    boot = bootspec(system("one"))
+    special = tuple((name, bootspec(system(name))) for name in ("fast", "quiet", "rescue"))
+    boot = dataclasses.replace(boot, specialisations=special)
+    entries = systemd_boot.named(bootloader.boot_entries(boot), loader)
+    files = systemd_boot.loader_files("x86_64-linux", loader, entries)
+    files |= systemd_boot.entry_files(entries, loader)
+    names = sorted(name for name in files if name.endswith(".conf"))
     for name in names:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +130,6 @@ def test_the_menu_of_systemd_boots_entries_is_the_images_own(
         path.write_text(text)
     command: list[str | pathlib.Path] = ["awk", "-f", MODULES / "bls-to-grub.awk", *reversed(names)]
     menu = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    files = bootloader.grub_files(entries, 5, kernels="EFI/nixos", editor=editor)
-    assert menu == files["grub/grub.cfg"]
-    assert ("superusers" in menu) is not editor
+    ours = grub_menu.beside_systemd_boot(entries, 5, editor=loader.editor)
+    assert menu == ours["grub/grub.cfg"]
+    assert ("superusers" in menu) is not loader.editor

@@ -49,11 +49,11 @@ def test_a_bootspec_is_read(tmp_path: pathlib.Path) -> None:
 def test_the_extensions_of_nixos_are_read(tmp_path: pathlib.Path) -> None:
     extensions = {
         SPECIALISATION_V1: {"b": {BOOTSPEC_V1: {**BOOT, "label": "b"}}, "a": {BOOTSPEC_V1: BOOT}},
-        EXTRA_INITRD_V1: {"paths": ["/nix/store/m/microcode"]},
+        EXTRA_INITRD_V1: {"paths": ["more.cpio"]},
         SYSTEMD_BOOT: {"sortKey": "mine", "devicetree": "/nix/store/d/board.dtb"},
     }
     found = read_bootspec(boot_json(tmp_path, {BOOTSPEC_V1: BOOT, **extensions}))
-    assert found.initrds == (BOOT["initrd"], "/nix/store/m/microcode")
+    assert (found.initrd, found.extra_initrds) == (BOOT["initrd"], ("more.cpio",))
     assert (found.sort_key, found.device_tree) == ("mine", "/nix/store/d/board.dtb")
     assert [(name, inner.label) for name, inner in found.specialisations] == [
         ("a", "demo"),
@@ -63,7 +63,7 @@ def test_the_extensions_of_nixos_are_read(tmp_path: pathlib.Path) -> None:
 
 def test_a_kernel_may_need_no_initrd(tmp_path: pathlib.Path) -> None:
     document = {key: value for key, value in BOOT.items() if key != "initrd"}
-    assert read_bootspec(boot_json(tmp_path, {BOOTSPEC_V1: document})).initrds == ()
+    assert read_bootspec(boot_json(tmp_path, {BOOTSPEC_V1: document})).initrd == ""
 
 
 def test_secrets_that_only_the_device_has_are_refused(tmp_path: pathlib.Path) -> None:

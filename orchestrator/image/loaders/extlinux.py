@@ -1,0 +1,74 @@
+"""Writes U-Boot's menu, with the names and texts of NixOS' own `extlinux-conf-builder.sh`.
+
+So the first `nixos-rebuild switch` on the device finds generation 1 and reuses its kernel.
+"""
+
+import pathlib
+
+from orchestrator.image.loaders import bootloader
+from orchestrator.image.loaders.bootloader import BootEntry, Files
+from orchestrator.shared.spec import Extlinux, SpecError
+
+
+def menu_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -> Files:
+    """Return `extlinux/extlinux.conf` and the files that it names, for /boot.
+
+    U-Boot reads extlinux.conf from the first partition that is marked active.
+    """
+    files: Files = {}
+    # TIMEOUT is in tenths of a second, and 0 waits for ever. For 0 seconds NixOS shows no menu.
+    tenths = 0 if timeout < 0 else max(1, 10 * timeout)
+    lines = [
+        "# Generated file, all changes will be lost on nixos-rebuild!",
+        "",
+        "# Change this to e.g. nixos-42 to temporarily boot to an older configuration.",
+        "DEFAULT nixos-default",
+        "",
+        f"TIMEOUT {tenths}",
+    ]
+    if timeout:
+        lines.append("MENU TITLE ------------------------------------------------------------")
+    for entry in entries:
+        tag = f"{bootloader.GENERATION}-{entry.name}" if entry.name else "default"
+        menu = f"Configuration {tag}" if entry.name else "Default"
+        lines += [
+            "",
+            f"LABEL nixos-{tag}",
+            f"  MENU LABEL NixOS - {menu}",
+            f"  LINUX ../nixos/{_copy(entry.kernel, files)}",
+            *([f"  INITRD ../nixos/{_copy(entry.initrd, files)}"] if entry.initrd else []),
+            f"  APPEND {entry.options}",
+        ]
+        if entry.extra_initrds:
+            raise SpecError("extlinux: U-Boot loads one initrd, system.boot.extraInitrd has more")
+        if extlinux.deviceTree:
+            lines += _device_trees(entry, extlinux.deviceTreeName, files)
+    files["extlinux/extlinux.conf"] = bootloader.text(lines)
+    return files
+
+
+def _device_trees(entry: BootEntry, name: str, files: Files) -> list[str]:
+    """Return the extlinux lines for the kernel's device trees, and add those trees to `files`."""
+    toplevel = pathlib.Path(entry.options.split()[0].removeprefix("init=")).parent
+    folder = toplevel / "dtbs"
+    if not folder.exists():
+        if name:
+            raise SpecError(f"{toplevel}: has no device trees, {name} is wanted")
+        return []
+    trees = bootloader.resolve(str(folder))
+    for file in sorted(trees.rglob("*")):
+        if file.is_file():
+            inner = file.relative_to(trees).as_posix()
+            files[f"nixos/{bootloader.clean_name(trees)}/{inner}"] = file
+    if name and not (trees / name).is_file():
+        raise SpecError(f"{trees}: has no device tree {name}")
+    return (
+        [f"  FDT ../nixos/{bootloader.clean_name(trees)}/{name}"]
+        if name
+        else [f"  FDTDIR ../nixos/{bootloader.clean_name(trees)}"]
+    )
+
+
+def _copy(source: pathlib.Path, files: Files) -> str:
+    files[f"nixos/{bootloader.clean_name(source)}"] = source
+    return bootloader.clean_name(source)

@@ -1,0 +1,154 @@
+"""NixOS' own program puts systemd-boot onto an ESP: the image has the same files, byte for byte.
+
+    NIXPKGS=FOLDER pytest tests/nixos/loaders.py
+
+It runs `systemd-boot-builder.py` of that tree for made-up systems, with other programs in place of
+those of a booted NixOS. GOLDEN=1 records what it writes in tests/nixos/esp, for tests/unit; that
+takes a tree of NixOS 26.11 or later.
+
+What an image leaves out, on purpose:
+- loader/random-seed, because all devices of one image would have the same;
+- empty folders.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.image.loaders import bootloader
+from orchestrator.image.tree import STORE_TIME
+from tests.unit.boot_systems import (
+    CASES,
+    OLD_CASES,
+    SYSTEM,
+    Names,
+    loader_of,
+    make_store,
+    make_system,
+    our_files,
+)
+
+NIXPKGS = os.environ.get("NIXPKGS", "")
+MODULE = "nixos/modules/system/boot/loader/systemd-boot/systemd-boot-builder.py"
+RECORDS = pathlib.Path(__file__).parent / "esp"
+
+pytestmark = pytest.mark.skipif(not NIXPKGS, reason="NIXPKGS names no tree with the program")
+
+
+def program() -> str:
+    return (pathlib.Path(NIXPKGS) / MODULE).read_text()
+
+
+def age() -> Names:
+    """What the tree's program names entries by; nix/spec.nix asks for the option instead."""
+    return "content" if "@bootCounting@" in program() else "generation"
+
+
+def script(path: pathlib.Path, *lines: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh -e", *lines, ""]))
+    path.chmod(0o755)
+    return str(path)
+
+
+def nixos_writes(case: str, folder: pathlib.Path) -> dict[str, dict[str, str]]:
+    """Run NixOS' program as `nixos-install` does; returns each partition's files."""
+    store = make_store(folder)
+    top = make_system(folder, store, extras=case == "extras")
+    os.utime(top, (STORE_TIME, STORE_TIME))
+    for special in (top / "specialisation").iterdir():
+        os.utime(special, (STORE_TIME, STORE_TIME))
+    profiles = folder / "profiles"
+    profiles.mkdir()
+    (profiles / "system-1-link").symlink_to(top)
+    loader = loader_of(case, age(), store)
+    esp, boot = folder / "ESP", folder / "BOOT"
+    if not CASES[case].get("xbootldr"):
+        boot = esp
+    esp.mkdir()
+    boot.mkdir(exist_ok=True)
+    # What `bootctl install` does, as systemd 252's was seen to do (without the random seed).
+    bootctl = script(
+        folder / "systemd/bin/bootctl",
+        f'cd "{esp}"; mkdir -p EFI/BOOT EFI/systemd loader "{boot}/loader/entries"',
+        f"cp {loader.systemdBoot} EFI/BOOT/BOOTX64.EFI; cp {loader.systemdBoot} EFI/systemd/",
+        f"echo '#timeout 3' > loader/loader.conf; echo type1 > {boot}/loader/entries.srel",
+    )
+    nix = script(
+        folder / "nix-package/bin/nix-env", "echo '   1   2026-01-01 00:00:00   (current)'"
+    )
+    # As nixos/modules/system/boot/loader/systemd-boot/systemd-boot.nix makes it.
+    extra = [(name, source) for name, source in loader.extraFiles.items()]
+    for name, content in loader.extraEntries.items():
+        (folder / name).write_text(content)
+        extra.append((f"loader/entries/{name}", str(folder / name)))
+    marks = f"{boot}/EFI/nixos/.extra-files"
+    copy = script(
+        folder / "copy-extra-files",
+        *(f"install -Dp {source} {shlex.quote(f'{boot}/{name}')}" for name, source in extra),
+        *(f"install -D /dev/null {shlex.quote(f'{marks}/{name}')}" for name, _source in extra),
+    )
+    values = {
+        "efiSysMountPoint": str(esp),
+        "bootMountPoint": str(boot),
+        "nixosDir": "/EFI/nixos",
+        "timeout": "menu-force" if loader.timeout < 0 else str(loader.timeout),
+        "editor": "1" if loader.editor else "",
+        "consoleMode": loader.consoleMode,
+        "rebootForBitlocker": "1" if loader.rebootForBitlocker else "",
+        "distroName": loader.distroName,
+        "nix": str(pathlib.Path(nix).parents[1]),
+        "systemd": str(pathlib.Path(bootctl).parents[1]),
+        "configurationLimit": "5",
+        "canTouchEfiVariables": "",
+        "graceful": "",
+        "copyExtraFiles": copy,
+        "checkMountpoints": "true",
+        "storeDir": str(store),
+        "bootCountingTries": str(loader.tries),
+        "bootCounting": "True" if loader.tries else "False",
+        "python3": sys.prefix,
+        "bootspecTools": "/nowhere",
+    }
+    text = re.sub("@([a-zA-Z0-9]+)@", lambda found: values[found[1]], program())
+    # The day of an entry is that of the store path's ctime, which only an image's file system has.
+    for old, new in (
+        ("/nix/var/nix/profiles", str(profiles)),
+        ("/etc/machine-id", str(folder / "no-machine-id")),
+        (".st_ctime", ".st_mtime"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "builder.py").write_text(text)
+    variables = {"NIXOS_INSTALL_BOOTLOADER": "1", "TZ": "UTC", "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, folder / "builder.py", SYSTEM], env=variables, check=True)
+    return {part.name: files_of(part) for part in {esp, boot}}
+
+
+def files_of(part: pathlib.Path) -> dict[str, str]:
+    """Return the content of each file. FAT's names have no case, so they are in small letters."""
+    return {
+        path.relative_to(part).as_posix().lower(): path.read_text()
+        for path in sorted(part.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_image_has_what_nixos_writes(
+    case: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if age() == "generation" and case not in OLD_CASES:
+        pytest.skip("this NixOS cannot do that")
+    (tmp_path / "theirs").mkdir()
+    theirs = nixos_writes(case, tmp_path / "theirs")
+    if os.environ.get("GOLDEN") and age() == "content":
+        (RECORDS / f"{case}.json").write_text(json.dumps(theirs, indent=2, sort_keys=True) + "\n")
+    monkeypatch.setattr(bootloader, "STORE", tmp_path / "ours/nix/store")
+    assert our_files(case, age(), tmp_path / "ours") == theirs

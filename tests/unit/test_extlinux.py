@@ -1,0 +1,68 @@
+"""U-Boot's menu is the one that NixOS' own extlinux-conf-builder.sh writes."""
+
+import pathlib
+
+import pytest
+
+from orchestrator.image.loaders import bootloader, extlinux
+from orchestrator.shared.spec import Extlinux, SpecError
+from tests.unit.boot_systems import HASH, INITRD, KERNEL, boot_of, own_store, texts
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    return own_store(tmp_path, monkeypatch)
+
+
+def test_extlinux_is_what_nixos_writes(store: pathlib.Path) -> None:
+    entries = bootloader.boot_entries(boot_of(store))
+    files = texts(extlinux.menu_files(entries, Extlinux(), 5))
+    init = store / f"{HASH}-toplevel/init"
+    assert files == {
+        f"nixos/{KERNEL}": "kernel",
+        f"nixos/{INITRD}": "initrd",
+        f"nixos/{HASH}-linux-6.18-dtbs/vendor/board.dtb": "tree",
+        "extlinux/extlinux.conf": (
+            "# Generated file, all changes will be lost on nixos-rebuild!\n"
+            "\n"
+            "# Change this to e.g. nixos-42 to temporarily boot to an older configuration.\n"
+            "DEFAULT nixos-default\n"
+            "\n"
+            "TIMEOUT 50\n"
+            "MENU TITLE ------------------------------------------------------------\n"
+            "\n"
+            "LABEL nixos-default\n"
+            "  MENU LABEL NixOS - Default\n"
+            f"  LINUX ../nixos/{KERNEL}\n"
+            f"  INITRD ../nixos/{INITRD}\n"
+            f"  APPEND init={init} console=ttyAMA0 loglevel=4\n"
+            f"  FDTDIR ../nixos/{HASH}-linux-6.18-dtbs\n"
+        ),
+    }
+
+
+@pytest.mark.parametrize(("timeout", "tenths", "menu"), [(0, 1, False), (-1, 0, True)])
+def test_extlinux_knows_no_menu_and_no_end(
+    timeout: int, tenths: int, menu: bool, store: pathlib.Path
+) -> None:
+    entries = bootloader.boot_entries(boot_of(store))
+    config = str(extlinux.menu_files(entries, Extlinux(), timeout)["extlinux/extlinux.conf"])
+    assert f"TIMEOUT {tenths}\n" in config
+    assert ("MENU TITLE" in config) == menu
+
+
+def test_a_named_device_tree_is_taken_or_refused(store: pathlib.Path) -> None:
+    entries = bootloader.boot_entries(boot_of(store))
+    named = Extlinux(deviceTreeName="vendor/board.dtb")
+    config = str(extlinux.menu_files(entries, named, 1)["extlinux/extlinux.conf"])
+    assert f"  FDT ../nixos/{HASH}-linux-6.18-dtbs/vendor/board.dtb\n" in config
+    with pytest.raises(SpecError, match=r"no device tree other\.dtb"):
+        extlinux.menu_files(entries, Extlinux(deviceTreeName="other.dtb"), 1)
+    none = extlinux.menu_files(entries, Extlinux(deviceTree=False), 1)
+    assert "FDT" not in str(none["extlinux/extlinux.conf"])
+
+
+def test_a_second_initrd_is_refused(store: pathlib.Path) -> None:
+    entries = bootloader.boot_entries(boot_of(store, extra_initrds=("more.cpio",)))
+    with pytest.raises(SpecError, match=r"extraInitrd"):
+        extlinux.menu_files(entries, Extlinux(), 1)
