@@ -72,6 +72,8 @@ let
     // lib.optionalAttrs (from.extraFiles != { }) { extraFiles = lib.mapAttrs (_: store) from.extraFiles; }
   );
 
+  grubSettings = lib.optionalAttrs (lib.hasPrefix "legacy" table && cfg.grubMenu != { }) { inherit (cfg) grubMenu; };
+
   # Files of an SD card's firmware partition: sdImage.populateFirmwareCommands, run with the build machine's tools.
   firmware = buildPkgs.runCommand "firmware" { } ''
     mkdir firmware
@@ -87,7 +89,7 @@ let
     toplevel = toString config.system.build.toplevel;
     format = format.given;
     partitionTable = table;
-    bootLoader = boot // loaderSettings // { timeout = orElse (-1) config.boot.loader.timeout; };
+    bootLoader = boot // loaderSettings // grubSettings // { timeout = orElse (-1) config.boot.loader.timeout; };
     root = {
       inherit (cfg) fsType label;
       additionalSpaceMiB = cfg.additionalSpace + swap;

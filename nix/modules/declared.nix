@@ -158,6 +158,18 @@ let
     (lib.optionals onDisk (lib.filter (name: config.boot.loader.${name}.enable) otherLoaders)
       ++ lib.optional (kind == "uefi" && ! config.boot.loader.systemd-boot.enable) "systemd-boot");
 
+  # Of GRUB's settings, which an image with GRUB alone honours, what NixOS' own installer does on the machine.
+  grub = config.boot.loader.grub;
+  grubFindings = lib.optionals (kind == "bios") (
+    lib.concatLists (lib.mapAttrsToList
+      (user: given: map
+        (name: refuse "boot.loader.grub.users.${user}.${name}" (placesOf [ "boot" "loader" "grub" "users" ]) "the file is read on the machine, and the image's menu would be without that password"
+          "set ${if name == "passwordFile" then "password" else "hashedPassword"}, which the menu shows in any case")
+        (lib.filter (name: given.${name} != null) [ "passwordFile" "hashedPasswordFile" ]))
+      grub.users)
+    ++ lib.optional (builtins.match "[0-9]+" grub.default == null)
+      (refuse "boot.loader.grub.default" (placesOf [ "boot" "loader" "grub" "default" ]) "the image's menu has other titles than NixOS' own, and does not save what was chosen" "give the number of an entry, the first one is 0"));
+
   # --- options by name: nix/options.toml ----------------------------------------------------------
 
   splitName = lib.splitString ".";
@@ -204,7 +216,7 @@ let
   nameFindings = lib.optionals (kind != "own" && kind != "upstream") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
 
   diskFindings = fileSystemFindings ++ swapFindings ++ luksFindings;
-  findings = merged (lib.optionals (kind != "own" && kind != "upstream") ((lib.optionals (kind != "vm") (diskFindings ++ otherFindings ++ loaderFindings)) ++ nameFindings));
+  findings = merged (lib.optionals (kind != "own" && kind != "upstream") ((lib.optionals (kind != "vm") (diskFindings ++ otherFindings ++ loaderFindings ++ grubFindings)) ++ nameFindings));
 
   # --- what the user has said to ignore -----------------------------------------------------------
 

@@ -23,16 +23,25 @@ let
 
   # nixos-rebuild's boot loader hook for BIOS images: it writes only grub.cfg, because GRUB's core image never changes.
   grubMenu = pkgs.writeShellScript "grub-menu" ''
-    export PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.gnused pkgs.gnugrep ]}
+    export PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.findutils pkgs.gnused pkgs.gnugrep ]}
     export TIMEOUT=${toString timeout} LIMIT=${toString limit} KERNELS=${lib.optionalString (table == "legacy+boot") "kernels"}
+    export DISTRO=${lib.escapeShellArg config.system.nixos.distroName} SETTINGS=${grubSettings}
     exec ${pkgs.runtimeShell} ${./grub-menu.sh} "$1"
   '';
+  # A folder with a file for each setting, and files/ for those that go to /boot.
+  grubSettings =
+    let menu = { entryOptions = "--class nixos --unrestricted"; } // lib.optionalAttrs (table != "none") cfg.grubMenu // { subEntryOptions = toString config.boot.loader.grub.subEntryOptions; }; in
+    pkgs.linkFarm "grub-settings" (
+      lib.mapAttrsToList (name: text: { inherit name; path = pkgs.writeText name text; }) (removeAttrs menu [ "files" "theme" ])
+      ++ lib.optional (menu ? theme) { name = "theme"; path = menu.theme; }
+      ++ lib.mapAttrsToList (name: path: { name = "files/${name}"; inherit path; }) (menu.files or { })
+    );
   # NixOS' default has room for a hundred kernels.
   limit = if options.boot.loader.grub.configurationLimit.highestPrio < 1500 then config.boot.loader.grub.configurationLimit else 10;
   timeout = if config.boot.loader.timeout == null then -1 else config.boot.loader.timeout;
 in
 {
-  imports = [ ./first-boot.nix ];
+  imports = [ ./first-boot.nix ./grub-settings.nix ];
 
   config = lib.mkMerge [
     {

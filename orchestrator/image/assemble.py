@@ -14,6 +14,7 @@ from orchestrator.image.filesystems.filesystem import Order
 from orchestrator.image.layout import Layout, Sizes, plan_layout
 from orchestrator.image.loaders import bootloader, clover, extlinux, grub, grub_menu, systemd_boot
 from orchestrator.image.loaders.bootloader import BootEntry, Files
+from orchestrator.image.loaders.grub_menu import MENU
 from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
@@ -103,7 +104,8 @@ def _fill(
         tree.add_file(REGISTRATION, registration(known))
     for name, content in boot.root.items():
         if isinstance(content, str):
-            tree.add_file(f"boot/{name}", content.encode())
+            # GRUB's menu may have passwords.
+            tree.add_file(f"boot/{name}", content.encode(), 0o600 if name == MENU else 0o644)
         else:
             tree.add_from(content, f"boot/{name}", mode=0o644)
     for one in spec.contents:
@@ -125,7 +127,7 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
             entries = systemd_boot.named(entries, loader)
             return _BootFiles(_efi_files(spec, boot.system, entries), {})
         case "legacy+boot":
-            files = grub_menu.alone(entries, loader.timeout, kernels=grub_menu.OWN_KERNELS)
+            files = grub_menu.alone(entries, loader, kernels=grub_menu.OWN_KERNELS)
             return _BootFiles({"BOOT": files}, {})
         case "sd-card":
             firmware: Files = {
@@ -135,13 +137,13 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
             files = extlinux.menu_files(entries, loader.extlinux, loader.timeout)
             return _BootFiles({"FIRMWARE": firmware}, files)
         case "legacy" | "legacy+gpt":
-            return _BootFiles({}, grub_menu.alone(entries, loader.timeout, kernels=""))
+            return _BootFiles({}, grub_menu.alone(entries, loader, kernels=""))
         case "none":
             # The image has no boot loader: the hypervisor's loader reads one of these
             # configurations.
             files = {}
             if loader.grub:
-                files |= grub_menu.alone(entries, loader.timeout, kernels="")
+                files |= grub_menu.alone(entries, loader, kernels="")
             if loader.extlinux:
                 files |= extlinux.menu_files(entries, loader.extlinux, loader.timeout)
             return _BootFiles({}, files)

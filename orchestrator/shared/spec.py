@@ -76,6 +76,26 @@ class Extlinux:
 
 
 @dataclasses.dataclass(frozen=True)
+class GrubMenu:
+    """What GRUB's menu has besides the entries, where GRUB is the only boot loader.
+
+    `head`, `settings`, `before`, `after` are commands: at the begin, after the theme, before and
+    after the entries of the system. `perEntry` are those of each entry. `entryOptions` are the
+    system's entry's. `theme` is a folder in the store; `files` maps paths below /boot to files
+    there.
+    """
+
+    head: FreeText = ""
+    theme: str = ""
+    settings: FreeText = ""
+    before: FreeText = ""
+    after: FreeText = ""
+    perEntry: FreeText = ""
+    entryOptions: str = "--class nixos --unrestricted"
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class BootLoader:
     """Boot loaders available for the system; the partition table decides which are installed.
 
@@ -101,6 +121,7 @@ class BootLoader:
     consoleMode: str = "keep"
     rebootForBitlocker: bool = False
     tries: Natural = 0
+    grubMenu: GrubMenu = GrubMenu()
     extraEntries: dict[str, FreeText] = dataclasses.field(default_factory=dict)
     extraFiles: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -249,11 +270,11 @@ def _check_loaders(spec: ImageSpec) -> None:
                 f"spec.bootLoader.{loader} is missing: partition table {spec.partitionTable} is"
                 f" booted by {FIRMWARE[loader]}, and no such loader is available for {spec.system}"
             )
-    extra = [*spec.bootLoader.extraEntries, *spec.bootLoader.extraFiles]
-    for name in extra:
+    boot = spec.bootLoader
+    for name in (*boot.extraEntries, *boot.extraFiles, *boot.grubMenu.files):
         if name.startswith("/") or not name.isprintable() or {"..", ""} & set(name.split("/")):
             raise SpecError(f"spec.bootLoader: {name!r} is no path on the boot partition")
-    if spec.bootLoader.clover and (spec.partitionTable != "efi" or spec.system not in PCS):
+    if boot.clover and (spec.partitionTable != "efi" or spec.system not in PCS):
         raise SpecError("spec.bootLoader.clover: only for a PC (x86) with partition table efi")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.image.bootspec import Bootspec
 from orchestrator.image.loaders import bootloader, grub_menu, systemd_boot
-from orchestrator.shared.spec import BootLoader
+from orchestrator.shared.spec import BootLoader, GrubMenu
 
 MODULES = pathlib.Path(__file__).parents[2] / "nix/modules"
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
@@ -61,41 +61,96 @@ def device() -> Iterator[pathlib.Path]:
         link.unlink()
     for path in set(STORE.iterdir()) - there:
         shutil.rmtree(path)
-    for name in ("grub", "kernels"):
+    for name in ("grub", "kernels", "theme", "EFI"):
         shutil.rmtree(f"/boot/{name}", ignore_errors=True)
 
 
-def install(top: pathlib.Path, kernels: str = "") -> str:
+def settings_of(menu: GrubMenu, folder: pathlib.Path) -> pathlib.Path:
+    """Write a menu's settings as nix/modules/disk.nix does, for the hook."""
+    settings = folder / "settings"
+    (settings / "files").mkdir(parents=True)
+    texts = ("head", "settings", "before", "after", "perEntry", "entryOptions")
+    for name in texts:
+        if text := getattr(menu, name):
+            (settings / name).write_text(text)
+    (settings / "subEntryOptions").write_text("--class nixos")
+    if menu.theme:
+        (settings / "theme").symlink_to(menu.theme)
+    for name, source in menu.files.items():
+        (settings / "files" / name).parent.mkdir(exist_ok=True)
+        (settings / "files" / name).symlink_to(source)
+    return settings
+
+
+def install(top: pathlib.Path, settings: pathlib.Path, kernels: str = "") -> str:
     """Run the hook as nixos-rebuild does; returns the menu."""
-    variables = {**os.environ, "TIMEOUT": "5", "LIMIT": "3", "KERNELS": kernels}
+    variables = {"TIMEOUT": "5", "LIMIT": "3", "KERNELS": kernels, "DISTRO": "Mine"}
+    variables |= {**os.environ, "SETTINGS": str(settings)}
     subprocess.run(["sh", MODULES / "grub-menu.sh", top], env=variables, check=True)
     return pathlib.Path("/boot/grub/grub.cfg").read_text()
 
 
+def whole_menu(folder: pathlib.Path) -> GrubMenu:
+    """Return a menu with every setting, and make the files that it names."""
+    for name in ("theme.txt", "fonts/b.PF2", "fonts/a b.pf2", "fonts.pf2"):
+        (folder / "theme" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "theme" / name).write_text(name)
+    return GrubMenu(
+        head='password me secret\nset superusers="me"\n',
+        theme=str(folder / "theme"),
+        settings="play 480 440 1\n",
+        before="menuentry before { }\n",
+        after="menuentry after { }\n",
+        perEntry="echo one\necho two\n",
+        entryOptions="--class mine",
+        files={"EFI/memtest.bin": str(folder / "theme/theme.txt")},
+    )
+
+
 @pytest.mark.parametrize("kernels", ["", "kernels"])
-def test_the_hook_writes_the_menu_that_the_image_had(kernels: str, device: pathlib.Path) -> None:
-    top = system("one")
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_hook_writes_the_menu_that_the_image_had(
+    kernels: str, whole: bool, device: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    top, special = system("one"), system("fast")
+    (top / "specialisation").mkdir()
+    (top / "specialisation/fast").symlink_to(special)
     (device / "system-1-link").symlink_to(top)
-    menu = install(top, kernels)
-    entries = bootloader.boot_entries(bootspec(top))
-    files = grub_menu.alone(entries, 5, kernels=kernels)
+    own = whole_menu(tmp_path) if whole else GrubMenu()
+    menu = install(top, settings_of(own, tmp_path), kernels)
+    boot = dataclasses.replace(bootspec(top), specialisations=(("fast", bootspec(special)),))
+    entries = bootloader.boot_entries(boot, "Mine")
+    files = grub_menu.alone(entries, BootLoader(5, grubMenu=own), kernels=kernels)
     assert menu == files["grub/grub.cfg"]
+    assert pathlib.Path("/boot/grub/grub.cfg").stat().st_mode & 0o777 == 0o600
     for name in files.keys() - {"grub/grub.cfg"}:
         content = files[name]
         assert isinstance(content, pathlib.Path)
         assert pathlib.Path("/boot", name).read_bytes() == content.read_bytes()
 
 
-def test_generations_follow_newest_first_and_old_kernels_go(device: pathlib.Path) -> None:
+def test_generations_follow_newest_first_and_old_kernels_go(
+    device: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    settings = settings_of(GrubMenu(after="menuentry after { }\n"), tmp_path)
     tops = [system(str(number)) for number in range(5)]
     for number, top in enumerate(tops, 1):
         (device / f"system-{number}-link").symlink_to(top)
-        install(top, "kernels")
+        install(top, settings, "kernels")
     menu = pathlib.Path("/boot/grub/grub.cfg").read_text()
     assert re.findall(r'--id "nixos-generation-(\d+)"', menu) == ["5", "4", "3"]
     assert len(list(pathlib.Path("/boot/kernels").iterdir())) == 6
-    menu = install(tops[3], "kernels")  # after a rollback, the current system is the default
+    menu = install(
+        tops[3], settings, "kernels"
+    )  # after a rollback, the current system is the default
     assert re.findall(r'--id "nixos-generation-(\d+)"', menu) == ["4", "5", "3"]
+    kinds = re.findall(r'^menuentry (after|"Mine).*?(--unrestricted|) ?{', menu, re.MULTILINE)
+    assert kinds == [
+        ('"Mine', "--unrestricted"),
+        ("after", ""),
+        ('"Mine', ""),
+        ('"Mine', ""),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,18 @@ NOPS = b"\x90\x90"
 #: segment: GRUB_BOOT_MACHINE_LIST_SIZE bytes).
 BLOCK_LIST = SECTOR - 12
 
-#: GRUB modules of every core image, and the module for each kind of partition table.
-MODULES = ("biosdisk", "normal", "linux", "echo", "test", "configfile", "serial", "terminal", "ls")
+#: GRUB modules of every core image, and the module for each kind of partition table. There is no
+#: folder of further modules that a menu could load, so these are what a menu may need: passwords,
+#: graphics, and entries that start other systems. The core image has 250 KiB.
+MODULES = (
+    *("biosdisk", "normal", "linux", "echo", "test", "configfile", "serial", "terminal", "ls"),
+    *("password", "password_pbkdf2"),
+    *("all_video", "vbe", "font", "gfxterm", "gfxterm_background", "gfxmenu", "png", "jpeg", "tga"),
+    *("chain", "ntldr", "linux16", "multiboot", "multiboot2", "drivemap", "loopback"),
+    *("search", "search_fs_file", "search_fs_uuid", "search_label"),
+    *("part_gpt", "part_msdos", "fat", "ext2", "iso9660"),
+    *("boot", "reboot", "halt", "sleep", "read", "true", "cat", "regexp", "probe", "keystatus"),
+)
 TABLE_MODULES = {"gpt": "part_gpt", "dos": "part_msdos"}
 
 
@@ -50,7 +60,7 @@ def embed(
     core = _core(
         modules,
         f"(,{'gpt' if layout.label == 'gpt' else 'msdos'}{number}){folder}",
-        (*MODULES, TABLE_MODULES[layout.label], reader),
+        tuple(dict.fromkeys((*MODULES, TABLE_MODULES[layout.label], reader))),
         scratch,
     )
     slot = layout.find("BIOS")

@@ -6,7 +6,10 @@ import re
 from orchestrator.image.loaders import bootloader
 from orchestrator.image.loaders.bootloader import BootEntry, Files
 from orchestrator.image.loaders.systemd_boot import KERNELS
-from orchestrator.shared.spec import SpecError
+from orchestrator.shared.spec import BootLoader, SpecError
+
+#: The menu's path below the folder that GRUB was started from.
+MENU = "grub/grub.cfg"
 
 #: Folder of kernels and initrds on a boot partition, as NixOS' GRUB module names it.
 OWN_KERNELS = "kernels"
@@ -28,15 +31,17 @@ def beside_systemd_boot(entries: list[BootEntry], timeout: int, *, editor: bool)
         initrds += [f"/{path}" for path in entry.extra_initrds]
         kernel = f"/{KERNELS}/{bootloader.efi_name(entry.kernel)}"
         lines += _entry(entry, "" if editor else " --unrestricted", kernel, initrds)
-    return {"grub/grub.cfg": bootloader.text(lines)}
+    return {MENU: bootloader.text(lines)}
 
 
-def alone(entries: list[BootEntry], timeout: int, *, kernels: str) -> Files:
-    """Return `grub/grub.cfg` and the kernels and initrds that it names.
+def alone(entries: list[BootEntry], loader: BootLoader, *, kernels: str) -> Files:
+    """Return the menu and the files that it names, for the folder that GRUB was started from.
 
-    `kernels` is their folder on the boot partition; if it is empty, GRUB reads them from the store.
+    `kernels` is the folder of kernels and initrds on a boot partition of their own; if it is empty,
+    GRUB reads them from the store, and /boot is on the same file system.
     """
-    files: Files = {}
+    menu = loader.grubMenu
+    files: Files = {name: pathlib.Path(source) for name, source in menu.files.items()}
 
     def place(path: pathlib.Path) -> str:
         if not kernels:
@@ -44,13 +49,19 @@ def alone(entries: list[BootEntry], timeout: int, *, kernels: str) -> Files:
         files[f"{kernels}/{bootloader.clean_name(path)}"] = path
         return f"/{kernels}/{bootloader.clean_name(path)}"
 
-    lines = _head(timeout)
+    root = "" if kernels else "/boot"
+    theme = _theme(pathlib.Path(menu.theme), root, files) if menu.theme else []
+    lines: list[str] = []
     for entry in entries:
         if entry.extra_initrds:
             raise SpecError("GRUB: system.boot.extraInitrd is read by systemd-boot alone")
         initrds = [place(entry.initrd)] if entry.initrd else []
-        lines += _entry(entry, "", place(entry.kernel), initrds)
-    files["grub/grub.cfg"] = bootloader.text(lines)
+        options = f" {menu.entryOptions}" if menu.entryOptions and not entry.name else ""
+        lines += _entry(entry, options, place(entry.kernel), initrds, menu.perEntry)
+    files[MENU] = (
+        f"{bootloader.text(_head(loader.timeout))}{menu.head}{bootloader.text(theme)}{menu.settings}"
+        f"{menu.before}{bootloader.text(lines)}{menu.after}"
+    )
     return files
 
 
@@ -63,9 +74,25 @@ def _head(timeout: int) -> list[str]:
     ]
 
 
-def _entry(entry: BootEntry, options: str, kernel: str, initrds: list[str]) -> list[str]:
+def _theme(theme: pathlib.Path, root: str, files: Files) -> list[str]:
+    """Add the theme's files to `files`, and return the commands that load it."""
+    found = sorted((path for path in theme.rglob("*") if path.is_file()), key=pathlib.Path.as_posix)
+    for path in found:
+        files[f"theme/{path.relative_to(theme).as_posix()}"] = path
+    fonts = [path.relative_to(theme) for path in found if path.suffix.lower() == ".pf2"]
+    return [
+        f"set theme={root}/theme/theme.txt",
+        "export theme",
+        *(f"loadfont {root}/theme/{font.as_posix()}" for font in fonts),
+    ]
+
+
+def _entry(
+    entry: BootEntry, options: str, kernel: str, initrds: list[str], first: str = ""
+) -> list[str]:
     return [
         f'menuentry "{entry.title} - {entry.version}" --id "{entry.identifier}"{options} {{',
+        *first.splitlines(),
         f"  linux {kernel} {_quote(entry.options)}",
         *([f"  initrd {' '.join(initrds)}"] if initrds else []),
         "}",
