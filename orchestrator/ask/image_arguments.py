@@ -60,6 +60,12 @@ def add_image_options(parser: Parser) -> None:
         metavar="FILE",
         help="CSV file of devices (host, ssh_key, ...): one image per row",
     )
+    late.add_argument(
+        "--secure-boot-key",
+        metavar="FILE",
+        help="sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)",
+    )
+    late.add_argument("--secure-boot-cert", metavar="FILE", help="certificate of that key (PEM)")
 
 
 def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
@@ -70,6 +76,10 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
             raise UsageError(f"{option} and --stamp exclude each other", hint=found.help_of)
     if found.wifi_password_file and not found.wifi_ssid:
         raise UsageError("--wifi-password-file needs --wifi-ssid", hint=found.help_of)
+    if bool(found.secure_boot_key) != bool(found.secure_boot_cert):
+        raise UsageError(
+            "--secure-boot-key and --secure-boot-cert need each other", hint=found.help_of
+        )
     try:
         if found.host_name:
             check_host(found.host_name, "--host-name")
@@ -90,6 +100,8 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
         wifi_password_file=_sent(found.wifi_password_file, who),
         injections=tuple(_injection(text, who, found.help_of) for text in found.inject),
         stamp=_sent(found.stamp, who),
+        secure_boot_key=_sent(found.secure_boot_key, who),
+        secure_boot_cert=_sent(found.secure_boot_cert, who),
     )
 
 

@@ -39,6 +39,8 @@ def image_orders(request: ImageRequest) -> Orders:
     named = {
         "--stamp": request.image.stamp,
         "--wifi-password-file": request.image.wifi_password_file,
+        "--secure-boot-key": request.image.secure_boot_key,
+        "--secure-boot-cert": request.image.secure_boot_cert,
         "--sign": os.fspath(request.sign) if request.sign else "",
     }
     return orders + [["send", option, path] for option, path in named.items() if path]

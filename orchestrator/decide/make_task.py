@@ -171,6 +171,8 @@ def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOpt
         ),
         stamp=here(options.stamp),
         wifi_password_file=here(options.wifi_password_file),
+        secure_boot_key=here(options.secure_boot_key),
+        secure_boot_cert=here(options.secure_boot_cert),
     )
 
 

@@ -12,9 +12,18 @@ from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
 from orchestrator.image.filesystems.filesystem import Order
 from orchestrator.image.layout import Layout, Sizes, plan_layout
-from orchestrator.image.loaders import bootloader, clover, extlinux, grub, grub_menu, systemd_boot
+from orchestrator.image.loaders import (
+    bootloader,
+    clover,
+    extlinux,
+    grub,
+    grub_menu,
+    signing,
+    systemd_boot,
+)
 from orchestrator.image.loaders.bootloader import BootEntry, Files
 from orchestrator.image.loaders.grub_menu import MENU
+from orchestrator.image.loaders.signing import Signer
 from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
@@ -43,17 +52,23 @@ def assemble(
     late: tuple[Entry, ...] = (),
     *,
     mapped: bool = False,
+    signer: Signer | None = None,
 ) -> Layout:
     """Write the raw image of `spec` to `target`, a new sparse file, and return its layout.
 
     `scratch` is a folder for temporary files. `late` are entries of the root file system that are
-    not in the Nix store. `mapped` says that the image gets a block map.
+    not in the Nix store. `mapped` says that the image gets a block map. `signer` signs EFI
+    programs.
 
     Raises `ChangedError` if a path of the closure does not have the hash in the Nix database.
     """
     known = records(closure_of([spec.toplevel, *spec.additionalPaths]))
     tree = Tree(known, alone=spec.onlyNixStore)
     boot_files = _boot_files(spec, read_bootspec(pathlib.Path(spec.toplevel)))
+    if signer:
+        signing.check(spec)
+        parts = {name: signer.signed(files) for name, files in boot_files.partitions.items()}
+        boot_files = dataclasses.replace(boot_files, partitions=parts)
     if not spec.onlyNixStore:
         _fill(tree, spec, known, boot_files, late)
     elif late:

@@ -31,7 +31,8 @@ class Injection:
 class ImageOptions:
     """Options of a run's images: sizes in MiB; None keeps the spec's value.
 
-    `stamp` is a CSV file, with one image per row.
+    `stamp` is a CSV file, with one image per row. `secure_boot_key` and `secure_boot_cert` are PEM
+    files.
     """
 
     partition_table: PartitionTable | None = None
@@ -48,6 +49,8 @@ class ImageOptions:
     wifi_password_file: str = ""
     injections: tuple[Injection, ...] = ()
     stamp: str = ""
+    secure_boot_key: str = ""
+    secure_boot_cert: str = ""
 
 
 def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:

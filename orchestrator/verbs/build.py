@@ -154,6 +154,7 @@ def _formats(
         for system in systems:
             one.check(system)
         late = image.injections or image.stamp or image.host_name or image.wifi_ssid
+        late = late or image.secure_boot_key
         if one.assembler != "native" and (late or image.bmap or image.check):
             raise UsageError(
                 f"--format {name} is assembled by nixpkgs: late values, --bmap and --check need"

@@ -114,6 +114,7 @@ def test_secrets_are_in_no_folder_that_an_agent_sees(
 ) -> None:
     """Late files are moved away; the task has their later paths, not their content."""
     files = {"injected": "/secret", "stamp": "/rows", "wifi": "/wifi", "conf": "/nix.conf"}
+    files |= {"key": "/key", "certificate": "/certificate"}
     secrets = {name: f"a secret: {name}" for name in files} | {"stamp": "host\na-secret-host\n"}
     for name, path in files.items():
         (sent / path.lstrip("/")).write_text(secrets[name])
@@ -121,6 +122,8 @@ def test_secrets_are_in_no_folder_that_an_agent_sees(
         injections=(Injection("/secret", "/etc/s", 0o600),),
         stamp="/rows",
         wifi_password_file="/wifi",
+        secure_boot_key="/key",
+        secure_boot_cert="/certificate",
     )
     request = dataclasses.replace(BUILD, image=image, nix_options=NixOptions(nix_conf="/nix.conf"))
     task, _work = made(request, who, tmp_path)
@@ -129,6 +132,7 @@ def test_secrets_are_in_no_folder_that_an_agent_sees(
     kept = {path for path in (tmp_path / "own").rglob("*") if path.is_file()}
     assert {path.read_text() for path in kept} == set(secrets.values())
     late = {task.options.injections[0].source, task.options.stamp, task.options.wifi_password_file}
+    late |= {task.options.secure_boot_key, task.options.secure_boot_cert}
     places = {pathlib.Path(place) for place in late}
     assert {place.parent for place in places} == {WORK / who.run / LATE}
     assert {place.name for place in places} < {path.name for path in kept}

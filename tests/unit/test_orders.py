@@ -67,6 +67,8 @@ PLACES: list[tuple[list[str], str, str]] = [
     (["demo", "--stamp"], "", ""),
     (["demo", "--inject", "a:/b", "--inject"], "", ":/etc/x:644"),
     (["demo", "--wifi-ssid", "me", "--wifi-password-file"], "", ""),
+    (["demo", "--secure-boot-cert", "c", "--secure-boot-key"], "", ""),
+    (["--secure-boot-key", "k", "--secure-boot-cert"], "", ""),
     (["-c"], "", ""),
     ([], "-c", ""),
     ([], "--configuration=", ""),

@@ -118,6 +118,8 @@ SECRETIVE = dataclasses.replace(
         wifi_ssid="MyNetwork",
         wifi_password_file="/home/me/mypassword",
         injections=(Injection("/home/me/mypassword", "/etc/x", 0o600),),
+        secure_boot_key="/home/me/secret.key",
+        secure_boot_cert="/home/me/secret.crt",
     ),
 )
 
@@ -133,7 +135,10 @@ def test_parameters_are_what_was_asked_for_without_secrets_and_homes() -> None:
     assert found["options"] == {"cores": "1"}
     assert found["nix_conf"] == "nix.conf"
     assert found["image"] == {"compression": "zstd"}
-    assert found["late"] == ["wifi_ssid", "wifi_password_file", "injections"]
+    assert found["late"] == [
+        *("wifi_ssid", "wifi_password_file", "injections"),
+        *("secure_boot_key", "secure_boot_cert"),
+    ]
     assert found["search_path"] == [["a", "a"], ["b", "https://example.org/b"]]
     assert found["arguments"] == [["who", "world"]]
     assert found["substituters"] == ["https://cache.example.org"]

@@ -118,6 +118,11 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             "./run.sh formats lists each format's systems",
         ),
         (
+            ["-f", "iso", "--secure-boot-key", "k", "--secure-boot-cert", "c"],
+            "--format iso is assembled by nixpkgs",
+            "./run.sh formats lists the formats",
+        ),
+        (
             ["-f", "iso", "--bmap"],
             "--format iso is assembled by nixpkgs",
             "./run.sh formats lists the formats",

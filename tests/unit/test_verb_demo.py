@@ -69,6 +69,10 @@ RUNG = ladder.rungs()[-1]
             ["demo", "--wifi-ssid", "n", "--wifi-password-file", "/p"],
             demo(image=ImageOptions(wifi_ssid="n", wifi_password_file="/p")),
         ),
+        (
+            ["demo", "--secure-boot-key", "/k", "--secure-boot-cert", "/c"],
+            demo(image=ImageOptions(secure_boot_key="/k", secure_boot_cert="/c")),
+        ),
         (["demo", "--sign", "key"], demo(sign=P("/home/me/project/key"))),
         (
             ["demo", "--stamp", "hosts.csv"],
@@ -108,6 +112,8 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             for text in ("0", "-1", "1P", "x", "1.5G", "99999T", "")
         ),
         (["demo", "--wifi-password-file", "p"], "needs --wifi-ssid", "./run.sh demo --help"),
+        (["demo", "--secure-boot-key", "k"], "need each other", "./run.sh demo --help"),
+        (["demo", "--secure-boot-cert", "c"], "need each other", "./run.sh demo --help"),
         (["demo", "--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh demo --help"),
         (
             ["demo", "--host-name", "../x"],

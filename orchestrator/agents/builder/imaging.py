@@ -1,17 +1,20 @@
 """Makes the delivered files of an image: raw image, checks, conversion, checksum, SBOM."""
 
+import functools
 import glob
 import json
 import pathlib
 import shutil
 import time
+from collections.abc import Callable
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import sbom
 from orchestrator.image import bmap, compare, convert, examine, late
 from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystems.filesystem import FilesystemError
-from orchestrator.image.tree import Entry
+from orchestrator.image.layout import Layout
+from orchestrator.image.loaders.signing import Signer
 from orchestrator.shared.artifact import BLOCK_MAP, Artifact, Built, sha256_of
 from orchestrator.shared.disk_formats import of_suffix
 from orchestrator.shared.filesystems import FILESYSTEMS
@@ -42,7 +45,7 @@ def make_artifact(
     """
     events.emit("assemble", message=f"assembling {spec.file_name}")
     entries = late.late_entries(options, device)
-    raw, second = folder / RAW, folder / "second"
+    raw, second, signed = folder / RAW, folder / "second", folder / "signed"
     target = folder / spec.file_name
     if not is_file_name(target.name):  # a --stamp row's host is part of the name
         raise FilesystemError(f"{target.name!r} is not allowed as a file name: too long?")
@@ -52,9 +55,17 @@ def make_artifact(
             " not set nixosImage.baseName"
         )
     try:
-        layout = assemble(spec, raw, run.folder, entries, mapped=options.bmap)
+        make = functools.partial(
+            assemble,
+            spec,
+            scratch=run.folder,
+            late=entries,
+            mapped=options.bmap,
+            signer=_signer(options, signed),
+        )
+        layout = make(raw)
         if options.check:
-            _check_raw(run, spec, raw, second / RAW, entries, mapped=options.bmap)
+            _check_raw(raw, second / RAW, make)
         examine.raw_image(raw, layout, spec.root.fsType)
         if wrong := late.misplaced(
             raw, entries, inline_copies=FILESYSTEMS[spec.root.fsType].inline_copies
@@ -79,6 +90,7 @@ def make_artifact(
         raise
     finally:
         shutil.rmtree(second, ignore_errors=True)
+        shutil.rmtree(signed, ignore_errors=True)
     digest = sha256_of(target)
     return Artifact(
         path=target.relative_to(run.folder).as_posix(),
@@ -163,20 +175,21 @@ def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
     examine.packed(target)
 
 
+def _signer(options: ImageOptions, folder: pathlib.Path) -> Signer | None:
+    """Return what signs for Secure Boot, if a key is given; `folder` is for signed programs."""
+    if not options.secure_boot_key:
+        return None
+    return Signer(options.secure_boot_key, options.secure_boot_cert, folder)
+
+
 def _check_raw(
-    run: Run,
-    spec: ImageSpec,
-    first: pathlib.Path,
-    second: pathlib.Path,
-    entries: tuple[Entry, ...],
-    *,
-    mapped: bool,
+    first: pathlib.Path, second: pathlib.Path, make: Callable[[pathlib.Path], Layout]
 ) -> None:
     """Assemble a second raw image, at another time and path, and compare."""
     events.emit("assemble", message="assembling a second time, to compare")
     second.parent.mkdir()
     time.sleep(1.1)  # then even times in whole seconds differ
-    layout = assemble(spec, second, run.folder, entries, mapped=mapped)
+    layout = make(second)
     offset = compare.first_difference(first, second)
     if offset is not None:
         raise FilesystemError(
