@@ -1,16 +1,17 @@
-"""NixOS' own program puts systemd-boot onto an ESP: the image has the same files, byte for byte.
+"""NixOS' own programs install systemd-boot and U-Boot's menu: an image has the same, byte for byte.
 
     NIXPKGS=FOLDER pytest tests/nixos/loaders.py
 
-It runs `systemd-boot-builder.py` of that tree for made-up systems, with other programs in place of
-those of a booted NixOS. GOLDEN=1 records what it writes in tests/nixos/esp, for tests/unit; that
-takes a tree of NixOS 26.11 or later.
+It runs `systemd-boot-builder.py` and `extlinux-conf-builder.sh` of that tree for made-up systems,
+with other programs in place of those of a booted NixOS. GOLDEN=1 records what the first one writes
+in tests/nixos/esp, for tests/unit; that takes a tree of NixOS 26.11 or later.
 
 What an image leaves out, on purpose:
 - loader/random-seed, because all devices of one image would have the same;
 - empty folders.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -21,21 +22,28 @@ import sys
 
 import pytest
 
-from orchestrator.image.loaders import bootloader
+from orchestrator.image.bootspec import Bootspec
+from orchestrator.image.loaders import bootloader, extlinux
 from orchestrator.image.tree import STORE_TIME
+from orchestrator.shared.spec import Extlinux
 from tests.unit.boot_systems import (
     CASES,
+    HASH,
     OLD_CASES,
     SYSTEM,
     Names,
+    boot_of,
     loader_of,
     make_store,
     make_system,
     our_files,
+    own_store,
+    texts,
 )
 
 NIXPKGS = os.environ.get("NIXPKGS", "")
 MODULE = "nixos/modules/system/boot/loader/systemd-boot/systemd-boot-builder.py"
+EXTLINUX = "nixos/modules/system/boot/loader/generic-extlinux-compatible/extlinux-conf-builder.sh"
 RECORDS = pathlib.Path(__file__).parent / "esp"
 
 pytestmark = pytest.mark.skipif(not NIXPKGS, reason="NIXPKGS names no tree with the program")
@@ -152,3 +160,62 @@ def test_the_image_has_what_nixos_writes(
         (RECORDS / f"{case}.json").write_text(json.dumps(theirs, indent=2, sort_keys=True) + "\n")
     monkeypatch.setattr(bootloader, "STORE", tmp_path / "ours/nix/store")
     assert our_files(case, age(), tmp_path / "ours") == theirs
+
+
+def extlinux_writes(timeout: int, tree: str, top: pathlib.Path, folder: pathlib.Path) -> str:
+    """Run NixOS' builder of U-Boot's menu as `nixos-rebuild` does; the files are in `boot`."""
+    text = (pathlib.Path(NIXPKGS) / EXTLINUX).read_text()
+    (folder / "profiles").mkdir()
+    (folder / "profiles/system-1-link").symlink_to(top)
+    for old, new in (
+        ("/empty:@path@", os.environ["PATH"]),
+        ("/nix/store/", f"{folder}/nix/store/"),
+        ("/nix/var/nix/profiles", str(folder / "profiles")),
+        ("'%Z'", "'%Y'"),  # as above
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "builder.sh").write_text(text)
+    words = ["-t", str(timeout), "-c", str(top), "-d", str(folder / "boot"), "-g", "20"]
+    words += ["-n", tree] if tree else []
+    command: list[str | pathlib.Path] = ["bash", "-e", folder / "builder.sh", *words]
+    subprocess.run(command, check=True, env={**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8"})
+    return (folder / "boot/extlinux/extlinux.conf").read_text()
+
+
+@pytest.mark.parametrize("timeout", [5, 0, -1])
+@pytest.mark.parametrize("tree", ["", "vendor/board.dtb"])
+def test_a_card_has_what_nixos_writes(
+    timeout: int, tree: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = own_store(tmp_path, monkeypatch)
+    top = store / f"{HASH}-toplevel"
+    boot = boot_of(store, toplevel=str(top))
+    names = ("fast", "quiet", "10", "9")
+    systems = {"": top} | {name: top / "specialisation" / name for name in names}
+    special: list[tuple[str, Bootspec]] = []
+    for name, place in systems.items():
+        place.mkdir(parents=True, exist_ok=True)
+        for link, target in (
+            ("kernel", boot.kernel),
+            ("initrd", boot.initrd),
+            ("dtbs", top / "dtbs"),
+        ):
+            if not (place / link).exists():
+                (place / link).symlink_to(target)
+        (place / "nixos-version").write_text("26.11")
+        (place / "kernel-params").write_text(" ".join(boot.kernel_params))
+        init = str(place / "init")
+        special += [(name, dataclasses.replace(boot, toplevel=str(place), init=init))] * bool(name)
+    for place in systems.values():
+        os.utime(place, (STORE_TIME, STORE_TIME))
+    menu = extlinux_writes(timeout, tree, top, tmp_path)
+    entries = bootloader.boot_entries(dataclasses.replace(boot, specialisations=tuple(special)))
+    ours = extlinux.menu_files(entries, Extlinux(deviceTreeName=tree), timeout)
+    assert ours["extlinux/extlinux.conf"] == menu
+    theirs = {
+        path.relative_to(tmp_path / "boot").as_posix(): path.read_text()
+        for path in (tmp_path / "boot").rglob("*")
+        if path.is_file()
+    }
+    assert texts(ours) == theirs

@@ -41,7 +41,7 @@ def system(name: str) -> pathlib.Path:
 def bootspec(top: pathlib.Path) -> Bootspec:
     return Bootspec(
         system="x86_64-linux",
-        label=(top / "nixos-version").read_text(),
+        label=f"NixOS {(top / 'nixos-version').read_text()} (Linux 6.18)",
         kernel=str(top / "kernel"),
         initrd=str(top / "initrd"),
         init=str(top / "init"),

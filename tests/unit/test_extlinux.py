@@ -37,6 +37,13 @@ def test_extlinux_is_what_nixos_writes(store: pathlib.Path) -> None:
             f"  INITRD ../nixos/{INITRD}\n"
             f"  APPEND init={init} console=ttyAMA0 loglevel=4\n"
             f"  FDTDIR ../nixos/{HASH}-linux-6.18-dtbs\n"
+            "\n"
+            "LABEL nixos-1-default\n"
+            "  MENU LABEL NixOS - Configuration 1-default (1970-01-01 00:00 - NixOS demo)\n"
+            f"  LINUX ../nixos/{KERNEL}\n"
+            f"  INITRD ../nixos/{INITRD}\n"
+            f"  APPEND init={init} console=ttyAMA0 loglevel=4\n"
+            f"  FDTDIR ../nixos/{HASH}-linux-6.18-dtbs\n"
         ),
     }
 
@@ -66,3 +73,11 @@ def test_a_second_initrd_is_refused(store: pathlib.Path) -> None:
     entries = bootloader.boot_entries(boot_of(store, extra_initrds=("more.cpio",)))
     with pytest.raises(SpecError, match=r"extraInitrd"):
         extlinux.menu_files(entries, Extlinux(), 1)
+
+
+def test_specialisations_follow_as_the_device_sorts_them(store: pathlib.Path) -> None:
+    special = tuple((name, boot_of(store)) for name in ("10", "9", "fast", "quiet"))
+    entries = bootloader.boot_entries(boot_of(store, specialisations=special))
+    menu = str(extlinux.menu_files(entries, Extlinux(), 1)["extlinux/extlinux.conf"])
+    labels = [line.partition("nixos-")[2] for line in menu.splitlines() if line[:6] == "LABEL "]
+    assert labels == ["default", "1-default", "1-10", "1-9", "1-quiet", "1-fast"]

@@ -21,13 +21,15 @@ class BootEntry:
     """One entry of a boot menu: files in the store and the kernel command line.
 
     `name` is the specialisation's, empty for the system itself. `identifier` is the entry's own in
-    its menu. `extra_initrds` are paths on the boot partition, not in the store.
+    its menu. `version` has the bootspec's label, `release` is NixOS' version alone. `extra_initrds`
+    are paths on the boot partition, not in the store.
     """
 
     name: str
     identifier: str
     title: str
     version: str
+    release: str
     sort_key: str
     kernel: pathlib.Path
     initrd: pathlib.Path | None
@@ -46,6 +48,7 @@ def boot_entries(boot: Bootspec, distribution: str = "NixOS") -> list[BootEntry]
                 identifier=f"nixos-generation-{GENERATION}{name and f'-specialisation-{name}'}",
                 title=f"{distribution} ({name})" if name else distribution,
                 version=f"Generation {GENERATION} {system.label}",
+                release=_release(system),
                 sort_key=system.sort_key,
                 kernel=resolve(system.kernel),
                 initrd=resolve(system.initrd) if system.initrd else None,
@@ -55,6 +58,17 @@ def boot_entries(boot: Bootspec, distribution: str = "NixOS") -> list[BootEntry]
             )
         )
     return entries
+
+
+def _release(system: Bootspec) -> str:
+    """Return NixOS' version, which its own builders of GRUB's and U-Boot's menus read from a file.
+
+    The demo has no such file.
+    """
+    try:
+        return pathlib.Path(system.toplevel, "nixos-version").read_text().strip()
+    except OSError:
+        return system.label
 
 
 def resolve(source: str) -> pathlib.Path:

@@ -3,11 +3,17 @@
 So the first `nixos-rebuild switch` on the device finds generation 1 and reuses its kernel.
 """
 
+import datetime
 import pathlib
+import re
 
 from orchestrator.image.loaders import bootloader
 from orchestrator.image.loaders.bootloader import BootEntry, Files
+from orchestrator.image.tree import STORE_TIME
 from orchestrator.shared.spec import Extlinux, SpecError
+
+#: The time that NixOS' builder finds for the system of an image: when its store path was made.
+BUILT = datetime.datetime.fromtimestamp(STORE_TIME, datetime.UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def menu_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -> Files:
@@ -28,23 +34,35 @@ def menu_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -> Fi
     ]
     if timeout:
         lines.append("MENU TITLE ------------------------------------------------------------")
-    for entry in entries:
-        tag = f"{bootloader.GENERATION}-{entry.name}" if entry.name else "default"
-        menu = f"Configuration {tag}" if entry.name else "Default"
-        lines += [
-            "",
-            f"LABEL nixos-{tag}",
-            f"  MENU LABEL NixOS - {menu}",
-            f"  LINUX ../nixos/{_copy(entry.kernel, files)}",
-            *([f"  INITRD ../nixos/{_copy(entry.initrd, files)}"] if entry.initrd else []),
-            f"  APPEND {entry.options}",
-        ]
-        if entry.extra_initrds:
-            raise SpecError("extlinux: U-Boot loads one initrd, system.boot.extraInitrd has more")
-        if extlinux.deviceTree:
-            lines += _device_trees(entry, extlinux.deviceTreeName, files)
+    system, *special = entries
+    # As on the device: the default, the same as a generation, and its specialisations.
+    lines += _label(system, "default", "Default", extlinux, files)
+    for entry in (system, *sorted(special, key=_rank, reverse=True)):
+        tag = f"{bootloader.GENERATION}-{entry.name or 'default'}"
+        menu = f"Configuration {tag} ({BUILT} - {entry.release})"
+        lines += _label(entry, tag, menu, extlinux, files)
     files["extlinux/extlinux.conf"] = bootloader.text(lines)
     return files
+
+
+def _rank(entry: BootEntry) -> tuple[int, str]:
+    """Order of specialisations, largest first: by the number that a name begins with (sort -n)."""
+    digits = re.match(r"\d*", entry.name, re.ASCII)
+    return int("0" + (digits[0] if digits else "")), entry.name
+
+
+def _label(entry: BootEntry, tag: str, menu: str, extlinux: Extlinux, files: Files) -> list[str]:
+    if entry.extra_initrds:
+        raise SpecError("extlinux: U-Boot loads one initrd, system.boot.extraInitrd has more")
+    return [
+        "",
+        f"LABEL nixos-{tag}",
+        f"  MENU LABEL NixOS - {menu}",
+        f"  LINUX ../nixos/{_copy(entry.kernel, files)}",
+        *([f"  INITRD ../nixos/{_copy(entry.initrd, files)}"] if entry.initrd else []),
+        f"  APPEND {entry.options}",
+        *(_device_trees(entry, extlinux.deviceTreeName, files) if extlinux.deviceTree else []),
+    ]
 
 
 def _device_trees(entry: BootEntry, name: str, files: Files) -> list[str]:

@@ -1,5 +1,6 @@
 """Writes GRUB's menus, as `grub-menu.sh` and `bls-to-grub.awk` of nix/modules do on a device."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -52,7 +53,10 @@ def alone(entries: list[BootEntry], loader: BootLoader, *, kernels: str) -> File
     root = "" if kernels else "/boot"
     theme = _theme(pathlib.Path(menu.theme), root, files) if menu.theme else []
     lines: list[str] = []
-    for entry in entries:
+    for one in entries:
+        entry = dataclasses.replace(
+            one, version=f"Generation {bootloader.GENERATION} {one.release}"
+        )
         if entry.extra_initrds:
             raise SpecError("GRUB: system.boot.extraInitrd is read by systemd-boot alone")
         initrds = [place(entry.initrd)] if entry.initrd else []
