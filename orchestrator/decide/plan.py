@@ -112,7 +112,8 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
         )
     check_space(request, facts)
     modes = {system: _emulation(request, facts, system) for system in systems}
-    # A run's mode is that of its most demanding system: shared, then private, host, native.
+    # A run has one emulation mode, the most demanding one that any of its systems needs. From the
+    # most demanding one on, these are: shared, private, host, native.
     order = ("shared", "private", "host", "native")
     first = sorted(systems, key=lambda system: order.index(modes[system][0]))
     mode, reason = modes[first[0]]

@@ -162,7 +162,7 @@ class Delivery:
             raise DeliveryError(f"the image cannot be delivered: {last}")
 
     def abandon(self) -> None:
-        """End the stream without a manifest."""
+        """End the stream of images without its manifest, so that run.sh keeps none of them."""
         programs.kill(self._tar)
         self._end()
 
@@ -211,4 +211,4 @@ def receive(folder: pathlib.Path) -> None:
     ]
     done = programs.run(command, stdin=STDIN, check=False, fails=DeliveryError)
     if done.code != 0:
-        raise DeliveryError(f"the caller's files were not received completely: {done.last}")
+        raise DeliveryError(f"not all files that run.sh sent have arrived: {done.last}")

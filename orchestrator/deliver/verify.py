@@ -78,7 +78,9 @@ def read_files(
                     continue
                 path = pathlib.PurePosixPath("/", member.name)
                 if path != image and member.size > DOCUMENT_BYTES:
-                    raise VerificationError(f"{path.name}: this file is too large for a document")
+                    raise VerificationError(
+                        f"{path.name}: too large for checksums, a signature or a provenance"
+                    )
                 digest, chunks = hashlib.sha256(), []
                 while chunk := content.read(CHUNK_BYTES):
                     digest.update(chunk)
@@ -87,7 +89,7 @@ def read_files(
                 data = None if path == image else b"".join(chunks)
                 files[path] = File(digest.hexdigest(), data)
     except tarfile.TarError as error:
-        raise DeliveryError(f"the caller's files were not received completely: {error}") from error
+        raise DeliveryError(f"not all files that run.sh sent have arrived: {error}") from error
     return files
 
 

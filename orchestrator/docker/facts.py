@@ -62,7 +62,7 @@ def keep_private_works(engine: Engine, info: EngineInfo) -> None:
 
 
 def forget(engine: Engine) -> None:
-    """Forget all facts, because one was wrong."""
+    """Remove the remembered facts of the host: one of them has turned out to be wrong."""
     engine.remove_volume(HOST_VOLUME)
 
 

@@ -46,8 +46,8 @@ LOADERS = {
     "sd-card": ("extlinux",),
 }
 
-#: Firmware that starts each boot loader. U-Boot can also start from an ESP, which is not counted
-#: here.
+#: Firmware that starts each boot loader. That U-Boot can also act as UEFI firmware, and start
+#: systemd-boot, is not counted here.
 FIRMWARE: dict[str, Firmware] = {"grub": "bios", "systemdBoot": "uefi", "extlinux": "u-boot"}
 
 #: Partition tables whose boot loader reads its files from the root file system.
@@ -273,7 +273,7 @@ def _check_loaders(spec: ImageSpec) -> None:
     boot = spec.bootLoader
     for name in (*boot.extraEntries, *boot.extraFiles, *boot.grubMenu.files):
         if name.startswith("/") or not name.isprintable() or {"..", ""} & set(name.split("/")):
-            raise SpecError(f"spec.bootLoader: {name!r} is no path on the boot partition")
+            raise SpecError(f"spec.bootLoader: {name!r} is not a relative path without `..`")
     if boot.clover and (spec.partitionTable != "efi" or spec.system not in PCS):
         raise SpecError("spec.bootLoader.clover: only for a PC (x86) with partition table efi")
 

@@ -56,7 +56,7 @@ def _parser() -> Parser:
         type=_web_address,
         default=TRACKER,
         metavar="URL",
-        help="a mirror of the tracker's data, for --advisories (default: %(default)s)",
+        help="address of the tracker's data, for --advisories (default: %(default)s)",
     )
     add_log_format(parser)
     return parser

@@ -109,7 +109,7 @@ def key(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_secrets_are_nowhere_to_be_seen(
     orchestrate: Run, watcher: Watcher, key: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    lines = key.read_text().splitlines()[2:-1]  # the first lines say only the key's type
+    lines = key.read_text().splitlines()[2:-1]  # the first lines are the same in all keys
     options = [
         "--wifi-ssid",
         "net",
