@@ -38,6 +38,7 @@ listed=            # names or ids that Docker has listed
 hasher=            # command that prints SHA-256 sums
 tar_sends=         # tar flags that keep file names unchanged
 tar_holes=         # tar flag that packs sparse files without their holes
+nixpkgs=           # absolute path of the folder that NIX_PATH names as nixpkgs
 ca_bundle=         # absolute path of the caller's CA bundle
 socket=            # path of Docker's socket on the engine's host
 userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
@@ -86,6 +87,7 @@ main() {
   trap 'forget_run; rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
   if [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ]; then absolute "$ca_bundle"; ca_bundle=$absolute; else ca_bundle=; fi
+  find_nixpkgs
   forget_dead
   answer "$@"
   find_docker

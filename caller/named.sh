@@ -22,11 +22,12 @@ given() {
 named() {
   option_word=$1
   shift
-  follows=
+  follows=0 # the number of words until the value
   for word; do
-    [ -z "$follows" ] || ! is_value "$word" || return 0
-    follows=
+    [ $follows != 1 ] || ! is_value "$word" || return 0
+    follows=$((follows > 0 ? follows - 1 : 0))
     case $option_word:$word in
+      --override-input:--override-input) follows=2 ;;
       "$option_word:$option_word") follows=1 ;;
       --*:"$option_word="*) ! is_value "${word#*=}" || return 0 ;;
       --*) ;;
@@ -44,15 +45,24 @@ is_value() {
     --flake:*)
       value=${value%%#*}
       value=${value:-.}
-      value=${value#path:}
+      folder_of "${value%%\?*}"
       ;;
-    -I:*=*)
-      value=${value#*=}
-      value=${value#path:}
-      ;;
-    --nixpkgs:*) value=${value#path:} ;;
+    --override-input:*) folder_of "${value%%\?*}" ;;
+    -I:*=*) folder_of "${value#*=}" ;;
+    --nixpkgs:*) folder_of "$value" ;;
   esac
   is_wanted "$value"
+}
+
+# folder_of REFERENCE: sets $value to a folder's name without the schemes of its URL
+folder_of() {
+  case $1 in
+    git+file:*)
+      value=${1#git+file:}
+      value=${value#//}
+      ;;
+    *) value=${1#path:} ;;
+  esac
 }
 
 # source_of SRC:DEST[:MODE]: sets $value to SRC, in which a colon is written twice

@@ -1,6 +1,6 @@
 # Executes the orchestrator's orders (orchestrator/ask/orders.py): one order per line, words separated by tabs. Orders are
 # untrusted data, because the engine may be anybody's: only the orders in this file are executed, and only with paths that
-# run.sh's command line names.
+# run.sh's command line names, or its NIXOS_CONFIG or NIX_PATH.
 # shellcheck shell=sh
 
 # obey ARGUMENTS...: executes the orders in $state/orders, after checking all of them against run.sh's ARGUMENTS.
@@ -51,9 +51,9 @@ may() {
       named "$about" "$@" ;;
     build:send_tree:--configuration)
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"
-      else ! given --flake "$@" && is_wanted "$root/config/sd-card.nix"; fi ;;
-    build:send_tree:--nixpkgs) named --nixpkgs "$@" || named -I "$@" ;; # -I: for nixpkgs=PATH, which means --nixpkgs PATH
-    build:send_tree:--flake | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
+      else ! given --flake "$@" && { named -I "$@" || is_wanted "${NIXOS_CONFIG:-$root/config/sd-card.nix}"; }; fi ;;
+    build:send_tree:--nixpkgs) named --nixpkgs "$@" || named -I "$@" || is_wanted "$nixpkgs" ;; # -I nixpkgs=PATH means --nixpkgs PATH
+    build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
     boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;
     boot:send_result:boot) shift; is_beside .result.json "$@" ;;

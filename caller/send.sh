@@ -64,6 +64,23 @@ send_tree() {
   }
 }
 
+# find_nixpkgs: sets $nixpkgs to the folder that NIX_PATH names as nixpkgs. An entry is NAME=PATH, or a folder in which names are
+# looked up. If the first one of nixpkgs is an address, which Nix would fetch, $nixpkgs stays empty.
+find_nixpkgs() {
+  left=${NIX_PATH:-}
+  while [ -n "$left" ]; do
+    entry=${left%%:*}
+    case $left in *:*) left=${left#*:} ;; *) left= ;; esac
+    case $entry in
+      nixpkgs=flake | nixpkgs=channel | nixpkgs=http | nixpkgs=https | nixpkgs=file) return ;;
+      nixpkgs=*) entry=${entry#nixpkgs=} ;;
+      '' | *=*) continue ;;
+      *) entry=$entry/nixpkgs ;;
+    esac
+    if [ -f "$entry/nixos/lib/eval-config.nix" ]; then absolute "$entry"; nixpkgs=$absolute; return; fi
+  done
+}
+
 physical() { (cd -P "$1" && pwd -P); }
 
 # find_top OPTION PATH: moves $tree up to its repository's top, in the form of the path that the caller has used; an error names

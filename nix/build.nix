@@ -1,14 +1,16 @@
 # Entry point of the builder: one attribute set with all images of a run, for a single `nix-build`.
 #
 # `inputs` is a JSON file:
-#   nixpkgs        path of nixpkgs; with a flake, null means the flake's own
+#   nixpkgs        path of nixpkgs; with a flake null, which means the flake's own
 #   configuration  path of a NixOS module; or
-#   flake, attribute   flake reference, and name of one of its nixosConfigurations
-#   flakeGiven     the reference as the user wrote it
+#   flake          a locked flake, for nix/locked.nix
+#   flakeGiven     its reference as the user wrote it
+#   attribute, hostName   which of its NixOS configurations: for nix/choose.nix
 #   formats        names of nix/formats.nix, or their aliases, or of `formatPaths`
 #   systems        "aarch64-linux", …
 #   systemsGiven   whether the user has chosen the systems; if not, a flake's configuration keeps its own (default true)
-#   name           what images are named after if their configuration sets no host name (default "nixos")
+#   name           what images are named after if their configuration sets no host name (default "nixos"); a flake's are named after the
+#                  configuration's name there
 #   disk           options of nixosImage from the command line, which override the configuration's (default {})
 #   modules        paths of further modules (default [])
 #   specialArgs    further arguments of NixOS modules (default {})
@@ -23,6 +25,7 @@ let
   given = {
     configuration = null;
     systemsGiven = true;
+    hostName = "";
     name = "nixos";
     disk = { };
     modules = [ ];
@@ -35,12 +38,19 @@ let
   } // builtins.fromJSON (builtins.readFile inputs);
 
   path = text: /. + text;
-  nixpkgs = if given.nixpkgs != null then path given.nixpkgs else ofFlake.pkgs.path;
+  isFlake = given.configuration == null;
+  # With --special-arg: the configuration itself may need it.
+  withArguments = configuration: if given.specialArgs == { } then configuration else configuration.extendModules { inherit (given) specialArgs; };
+  chosenFor =
+    let outputs = import ./locked.nix given.flake; in
+    system: import ./choose.nix { inherit outputs system; inherit (given) attribute hostName; flake = given.flakeGiven; };
+  ofFlake = builtins.listToAttrs (map
+    (system:
+      let chosen = chosenFor system; in
+      { name = system; value = chosen // { configuration = withArguments chosen.configuration; }; })
+    given.systems);
+  nixpkgs = if given.nixpkgs != null then path given.nixpkgs else ofFlake.${builtins.head given.systems}.configuration.pkgs.path;
   lib = import (nixpkgs + "/lib");
-
-  configurations = (builtins.getFlake given.flake).nixosConfigurations or (throw "flake ${given.flakeGiven} has no nixosConfigurations");
-  ofFlake = configurations.${given.attribute} or (throw
-    "flake ${given.flakeGiven} has no nixosConfigurations.${given.attribute}, but: ${builtins.concatStringsSep ", " (builtins.attrNames configurations)}");
 
   library = import ./. {
     inherit nixpkgs;
@@ -56,31 +66,36 @@ let
       given.formatPaths;
   };
 
-  commandLine = {
+  nameFor = system: import ./file-name.nix (if isFlake then ofFlake.${system}.name else given.name);
+  commandLineFor = system: {
     _file = "the command line";
     # Priority 45 overrides the configuration, even its lib.mkForce (50).
-    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk // { configurationName = lib.mkDefault given.name; };
+    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk // { configurationName = lib.mkDefault (nameFor system); };
     system.nixos = {
       revision = lib.mkIf (given.revision != null) (lib.mkDefault given.revision);
       versionSuffix = lib.mkIf (given.versionSuffix != null) (lib.mkDefault given.versionSuffix);
     };
   };
-  modules = map path given.modules ++ [ commandLine ];
+  modulesFor = system: map path given.modules ++ [ (commandLineFor system) ];
 
   # told: prints an image's file name while Nix evaluates (FILE in agents/builder/nixlog.py): if the user has a file of that
   # name, the run ends before it builds.
   told = one: if one ? file then builtins.trace "nixos-image-file ${builtins.toJSON one.file}" one else one;
 
   imagesFor = system: lib.recurseIntoAttrs (lib.mapAttrs (_: told) (
-    if given.configuration == null then
+    if isFlake then
       library.imagesOf
         {
           evaluated =
-            let own = ofFlake.pkgs.stdenv.hostPlatform.system; in
-            if given.systemsGiven || own == system then ofFlake
-            else throw "nixosConfigurations.${given.attribute} is for ${own}: use --system ${own}, or another configuration";
-          inherit system modules;
-          inherit (given) formats specialArgs;
+            let
+              inherit (ofFlake.${system}) configuration name;
+              own = configuration.pkgs.stdenv.hostPlatform.system;
+            in
+            if given.systemsGiven || own == system then configuration
+            else throw "nixosConfigurations.${name} is for ${own}: use --system ${own}, or another configuration";
+          inherit system;
+          inherit (given) formats;
+          modules = modulesFor system;
           systemIsGiven = given.systemsGiven;
         }
     else
@@ -88,7 +103,7 @@ let
         inherit system;
         inherit (given) formats specialArgs;
         systemIsGiven = given.systemsGiven;
-        modules = [ (path given.configuration) ] ++ modules;
+        modules = [ (path given.configuration) ] ++ modulesFor system;
       }
   ));
 in

@@ -26,4 +26,8 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         sparse=read(environment, "NIXOS_IMAGE_SPARSE") != "0",
         ca_bundle=read(environment, "NIXOS_IMAGE_CA_BUNDLE"),
         image=read(environment, "NIXOS_IMAGE_ORCHESTRATOR"),
+        computer=read(environment, "NIXOS_IMAGE_COMPUTER"),
+        configuration=read(environment, "NIXOS_CONFIG"),
+        nixpkgs=read(environment, "NIXOS_IMAGE_NIXPKGS"),
+        searched=read(environment, "NIX_PATH"),
     )

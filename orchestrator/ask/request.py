@@ -13,6 +13,9 @@ Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
 #: Value of --qemu: if the default emulator crashes, try the next version automatically.
 AUTO = "auto"
 
+#: A path on the caller's host, or a reference that Nix fetches.
+Place = pathlib.PurePosixPath | str
+
 LogFormat = typing.Literal["auto", "plain", "json"]
 
 
@@ -24,7 +27,9 @@ class Caller:
     terminal's width, 0 without a terminal; `out_kib` the free KiB in the output folder, None if
     unknown; `socket` the Docker socket's path on the engine's host; `source` the checksum of the
     orchestrator's image; `sparse` whether the caller's tar can read sparse files; `image` the id of
-    the orchestrator's image, which run.sh started by it.
+    the orchestrator's image, which run.sh started by it; `computer` the name of the caller's host.
+    `configuration` and `nixpkgs` are what the caller's NIXOS_CONFIG and NIX_PATH name, or empty;
+    `searched` is the caller's NIX_PATH.
     """
 
     cwd: pathlib.PurePosixPath
@@ -38,6 +43,10 @@ class Caller:
     sparse: bool
     ca_bundle: str
     image: str
+    computer: str = ""
+    configuration: str = ""
+    nixpkgs: str = ""
+    searched: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +92,18 @@ class Demo(ImageRequest):
 class Build(ImageRequest):
     """`build`: make NixOS images of a configuration file or of a flake.
 
-    `flake` and `nixpkgs` are each a path on the caller's host or a reference that Nix fetches. An
-    empty `nixpkgs` means the pinned one, or the flake's own. `systems` may be empty. With
-    `boot_on_terminal`, run.sh boots the first image afterwards, by a separate call.
+    `flake_folder` is the flake's folder in the folder `flake`; an empty `attribute` means the
+    configuration of the caller's computer. An empty `nixpkgs` means the pinned one, or the flake's
+    own. `overrides` replace inputs of the flake: name, place, folder in it. `systems` may be empty.
+    With `boot_on_terminal`, run.sh boots the first image afterwards, by a separate call. `notes`
+    tell what the caller's environment has decided.
     """
 
     configuration: pathlib.PurePosixPath | None
-    flake: pathlib.PurePosixPath | str | None
+    flake: Place | None
     attribute: str
-    nixpkgs: pathlib.PurePosixPath | str
-    search_path: tuple[tuple[str, pathlib.PurePosixPath | str], ...]
+    nixpkgs: Place
+    search_path: tuple[tuple[str, Place], ...]
     formats: tuple[str, ...]
     format_paths: tuple[pathlib.PurePosixPath, ...]
     systems: tuple[str, ...]
@@ -101,14 +112,18 @@ class Build(ImageRequest):
     allow_no_login: bool
     ignore_hardware: bool
     boot_on_terminal: bool
+    flake_folder: str = ""
+    overrides: tuple[tuple[str, Place, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:
         """Option and path of each file whose whole folder or repository run.sh must send."""
-        named: list[tuple[str, pathlib.PurePosixPath | str | None]] = [
+        named: list[tuple[str, Place | None]] = [
             ("--configuration", self.configuration),
             ("--flake", self.flake),
             ("--nixpkgs", self.nixpkgs),
+            *(("--override-input", path) for _name, path, _folder in self.overrides),
             *(("-I", path) for _name, path in self.search_path),
             *(("--format-path", path) for path in self.format_paths),
         ]

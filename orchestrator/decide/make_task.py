@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import re
 import shutil
 import urllib.parse
 
@@ -26,9 +25,6 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import DemoTask, NixosTask, Task
-
-#: Longest name (characters) that a configuration gives its images; more is added to it.
-NAME_LETTERS = 64
 
 #: NixOS option of `nixosImage` for each image option that the configuration must know, too.
 DISK = {
@@ -114,13 +110,15 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
     return NixosTask(
         systems=plan.systems,
         systems_given=bool(request.systems),
-        name=configuration_name(request.attribute, configuration),
+        name=configuration_name(configuration),
         formats=(*request.formats, *format_paths),
         format_paths=format_paths,
         configuration=here(configuration),
         flake=_flake(request, who),
         attribute=request.attribute,
-        nixpkgs=here_or_as_it_is(request.nixpkgs),
+        nixpkgs="" if request.flake else here_or_as_it_is(request.nixpkgs),
+        computer=who.computer,
+        overrides=_overrides(request, who),
         search_path=tuple((name, here_or_as_it_is(path)) for name, path in request.search_path),
         disk=given,
         # nix.conf is not in the task, because it may have secrets: Nix gets it by a pipe.
@@ -130,18 +128,15 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
     )
 
 
-def configuration_name(attribute: str, configuration: pathlib.PurePosixPath | None) -> str:
-    """Return what images are named after if their configuration sets no host name.
+def configuration_name(configuration: pathlib.PurePosixPath | None) -> str:
+    """Return what images of a file are named after if it sets no host name; of a flake nothing.
 
-    The name is the flake's attribute, or the configuration file's name; for `default.nix` its
-    folder's.
+    The name is the file's, or for `default.nix` its folder's; nix/file-name.nix cleans it.
     """
-    name = attribute
-    if configuration:
-        file = configuration.name.removesuffix(".nix")
-        name = configuration.parent.name if file == "default" else file
-    # Only letters that every file system and shell allows in a name are kept.
-    return re.sub("[^A-Za-z0-9._-]+", "-", name).strip(".-")[:NAME_LETTERS] or "nixos"
+    if not configuration:
+        return ""
+    name = configuration.name.removesuffix(".nix")
+    return configuration.parent.name if name == "default" else name
 
 
 def _flake(request: Build, who: Caller) -> str:
@@ -149,11 +144,35 @@ def _flake(request: Build, who: Caller) -> str:
     if not isinstance(request.flake, pathlib.PurePosixPath):
         return request.flake or ""
     folder = received(who, request.flake)
-    folder = folder.parent if folder.is_file() else folder
+    folder = (folder.parent if folder.is_file() else folder) / request.flake_folder
     tree = tree_of(folder, trees(who))
-    inside = folder.relative_to(tree)
-    place = urllib.parse.quote(os.fspath(tree))
-    return f"path:{place}" + (f"?dir={urllib.parse.quote(str(inside))}" if inside.parts else "")
+    # As Nix does, take the folder above that has the flake, if there is one.
+    above = (one for one in (folder, *folder.parents) if (one / "flake.nix").exists())
+    found = next(above, folder)
+    folder = found if found.is_relative_to(tree) and not request.flake_folder else folder
+    return _reference(tree, folder.relative_to(tree))
+
+
+def _overrides(request: Build, who: Caller) -> tuple[tuple[str, str], ...]:
+    """Return the inputs of the flake that are replaced, with references for the builder."""
+    named = request.overrides
+    if request.flake and request.nixpkgs:
+        named = (("nixpkgs", request.nixpkgs, ""), *named)
+    return tuple(
+        (
+            name,
+            place
+            if isinstance(place, str)
+            else _reference(received(who, place), pathlib.PurePosixPath(folder)),
+        )
+        for name, place, folder in named
+    )
+
+
+def _reference(tree: pathlib.Path, inside: pathlib.PurePath) -> str:
+    """Return Nix' reference of the flake in the folder `inside` of a sent `tree`."""
+    query = f"?dir={urllib.parse.quote(str(inside))}" if inside.parts else ""
+    return f"path:{urllib.parse.quote(os.fspath(tree))}{query}"
 
 
 def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOptions:

@@ -29,7 +29,7 @@ BUILDER = "urn:nixos-image:appliance:v1"
 #: elsewhere.
 NOT_RECORDED = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format sign"
-    " ssh_key strict memory image nix_options force".split()
+    " ssh_key strict memory image nix_options force notes".split()
 )
 
 #: Image options of one device, or secret: only their names are recorded.
@@ -40,7 +40,7 @@ LATE = (
 
 #: Options of large trees that are not hashed: the system's store path depends on every file that
 #: was read from them.
-LOOKED_INTO = frozenset({"--nixpkgs", "-I"})
+LOOKED_INTO = frozenset({"--nixpkgs", "--override-input", "-I"})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pathlib
 import typing
 
 from orchestrator.shared.image_options import ImageOptions
-from orchestrator.shared.json_reader import KIND, FreeText, from_json, read_json
+from orchestrator.shared.json_reader import KIND, FreeText, Natural, from_json, read_json
 from orchestrator.shared.nix_options import NixOptions
 
 #: Name of the task file in the run's folder.
@@ -25,14 +25,31 @@ class DemoTask:
 
 
 @dataclasses.dataclass(frozen=True)
+class Commit:
+    """The git commit that a sent folder is based on.
+
+    `seconds` is its time since 1970, `count` the number of its ancestors and itself, 0 if unknown.
+    If it is `clean`, the folder has exactly the commit's files.
+    """
+
+    revision: str
+    seconds: Natural
+    count: Natural
+    clean: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class NixosTask:
     """Task: build NixOS images, one for each of `formats` and `systems`. Paths: in the builder.
 
     Either `configuration` is a file, or `attribute` names a configuration of the flake reference
-    `flake`. An empty `nixpkgs` means the pinned one, or the flake's own. `format_paths` has module
-    files of further formats, by name. `disk` are options of `nixosImage`. `systems_given` is false
-    if the user named no system. `name` is the configuration's, for the names of images. `sources`
-    is the folder with the caller's files, under their paths on the caller's host.
+    `flake`; an empty one means that of the caller's `computer`, or the only one. `overrides` are
+    names of the flake's inputs and the references that replace them; `commit` is the one of the
+    flake's sent folder. An empty `nixpkgs` means the pinned one; a flake has its own.
+    `format_paths` has module files of further formats, by name. `disk` are options of `nixosImage`.
+    `systems_given` is false if the user named no system. `name` is the configuration file's, for
+    the names of images. `sources` is the folder with the caller's files, under their paths on the
+    caller's host.
     """
 
     systems: tuple[str, ...]
@@ -49,6 +66,9 @@ class NixosTask:
     nix_options: NixOptions
     dry_run: bool
     sources: str
+    computer: str = ""
+    overrides: tuple[tuple[str, str], ...] = ()
+    commit: Commit | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,11 +33,26 @@ VARIABLES = {
             "path of Docker's socket on the engine's host, if that is another computer",
             "/var/run/docker.sock",
         ),
+        Variable(
+            "NIXOS_CONFIG",
+            "a person",
+            "the configuration to build if neither `-c` nor `--flake` is given",
+        ),
+        Variable(
+            "NIX_PATH",
+            "a person",
+            "its entry `nixpkgs`, if that is an existing folder, is nixpkgs where `--nixpkgs` and"
+            " `--flake` are not given",
+        ),
         Variable("NIXOS_IMAGE_CWD", "run.sh", "the caller's working directory", "/"),
         Variable("NIXOS_IMAGE_HOME", "run.sh", "the caller's home folder", "/"),
         Variable("NIXOS_IMAGE_ROOT", "run.sh", "the checkout's path on the caller's host", "/"),
         Variable(
             "NIXOS_IMAGE_COLUMNS", "run.sh", "width of the caller's terminal; 0: no terminal", "0"
+        ),
+        Variable("NIXOS_IMAGE_COMPUTER", "run.sh", "host name of the caller's computer"),
+        Variable(
+            "NIXOS_IMAGE_NIXPKGS", "run.sh", "the folder that NIX_PATH names as nixpkgs, if any"
         ),
         Variable("NIXOS_IMAGE_OUT_KIB", "run.sh", "free KiB in the output folder; empty: unknown"),
         Variable(

@@ -19,6 +19,7 @@ from orchestrator.ask.parser import (
     run_arguments,
 )
 from orchestrator.ask.request import Build, Caller
+from orchestrator.ask.source import CONFIGURATION, add_source_options, source_arguments
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError
@@ -28,8 +29,7 @@ from orchestrator.verbs import formats
 from orchestrator.verbs.formats import Formats
 from orchestrator.verbs.registry import Session, Verb
 
-#: Default configuration, relative to the checkout, and default format.
-CONFIGURATION = "config/sd-card.nix"
+#: Default format.
 FORMAT = "sd-aarch64"
 
 #: Default time limit: emulated builds that no binary cache has may take days.
@@ -44,10 +44,8 @@ def _parser() -> Parser:
         "\nThe word `build` may be omitted. Other verbs: ./run.sh help",
     )
     what = parser.add_argument_group("what is built")
-    what.add_argument(
-        "-c", "--configuration", metavar="FILE", help="file with a NixOS configuration"
-    )
-    what.add_argument("--flake", metavar="URI#NAME", help="one of a flake's nixosConfigurations")
+    nix = parser.add_argument_group("Nix")
+    add_source_options(what, nix)
     what.add_argument(
         "-f",
         "--format",
@@ -74,13 +72,6 @@ def _parser() -> Parser:
         help="leave out the disks of hardware-configuration.nix",
     )
     what.add_argument("--list", action="store_true", help="print the names of all formats")
-    nix = parser.add_argument_group("Nix")
-    nix.add_argument(
-        "--nixpkgs",
-        metavar="PATH|REF",
-        help="nixpkgs to use (default: the pinned one, or the flake's own)",
-    )
-    nix.add_argument("-I", action="append", default=[], metavar="NAME=PATH|REF")
     add_nix_options(nix)
     then = parser.add_argument_group("the run")
     then.add_argument("--boot", action="store_true", help="check that the first image boots")
@@ -100,18 +91,8 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
     """Convert parsed arguments; `--list` becomes a request of `formats`. Raises `UsageError`."""
     if found.list:
         return Formats((), brief=True)
-    if found.configuration is not None and found.flake is not None:
-        raise UsageError("--configuration and --flake exclude each other", hint=found.help_of)
     if found.root_fs in REFUSED:
         raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
-    flake, attribute = _flake(found.flake, who)
-    configuration = who.root / CONFIGURATION if flake is None else None
-    if found.configuration is not None:
-        configuration = caller_path(found.configuration, who)
-    search_path = [_search_path(text, who) for text in found.I]
-    named = [value for name, value in search_path if name == "nixpkgs"]
-    if found.nixpkgs is not None:
-        named = [_path_or_reference(found.nixpkgs, who)]
     format_paths = tuple(caller_path(path, who) for path in found.format_path)
     image = image_options(found, who)
     chosen = _formats(found.format, format_paths, tuple(found.system), image)
@@ -120,11 +101,6 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
     return Build(
         boot=found.boot,
         image=image,
-        configuration=configuration,
-        flake=flake,
-        attribute=attribute,
-        nixpkgs=(named or [""])[0],
-        search_path=tuple(one for one in search_path if one[0] != "nixpkgs"),
         formats=chosen,
         format_paths=format_paths,
         systems=tuple(dict.fromkeys(found.system)),
@@ -133,6 +109,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
         allow_no_login=found.allow_no_login,
         ignore_hardware=found.ignore_hardware,
         boot_on_terminal=found.boot_on_terminal,
+        **source_arguments(found, who),
         **run_arguments(found, who),
     )
 
@@ -173,33 +150,6 @@ def _check_bootable(name: str) -> None:
         )
 
 
-def _flake(text: str | None, who: Caller) -> tuple[pathlib.PurePosixPath | str | None, str]:
-    """Split URI#NAME into the flake and the configuration's name."""
-    if text is None:
-        return None, ""
-    reference, _, name = text.partition("#")
-    if not name:
-        raise UsageError(
-            f"--flake {text}: the name of a nixosConfiguration is missing",
-            hint=f"--flake '{text}#NAME'",
-        )
-    return _path_or_reference(reference or ".", who), name
-
-
-def _search_path(text: str, who: Caller) -> tuple[str, pathlib.PurePosixPath | str]:
-    """Parse NAME=PATH, or a PATH for all names (then NAME is ""), as nix-build's -I."""
-    name, equals, value = text.partition("=")
-    return (name, _path_or_reference(value, who)) if equals else ("", caller_path(text, who))
-
-
-def _path_or_reference(text: str, who: Caller) -> pathlib.PurePosixPath | str:
-    """Parse a path of the caller's host, or a reference for Nix (`github:…`, `https://…`)."""
-    text = text.removeprefix("path:")
-    if text.startswith(("git+file:", "file:")):
-        raise UsageError(f"{text}: a file URL is not supported", hint="name the folder itself")
-    return text if ":" in text else caller_path(text, who)
-
-
 def _orders(request: Build | Formats) -> Orders:
     if isinstance(request, Formats):
         return [TERMINAL]
@@ -220,6 +170,8 @@ def _work(request: Build | Formats, session: Session) -> int:
         if session.sent:  # sent folders may be large: show progress
             with progress.stage("receive", "unpacking files from the caller's host"):
                 session.receive()
+        for note in request.notes:
+            progress.say(note)
         make_images(request, who, progress, session.stream, session.began)
     return 0
 

@@ -93,7 +93,7 @@ cat > "$work/flake/flake.nix" << 'NIX'
   outputs = { self, far }: { nixosConfigurations.pi = far.pi; };
 }
 NIX
-expect "a flake that needs a network it has not is told what is missing" 11 '^error: https://nobody.invalid/far.tar.gz cannot be fetched' \
+expect "a flake that needs a network it has not is told what is missing" 11 '^error: the flake.s input [a-z]* cannot be fetched: https://nobody.invalid/far.tar.gz' \
   "$project/run.sh" --dry-run --flake "$work/flake#pi" -f raw-efi
 check "and nothing is left" nothing_left
 check "no partial file" no_partial_file

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from orchestrator.agents.builder.evaluation import explain
+from orchestrator.agents.builder.evaluation import FOLDER_SENT, explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog, Problem
 
 SOURCES = "/var/nixos-image/0badcafe/input"
@@ -91,7 +91,8 @@ def test_places_come_from_the_log_without_columns_nearest_first() -> None:
     ]
     event = {"action": "msg", "level": 0, "msg": "error: hm\n trace", "raw_msg": "hm", "file": None}
     log.feed(f"@nix {json.dumps({**event, 'trace': frames})}")
-    assert log.problem == Problem("hm", ("/a.nix:2", "/b.nix:4"), "error: hm\n trace")
+    doings = ("while calling", "while evaluating", "x", "from call site")
+    assert log.problem == Problem("hm", ("/a.nix:2", "/b.nix:4"), "error: hm\n trace", doings)
     assert (log.errors, log.notes) == (["hm"], [])
 
 
@@ -99,3 +100,47 @@ def test_what_nix_only_wants_to_be_read_is_no_problem() -> None:
     log = NixLog(io.StringIO())
     log.feed('@nix {"action":"msg","level":0,"msg":"these 2 derivations will be built:"}')
     assert (log.problem, log.notes) == (None, ["these 2 derivations will be built:"])
+
+
+FETCHING = ("while fetching the input 'x'", "while updating the flake input 'a/b'", "while y")
+
+
+def test_a_folder_that_an_input_names_and_that_was_not_sent_has_a_way_out() -> None:
+    text = "path '//home/me/lib' does not exist"
+    error = explain(Problem(text, (), text, FETCHING), SOURCES, NIXPKGS, show_trace=False)
+    assert (str(error), error.hint) == (f"the flake's input a/b: {text}", FOLDER_SENT)
+    locked = "access to URI 'path:/home/me/lib?narHash=x' is forbidden in restricted mode"
+    assert told(locked)[2] == FOLDER_SENT
+
+
+@pytest.mark.parametrize(
+    ("text", "doings", "message"),
+    [
+        (
+            "unable to download 'https://x.org/y': Could not connect (7)",
+            FETCHING,
+            "the flake's input a/b cannot be fetched: https://x.org/y: Could not connect (7)",
+        ),
+        (
+            "Failed to open archive (error: unable to download 'https://x.org/y': No (6) host)",
+            FETCHING[2:],
+            "https://x.org/y cannot be fetched: No (6) host",
+        ),
+        (
+            "Failed to fetch git repository 'ssh://git@x.org/y'",
+            FETCHING,
+            "the flake's input a/b cannot be fetched: ssh://x.org/y",
+        ),
+    ],
+)
+def test_what_cannot_be_fetched_is_told_with_the_input_that_it_is(
+    text: str, doings: tuple[str, ...], message: str
+) -> None:
+    error = unreachable(text, Problem(text, (), text, doings))
+    assert error
+    assert (str(error), error.kind) == (message, "network")
+    assert ("--override-input a/b FOLDER" in error.hint) is ("a/b" in message)
+
+
+def test_other_errors_are_not_the_networks() -> None:
+    assert unreachable("undefined variable", None) is None

@@ -6,11 +6,12 @@ import typing
 
 import pytest
 
-from orchestrator.agents.builder import nixos
-from orchestrator.agents.builder.flakes import lock_flake, material
+from orchestrator.agents.builder import flakes, nixos
+from orchestrator.agents.builder.flakes import Flake, lock_flake, material
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.artifact import Material
+from orchestrator.shared.task import Commit
 from tests.unit.test_nixos import task
 
 NIXPKGS = {
@@ -23,13 +24,15 @@ NIXPKGS = {
 }
 
 SAID = {
-    "url": f"github:me/pi/{'b' * 40}?narHash=sha256-P%3D",
+    "path": "/nix/store/p-source",
     "locked": {
+        "__final": True,
         "type": "github",
         "owner": "me",
         "repo": "pi",
         "rev": "b" * 40,
         "narHash": "sha256-P=",
+        "lastModified": 60,
     },
     "locks": {
         "nodes": {
@@ -55,12 +58,19 @@ class SayingNix(Nix):
 
 NIX = SayingNix(Settings(), pathlib.Path("/nowhere/log"))
 
+REMOTE = task(flake="github:me/pi", attribute="pi", configuration="")
+
+
+@pytest.fixture(autouse=True)
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> pathlib.Path:
+    """Make a store of source trees, each named by the letter in its hash."""
+    SayingNix.asked.clear()
+    monkeypatch.setattr(flakes, "store_path", lambda nar_hash: f"{tmp_path}/{nar_hash[7]}")
+    return tmp_path
+
 
 def test_a_flake_and_each_of_its_inputs_are_told_with_revisions() -> None:
-    SayingNix.asked.clear()
-    found = lock_flake("github:me/pi", NIX, ["-I", "x=/y"])
-    assert found.reference == SAID["url"]
-    assert found.materials == (
+    assert lock_flake(REMOTE, NIX, ["-I", "x=/y"]).materials == (
         Material(
             "flake",
             "b" * 40,
@@ -79,18 +89,89 @@ def test_a_flake_and_each_of_its_inputs_are_told_with_revisions() -> None:
     assert "--no-write-lock-file" in asked, "what was sent stays as it is"
 
 
-def test_it_is_evaluated_as_it_was_locked() -> None:
-    """A branch may move meanwhile; inputs without a lock are not looked up again."""
-    flake = lock_flake("github:me/pi", NIX, [])
-    asked = task(flake="github:me/pi", attribute="pi", configuration="")
-    given = nixos.inputs_of(asked, nixos.Nixpkgs(None), flake)
-    assert (given["flake"], given["flakeGiven"]) == (SAID["url"], "github:me/pi")
-    assert "tarball-ttl" in nixos.nix_arguments(asked, nixos.Nixpkgs(None))
+def test_it_is_evaluated_as_it_was_locked(store: pathlib.Path) -> None:
+    """A branch may move meanwhile; an input in the store is not fetched again."""
+    flake = lock_flake(REMOTE, NIX, [])
+    given = nixos.inputs_of(REMOTE, nixos.Nixpkgs(None), flake)
+    assert given["flakeGiven"] == "github:me/pi"
+    own = {
+        "outPath": "/nix/store/p-source",
+        "narHash": "sha256-P=",
+        "rev": "b" * 40,
+        "shortRev": "b" * 7,
+        "lastModified": 60,
+        "lastModifiedDate": "19700101000100",
+    }
+    assert given["flake"] == {"lock": SAID["locks"], "sources": {"root": own}, "folder": ""}
+    assert flake.readable == ["-I", "nixos-image-flake0=/nix/store/p-source"]
+    (store / "N").mkdir()
+    flake = lock_flake(REMOTE, NIX, [])
+    assert flake.document["sources"]["nixpkgs"]["outPath"] == f"{store}/N"
+    assert flake.readable[1::2] == [
+        f"nixos-image-flake0={store}/N",
+        "nixos-image-flake1=/nix/store/p-source",
+    ]
+
+
+def test_inputs_are_replaced_before_anybody_is_asked_for_them() -> None:
+    asked = task(flake="path:/f", overrides=(("nixpkgs", "channel:x"), ("nixpkgs", "path:/n")))
+    lock_flake(asked, NIX, [])
+    (words,) = SayingNix.asked
+    at = words.index("--override-input")
+    assert words[at : at + 6] == [
+        *("--override-input", "nixpkgs", "https://channels.nixos.org/x/nixexprs.tar.xz"),
+        *("--override-input", "nixpkgs", "path:/n"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["nixos", "nixpkgs/lib"])
+def test_an_input_that_the_flake_does_not_have_is_not_replaced_in_silence(name: str) -> None:
+    with pytest.raises(AgentError, match=f"^the flake has no input {name} that") as caught:
+        lock_flake(task(flake="path:/f", overrides=((name, "path:/n"),)), NIX, [])
+    assert (caught.value.kind, caught.value.hint) == ("usage", "its inputs: nixpkgs")
+
+
+def test_an_input_of_an_input_is_found_where_it_follows_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = {
+        "root": {"inputs": {"home": "home", "nixpkgs": "nixpkgs", "again": ["home"]}},
+        "home": {"inputs": {"nixpkgs": ["nixpkgs"]}, "locked": NIXPKGS},
+        "nixpkgs": {"locked": NIXPKGS},
+    }
+    said = SAID | {"locks": {"nodes": nodes, "root": "root"}}
+    monkeypatch.setattr(SayingNix, "said", json.dumps(said))
+    lock_flake(task(flake="path:/f", overrides=(("again/nixpkgs", "path:/n"),)), NIX, [])
+
+
+@pytest.mark.parametrize(
+    ("commit", "facts"),
+    [
+        (None, {}),
+        (
+            Commit("c" * 40, 61, 5, clean=True),
+            {"rev": "c" * 40, "shortRev": "c" * 7, "revCount": 5},
+        ),
+        (Commit("c" * 40, 61, 0, clean=True), {"rev": "c" * 40, "shortRev": "c" * 7}),
+        (
+            Commit("c" * 40, 61, 5, clean=False),
+            {"dirtyRev": f"{'c' * 40}-dirty", "dirtyShortRev": f"{'c' * 7}-dirty"},
+        ),
+    ],
+)
+def test_a_sent_folder_is_what_it_is_to_git(
+    commit: Commit | None, facts: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = {"type": "path", "path": "/f", "narHash": "sha256-P=", "lastModified": 60}
+    monkeypatch.setattr(SayingNix, "said", json.dumps(SAID | {"locked": sent}))
+    own = lock_flake(task(flake="path:/f", commit=commit), NIX, []).document["sources"]["root"]
+    seconds = 61 if commit else 60
+    known = {"outPath": "/nix/store/p-source", "narHash": "sha256-P=", "lastModified": seconds}
+    assert own == known | facts | {"lastModifiedDate": f"1970010100010{seconds - 60}"}
 
 
 def test_without_a_flake_nobody_is_asked() -> None:
-    SayingNix.asked.clear()
-    assert lock_flake("", NIX, []).materials == ()
+    assert lock_flake(task(), NIX, []) == Flake()
     assert SayingNix.asked == []
 
 
@@ -130,4 +211,4 @@ def test_an_input_is_told_without_secrets_and_homes(
 def test_an_answer_that_is_none_ends_the_run(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SayingNix, "said", text)
     with pytest.raises(AgentError, match=r"Nix. output is invalid"):
-        lock_flake("x", NIX, [])
+        lock_flake(REMOTE, NIX, [])

@@ -88,6 +88,41 @@ def test_a_flake_is_the_whole_repository_and_its_folder_in_it(
     assert made(remote, who, tmp_path)[1].flake == "github:me/machines"
 
 
+def test_a_flake_may_lie_in_a_folder_of_what_is_sent(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    flake = dataclasses.replace(BUILD, configuration=None, flake=P("/me/my machines"))
+    below = dataclasses.replace(flake, flake_folder="pi/x")
+    assert made(below, who, tmp_path)[1].flake == f"path:{sent}/me/my%20machines?dir=pi/x"
+    (sent / "me/my machines/flake.nix").write_text("")
+    assert made(below, who, tmp_path)[1].flake == f"path:{sent}/me/my%20machines?dir=pi/x"
+    inside = dataclasses.replace(flake, flake=P("/me/my machines/pi"))
+    assert made(inside, who, tmp_path)[1].flake == f"path:{sent}/me/my%20machines", "as Nix does"
+    (sent / "me/my machines/flake.nix").rename(sent / "me/flake.nix")
+    assert made(inside, who, tmp_path)[1].flake == f"path:{sent}/me/my%20machines?dir=pi"
+
+
+def test_inputs_of_a_flake_are_replaced_by_sent_folders(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    request = dataclasses.replace(
+        BUILD,
+        configuration=None,
+        flake=P("/me/my machines/pi"),
+        nixpkgs=P("/n"),
+        overrides=(("a", P("/me/my machines"), "pi"), ("b/c", "github:c/c", "")),
+    )
+    caller = dataclasses.replace(who, computer="moon")
+    work = made(request, caller, tmp_path)[1]
+    assert work.overrides == (
+        ("nixpkgs", f"path:{sent}/n"),
+        ("a", f"path:{sent}/me/my%20machines?dir=pi"),
+        ("b/c", "github:c/c"),
+    )
+    assert (work.nixpkgs, work.computer) == ("", "moon")
+    assert made(BUILD, who, tmp_path)[1].overrides == ()
+
+
 def test_options_of_the_disk_are_nixs_too(
     sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
 ) -> None:

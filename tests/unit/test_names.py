@@ -7,12 +7,11 @@ import re
 import pytest
 
 from orchestrator.ask.request import ImageRequest
-from orchestrator.decide.make_task import NAME_LETTERS, configuration_name
+from orchestrator.decide.make_task import configuration_name
 from orchestrator.deliver.names import Announced, check_free, file_names
 from orchestrator.shared.artifact import BESIDE
 from orchestrator.shared.errors import BuildError, DeliveryError
 from orchestrator.shared.image_options import ImageOptions
-from orchestrator.shared.spec import is_file_name
 from tests.unit.requests import BUILD
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -60,25 +59,19 @@ def test_what_a_builder_may_not_say_is_its_own_fault(told: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attribute", "configuration", "name"),
+    ("configuration", "name"),
     [
-        ("web", None, "web"),
-        ("", P("/home/me/pi.nix"), "pi"),
-        ("", P("/home/me/configuration.nix"), "configuration"),
-        ("", P("/home/me/server/default.nix"), "server"),
-        ("", P("/default.nix"), "nixos"),
-        ("", P("/x/my pi; rm.nix"), "my-pi-rm"),
-        ("..", None, "nixos"),
-        ("-o/../x", None, "o-..-x"),
-        ("", P("/x/größe.nix"), "gr-e"),
-        ("a" * 300, None, "a" * NAME_LETTERS),
+        (P("/home/me/pi.nix"), "pi"),
+        (P("/home/me/configuration.nix"), "configuration"),
+        (P("/home/me/server/default.nix"), "server"),
+        (P("/default.nix"), ""),
+        (None, ""),
     ],
 )
-def test_a_configuration_is_called_after_its_attribute_or_file(
-    attribute: str, configuration: pathlib.PurePosixPath | None, name: str
+def test_a_configuration_is_called_after_its_file(
+    configuration: pathlib.PurePosixPath | None, name: str
 ) -> None:
-    assert configuration_name(attribute, configuration) == name
-    assert is_file_name(name)
+    assert configuration_name(configuration) == name
 
 
 def test_run_sh_knows_the_same_files_beside_an_image() -> None:

@@ -16,7 +16,7 @@ from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.paths import ROOT
-from orchestrator.shared.task import DemoTask, NixosTask, Task
+from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
 from orchestrator.shared.text import public
 
 TASK = NixosTask(
@@ -51,6 +51,7 @@ def task(**changes: object) -> NixosTask:
             nix_options=NixOptions(options=(("x", "y"),), cores=0, nix_conf="/c"),
             format_paths={"f": "/g.nix"},
         ),
+        task(flake="path:/x", overrides=(("n", "path:/n"),), commit=Commit("a", 1, 0, clean=True)),
     ],
 )
 def test_a_task_is_read_as_it_was_written(
@@ -78,11 +79,11 @@ def test_inputs_name_a_configuration_or_a_flakes() -> None:
     assert (given["nixpkgs"], given["revision"], given["versionSuffix"]) == ("/n", "rev", ".1.rev")
     assert (given["disk"], given["specialArgs"]) == ({"diskSize": 8192}, {"who": "me"})
     assert "flake" not in given
-    asked = task(flake="path:/in/x", attribute="pi")
-    flake = nixos.inputs_of(asked, nixos.Nixpkgs(None), Flake("path:/in/x?narHash=y"))
-    assert (flake["flake"], flake["flakeGiven"]) == ("path:/in/x?narHash=y", "path:/in/x")
-    assert (flake["attribute"], flake["nixpkgs"]) == ("pi", None)
-    assert "configuration" not in flake
+    asked = task(flake="path:/in/x", attribute="pi", computer="moon")
+    flake = nixos.inputs_of(asked, nixos.Nixpkgs(None), Flake({"folder": "x"}))
+    assert (flake["flake"], flake["flakeGiven"]) == ({"folder": "x"}, "path:/in/x")
+    assert (flake["attribute"], flake["hostName"], flake["nixpkgs"]) == ("pi", "moon", None)
+    assert not flake.keys() & {"configuration", "name"}, "the flake names its configuration"
 
 
 def test_what_was_fetched_is_told_without_passwords() -> None:
@@ -98,7 +99,7 @@ def test_inputs_are_those_that_the_expression_knows() -> None:
     text = (pathlib.Path(__file__).parents[2] / "nix/build.nix").read_text()
     head = text[: text.index("{ inputs }:")]
     for work in (TASK, task(flake="path:/x", attribute="a")):
-        for name in nixos.inputs_of(work, nixos.Nixpkgs("/n"), Flake("path:/x")):
+        for name in nixos.inputs_of(work, nixos.Nixpkgs("/n"), Flake()):
             assert name in head, name
 
 
@@ -223,7 +224,7 @@ def test_a_pinned_nixpkgs_that_is_in_the_store_is_not_asked_for(
 ) -> None:
     lock = pathlib.Path(__file__).parents[2] / "flake.lock"
     monkeypatch.setattr(nixos, "FLAKE_LOCK", lock)
-    monkeypatch.setattr(nixos, "_store_path", lambda _hash: str(tmp_path / "source"))
+    monkeypatch.setattr(nixos, "store_path", lambda _hash: str(tmp_path / "source"))
     assert nixos._needed_nixpkgs(TASK).startswith("https://github.com/NixOS/nixpkgs/archive/")
     (tmp_path / "source").mkdir()
     assert nixos._needed_nixpkgs(TASK) == ""

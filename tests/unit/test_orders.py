@@ -36,7 +36,8 @@ def obeyed(text: str, argv: list[str], who: Caller) -> list[list[str]]:
     """Return those orders that run.sh accepts, if called with `argv` in the folder of `who`."""
     program = f"""
         root={shlex.quote(os.fspath(who.root))} PWD={shlex.quote(os.fspath(who.cwd))}
-        ca_bundle={shlex.quote(who.ca_bundle)} tab=$(printf '\\t')
+        ca_bundle={shlex.quote(who.ca_bundle)} nixpkgs={shlex.quote(who.nixpkgs)}
+        NIXOS_CONFIG={shlex.quote(who.configuration)} tab=$(printf '\\t')
         . {shlex.quote(os.fspath(CALLER / "orders.sh"))}
         . {shlex.quote(os.fspath(CALLER / "named.sh"))}
         exec 4<&0
@@ -74,7 +75,13 @@ PLACES: list[tuple[list[str], str, str]] = [
     ([], "--configuration=", ""),
     (["--flake"], "", "#host"),
     (["--flake"], "path:", "#host"),
+    (["--flake"], "git+file://", "?dir=a#host"),
+    (["--flake"], "git+file:", ""),
+    (["--flake"], "", "?dir=a"),
+    (["--flake", "a", "--override-input", "name"], "", ""),
+    (["--flake", "a", "--override-input", "a", "b", "--override-input", "name"], "path:", "?dir=b"),
     (["--nixpkgs"], "path:", ""),
+    (["-I"], "nixos-config=", ""),
     (["-I"], "nixpkgs=", ""),
     (["-I"], "nixpkgs=path:", ""),
     ([], "-Imine=", ""),
@@ -148,6 +155,15 @@ def test_run_sh_takes_each_order_that_names_no_path(argv: list[str], who: Caller
     assert obeyed(text, argv, with_bundle) == words(text)
     assert ["send_bundle"] in obeyed(text, argv, with_bundle)
     assert ["send_bundle"] not in obeyed(text, argv, who)
+
+
+def test_run_sh_takes_what_its_environment_names(who: Caller) -> None:
+    named = dataclasses.replace(who, configuration="x.nix", nixpkgs="/n")
+    text = asked(["-f", "raw-efi"], named)
+    assert ["send_tree", "--nixpkgs", "/n"] in words(text)
+    assert obeyed(text, ["-f", "raw-efi"], named) == words(text)
+    refused = [["send_tree", "--configuration", f"{who.cwd}/x.nix"], words(text)[-1]]
+    assert [one for one in words(text) if one not in obeyed(text, [], who)] == refused
 
 
 def test_run_sh_knows_which_options_have_no_value(who: Caller) -> None:

@@ -1,16 +1,19 @@
 """Tests `build` and the command line without a verb: requests, usage errors and orders."""
 
+import dataclasses
 import pathlib
+import typing
 
 import pytest
 
 from orchestrator.agents.emulation import ladder
+from orchestrator.ask.request import Build
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.verbs.formats import Formats
 from tests.unit.asking import ask, build, orders
-from tests.unit.requests import BUILD
+from tests.unit.requests import BUILD, CALLER
 
 P = pathlib.PurePosixPath
 
@@ -48,6 +51,37 @@ RUNG = ladder.rungs()[-1]
         (
             ["--flake", "github:me/machines?dir=a#pi"],
             build(configuration=None, flake="github:me/machines?dir=a", attribute="pi"),
+        ),
+        (
+            ["--flake", "git+file:///m?dir=a/b#"],
+            build(configuration=None, flake=P("/m"), flake_folder="a/b"),
+        ),
+        (
+            ["--flake", ".", "-I", "nixpkgs=n"],
+            build(
+                configuration=None,
+                flake=P("/home/me/project"),
+                search_path=(("nixpkgs", P("/home/me/project/n")),),
+            ),
+        ),
+        (
+            [
+                *("--flake", "path:m?dir=c#a.b", "--nixpkgs", "n"),
+                *("--override-input", "x", "../x?dir=d", "--override-input", "y/z", "github:y/z"),
+            ],
+            build(
+                configuration=None,
+                flake=P("/home/me/project/m"),
+                flake_folder="c",
+                attribute="a.b",
+                nixpkgs=P("/home/me/project/n"),
+                overrides=(("x", P("/home/me/x"), "d"), ("y/z", "github:y/z", "")),
+            ),
+        ),
+        (["-I", "nixos-config=x.nix"], build(configuration=P("/home/me/project/x.nix"))),
+        (
+            ["-c", "y.nix", "-I", "nixos-config=x.nix"],
+            build(configuration=P("/home/me/project/y.nix")),
         ),
         (["-I", "nixpkgs=channel:nixos-19.09"], build(nixpkgs="channel:nixos-19.09")),
         (
@@ -139,8 +173,25 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             "omit --boot and --run",
         ),
         (["-c", "a", "--flake", ".#b"], "exclude each other", "./run.sh build --help"),
-        (["--flake", "."], "the name of a nixosConfiguration is missing", "--flake '.#NAME'"),
-        (["--flake", "git+file:///x#a"], "a file URL is not supported", "name the folder itself"),
+        (["--flake", "file:///x#a"], "a file URL is not supported", "name the folder itself"),
+        (
+            ["--flake", "git+file:///x?ref=v1#a"],
+            "a folder is sent with its files as they are",
+            "git worktree add FOLDER v1 has that commit's files",
+        ),
+        (
+            ["--flake", ".?narHash=x"],
+            ".?narHash=x: ?narHash= is not supported for a folder",
+            "only ?dir= is",
+        ),
+        (["--flake", ".?dir=a/../.."], "?dir= must not lead out of the folder", "omit `..`"),
+        (["--override-input", "a", "b"], "--override-input needs --flake", "./run.sh build --help"),
+        (
+            ["--flake", ".", "--nixpkgs", "a", "--override-input", "nixpkgs", "b"],
+            "--nixpkgs and --override-input nixpkgs exclude each other",
+            "omit one of them",
+        ),
+        (["-I", "nixos-config=github:a/b"], "expected a file", "name a file"),
         (["--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh build --help"),
         (["--cores", "-1"], "--cores: invalid count value: '-1'", "./run.sh build --help"),
         (["-c", ""], "a path is empty", "name a file or folder"),
@@ -175,6 +226,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
                 configuration=None,
                 flake=P("/f"),
                 nixpkgs=P("/n"),
+                overrides=(("o", P("/o"), "x"), ("r", "github:r/r", "")),
                 search_path=(("a", P("/a")), ("b", "channel:b")),
                 format_paths=(P("/p.nix"),),
                 nix_options=NixOptions(nix_conf="/nix.conf"),
@@ -183,6 +235,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
             [
                 ["send_tree", "--flake", "/f"],
                 ["send_tree", "--nixpkgs", "/n"],
+                ["send_tree", "--override-input", "/o"],
                 ["send_tree", "-I", "/a"],
                 ["send_tree", "--format-path", "/p.nix"],
                 ["send", "--nix-conf", "/nix.conf"],
@@ -193,6 +246,35 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
     assert orders("build", request_) == expected
+
+
+ENVIRONMENT = dataclasses.replace(
+    CALLER, configuration="x.nix", nixpkgs="/n", searched="nixpkgs=/n:nixos-config=/etc/nixos/c.nix"
+)
+
+
+def test_the_callers_environment_decides_what_the_command_line_does_not() -> None:
+    assert ask([], ENVIRONMENT) == build(
+        configuration=P("/home/me/project/x.nix"),
+        nixpkgs=P("/n"),
+        notes=(
+            "configuration: /home/me/project/x.nix, because of NIXOS_CONFIG",
+            "nixpkgs: /n, because of NIX_PATH (--nixpkgs takes another one)",
+        ),
+    )
+    argv = ["-I", "nixos-config=y.nix", "--nixpkgs", "channel:z"]
+    assert ask(argv, ENVIRONMENT) == ask(argv), "what is said counts"
+    assert ask(["--flake", "."], ENVIRONMENT) == ask(["--flake", "."]), "a flake says all itself"
+
+
+def test_the_configuration_of_the_callers_computer_is_not_built_unasked() -> None:
+    """Each NixOS host has one in NIX_PATH; it is not what ./run.sh alone is documented to build."""
+    request = ask([], dataclasses.replace(CALLER, searched=ENVIRONMENT.searched))
+    (note,) = typing.cast("Build", request).notes
+    assert note.startswith(
+        "configuration: config/sd-card.nix of this project, not the nixos-config"
+    )
+    assert request == build(notes=(note,))
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run", "-f", "raw-efi"], ["--list"]])

@@ -1,10 +1,20 @@
-"""Turns an error of Nix' evaluation into one line: place, cause, hint."""
+"""Turns an error of Nix' evaluation or of its fetchers into one line: place, cause, hint."""
 
 import os
 import re
 
 from orchestrator.agents.builder.nixlog import Problem
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared.text import plain, public
+
+#: Hint for a folder of the caller's that a flake names as an input.
+FOLDER_SENT = "--override-input NAME FOLDER sends a folder for one of the flake's inputs"
+
+#: Errors of Nix' fetchers: an address, and why it cannot be fetched, if Nix tells.
+LOST = re.compile(r"unable to download '([^']+)': (.*)|Failed to fetch git repository '([^']+)'")
+
+#: What Nix says that it is doing with a flake's input.
+INPUT = re.compile(r"while (?:updating|fetching) the flake input '([^']+)'")
 
 #: Pairs: a text in errors of Nix or of nixpkgs' module system, and the hint for it.
 WAYS_OUT = (
@@ -13,6 +23,7 @@ WAYS_OUT = (
         "imports that depend on config or pkgs cause this; --show-trace prints more",
     ),
     ("does not exist. Definition values", "https://search.nixos.org/options"),
+    ("access to URI 'path:", FOLDER_SENT),
     (
         "forbidden in restricted mode",
         "use a relative path within the sent folder, or -I NAME=PATH and <NAME>",
@@ -20,6 +31,31 @@ WAYS_OUT = (
     ("path '", "files that git ignores or that lie outside of the folder are not sent"),
     ("syntax error", "check the file with nix-instantiate --parse"),
 )
+
+
+def input_of(problem: Problem | None) -> str:
+    """Return the name of the flake's input that Nix was fetching, or ""."""
+    found = (INPUT.search(doing) for doing in (problem.doings if problem else ()))
+    return next((match[1] for match in found if match), "")
+
+
+def unreachable(text: str, problem: Problem | None) -> AgentError | None:
+    """Make an `AgentError` if the errors `text` tell of an address that cannot be fetched."""
+    match = LOST.search(text)
+    if not match:
+        return None
+    address = public(match[1] or match[3])
+    why = f": {plain(match[2])}" if match[2] else ""
+    if why.count(")") > why.count("("):  # Nix' text in parentheses of another one
+        why = why.removesuffix(")")
+    hint = "check the network; http_proxy and https_proxy set a proxy"
+    if not (name := input_of(problem)):
+        return AgentError(f"{address} cannot be fetched{why}", hint=hint, kind="network")
+    return AgentError(
+        f"the flake's input {name} cannot be fetched: {address}{why}",
+        hint=f"{hint}; --override-input {name} FOLDER takes a folder instead",
+        kind="network",
+    )
 
 
 def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -> AgentError:
@@ -46,6 +82,8 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
     named = asserted or place.rpartition(":")[0] in problem.text
     where = f"{known(place)}: " if place and not named else ""
     hint = next((way for words, way in WAYS_OUT if words in problem.text), "")
+    if input_of(problem) and first.startswith("path '"):
+        first, hint = f"the flake's input {input_of(problem)}: {first}", FOLDER_SENT
     if not hint and not show_trace:
         hint = "--show-trace prints the evaluation's trace"
     detail = known(problem.trace) if show_trace else "\n".join(more)

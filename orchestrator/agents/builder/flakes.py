@@ -1,11 +1,15 @@
 """Locks a flake before it is evaluated, and records it with its inputs."""
 
 import dataclasses
+import datetime
 import pathlib
 import typing
 
 from orchestrator.agents.builder.nix import Nix, answer
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command
 from orchestrator.shared.artifact import Material
+from orchestrator.shared.task import Commit, NixosTask
 from orchestrator.shared.text import public
 
 #: Types of inputs whose `rev` is a git commit.
@@ -14,36 +18,139 @@ OF_GIT = frozenset({"git", "github", "gitlab", "sourcehut"})
 #: Types of inputs that name an owner and a repository.
 FORGED = OF_GIT - {"git"}
 
+CHANNELS = "https://channels.nixos.org"
+
+#: Letters of a commit's short name, as Nix makes it.
+SHORT = 7
+
 
 @dataclasses.dataclass(frozen=True)
 class Flake:
-    """A locked flake: its `reference`, empty if there is no flake, and its sources."""
+    """A locked flake, empty if the task has none.
 
-    reference: str = ""
+    `document` is what nix/locked.nix evaluates: lock, known trees, folder. `places` are those trees
+    in the store, which the evaluation may read.
+    """
+
+    document: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
+    places: tuple[str, ...] = ()
     materials: tuple[Material, ...] = ()
 
+    @property
+    def readable(self) -> list[str]:
+        """Return -I options for the trees that a restricted evaluation may read."""
+        named = (("-I", f"nixos-image-flake{n}={place}") for n, place in enumerate(self.places))
+        return [part for option in named for part in option]
 
-def lock_flake(reference: str, nix: Nix, arguments: list[str]) -> Flake:
-    """Lock the flake `reference` and its inputs with `nix flake metadata`.
+
+def lock_flake(task: NixosTask, nix: Nix, arguments: list[str]) -> Flake:
+    """Lock the task's flake and its inputs with `nix flake metadata`.
 
     `arguments` are those of the evaluation. No lock file is written. Raises `AgentError`.
     """
-    if not reference:
+    if not task.flake:
         return Flake()
     words = ["flake", "metadata", "--json", "--no-write-lock-file"]
-    said = nix.run([*words, *arguments, reference])
+    for name, reference in task.overrides:
+        words += ["--override-input", name, fetchable(reference)]
+    said = nix.run([*words, *arguments, task.flake])
 
     def take(found: dict[str, typing.Any]) -> Flake:
-        itself = [material("flake", found["locked"])]
-        nodes = found["locks"]["nodes"]
-        inputs = [
-            material(f"flake input {name}", node["locked"])
-            for name, node in sorted(nodes.items())
-            if "locked" in node
-        ]
-        return Flake(str(found["url"]), (*itself, *inputs))
+        lock, root = found["locks"], str(found["locks"]["root"])
+        for name, _reference in task.overrides:
+            _check_input(name, lock)
+        inputs = {key: node["locked"] for key, node in lock["nodes"].items() if "locked" in node}
+        sources = {key: known for key, node in inputs.items() if (known := _in_store(node))}
+        own = source(str(found["path"]), found["locked"])
+        document = {
+            "lock": lock,
+            "sources": sources | {root: own | _commit(task.commit)},
+            "folder": str(found["locked"].get("dir", "")),
+        }
+        return Flake(
+            document,
+            tuple(one["outPath"] for one in document["sources"].values()),
+            (
+                material("flake", found["locked"]),
+                *(material(f"flake input {key}", inputs[key]) for key in sorted(inputs)),
+            ),
+        )
 
     return answer(said, take)
+
+
+def fetchable(reference: str) -> str:
+    """Return a flake reference; only Nix' search path knows `channel:` itself."""
+    if not reference.startswith("channel:"):
+        return reference
+    return f"{CHANNELS}/{reference.removeprefix('channel:')}/nixexprs.tar.xz"
+
+
+def source(place: str, locked: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """Return what Nix tells a flake of a tree: its `place` in the store, and facts of its lock."""
+    facts: dict[str, typing.Any] = {}
+    facts |= {name: locked[name] for name in ("narHash", "rev", "revCount") if name in locked}
+    if "rev" in facts:
+        facts["shortRev"] = facts["rev"][:SHORT]
+    if locked["type"] == "git":
+        facts["submodules"] = bool(locked.get("submodules"))
+    return {"outPath": place, **facts, **_time(locked.get("lastModified", 0))}
+
+
+def _time(seconds: int) -> dict[str, typing.Any]:
+    day = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return {"lastModified": seconds, "lastModifiedDate": f"{day:%Y%m%d%H%M%S}"}
+
+
+def _commit(commit: Commit | None) -> dict[str, typing.Any]:
+    """Return what Nix tells a flake of the commit that its folder has on the caller's host."""
+    if not commit:
+        return {}
+    short = commit.revision[:SHORT]
+    if not commit.clean:
+        dirty = {"dirtyRev": f"{commit.revision}-dirty", "dirtyShortRev": f"{short}-dirty"}
+        return dirty | _time(commit.seconds)
+    count = {"revCount": commit.count} if commit.count else {}
+    return {"rev": commit.revision, "shortRev": short, **count, **_time(commit.seconds)}
+
+
+def _in_store(locked: dict[str, typing.Any]) -> dict[str, typing.Any] | None:
+    """Return what Nix tells of an input that the store has: it needs no network."""
+    place = store_path(str(locked["narHash"])) if "narHash" in locked else ""
+    return source(place, locked) if place and pathlib.Path(place).exists() else None
+
+
+def store_path(nar_hash: str) -> str:
+    """Return the store path of a source tree with this hash."""
+    words = ["nix-store", "--print-fixed-path", "--recursive", "sha256", nar_hash, "source"]
+    return command.run(words, fails=AgentError).text.strip()
+
+
+def _check_input(name: str, lock: dict[str, typing.Any]) -> None:
+    """Raise `AgentError` if the lock has no input `name`, such as nixpkgs or home-manager/nixpkgs.
+
+    Nix ignores a replacement for an input that does not exist.
+    """
+    key, nodes = lock["root"], lock["nodes"]
+    for part in name.split("/"):
+        inputs = nodes[key].get("inputs", {})
+        if part not in inputs:
+            raise AgentError(
+                f"the flake has no input {name} that could be replaced",
+                hint=f"its inputs: {', '.join(sorted(nodes[lock['root']].get('inputs', {})))}",
+                kind="usage",
+            )
+        key = _key(inputs[part], lock)
+
+
+def _key(named: typing.Any, lock: dict[str, typing.Any]) -> str:  # noqa: ANN401 - JSON
+    """Return the key of a node that the lock names by key, or by a path of inputs ("follows")."""
+    if not isinstance(named, list):
+        return str(named)
+    key = str(lock["root"])
+    for part in named:
+        key = _key(lock["nodes"][key]["inputs"][part], lock)
+    return key
 
 
 def material(name: str, locked: dict[str, typing.Any]) -> Material:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import memory, room
-from orchestrator.agents.builder.evaluation import explain
+from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.room import Room
 from orchestrator.agents.emulation import crash
@@ -22,7 +22,6 @@ from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared import command as programs
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.paths import ROOT
-from orchestrator.shared.text import plain
 
 #: Shortest interval in seconds between two progress events of a build.
 PROGRESS_SECONDS = 0.2
@@ -261,12 +260,8 @@ class Nix:
         has killed a process of this container meanwhile.
         """
         text = "\n".join([*log.errors, log.tail]).strip()
-        if match := re.search(r"unable to download '([^']+)': (.*)", text):
-            return AgentError(
-                f"{match[1]} cannot be fetched: {plain(match[2])}",
-                hint="check the network; http_proxy and https_proxy set a proxy",
-                kind="network",
-            )
+        if lost := unreachable(text, log.problem):
+            return lost
         if room.said(text) and store.scarce:
             return disk_full(text)
         if starved:

@@ -51,12 +51,13 @@ def derivation_name(path: str) -> str:
 class Problem:
     """An error of Nix: `places` are FILE:LINE, innermost first.
 
-    `trace` is Nix' whole message.
+    `trace` is Nix' whole message, `doings` what Nix was doing, innermost first.
     """
 
     text: str
     places: tuple[str, ...]
     trace: str
+    doings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -136,13 +137,12 @@ class NixLog:
         self.errors.append(raw)
         trace = event.get("trace")
         frames = [event, *(trace if isinstance(trace, list) else [])]
-        places = (
-            plain(str(frame.get("file")))
-            for frame in frames
-            if isinstance(frame, dict) and frame.get("line")
-        )
+        frames = [frame for frame in frames if isinstance(frame, dict)]
+        places = (plain(str(frame.get("file"))) for frame in frames if frame.get("line"))
+        doings = tuple(plain(str(frame.get("raw_msg"))) for frame in frames[1:])
         # Nix' places are FILE:LINE:COLUMN: remove the column.
-        self.problem = Problem(raw, tuple(place.rpartition(":")[0] for place in places), text)
+        lines = tuple(place.rpartition(":")[0] for place in places)
+        self.problem = Problem(raw, lines, text, doings)
 
     def _warning(self, event: dict[str, typing.Any], text: str) -> None:
         """Without Nix' indentation, and once for all images that it is said of."""

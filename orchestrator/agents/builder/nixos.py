@@ -11,7 +11,7 @@ import typing
 import urllib.parse
 
 from orchestrator.agents import events, network
-from orchestrator.agents.builder.flakes import Flake, lock_flake
+from orchestrator.agents.builder.flakes import CHANNELS, Flake, fetchable, lock_flake, store_path
 from orchestrator.agents.builder.nix import Nix, Settings, answer, attribute_paths
 from orchestrator.agents.builder.nixlog import derivation_name
 from orchestrator.agents.emulation import crash
@@ -37,8 +37,6 @@ CACHE_KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
 
 #: Prefixes of values that Nix' search path accepts unchanged; other values are flake references.
 PLACES = ("/", "channel:", "https:", "http:", "flake:")
-
-CHANNELS = "https://channels.nixos.org"
 
 #: URL of the server that each scheme of short flake references stands for.
 FORGES = {
@@ -91,11 +89,12 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     """Build image specs and files; in a dry run only report what would be built."""
     nixpkgs = find_nixpkgs(task, nix)
     inputs = run.folder / "inputs.json"
-    flake = lock_flake(task.flake, nix, readable(task, inputs))
+    flake = lock_flake(task, nix, readable(task, inputs))
     inputs.write_text(json.dumps(inputs_of(task, nixpkgs, flake)))
     wanted = [(system, name) for system in task.systems for name in task.formats]
     arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
-    arguments += [*readable(task, inputs), *nix_arguments(task, nixpkgs), *attribute_paths(wanted)]
+    arguments += [*readable(task, inputs), *flake.readable, *nix_arguments(task, nixpkgs)]
+    arguments += attribute_paths(wanted)
     events.emit("evaluating", message="evaluating the configuration")
     if task.dry_run:
         tell_plan(wanted, nix, arguments)
@@ -113,7 +112,6 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, obje
         "formats": task.formats,
         "systems": task.systems,
         "systemsGiven": task.systems_given,
-        "name": task.name,
         "formatPaths": task.format_paths,
         "disk": task.disk,
         "specialArgs": dict(task.nix_options.arguments),
@@ -123,9 +121,9 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, obje
         "kvm": pathlib.Path("/dev/kvm").exists(),
     }
     if task.flake:
-        locked = {"flake": flake.reference, "flakeGiven": task.flake}
-        return given | locked | {"attribute": task.attribute}
-    return given | {"configuration": task.configuration}
+        named = {"attribute": task.attribute, "hostName": task.computer}
+        return given | named | {"flake": flake.document, "flakeGiven": task.flake}
+    return given | {"configuration": task.configuration, "name": task.name}
 
 
 def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
@@ -140,8 +138,6 @@ def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
 def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
     """Return the task's arguments for Nix' command line: search path, and `build_options`."""
     arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
-    if task.flake:  # Nix keeps inputs without a lock as `lock_flake` found them
-        arguments += ["--option", "tarball-ttl", str((1 << 32) - 1)]
     for name, place in task.search_path:
         place = place if place.startswith(PLACES) else f"flake:{place}"
         arguments += ["-I", f"{name}={place}" if name else place]
@@ -251,7 +247,9 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
     Raises `AgentError` within seconds if a source is not reachable.
     """
     caches = (CACHE, *task.nix_options.substituters)
-    sources = [one for one in (_needed_nixpkgs(task), task.flake) if host_of(one)]
+    replaced = (reference for _name, reference in task.overrides)
+    named = (_needed_nixpkgs(task), task.flake, *replaced)
+    sources = [reference for reference in named if host_of(reference)]
     asked = {
         cache: f"{public(cache).rstrip('/')}/nix-cache-info" for cache in caches if _is_web(cache)
     }
@@ -286,12 +284,12 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
 
 def _needed_nixpkgs(task: NixosTask) -> str:
     """Return the nixpkgs reference that must be fetched, or ""."""
-    if task.nixpkgs.startswith("/") or (task.flake and not task.nixpkgs):
+    if task.flake or task.nixpkgs.startswith("/"):
         return ""
     if task.nixpkgs:
         return task.nixpkgs
     locked = _pinned()
-    return "" if pathlib.Path(_store_path(locked["narHash"])).exists() else _pinned_url(locked)
+    return "" if pathlib.Path(store_path(locked["narHash"])).exists() else _pinned_url(locked)
 
 
 def _is_web(url: str) -> bool:
@@ -322,6 +320,8 @@ def answers(url: str) -> str:
 
 def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
     """Return the nixpkgs tree, which is fetched if needed."""
+    if task.flake:
+        return Nixpkgs(None)  # no path: the flake has its own nixpkgs
     if task.nixpkgs.startswith("/"):
         if not pathlib.Path(task.nixpkgs, "nixos/lib/eval-config.nix").exists():
             place = task.nixpkgs.removeprefix(task.sources)
@@ -333,8 +333,6 @@ def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
         return Nixpkgs(task.nixpkgs)
     if task.nixpkgs:
         return _fetched(nix, task.nixpkgs)
-    if task.flake:
-        return Nixpkgs(None)  # no path: the flake has its own nixpkgs
     locked = _pinned()
     # Fetched by hash: a tree in the store needs no network.
     fetch = (
@@ -348,8 +346,7 @@ def find_nixpkgs(task: NixosTask, nix: Nix) -> Nixpkgs:
 
 
 def _fetched(nix: Nix, reference: str) -> Nixpkgs:
-    if reference.startswith("channel:"):
-        reference = f"{CHANNELS}/{reference.removeprefix('channel:')}/nixexprs.tar.xz"
+    reference = fetchable(reference)
     events.emit("network", message=f"fetching {public(reference)}")
     said = nix.run(["flake", "prefetch", "--json", reference])
 
@@ -373,12 +370,6 @@ def version_suffix(seconds: int, revision: str) -> str:
 def _pinned() -> dict[str, typing.Any]:
     document: dict[str, typing.Any] = json.loads(FLAKE_LOCK.read_text())
     return typing.cast("dict[str, typing.Any]", document["nodes"]["nixpkgs"]["locked"])
-
-
-def _store_path(nar_hash: str) -> str:
-    """Return the store path of a source tree with this hash."""
-    words = ["nix-store", "--print-fixed-path", "--recursive", "sha256", nar_hash, "source"]
-    return command.run(words, fails=AgentError).text.strip()
 
 
 def _pinned_url(locked: dict[str, typing.Any]) -> str:

@@ -1,0 +1,67 @@
+"""Parses what names a folder on the caller's host, or something that Nix fetches."""
+
+import urllib.parse
+
+from orchestrator.ask.parser import caller_path
+from orchestrator.ask.request import Caller, Place
+from orchestrator.shared.errors import UsageError
+
+#: Parameters of a flake reference to a folder that change nothing in the folder's files.
+WITHOUT_EFFECT = frozenset({"shallow", "allRefs"})
+
+
+def place(text: str, who: Caller) -> Place:
+    """Parse a path of the caller's host, or a reference for Nix (`github:…`, `https://…`)."""
+    text = _folder(text)
+    if text.startswith("file:"):
+        raise UsageError(f"{text}: a file URL is not supported", hint="name the folder itself")
+    return text if ":" in text else caller_path(text, who)
+
+
+def flake_place(text: str, who: Caller) -> tuple[Place, str]:
+    """Parse a flake reference without `#NAME`; returns a place, and the folder in it (`?dir=`).
+
+    A reference that Nix fetches stays whole: then the folder is empty.
+    """
+    path, mark, query = _folder(text).partition("?")
+    found = place(path, who)
+    if isinstance(found, str):
+        return f"{found}{mark}{query}", ""
+    folder = ""
+    for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if name == "dir":
+            folder = value.strip("/")
+        elif name in {"ref", "rev"}:
+            raise UsageError(
+                f"{text}: a folder is sent with its files as they are, not as of another commit",
+                hint=f"git worktree add FOLDER {value} has that commit's files",
+            )
+        elif name not in WITHOUT_EFFECT:
+            raise UsageError(
+                f"{text}: ?{name}= is not supported for a folder", hint="only ?dir= is"
+            )
+    if ".." in folder.split("/"):
+        raise UsageError(f"{text}: ?dir= must not lead out of the folder", hint="omit `..`")
+    return found, folder
+
+
+def flake_and_attribute(text: str, who: Caller) -> tuple[Place, str, str]:
+    """Parse REF#NAME; returns the flake's place, its folder there, and NAME, "" if none is given.
+
+    Without REF the flake is the working directory.
+    """
+    reference, _, attribute = text.partition("#")
+    return *flake_place(reference or ".", who), attribute
+
+
+def search_path(text: str, who: Caller) -> tuple[str, Place]:
+    """Parse NAME=PATH, or a PATH for all names (then NAME is ""), as nix-build's -I."""
+    name, equals, value = text.partition("=")
+    return (name, place(value, who)) if equals else ("", caller_path(text, who))
+
+
+def _folder(text: str) -> str:
+    """Remove the schemes of a folder's URL: `path:`, and `git+file:` with its empty host."""
+    if text.startswith("git+file:"):
+        return text.removeprefix("git+file:").removeprefix("//")
+    return text.removeprefix("path:")

@@ -1,0 +1,121 @@
+"""Options of `build` that say what is built: a configuration or a flake, and which nixpkgs."""
+
+import argparse
+import pathlib
+import typing
+
+from orchestrator.ask.nix_arguments import Group
+from orchestrator.ask.parser import caller_path
+from orchestrator.ask.references import flake_and_attribute, flake_place, place, search_path
+from orchestrator.ask.request import Caller, Place
+from orchestrator.shared.errors import UsageError
+
+#: Default configuration, relative to the checkout.
+CONFIGURATION = "config/sd-card.nix"
+
+
+def add_source_options(what: Group, nix: Group) -> None:
+    """Add the options of the configuration to the group `what`, those of its inputs to `nix`."""
+    what.add_argument(
+        "-c", "--configuration", metavar="FILE", help="file with a NixOS configuration"
+    )
+    what.add_argument(
+        "--flake",
+        metavar="URI[#NAME]",
+        help="a flake's NixOS configuration: one of nixosConfigurations, or an attribute path"
+        " (default: the one of this computer's name, or the only one)",
+    )
+    nix.add_argument(
+        "--nixpkgs",
+        metavar="PATH|REF",
+        help="nixpkgs to use, also for a flake's input of that name (default: NIX_PATH's, else the"
+        " pinned one; a flake's own)",
+    )
+    nix.add_argument(
+        "--override-input",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("NAME", "PATH|REF"),
+        help="use another tree for one of the flake's inputs",
+    )
+    nix.add_argument(
+        "-I",
+        action="append",
+        default=[],
+        metavar="NAME=PATH|REF",
+        help="entry of Nix' search path; nixos-config=FILE is the configuration",
+    )
+
+
+def source_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.Any]:
+    """Convert the options of `add_source_options` to fields of a `Build` request.
+
+    Raises `UsageError`.
+    """
+    searched = [search_path(text, who) for text in found.I]
+    if found.flake is not None:
+        return _flake(found, searched, who)
+    if found.override_input:
+        raise UsageError("--override-input needs --flake", hint=found.help_of)
+    notes: list[str] = []
+    configuration = _configuration(found, searched, who, notes)
+    nixpkgs = [value for name, value in searched if name == "nixpkgs"]
+    if found.nixpkgs is not None:
+        nixpkgs = [place(found.nixpkgs, who)]
+    elif not nixpkgs and who.nixpkgs:
+        nixpkgs = [caller_path(who.nixpkgs, who)]
+        notes.append(f"nixpkgs: {nixpkgs[0]}, because of NIX_PATH (--nixpkgs takes another one)")
+    return {
+        "configuration": configuration,
+        "flake": None,
+        "attribute": "",
+        "nixpkgs": (nixpkgs or [""])[0],
+        "search_path": tuple(one for one in searched if one[0] not in {"nixpkgs", "nixos-config"}),
+        "notes": tuple(notes),
+    }
+
+
+def _flake(
+    found: argparse.Namespace, searched: list[tuple[str, Place]], who: Caller
+) -> dict[str, typing.Any]:
+    if found.configuration is not None:
+        raise UsageError("--configuration and --flake exclude each other", hint=found.help_of)
+    overrides = tuple((name, *flake_place(text, who)) for name, text in found.override_input)
+    if found.nixpkgs is not None and "nixpkgs" in (name for name, *_place in overrides):
+        raise UsageError(
+            "--nixpkgs and --override-input nixpkgs exclude each other", hint="omit one of them"
+        )
+    flake, folder, attribute = flake_and_attribute(found.flake, who)
+    return {
+        "configuration": None,
+        "flake": flake,
+        "flake_folder": folder,
+        "attribute": attribute,
+        "nixpkgs": place(found.nixpkgs, who) if found.nixpkgs is not None else "",
+        "overrides": overrides,
+        "search_path": tuple(searched),
+    }
+
+
+def _configuration(
+    found: argparse.Namespace, searched: list[tuple[str, Place]], who: Caller, notes: list[str]
+) -> pathlib.PurePosixPath:
+    """Return the configuration's file; `notes` are told where the environment has decided."""
+    if found.configuration is not None:
+        return caller_path(found.configuration, who)
+    for name, value in searched:
+        if name == "nixos-config":
+            if isinstance(value, str):
+                raise UsageError(f"-I {name}={value}: expected a file", hint="name a file")
+            return value
+    if who.configuration:
+        configuration = caller_path(who.configuration, who)
+        notes.append(f"configuration: {configuration}, because of NIXOS_CONFIG")
+        return configuration
+    if "nixos-config=" in who.searched:
+        notes.append(
+            f"configuration: {CONFIGURATION} of this project, not the nixos-config of NIX_PATH"
+            " (-c FILE takes another one)"
+        )
+    return who.root / CONFIGURATION
