@@ -103,7 +103,7 @@ main() {
     exit
   fi
   ensure_images
-  : > "$state/send" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept"
+  : > "$state/send" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits"
   create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
   new_run
   container=nixos-image-$run-prepare

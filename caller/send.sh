@@ -46,6 +46,7 @@ send_tree() {
   if in_repository "$1" "$tree"; then
     case $1 in --configuration | --flake) find_top "$1" "$2" ;; esac
     not_home "$1"
+    [ "$1" != --flake ] || tell_commit
     git_says ls-files -z --cached --others --exclude-standard > "$state/listed" || git_fails "$1"
     xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" > "$state/found"
     [ ! -s "$state/found" ] || kib=$( (cd / && xargs -0 du -k) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
@@ -124,12 +125,14 @@ find_tar() {
 }
 
 # pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. With them goes the list of
-# files in the output folder that no run made. The list of folders comes last and shows that everything was sent.
+# files in the output folder that no run made, and what is known of a flake's commit. The list of folders comes last and shows that
+# everything was sent.
 pack() {
   # xargs may run tar several times: the receiver accepts concatenated archives.
   # shellcheck disable=SC2086  # flags, or none
   [ ! -s "$state/send" ] || xargs -0 tar -chf - $tar_holes $tar_sends -C / < "$state/send" || return
   # shellcheck disable=SC2086
   [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return
-  cp "$state/kept" "$state/.kept" && cp "$state/trees" "$state/.trees" && tar -cf - -C "$state" .kept .trees
+  for list in kept commits trees; do cp "$state/$list" "$state/.$list" || return; done
+  tar -cf - -C "$state" .kept .commits .trees
 }

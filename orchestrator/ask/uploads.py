@@ -4,6 +4,7 @@ Received files lie in the run's folder, below their paths on the caller's host.
 """
 
 import hashlib
+import itertools
 import os
 import pathlib
 import re
@@ -14,6 +15,7 @@ from orchestrator.ask.request import Caller
 from orchestrator.docker.workspace import BUILDER_UID
 from orchestrator.shared.errors import DeliveryError, UsageError
 from orchestrator.shared.run import LATE, WORK
+from orchestrator.shared.task import Commit
 
 #: File with the list of folders that were sent whole. run.sh sends it last: without it the upload
 #: is incomplete.
@@ -21,6 +23,12 @@ TREES = ".trees"
 
 #: File with the names in the output folder that no run made: they must not be replaced.
 KEPT = ".kept"
+
+#: File with the commits of sent folders. For each: the folder, the commit, its time, the number of
+#: commits up to it, and 1 if the folder has exactly the commit's files.
+COMMITS = ".commits"
+COMMIT_WORDS = 5
+HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 #: Placeholder of an SSH key in the examples of config/.
 PLACEHOLDER = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ +\.\.\.")
@@ -78,6 +86,24 @@ def kept(who: Caller) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     return frozenset(os.fsdecode(names).split("\0")[:-1])
+
+
+def commit_of(who: Caller, tree: pathlib.Path) -> Commit | None:
+    """Return the commit that the sent folder `tree` is based on, if run.sh knows one."""
+    try:
+        words = os.fsdecode((input_folder(who) / COMMITS).read_bytes()).split("\0")[:-1]
+    except FileNotFoundError:
+        return None
+    told = {
+        received(who, pathlib.PurePosixPath(name)): facts
+        for name, *facts in itertools.batched(words, COMMIT_WORDS, strict=False)
+    }
+    match told.get(tree):
+        case [revision, seconds, count, clean] if (
+            HASH.fullmatch(revision) and seconds.isdecimal() and count.isdecimal()
+        ):
+            return Commit(revision, int(seconds), int(count), clean=clean == "1")
+    return None
 
 
 def tree_of(path: pathlib.Path, sent: tuple[pathlib.Path, ...]) -> pathlib.Path:

@@ -11,6 +11,7 @@ from orchestrator.ask.ssh_keys import is_public_key, ssh_keys
 from orchestrator.ask.uploads import (
     check_keys,
     check_trees,
+    commit_of,
     input_folder,
     keep_late,
     received,
@@ -24,7 +25,7 @@ from orchestrator.image.late import read_devices
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import SpecError
-from orchestrator.shared.task import DemoTask, NixosTask, Task
+from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
 
 #: NixOS option of `nixosImage` for each image option that the configuration must know, too.
 DISK = {
@@ -119,6 +120,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         nixpkgs="" if request.flake else here_or_as_it_is(request.nixpkgs),
         computer=who.computer,
         overrides=_overrides(request, who),
+        commit=_commit(request, who),
         search_path=tuple((name, here_or_as_it_is(path)) for name, path in request.search_path),
         disk=given,
         # nix.conf is not in the task, because it may have secrets: Nix gets it by a pipe.
@@ -151,6 +153,13 @@ def _flake(request: Build, who: Caller) -> str:
     found = next(above, folder)
     folder = found if found.is_relative_to(tree) and not request.flake_folder else folder
     return _reference(tree, folder.relative_to(tree))
+
+
+def _commit(request: Build, who: Caller) -> Commit | None:
+    """Return the commit of the repository that the flake lies in."""
+    if not isinstance(request.flake, pathlib.PurePosixPath):
+        return None
+    return commit_of(who, tree_of(received(who, request.flake), trees(who)))
 
 
 def _overrides(request: Build, who: Caller) -> tuple[tuple[str, str], ...]:

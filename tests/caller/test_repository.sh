@@ -126,6 +126,83 @@ echo '{ }' > "$folder/a.nix"
 expect "one whose git folder is elsewhere" 0 '' sends -c "$folder/a.nix"
 check "is one" sent a.nix
 echo x > "$work/fresh/.git/index"
+# told COUNT CLEAN: whether $folder was sent with its commit, the commit's time, COUNT commits and this last word
+told() {
+  printf '%s ' "$folder" "$(git -C "$folder" rev-parse HEAD)" "$(git -C "$folder" log -1 --format=%ct)" "$@" > "$work/facts"
+  tar -xOif "$work/sent" .commits | tr '\0' ' ' | diff "$work/facts" - >> "$work/err"
+}
+
+# untold: whether $folder was sent with no commit
+untold() { tar -tif "$work/sent" | grep -qx .commits && [ "$(tar -xOif "$work/sent" .commits | wc -c)" = 0 ]; }
+
+filled "$work/flake"
+expect "a flake's repository is sent" 0 '' sends --flake "$folder"
+check "with its commit, which a new file changes" told 1 0
+rm "$folder/new"
+expect "from a folder in it, too" 0 '' sends --flake "$folder/sub"
+check "which has exactly the commit's files" told 1 1
+git -C "$folder" commit -q --allow-empty -m two
+git -C "$folder" pack-refs --all
+expect "a branch may be packed" 0 '' sends --flake "$folder"
+check "then it has a commit" told 2 1
+echo '{  }' > "$folder/sub/b.nix"
+expect "a file may be changed" 0 '' sends --flake "$folder"
+check "then they are not the commit's" told 2 0
+git -C "$folder" add sub
+expect "and added" 0 '' sends --flake "$folder"
+check "still" told 2 0
+git -C "$folder" commit -qm three
+git -C "$folder" update-index --skip-worktree a.nix
+rm "$folder/a.nix"
+expect "a file may be left out" 0 '' sends --flake "$folder"
+check "as well" told 3 0
+git -C "$folder" update-index --no-skip-worktree a.nix
+git -C "$folder" checkout -q --detach
+git -C "$folder" checkout -q a.nix
+cat > "$work/spy" << 'EOF'
+#!/bin/sh
+touch "$0.ran"
+EOF
+chmod +x "$work/spy"
+printf '*.nix filter=spy diff=spy\n' > "$folder/.git/info/attributes"
+git -C "$folder" config filter.spy.clean "$work/spy"
+git -C "$folder" config diff.spy.textconv "$work/spy"
+git -C "$folder" config core.fsmonitor "$work/spy"
+touch "$folder/a.nix"
+rm -f "$work/spy.ran"
+expect "nothing may be on a branch" 0 '' sends --flake "$folder"
+check "the commit counts" told 3 1
+check "and no program of the repository runs" test ! -e "$work/spy.ran"
+git -C "$folder" config --unset core.fsmonitor
+git -C "$folder" config --remove-section filter.spy
+git -C "$folder" worktree add -q -b other "$work/flake2"
+folder=$work/flake2
+git -C "$folder" commit -q --allow-empty -m four
+expect "a flake may be in another worktree" 0 '' sends --flake "$folder"
+check "with a commit of its own" told 4 1
+git clone -q --depth 1 "file://$work/flake" "$work/shallow"
+folder=$work/shallow
+expect "a clone may be shallow" 0 '' sends --flake "$folder"
+check "then its commits are not counted" told 0 1
+folder=$work/above
+rm -f "$folder/new"
+git -C "$folder" add . && git -C "$folder" commit -qm module
+printf '*.nix filter=spy\n' > "$folder/.git/modules/module/info/attributes"
+git -C "$folder/module" config filter.spy.clean "$work/spy"
+touch -d '1 hour' "$folder/module/a.nix" # git looks into it again
+echo changed > "$work/above/module/new"
+expect "a submodule may be changed" 0 '' sends --flake "$folder"
+check "its repository is not" told 2 1
+check "and the submodule's programs do not run, either" test ! -e "$work/spy.ran"
+git init -q "$work/newest"
+folder=$work/newest
+touch "$folder/flake.nix"
+expect "where nothing was committed" 0 '' sends --flake "$folder"
+check "there is no commit" untold
+folder=$work/flake
+printf 'ref: refs/heads/../../config\n' > "$folder/.git/HEAD"
+expect "a branch that leads elsewhere" 0 '' sends --flake "$folder"
+check "is none" untold
 expect "an index that is none is told" 2 'git cannot list its files: .*index' sends -c "$work/fresh/a.nix"
 mkdir -p "$work/empty/.git"
 touch "$work/empty/a.nix"

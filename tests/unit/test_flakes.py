@@ -166,6 +166,8 @@ def test_a_sent_folder_is_what_it_is_to_git(
     monkeypatch.setattr(SayingNix, "said", json.dumps(SAID | {"locked": sent}))
     own = lock_flake(task(flake="path:/f", commit=commit), NIX, []).document["sources"]["root"]
     seconds = 61 if commit else 60
+    (itself, _input) = lock_flake(task(flake="path:/f", commit=commit), NIX, []).materials
+    assert ("gitCommit" in itself.digest) is ("rev" in facts), "only of exactly its files"
     known = {"outPath": "/nix/store/p-source", "narHash": "sha256-P=", "lastModified": seconds}
     assert own == known | facts | {"lastModifiedDate": f"1970010100010{seconds - 60}"}
 

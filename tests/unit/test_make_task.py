@@ -16,7 +16,7 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.run import LATE, WORK
-from orchestrator.shared.task import NixosTask, Task
+from orchestrator.shared.task import Commit, NixosTask, Task
 from tests.unit.requests import BUILD
 
 P = pathlib.PurePosixPath
@@ -100,6 +100,17 @@ def test_a_flake_may_lie_in_a_folder_of_what_is_sent(
     assert made(inside, who, tmp_path)[1].flake == f"path:{sent}/me/my%20machines", "as Nix does"
     (sent / "me/my machines/flake.nix").rename(sent / "me/flake.nix")
     assert made(inside, who, tmp_path)[1].flake == f"path:{sent}/me/my%20machines?dir=pi"
+
+
+def test_a_flake_has_the_commit_of_its_repository(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    words = ("/me/my machines", "a" * 40, "61", "5", "1")
+    (sent / uploads.COMMITS).write_text("".join(f"{word}\0" for word in words))
+    flake = dataclasses.replace(BUILD, configuration=None, flake=P("/me/my machines/pi"))
+    assert made(flake, who, tmp_path)[1].commit == Commit("a" * 40, 61, 5, clean=True)
+    assert made(dataclasses.replace(flake, flake="github:a/b"), who, tmp_path)[1].commit is None
+    assert made(BUILD, who, tmp_path)[1].commit is None
 
 
 def test_inputs_of_a_flake_are_replaced_by_sent_folders(

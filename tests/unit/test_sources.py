@@ -8,6 +8,7 @@ import pytest
 from orchestrator.ask import uploads
 from orchestrator.ask.request import Caller
 from orchestrator.shared.errors import DeliveryError, UsageError
+from orchestrator.shared.task import Commit
 
 P = pathlib.PurePosixPath
 
@@ -84,6 +85,30 @@ def test_folders_are_named_with_a_zero_at_the_end(sent: pathlib.Path, who: Calle
     assert {f"/{tree.relative_to(sent.parents[2])}" for tree in uploads.trees(who)} == set(names)
     (sent.parents[2] / uploads.TREES).write_text("")
     assert uploads.trees(who) == ()
+
+
+HEAD = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.mark.usefixtures("sent")
+def test_a_commit_is_the_one_of_its_folder(who: Caller) -> None:
+    here = uploads.input_folder(who)
+    assert uploads.commit_of(who, here / "x y") is None
+    words = ["/x", "a" * 40, "1", "2", "1", "/x y", HEAD, "61", "5", "0"]
+    (here / uploads.COMMITS).write_text("".join(f"{word}\0" for word in words))
+    assert uploads.commit_of(who, here / "x y") == Commit(HEAD, 61, 5, clean=False)
+    assert uploads.commit_of(who, here / "x") == Commit("a" * 40, 1, 2, clean=True)
+    assert uploads.commit_of(who, here / "z") is None
+
+
+@pytest.mark.usefixtures("sent")
+@pytest.mark.parametrize(
+    "words", [["/x", "HEAD", "1", "1", "1"], ["/x", HEAD, "-1", "1", "1"], ["/x", HEAD], ["/x"]]
+)
+def test_what_is_no_commit_is_none(words: list[str], who: Caller) -> None:
+    here = uploads.input_folder(who)
+    (here / uploads.COMMITS).write_text("".join(f"{word}\0" for word in words))
+    assert uploads.commit_of(who, here / "x") is None
 
 
 def test_a_secret_behind_a_link_is_taken_itself(sent: pathlib.Path, who: Caller) -> None:

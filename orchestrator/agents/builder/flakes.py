@@ -71,7 +71,7 @@ def lock_flake(task: NixosTask, nix: Nix, arguments: list[str]) -> Flake:
             document,
             tuple(one["outPath"] for one in document["sources"].values()),
             (
-                material("flake", found["locked"]),
+                material("flake", found["locked"], task.commit),
                 *(material(f"flake input {key}", inputs[key]) for key in sorted(inputs)),
             ),
         )
@@ -153,9 +153,14 @@ def _key(named: typing.Any, lock: dict[str, typing.Any]) -> str:  # noqa: ANN401
     return key
 
 
-def material(name: str, locked: dict[str, typing.Any]) -> Material:
-    """Return an input from its lock; a path is reduced to its last part."""
+def material(name: str, locked: dict[str, typing.Any], commit: Commit | None = None) -> Material:
+    """Return an input from its lock; a path is reduced to its last part.
+
+    `commit` is the one of a sent folder; it counts if the folder has exactly its files.
+    """
     kind, revision = str(locked["type"]), str(locked.get("rev", ""))
+    if commit and commit.clean:
+        revision = commit.revision
     folder = f"?dir={locked['dir']}" if locked.get("dir") else ""
     if kind in FORGED:
         place = f"{kind}:{locked['owner']}/{locked['repo']}/{revision}{folder}"
@@ -166,6 +171,6 @@ def material(name: str, locked: dict[str, typing.Any]) -> Material:
     else:
         place = f"{kind}+{public(str(locked['url']))}{folder}"
     digest = {"narHash": str(locked.get("narHash", ""))}
-    if kind in OF_GIT:
+    if kind in OF_GIT or commit:
         digest["gitCommit"] = revision
     return Material(name, revision, place, {key: text for key, text in digest.items() if text})
