@@ -64,6 +64,23 @@ order send_checkout
 expect "no other verb is" 70 'the orchestrator gave an order that run.sh refuses: send_checkout' run_sh doctor
 : > "$work/orders"
 
+# --- the caller's environment -------------------------------------------------------------------------------------------------
+
+# names NIX_PATH FOLDER: whether run.sh takes FOLDER as the nixpkgs that NIX_PATH names
+names() {
+  (cd "$work/channels" && NIX_PATH=$1 run_sh -f raw-efi) 2> "$work/err"
+  grep -qF -e "--env NIXOS_IMAGE_NIXPKGS=$2 --env " "$work/started"
+}
+mkdir -p "$work/channels/nixpkgs/nixos/lib" "$work/my tree/nixos/lib"
+touch "$work/channels/nixpkgs/nixos/lib/eval-config.nix" "$work/my tree/nixos/lib/eval-config.nix"
+check "NIX_PATH may name no nixpkgs" names "" ""
+check "or one" names "a=/b:nixpkgs=$work/my tree:nixos-config=/etc/nixos/configuration.nix" "$work/my tree"
+check "or folders of trees" names "$work/my tree:$work/channels" "$work/channels/nixpkgs"
+check "or one that is not there, which does not count" names "nixpkgs=/nowhere:nixpkgs=../my tree" "$work/my tree"
+check "an address is Nix' own business, whatever follows" names "nixpkgs=https://x.org/n.tar.gz:$work/channels" ""
+check "as in the registry" names "nixpkgs=flake:nixpkgs:$work/channels" ""
+check "the computer's name is told" grep -qF -e "--env NIXOS_IMAGE_COMPUTER=$(uname -n) --env " "$work/started"
+
 # --- sums ---------------------------------------------------------------------------------------------------------------------
 
 # only TOOL...: fills the folder $work/some, a PATH, with every program but of checksum tools only these; its `openssl` fails

@@ -157,6 +157,66 @@ if [ "$(uname -m)" != aarch64 ]; then
 fi
 rm -rf "$folder/.git"
 
+# Flakes whose inputs are on servers: each is replaced by a folder, and nobody is asked for any.
+mkdir -p "$work/remote/sub" "$work/site"
+cp "$folder/configuration.nix" "$work/remote"
+cat > "$work/site/flake.nix" << 'NIX'
+{ outputs = { self }: { name = "mars"; }; }
+NIX
+cat > "$work/remote/flake.nix" << 'NIX'
+{
+  inputs.nixpkgs.url = "github:nobody/nothing/main";
+  inputs.site.url = "https://nobody.invalid/site.tar.gz";
+  outputs = { self, nixpkgs, site }:
+    let
+      host = module: nixpkgs.lib.nixosSystem {
+        modules = [ ./configuration.nix module {
+          nixpkgs.hostPlatform = "aarch64-linux";
+          environment.etc.commit.text = "made of ${self.rev or self.dirtyRev or "nothing"}, ${toString self.lastModified}";
+        } ];
+      };
+    in
+    {
+      nixosConfigurations.only = host { networking.hostName = site.name; };
+      packages.aarch64-linux.nixosConfigurations.packed = host ({ planet, ... }: { networking.hostName = planet; });
+      packages.aarch64-linux.image = self.nixosConfigurations.only.config.system.build.toplevel;
+    };
+}
+NIX
+git init -q "$work/remote"
+commit() { git -C "$work/remote" add . && git -C "$work/remote" -c user.name=me -c user.email=me@example.org commit -qm one; }
+commit
+# remote FLAKE OPTIONS...: a dry run with all inputs replaced
+remote() {
+  flake=$1
+  shift
+  "$project/run.sh" --dry-run --log-format json --flake "$flake" --nixpkgs "$NIXPKGS" --override-input site "$work/site" -f qcow-efi \
+    --system aarch64-linux "$@"
+}
+named() { find_drv; case $drv in *"-$1-qcow-efi-aarch64-linux-"*) ;; *) false ;; esac }
+expect "a flake without lock and network has its inputs from folders" 0 '"plan"' remote "$work/remote"
+check "and the only configuration is the one that is meant" named mars
+check "which knows its commit" in_system "made of $(git -C "$work/remote" rev-parse HEAD), $(git -C "$work/remote" log -1 --format=%ct)"
+touch "$work/remote/new"
+expect "an attribute path may name it, too" 0 '"plan"' remote "git+file://$work/remote#packages.aarch64-linux.nixosConfigurations.packed" \
+  --special-arg planet 'jupiter'
+check "special arguments reach it" named jupiter
+check "and a new file makes it dirty" in_system "made of $(git -C "$work/remote" rev-parse HEAD)-dirty"
+expect "a derivation is refused in a sentence" 6 'image is a derivation; images are made of a NixOS configuration, which are: only' \
+  remote "$work/remote#image"
+expect "an input that the flake does not have is not replaced in silence" 2 'no input moon that could be replaced' \
+  remote "$work/remote" --override-input moon "$work/site"
+expect "one that cannot be fetched is named" 11 "the flake's input site cannot be fetched: https://nobody.invalid" \
+  "$project/run.sh" --dry-run --flake "$work/remote#only" --nixpkgs "$NIXPKGS"
+
+expect "the caller's environment says what is built, with which nixpkgs" 0 '"plan"' env NIXOS_CONFIG="$folder/host.nix" \
+  NIX_PATH="none=/nowhere:nixpkgs=$NIXPKGS" "$project/run.sh" --dry-run --log-format json -f qcow-efi --system aarch64-linux
+check "which is told" sh -c "grep -q 'host.nix, because of NIXOS_CONFIG' '$work/err' && grep -q 'because of NIX_PATH' '$work/err'"
+check "and done" named mars
+expect "so does -I nixos-config" 0 '"plan"' env NIXOS_CONFIG="$folder/plain.nix" "$project/run.sh" --dry-run --log-format json -f qcow-efi \
+  --system aarch64-linux -I "nixpkgs=$NIXPKGS" -I "nixos-config=$folder/host.nix"
+check "before the environment" named mars
+
 # mistake NAME PATTERN MODULE: checks that the error is one line with the caller's path, without a trace
 mistake() {
   with "$1" "$3"
