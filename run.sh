@@ -51,6 +51,7 @@ then_boot=         # 1 if the first image is booted on the terminal afterwards
 out=               # output folder
 out_kib=           # free KiB in the output folder
 above=             # name of the one received file that belongs above the output folder
+modules=           # 1 while a folder is sent with its submodules
 force=             # 1 if files in the output folder that no run made may be replaced
 lock=              # lock of the output folder, while this run holds it
 down=              # 1 for `down` and `compose down`, which remove everything
@@ -71,9 +72,11 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/sums.sh"
 . "$root/caller/images.sh"
 . "$root/caller/named.sh"
+. "$root/caller/environment.sh"
 . "$root/caller/orders.sh"
 . "$root/caller/send.sh"
 . "$root/caller/repository.sh"
+. "$root/caller/commit.sh"
 . "$root/caller/receive.sh"
 . "$root/caller/place.sh"
 . "$root/caller/lock.sh"

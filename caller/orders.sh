@@ -24,6 +24,7 @@ obey() {
       send_keys) send_keys ;;
       send_result) send_result "$path" ;;
       send_tree) send_tree "$option" "$path" ;;
+      send_modules) send_modules "$option" "$path" ;;
     esac
   done 4< "$state/orders"
 }
@@ -53,7 +54,7 @@ may() {
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"
       else ! given --flake "$@" && { named -I "$@" || is_wanted "${NIXOS_CONFIG:-$root/config/sd-card.nix}"; }; fi ;;
     build:send_tree:--nixpkgs) named --nixpkgs "$@" || named -I "$@" || is_wanted "$nixpkgs" ;; # -I nixpkgs=PATH means --nixpkgs PATH
-    build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
+    build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
     boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;
     boot:send_result:boot) shift; is_beside .result.json "$@" ;;

@@ -86,45 +86,6 @@ copy_setting() {
   git_alone config --file "$state/git/config" "$2" "$value" > /dev/null 2> "$state/words" || git_fails "$1"
 }
 
-# find_head: sets $head to the commit that the repository of $git_folder and $common has checked out; empty if there is none
-find_head() {
-  head=$(first_line "$git_folder/HEAD")
-  case $head in
-    'ref: refs/'*..*) head= ;;
-    'ref: refs/'*)
-      name=${head#ref: }
-      head=
-      if is_file "$common/$name"; then
-        head=$(first_line "$common/$name")
-      elif is_file "$common/packed-refs"; then
-        while read -r commit packed; do
-          [ "$packed" != "$name" ] || head=$commit
-        done < "$common/packed-refs"
-      fi
-      ;;
-  esac
-  case ${#head}:$head in *:*[!0-9a-f]*) head= ;; 40:* | 64:*) ;; *) head= ;; esac
-}
-
-# tell_commit: appends to $state/commits five words that end with a zero byte: $tree, its commit, the commit's time, the number of
-# commits up to it (0 in a shallow clone), and 1 if $tree has exactly the commit's files, else 0. Without a commit it tells nothing.
-tell_commit() {
-  find_head
-  [ -n "$head" ] || return 0
-  seconds=$(git_says cat-file commit "$head" | awk '/^committer / { print $(NF - 1); exit } /^$/ { exit }')
-  case $seconds in '' | *[!0-9]*) return 0 ;; esac
-  count=0
-  [ -e "$common/shallow" ] || count=$(git_says rev-list --count "$head") || count=0
-  clean=1
-  # Submodules are not looked into: their own settings may name programs.
-  git_says diff-index --cached --quiet --ignore-submodules=all "$head" > "$state/changed" \
-    && git_says diff-files --quiet --ignore-submodules=all > "$state/changed" \
-    && git_says ls-files -z --others --exclude-standard > "$state/changed" && [ ! -s "$state/changed" ] \
-    && git_says ls-files -v > "$state/changed" && ! grep -q '^[Sa-z]' "$state/changed" \
-    || clean=0 # also with files that git is told to skip, or to take for unchanged
-  printf '%s\0' "$tree" "$head" "$seconds" "$count" "$clean" >> "$state/commits"
-}
-
 # git_says COMMAND...: runs git's COMMAND in $tree with the git folder $state/git; git's stderr goes to $state/words
 git_says() { git_alone --work-tree "$above" -C "$(physical "$tree")" "$@" 2> "$state/words"; }
 

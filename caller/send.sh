@@ -35,6 +35,13 @@ send_checkout() {
   ) >> "$state/whole"
 }
 
+# send_modules OPTION PATH: sends PATH as send_tree does, with its repository's submodules.
+send_modules() {
+  modules=1
+  send_tree "$@"
+  modules=
+}
+
 # send_tree OPTION PATH: sends PATH with its surroundings: its git repository without ignored files, else its folder. For options
 # other than --configuration and --flake only the folder itself is sent, not the whole repository.
 send_tree() {
@@ -46,9 +53,13 @@ send_tree() {
   if in_repository "$1" "$tree"; then
     case $1 in --configuration | --flake) find_top "$1" "$2" ;; esac
     not_home "$1"
-    [ "$1" != --flake ] || tell_commit
-    git_says ls-files -z --cached --others --exclude-standard > "$state/listed" || git_fails "$1"
-    xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" > "$state/found"
+    list_files "$1"
+    if [ "$1" = --flake ]; then
+      find_commit
+      with=0
+      if [ -n "$modules" ] || wants_modules; then with=1; list_modules "$1"; fi
+      tell_commit $with
+    fi
     [ ! -s "$state/found" ] || kib=$( (cd / && xargs -0 du -k) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
   else
     not_home "$1"
@@ -65,21 +76,10 @@ send_tree() {
   }
 }
 
-# find_nixpkgs: sets $nixpkgs to the folder that NIX_PATH names as nixpkgs. An entry is NAME=PATH, or a folder in which names are
-# looked up. If the first one of nixpkgs is an address, which Nix would fetch, $nixpkgs stays empty.
-find_nixpkgs() {
-  left=${NIX_PATH:-}
-  while [ -n "$left" ]; do
-    entry=${left%%:*}
-    case $left in *:*) left=${left#*:} ;; *) left= ;; esac
-    case $entry in
-      nixpkgs=flake | nixpkgs=channel | nixpkgs=http | nixpkgs=https | nixpkgs=file) return ;;
-      nixpkgs=*) entry=${entry#nixpkgs=} ;;
-      '' | *=*) continue ;;
-      *) entry=$entry/nixpkgs ;;
-    esac
-    if [ -f "$entry/nixos/lib/eval-config.nix" ]; then absolute "$entry"; nixpkgs=$absolute; return; fi
-  done
+# list_files OPTION: adds to $state/found those files below $tree that git lists; an error names OPTION
+list_files() {
+  git_says ls-files -z --cached --others --exclude-standard > "$state/listed" || git_fails "$1"
+  xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" >> "$state/found"
 }
 
 physical() { (cd -P "$1" && pwd -P); }

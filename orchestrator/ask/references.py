@@ -1,5 +1,6 @@
 """Parses what names a folder on the caller's host, or something that Nix fetches."""
 
+import dataclasses
 import urllib.parse
 
 from orchestrator.ask.parser import caller_path
@@ -18,19 +19,30 @@ def place(text: str, who: Caller) -> Place:
     return text if ":" in text else caller_path(text, who)
 
 
-def flake_place(text: str, who: Caller) -> tuple[Place, str]:
-    """Parse a flake reference without `#NAME`; returns a place, and the folder in it (`?dir=`).
+@dataclasses.dataclass(frozen=True)
+class FlakePlace:
+    """Where a flake is: a place, the folder in it (`?dir=`), and whether with submodules.
 
-    A reference that Nix fetches stays whole: then the folder is empty.
+    A reference that Nix fetches stays whole: then nothing else is set.
     """
+
+    place: Place
+    folder: str = ""
+    submodules: bool = False
+
+
+def flake_place(text: str, who: Caller) -> FlakePlace:
+    """Parse a flake reference without `#NAME`; raises `UsageError`."""
     path, mark, query = _folder(text).partition("?")
     found = place(path, who)
     if isinstance(found, str):
-        return f"{found}{mark}{query}", ""
-    folder = ""
+        return FlakePlace(f"{found}{mark}{query}")
+    folder, submodules = "", False
     for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
         if name == "dir":
             folder = value.strip("/")
+        elif name == "submodules":
+            submodules = value == "1"
         elif name in {"ref", "rev"}:
             raise UsageError(
                 f"{text}: a folder is sent with its files as they are, not as of another commit",
@@ -38,20 +50,12 @@ def flake_place(text: str, who: Caller) -> tuple[Place, str]:
             )
         elif name not in WITHOUT_EFFECT:
             raise UsageError(
-                f"{text}: ?{name}= is not supported for a folder", hint="only ?dir= is"
+                f"{text}: ?{name}= is not supported for a folder",
+                hint="only ?dir= and ?submodules=1 are",
             )
     if ".." in folder.split("/"):
         raise UsageError(f"{text}: ?dir= must not lead out of the folder", hint="omit `..`")
-    return found, folder
-
-
-def flake_and_attribute(text: str, who: Caller) -> tuple[Place, str, str]:
-    """Parse REF#NAME; returns the flake's place, its folder there, and NAME, "" if none is given.
-
-    Without REF the flake is the working directory.
-    """
-    reference, _, attribute = text.partition("#")
-    return *flake_place(reference or ".", who), attribute
+    return FlakePlace(found, folder, submodules)
 
 
 def search_path(text: str, who: Caller) -> tuple[str, Place]:

@@ -92,7 +92,8 @@ class Demo(ImageRequest):
 class Build(ImageRequest):
     """`build`: make NixOS images of a configuration file or of a flake.
 
-    `flake_folder` is the flake's folder in the folder `flake`; an empty `attribute` means the
+    `flake_folder` is the flake's folder in the folder `flake`, which has its repository's
+    `submodules` if the user asks for them; an empty `attribute` means the
     configuration of the caller's computer. An empty `nixpkgs` means the pinned one, or the flake's
     own. `overrides` replace inputs of the flake: name, place, folder in it. `systems` may be empty.
     With `boot_on_terminal`, run.sh boots the first image afterwards, by a separate call. `notes`
@@ -113,6 +114,7 @@ class Build(ImageRequest):
     ignore_hardware: bool
     boot_on_terminal: bool
     flake_folder: str = ""
+    submodules: bool = False
     overrides: tuple[tuple[str, Place, str], ...] = ()
     notes: tuple[str, ...] = ()
 

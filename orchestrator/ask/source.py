@@ -6,7 +6,7 @@ import typing
 
 from orchestrator.ask.nix_arguments import Group
 from orchestrator.ask.parser import caller_path
-from orchestrator.ask.references import flake_and_attribute, flake_place, place, search_path
+from orchestrator.ask.references import flake_place, place, search_path
 from orchestrator.ask.request import Caller, Place
 from orchestrator.shared.errors import UsageError
 
@@ -81,19 +81,27 @@ def _flake(
 ) -> dict[str, typing.Any]:
     if found.configuration is not None:
         raise UsageError("--configuration and --flake exclude each other", hint=found.help_of)
-    overrides = tuple((name, *flake_place(text, who)) for name, text in found.override_input)
-    if found.nixpkgs is not None and "nixpkgs" in (name for name, *_place in overrides):
+    overrides = [(name, flake_place(text, who)) for name, text in found.override_input]
+    for name, one in overrides:
+        if one.submodules:
+            raise UsageError(
+                f"--override-input {name}: a folder is sent without submodules",
+                hint="name the submodule's own folder",
+            )
+    if found.nixpkgs is not None and "nixpkgs" in (name for name, _place in overrides):
         raise UsageError(
             "--nixpkgs and --override-input nixpkgs exclude each other", hint="omit one of them"
         )
-    flake, folder, attribute = flake_and_attribute(found.flake, who)
+    reference, _, attribute = found.flake.partition("#")
+    flake = flake_place(reference or ".", who)
     return {
         "configuration": None,
-        "flake": flake,
-        "flake_folder": folder,
+        "flake": flake.place,
+        "flake_folder": flake.folder,
+        "submodules": flake.submodules,
         "attribute": attribute,
         "nixpkgs": place(found.nixpkgs, who) if found.nixpkgs is not None else "",
-        "overrides": overrides,
+        "overrides": tuple((name, one.place, one.folder) for name, one in overrides),
         "search_path": tuple(searched),
     }
 

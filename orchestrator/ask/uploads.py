@@ -25,9 +25,9 @@ TREES = ".trees"
 KEPT = ".kept"
 
 #: File with the commits of sent folders. For each: the folder, the commit, its time, the number of
-#: commits up to it, and 1 if the folder has exactly the commit's files.
+#: commits up to it, 1 if the folder has exactly the commit's files, and 1 if submodules were sent.
 COMMITS = ".commits"
-COMMIT_WORDS = 5
+COMMIT_WORDS = 6
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 #: Placeholder of an SSH key in the examples of config/.
@@ -99,10 +99,11 @@ def commit_of(who: Caller, tree: pathlib.Path) -> Commit | None:
         for name, *facts in itertools.batched(words, COMMIT_WORDS, strict=False)
     }
     match told.get(tree):
-        case [revision, seconds, count, clean] if (
+        case [revision, seconds, count, clean, modules] if (
             HASH.fullmatch(revision) and seconds.isdecimal() and count.isdecimal()
         ):
-            return Commit(revision, int(seconds), int(count), clean=clean == "1")
+            numbers = int(seconds), int(count)
+            return Commit(revision, *numbers, clean=clean == "1", submodules=modules == "1")
     return None
 
 

@@ -29,13 +29,14 @@ class Commit:
     """The git commit that a sent folder is based on.
 
     `seconds` is its time since 1970, `count` the number of its ancestors and itself, 0 if unknown.
-    If it is `clean`, the folder has exactly the commit's files.
+    If it is `clean`, the folder has exactly the commit's files, with `submodules` theirs, too.
     """
 
     revision: str
     seconds: Natural
     count: Natural
     clean: bool
+    submodules: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

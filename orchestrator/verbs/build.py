@@ -154,7 +154,9 @@ def _orders(request: Build | Formats) -> Orders:
     if isinstance(request, Formats):
         return [TERMINAL]
     orders = image_orders(request)
-    orders += [["send_tree", option, os.fspath(path)] for option, path in request.trees]
+    for option, path in request.trees:
+        whole = option == "--flake" and request.submodules
+        orders.append(["send_modules" if whole else "send_tree", option, os.fspath(path)])
     orders += [["send", option, path] for option, path in request.nix_options.files.items()]
     return orders + ([["then_boot"]] if request.boot_on_terminal else [])
 

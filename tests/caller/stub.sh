@@ -49,11 +49,15 @@ order() (
 # shellcheck disable=SC2086  # a command's words
 run_sh() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 
-# sends OPTION PATH: runs run.sh with an order to send PATH with its surroundings
+# sends OPTION PATH: runs run.sh with an order to send PATH with its surroundings; --modules means --flake, with submodules
 sends() {
   : > "$work/orders"
   : > "$work/sent"
-  case $1 in -c) order send_tree --configuration "$2" ;; *) order send_tree "$1" "$2" ;; esac
+  case $1 in
+    -c) order send_tree --configuration "$2" ;;
+    --modules) order send_modules --flake "$2" && set -- --flake "$2" ;;
+    *) order send_tree "$1" "$2" ;;
+  esac
   run_sh "$1" "$2"
 }
 

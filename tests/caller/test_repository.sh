@@ -126,9 +126,9 @@ echo '{ }' > "$folder/a.nix"
 expect "one whose git folder is elsewhere" 0 '' sends -c "$folder/a.nix"
 check "is one" sent a.nix
 echo x > "$work/fresh/.git/index"
-# told COUNT CLEAN: whether $folder was sent with its commit, the commit's time, COUNT commits and this last word
+# told COUNT CLEAN [WITH]: whether $folder was sent with its commit, the commit's time, COUNT commits, CLEAN, and WITH submodules (0)
 told() {
-  printf '%s ' "$folder" "$(git -C "$folder" rev-parse HEAD)" "$(git -C "$folder" log -1 --format=%ct)" "$@" > "$work/facts"
+  printf '%s ' "$folder" "$(git -C "$folder" rev-parse HEAD)" "$(git -C "$folder" log -1 --format=%ct)" "$1" "$2" "${3:-0}" > "$work/facts"
   tar -xOif "$work/sent" .commits | tr '\0' ' ' | diff "$work/facts" - >> "$work/err"
 }
 
@@ -168,7 +168,7 @@ printf '*.nix filter=spy diff=spy\n' > "$folder/.git/info/attributes"
 git -C "$folder" config filter.spy.clean "$work/spy"
 git -C "$folder" config diff.spy.textconv "$work/spy"
 git -C "$folder" config core.fsmonitor "$work/spy"
-touch "$folder/a.nix"
+touch -d '1 hour' "$folder/a.nix"
 rm -f "$work/spy.ran"
 expect "nothing may be on a branch" 0 '' sends --flake "$folder"
 check "the commit counts" told 3 1
@@ -194,6 +194,22 @@ echo changed > "$work/above/module/new"
 expect "a submodule may be changed" 0 '' sends --flake "$folder"
 check "its repository is not" told 2 1
 check "and the submodule's programs do not run, either" test ! -e "$work/spy.ran"
+expect "submodules may be asked for" 0 '' sends --modules "$folder"
+check "then their files are sent" sent .gitignore .gitmodules a.nix sub/b.nix module/.gitignore module/a.nix module/new module/sub/b.nix
+check "and what is new in them counts" told 2 0 1
+check "without their programs" test ! -e "$work/spy.ran"
+rm "$folder/module/new"
+expect "submodules may be as their repository has them" 0 '' sends --modules "$folder"
+check "then all files are the commit's" told 2 1 1
+echo '{ inputs.self.submodules = true; outputs = _: { }; }' > "$folder/flake.nix"
+expect "a flake may ask for them itself" 0 '' sends --flake "$folder"
+check "with the same effect" sent .gitignore .gitmodules a.nix flake.nix sub/b.nix module/.gitignore module/a.nix module/sub/b.nix
+rm "$folder/flake.nix"
+git -C "$folder/module" -c protocol.file.allow=always submodule --quiet add "$work/flake" deep > /dev/null 2>&1
+git -C "$folder/module" commit -qm deep
+expect "a submodule may have submodules, and another commit" 0 '' sends --modules "$folder"
+check "whose files are sent" sh -c "tar -tif '$work/sent' | grep -q 'module/deep/sub/b.nix$'"
+check "but are not the commit's" told 2 0 1
 git init -q "$work/newest"
 folder=$work/newest
 touch "$folder/flake.nix"

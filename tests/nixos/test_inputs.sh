@@ -193,7 +193,7 @@ remote() {
   "$project/run.sh" --dry-run --log-format json --flake "$flake" --nixpkgs "$NIXPKGS" --override-input site "$work/site" -f qcow-efi \
     --system aarch64-linux "$@"
 }
-named() { find_drv; case $drv in *"-$1-qcow-efi-aarch64-linux-"*) ;; *) false ;; esac }
+named() { find_drv; case $drv in *"-$1-qemu-efi-aarch64-linux-"*) ;; *) false ;; esac }
 expect "a flake without lock and network has its inputs from folders" 0 '"plan"' remote "$work/remote"
 check "and the only configuration is the one that is meant" named mars
 check "which knows its commit" in_system "made of $(git -C "$work/remote" rev-parse HEAD), $(git -C "$work/remote" log -1 --format=%ct)"

@@ -152,7 +152,10 @@ def test_an_input_of_an_input_is_found_where_it_follows_another(
             Commit("c" * 40, 61, 5, clean=True),
             {"rev": "c" * 40, "shortRev": "c" * 7, "revCount": 5},
         ),
-        (Commit("c" * 40, 61, 0, clean=True), {"rev": "c" * 40, "shortRev": "c" * 7}),
+        (
+            Commit("c" * 40, 61, 0, clean=True, submodules=True),
+            {"rev": "c" * 40, "shortRev": "c" * 7},
+        ),
         (
             Commit("c" * 40, 61, 5, clean=False),
             {"dirtyRev": f"{'c' * 40}-dirty", "dirtyShortRev": f"{'c' * 7}-dirty"},
@@ -168,7 +171,12 @@ def test_a_sent_folder_is_what_it_is_to_git(
     seconds = 61 if commit else 60
     (itself, _input) = lock_flake(task(flake="path:/f", commit=commit), NIX, []).materials
     assert ("gitCommit" in itself.digest) is ("rev" in facts), "only of exactly its files"
-    known = {"outPath": "/nix/store/p-source", "narHash": "sha256-P=", "lastModified": seconds}
+    known: dict[str, object] = {
+        "outPath": "/nix/store/p-source",
+        "narHash": "sha256-P=",
+        "lastModified": seconds,
+    }
+    known |= {"submodules": commit.submodules} if commit else {}
     assert own == known | facts | {"lastModifiedDate": f"1970010100010{seconds - 60}"}
 
 

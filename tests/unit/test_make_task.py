@@ -105,7 +105,7 @@ def test_a_flake_may_lie_in_a_folder_of_what_is_sent(
 def test_a_flake_has_the_commit_of_its_repository(
     sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
 ) -> None:
-    words = ("/me/my machines", "a" * 40, "61", "5", "1")
+    words = ("/me/my machines", "a" * 40, "61", "5", "1", "0")
     (sent / uploads.COMMITS).write_text("".join(f"{word}\0" for word in words))
     flake = dataclasses.replace(BUILD, configuration=None, flake=P("/me/my machines/pi"))
     assert made(flake, who, tmp_path)[1].commit == Commit("a" * 40, 61, 5, clean=True)

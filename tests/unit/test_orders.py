@@ -78,6 +78,7 @@ PLACES: list[tuple[list[str], str, str]] = [
     (["--flake"], "git+file://", "?dir=a#host"),
     (["--flake"], "git+file:", ""),
     (["--flake"], "", "?dir=a"),
+    (["--flake"], "", "?submodules=1#host"),
     (["--flake", "a", "--override-input", "name"], "", ""),
     (["--flake", "a", "--override-input", "a", "b", "--override-input", "name"], "path:", "?dir=b"),
     (["--nixpkgs"], "path:", ""),

@@ -94,16 +94,17 @@ HEAD = "0123456789abcdef" * 2 + "01234567"
 def test_a_commit_is_the_one_of_its_folder(who: Caller) -> None:
     here = uploads.input_folder(who)
     assert uploads.commit_of(who, here / "x y") is None
-    words = ["/x", "a" * 40, "1", "2", "1", "/x y", HEAD, "61", "5", "0"]
+    words = ["/x", "a" * 40, "1", "2", "1", "1", "/x y", HEAD, "61", "5", "0", "0"]
     (here / uploads.COMMITS).write_text("".join(f"{word}\0" for word in words))
     assert uploads.commit_of(who, here / "x y") == Commit(HEAD, 61, 5, clean=False)
-    assert uploads.commit_of(who, here / "x") == Commit("a" * 40, 1, 2, clean=True)
+    assert uploads.commit_of(who, here / "x") == Commit("a" * 40, 1, 2, clean=True, submodules=True)
     assert uploads.commit_of(who, here / "z") is None
 
 
 @pytest.mark.usefixtures("sent")
 @pytest.mark.parametrize(
-    "words", [["/x", "HEAD", "1", "1", "1"], ["/x", HEAD, "-1", "1", "1"], ["/x", HEAD], ["/x"]]
+    "words",
+    [["/x", "HEAD", "1", "1", "1", "0"], ["/x", HEAD, "-1", "1", "1", "0"], ["/x", HEAD], ["/x"]],
 )
 def test_what_is_no_commit_is_none(words: list[str], who: Caller) -> None:
     here = uploads.input_folder(who)

@@ -53,8 +53,8 @@ RUNG = ladder.rungs()[-1]
             build(configuration=None, flake="github:me/machines?dir=a", attribute="pi"),
         ),
         (
-            ["--flake", "git+file:///m?dir=a/b#"],
-            build(configuration=None, flake=P("/m"), flake_folder="a/b"),
+            ["--flake", "git+file:///m?dir=a/b&submodules=1&shallow=1#"],
+            build(configuration=None, flake=P("/m"), flake_folder="a/b", submodules=True),
         ),
         (
             ["--flake", ".", "-I", "nixpkgs=n"],
@@ -182,7 +182,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         (
             ["--flake", ".?narHash=x"],
             ".?narHash=x: ?narHash= is not supported for a folder",
-            "only ?dir= is",
+            "only ?dir= and ?submodules=1 are",
         ),
         (["--flake", ".?dir=a/../.."], "?dir= must not lead out of the folder", "omit `..`"),
         (["--override-input", "a", "b"], "--override-input needs --flake", "./run.sh build --help"),
@@ -190,6 +190,11 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             ["--flake", ".", "--nixpkgs", "a", "--override-input", "nixpkgs", "b"],
             "--nixpkgs and --override-input nixpkgs exclude each other",
             "omit one of them",
+        ),
+        (
+            ["--flake", ".", "--override-input", "a", "b?submodules=1"],
+            "--override-input a: a folder is sent without submodules",
+            "name the submodule's own folder",
         ),
         (["-I", "nixos-config=github:a/b"], "expected a file", "name a file"),
         (["--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh build --help"),
@@ -275,6 +280,14 @@ def test_the_configuration_of_the_callers_computer_is_not_built_unasked() -> Non
         "configuration: config/sd-card.nix of this project, not the nixos-config"
     )
     assert request == build(notes=(note,))
+
+
+def test_submodules_are_sent_if_they_are_asked_for() -> None:
+    flake = build(configuration=None, flake=P("/f"), nixpkgs=P("/n"), submodules=True, dry_run=True)
+    assert orders("build", flake) == [
+        ["send_modules", "--flake", "/f"],
+        ["send_tree", "--nixpkgs", "/n"],
+    ]
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run", "-f", "raw-efi"], ["--list"]])

@@ -107,11 +107,12 @@ def _commit(commit: Commit | None) -> dict[str, typing.Any]:
     if not commit:
         return {}
     short = commit.revision[:SHORT]
+    always = {"submodules": commit.submodules, **_time(commit.seconds)}
     if not commit.clean:
         dirty = {"dirtyRev": f"{commit.revision}-dirty", "dirtyShortRev": f"{short}-dirty"}
-        return dirty | _time(commit.seconds)
+        return always | dirty
     count = {"revCount": commit.count} if commit.count else {}
-    return {"rev": commit.revision, "shortRev": short, **count, **_time(commit.seconds)}
+    return always | {"rev": commit.revision, "shortRev": short, **count}
 
 
 def _in_store(locked: dict[str, typing.Any]) -> dict[str, typing.Any] | None:

@@ -1,0 +1,85 @@
+# Finds out what a flake's repository is to git: its commit, and its submodules. git runs as in repository.sh.
+# shellcheck shell=sh
+
+# find_head: sets $head to the commit that the repository of $git_folder and $common has checked out; empty if there is none
+find_head() {
+  head=$(first_line "$git_folder/HEAD")
+  case $head in
+    'ref: refs/'*..*) head= ;;
+    'ref: refs/'*)
+      name=${head#ref: }
+      head=
+      if is_file "$common/$name"; then
+        head=$(first_line "$common/$name")
+      elif is_file "$common/packed-refs"; then
+        while read -r commit packed; do
+          [ "$packed" != "$name" ] || head=$commit
+        done < "$common/packed-refs"
+      fi
+      ;;
+  esac
+  case ${#head}:$head in *:*[!0-9a-f]*) head= ;; 40:* | 64:*) ;; *) head= ;; esac
+}
+
+# find_commit: sets $commit to the commit of $tree, empty if there is none, $seconds to its time, $count to the number of commits up to
+# it (0 in a shallow clone), and $clean to 1 if $tree has exactly its files, else 0
+find_commit() {
+  find_head
+  commit=$head count=0 clean=1
+  [ -n "$commit" ] || return 0
+  seconds=$(git_says cat-file commit "$commit" | awk '/^committer / { print $(NF - 1); exit } /^$/ { exit }')
+  case $seconds in '' | *[!0-9]*) commit= ;; esac
+  [ -e "$common/shallow" ] || count=$(git_says rev-list --count "$commit") || count=0
+  is_clean || clean=0
+}
+
+# is_clean: whether $tree has exactly the files of the commit $head. New files count, since they are sent; so do files that git is told
+# to skip or to take for unchanged. Submodules are not looked into: their own settings may name programs. Of the caller's own
+# configuration, git may run a filter (git-lfs) for a file that was touched.
+is_clean() {
+  git_says update-index -q --ignore-submodules --refresh > "$state/changed" # a file that was only touched is the same
+  git_says diff-index --cached --quiet --ignore-submodules=all "$head" > "$state/changed" \
+    && git_says diff-files --quiet --ignore-submodules=all > "$state/changed" \
+    && git_says ls-files -z --others --exclude-standard > "$state/changed" && [ ! -s "$state/changed" ] \
+    && git_says ls-files -v > "$state/changed" && ! grep -q '^[Sa-z]' "$state/changed"
+}
+
+# tell_commit WITH: appends to $state/commits what find_commit has found for $tree, and WITH, which is 1 if its submodules are sent,
+# else 0: six words that end with a zero byte
+tell_commit() { [ -z "$commit" ] || printf '%s\0' "$tree" "$commit" "$seconds" "$count" "$clean" "$1" >> "$state/commits"; }
+
+# wants_modules: whether a flake in $state/found asks for its repository's submodules (`inputs.self.submodules = true`)
+wants_modules() {
+  tr '\0' '\n' < "$state/found" | grep '/flake\.nix$' | (
+    cd / && while read -r file; do
+      ! grep -q 'submodules *= *true' "$file" 2> /dev/null || exit 0
+    done
+    exit 1
+  )
+}
+
+# list_modules OPTION: adds to $state/found the files of all submodules below $tree, each listed as a repository of its own; an error
+# names OPTION. Sets $clean to 0 if a submodule does not have exactly the files of the commit that its repository names.
+# shellcheck disable=SC2094 # the loop adds the submodules of submodules to the list that it reads
+list_modules() {
+  top=$tree
+  find_modules '' > "$state/modules"
+  while read -r linked module; do
+    tree=$top/$module
+    if [ -e "$tree/.git" ] && [ "$(physical "$tree")" = "$(physical "$top")/$module" ] && in_repository "$1" "$tree"; then
+      list_files "$1"
+      find_modules "$module/" >> "$state/modules"
+      find_head
+      [ "$head" = "$linked" ] && is_clean || clean=0
+    else # not checked out
+      clean=0
+    fi
+  done < "$state/modules"
+  tree=$top
+}
+
+# find_modules PREFIX: prints a line for each submodule of $tree's repository: its commit, and its path after PREFIX
+find_modules() {
+  git_says ls-files -s -z | tr '\0' '\n' \
+    | prefix=$1 awk '/^160000 / { commit = $2; sub(/^[^\t]*\t/, ""); print commit, ENVIRON["prefix"] $0 }'
+}
