@@ -77,7 +77,7 @@ def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typi
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
-                "externalParameters": parameters(about.request),
+                "externalParameters": parameters(about.request, about.caller),
                 "internalParameters": {
                     "system": image.system,
                     "format": image.format,
@@ -124,8 +124,11 @@ def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typi
     }
 
 
-def parameters(request: Demo | Build) -> dict[str, typing.Any]:
-    """Return the given parameters of the request that affect the image."""
+def parameters(request: Demo | Build, who: Caller) -> dict[str, typing.Any]:
+    """Return the given parameters of the request that affect the image.
+
+    The name of the caller's computer is one if it chooses a configuration of the flake.
+    """
     image = dataclasses.asdict(request.image)
     late = [name for name in LATE if image.pop(name)]
     recorded = {
@@ -135,6 +138,7 @@ def parameters(request: Demo | Build) -> dict[str, typing.Any]:
     }
     if isinstance(request, Build):
         recorded |= {name: _recorded(value) for name, value in request.nix_options.recorded.items()}
+        recorded["computer"] = who.computer if request.flake and not request.attribute else ""
         recorded["options"] = {name: public(value) for name, value in request.nix_options.options}
     recorded |= {"image": {name: value for name, value in image.items() if value}, "late": late}
     command = {"command": "demo" if isinstance(request, Demo) else "build"}

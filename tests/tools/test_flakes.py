@@ -1,5 +1,6 @@
 """Tests flakes with the real Nix: what they see of themselves, and what a name means in one."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -105,6 +106,23 @@ def test_a_flake_of_a_git_repository_knows_its_commit(folder: pathlib.Path) -> N
     found = seen(folder, Commit("c" * 40, 61, 5, clean=True))
     assert (found["rev"], found["lastModified"]) == ("c" * 40, 61)
     assert seen(folder, Commit("c" * 40, 61, 5, clean=False))["rev"] == f"{'c' * 40}-dirty"
+
+
+@own_store
+def test_an_error_in_a_flake_names_the_callers_file_and_line(folder: pathlib.Path) -> None:
+    (folder / "it/sub/flake.nix").write_text("{ outputs = _: { seen = import ./below/x.nix; }; }")
+    (folder / "it/sub/below/x.nix").write_text("1 +\n foo\n")
+    asked = task(flake=f"path:{folder}/it?dir=sub", sources=f"{folder}")
+    nix = restricted(folder)
+    flake = lock_flake(asked, nix, [])
+    document = folder / "flake.json"
+    document.write_text(json.dumps(flake.document))
+    call = f"import {ROOT}/nix/locked.nix (builtins.fromJSON (builtins.readFile {document}))"
+    words = ["eval", "--impure", "-I", f"nix={ROOT}/nix", "-I", f"document={document}"]
+    with pytest.raises(AgentError, match=r"^/it/sub/below/x\.nix:2: undefined variable 'foo'$"):
+        dataclasses.replace(nix, copy=flake.copy).run(
+            [*words, *flake.readable, "--expr", f"({call}).seen"]
+        )
 
 
 @own_store

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from orchestrator.agents.builder.evaluation import FOLDER_SENT, explain, unreachable
+from orchestrator.agents.builder.evaluation import FOLDER_SENT, NAME_ONE, explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog, Problem
 
 SOURCES = "/var/nixos-image/0badcafe/input"
@@ -144,3 +144,10 @@ def test_what_cannot_be_fetched_is_told_with_the_input_that_it_is(
 
 def test_other_errors_are_not_the_networks() -> None:
     assert unreachable("undefined variable", None) is None
+
+
+def test_a_name_that_means_no_configuration_has_a_way_out() -> None:
+    assert told("flake /x has no nixosConfigurations.a, but: b")[2] == NAME_ONE
+    assert (
+        told("flake /x: a is a derivation; images are made of a NixOS configuration")[2] == NAME_ONE
+    )

@@ -177,6 +177,8 @@ def test_a_sent_folder_is_what_it_is_to_git(
         "lastModified": seconds,
     }
     known |= {"submodules": commit.submodules} if commit else {}
+    copy = lock_flake(task(flake="path:/f"), NIX, []).copy
+    assert copy == ("/nix/store/p-source", "/f"), "errors name the sent folder"
     assert own == known | facts | {"lastModifiedDate": f"1970010100010{seconds - 60}"}
 
 

@@ -125,7 +125,7 @@ SECRETIVE = dataclasses.replace(
 
 
 def test_parameters_are_what_was_asked_for_without_secrets_and_homes() -> None:
-    found = provenance.parameters(SECRETIVE)
+    found = provenance.parameters(SECRETIVE, CALLER)
     text = json.dumps(found)
     for secret in SECRETS:
         assert secret not in text
@@ -192,4 +192,22 @@ def test_a_configuration_is_there_by_the_hash_of_its_folder(
             "digest": {"dirHash": provenance.directory_hash(tree)},
             "annotations": {"path": "hosts/configuration.nix"},
         }
+    ]
+
+
+def test_the_computer_that_chooses_a_flakes_configuration_is_told() -> None:
+    who = dataclasses.replace(CALLER, computer="moon")
+    flake = dataclasses.replace(BUILD, configuration=None, flake=P("/x"))
+    assert provenance.parameters(flake, who)["computer"] == "moon"
+    named = dataclasses.replace(flake, attribute="pi")
+    assert "computer" not in provenance.parameters(named, who)
+    assert "computer" not in provenance.parameters(BUILD, who)
+
+
+def test_replaced_inputs_are_told_by_their_last_names() -> None:
+    overrides = (("a", P("/home/me/b"), "c"), ("d", "git+https://me:hunter2@example.org/x", ""))
+    flake = dataclasses.replace(BUILD, flake=P("/x"), attribute="pi", overrides=overrides)
+    assert provenance.parameters(flake, CALLER)["overrides"] == [
+        ["a", "b", "c"],
+        ["d", "git+https://example.org/x", ""],
     ]

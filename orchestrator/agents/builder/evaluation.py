@@ -16,6 +16,9 @@ LOST = re.compile(r"unable to download '([^']+)': (.*)|Failed to fetch git repos
 #: What Nix says that it is doing with a flake's input.
 INPUT = re.compile(r"while (?:updating|fetching) the flake input '([^']+)'")
 
+#: Hint for a name that means no configuration of a flake.
+NAME_ONE = "--flake 'URI#NAME' names a configuration"
+
 #: Pairs: a text in errors of Nix or of nixpkgs' module system, and the hint for it.
 WAYS_OUT = (
     (
@@ -28,6 +31,8 @@ WAYS_OUT = (
         "forbidden in restricted mode",
         "use a relative path within the sent folder, or -I NAME=PATH and <NAME>",
     ),
+    ("has no nixosConfigurations.", NAME_ONE),
+    ("images are made of a NixOS configuration", NAME_ONE),
     ("path '", "files that git ignores or that lie outside of the folder are not sent"),
     ("syntax error", "check the file with nix-instantiate --parse"),
 )

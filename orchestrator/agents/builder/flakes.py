@@ -29,11 +29,13 @@ class Flake:
     """A locked flake, empty if the task has none.
 
     `document` is what nix/locked.nix evaluates: lock, known trees, folder. `places` are those trees
-    in the store, which the evaluation may read.
+    in the store, which the evaluation may read. `copy` is the flake's own tree there, and the sent
+    folder that it is a copy of, None if there is none.
     """
 
     document: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
     places: tuple[str, ...] = ()
+    copy: tuple[str, str] | None = None
     materials: tuple[Material, ...] = ()
 
     @property
@@ -70,6 +72,9 @@ def lock_flake(task: NixosTask, nix: Nix, arguments: list[str]) -> Flake:
         return Flake(
             document,
             tuple(one["outPath"] for one in document["sources"].values()),
+            (own["outPath"], found["locked"]["path"])
+            if found["locked"]["type"] == "path"
+            else None,
             (
                 material("flake", found["locked"], task.commit),
                 *(material(f"flake input {key}", inputs[key]) for key in sorted(inputs)),

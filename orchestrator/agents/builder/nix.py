@@ -159,13 +159,15 @@ class Nix:
     evaluation or build. `options` are added to each command line; they override both.
 
     Error messages show paths below `sources`, the caller's files, without that prefix, and never
-    name a place below `nixpkgs`.
+    name a place below `nixpkgs`. `copy` is a folder of the store, and the one of `sources` that it
+    is a copy of: messages name the latter.
     """
 
     settings: Settings
     log_file: pathlib.Path
     sources: str = ""
     nixpkgs: str = ""
+    copy: tuple[str, str] | None = None
     show_trace: bool = False
     secret: str = dataclasses.field(default="", repr=False)
     options: tuple[str, ...] = ()
@@ -231,8 +233,7 @@ class Nix:
                     reported, last = now, log.current
             output = process.stdout.read().decode(errors="replace")
         for warning in log.warnings:
-            message = warning.replace(self.sources, "") if self.sources else warning
-            events.emit("configuration", level="warning", message=message)
+            events.emit("configuration", level="warning", message=self._named(warning))
         if process.returncode != 0:
             starved = memory.kills() > kills
             raise self._failure(log, process.returncode, store, starved=starved)
@@ -290,8 +291,14 @@ class Nix:
         if code in (KILLED, -9):
             return AgentError("Nix was killed: out of memory?", kind="build")
         if log.problem:
-            return explain(log.problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
+            problem = log.problem.moved(*self.copy) if self.copy else log.problem
+            return explain(problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
         return AgentError("Nix failed", detail=text, kind="build")
+
+    def _named(self, text: str) -> str:
+        """Return `text` with the caller's own paths."""
+        text = text.replace(*self.copy) if self.copy else text
+        return text.replace(self.sources, "") if self.sources else text
 
     def _crash(self, log: NixLog) -> str:
         """Return the log line that shows a crash of the failed derivation's emulator, or ""."""

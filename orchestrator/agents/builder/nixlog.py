@@ -59,6 +59,15 @@ class Problem:
     trace: str
     doings: tuple[str, ...] = ()
 
+    def moved(self, copy: str, original: str) -> typing.Self:
+        """Return the problem with the folder `copy` called `original`."""
+        return dataclasses.replace(
+            self,
+            text=self.text.replace(copy, original),
+            places=tuple(place.replace(copy, original) for place in self.places),
+            trace=self.trace.replace(copy, original),
+        )
+
 
 @dataclasses.dataclass
 class NixLog:

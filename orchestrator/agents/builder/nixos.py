@@ -90,6 +90,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     nixpkgs = find_nixpkgs(task, nix)
     inputs = run.folder / "inputs.json"
     flake = lock_flake(task, nix, readable(task, inputs))
+    nix = dataclasses.replace(nix, copy=flake.copy)
     inputs.write_text(json.dumps(inputs_of(task, nixpkgs, flake)))
     wanted = [(system, name) for system in task.systems for name in task.formats]
     arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
