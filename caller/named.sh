@@ -54,15 +54,26 @@ is_value() {
   is_wanted "$value"
 }
 
-# folder_of REFERENCE: sets $value to a folder's name without the schemes of its URL
+# folder_of REFERENCE: sets $value to the folder that REFERENCE names: a path, or a URL, in which %XX is a byte
 folder_of() {
-  case $1 in
-    git+file:*)
-      value=${1#git+file:}
-      value=${value#//}
-      ;;
-    *) value=${1#path:} ;;
+  left=$1 value=
+  case $left in
+    git+file:*) left=${left#git+file:} left=${left#//} ;;
+    path:*) left=${left#path:} ;;
+    *) value=$left left= ;;
   esac
+  while :; do
+    value=$value${left%%\%*}
+    case $left in *%*) left=${left#*%} ;; *) return ;; esac
+    case $left in
+      [0-9A-Fa-f][0-9A-Fa-f]*)
+        rest=${left#??}
+        value=$value$(printf %b "\\0$(printf %o "0x${left%"$rest"}")")
+        left=$rest
+        ;;
+      *) value=$value% ;;
+    esac
+  done
 }
 
 # source_of SRC:DEST[:MODE]: sets $value to SRC, in which a colon is written twice

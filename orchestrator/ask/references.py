@@ -11,9 +11,15 @@ from orchestrator.shared.errors import UsageError
 WITHOUT_EFFECT = frozenset({"shallow", "allRefs"})
 
 
+#: Beginnings of a folder's URL; the host of the second one is empty.
+SCHEMES = ("path:", "git+file://", "git+file:")
+
+
 def place(text: str, who: Caller) -> Place:
     """Parse a path of the caller's host, or a reference for Nix (`github:…`, `https://…`)."""
-    text = _folder(text)
+    for scheme in SCHEMES:
+        if text.startswith(scheme):
+            return caller_path(urllib.parse.unquote(text.removeprefix(scheme)), who)
     if text.startswith("file:"):
         raise UsageError(f"{text}: a file URL is not supported", hint="name the folder itself")
     return text if ":" in text else caller_path(text, who)
@@ -33,10 +39,10 @@ class FlakePlace:
 
 def flake_place(text: str, who: Caller) -> FlakePlace:
     """Parse a flake reference without `#NAME`; raises `UsageError`."""
-    path, mark, query = _folder(text).partition("?")
+    path, _, query = text.partition("?")
     found = place(path, who)
     if isinstance(found, str):
-        return FlakePlace(f"{found}{mark}{query}")
+        return FlakePlace(text)
     folder, submodules = "", False
     for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
         if name == "dir":
@@ -62,10 +68,3 @@ def search_path(text: str, who: Caller) -> tuple[str, Place]:
     """Parse NAME=PATH, or a PATH for all names (then NAME is ""), as nix-build's -I."""
     name, equals, value = text.partition("=")
     return (name, place(value, who)) if equals else ("", caller_path(text, who))
-
-
-def _folder(text: str) -> str:
-    """Remove the schemes of a folder's URL: `path:`, and `git+file:` with its empty host."""
-    if text.startswith("git+file:"):
-        return text.removeprefix("git+file:").removeprefix("//")
-    return text.removeprefix("path:")

@@ -179,7 +179,7 @@ cat > "$work/remote/flake.nix" << 'NIX'
     {
       nixosConfigurations.only = host { networking.hostName = site.name; };
       packages.aarch64-linux.nixosConfigurations.packed = host ({ planet, ... }: { networking.hostName = planet; });
-      packages.aarch64-linux.image = self.nixosConfigurations.only.config.system.build.toplevel;
+      packages.aarch64-linux.image = nixpkgs.legacyPackages.aarch64-linux.hello;
     };
 }
 NIX

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import urllib.parse
 
 import hypothesis
 import pytest
@@ -100,7 +101,24 @@ PLACES: list[tuple[list[str], str, str]] = [
     (["verify", "x", "--allowed-signers"], "", ""),
 ]
 
-NASTY = ["a b", "it's", '"$HOME"', "`id`", "$(id)", "a\\b", "*", "~", "ü", ";id", "x.", "a=b", ".."]
+NASTY = [
+    "a b",
+    "a%20b",
+    "%",
+    "%x%41",
+    "it's",
+    '"$HOME"',
+    "`id`",
+    "$(id)",
+    "a\\b",
+    "*",
+    "~",
+    "ü",
+    ";id",
+    "x.",
+    "a=b",
+    "..",
+]
 
 
 @pytest.mark.parametrize("path", ["x", "/x/", "../x", ".//x/../y", "//x", "/../../x"])
@@ -122,6 +140,7 @@ def test_run_sh_takes_any_name_as_it_is(name: str, who: Caller) -> None:
         ["boot", "--identity", name, "--seed", name, f"./{name}"],
         ["verify", "--key", name, name],
         ["-c", name, "--nixpkgs", f"/{name}", "-I", f"a=/{name}"],
+        ["--flake", f"path:/{urllib.parse.quote(name)}?dir=a#b", "--nixpkgs", f"path:{name}%"],
     ]
     for argv in argvs:
         text = asked(argv, who)

@@ -53,6 +53,11 @@ RUNG = ladder.rungs()[-1]
             build(configuration=None, flake="github:me/machines?dir=a", attribute="pi"),
         ),
         (
+            ["--flake", "path:my%20machines%3f%#a"],
+            build(configuration=None, flake=P("/home/me/project/my machines?%"), attribute="a"),
+        ),
+        (["--nixpkgs", "path:a:b"], build(nixpkgs=P("/home/me/project/a:b"))),
+        (
             ["--flake", "git+file:///m?dir=a/b&submodules=1&shallow=1#"],
             build(configuration=None, flake=P("/m"), flake_folder="a/b", submodules=True),
         ),
