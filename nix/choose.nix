@@ -20,8 +20,13 @@ let
   perSystem = builtins.concatMap (set: [ [ set system "nixosConfigurations" ] [ set system ] ]) [ "packages" "legacyPackages" ];
   paths = [ [ "nixosConfigurations" attribute ] ]
     ++ (if parts == [ ] then [ ] else [ ([ "nixosConfigurations" ] ++ parts) parts ] ++ map (set: set ++ parts) perSystem);
-  found = builtins.concatMap (path: map (value: { name = builtins.concatStringsSep "." path; inherit value; }) (at path)) paths;
-  first = builtins.head found;
+  # The first path that exists, or null; those after it are not evaluated.
+  firstOf = paths:
+    let path = builtins.head paths; values = at path; in
+    if paths == [ ] then null
+    else if values == [ ] then firstOf (builtins.tail paths)
+    else { name = builtins.concatStringsSep "." path; value = builtins.head values; };
+  found = firstOf paths;
 
   shortName = builtins.head (builtins.split "\\." hostName);
   own = builtins.filter (name: hostName != "" && configurations ? ${name}) [ hostName shortName ];
@@ -33,9 +38,9 @@ let
 in
 if attribute == "" then
   { name = default; configuration = configurations.${default}; }
-else if found == [ ] then
+else if found == null then
   throw "flake ${flake} has no nixosConfigurations.${attribute}${known}"
-else if first.value ? extendModules && first.value ? config then
-  { name = if configurations ? ${attribute} then attribute else last; configuration = first.value; }
+else if found.value ? extendModules && found.value ? config then
+  { name = if configurations ? ${attribute} then attribute else last; configuration = found.value; }
 else
-  throw "flake ${flake}: ${first.name} is ${if first.value.type or "" == "derivation" then "a derivation" else "no NixOS configuration"}; images are made of a NixOS configuration${of}"
+  throw "flake ${flake}: ${found.name} is ${if found.value.type or "" == "derivation" then "a derivation" else "no NixOS configuration"}; images are made of a NixOS configuration${of}"

@@ -197,6 +197,13 @@ def test_a_name_means_what_it_means_to_others(attribute: str, computer: str, mea
 
 
 @pytest.mark.needs("nix-instantiate")
+def test_what_a_name_does_not_mean_is_not_evaluated() -> None:
+    web = '{ config = { }; extendModules = { }; told = "web"; }'
+    outputs = f'{{ nixosConfigurations.web = {web}; packages = throw "evaluated"; }}'
+    assert choose("web", outputs=outputs) == "web, web"
+
+
+@pytest.mark.needs("nix-instantiate")
 def test_the_only_configuration_needs_no_name() -> None:
     assert choose("", outputs='{ nixosConfigurations.x = { told = "x"; }; }') == "x, x"
 
