@@ -12,6 +12,7 @@
 #   name           what images are named after if their configuration sets no host name (default "nixos"); a flake's are named after the
 #                  configuration's name there
 #   disk           options of nixosImage from the command line, which override the configuration's (default {})
+#   late           nixosImage.late: which late values there are (default {})
 #   modules        paths of further modules (default [])
 #   specialArgs    further arguments of NixOS modules (default {})
 #   formatPaths    { name: path of a nixos-generators format file } (default {})
@@ -28,6 +29,7 @@ let
     hostName = "";
     name = "nixos";
     disk = { };
+    late = { };
     modules = [ ];
     specialArgs = { };
     formatPaths = { };
@@ -70,7 +72,7 @@ let
   commandLineFor = system: {
     _file = "the command line";
     # Priority 45 overrides the configuration, even its lib.mkForce (50).
-    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk // { configurationName = lib.mkDefault (nameFor system); };
+    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk // { inherit (given) late; configurationName = lib.mkDefault (nameFor system); };
     system.nixos = {
       revision = lib.mkIf (given.revision != null) (lib.mkDefault given.revision);
       versionSuffix = lib.mkIf (given.versionSuffix != null) (lib.mkDefault given.versionSuffix);
@@ -79,8 +81,11 @@ let
   modulesFor = system: map path given.modules ++ [ (commandLineFor system) ];
 
   # told: prints an image's file name while Nix evaluates (FILE in agents/builder/nixlog.py): if the user has a file of that
-  # name, the run ends before it builds.
-  told = one: if one ? file then builtins.trace "nixos-image-file ${builtins.toJSON one.file}" one else one;
+  # name, the run ends before it builds. So it does if the image's spec (SPEC there), null for what nixpkgs makes, and the options
+  # of the command line do not go together.
+  told = one:
+    let spec = builtins.trace "nixos-image-spec ${builtins.toJSON (one.spec or null)}" one; in
+    if one ? file then builtins.trace "nixos-image-file ${builtins.toJSON one.file}" spec else spec;
 
   imagesFor = system: lib.recurseIntoAttrs (lib.mapAttrs (_: told) (
     if isFlake then

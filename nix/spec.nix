@@ -112,6 +112,8 @@ let
     compression = orElse (if sdCard && !config.sdImage.compressImage then "none" else format.compression) cfg.compression;
     # The boot check waits for the getty on the serial console, if there is one: it starts last.
     readyText = lib.optionalString (lib.any (lib.hasPrefix "console=ttyS") config.boot.kernelParams || lib.any (lib.hasPrefix "console=ttyAMA") config.boot.kernelParams) "login:";
+  } // lib.optionalAttrs (config.nixosImage.late.places != { }) {
+    late = config.nixosImage.late.places;
   } // lib.optionalAttrs sdCard {
     firmware = {
       label = config.sdImage.firmwarePartitionName;

@@ -192,6 +192,16 @@ in
       '';
     };
 
+    # Which late values the command line gives, not what they are; `places` is where the system reads them: see late.nix.
+    late = lib.mapAttrs (_: type: mkOption { type = type.of; inherit (type) default; internal = true; description = "A late value."; }) {
+      hostName = { of = types.bool; default = false; };
+      keyUsers = { of = types.listOf types.str; default = [ ]; };
+      everyDeviceHasKey = { of = types.bool; default = false; };
+      wifi = { of = types.bool; default = false; };
+      injected = { of = types.listOf types.str; default = [ ]; };
+      places = { of = types.attrsOf types.raw; default = { }; };
+    };
+
     # The following options need a VM: see nix/disk-image.nix.
     touchEFIVars = mkOption {
       type = types.bool;

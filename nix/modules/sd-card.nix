@@ -21,6 +21,18 @@ in
 
   assertions = [
     {
+      assertion = builtins.match "[A-Za-z0-9#+.:=@_-]{1,16}" config.sdImage.rootVolumeLabel != null;
+      message = "sdImage.rootVolumeLabel: ${builtins.toJSON config.sdImage.rootVolumeLabel} is no label of ext4 here: 1 to 16 letters, digits, or any of # + - . : = @ _";
+    }
+    {
+      assertion = builtins.match "[A-Za-z0-9#@_-]{1,11}" config.sdImage.firmwarePartitionName != null;
+      message = "sdImage.firmwarePartitionName: ${builtins.toJSON config.sdImage.firmwarePartitionName} is no label of FAT here: 1 to 11 letters, digits, or any of # - @ _";
+    }
+    {
+      assertion = builtins.match "(0x)?[0-9A-Fa-f]{8}" config.sdImage.firmwarePartitionID != null;
+      message = "sdImage.firmwarePartitionID: ${builtins.toJSON config.sdImage.firmwarePartitionID} is not 8 hexadecimal digits";
+    }
+    {
       assertion = cfg.fsType == "ext4";
       message = "nixosImage.fsType: U-Boot reads an SD card's kernel only from ext4, not from ${cfg.fsType}";
     }

@@ -2,16 +2,15 @@
 
 import argparse
 import os
-import pathlib
-import re
 import typing
 
+from orchestrator.ask.injections import injections
 from orchestrator.ask.parser import Parser, caller_path, mebibytes
 from orchestrator.ask.request import Caller
 from orchestrator.image.late import check_host
 from orchestrator.shared.disk_formats import ASSEMBLED
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.image_options import ImageOptions, Injection
+from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import Compression, PartitionTable, SpecError
 
 
@@ -49,8 +48,8 @@ def add_image_options(parser: Parser) -> None:
         "--inject",
         action="append",
         default=[],
-        metavar="SRC:DEST[:MODE]",
-        help="add a file to the root file system (default mode: 600)",
+        metavar="SRC:DEST[:MODE[:UID[:GID]]]",
+        help="add a file to the root file system (default: mode 600, of root)",
     )
     late.add_argument("--host-name", default="", metavar="NAME")
     late.add_argument("--wifi-ssid", default="", metavar="NAME")
@@ -98,7 +97,7 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
         host_name=found.host_name,
         wifi_ssid=found.wifi_ssid,
         wifi_password_file=_sent(found.wifi_password_file, who),
-        injections=tuple(_injection(text, who, found.help_of) for text in found.inject),
+        injections=injections(found.inject, who, found.help_of),
         stamp=_sent(found.stamp, who),
         secure_boot_key=_sent(found.secure_boot_key, who),
         secure_boot_cert=_sent(found.secure_boot_cert, who),
@@ -108,18 +107,3 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
 def _sent(text: str | None, who: Caller) -> str:
     """Return the path of a file that run.sh must send, or "" if none is given."""
     return os.fspath(caller_path(text, who)) if text is not None else ""
-
-
-def _injection(text: str, who: Caller, help_of: str) -> Injection:
-    """Parse SRC:DEST[:MODE]; a colon in a path is written twice."""
-    parts = [part.replace("\0", ":") for part in text.replace("::", "\0").split(":")]
-    if len(parts) not in {2, 3} or not all(parts):
-        raise UsageError(f"--inject {text}: expected SRC:DEST[:MODE]", hint=help_of)
-    source, target, *mode = parts
-    if not target.startswith("/") or ".." in pathlib.PurePosixPath(target).parts:
-        raise UsageError(f"--inject {text}: the destination must be an absolute path", hint=help_of)
-    if mode and not re.fullmatch("[0-7]{3,4}", mode[0]):
-        raise UsageError(f"--inject {text}: {mode[0]} is not an octal mode", hint=help_of)
-    return Injection(
-        os.fspath(caller_path(source, who)), target, int(mode[0], 8) if mode else 0o600
-    )

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import shutil
+import typing
 import urllib.parse
 
 from orchestrator.ask.request import Build, Caller, Demo
@@ -21,7 +22,7 @@ from orchestrator.ask.uploads import (
 )
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
-from orchestrator.image.late import read_devices
+from orchestrator.image.late import Device, one_device, read_devices
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import SpecError
@@ -43,7 +44,13 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
 
     Secret files are moved from the shared folder of `workspace` to its private one.
     """
-    work = _demo(request, plan, who) if isinstance(request, Demo) else _nixos(request, plan, who)
+    devices = read_late(request.image, who)
+    if isinstance(request, Demo):
+        work: DemoTask | NixosTask = _demo(request, plan, who)
+    else:
+        work = dataclasses.replace(
+            _nixos(request, plan, who), late=late_facts(request.image, devices)
+        )
     if isinstance(request, Build) and (nix_conf := request.nix_options.nix_conf):
         source = received_file(who, pathlib.PurePosixPath(nix_conf))
         shutil.move(source, workspace.nix_conf)
@@ -190,8 +197,6 @@ def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOpt
     def here(path: str) -> str:
         return keep_late(who, pathlib.PurePosixPath(path), kept) if path else ""
 
-    if options.stamp:
-        _check_stamp(options.stamp, who)
     return dataclasses.replace(
         options,
         injections=tuple(
@@ -204,10 +209,33 @@ def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOpt
     )
 
 
-def _check_stamp(path: str, who: Caller) -> None:
-    """Raise `UsageError` for an invalid `--stamp` file before anything is built."""
-    file = received_file(who, pathlib.PurePosixPath(path))
+def late_facts(options: ImageOptions, devices: list[Device]) -> dict[str, typing.Any]:
+    """Return what the configuration must know of late values: which there are, not what they are.
+
+    The fields are those of `nixosImage.late`; {} without late values.
+    """
+    found = {
+        "hostName": any(device.host for device in devices),
+        "keyUsers": sorted({device.user for device in devices if device.ssh_key}),
+        "everyDeviceHasKey": all(device.ssh_key for device in devices),
+        "wifi": any(device.wifi_ssid for device in devices),
+        "injected": [one.target for one in options.injections],
+    }
+    return found if any(found.values()) else {}
+
+
+def read_late(options: ImageOptions, who: Caller) -> list[Device]:
+    """Read the late values that run.sh has sent; raises `UsageError` before anything is built."""
+
+    def sent(path: str) -> pathlib.Path:
+        return received_file(who, pathlib.PurePosixPath(path))
+
     try:
-        read_devices(file.read_text("utf-8-sig", errors="replace"), is_public_key)
+        if options.stamp:
+            text = sent(options.stamp).read_text("utf-8-sig", errors="replace")
+            return read_devices(text, is_public_key)
+        password = options.wifi_password_file and os.fspath(sent(options.wifi_password_file))
+        return [one_device(dataclasses.replace(options, wifi_password_file=password))]
     except SpecError as error:
-        raise UsageError(str(error), hint="docs/images.md explains the columns") from error
+        hint = "docs/images.md explains late values"
+        raise UsageError(str(error), hint=hint) from error

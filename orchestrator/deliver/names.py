@@ -10,8 +10,8 @@ from orchestrator.ask.request import ImageRequest
 from orchestrator.deliver.stream import as_announced
 from orchestrator.shared.artifact import BESIDE
 from orchestrator.shared.disk_formats import DiskFormat
-from orchestrator.shared.errors import DeliveryError
-from orchestrator.shared.spec import Compression, file_name
+from orchestrator.shared.errors import DeliveryError, UsageError
+from orchestrator.shared.spec import Compression, file_name, is_file_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +28,16 @@ def check_free(
 ) -> None:
     """Raise `DeliveryError` if a file that the builder announced (`told`) has a `kept` name.
 
+    Raises `UsageError` for a name that no image may have.
+
     `hosts` are the host names in the images' names, an empty one for an image without.
     """
     for name in file_names(as_announced(Announced, told, "file"), request, hosts):
+        if not is_file_name(name):
+            raise UsageError(
+                f"{name!r} is not allowed as a file name",
+                hint="set nixosImage.baseName to a short name of letters, digits, - and _",
+            )
         for one in (name, *(f"{name}{suffix}" for suffix in BESIDE)):
             if one in kept:
                 raise DeliveryError(

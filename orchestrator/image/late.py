@@ -12,9 +12,10 @@ import re
 import stat
 from collections.abc import Callable
 
+from orchestrator.image import wifi
 from orchestrator.image.tree import BLOCK, Entry
 from orchestrator.shared.image_options import ImageOptions
-from orchestrator.shared.spec import SpecError
+from orchestrator.shared.spec import Late, SpecError
 from orchestrator.shared.text import is_line
 
 #: Columns of a `--stamp` file. `host` is required and names the image; other fields may be empty.
@@ -22,12 +23,8 @@ from orchestrator.shared.text import is_line
 AS_IT_IS = "wifi_password"
 COLUMNS = ("host", "ssh_key", "ssh_user", "wifi_ssid", AS_IT_IS)
 
-#: Paths that a NixOS system reads late values from: host name, OpenSSH, NetworkManager and
-#: wpa_supplicant (`networking.wireless.allowAuxiliaryImperativeNetworks`).
+#: File with the host's name.
 HOST_NAME = "etc/hostname"
-KEYS = "etc/ssh/authorized_keys.d"
-NETWORK_MANAGER = "etc/NetworkManager/system-connections"
-WPA_SUPPLICANT = "etc/wpa_supplicant.conf"
 
 #: Shortest secret that `misplaced` searches for, in bytes: WPA's shortest passphrase.
 SECRET_BYTES = 8
@@ -45,6 +42,11 @@ class Device:
     ssh_user: str = ""
     wifi_ssid: str = ""
     wifi_password: str = dataclasses.field(default="", repr=False)
+
+    @property
+    def user(self) -> str:
+        """The user who has the key."""
+        return self.ssh_user or "root"
 
 
 def read_devices(text: str, is_key: Callable[[str], bool] = is_line) -> list[Device]:
@@ -93,26 +95,37 @@ def one_device(options: ImageOptions) -> Device:
     if options.wifi_password_file:
         text = pathlib.Path(options.wifi_password_file).read_text(errors="replace")
         password = text.removesuffix("\n").removesuffix("\r")
+        if not password:
+            raise SpecError("--wifi-password-file: the file is empty")
     device = Device(host=options.host_name, wifi_ssid=options.wifi_ssid, wifi_password=password)
-    _check_device(device, "--wifi")
+    _check_device(device, "--wifi-password-file" if password else "--wifi-ssid")
     return device
 
 
-def late_entries(options: ImageOptions, device: Device) -> tuple[Entry, ...]:
-    """Return the root file system's entries for the late values of `device` and `--inject`."""
+def late_entries(options: ImageOptions, device: Device, places: Late) -> tuple[Entry, ...]:
+    """Return the root file system's entries for the late values of `device` and `--inject`.
+
+    `places` says where the image's system reads them.
+    """
     entries = []
     for one in options.injections:
         source = pathlib.Path(one.source)
         if not source.is_file():
             raise SpecError(f"--inject: {one.target}: the source is not a file")
-        entries.append(Entry(one.target.strip("/"), "file", one.mode, data=source.read_bytes()))
+        path, data = one.target.strip("/"), source.read_bytes()
+        entries.append(Entry(path, "file", one.mode, data=data, user=one.user, group=one.group))
     if device.host:
-        entries.append(_file(HOST_NAME, f"{device.host}\n", 0o644))
+        entries.append(_file(HOST_NAME, f"{device.host}\n"))
     if device.ssh_key:
-        entries.append(_file(f"{KEYS}/{device.ssh_user or 'root'}", f"{device.ssh_key}\n", 0o644))
-    if device.wifi_ssid:
-        entries += _wifi(device)
-    return tuple(entries)
+        entries.append(_file(f"{places.keys}/{device.user}", f"{device.ssh_key}\n"))
+    for program, place in places.wifi.items() if device.wifi_ssid else ():
+        entries += wifi.entries(program, place, device.wifi_ssid, device.wifi_password)
+    return tuple(dataclasses.replace(one, path=_below(places.etc, one.path)) for one in entries)
+
+
+def _below(etc: str, path: str) -> str:
+    """Return the place of `path` in the root file system, where /etc is the folder `etc`."""
+    return f"{etc}/{path.removeprefix('etc/')}" if path.startswith("etc/") else path
 
 
 def check_host(host: str, where: str) -> None:
@@ -127,41 +140,11 @@ def _check_device(device: Device, where: str) -> None:
         check_host(device.host, where)
     if device.ssh_user and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", device.ssh_user):
         raise SpecError(f"{where}: {device.ssh_user!r} is not a user name")
-    # A network name has at most 32 bytes (IEEE 802.11, 9.4.2.2), a WPA passphrase 8 to 63 ASCII
-    # characters.
-    if len(device.wifi_ssid.encode()) > 32 or not device.wifi_ssid.isprintable():
-        raise SpecError(f"{where}: wifi_ssid is not a network name")
-    if device.wifi_password and not re.fullmatch(r"[ -~]{8,63}", device.wifi_password):
-        raise SpecError(f"{where}: wifi_password must have 8 to 63 ASCII characters")
-    if device.wifi_password and not device.wifi_ssid:
-        raise SpecError(f"{where}: wifi_password without wifi_ssid")
+    wifi.check(device.wifi_ssid, device.wifi_password, where)
 
 
-def _wifi(device: Device) -> list[Entry]:
-    """Wi-Fi settings for both NetworkManager and wpa_supplicant; a system reads one of them."""
-    hexed = device.wifi_ssid.encode().hex()
-    # NetworkManager's keyfile format: SSID as a list of bytes, password with doubled backslashes,
-    # so no character can end the line or the section.
-    numbers = "".join(f"{byte};" for byte in device.wifi_ssid.encode())
-    password = device.wifi_password.replace("\\", "\\\\")
-    password = re.sub("^ ", r"\\s", password)
-    security = f"\n[wifi-security]\nkey-mgmt=wpa-psk\npsk={password}\n" if password else ""
-    manager = (
-        "[connection]\nid=wifi\ntype=wifi\n\n"
-        f"[wifi]\nmode=infrastructure\nssid={numbers}\n{security}"
-    )
-    lines = [f"ssid={hexed}"]
-    lines.append(f'psk="{device.wifi_password}"' if device.wifi_password else "key_mgmt=NONE")
-    supplicant = "network={\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
-    return [
-        Entry(NETWORK_MANAGER, "folder", 0o700),
-        _file(f"{NETWORK_MANAGER}/wifi.nmconnection", manager, 0o600),
-        _file(WPA_SUPPLICANT, supplicant, 0o600),
-    ]
-
-
-def _file(path: str, text: str, mode: int) -> Entry:
-    return Entry(path, "file", mode, data=text.encode())
+def _file(path: str, text: str) -> Entry:
+    return Entry(path, "file", 0o644, data=text.encode())
 
 
 def secrets(entries: tuple[Entry, ...]) -> list[Entry]:

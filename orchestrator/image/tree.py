@@ -84,7 +84,7 @@ class Tree:
         return [self._entries[path] for path in sorted(self._entries)]
 
     def add(self, entry: Entry) -> None:
-        """Add `entry` and its missing parent folders."""
+        """Add `entry` and its missing parent folders; the nearest one gets the entry's owner."""
         parts = pathlib.PurePosixPath(entry.path).parts
         if not parts or ".." in parts or entry.path.startswith("/") or "\0" in entry.path:
             raise TreeError(f"{entry.path!r}: is not a valid path in an image")
@@ -93,7 +93,9 @@ class Tree:
         path = "/".join(parts)
         for depth in range(1, len(parts)):
             parent = "/".join(parts[:depth])
-            there = self._entries.setdefault(parent, Entry(parent, "folder", 0o755))
+            own = (entry.user, entry.group) if depth == len(parts) - 1 else (0, 0)
+            missing = Entry(parent, "folder", 0o755, user=own[0], group=own[1])
+            there = self._entries.setdefault(parent, missing)
             if there.kind != "folder":
                 raise TreeError(f"/{path}: /{parent} is a {there.kind}")
         there = self._entries.get(path, entry)

@@ -7,24 +7,35 @@ import dataclasses
 import typing
 
 from orchestrator.shared.disk_formats import DiskFormat
-from orchestrator.shared.filesystems import FILESYSTEMS
+from orchestrator.shared.filesystems import FILESYSTEMS, FsType
 from orchestrator.shared.json_reader import FreeText, MiB, Natural
 from orchestrator.shared.spec import (
+    WITH_BOOT,
     Compression,
     ImageSpec,
     PartitionTable,
     SpecError,
     check,
+    too_large,
+    unreadable,
 )
+
+#: Command line options whose names are not those of their fields in `ImageOptions`.
+FLAGS = {"compression": "--compress", "injections": "--inject"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Injection:
-    """A file added to the root file system without Nix: a copy of `source` at `target`."""
+    """A file added to the root file system without Nix: a copy of `source` at `target`.
+
+    `user` and `group` are numbers.
+    """
 
     source: str
     target: FreeText
     mode: Natural
+    user: Natural = 0
+    group: Natural = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +63,43 @@ class ImageOptions:
     secure_boot_key: str = ""
     secure_boot_cert: str = ""
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Command line options that are given."""
+        return tuple(
+            FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        )
+
+
+def check_options(
+    options: ImageOptions,
+    *,
+    table: PartitionTable | None,
+    disk_format: DiskFormat | None,
+    root_fs: FsType | None,
+) -> None:
+    """Raise `SpecError` for an option that would have no effect on such an image.
+
+    None stands for what is not known before the configuration is evaluated.
+    """
+    if table and options.boot_size is not None and table not in WITH_BOOT:
+        instead = "; its kernels are on the root" if table != "sd-card" else ": use --firmware-size"
+        raise SpecError(f"--boot-size: partition table {table} has no boot partition{instead}")
+    if table not in {"sd-card", None} and options.firmware_size is not None:
+        raise SpecError(
+            f"--firmware-size: only SD cards have a firmware partition, not partition table {table}"
+        )
+    if table and (why := too_large(table, options.disk_size or 0)):
+        raise SpecError(f"--disk-size: {why}")
+    if options.bmap and disk_format not in {"raw", None}:
+        raise SpecError(f"--bmap needs a raw image, not {disk_format}")
+    if options.bmap and root_fs and not FILESYSTEMS[root_fs].block_map:
+        raise SpecError(f"--bmap does not support {root_fs}")
+    if table and root_fs and (why := unreadable(table, root_fs)):
+        raise SpecError(f"--root-fs {root_fs}: {why}")
+
 
 def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
     """Return `spec` with `options` applied; raises `SpecError` if the result is invalid."""
@@ -74,8 +122,10 @@ def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
         root = dataclasses.replace(changed.root, additionalSpaceMiB=options.additional_space)
         changed = dataclasses.replace(changed, root=root)
     check(changed)
-    if options.bmap and changed.diskFormat != "raw":
-        raise SpecError(f"--bmap needs a raw image, not {changed.diskFormat}")
-    if options.bmap and not FILESYSTEMS[changed.root.fsType].block_map:
-        raise SpecError(f"--bmap does not support {changed.root.fsType}")
+    check_options(
+        options,
+        table=changed.partitionTable,
+        disk_format=changed.diskFormat,
+        root_fs=None if changed.onlyNixStore else changed.root.fsType,
+    )
     return changed

@@ -8,6 +8,7 @@ import difflib
 import pathlib
 import typing
 
+from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.paths import ROOT
@@ -22,6 +23,9 @@ ASSEMBLERS = {
     "vm": "nixpkgs, in a VM",
 }
 
+#: Module of all SD cards.
+CARD = "./sd-card.nix"
+
 COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots under")
 
 
@@ -30,6 +34,7 @@ class NixosFormat:
     """One format: `upstream` is its name in nixpkgs' `system.build.images`, if it has one.
 
     `otherwise` is the format whose guest it has on systems without a PC's BIOS.
+    `modules` are its NixOS modules; `diskFormat` is the default of a format assembled here.
     """
 
     name: str
@@ -40,6 +45,13 @@ class NixosFormat:
     suffix: str
     firmware: tuple[str, ...]
     otherwise: str | None
+    modules: tuple[str, ...]
+    diskFormat: DiskFormat | None = None  # noqa: N815 - nix/formats.nix'
+
+    @property
+    def card(self) -> bool:
+        """Whether it is an SD card, whose partition table is fixed."""
+        return CARD in self.modules
 
     def check(self, system: str) -> None:
         """Raise `UsageError` if `system` does not support the format."""

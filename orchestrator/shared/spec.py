@@ -53,6 +53,22 @@ FIRMWARE: dict[str, Firmware] = {"grub": "bios", "systemdBoot": "uefi", "extlinu
 #: Partition tables whose boot loader reads its files from the root file system.
 BOOTS_FROM_ROOT = ("legacy", "legacy+gpt", "sd-card")
 
+#: Partition tables with a partition for kernels and boot entries: the ESP, or a BIOS' BOOT.
+WITH_BOOT = ("legacy+boot", "efi", "efixbootldr", "hybrid")
+
+#: Partition tables that are an MBR, whose numbers of sectors have 32 bits: it ends at 2 TiB.
+MBR = ("legacy", "legacy+boot", "sd-card")
+MBR_END_MIB = 2 << 20
+
+#: Volume labels whose names below /dev/disk/by-label are the same: udev escapes other letters
+#: (systemd's src/basic/devnum-util.c, encode_devnode_name). A FAT label has no dots, signs and
+#: commas either (mkfs.fat(8)).
+LABEL = re.compile(r"[A-Za-z0-9#+.:=@_-]+")
+FAT_LABEL = re.compile(r"[A-Za-z0-9#@_-]+")
+
+#: Programs that join Wi-Fi networks.
+WIFI = ("networkmanager", "wpa_supplicant", "iwd")
+
 #: Longest name of an image file in bytes: ext4's limit without the suffixes of derived files.
 FILE_NAME_BYTES = 255 - len(".plain.bmap")
 
@@ -177,6 +193,24 @@ class Content:
 
 
 @dataclasses.dataclass(frozen=True)
+class Late:
+    """Where the system reads late values from: folders without a slash at either end.
+
+    `etc` is the folder that becomes /etc at boot, `keys` that of the users' public keys. `wifi` has
+    the place of each program that joins a Wi-Fi network: a file for wpa_supplicant, else a folder.
+    """
+
+    etc: str = "etc"
+    keys: str = "etc/ssh/authorized_keys.d"
+    wifi: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {
+            "networkmanager": "etc/NetworkManager/system-connections",
+            "wpa_supplicant": "etc/wpa_supplicant/imperative.conf",
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageSpec:
     """One image: `toplevel` is the store path of the NixOS system.
 
@@ -204,6 +238,7 @@ class ImageSpec:
     diskFormat: DiskFormat = "raw"
     compression: Compression = "none"
     readyText: str = ""
+    late: Late = dataclasses.field(default_factory=Late)
 
     def identifier(self, what: str) -> uuid.UUID:
         """Return the UUID of `what` (a file system, a partition).
@@ -260,6 +295,8 @@ def check(spec: ImageSpec) -> None:
     _check_root(spec)
     _check_labels(spec)
     _check_contents(spec)
+    if unknown := sorted(spec.late.wifi.keys() - set(WIFI)):
+        raise SpecError(f"spec.late.wifi: {unknown[0]} is not one of {', '.join(WIFI)}")
 
 
 def _check_loaders(spec: ImageSpec) -> None:
@@ -283,18 +320,32 @@ def _check_root(spec: ImageSpec) -> None:
     row = FILESYSTEMS[spec.root.fsType]
     if row.refused:
         raise SpecError(f"spec.root.fsType: {row.name} is not supported: {row.refused}")
-    if spec.partitionTable in BOOTS_FROM_ROOT and not spec.onlyNixStore:
-        (loader,) = LOADERS[spec.partitionTable]
-        if loader not in row.read_by:
-            raise SpecError(
-                f"spec.root.fsType: with partition table {spec.partitionTable}, {loader} reads its"
-                f" files from the root file system, and cannot read {row.name}"
-            )
+    if not spec.onlyNixStore and (why := unreadable(spec.partitionTable, spec.root.fsType)):
+        raise SpecError(f"spec.root.fsType: {why}")
+    if why := too_large(spec.partitionTable, spec.diskSizeMiB):
+        raise SpecError(f"spec.diskSizeMiB: {why}")
     for name in ("uuid", "partUuid"):
         try:
             uuid.UUID(getattr(spec.root, name) or str(_NAMESPACE))
         except ValueError as error:
             raise SpecError(f"spec.root.{name}: {error}") from error
+
+
+def unreadable(table: PartitionTable, root_fs: FsType) -> str:
+    """Return why the table's boot loader cannot read its files from the root, "" if it can."""
+    if table not in BOOTS_FROM_ROOT or LOADERS[table][0] in FILESYSTEMS[root_fs].read_by:
+        return ""
+    return (
+        f"with partition table {table}, {LOADERS[table][0]} reads its files from the root file"
+        f" system, and cannot read {root_fs}"
+    )
+
+
+def too_large(table: PartitionTable, disk_mib: int) -> str:
+    """Return why a disk of this size cannot have the partition table, "" if it can."""
+    if table not in MBR or disk_mib < MBR_END_MIB:
+        return ""
+    return f"partition table {table} (MBR) ends at 2 TiB; use legacy+gpt, or efi with UEFI"
 
 
 def _check_labels(spec: ImageSpec) -> None:
@@ -305,6 +356,11 @@ def _check_labels(spec: ImageSpec) -> None:
     for name, (label, holder) in labels.items():
         if len(label.encode()) > FILESYSTEMS[holder].label_bytes:
             raise SpecError(f"spec.{name}: {label!r} is longer than {holder} allows")
+        if not (FAT_LABEL if holder == "vfat" else LABEL).fullmatch(label):
+            raise SpecError(
+                f"spec.{name}: {label!r} is empty, or has letters that the name below"
+                f" /dev/disk/by-label or {holder} cannot have"
+            )
     if not re.fullmatch("[0-9a-fA-F]{8}", spec.firmware.identifier):
         raise SpecError(
             f"spec.firmware.identifier: {spec.firmware.identifier!r} is not 8 hex digits"

@@ -50,7 +50,8 @@ class NixosTask:
     `format_paths` has module files of further formats, by name. `disk` are options of `nixosImage`.
     `systems_given` is false if the user named no system. `name` is the configuration file's, for
     the names of images. `sources` is the folder with the caller's files, under their paths on the
-    caller's host.
+    caller's host. `late` says which late values there are (`nixosImage.late`), not
+    what they are.
     """
 
     systems: tuple[str, ...]
@@ -70,6 +71,7 @@ class NixosTask:
     computer: str = ""
     overrides: tuple[tuple[str, str], ...] = ()
     commit: Commit | None = None
+    late: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,8 @@ from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.filesystems import REFUSED, ROOTS
-from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.image_options import ImageOptions, check_options
+from orchestrator.shared.spec import SpecError
 from orchestrator.verbs import formats
 from orchestrator.verbs.formats import Formats
 from orchestrator.verbs.registry import Session, Verb
@@ -95,7 +96,8 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
         raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
     format_paths = tuple(caller_path(path, who) for path in found.format_path)
     image = image_options(found, who)
-    chosen = _formats(found.format, format_paths, tuple(found.system), image)
+    chosen = _formats(found.format, tuple(found.system), bool(format_paths))
+    _check_options(found, chosen, format_paths, image)
     if found.boot or found.boot_on_terminal:
         _check_bootable((*chosen, *(path.stem for path in format_paths))[0])
     return Build(
@@ -114,14 +116,9 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
     )
 
 
-def _formats(
-    names: list[str],
-    format_paths: tuple[pathlib.PurePosixPath, ...],
-    systems: tuple[str, ...],
-    image: ImageOptions,
-) -> tuple[str, ...]:
+def _formats(names: list[str], systems: tuple[str, ...], has_paths: bool) -> tuple[str, ...]:
     """Check the given formats and return them without duplicates; raises `UsageError`."""
-    if not names and format_paths:
+    if not names and has_paths:
         return ()
     table = nixos_formats.read_formats()
     wanted: dict[str, str] = {}
@@ -130,15 +127,46 @@ def _formats(
         wanted.setdefault(one.name, name)  # an alias may name the same format again
         for system in systems:
             one.check(system)
-        late = image.injections or image.stamp or image.host_name or image.wifi_ssid
-        late = late or image.secure_boot_key
-        if one.assembler != "native" and (late or image.bmap or image.check):
-            raise UsageError(
-                f"--format {name} is assembled by nixpkgs: late values, --bmap and --check need"
-                " a format that this appliance assembles",
-                hint="./run.sh formats lists the formats",
-            )
     return tuple(wanted.values())
+
+
+def _check_options(
+    found: argparse.Namespace,
+    names: tuple[str, ...],
+    format_paths: tuple[pathlib.PurePosixPath, ...],
+    image: ImageOptions,
+) -> None:
+    """Raise `UsageError` for an image option that one of the formats has no use for."""
+    flags = (*(["--root-fs"] if found.root_fs else []), *image.given)
+    if flags and format_paths:
+        raise UsageError(
+            f"{flags[0]}: --format-path {format_paths[0].name} makes its image itself, without"
+            " this option",
+            hint="write it into the configuration",
+        )
+    table = nixos_formats.read_formats()
+    for name in names:
+        (one,) = nixos_formats.chosen((name,), table)
+        if flags and one.assembler != "native":
+            raise UsageError(
+                f"{flags[0]}: --format {name} is made by {nixos_formats.ASSEMBLERS[one.assembler]},"
+                " without this option",
+                hint="./run.sh formats lists the formats that this appliance assembles",
+            )
+        if image.partition_table and (one.card != (image.partition_table == "sd-card")):
+            raise UsageError(
+                f"--partition-table {image.partition_table}: not with --format {name}",
+                hint="SD cards have sd-card, and no other format has it",
+            )
+        try:
+            check_options(
+                image,
+                table="sd-card" if one.card else image.partition_table,
+                disk_format=image.disk_format or one.diskFormat,
+                root_fs=found.root_fs,
+            )
+        except SpecError as error:
+            raise UsageError(f"--format {name}: {error}", hint=found.help_of) from error
 
 
 def _check_bootable(name: str) -> None:

@@ -18,6 +18,8 @@ from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 from orchestrator.shared.demo_formats import FORMATS
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.filesystems import REFUSED, ROOTS
+from orchestrator.shared.image_options import check_options
+from orchestrator.shared.spec import SpecError
 from orchestrator.verbs.registry import Session, Verb
 
 TIMEOUT_SECONDS = 6 * 3600.0
@@ -45,13 +47,24 @@ def _parser() -> Parser:
 def _request(found: argparse.Namespace, who: Caller) -> Demo:
     if found.root_fs in REFUSED:
         raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
+    image = image_options(found, who)
+    form = FORMATS[found.format]
+    try:
+        check_options(
+            image,
+            table=image.partition_table or form.partition_table,
+            disk_format=image.disk_format or form.disk_format,
+            root_fs=found.root_fs,
+        )
+    except SpecError as error:
+        raise UsageError(str(error), hint=found.help_of) from error
     return Demo(
         system=found.system or "",
         format=found.format,
         root_fs=found.root_fs,
         ssh_key=None if found.ssh_key is None else caller_path(found.ssh_key, who),
         boot=not found.no_boot,
-        image=image_options(found, who),
+        image=image,
         **run_arguments(found, who),
     )
 

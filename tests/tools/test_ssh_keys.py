@@ -9,9 +9,10 @@ import pytest
 from orchestrator.ask import uploads
 from orchestrator.ask.request import Caller
 from orchestrator.ask.ssh_keys import bare_key, is_public_key, public_keys, ssh_keys
-from orchestrator.decide.make_task import _check_stamp
+from orchestrator.decide.make_task import read_late
 from orchestrator.deliver.signing import signers_of
 from orchestrator.shared.errors import UsageError
+from orchestrator.shared.image_options import ImageOptions
 from tests.unit.asking import demo
 from tests.unit.requests import DEMO
 
@@ -220,7 +221,7 @@ def test_keys_of_devices_are_judged_before_anything_is_built(
 ) -> None:
     file = received / "hosts.csv"
     file.write_text(f'host,ssh_key\na,{SK} Jürgen\nb,"from=""10.*"" {ED}"\nc,\n')
-    _check_stamp("/hosts.csv", who)
+    read_late(ImageOptions(stamp="/hosts.csv"), who)
     file.write_text(f"host,ssh_key\na,{ED}\nb,ssh-ed25519 AAAA\n")
     with pytest.raises(UsageError, match=r"^--stamp: line 3: ssh_key is not a public key$"):
-        _check_stamp("/hosts.csv", who)
+        read_late(ImageOptions(stamp="/hosts.csv"), who)

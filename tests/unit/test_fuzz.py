@@ -35,7 +35,7 @@ from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.errors import BuildError, failure
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.progress import make_progress
-from orchestrator.shared.spec import ImageSpec, SpecError, is_file_name, read_spec
+from orchestrator.shared.spec import ImageSpec, Late, SpecError, is_file_name, read_spec
 from orchestrator.shared.text import plain
 from tests.unit.test_bootspec import BOOT
 from tests.unit.test_spec import JSON, SPEC, changed
@@ -249,8 +249,11 @@ def test_a_file_of_devices_is_read_or_refused(
     assert len({device.host.lower() for device in devices}) == len(devices) > 0
     for device in devices:
         assert is_file_name(f"image-{device.host}.img")
-        for entry in late_entries(ImageOptions(), device):
+        for entry in late_entries(ImageOptions(), device, ALL_WIFI):
             Tree(()).add(entry)
+
+
+ALL_WIFI = Late(wifi={**Late().wifi, "iwd": "var/lib/iwd"})
 
 
 @hypothesis.given(ssid=st.text(st.characters(exclude_categories=())), host=TEXTS)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from orchestrator.image import late
 from orchestrator.image.late import COLUMNS, Device, late_entries, misplaced, read_devices
-from orchestrator.image.tree import Entry
+from orchestrator.image.tree import Entry, Tree
 from orchestrator.shared.image_options import ImageOptions, Injection
-from orchestrator.shared.spec import SpecError
+from orchestrator.shared.spec import Late, SpecError
 
 HEAD = ",".join(COLUMNS)
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOt0 me@home"
@@ -24,7 +24,7 @@ def rows(*lines: str, head: str = HEAD) -> str:
 
 
 def data_of(device: Device) -> dict[str, bytes]:
-    return {entry.path: entry.data for entry in late_entries(ImageOptions(), device)}
+    return {entry.path: entry.data for entry in late_entries(ImageOptions(), device, Late())}
 
 
 # --- rows -------------------------------------------------------------------------------------
@@ -87,11 +87,14 @@ def test_what_is_no_host_name_is_refused_with_its_line(host: str) -> None:
         (f"b,,,{'ä' * 17},", "wifi_ssid is not a network name"),
         ("b,,,a\tb,", "wifi_ssid is not a network name"),
         ('b,,,"a\nb",', "wifi_ssid is not a network name"),
-        ("b,,,net,Hunter7", "wifi_password must have 8 to 63 ASCII characters"),
-        (f"b,,,net,Hunter7{'x' * 57}", "wifi_password must have 8 to 63 ASCII characters"),
-        ("b,,,net,Hunter7ä", "wifi_password must have 8 to 63 ASCII characters"),
-        ('b,,,net,"Hunter7\nx"', "wifi_password must have 8 to 63 ASCII characters"),
-        ("b,,,net,Hunter7\0", "wifi_password must have 8 to 63 ASCII characters"),
+        ("b,,,net,Hunter7", "wifi_password must have 8 to 63 ASCII characters, or"),
+        (
+            f"b,,,net,Hunter7{'a' * 57}",
+            "wifi_password must have 8 to 63 ASCII characters, or",
+        ),
+        ("b,,,net,Hunter7ä", "wifi_password must have 8 to 63 ASCII characters, or"),
+        ('b,,,net,"Hunter7\nx"', "wifi_password must have 8 to 63 ASCII characters, or"),
+        ("b,,,net,Hunter7\0", "wifi_password must have 8 to 63 ASCII characters, or"),
         ("b,,,,Hunter77", "wifi_password without wifi_ssid"),
         ("a,,,net,Hunter77", "host is repeated"),
         ("A,,,net,Hunter77", "host is repeated"),
@@ -174,11 +177,11 @@ def test_any_row_is_read_or_refused(cells: list[str]) -> None:
 
 
 def test_a_device_without_values_has_no_files() -> None:
-    assert late_entries(ImageOptions(), Device()) == ()
+    assert late_entries(ImageOptions(), Device(), Late()) == ()
 
 
 def test_host_name_and_key_are_files_of_roots() -> None:
-    assert late_entries(ImageOptions(), Device(host="pi-1", ssh_key=KEY)) == (
+    assert late_entries(ImageOptions(), Device(host="pi-1", ssh_key=KEY), Late()) == (
         Entry("etc/hostname", "file", 0o644, data=b"pi-1\n"),
         Entry("etc/ssh/authorized_keys.d/root", "file", 0o644, data=f"{KEY}\n".encode()),
     )
@@ -191,7 +194,8 @@ def test_a_key_goes_to_its_user() -> None:
 
 
 def test_wifi_access_is_written_for_both_programs() -> None:
-    assert late_entries(ImageOptions(), Device(wifi_ssid="net", wifi_password=PASSWORD)) == (
+    device = Device(wifi_ssid="net", wifi_password=PASSWORD)
+    assert late_entries(ImageOptions(), device, Late()) == (
         Entry("etc/NetworkManager/system-connections", "folder", 0o700),
         Entry(
             "etc/NetworkManager/system-connections/wifi.nmconnection",
@@ -202,7 +206,7 @@ def test_wifi_access_is_written_for_both_programs() -> None:
             b"[wifi-security]\nkey-mgmt=wpa-psk\npsk=correct horse\n",
         ),
         Entry(
-            "etc/wpa_supplicant.conf",
+            "etc/wpa_supplicant/imperative.conf",
             "file",
             0o600,
             data=b'network={\n  ssid=6e6574\n  psk="correct horse"\n}\n',
@@ -245,10 +249,76 @@ def test_a_networks_name_is_written_as_bytes(ssid: str) -> None:
     assert bytes.fromhex(hexed.partition("=")[2]).decode() == ssid
 
 
+def test_iwd_has_a_file_for_each_network() -> None:
+    places = Late(wifi={"iwd": "var/lib/iwd"})
+
+    def made(ssid: str, password: str = "") -> dict[str, bytes]:
+        device = Device(wifi_ssid=ssid, wifi_password=password)
+        folder, *files = late_entries(ImageOptions(), device, places)
+        assert folder == Entry("var/lib/iwd", "folder", 0o700)
+        assert all(one.mode == 0o600 for one in files)
+        return {one.path.removeprefix("var/lib/iwd/"): one.data for one in files}
+
+    assert made("My Net-1", PASSWORD) == {"My Net-1.psk": b"[Security]\nPassphrase=correct horse\n"}
+    assert made("Käse/.") == {"=4bc3a473652f2e.open": b"[Settings]\nAutoConnect=true\n"}
+    assert made("a", " \\ x23456") == {"a.psk": b"[Security]\nPassphrase=\\s\\\\ x23456\n"}
+
+
+def test_64_digits_are_the_key_itself() -> None:
+    key = "0123456789abcdefABCDEF" + "0" * 42
+    (device,) = read_devices(rows(f"a,,,net,{key}"))
+    places = Late(wifi={**Late().wifi, "iwd": "var/lib/iwd"})
+    data = b"".join(one.data for one in late_entries(ImageOptions(), device, places))
+    for line in (f"\npsk={key}\n", f"\n  psk={key}\n", f"\nPreSharedKey={key}\n"):
+        assert line.encode() in data
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "--wifi-password-file: the file is empty"),
+        (b"\r\n", "--wifi-password-file: the file is empty"),
+        (b"short", "--wifi-password-file: wifi_password must have 8 to 63 ASCII characters, or"),
+        ("\ufeffcorrect horse".encode(), "64 hexadecimal digits: it begins with a byte order mark"),
+        (b"g" * 64, "must have 8 to 63 ASCII characters, or 64 hexadecimal digits"),
+    ],
+)
+def test_a_password_file_is_refused_without_its_content(
+    text: bytes, message: str, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(text)
+    with pytest.raises(SpecError) as caught:
+        late.one_device(ImageOptions(wifi_ssid="net", wifi_password_file=str(file)))
+    assert message in str(caught.value)
+    assert "horse" not in str(caught.value)
+
+
+def test_late_files_go_where_etc_is_and_sshd_looks() -> None:
+    places = Late(etc=".rw-etc/upper", keys="etc/ssh/device_keys.d")
+    entries = late_entries(ImageOptions(), Device(host="a", ssh_key=KEY), places)
+    assert [one.path for one in entries] == [
+        ".rw-etc/upper/hostname",
+        ".rw-etc/upper/ssh/device_keys.d/root",
+    ]
+
+
+def test_an_injected_file_has_its_owner(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    injection = Injection(f"{tmp_path}/f", "/home/me/.ssh/id", 0o600, 1000, 100)
+    (entry,) = late_entries(ImageOptions(injections=(injection,)), Device(), Late())
+    assert (entry.user, entry.group) == (1000, 100)
+    tree = Tree(())
+    tree.add(entry)
+    owners = {one.path: (one.user, one.group) for one in tree.entries}
+    assert owners["home/me/.ssh"] == owners["home/me/.ssh/id"] == (1000, 100)
+    assert owners["home/me"] == owners["home"] == (0, 0)
+
+
 def test_an_injected_file_goes_where_it_was_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "secret").write_bytes(b"\0\xff")
     options = ImageOptions(injections=(Injection(f"{tmp_path}/secret", "/etc/my/key", 0o400),))
-    assert late_entries(options, Device(host="a")) == (
+    assert late_entries(options, Device(host="a"), Late()) == (
         Entry("etc/my/key", "file", 0o400, data=b"\0\xff"),
         Entry("etc/hostname", "file", 0o644, data=b"a\n"),
     )
@@ -260,7 +330,7 @@ def test_an_injection_without_a_file_is_named_by_its_target(
 ) -> None:
     options = ImageOptions(injections=(Injection(f"{tmp_path}/{source}", "/etc/key", 0o400),))
     with pytest.raises(SpecError, match=r"^--inject: /etc/key: the source is not a file$"):
-        late_entries(options, Device())
+        late_entries(options, Device(), Late())
 
 
 def test_a_device_is_shown_without_its_password() -> None:

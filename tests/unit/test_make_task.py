@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import typing
 
 import pytest
 
@@ -12,6 +13,7 @@ from orchestrator.ask.request import Build, Caller
 from orchestrator.decide import make_task as module
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
+from orchestrator.image.late import Device
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.nix_options import NixOptions
@@ -254,3 +256,40 @@ def test_a_format_of_ones_own_has_the_files_name(
         ("sd-aarch64", "mine"),
         {"mine": f"{sent}/n/mine.nix"},
     )
+
+
+# --- what the configuration is told of late values ----------------------------------------------
+
+
+def test_the_configuration_knows_which_late_values_there_are_not_what_they_are() -> None:
+    devices = [Device("alpha", "ssh-ed25519 AAAA", "me", "net", "correct horse"), Device("beta")]
+    options = ImageOptions(stamp="/x", injections=(Injection("/secret", "/etc/key", 0o600),))
+    assert module.late_facts(options, devices) == {
+        "hostName": True,
+        "keyUsers": ["me"],
+        "everyDeviceHasKey": False,
+        "wifi": True,
+        "injected": ["/etc/key"],
+    }
+    assert module.late_facts(ImageOptions(), [Device()]) == {}
+    told = module.late_facts(ImageOptions(), [Device("a", "ssh-ed25519 AAAA")])
+    assert told["everyDeviceHasKey"]
+    assert told["keyUsers"] == ["root"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("wifi_password_file", "short", "--wifi-password-file: wifi_password must have 8 to 63"),
+        ("wifi_password_file", "\n", "--wifi-password-file: the file is empty"),
+        ("stamp", "host\na\na\n", "--stamp: line 3: host is repeated"),
+    ],
+)
+def test_a_mistake_in_a_late_file_is_told_before_the_build(
+    name: str, text: str, message: str, sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / "late").write_text(text)
+    named: dict[str, typing.Any] = {name: "/late"}
+    named |= {"wifi_ssid": "net"} if name != "stamp" else {}
+    with pytest.raises(UsageError, match=f"^{message}"):
+        made(dataclasses.replace(BUILD, image=ImageOptions(**named)), who, tmp_path)

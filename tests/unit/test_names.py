@@ -10,7 +10,7 @@ from orchestrator.ask.request import ImageRequest
 from orchestrator.decide.make_task import configuration_name
 from orchestrator.deliver.names import Announced, check_free, file_names
 from orchestrator.shared.artifact import BESIDE
-from orchestrator.shared.errors import BuildError, DeliveryError
+from orchestrator.shared.errors import BuildError, DeliveryError, UsageError
 from orchestrator.shared.image_options import ImageOptions
 from tests.unit.requests import BUILD
 
@@ -43,6 +43,12 @@ def test_a_name_is_that_of_the_file_that_will_be_made(
 def test_somebodys_file_in_an_images_place_ends_the_run_before_it_builds(beside: str) -> None:
     with pytest.raises(DeliveryError, match=re.escape(f"out/pi-sd.img.zst{beside} exists")):
         check_free(CARD, BUILD, ("",), frozenset({f"pi-sd.img.zst{beside}"}))
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".a", "a/b", "a" * 245])
+def test_a_name_that_no_file_can_have_ends_the_run_before_it_builds(name: str) -> None:
+    with pytest.raises(UsageError, match="is not allowed as a file name"):
+        check_free({**CARD, "name": name}, BUILD, ("alpha",), frozenset())
 
 
 def test_files_of_other_names_stay_and_do_not_matter() -> None:

@@ -207,3 +207,10 @@ def test_names_of_files_are_told_and_no_part_of_the_log(log: NixLog) -> None:
     assert log.files == [file]
     assert log.errors == ["trace: a user's own"]
     assert text_of(log) == "trace: a user's own\n"
+
+
+def test_specs_of_images_are_told_as_they_are_and_no_part_of_the_log(log: NixLog) -> None:
+    for text in ('{"a": 1}', "null"):
+        log.feed(nix(action="msg", level=0, msg=f"trace: nixos-image-spec {text}"))
+    assert log.specs == ['{"a": 1}', "null"]
+    assert text_of(log) == ""

@@ -300,3 +300,33 @@ def test_all_that_our_expressions_read_may_be_read() -> None:
             assert any(target.is_relative_to(place) for place in places), (path, name)
             found += not target.is_relative_to(ROOT / "nix")
     assert found, "some of it lies beside the expressions"
+
+
+# --- images, before they are built ------------------------------------------------------------
+
+GOLDEN = (ROOT / "tests/nixos/specs/x86_64-linux/raw.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "spec", "message"),
+    [
+        (ImageOptions(boot_size=64), GOLDEN, "--boot-size: partition table legacy has no boot"),
+        (ImageOptions(bmap=True), GOLDEN.replace('"ext4"', '"btrfs"'), "--bmap does not support"),
+        (ImageOptions(disk_size=3 << 20), GOLDEN, "spec.diskSizeMiB: partition table legacy (MBR)"),
+        (ImageOptions(), GOLDEN.replace('"nixos"', '"a/b"'), "spec.root.label: 'a/b' is empty, or"),
+        (ImageOptions(host_name="a"), "null", "--host-name: nixpkgs makes this image"),
+        (ImageOptions(), "[]", "spec: expected an object"),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_the_build(
+    options: ImageOptions, spec: str, message: str
+) -> None:
+    with pytest.raises(AgentError) as caught:
+        nixos.check_image(options, spec)
+    assert str(caught.value).startswith(message)
+    assert caught.value.kind == "usage"
+
+
+def test_images_that_can_be_made_pass() -> None:
+    nixos.check_image(ImageOptions(disk_size=4096, bmap=True, host_name="a"), GOLDEN)
+    nixos.check_image(ImageOptions(), "null")

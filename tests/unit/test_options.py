@@ -52,8 +52,10 @@ def flat(document: object, path: str = "") -> dict[str, object]:
 
 
 def changes(options: ImageOptions) -> dict[str, object]:
-    """Return the fields that `apply` has changed."""
-    before, after = (flat(dataclasses.asdict(spec)) for spec in (SPEC, apply(options, SPEC)))
+    """Return the fields that `apply` has changed; of an SD card for an option of its own."""
+    table: PartitionTable = "efi" if options.firmware_size is None else "sd-card"
+    spec = dataclasses.replace(SPEC, partitionTable=table)
+    before, after = (flat(dataclasses.asdict(one)) for one in (spec, apply(options, spec)))
     assert before.keys() == after.keys()
     return {path[1:]: value for path, value in after.items() if value != before[path]}
 

@@ -73,6 +73,11 @@ SPEC: dict[str, typing.Any] = {
     "diskFormat": "raw",
     "compression": "none",
     "readyText": "",
+    "late": {
+        "etc": "etc",
+        "keys": "etc/ssh/authorized_keys.d",
+        "wifi": {"iwd": "var/lib/iwd"},
+    },
 }
 
 #: Fields without a default.

@@ -117,6 +117,8 @@ RUNG = ladder.rungs()[-1]
         ),
         (
             [
+                "-f",
+                "raw-efi",
                 "--disk-size",
                 "8G",
                 "--ignore-hardware",
@@ -127,6 +129,7 @@ RUNG = ladder.rungs()[-1]
                 "/o",
             ],
             build(
+                formats=("raw-efi",),
                 image=ImageOptions(disk_size=8192),
                 ignore_hardware=True,
                 root_fs="btrfs",
@@ -163,13 +166,13 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         ),
         (
             ["-f", "iso", "--bmap"],
-            "--format iso is assembled by nixpkgs",
-            "./run.sh formats lists the formats",
+            "--bmap: --format iso is made by nixpkgs' recipe, without this option",
+            "./run.sh formats lists the formats that this appliance assembles",
         ),
         (
             ["-f", "lxc", "--host-name", "a"],
-            "--format lxc is assembled",
-            "./run.sh formats lists the formats",
+            "--host-name: --format lxc is made by nixpkgs' recipe, without this option",
+            "./run.sh formats lists the formats that this appliance assembles",
         ),
         (["-f", "lxc", "--boot"], "lxc: this format is not bootable", "omit --boot and --run"),
         (

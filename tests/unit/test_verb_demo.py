@@ -40,17 +40,21 @@ RUNG = ladder.rungs()[-1]
         (["demo", "--qemu", RUNG], demo(qemu=RUNG)),
         (["demo", "--qemu", "auto"], demo(qemu="auto")),
         (
-            ["demo", "-f", "sd-aarch64", "--disk-size", "8G", "--boot-size", "1000K"],
-            demo(format="sd-aarch64", image=ImageOptions(disk_size=8192, boot_size=1)),
+            ["demo", "-f", "qcow-efi", "--disk-size", "8G", "--boot-size", "1000K"],
+            demo(format="qcow-efi", image=ImageOptions(disk_size=8192, boot_size=1)),
         ),
         (
             ["demo", "--partition-table", "hybrid", "--disk-format", "vpc", "--compress", "xz"],
             demo(image=ImageOptions(partition_table="hybrid", disk_format="vpc", compression="xz")),
         ),
         (
-            ["demo", "--firmware-size", "64", "--additional-space", "1G", "--bmap", "--check"],
+            [
+                *("demo", "-f", "sd-riscv64", "--firmware-size", "64"),
+                *("--additional-space", "1G", "--bmap", "--check"),
+            ],
             demo(
-                image=ImageOptions(firmware_size=64, additional_space=1024, bmap=True, check=True)
+                format="sd-riscv64",
+                image=ImageOptions(firmware_size=64, additional_space=1024, bmap=True, check=True),
             ),
         ),
         (

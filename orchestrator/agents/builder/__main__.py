@@ -95,7 +95,7 @@ def build() -> None:
         effective.tell(nix)
         results = demo.build(task.work, run, nix)
     else:
-        nix = nixos.prepare(task.work, nix)
+        nix = nixos.prepare(task.work, nix, task.options)
         effective.tell(nix)
         results = nixos.build(task.work, run, nix)
     keeper = Keeper(nix)

@@ -44,7 +44,7 @@ def make_artifact(
     removed.
     """
     events.emit("assemble", message=f"assembling {spec.file_name}")
-    entries = late.late_entries(options, device)
+    entries = late.late_entries(options, device, spec.late)
     raw, second, signed = folder / RAW, folder / "second", folder / "signed"
     target = folder / spec.file_name
     if not is_file_name(target.name):  # a --stamp row's host is part of the name

@@ -158,6 +158,9 @@ class Nix:
     `secret` are the caller's nix.conf lines, such as access tokens: only Nix may read them, no
     evaluation or build. `options` are added to each command line; they override both.
 
+    `check` gets the spec (JSON) of each image as soon as Nix has evaluated it, before Nix builds.
+    An `AgentError` that it raises ends the command.
+
     Error messages show paths below `sources`, the caller's files, without that prefix, and never
     name a place below `nixpkgs`. `copy` is a folder of the store, and the one of `sources` that it
     is a copy of: messages name the latter.
@@ -171,6 +174,7 @@ class Nix:
     show_trace: bool = False
     secret: str = dataclasses.field(default="", repr=False)
     options: tuple[str, ...] = ()
+    check: Callable[[str], None] = dataclasses.field(default=lambda _spec: None, repr=False)
 
     def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
         """Run `nix build`; return the `number` outputs in the order of the arguments.
@@ -221,6 +225,8 @@ class Nix:
                 log.feed(line.decode(errors="replace").rstrip("\n"))
                 if log.files:
                     events.emit("file", message=None, file=log.files.pop())
+                if log.specs:
+                    self.check(log.specs.pop())
                 now = time.monotonic()
                 if now - reported >= PROGRESS_SECONDS and log.current != last:
                     events.emit(

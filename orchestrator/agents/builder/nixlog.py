@@ -38,6 +38,9 @@ WARNING = "evaluation warning:"
 #: Prefix of our expressions' trace messages with each image's file name, as JSON.
 FILE = "trace: nixos-image-file "
 
+#: The same with each image's spec, which is null for an image that nixpkgs makes.
+SPEC = "trace: nixos-image-spec "
+
 #: Number of lines of a failed derivation's log in the error.
 TAIL_LINES = 30
 
@@ -81,6 +84,7 @@ class NixLog:
     notes: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     files: list[typing.Any] = dataclasses.field(default_factory=list)
+    specs: list[str] = dataclasses.field(default_factory=list)
     _running: dict[int, str] = dataclasses.field(default_factory=dict)
     _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
     _builds: set[int] = dataclasses.field(default_factory=set)
@@ -129,6 +133,8 @@ class NixLog:
             case {"action": "msg", "msg": str(text)} if text.startswith(FILE):
                 with contextlib.suppress(ValueError, RecursionError):
                     self.files.append(json.loads(text.removeprefix(FILE)))
+            case {"action": "msg", "msg": str(text)} if text.startswith(SPEC):
+                self.specs.append(text.removeprefix(SPEC))
             case {"action": "msg", "msg": str(text)}:
                 self._write(plain(text))
                 if event.get("level") == LEVEL_ERROR:

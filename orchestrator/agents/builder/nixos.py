@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import pathlib
@@ -20,8 +21,10 @@ from orchestrator.shared import command
 from orchestrator.shared.architectures import RUNS_TOO, this_system
 from orchestrator.shared.artifact import Built, Material
 from orchestrator.shared.constants import GIB, MIB
+from orchestrator.shared.image_options import ImageOptions, apply
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
+from orchestrator.shared.spec import SpecError, read_spec
 from orchestrator.shared.task import NixosTask
 from orchestrator.shared.text import public
 
@@ -74,15 +77,35 @@ class Nixpkgs:
         return (Material("nixpkgs", self.revision or "", public(self.source), known),)
 
 
-def prepare(task: NixosTask, nix: Nix) -> Nix:
-    """Return `nix` with reachable substituters, and with the paths for its error messages."""
+def prepare(task: NixosTask, nix: Nix, options: ImageOptions) -> Nix:
+    """Return `nix` with reachable substituters, and with the paths for its error messages.
+
+    It checks each image's spec together with `options`.
+    """
     return dataclasses.replace(
         nix,
         settings=look_around(task, nix.settings),
         sources=task.sources,
         nixpkgs=task.nixpkgs,
         show_trace=task.nix_options.show_trace,
+        check=functools.partial(check_image, options),
     )
+
+
+def check_image(options: ImageOptions, spec: str) -> None:
+    """Raise `AgentError` if `options` and an image's spec (JSON, or null) do not go together."""
+    if spec == "null":
+        if options.given:
+            raise AgentError(
+                f"{options.given[0]}: nixpkgs makes this image, without this option",
+                hint="leave out nixosImage.touchEFIVars and postVM, or the option",
+                kind="usage",
+            )
+        return
+    try:
+        apply(options, read_spec(spec))
+    except SpecError as error:
+        raise AgentError(str(error), kind="usage") from error
 
 
 def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
@@ -115,6 +138,7 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, obje
         "systemsGiven": task.systems_given,
         "formatPaths": task.format_paths,
         "disk": task.disk,
+        "late": task.late,
         "specialArgs": dict(task.nix_options.arguments),
         "revision": nixpkgs.revision,
         "versionSuffix": nixpkgs.suffix,

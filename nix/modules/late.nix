@@ -1,0 +1,152 @@
+# Late values (host name, keys, Wi-Fi, injected files) are put into the image after the build. This module makes the system read
+# them, or refuses what the booted system would not see: files that NixOS' activation writes itself, and folders where something
+# else is mounted.
+{ config, lib, ... }@arguments:
+let
+  inherit (config.nixosImage) late onlyNixStore;
+  isGiven = late.hostName || late.keyUsers != [ ] || late.wifi || late.injected != [ ];
+  placesOf = option: path: attribute:
+    lib.concatMapStringsSep ", " (import ../place.nix { inherit lib arguments; } path [ attribute ])
+      (lib.filter (one: one.value ? ${attribute}) (option.definitionsWithLocations or [ ]));
+
+  # --- /etc -----------------------------------------------------------------------------------------
+
+  overlay = config.system.etc.overlay.enable or false;
+  isMutable = ! overlay || config.system.etc.overlay.mutable;
+  # What activation puts into /etc: { name, target }
+  etc = lib.mapAttrsToList (name: file: { inherit name; inherit (file) target; }) (lib.filterAttrs (_: file: file.enable) config.environment.etc);
+  isBelow = folder: path: lib.hasPrefix "${lib.removeSuffix "/" folder}/" path;
+  # Files of environment.etc that replace `path`; an overlay's upper layer wins, but not over a folder.
+  ownersOf = path: lib.filter
+    (file: let target = "/etc/${file.target}"; in
+      target == path && ! overlay || isBelow target path || isBelow path target)
+    etc;
+  etcProblem = path:
+    let owner = lib.head (ownersOf path); in
+    if ! lib.hasPrefix "/etc/" path then ""
+    else if ! isMutable then "/etc is read-only and the system's own (system.etc.overlay.mutable = false)"
+    else if ownersOf path != [ ] then
+      "environment.etc.\"${owner.name}\" puts /etc/${owner.target} there at each boot; set that option, or its `enable` to false"
+    else "";
+
+  # --- users' keys, Wi-Fi ---------------------------------------------------------------------------
+
+  hasKeys = name:
+    let keys = config.users.users.${name}.openssh.authorizedKeys; in
+    config.users.users ? ${name} && (keys.keys != [ ] || keys.keyFiles != [ ]);
+  # Activation writes the file of a user who has keys in the configuration: keys of the device go into a folder beside it.
+  ownFolder = lib.any hasKeys late.keyUsers;
+  keys = "etc/ssh/${if ownFolder then "device_keys.d" else "authorized_keys.d"}";
+
+  inherit (config.networking) wireless networkmanager;
+  # The file that wpa_supplicant's units read, from their own command line.
+  supplicantUnits = lib.filterAttrs (name: _: name == "wpa_supplicant" || lib.hasPrefix "wpa_supplicant-" name) config.systemd.services;
+  supplicantFiles = lib.unique (lib.concatMap
+    (unit: lib.concatMap (part: if lib.isList part then part else [ ]) (builtins.split "-c (/[^ \"\n]+)" unit.script))
+    (lib.attrValues supplicantUnits));
+  supplicantFile = if supplicantFiles == [ ] then "" else lib.head supplicantFiles;
+  usesSupplicant = wireless.enable && ! networkmanager.enable;
+  wifi =
+    if ! late.wifi then { }
+    else if networkmanager.enable then { networkmanager = "etc/NetworkManager/system-connections"; }
+    else if wireless.enable then { wpa_supplicant = lib.removePrefix "/" supplicantFile; }
+    else if wireless.iwd.enable then { iwd = "var/lib/iwd"; }
+    else { };
+
+  # --- injected files -------------------------------------------------------------------------------
+
+  mounts = lib.filter (mount: mount != "/")
+    (map (one: one.mountPoint) (lib.attrValues config.fileSystems) ++ lib.attrNames config.boot.specialFileSystems
+      ++ lib.optional (config.boot.tmp.useTmpfs || config.boot.tmp.cleanOnBoot) "/tmp");
+  mountProblem = path:
+    let found = lib.filter (mount: mount == path || isBelow mount path) mounts; in
+    lib.optionalString (found != [ ]) "at boot ${lib.head found} is another file system, or emptied${lib.optionalString (isBelow "/boot" path) "; for a boot partition set boot.loader.systemd-boot.extraFiles, for a card's sdImage.populateFirmwareCommands"}";
+
+  # Types of tmpfiles.d lines that replace or remove what is there (tmpfiles.d(5)).
+  replaces = type: lib.any (one: lib.hasPrefix one type) [ "R" "r" "D" "F" ] || lib.hasInfix "+" type || lib.hasInfix "=" type;
+  words = line: lib.filter (word: word != "") (lib.splitString " " line);
+  rules = lib.filter (rule: lib.length rule >= 2) (map words config.systemd.tmpfiles.rules)
+    ++ lib.concatLists (lib.concatMap (lib.mapAttrsToList (path: types: map (type: [ type path ]) (lib.attrNames types))) (lib.attrValues (config.systemd.tmpfiles.settings or { })));
+  tmpfilesProblem = path:
+    let found = lib.filter (rule: replaces (lib.head rule) && (lib.elemAt rule 1 == path || isBelow (lib.elemAt rule 1) path && ! lib.hasPrefix "L" (lib.head rule))) rules; in
+    lib.optionalString (found != [ ]) "systemd-tmpfiles replaces or removes it at boot (line `${lib.concatStringsSep " " (lib.take 2 (lib.head found))} …`)";
+
+  users = "users.users and users.groups decide what is in it";
+  written = {
+    "/etc/passwd" = users;
+    "/etc/group" = users;
+    "/etc/shadow" = users;
+    "/etc/subuid" = users;
+    "/etc/subgid" = users;
+    "/etc/static" = "activation makes it";
+    "/etc/.clean" = "activation makes it";
+    "/bin/sh" = "activation makes it";
+    "/usr/bin/env" = "activation makes it";
+    "/etc/hostname" = lib.optionalString late.hostName "it is the place of the device's host name";
+  } // lib.optionalAttrs (config.networking.resolvconf.enable or false) { "/etc/resolv.conf" = "resolvconf writes it"; };
+
+  homes = map (user: user.home) (lib.attrValues config.users.users);
+  problemOf = path:
+    let found = lib.filter (problem: problem != "") [
+      (lib.optionalString onlyNixStore "the image contains only the Nix store (nixosImage.onlyNixStore)")
+      (written.${path} or "")
+      (lib.optionalString (lib.elem path homes) "it is a user's home; end the path with a slash to put the file into it")
+      (etcProblem path)
+      (mountProblem path)
+      (tmpfilesProblem path)
+    ]; in
+    if found == [ ] then "" else lib.head found;
+in
+{
+  _file = ./late.nix;
+
+  config = lib.mkIf isGiven {
+    nixosImage.late.places = { inherit keys wifi; etc = if overlay then ".rw-etc/upper" else "etc"; };
+
+    # Without NixOS' own file the device's name stays, whatever is activated. Avahi takes the host's name if it is told none.
+    environment.etc.hostname.enable = lib.mkIf late.hostName (lib.mkOverride 45 false);
+    services.avahi.hostName = lib.mkIf late.hostName (lib.mkDefault "");
+    services.openssh.authorizedKeysFiles = lib.mkIf ownFolder [ "/etc/ssh/device_keys.d/%u" ];
+    networking.wireless.allowAuxiliaryImperativeNetworks = lib.mkIf (late.wifi && usesSupplicant) (lib.mkDefault true);
+
+    assertions =
+      map (path: { assertion = problemOf path == ""; message = "--inject ${path}: the booted system would not see the file: ${problemOf path}"; }) late.injected
+      ++ [
+        {
+          assertion = late.hostName || late.keyUsers != [ ] || late.wifi -> ! onlyNixStore;
+          message = "late values: the image contains only the Nix store (nixosImage.onlyNixStore)";
+        }
+        {
+          assertion = late.hostName -> isMutable;
+          message = "--host-name, --stamp: /etc is read-only and the system's own (system.etc.overlay.mutable = false)";
+        }
+        {
+          assertion = late.hostName -> ! (config.boot.kernel.sysctl ? "kernel.hostname");
+          message = "--host-name, --stamp: boot.kernel.sysctl.\"kernel.hostname\" (${placesOf arguments.options.boot.kernel.sysctl [ "boot" "kernel" "sysctl" ] "kernel.hostname"}) would replace the device's name; leave it out";
+        }
+        {
+          assertion = late.keyUsers != [ ] -> isMutable && config.services.openssh.enable;
+          message = "--stamp, ssh_key: nothing would read the keys; set services.openssh.enable = true"
+            + lib.optionalString (! isMutable) " and system.etc.overlay.mutable = true";
+        }
+        {
+          assertion = late.keyUsers == [ ] || lib.elem "/${keys}/%u" config.services.openssh.authorizedKeysFiles;
+          message = "--stamp, ssh_key: sshd does not read /${keys}/%u; add it to services.openssh.authorizedKeysFiles";
+        }
+        {
+          assertion = late.wifi -> wifi != { };
+          message = "--wifi-ssid, --stamp: nothing in the configuration joins a Wi-Fi network; set networking.networkmanager.enable, networking.wireless.enable or networking.wireless.iwd.enable = true";
+        }
+        {
+          assertion = wifi ? wpa_supplicant -> supplicantFile != "" && etcProblem supplicantFile == "";
+          message = "--wifi-ssid, --stamp: wpa_supplicant's units read no file of the device's; set networking.wireless.allowAuxiliaryImperativeNetworks = true";
+        }
+      ]
+      ++ map
+        (name: {
+          assertion = config.users.users ? ${name};
+          message = "--stamp, ssh_key: the configuration has no user ${name}; set users.users.${name}";
+        })
+        late.keyUsers;
+  };
+}
