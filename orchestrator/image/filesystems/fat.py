@@ -126,7 +126,10 @@ def write_fat(
 
 
 def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> pathlib.Path:
-    """Write `files` (text, or a file to copy) into the new folder `folder`; check their names."""
+    """Write `files` (text, or a file to copy) into the new folder `folder`; check their names.
+
+    A name that ends with a slash is an empty folder.
+    """
     folder.mkdir()
     for name, content in files.items():
         bad = [letter for letter in name if letter in '"*:<>?\\|' or ord(letter) < 32]
@@ -141,7 +144,9 @@ def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> path
             raise FilesystemError(f"{name}: FAT does not allow this file name")
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, str):
+        if name.endswith("/"):
+            target.mkdir(exist_ok=True)
+        elif isinstance(content, str):
             target.write_text(content)
         else:
             shutil.copyfile(content, target)
