@@ -2,27 +2,55 @@
 { config, lib, options, ... }:
 let
   cfg = config.nixosImage;
+  inherit (config.services) openssh;
   users = lib.attrValues config.users.users;
 
-  # A key may have options before it and a comment after it: `from="10.*" ssh-ed25519 AAAA... me@home`.
-  isKey = key: builtins.match "(.* )?(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ AAAA[0-9A-Za-z+/=]{60,}( .*)?[\n]?" key != null;
-  keysOf = user: user.openssh.authorizedKeys.keys;
-  broken = lib.concatMap (user: map (key: { inherit (user) name; inherit key; }) (lib.filter (key: !isKey key) (keysOf user))) users;
+  # --- keys, as sshd reads an authorized_keys file: a line each; empty lines and comments are none --------
 
-  hasPassword = user: lib.any (field: (user.${field} or null) != null)
-    [ "hashedPassword" "password" "hashedPasswordFile" "initialHashedPassword" "initialPassword" ];
-  hasKey = user: keysOf user != [ ] || user.openssh.authorizedKeys.keyFiles != [ ];
-  letsIn = user: (config.services.openssh.enable && hasKey user) || hasPassword user;
+  byteOrderMark = builtins.fromJSON ''"\ufeff"'';
+  trimmed = line: let found = builtins.match "[ \t\r]*(.*[^ \t\r])[ \t\r]*" line; in if found == null then "" else lib.head found;
+  linesOf = text: lib.filter (line: line != "" && ! lib.hasPrefix "#" line) (map trimmed (lib.splitString "\n" text));
+  # A key may have options before it and a comment after it: `from="10.*" ssh-ed25519 AAAA... me@home`.
+  isKey = line: builtins.match "(.*[ \t])?(ssh-|ecdsa-|sk-)[a-z0-9@.-]+[ \t]+AAAA[0-9A-Za-z+/=]{60,}([ \t].*)?" line != null;
+  # { attribute, place, line } of each line of a user's
+  linesOfUser = user:
+    lib.concatMap (text: map (line: { attribute = "keys"; place = ""; inherit line; }) (linesOf text)) user.openssh.authorizedKeys.keys
+    ++ lib.concatMap (file: map (line: { attribute = "keyFiles"; place = " of ${toString file}"; inherit line; }) (linesOf (lib.readFile file))) user.openssh.authorizedKeys.keyFiles;
+  broken = lib.concatMap (user: map (one: one // { inherit (user) name; }) (lib.filter (one: ! isKey one.line) (linesOfUser user))) users;
+
+  # --- who can log in: by sshd, by a password (PAM), without one (getty, a display manager) ---------------
+
+  shellOf = user: if lib.isAttrs user.shell then user.shell.shellPath or "" else toString user.shell;
+  hasShell = user: ! lib.any (name: lib.hasSuffix "/${name}" (shellOf user)) [ "nologin" "false" ];
+  hasPassword = user:
+    lib.any (field: (user.${field} or null) != null) [ "password" "hashedPasswordFile" "initialPassword" ]
+    # A hash that begins so locks the account (shadow(5)).
+    || lib.any (field: let hash = user.${field} or null; in hash != null && ! lib.hasPrefix "!" hash && ! lib.hasPrefix "*" hash) [ "hashedPassword" "initialHashedPassword" ];
+  hasKey = user: lib.any (one: isKey one.line) (linesOfUser user);
+  # A root with `PermitRootLogin no` logs in elsewhere.
+  maySsh = name: openssh.enable && ! (name == "root" && openssh.settings.PermitRootLogin or "" == "no");
+  isInjectedKey = path: lib.hasSuffix "/.ssh/authorized_keys" path || lib.hasPrefix "/etc/ssh/authorized_keys.d/" path;
+  letsIn = user: hasShell user && (hasPassword user || maySsh user.name && hasKey user);
+  displayManager = config.services.displayManager.autoLogin or { enable = false; };
+  canLogIn =
+    lib.any letsIn users
+    || config.users.allowNoPasswordLogin
+    || config.services.getty.autologinUser != null
+    || displayManager.enable
+    || config.services.cloud-init.enable
+    || openssh.enable && openssh.authorizedKeysCommand != "none"
+    || openssh.enable && (cfg.late.everyDeviceHasKey && lib.all maySsh cfg.late.keyUsers || lib.any isInjectedKey cfg.late.injected);
 
   # File and line of the definitions of a user's keys, for the error message.
-  places = name: lib.concatMap
+  places = name: attribute: lib.concatMap
     (definition:
       let
-        found = builtins.unsafeGetAttrPos "keys" (lib.attrByPath [ name "openssh" "authorizedKeys" ] { } definition.value);
+        found = builtins.unsafeGetAttrPos attribute (lib.attrByPath [ name "openssh" "authorizedKeys" ] { } definition.value);
       in
       lib.optional (found != null) "${found.file}:${toString found.line}")
     options.users.users.definitionsWithLocations;
-  where = name: lib.concatMapStrings (place: "\n  edit ${place}") (places name);
+  where = name: attribute: lib.concatMapStrings (place: "\n  edit ${place}") (places name attribute);
+  rootOnly = lib.any (user: user.name == "root" && hasKey user) users && openssh.enable;
 in
 {
   key = "nixos-image/login";
@@ -30,19 +58,22 @@ in
 
   assertions = lib.mkIf (!cfg.allowNoLogin) (
     map
-      ({ name, key }: {
+      ({ name, attribute, place, line }: {
         assertion = false;
-        message = "users.users.${name}.openssh.authorizedKeys.keys: ${builtins.toJSON key} is not a public key.${where name}"
+        message = "users.users.${name}.openssh.authorizedKeys.${attribute}: ${builtins.toJSON line}${place} is not a public key${
+          lib.optionalString (lib.hasPrefix byteOrderMark line) ", because a byte order mark precedes it"}.${where name attribute}"
           + "\n  insert your key (cat ~/.ssh/id_ed25519.pub), or set nixosImage.allowNoLogin = true";
       })
       broken
     ++ [{
-      assertion = lib.any letsIn users || config.services.cloud-init.enable;
+      assertion = canLogIn;
       message =
-        if lib.any hasKey users then
+        if rootOnly then
+          "nobody could log in: only root has an SSH key, and services.openssh.settings.PermitRootLogin is \"no\""
+        else if lib.any hasKey users && ! openssh.enable then
           "nobody could log in: there are SSH keys, but services.openssh.enable is false"
         else
-          "nobody could log in: no user has an SSH key or a password.${lib.concatMapStrings (user: where user.name) users}"
+          "nobody could log in: no user who has a shell has an SSH key or a password.${lib.concatMapStrings (user: where user.name "keys") users}"
           + "\n  set users.users.NAME.openssh.authorizedKeys.keys, or nixosImage.allowNoLogin = true";
     }]
   );
