@@ -8,7 +8,7 @@ import json
 import pathlib
 import typing
 
-from orchestrator.image.examine import ISO_NAME, ISO_OFFSET
+from orchestrator.image import magic
 from orchestrator.image.layout import CODE_BYTES
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.artifact import IMAGE_RESULT
@@ -27,7 +27,7 @@ EXTLINUX = b"  LINUX ../nixos/"
 #: `Documentation/arch/riscv/boot-image-header.rst`).
 RISCV_KERNEL = b"RISCV\0\0\0RSC\x05"
 
-#: Suffixes of compressed images, whose content is not examined.
+#: Suffixes of compressed images.
 COMPRESSED = frozenset({".zst", ".xz", ".gz"})
 
 #: Number of leading bytes that are searched: boot partitions lie in them.
@@ -39,45 +39,60 @@ PIECE_BYTES = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class ImageFacts:
-    """System, firmware kinds and disk format of an image; unknown values are empty."""
+    """System, firmware kinds and disk format of an image; unknown values are empty.
+
+    `packed` is the program that unpacks a compressed image.
+    """
 
     system: str
     firmware: tuple[str, ...]
     disk_format: str
+    packed: str = ""
 
 
 def probe(image: pathlib.Path) -> ImageFacts:
-    """Return the facts of `image`, from its result file beside it if there is one."""
+    """Return the facts of `image`, from its result file beside it if there is one.
+
+    Format and compression are always those of the content. Raises `UsageError` if the file is not
+    whole, or no image.
+    """
+    try:
+        kind = magic.kind_of(image)
+    except magic.NoImageError as error:
+        raise UsageError(f"{image.name}: {error}", hint=error.hint) from error
+    named = image.suffix if image.suffix.lower() in COMPRESSED else of_suffix(image.suffix)
+    if kind == magic.Kind("raw") and named not in {"raw", "iso"}:
+        raise UsageError(
+            f"{image.name}: the content is no {named.removeprefix('.')} image",
+            hint="copy or download it again; if it is a raw disk, call it .img",
+        )
     try:
         document = json.loads(image.with_name(f"{image.name}{IMAGE_RESULT}").read_text())
         for one in document["images"]:
             if pathlib.PurePosixPath(one["path"]).name == image.name:
                 facts = ImageFacts(one["system"], tuple(one["firmware"]), one["disk_format"])
                 _check(facts)
-                return facts
+                said = DISK_FORMATS[facts.disk_format].driver
+                same = said == DISK_FORMATS[kind.disk_format].driver or bool(kind.packed)
+                disk_format = facts.disk_format if same else kind.disk_format
+                return dataclasses.replace(facts, disk_format=disk_format, packed=kind.packed)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         pass  # result.json is absent, foreign or old: examine the image
-    *inner, suffix = ["", *image.suffixes]
-    if suffix.lower() in COMPRESSED:
-        return ImageFacts("", (), of_suffix(inner[-1]))
-    kind = of_suffix(suffix)
-    if kind not in {"raw", "iso"}:
-        return ImageFacts("", (), kind)
+    if kind.packed or kind.disk_format not in {"raw", "iso"}:
+        return ImageFacts("", (), kind.disk_format, kind.packed)
     with image.open("rb") as file:
         code = file.read(CODE_BYTES)
-        file.seek(ISO_OFFSET)
-        kind = "iso" if file.read(len(ISO_NAME)) == ISO_NAME else "raw"
         file.seek(0)
         found = _found(file, (*EFI_NAMES.values(), EXTLINUX, RISCV_KERNEL))
     systems = [system for system, name in EFI_NAMES.items() if name in found]
     if len(systems) == 1:
-        return ImageFacts(systems[0], ("uefi",), kind)
+        return ImageFacts(systems[0], ("uefi",), kind.disk_format)
     if EXTLINUX in found:
         system = "riscv64-linux" if RISCV_KERNEL in found else "aarch64-linux"
-        return ImageFacts(system, ("u-boot",), kind)
+        return ImageFacts(system, ("u-boot",), kind.disk_format)
     if any(code):
-        return ImageFacts("x86_64-linux", ("bios",), kind)
-    return ImageFacts("", (), kind)
+        return ImageFacts("x86_64-linux", ("bios",), kind.disk_format)
+    return ImageFacts("", (), kind.disk_format)
 
 
 def _found(file: typing.BinaryIO, needles: tuple[bytes, ...]) -> set[bytes]:

@@ -154,6 +154,11 @@ def _printed(request: Boot, who: Caller) -> str:
 
     image = uploads.received(who, request.image)
     facts = probe(image)
+    if facts.packed:
+        raise UsageError(
+            f"{image.name}: the image is compressed",
+            hint=f"unpack it first ({facts.packed} -d), QEMU cannot",
+        )
     system = request.system or facts.system
     firmware = (request.firmware,) if request.firmware else facts.firmware
     needed(system, "".join(firmware), image.name)

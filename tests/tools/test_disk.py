@@ -152,6 +152,26 @@ def test_a_compressed_image_is_unpacked_first(
     assert not disk.path.parent.exists()
 
 
+@pytest.mark.parametrize("driver", ["qcow2", "vdi", "vhdx"])
+def test_a_compressed_image_of_unknown_format_is_known_once_it_is_unpacked(
+    driver: str, raw: pathlib.Path
+) -> None:
+    plain = converted(raw, driver)
+    run("xz", plain)
+    with throwaway(plain.with_name(f"{plain.name}.xz"), "raw", 0) as disk:
+        assert f"backing file format: {driver}\n" in run("qemu-img", "info", disk.path)
+
+
+def test_a_truncated_image_is_told(raw: pathlib.Path) -> None:
+    plain = converted(raw, "qcow2")
+    os.truncate(plain, plain.stat().st_size - (1 << 17))
+    with (
+        pytest.raises(AgentError, match=r"the image is broken"),
+        throwaway(plain, "qcow2", 0),
+    ):
+        pytest.fail("it was taken")
+
+
 def test_the_disk_is_gone_after_an_error_too(raw: pathlib.Path) -> None:
     with pytest.raises(ZeroDivisionError), throwaway(raw, "raw", 0):
         raise ZeroDivisionError
@@ -159,16 +179,23 @@ def test_the_disk_is_gone_after_an_error_too(raw: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "disk_format"), [("a.img.zst", "raw"), ("a.img.xz", "raw"), ("a.qcow2", "qcow2")]
+    ("head", "message"),
+    [
+        (b"\x28\xb5\x2f\xfd", "zstd: /"),
+        (b"\xfd7zXZ\0", "xz: /"),
+        (b"QFI\xfb\0\0\0\3" + bytes(200), "a: the image is broken: qemu-img: Could"),
+        (b"PK\3\4", "a: the file is a ZIP archive"),
+        (b"", "a: the file is empty"),
+    ],
 )
-def test_what_is_no_image_is_told_with_the_tools_words(
-    name: str, disk_format: str, raw: pathlib.Path
+def test_what_is_no_image_is_told_with_the_reason(
+    head: bytes, message: str, raw: pathlib.Path
 ) -> None:
-    broken = raw.with_name(name)
-    broken.write_bytes(b"neither compressed nor a disk")
+    broken = raw.with_name("a")
+    broken.write_bytes(head)
     with (
-        pytest.raises(AgentError, match=r"^(zstd: /|xz: /|qemu-img: Could)") as caught,
-        throwaway(broken, disk_format, 0),
+        pytest.raises(AgentError, match=f"^{re.escape(message)}") as caught,
+        throwaway(broken, "raw", 0),
     ):
         pytest.fail("it was taken")
     assert caught.value.kind == "boot"

@@ -60,13 +60,9 @@ def test_any_path_stays_one_word(path: str) -> None:
     assert drive.startswith(f"file={path.replace(',', ',,')},format=raw,")
 
 
-@pytest.mark.parametrize(
-    ("system", "name", "message"),
-    [("x86_64-linux", "/a.img.zst", "is compressed"), ("z80-linux", "/a.img", "unknown system")],
-)
-def test_what_cannot_be_booted_is_refused(system: str, name: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
-        describe(system, ("bios",), name, "raw")
+def test_a_system_that_has_no_machine_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown system") as caught:
+        describe("z80-linux", ("bios",), "/a.img", "raw")
     assert caught.value.hint
 
 

@@ -1,5 +1,6 @@
 """Tests facts of an image file: from result.json, else from its content, else an error."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -53,11 +54,23 @@ RISCV_KERNEL = (3 * MIB, b"MZ" + bytes(46) + b"RISCV\0\0\0RSC\x05\x40")
 MBR = (0, b"\xeb\x63\x90")
 ISO = (0x8000, b"\1CD001\1")
 
+#: Header of a qcow2 image whose tables lie at 192 KiB and 64 KiB.
+QCOW2 = b"QFI\xfb\0\0\0\3" + bytes(32) + (3 << 16).to_bytes(8) + (1 << 16).to_bytes(8)
+
 
 def test_what_the_run_has_said_wins(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.img.result.json").write_text(json.dumps(RESULT))
     path = image(tmp_path, X86, MBR)
+    with path.open("r+b") as file:
+        file.seek(4 * MIB - 512)
+        file.write(b"conectix")
     assert look(path) == ImageFacts("aarch64-linux", ("uefi", "bios"), "vpc-fixed")
+
+
+def test_the_content_decides_the_format_whatever_the_run_has_said(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.img.result.json").write_text(json.dumps(RESULT))
+    path = image(tmp_path, (0, QCOW2))
+    assert look(path) == ImageFacts("aarch64-linux", ("uefi", "bios"), "qcow2")
 
 
 def test_the_word_of_another_image_does_not_count(tmp_path: pathlib.Path) -> None:
@@ -135,33 +148,83 @@ def test_an_image_is_known_by_its_looks(
     assert look(image(tmp_path, *pieces)) == facts
 
 
+@pytest.mark.parametrize("name", ["a.img", "a", "a.qcow2", "a.vmdk", "a.img.zst"])
 @pytest.mark.parametrize(
-    ("name", "disk_format"),
+    ("pieces", "disk_format", "packed"),
     [
-        ("a.qcow2", "qcow2"),
-        ("a.VDI", "vdi"),
-        ("a.vhd", "vpc"),
-        ("a.vhdx", "vhdx"),
-        ("a.vmdk", "vmdk"),
+        (((0, QCOW2),), "qcow2", ""),
+        (((0, b"KDMV\1"),), "vmdk", ""),
+        (((0, b"<<< QEMU VM Virtual Disk Image >>>"), (64, b"\x7f\x10\xda\xbe")), "vdi", ""),
+        (((0, b"conectix"),), "vpc", ""),
+        (((4 * MIB - 512, b"conectix"),), "vpc-fixed", ""),
+        (((0, b"vhdxfile"),), "vhdx", ""),
+        (((0, b"\x28\xb5\x2f\xfd compressed"),), "raw", "zstd"),
+        (((0, b"\xfd7zXZ\0"),), "raw", "xz"),
+        (((0, b"\x1f\x8b\x08"),), "raw", "gzip"),
+    ],
+    ids=["qcow2", "vmdk", "vdi", "vpc", "fixed", "vhdx", "zst", "xz", "gz"],
+)
+def test_a_file_is_what_its_content_says(
+    pieces: tuple[tuple[int, bytes], ...],
+    disk_format: str,
+    packed: str,
+    name: str,
+    tmp_path: pathlib.Path,
+) -> None:
+    path = image(tmp_path, *pieces, name=name)
+    assert look(path) == ImageFacts("", (), disk_format, packed)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        (((0, b"PK\3\4"),), "the file is a ZIP archive"),
+        (((0, b"BZh9"),), "the file is compressed with bzip2"),
+        (((0, b"nixos.ovf"), (257, b"ustar")), "the file is an OVA archive"),
+        (((0, b"nixos.img"), (257, b"ustar")), "the file is a tar archive"),
+        (((0, b"# Disk DescriptorFile\n"),), "the file is the description of a VMDK"),
+        (((0, b"<!DOCTYPE html>"),), "the file is a web page"),
+        (((4096, b"EFI PART"),), "is for a disk with sectors of 4096 bytes"),
+        (
+            ((512, b"EFI PART" + bytes(24) + (9000).to_bytes(8, "little")),),
+            f"the file ends after {4 * MIB} bytes, but the image has at least {9001 * 512}",
+        ),
+        (
+            ((446, bytes(4) + b"\x83" + bytes(3) + b"\1\0\0\0\0\0\1\0"), (510, b"\x55\xaa")),
+            f"the file ends after {4 * MIB} bytes, but the image has at least {65537 * 512}",
+        ),
+        (((0, QCOW2[:40] + (5 * MIB).to_bytes(8) + QCOW2[48:]),), "the file ends after"),
+        (((0, b"QFI\xfb\0\0\0\3" + bytes(32) + b"\xff" * 16),), "the file ends after"),
     ],
 )
-def test_a_disk_of_another_format_is_known_by_its_suffix_alone(
-    name: str, disk_format: str, tmp_path: pathlib.Path
+def test_what_is_no_whole_image_is_named(
+    pieces: tuple[tuple[int, bytes], ...], message: str, tmp_path: pathlib.Path
 ) -> None:
-    assert look(image(tmp_path, X86, MBR, name=name)) == ImageFacts("", (), disk_format)
+    with pytest.raises(UsageError, match=rf"^a\.img: .*{message}") as caught:
+        look(image(tmp_path, *pieces))
+    assert caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["a.img.zst", "a.img.xz", "a.img.gz", "a.qcow2.zst"])
-def test_a_compressed_image_is_not_taken_for_a_boot_sector(
+@pytest.mark.parametrize("name", ["a.qcow2", "a.VDI", "a.vhd", "a.vmdk", "a.img.xz", "a.img.ZST"])
+def test_a_suffix_that_the_content_does_not_bear_out_is_told(
     name: str, tmp_path: pathlib.Path
 ) -> None:
-    path = image(tmp_path, (0, b"\x28\xb5\x2f\xfd compressed"), name=name)
-    assert (look(path).system, look(path).firmware) == ("", ())
+    with pytest.raises(UsageError, match="the content is no "):
+        look(image(tmp_path, X86, name=name))
 
 
-def test_an_empty_file_is_nothing(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("end", [1, 511, 512, 520, 4095])
+def test_a_short_file_is_read_without_an_error(end: int, tmp_path: pathlib.Path) -> None:
+    path = image(tmp_path, (0, QCOW2))
+    os.truncate(path, end)
+    with contextlib.suppress(UsageError):
+        look(path)
+
+
+def test_an_empty_file_is_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.img").touch()
-    assert look(tmp_path / "a.img") == ImageFacts("", (), "raw")
+    with pytest.raises(UsageError, match=r"^a\.img: the file is empty$"):
+        look(tmp_path / "a.img")
 
 
 @pytest.mark.parametrize("facts", [("", ""), ("x86_64-linux", ""), ("", "uefi")])

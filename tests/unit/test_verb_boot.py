@@ -5,8 +5,11 @@ import pathlib
 
 import pytest
 
+from orchestrator.ask import uploads
 from orchestrator.shared.errors import UsageError
+from orchestrator.verbs import boot
 from tests.unit.asking import BOOT, ask, orders
+from tests.unit.requests import CALLER
 
 P = pathlib.PurePosixPath
 
@@ -59,3 +62,13 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:
     assert orders("boot", request_) == expected
+
+
+def test_no_command_is_printed_for_a_compressed_image(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.img").write_bytes(b"\xfd7zXZ\0")
+    monkeypatch.setattr(uploads, "received", lambda _who, _path: tmp_path / "a.img")
+    with pytest.raises(UsageError, match=r"^a\.img: the image is compressed$") as caught:
+        boot._printed(dataclasses.replace(BOOT, print_command=True), CALLER)
+    assert caught.value.hint == "unpack it first (xz -d), QEMU cannot"

@@ -13,18 +13,20 @@ from collections.abc import Iterator
 
 from orchestrator.agents.boot.qemu import Disk, device_of
 from orchestrator.agents.failure import AgentError
+from orchestrator.image import magic
 from orchestrator.shared import command as programs
 from orchestrator.shared.disk_formats import DISK_FORMATS
 
 #: Partition types of a Linux file system: GPT's generic one, and the MBR's.
 LINUX_PARTITIONS = frozenset({"0FC63DAF-8483-4772-8E79-3D69D8477DE4", "83"})
 
-DECOMPRESSORS = {".zst": "zstd", ".xz": "xz", ".gz": "gzip"}
-
 #: File in the guest with the SSH keys that may log in as root.
 KEYS = "/root/.ssh/authorized_keys"
 
 OWN_KEY = "--identity FILE logs in with a key that the image already trusts"
+
+#: Exit code of `qemu-img check` for an image that only has clusters that nothing uses.
+LEAKED = 3
 
 #: Size of the pieces that are copied into an overlay: a qcow2 cluster.
 CLUSTER = 1 << 16
@@ -35,12 +37,21 @@ def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[
     """Make a disk with the content of `image`, at least `grow_mib` large; remove it afterwards."""
     with tempfile.TemporaryDirectory(dir=image.parent.parent) as folder:
         here = pathlib.Path(folder)
-        if program := DECOMPRESSORS.get(image.suffix):
-            plain = here / "plain.img"
-            with plain.open("wb") as target:
-                _run([program, "-d", "-c", os.fspath(image)], stdout=target)
-            image = plain
-        driver = DISK_FORMATS[disk_format].driver
+        try:
+            kind = magic.kind_of(image)
+            if kind.packed:
+                plain = here / "plain.img"
+                with plain.open("wb") as target:
+                    _run([kind.packed, "-d", "-c", os.fspath(image)], stdout=target)
+                kind, image = magic.kind_of(plain), plain
+        except magic.NoImageError as error:
+            raise AgentError(f"{image.name}: {error}", hint=error.hint, kind="boot") from error
+        # What the orchestrator could not see: the format of a compressed image.
+        driver = DISK_FORMATS[kind.disk_format].driver
+        if driver != DISK_FORMATS[disk_format].driver:
+            disk_format = kind.disk_format
+        if DISK_FORMATS[disk_format].examined == "check":
+            _check(image, driver)
         size = max(grow_mib << 20, virtual_size(Disk(image, driver)))
         if driver == "raw":
             disk = Disk(here / "disk.img", device=device_of(disk_format))
@@ -140,6 +151,18 @@ def root_offset(raw: pathlib.Path) -> int:
     if not starts:
         raise AgentError("the image has no Linux partition", hint=OWN_KEY, kind="boot")
     return int(starts[0]) * int(table.get("sectorsize", 512))
+
+
+def _check(image: pathlib.Path, driver: str) -> None:
+    """Raise `AgentError` if tables of the image are broken; clusters that are lost do no harm."""
+    command = ["qemu-img", "check", "-q", "-f", driver, os.fspath(image)]
+    done = programs.run(command, stderr=programs.WITH_STDOUT, check=False)
+    if done.code not in {0, LEAKED}:
+        raise AgentError(
+            f"{image.name}: the image is broken: {done.last if done.lines else 'no reason told'}",
+            hint="copy or download it again",
+            kind="boot",
+        )
 
 
 def _run(command: list[str], stdout: programs.Stream = programs.PIPE) -> str:
