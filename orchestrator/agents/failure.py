@@ -29,7 +29,8 @@ def disk_full(detail: str = "") -> AgentError:
     """Return the error for a full disk of Docker's volumes (store, builds, images)."""
     return AgentError(
         "the disk of Docker's data is full",
-        hint="free disk space; ./run.sh down -v would remove the store of earlier builds",
+        hint="docker system df tells what uses it; ./run.sh clean --store removes what no recent"
+        " image needs",
         kind="disk",
         detail=detail,
     )

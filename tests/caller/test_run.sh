@@ -80,7 +80,7 @@ docker volume create --label org.nixos-image=true --opt type=tmpfs --opt device=
 holder=$(docker run -d --network none --volume nixos-image-store:/nix --entrypoint sleep nixos-image-builder 600)
 expect "a store that fills up is told, with the way out" 4 "^error: the disk of Docker's data is full" \
   "$project/run.sh" demo --no-boot -o "$work/never"
-check "and what would help" grep -q '^try: free disk space; ./run.sh down -v would remove' "$work/err"
+check "and what would help" grep -q '^try: docker system df tells what uses it; ./run.sh clean --store' "$work/err"
 docker rm -f "$holder" > /dev/null
 docker volume rm nixos-image-store > /dev/null
 check "and nothing is left of it" nothing_left

@@ -11,8 +11,9 @@ import time
 
 import pytest
 
+from orchestrator.agents import room
 from orchestrator.agents.boot import __main__ as boot
-from orchestrator.agents.boot import qemu
+from orchestrator.agents.boot import disk, qemu
 from orchestrator.agents.boot.__main__ import KvmFailedError, Machine
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.spec import Firmware
@@ -190,3 +191,16 @@ def test_the_machine_is_gone_after_the_block(serial: pathlib.Path) -> None:
     with Machine(python("import time; time.sleep(60)"), serial) as machine:
         process = machine._process
     assert process.returncode == -9
+
+
+# --- a tool says that a disk is full --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scarce", "kind"), [(True, "disk"), (False, "boot")])
+def test_a_disk_is_full_only_if_it_was_measured(
+    scarce: bool, kind: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "SCARCE", (1 << 62) if scarce else 0)
+    with pytest.raises(AgentError) as caught, disk._full_disk_told(tmp_path):
+        raise AgentError("cp: error writing: No space left on device", kind="boot")
+    assert caught.value.kind == kind

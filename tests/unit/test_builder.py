@@ -4,11 +4,17 @@ import pathlib
 
 import pytest
 
+from orchestrator.agents import room
 from orchestrator.agents.builder import __main__ as builder
+from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary
 from orchestrator.agents.failure import AgentError
+from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.shared import run as run_module
 from orchestrator.shared.architectures import foreign_system, this_system
+from orchestrator.shared.artifact import Artifact, Built
+from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.run import Run
 from orchestrator.shared.task import DemoTask, Task
 
@@ -92,3 +98,23 @@ def test_each_variable_has_a_default(
     found = run_module.this_run()
     assert (found.systems, found.id) == (systems, run_id)
     assert min(found.start_seconds, found.grace_seconds, found.deadline_seconds) > 0
+
+
+# --- a tool says that a disk is full ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scarce", "kind"), [(True, "disk"), (False, "assembly")])
+def test_a_disk_is_full_only_if_it_was_measured(
+    scarce: bool, kind: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> list[Artifact]:
+        raise FilesystemError("sfdisk: No space left on device")
+
+    monkeypatch.setattr(builder, "_assemble", full)
+    monkeypatch.setattr(room, "SCARCE", (1 << 62) if scarce else 0)
+    result = Built(run.folder / "spec.json", "x86_64-linux", "raw")
+    keeper = Keeper(Nix(Settings(), run.folder / "log"))
+    with pytest.raises(AgentError) as caught:
+        builder.assemble_images(run, [result], ImageOptions(), keeper)
+    assert caught.value.kind == kind
+    assert "down -v" not in caught.value.hint

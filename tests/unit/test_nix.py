@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from orchestrator.agents.builder import memory, nix, nixos, room
+from orchestrator.agents import room
+from orchestrator.agents.builder import memory, nix, nixos
 from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
-from orchestrator.agents.builder.room import SCARCE, Room
 from orchestrator.agents.failure import AgentError
+from orchestrator.agents.room import SCARCE, Room
 from orchestrator.decide.pins import pinned_nix
 from orchestrator.image import closure
 from orchestrator.image.tree import TreeError

@@ -11,8 +11,9 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
+from orchestrator.agents import room
 from orchestrator.agents.boot.qemu import Disk, device_of
-from orchestrator.agents.failure import AgentError
+from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.image import magic
 from orchestrator.shared import command as programs
 from orchestrator.shared.disk_formats import DISK_FORMATS
@@ -35,7 +36,10 @@ CLUSTER = 1 << 16
 @contextlib.contextmanager
 def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[Disk]:
     """Make a disk with the content of `image`, at least `grow_mib` large; remove it afterwards."""
-    with tempfile.TemporaryDirectory(dir=image.parent.parent) as folder:
+    with (
+        tempfile.TemporaryDirectory(dir=image.parent.parent) as folder,
+        _full_disk_told(pathlib.Path(folder)),
+    ):
         here = pathlib.Path(folder)
         try:
             kind = magic.kind_of(image)
@@ -170,4 +174,17 @@ def _run(command: list[str], stdout: programs.Stream = programs.PIPE) -> str:
 
 
 def _failed(words: str) -> AgentError:
-    return AgentError(words, kind="disk" if "No space left" in words else "boot")
+    return AgentError(words, kind="boot")
+
+
+@contextlib.contextmanager
+def _full_disk_told(folder: pathlib.Path) -> Iterator[None]:
+    """Turn a tool's word of a full disk into our own, if the disk of `folder` is full."""
+    disk = room.Room(folder)
+    try:
+        with disk.watched():
+            yield
+    except AgentError as error:
+        if room.said(str(error)) and disk.scarce:
+            raise disk_full(str(error)) from error
+        raise

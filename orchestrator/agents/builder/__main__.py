@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import time
 
-from orchestrator.agents import events
+from orchestrator.agents import events, room
 from orchestrator.agents.builder import (
     alone,
     collect,
@@ -19,7 +19,6 @@ from orchestrator.agents.builder import (
     effective,
     memory,
     nixos,
-    room,
     sandbox,
     sbom,
     store,
@@ -212,17 +211,19 @@ def assemble_images(
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    kills = memory.kills()
+    kills, disk = memory.kills(), room.Room(folder)
     try:
         artifacts = []
-        for result in results:
-            if result.path.is_dir():
-                keeper.hold([str(result.path)])
-                artifacts += take_artifacts(run, folder, result)
-            else:
-                artifacts += _assemble(run, folder, result, options, keeper)
+        with disk.watched():
+            for result in results:
+                if result.path.is_dir():
+                    keeper.hold([str(result.path)])
+                    artifacts += take_artifacts(run, folder, result)
+                else:
+                    artifacts += _assemble(run, folder, result, options, keeper)
     except store.ERRORS as error:
-        if room.said(str(error)):
+        # A tool says the same of the image that it fills.
+        if room.said(str(error)) and disk.scarce:
             raise disk_full(str(error)) from error
         if memory.kills() > kills:
             raise AgentError(

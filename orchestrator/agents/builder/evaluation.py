@@ -1,6 +1,8 @@
 """Turns an error of Nix' evaluation or of its fetchers into one line: place, cause, hint."""
 
+import codecs
 import os
+import pathlib
 import re
 
 from orchestrator.agents.builder.nixlog import Problem
@@ -89,8 +91,19 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
     hint = next((way for words, way in WAYS_OUT if words in problem.text), "")
     if input_of(problem) and first.startswith("path '"):
         first, hint = f"the flake's input {input_of(problem)}: {first}", FOLDER_SENT
+    if "syntax error" in problem.text and any(map(_begins_with_mark, problem.places)):
+        hint = "the file begins with a byte order mark: save it as UTF-8 without one"
     if not hint and not show_trace:
         hint = "--show-trace prints the evaluation's trace"
     detail = known(problem.trace) if show_trace else "\n".join(more)
     first = re.sub(r"\s+Definition values:$", "", first)
     return AgentError(f"{where}{first}", detail=detail, hint=hint, kind="build")
+
+
+def _begins_with_mark(place: str) -> bool:
+    """Whether the file of FILE:LINE begins with a byte order mark, which Nix does not know."""
+    try:
+        with pathlib.Path(place.rpartition(":")[0]).open("rb") as file:
+            return file.read(3) == codecs.BOM_UTF8
+    except OSError:
+        return False

@@ -11,13 +11,13 @@ import time
 import typing
 from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator.agents import events
-from orchestrator.agents.builder import memory, room
+from orchestrator.agents import events, room
+from orchestrator.agents.builder import memory
 from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog
-from orchestrator.agents.builder.room import Room
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
+from orchestrator.agents.room import Room
 from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared import command as programs
 from orchestrator.shared.constants import KILLED
