@@ -11,7 +11,7 @@ import typing
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import AUTO, Caller, Emulation, LogFormat
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.json_reader import UNUSABLE
+from orchestrator.shared.json_reader import TOO_LARGE_MIB, UNUSABLE
 
 #: Character that Docker substitutes for bytes that are not UTF-8.
 LOST = "\N{REPLACEMENT CHARACTER}"
@@ -141,9 +141,12 @@ def add_log_format(parser: Parser) -> None:
 
 def seconds(text: str) -> float:
     """Parse a positive, finite number of seconds."""
-    found = float(text)
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
     if not 0 < found < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return found
 
 
@@ -151,13 +154,15 @@ def mebibytes(text: str) -> int:
     """Parse a size as make-disk-image does, in MiB or with a suffix; returns MiB."""
     match = re.fullmatch(r"([0-9]+)([KMGT]?)(?:i?B)?", text)
     if not match:
-        raise ValueError
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size: a whole number of MiB, or one with K, M, G or T (512M, 8G)"
+        )
     # Round up, so that the given size fits.
     size = -(
         -int(match[1]) * {"K": 1, "": 1024, "M": 1024, "G": 1 << 20, "T": 1 << 30}[match[2]] // 1024
     )
-    if not 0 < size < 1 << 24:
-        raise ValueError
+    if not 0 < size < TOO_LARGE_MIB:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 1 MiB and 16 TiB")
     return size
 
 

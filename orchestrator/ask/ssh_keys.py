@@ -72,10 +72,10 @@ def bare_key(line: str) -> str:
 def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
     """Return the public keys that run.sh sent: of --ssh-key, else of the caller's ~/.ssh."""
     if request.ssh_key:
-        text = received(who, request.ssh_key).read_text(errors="replace")
+        text = received(who, request.ssh_key).read_text("utf-8-sig", errors="replace")
         return tuple(dict.fromkeys(public_keys(text, f"--ssh-key {request.ssh_key}")))
     folder = received(who, who.home) / ".ssh"
-    texts = [file.read_text(errors="replace") for file in sorted(folder.glob("*.pub"))]
+    texts = [file.read_text("utf-8-sig", errors="replace") for file in sorted(folder.glob("*.pub"))]
     lines = [line for text in texts for _number, line in _lines(text)]
     return tuple(line for line in dict.fromkeys(lines) if is_public_key(line))
 

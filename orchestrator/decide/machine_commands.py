@@ -73,8 +73,8 @@ def _virt_install(
     return [
         ["virt-install", "--name", name, "--memory", str(MEMORY_MIB), "--vcpus", str(CPUS)],
         ["--arch", machine.libvirt, "--osinfo", "nixos-unstable"],
-        ["--disk", f"path={image},format={row.driver},bus={bus}", "--network", "user"],
-        *([["--disk", f"path={seed},format=raw,bus=virtio,readonly=on"]] if seed else []),
+        ["--disk", f"path={_escaped(image)},format={row.driver},bus={bus}", "--network", "user"],
+        *([["--disk", f"path={_escaped(seed)},format=raw,bus=virtio,readonly=on"]] if seed else []),
         [*(["--boot", "uefi"] if "uefi" in firmware else []), "--graphics", "none", "--import"],
     ]
 
@@ -82,6 +82,14 @@ def _virt_install(
 def _quoted(path: str) -> str:
     """Double the commas, as QEMU requires in an option's value."""
     return path.replace(",", ",,")
+
+
+def _escaped(path: str) -> str:
+    """Quote a path that virt-install would split: it reads a value as a shell reads words."""
+    if not set(path) & set(",'\"\\"):
+        return path
+    inner = path.replace("'", "'\"'\"'")
+    return f"'{inner}'"
 
 
 def _lines(parts: list[list[str]]) -> str:

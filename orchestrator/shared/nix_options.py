@@ -5,7 +5,9 @@ the provenance records it. The NixOptions value goes unchanged from the parser t
 `agents/builder/nixos.py` uses it; no module between names an option.
 """
 
+import argparse
 import dataclasses
+import re
 import typing
 
 from orchestrator.shared.json_reader import FreeText, Natural
@@ -34,9 +36,9 @@ def _option[Value](
 
 
 def count(text: str) -> int:
-    """Parse a non-negative integer; raises `ValueError`."""
-    if not text.isdecimal():
-        raise ValueError
+    """Parse a non-negative integer."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 

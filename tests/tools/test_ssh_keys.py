@@ -168,11 +168,12 @@ def received(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib
 
 def test_all_public_keys_of_the_caller_are_taken_once(received: pathlib.Path, who: Caller) -> None:
     folder = received / "home/me/.ssh"
-    (folder / "a.pub").write_text(f"# mine\n\n  {ED}\r\n")
+    (folder / "a.pub").write_text(f"\ufeff# mine\n\n  {ED}\r\n")
+    (folder / "d.pub").write_text(f"\ufeff{SK_EC}\r\n")
     (folder / "b.pub").write_text(f"{EC}\n{ED}\n{SK}\n")
     (folder / "c.pub").write_text("no key\n")
     (folder / "id_ed25519").write_text(f"{RSA}\n")
-    assert ssh_keys(DEMO, who) == (ED, EC, SK)
+    assert ssh_keys(DEMO, who) == (ED, EC, SK, SK_EC)
 
 
 def test_no_keys_are_no_error(received: pathlib.Path, who: Caller) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pathlib
 
 import pytest
 
@@ -151,3 +152,16 @@ def test_a_name_that_means_no_configuration_has_a_way_out() -> None:
     assert (
         told("flake /x: a is a derivation; images are made of a NixOS configuration")[2] == NAME_ONE
     )
+
+
+@pytest.mark.parametrize(
+    ("data", "named"), [(b"\xef\xbb\xbf{ }\n", True), (b"{ ; }\n", False), (None, False)]
+)
+def test_a_byte_order_mark_is_named(
+    data: bytes | None, named: bool, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "a.nix"
+    if data:
+        file.write_bytes(data)
+    hint = told("syntax error, unexpected invalid token", f"{file}:1")[2]
+    assert ("byte order mark" in hint) == named

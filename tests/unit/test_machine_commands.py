@@ -42,7 +42,7 @@ def test_a_seed_is_in_the_commands_where_it_is_given() -> None:
     qemu, libvirt = commands(describe("x86_64-linux", ("bios",), "/a.img", "raw", "/s,eed.iso"))
     assert "file=/s,,eed.iso,format=raw,if=none,id=seed,readonly=on" in qemu
     assert "virtio-blk-pci,drive=seed" in qemu
-    assert "path=/s,eed.iso,format=raw,bus=virtio,readonly=on" in libvirt
+    assert "path='/s,eed.iso',format=raw,bus=virtio,readonly=on" in libvirt
     assert "seed.iso" not in describe("x86_64-linux", ("bios",), "/a.img", "raw")
 
 
@@ -53,11 +53,15 @@ def test_an_iso_gets_devices_that_its_initrd_knows() -> None:
     assert "path=/a.iso,format=raw,bus=sata" in libvirt
 
 
-@pytest.mark.parametrize("path", ["/it's a,b.img", '/"$HOME".img', "/a b.img"])
+@pytest.mark.parametrize("path", ["/it's a,b.img", '/"$HOME".img', "/a b.img", "/a\\\\b,c.img"])
 def test_any_path_stays_one_word(path: str) -> None:
-    qemu, _libvirt = commands(describe("x86_64-linux", ("bios",), path, "raw"))
+    qemu, libvirt = commands(describe("x86_64-linux", ("bios",), path, "raw"))
     drive = qemu[qemu.index("-drive") + 1]
     assert drive.startswith(f"file={path.replace(',', ',,')},format=raw,")
+    # virt-install splits the value so (virtinst/cli.py, parse_optstr_tuples).
+    split = shlex.shlex(libvirt[libvirt.index("--disk") + 1], posix=True)
+    split.commenters, split.whitespace, split.whitespace_split = "", ",", True
+    assert list(split) == [f"path={path}", "format=raw", "bus=virtio"]
 
 
 def test_a_system_that_has_no_machine_is_refused() -> None:

@@ -206,7 +206,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         ),
         (["-I", "nixos-config=github:a/b"], "expected a file", "name a file"),
         (["--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh build --help"),
-        (["--cores", "-1"], "--cores: invalid count value: '-1'", "./run.sh build --help"),
+        (["--cores", "-1"], "--cores: '-1' is not a whole number", "./run.sh build --help"),
         (["-c", ""], "a path is empty", "name a file or folder"),
         (["--option", "a"], "--option: expected 2 arguments", "./run.sh build --help"),
         (
