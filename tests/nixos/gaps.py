@@ -32,15 +32,17 @@ pytestmark = [
 def evaluate(row: dict[str, typing.Any], folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
     """Evaluate the row's image: its spec and its derivation are on stdout."""
     module = folder / "given.nix"
-    module.write_text(
+    text = (
         f"{{ ... }}: let hardware = {HERE}/hardware-configuration.nix; in\n"
         f"{{ imports = [ {HERE}/configuration.nix\n({row['given']}) ]; }}\n"
     )
+    module.write_text(text)
+    given = f"({text})" if row.get("inline") else module
     name = row.get("format", "raw-efi")
     system = row.get("system", "x86_64-linux")
     expression = (
         f'let image = ((import {ROOT}/nix {{ nixpkgs = {NIXPKGS}; buildSystem = "x86_64-linux"; }})'
-        f'.images {{ system = "{system}"; formats = [ "{name}" ]; modules = [ {module} ]; }})'
+        f'.images {{ system = "{system}"; formats = [ "{name}" ]; modules = [ {given} ]; }})'
         f'."{name}"; in {{ inherit (image) drvPath; spec = image.spec or {{ }}; }}'
     )
     words = ["nix", "--extra-experimental-features", "nix-command", "eval", "--impure", "--json"]
