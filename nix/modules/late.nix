@@ -85,22 +85,34 @@ let
     "/etc/hostname" = lib.optionalString late.hostName "it is the place of the device's host name";
   } // lib.optionalAttrs (config.networking.resolvconf.enable or false) { "/etc/resolv.conf" = "resolvconf writes it"; };
 
+  # Without repeated slashes, and with one at the start, as in the tree of the image.
+  normal = path: "/${lib.concatStringsSep "/" (lib.filter (part: part != "" && part != ".") (lib.splitString "/" path))}";
   homes = map (user: user.home) (lib.attrValues config.users.users);
-  problemOf = path:
+  problemOf = path: homeProblem:
     let found = lib.filter (problem: problem != "") [
-      (lib.optionalString onlyNixStore "the image contains only the Nix store (nixosImage.onlyNixStore)")
       (written.${path} or "")
-      (lib.optionalString (lib.elem path homes) "it is a user's home; end the path with a slash to put the file into it")
+      homeProblem
       (etcProblem path)
       (mountProblem path)
       (tmpfilesProblem path)
     ]; in
     if found == [ ] then "" else lib.head found;
+  injectedProblem = path:
+    if onlyNixStore then "the image contains only the Nix store (nixosImage.onlyNixStore)"
+    else problemOf path (lib.optionalString (lib.elem path homes) "it is a user's home; end the path with a slash to put the file into it");
 in
 {
   _file = ./late.nix;
 
-  config = lib.mkIf isGiven {
+  config = lib.mkMerge [ {
+    # Files of the image that come from the configuration share the places of injected ones; a folder may be one of theirs.
+    assertions = map
+      (one: let problem = problemOf (normal one.target) ""; in {
+        assertion = problem == "";
+        message = "nixosImage.contents: ${one.target}: the booted system would not see it: ${problem}";
+      })
+      (lib.optionals (! onlyNixStore) config.nixosImage.contents);
+  } (lib.mkIf isGiven {
     nixosImage.late.places = { inherit keys wifi; etc = if overlay then ".rw-etc/upper" else "etc"; };
 
     # Without NixOS' own file the device's name stays, whatever is activated. Avahi takes the host's name if it is told none.
@@ -110,7 +122,7 @@ in
     networking.wireless.allowAuxiliaryImperativeNetworks = lib.mkIf (late.wifi && usesSupplicant) (lib.mkDefault true);
 
     assertions =
-      map (path: { assertion = problemOf path == ""; message = "--inject ${path}: the booted system would not see the file: ${problemOf path}"; }) late.injected
+      map (path: { assertion = injectedProblem path == ""; message = "--inject ${path}: the booted system would not see the file: ${injectedProblem path}"; }) late.injected
       ++ [
         {
           assertion = late.hostName || late.keyUsers != [ ] || late.wifi -> ! onlyNixStore;
@@ -148,5 +160,5 @@ in
           message = "--stamp, ssh_key: the configuration has no user ${name}; set users.users.${name}";
         })
         late.keyUsers;
-  };
+  }) ];
 }

@@ -9,6 +9,7 @@ MiB, 0 means as large as needed.
 
 import dataclasses
 import json
+import pathlib
 import re
 import typing
 import uuid
@@ -368,10 +369,15 @@ def _check_labels(spec: ImageSpec) -> None:
 
 
 def _check_contents(spec: ImageSpec) -> None:
-    """Check mode and owner of files that are added to the root file system."""
+    """Check place, mode and owner of files that are added to the root file system."""
     if spec.onlyNixStore and spec.contents:
         raise SpecError("spec.contents: not possible with onlyNixStore")
     for one in spec.contents:
+        parts = pathlib.PurePosixPath(one.target.strip("/")).parts
+        if ".." in parts or not parts:
+            raise SpecError(f"spec.contents: {one.target!r} is no path of a file or folder")
+        if parts[:2] == ("nix", "store"):
+            raise SpecError(f"spec.contents: {one.target}: only Nix may add files to the store")
         if one.mode and not re.fullmatch("[0-7]{3,4}", one.mode):
             raise SpecError(f"spec.contents: {one.target}: {one.mode!r} is not an octal mode")
         if max(one.user, one.group) > LARGEST_ID:

@@ -190,6 +190,21 @@ def test_given_identifiers_are_taken() -> None:
         (changed("contents", {}), r"^spec\.contents: expected a list"),
         (changed("contents", [{}]), r"^spec\.contents\[0\]: field source, target is missing$"),
         (changed("firmware.files", {"a": 1}), r"^spec\.firmware\.files\.a: expected str"),
+        (
+            changed("contents", [{"source": "/s", "target": "/"}]),
+            r"^spec\.contents: '/' is no path",
+        ),
+        (
+            changed("contents", [{"source": "/s", "target": "a/../b"}]),
+            r"^spec\.contents: 'a/\.\./b' is no path",
+        ),
+        (
+            changed("contents", [{"source": "/s", "target": "//nix/./store/x"}]),
+            r"^spec\.contents: .*only Nix may add files to the store",
+        ),
+        (changed("root.label", "a b"), r"^spec\.root\.label: 'a b' is empty, or has letters"),
+        (changed("firmware.label", "a.b"), r"^spec\.firmware\.label: 'a\.b' is empty, or has"),
+        (changed("late.wifi", {"connman": "x"}), r"^spec\.late\.wifi: connman is not one of"),
         (changed("firmware.identifier", "x"), r"^spec\.firmware\.identifier: 'x' is not 8"),
         (changed("root.uuid", "x"), r"^spec\.root\.uuid: "),
         (changed("root.label", "x" * 17), r"^spec\.root\.label: 'x+' is longer than ext4"),
