@@ -85,6 +85,18 @@ let
     "/etc/hostname" = lib.optionalString late.hostName "it is the place of the device's host name";
   } // lib.optionalAttrs (config.networking.resolvconf.enable or false) { "/etc/resolv.conf" = "resolvconf writes it"; };
 
+  # Files that are put into the image for another reason.
+  taken =
+    map (name: "/${keys}/${name}") late.keyUsers
+    ++ map (place: "/${place}") (lib.attrValues wifi)
+    ++ map (name: "/boot/${name}") [ "grub" "kernels" "nixos" "extlinux" ];
+  takenProblem = path:
+    let found = lib.filter (other: other == path || isBelow other path || isBelow path other) taken; in
+    lib.optionalString (found != [ ]) "${lib.head found} is there for the boot loader, or another late value";
+  contentsProblem = path:
+    let found = lib.filter (one: normal one.target == path || isBelow path (normal one.target)) config.nixosImage.contents; in
+    lib.optionalString (found != [ ]) "nixosImage.contents puts ${(lib.head found).target} there";
+
   # Without repeated slashes, and with one at the start, as in the tree of the image.
   normal = path: "/${lib.concatStringsSep "/" (lib.filter (part: part != "" && part != ".") (lib.splitString "/" path))}";
   homes = map (user: user.home) (lib.attrValues config.users.users);
@@ -94,12 +106,15 @@ let
       homeProblem
       (etcProblem path)
       (mountProblem path)
+      (takenProblem path)
       (tmpfilesProblem path)
     ]; in
     if found == [ ] then "" else lib.head found;
   injectedProblem = path:
     if onlyNixStore then "the image contains only the Nix store (nixosImage.onlyNixStore)"
-    else problemOf path (lib.optionalString (lib.elem path homes) "it is a user's home; end the path with a slash to put the file into it");
+    else
+      let problem = problemOf path (lib.optionalString (lib.elem path homes) "it is a user's home; end the path with a slash to put the file into it"); in
+      if problem != "" then problem else contentsProblem path;
 in
 {
   _file = ./late.nix;
