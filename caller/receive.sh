@@ -20,7 +20,7 @@ out_dir() {
 # out_locks: the delivered files are the checkout's locks; flake.lock lies above the others.
 out_locks() {
   out_dir "$root/locks"
-  above=flake.lock
+  over=flake.lock
 }
 
 # unpack: unpacks the orchestrator's tar stream from stdin to a temporary folder and takes over its files.
@@ -51,7 +51,7 @@ take() {
     set -- "$@" "$folder/$name"
   done < "$folder/.complete"
   [ $# = 0 ] || to_disk "$@" || return 8
-  if [ -n "$above" ]; then put_locks; else put_images; fi
+  if [ -n "$over" ]; then put_locks; else put_images; fi
 }
 
 # refuse REASON [HINT]: keeps the error message for the end of the run
@@ -77,7 +77,7 @@ put_locks() {
 # lock_folder NAME: sets $into to the target folder of the lock
 lock_folder() {
   into=$out
-  [ "$1" != "$above" ] || into=$out/..
+  [ "$1" != "$over" ] || into=$out/..
 }
 
 # to_disk PATH...: waits until these files and folders are on the disk; if sync accepts no paths, until everything is.

@@ -79,6 +79,22 @@ expect "an image and all that lies beside it arrive" 0 '' builds
 check "under their names" test "$(find "$out" -type f | wc -l)" = 10
 check "and nothing else" no_lock
 check "with their checksums" is_of first
+# Sending a configuration and receiving images are the same process' work.
+mkdir "$work/machines"
+echo '{ }' > "$work/machines/pi.nix"
+builds_configuration() {
+  : > "$work/orders"
+  order out_dir --out "$out"
+  order send_tree --configuration "$work/machines/pi.nix"
+  run_sh -c "$work/machines/pi.nix" -o "$out"
+}
+fresh
+expect "the image of a configuration that is sent arrives" 0 '' builds_configuration
+fresh
+git -c init.defaultBranch=main init -q "$work/machines"
+expect "and that of one in a repository" 0 '' builds_configuration
+fresh
+builds > /dev/null 2>&1
 whole second
 expect "what a run has made, the next one replaces" 0 '' builds
 check "all of it" is_of second

@@ -252,7 +252,7 @@ def test_new_locks_are_handed_over_by_their_names(tmp_path: pathlib.Path) -> Non
     assert (tmp_path / "flake.lock").read_text() == "b"
     files = [one.file for one in renewal.RENEWALS]
     assert [file for file in files if not file.startswith("locks/")] == ["flake.lock"]
-    assert "above=flake.lock" in (ROOT / "caller/receive.sh").read_text()
+    assert "over=flake.lock" in (ROOT / "caller/receive.sh").read_text()
 
 
 def test_renewals_are_of_all_locks_that_tools_can_make() -> None:
