@@ -7,7 +7,7 @@ import typing
 from orchestrator.ask.injections import injections
 from orchestrator.ask.parser import Parser, caller_path, mebibytes
 from orchestrator.ask.request import Caller
-from orchestrator.image.late import check_host
+from orchestrator.image.late import HOST_NAME, check_host
 from orchestrator.shared.disk_formats import ASSEMBLED
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
@@ -84,6 +84,11 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
             check_host(found.host_name, "--host-name")
     except SpecError as error:
         raise UsageError(str(error), hint=found.help_of) from error
+    files = injections(found.inject, who, found.help_of)
+    if (found.host_name or found.stamp) and f"/{HOST_NAME}" in [one.target for one in files]:
+        raise UsageError(
+            f"--inject: /{HOST_NAME} is the place of the device's host name", hint=found.help_of
+        )
     return ImageOptions(
         partition_table=found.partition_table,
         disk_size=found.disk_size,
@@ -97,7 +102,7 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
         host_name=found.host_name,
         wifi_ssid=found.wifi_ssid,
         wifi_password_file=_sent(found.wifi_password_file, who),
-        injections=injections(found.inject, who, found.help_of),
+        injections=files,
         stamp=_sent(found.stamp, who),
         secure_boot_key=_sent(found.secure_boot_key, who),
         secure_boot_cert=_sent(found.secure_boot_cert, who),

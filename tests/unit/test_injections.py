@@ -85,3 +85,10 @@ def test_mode_and_owner_are_taken() -> None:
 def test_what_is_wrong_is_told_before_anything_starts(texts: list[str], why: str) -> None:
     with pytest.raises(UsageError, match=f"^--inject {texts[-1]}: {why}"):
         injected(*texts)
+
+
+@pytest.mark.parametrize("option", ["--host-name", "--stamp"])
+def test_a_host_name_has_one_source(option: str) -> None:
+    with pytest.raises(UsageError, match="^--inject: /etc/hostname is the place of the device"):
+        ask(["demo", option, "a", "--inject", "/a:/etc/hostname"])
+    assert injected("/a:/etc/hostname")
