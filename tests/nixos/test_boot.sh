@@ -3,13 +3,13 @@
 # UEFI and BIOS, as an SD card for aarch64 through the emulating builder. docs/verification.md says what this cannot show. Takes
 # an hour where QEMU has to emulate.
 #
-#   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud...]
+#   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud|devices...]
 . "$(dirname -- "$0")/../caller/lib.sh"
 if [ -z "${NIXPKGS:-}" ]; then
   echo "skipped: NIXPKGS names no tree to make the stand-ins' of"
   exit 0
 fi
-cases=${*:-x86_64 aarch64 cloud}
+cases=${*:-x86_64 aarch64 cloud devices}
 here=$project/tests/nixos
 native=$(uname -m)-linux
 before=$(table)
@@ -92,6 +92,43 @@ NIX
   boots "the cloud's image with a seed" "$image" --seed "$work/seed.img" --identity "$work/key"
   check "its host name is the seed's" grep -qx 'seeded' "$work/err"
   check "and the seed's command has run" grep -qx 'runcmd ran' "$work/err"
+  rm -r "$work/out folder"
+  ;;
+esac
+
+case $cases in *devices*)
+  # The configuration has a host name, keys of root and a Wi-Fi network. The stand-ins have no wpa_supplicant: its unit is not run.
+  cat > "$work/configuration/fleet.nix" << 'NIX'
+{ lib, ... }:
+{
+  imports = [ ./configuration.nix ];
+  networking.wireless = { enable = true; networks.home.psk = "12345678"; };
+  nixpkgs.overlays = [ (_: prev: { wpa_supplicant = prev.runCommand "wpa_supplicant" { } "mkdir -p $out/bin $out/share/dbus-1/system-services $out/lib/udev/rules.d"; }) ];
+  systemd.services.wpa_supplicant.wantedBy = lib.mkForce [ ];
+  users.users.me = { isNormalUser = true; uid = 1000; };
+}
+NIX
+  ssh-keygen -q -t ed25519 -N '' -C device -f "$work/device"
+  for row in alpha,root beta,me; do
+    printf '%s,%s,%s,net,correct horse\n' "${row%,*}" "$(cat "$work/device.pub")" "${row#*,}"
+  done | { echo host,ssh_key,ssh_user,wifi_ssid,wifi_password; cat; } > "$work/devices.csv"
+  echo injected > "$work/file"
+  expect "an image is made for each device" 0 'deliver' build fleet -f raw-efi --system "$native" --stamp "$work/devices.csv" \
+    --inject "$work/file:/var/lib/app/:640:1000:100"
+  alpha=$(grep 'alpha' "$work/out") beta=$(grep 'beta' "$work/out")
+  # The device's values are there after the boot, and after an activation as `nixos-rebuild switch` does it.
+  # shellcheck disable=SC2016
+  questions='values() { echo "$1: $(hostname) $(cat /etc/hostname) $(cut -d " " -f 3 /etc/ssh/device_keys.d/root) \
+    $(stat -c "%u:%g %a" /var/lib/app/file) $(stat -c %a /etc/wpa_supplicant/imperative.conf)" | tr -s " "; }
+    values booted; /run/current-system/activate > /dev/null 2>&1; values activated
+    grep -o "[-]c /etc[^ ]* -I [^ ]*" $(sed -n "s/^ExecStart=//p" /etc/systemd/system/wpa_supplicant.service)'
+  expect "a device lets its own key in" 0 'booted' "$project/run.sh" boot --test --boot-timeout 1500 --identity "$work/device" --run "$questions" "$alpha"
+  for moment in booted activated; do
+    check "$moment, its values are there" grep -qx "$moment: alpha alpha device 1000:100 640 600" "$work/err"
+  done
+  check "wpa_supplicant reads the device's network" grep -q -- '-c /etc/wpa_supplicant/imperative.conf -I /etc/wpa_supplicant/nixos.conf' "$work/err"
+  expect "another device lets its user in" 0 'booted' "$project/run.sh" boot --test --boot-timeout 1500 --identity "$work/device" --user me --run hostname "$beta"
+  check "under its own name" grep -qx 'beta' "$work/err"
   ;;
 esac
 finish

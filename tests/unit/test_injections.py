@@ -89,6 +89,6 @@ def test_what_is_wrong_is_told_before_anything_starts(texts: list[str], why: str
 
 @pytest.mark.parametrize("option", ["--host-name", "--stamp"])
 def test_a_host_name_has_one_source(option: str) -> None:
-    with pytest.raises(UsageError, match="^--inject: /etc/hostname is the place of the device"):
+    with pytest.raises(UsageError, match=r"^--inject: /etc/hostname is the place"):
         ask(["demo", option, "a", "--inject", "/a:/etc/hostname"])
     assert injected("/a:/etc/hostname")
