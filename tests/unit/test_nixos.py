@@ -8,6 +8,7 @@ import re
 import pytest
 
 from orchestrator.agents.builder import nixos
+from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import Flake
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.failure import AgentError
@@ -316,17 +317,22 @@ GOLDEN = (ROOT / "tests/nixos/specs/x86_64-linux/raw.json").read_text()
         (ImageOptions(), GOLDEN.replace('"nixos"', '"a/b"'), "spec.root.label: 'a/b' is empty, or"),
         (ImageOptions(host_name="a"), "null", "--host-name: nixpkgs makes this image"),
         (ImageOptions(), "[]", "spec: expected an object"),
+        (
+            ImageOptions(disk_size=200),
+            GOLDEN,
+            "disk size 200 MiB is too small: the partitions need",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told_before_the_build(
     options: ImageOptions, spec: str, message: str
 ) -> None:
     with pytest.raises(AgentError) as caught:
-        nixos.check_image(options, spec)
+        check_image(options, spec)
     assert str(caught.value).startswith(message)
     assert caught.value.kind == "usage"
 
 
 def test_images_that_can_be_made_pass() -> None:
-    nixos.check_image(ImageOptions(disk_size=4096, bmap=True, host_name="a"), GOLDEN)
-    nixos.check_image(ImageOptions(), "null")
+    check_image(ImageOptions(disk_size=4096, bmap=True, host_name="a"), GOLDEN)
+    check_image(ImageOptions(), "null")

@@ -12,6 +12,7 @@ import typing
 import urllib.parse
 
 from orchestrator.agents import events, network
+from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import CHANNELS, Flake, fetchable, lock_flake, store_path
 from orchestrator.agents.builder.nix import Nix, Settings, answer, attribute_paths
 from orchestrator.agents.builder.nixlog import derivation_name
@@ -21,10 +22,9 @@ from orchestrator.shared import command
 from orchestrator.shared.architectures import RUNS_TOO, this_system
 from orchestrator.shared.artifact import Built, Material
 from orchestrator.shared.constants import GIB, MIB
-from orchestrator.shared.image_options import ImageOptions, apply
+from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
-from orchestrator.shared.spec import SpecError, read_spec
 from orchestrator.shared.task import NixosTask
 from orchestrator.shared.text import public
 
@@ -90,22 +90,6 @@ def prepare(task: NixosTask, nix: Nix, options: ImageOptions) -> Nix:
         show_trace=task.nix_options.show_trace,
         check=functools.partial(check_image, options),
     )
-
-
-def check_image(options: ImageOptions, spec: str) -> None:
-    """Raise `AgentError` if `options` and an image's spec (JSON, or null) do not go together."""
-    if spec == "null":
-        if options.given:
-            raise AgentError(
-                f"{options.given[0]}: nixpkgs makes this image, without this option",
-                hint="leave out nixosImage.touchEFIVars and postVM, or the option",
-                kind="usage",
-            )
-        return
-    try:
-        apply(options, read_spec(spec))
-    except SpecError as error:
-        raise AgentError(str(error), kind="usage") from error
 
 
 def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
