@@ -22,6 +22,7 @@ class Row:
     examined: typing.Literal["", "check", "info", "iso"] = ""
     assembled: bool = True
     stick: bool = False
+    largest_mib: int = 0
 
 
 def _read() -> dict[str, Row]:

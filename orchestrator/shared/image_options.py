@@ -91,7 +91,7 @@ def check_options(
         raise SpecError(
             f"--firmware-size: only SD cards have a firmware partition, not partition table {table}"
         )
-    if table and (why := too_large(table, options.disk_size or 0)):
+    if why := too_large(table, disk_format, options.disk_size or 0):
         raise SpecError(f"--disk-size: {why}")
     if options.bmap and disk_format not in {"raw", None}:
         raise SpecError(f"--bmap needs a raw image, not {disk_format}")

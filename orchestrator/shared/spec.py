@@ -323,7 +323,7 @@ def _check_root(spec: ImageSpec) -> None:
         raise SpecError(f"spec.root.fsType: {row.name} is not supported: {row.refused}")
     if not spec.onlyNixStore and (why := unreadable(spec.partitionTable, spec.root.fsType)):
         raise SpecError(f"spec.root.fsType: {why}")
-    if why := too_large(spec.partitionTable, spec.diskSizeMiB):
+    if why := too_large(spec.partitionTable, spec.diskFormat, spec.diskSizeMiB):
         raise SpecError(f"spec.diskSizeMiB: {why}")
     for name in ("uuid", "partUuid"):
         try:
@@ -342,11 +342,14 @@ def unreadable(table: PartitionTable, root_fs: FsType) -> str:
     )
 
 
-def too_large(table: PartitionTable, disk_mib: int) -> str:
-    """Return why a disk of this size cannot have the partition table, "" if it can."""
-    if table not in MBR or disk_mib < MBR_END_MIB:
-        return ""
-    return f"partition table {table} (MBR) ends at 2 TiB; use legacy+gpt, or efi with UEFI"
+def too_large(table: PartitionTable | None, disk_format: DiskFormat | None, disk_mib: int) -> str:
+    """Return why a disk of this size cannot have the table or the format, "" if it can."""
+    if table in MBR and disk_mib >= MBR_END_MIB:
+        return f"partition table {table} (MBR) ends at 2 TiB; use legacy+gpt, or efi with UEFI"
+    largest = DISK_FORMATS[disk_format].largest_mib if disk_format else 0
+    if largest and disk_mib > largest:
+        return f"a disk of format {disk_format} has at most {largest // 1024} GiB"
+    return ""
 
 
 def _check_labels(spec: ImageSpec) -> None:

@@ -318,6 +318,11 @@ GOLDEN = (ROOT / "tests/nixos/specs/x86_64-linux/raw.json").read_text()
         (ImageOptions(host_name="a"), "null", "--host-name: nixpkgs makes this image"),
         (ImageOptions(), "[]", "spec: expected an object"),
         (
+            ImageOptions(partition_table="legacy+gpt", disk_size=3 << 20, disk_format="vpc"),
+            GOLDEN,
+            "spec.diskSizeMiB: a disk of format vpc has at most 2040 GiB",
+        ),
+        (
             ImageOptions(disk_size=200),
             GOLDEN,
             "disk size 200 MiB is too small: the partitions need",
