@@ -84,7 +84,10 @@ class Tree:
         return [self._entries[path] for path in sorted(self._entries)]
 
     def add(self, entry: Entry) -> None:
-        """Add `entry` and its missing parent folders; the nearest one gets the entry's owner."""
+        """Add `entry` and its missing parent folders.
+
+        The nearest one gets the entry's owner, unless it is at the top.
+        """
         parts = pathlib.PurePosixPath(entry.path).parts
         if not parts or ".." in parts or entry.path.startswith("/") or "\0" in entry.path:
             raise TreeError(f"{entry.path!r}: is not a valid path in an image")
@@ -93,7 +96,7 @@ class Tree:
         path = "/".join(parts)
         for depth in range(1, len(parts)):
             parent = "/".join(parts[:depth])
-            own = (entry.user, entry.group) if depth == len(parts) - 1 else (0, 0)
+            own = (entry.user, entry.group) if 1 < depth == len(parts) - 1 else (0, 0)
             missing = Entry(parent, "folder", 0o755, user=own[0], group=own[1])
             there = self._entries.setdefault(parent, missing)
             if there.kind != "folder":
