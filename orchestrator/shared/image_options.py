@@ -10,6 +10,7 @@ from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.filesystems import FILESYSTEMS, FsType
 from orchestrator.shared.json_reader import FreeText, MiB, Natural
 from orchestrator.shared.spec import (
+    LOADERS,
     WITH_BOOT,
     Compression,
     ImageSpec,
@@ -93,6 +94,10 @@ def check_options(
         )
     if why := too_large(table, disk_format, options.disk_size or 0):
         raise SpecError(f"--disk-size: {why}")
+    if table and options.secure_boot_key and "systemdBoot" not in LOADERS[table]:
+        raise SpecError(
+            f"--secure-boot-key: an image with partition table {table} has no systemd-boot to sign"
+        )
     if options.bmap and disk_format not in {"raw", None}:
         raise SpecError(f"--bmap needs a raw image, not {disk_format}")
     if options.bmap and root_fs and not FILESYSTEMS[root_fs].block_map:

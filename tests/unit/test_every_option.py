@@ -36,17 +36,19 @@ VALUES: dict[str, list[str]] = {
     "--wifi-ssid": ["net"],
     "--stamp": ["/a.csv"],
     "--root-fs": list(ROOTS),
+    "--secure-boot-key": ["/key.pem"],
 }
 
-#: The word after which an option alone makes no sense.
-NEEDS = {"--wifi-password-file": "--wifi-ssid"}
+#: Options that make no sense without another one.
+NEEDS = {"--wifi-password-file": "--wifi-ssid", "--secure-boot-cert": "--secure-boot-key"}
 
 NIXOS = nixos_formats.read_formats()
 CASES = [(flag, value) for flag, values in VALUES.items() for value in values]
 
 
 def words(flag: str, value: str) -> list[str]:
-    return [flag, value] if value else [flag]
+    more = ["--secure-boot-cert", "/cert.pem"] if flag == "--secure-boot-key" else []
+    return [flag, value, *more] if value else [flag]
 
 
 def asked(argv: list[str]) -> tuple[object, str]:
@@ -78,7 +80,7 @@ def made(spec: ImageSpec) -> tuple[object, ...]:
 
 def has_effect(image: ImageOptions, spec: ImageSpec) -> bool:
     """Whether the options change the image, its late files, or what is made beside it."""
-    beside = image.bmap or image.check or bool(image.stamp)
+    beside = image.bmap or image.check or bool(image.stamp or image.secure_boot_key)
     device = Device(host=image.host_name, wifi_ssid=image.wifi_ssid)
     late = late_entries(dataclasses.replace(image, injections=()), device, spec.late)
     changed = made(apply(image, spec)) != made(spec)

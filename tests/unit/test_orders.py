@@ -70,7 +70,7 @@ PLACES: list[tuple[list[str], str, str]] = [
     (["demo", "--inject", "a:/b", "--inject"], "", ":/etc/x:644"),
     (["demo", "--wifi-ssid", "me", "--wifi-password-file"], "", ""),
     (["demo", "--secure-boot-cert", "c", "--secure-boot-key"], "", ""),
-    (["--secure-boot-key", "k", "--secure-boot-cert"], "", ""),
+    (["-f", "raw-efi", "--secure-boot-key", "k", "--secure-boot-cert"], "", ""),
     (["-c"], "", ""),
     ([], "-c", ""),
     ([], "--configuration=", ""),

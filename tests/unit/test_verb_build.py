@@ -161,8 +161,8 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         ),
         (
             ["-f", "iso", "--secure-boot-key", "k", "--secure-boot-cert", "c"],
-            "--format iso is assembled by nixpkgs",
-            "./run.sh formats lists the formats",
+            "--secure-boot-key: --format iso is made by nixpkgs' recipe, without this option",
+            "./run.sh formats lists the formats that this appliance assembles",
         ),
         (
             ["-f", "iso", "--bmap"],
