@@ -1,10 +1,12 @@
 # Image of the service boot, which starts a finished image in QEMU and logs in over SSH. One for each architecture of the guest
 # that needs more packages than all images have; the others use the orchestrator's image.
-FROM nixos-image-orchestrator AS files
+ARG ORCHESTRATOR=nixos-image-orchestrator
+ARG RUNTIME=nixos-image-runtime
+FROM ${ORCHESTRATOR} AS files
 RUN mkdir /files \
  && cp -a --parents orchestrator/__init__.py orchestrator/agents orchestrator/image orchestrator/shared /files
 
-FROM nixos-image-runtime
+FROM ${RUNTIME}
 # PACKAGES is what the guest needs besides what all images have.
 ARG PACKAGES=
 # hadolint ignore=SC2086

@@ -71,7 +71,7 @@ runtime_state() {
   checksum "$state/manifest"
 }
 
-# build_runtime: makes the image of Dockerfile.runtime. Where run.sh made the base image, that is it, unless the files that it was
+# build_runtime: makes the image of Dockerfile.runtime and writes its id to $state/id. Where run.sh made the base image, that is it, unless the files that it was
 # made of have changed since. The image has no label of the checkout's state: as the parent of other images it must not change
 # with it.
 build_runtime() {
@@ -79,7 +79,7 @@ build_runtime() {
   made=$(client image inspect --format "{{.Config.WorkingDir}} {{index .Config.Labels \"$runtime_label\"}}" "$base_id") || return
   plain=$base_id start=plain
   case $made in
-    "/opt/nixos-image $(runtime_state)") client tag "$base_id" "$runtime"; return ;;
+    "/opt/nixos-image $(runtime_state)") client tag "$base_id" "$runtime" && printf %s "$base_id" > "$state/id"; return ;;
     "/opt/nixos-image "*) plain=scratch start=$base_id ;;
   esac
   # The Dockerfile is not one of the files that are copied into the image.
@@ -87,7 +87,13 @@ build_runtime() {
   tar -cf - -C "$state/runtime" . | build_image "$runtime" --build-arg BASE="$plain" --build-arg START="$start"
 }
 
-build_orchestrator() { context | build_image "$orchestrator" --label "org.nixos-image.source=$source"; }
+# build_orchestrator: builds the orchestrator's image of the image that build_runtime has made: by its id, because another checkout
+# may have given its name to another image. A label has the id, for all other images.
+build_orchestrator() {
+  parent=$(cat "$state/id")
+  is_id "$parent" || return
+  context | build_image "$orchestrator" --build-arg RUNTIME="$parent" --label "org.nixos-image.parent=$parent" --label "org.nixos-image.source=$source"
+}
 
 # build_image NAME OPTIONS...: builds the image NAME of the context on stdin and writes its id to $state/id
 build_image() {

@@ -26,12 +26,13 @@ PROFILE_REFUSED = "opening seccomp profile failed"
 #: profile allows namespaces and mounts, but not sethostname, which Nix' sandbox needs.
 INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
 
-#: Variables of compose.yaml with the id of each service's image.
+#: Variables of compose.yaml with the id of each service's image, and of the one that all are made of.
 IDS = {
     "boot": "NIXOS_IMAGE_ID_BOOT",
     "builder": "NIXOS_IMAGE_ID_BUILDER",
     "cleanup": "NIXOS_IMAGE_ID_CLEANUP",
     "orchestrator": "NIXOS_IMAGE_ID_ORCHESTRATOR",
+    "runtime": "NIXOS_IMAGE_ID_RUNTIME",
     "test": "NIXOS_IMAGE_ID_TEST",
 }
 

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 
+from orchestrator.docker.compose import IDS
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.stored import source
 from orchestrator.shared import retry
@@ -38,13 +39,10 @@ IMAGES = {
     "test": Image("nixos-image-test", "Dockerfile.test", after="builder"),
 }
 
-#: Parent image of all images in IMAGES.
-RUNTIME = "nixos-image-runtime"
-
 #: A word that may be a path in the checkout, not part of another path.
 WORD = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*")
 
-#: Debian packages of RUNTIME, one name per line.
+#: Debian packages of all images, one name per line.
 COMMON = ROOT / "orchestrator/shared/packages"
 
 #: Services whose images have pinned packages or their successors.
@@ -88,8 +86,8 @@ class Images:
     ) -> None:
         """`guest` is the CPU of the boot check's machine, `qemu` the emulators' version or empty.
 
-        A service whose image would have nothing but the appliance's modules gets the orchestrator's
-        image, whose id is `own`. With `locked`, images with pinned packages must have been built
+        `own` is the id of the orchestrator's image: images are made of it and of its parent. A
+        service whose image would have nothing but the appliance's modules gets it itself. With `locked`, images with pinned packages must have been built
         with --locked.
         """
         self._engine = engine
@@ -99,6 +97,7 @@ class Images:
         more = [one for one in machine.packages if one not in common] if machine else []
         self._packages = " ".join(more)
         self._ready = {} if more else {"boot": own}
+        self._own = own
         self._locked = locked
         self._logs = logs
         self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=2)
@@ -107,16 +106,12 @@ class Images:
 
     def want(self, services: tuple[str, ...]) -> None:
         """Start to build those images of `services` that are missing or old."""
-        runtime = self._engine.image(RUNTIME)
-        if runtime is None:
-            raise DockerError(
-                f"the image {RUNTIME} is missing", hint="run ./run.sh again, which builds it"
-            )
+        runtime = self._engine.parent(self._own)
         for service in services:
             if service in self._jobs or service in self._ready:
                 continue
             image = IMAGES[service]
-            now = state(image.dockerfile, runtime["Id"])
+            now = state(image.dockerfile, runtime)
             good = {now}
             if service in PINNED:
                 good = {f"{now}-locked"} | (set() if self._locked else good)
@@ -125,15 +120,18 @@ class Images:
                 if image.after:
                     self.want((image.after,))
                 self._jobs[service] = self._pool.submit(
-                    self._build, service, now, self._jobs.get(image.after)
+                    self._build, service, now, runtime, self._jobs.get(image.after)
                 )
 
     def _build(
-        self, service: str, now: str, before: concurrent.futures.Future[None] | None
+        self, service: str, now: str, runtime: str, before: concurrent.futures.Future[None] | None
     ) -> None:
         if before:
             before.result()
         variables = {"NIXOS_IMAGE_STATE": now, "NIXOS_IMAGE_PACKAGES": self._packages}
+        variables[IDS["runtime"]] = runtime
+        if after := IMAGES[service].after:
+            variables[IDS[after]] = self._found(after)
         self._engine.build(service, self._log(service), variables)
 
     def _log(self, service: str) -> pathlib.Path:
@@ -170,9 +168,10 @@ class Images:
 
     def _use(self, service: str) -> None:
         """Fix the image of `service` by its id; raises `DockerError` if it is not up to date."""
-        if service in self._ready:
-            self._engine.use(service, self._ready[service])
-            return
+        self._engine.use(service, self._ready.get(service) or self._found(service))
+
+    def _found(self, service: str) -> str:
+        """Return the id of the image of `service`; raises `DockerError` if it is not up to date."""
         name = IMAGES[service].name.format(**self._names)
         found = self._engine.image(name)
         if not found or source(found) not in self._good[service]:
@@ -180,7 +179,7 @@ class Images:
                 f"the image {name} was replaced or removed meanwhile",
                 hint="run ./run.sh again; another checkout may be using the same engine",
             )
-        self._engine.use(service, found["Id"])
+        return str(found["Id"])
 
     def close(self) -> None:
         """Cancel builds that have not started; running ones end with this process."""

@@ -5,6 +5,9 @@ LABEL = "org.nixos-image"
 RUN_LABEL = f"{LABEL}.run"
 SOURCE_LABEL = f"{LABEL}.source"
 
+#: Label of the orchestrator's image: id of the image that it and all others are made of.
+PARENT_LABEL = f"{LABEL}.parent"
+
 #: Suffix of SOURCE_LABEL's value on images that were built with --locked (`compose.yaml`).
 LOCKED = "-locked"
 

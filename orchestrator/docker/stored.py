@@ -15,7 +15,7 @@ from orchestrator.docker.api import (
     forgiven,
 )
 from orchestrator.docker.containers import signals_wait
-from orchestrator.docker.labels import LABEL, LOCKED, PROJECT, SOURCE_LABEL
+from orchestrator.docker.labels import LABEL, LOCKED, PARENT_LABEL, PROJECT, SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.errors import DockerError
 from orchestrator.shared.paths import ROOT
@@ -45,8 +45,12 @@ class Recipe:
 
 def source(image: Json) -> str:
     """Return the checksum label of an inspected image, or ""."""
+    return _label(image, SOURCE_LABEL)
+
+
+def _label(image: Json, name: str) -> str:
     labels = (image.get("Config") or {}).get("Labels") or {}
-    return str(labels.get(SOURCE_LABEL, ""))
+    return str(labels.get(name, ""))
 
 
 class Stored:
@@ -69,6 +73,19 @@ class Stored:
     def image_source(self, image: str) -> str:
         """Return the checksum label of `image` (its inputs' state), or "" if there is none."""
         return source(self.image(image) or {})
+
+    def parent(self, own: str) -> str:
+        """Return the id of the image that all others are made of; `own` is the orchestrator's.
+
+        Raises `DockerError` if it does not exist. Its name may be another checkout's image.
+        """
+        found = _label(self.image(own) or {}, PARENT_LABEL)
+        if not found or not self.image(found):
+            raise DockerError(
+                "the image that all others are made of is missing",
+                hint="run ./run.sh down --rmi all, then the command again: this rebuilds all images",
+            )
+        return found
 
     def build_image(self, name: str, recipe: Recipe, log: pathlib.Path) -> None:
         """Build the image `name` from the checkout with the classic builder; output goes to `log`.
@@ -106,7 +123,7 @@ class Stored:
         """Remove this project's old images; return their tags, or the ids of those without a tag.
 
         Old images have no tag (earlier versions, stages of builds), or a checksum label that is not
-        in `current`. Images created after `made_before` (seconds since 1970) may be part of a
+        in `current`. `current` also has the ids of images that are not old, whatever their names. Images created after `made_before` (seconds since 1970) may be part of a
         running build and are kept, as are images of containers.
         """
         removed: list[str] = []
@@ -247,6 +264,8 @@ def _old_names(image: Json, current: Collection[str]) -> list[str]:
     """Return the names to remove if `image` is old: its tags of this project, or its id."""
     tags = _tags(image)
     made_of = (image.get("Labels") or {}).get(SOURCE_LABEL)
+    if image["Id"] in current:
+        return []
     if not tags:
         return [image["Id"]]
     if made_of is None or made_of.removesuffix(LOCKED) in current:

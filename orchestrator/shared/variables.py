@@ -106,6 +106,12 @@ VARIABLES = {
             "nixos-image-orchestrator",
         ),
         Variable(
+            "NIXOS_IMAGE_ID_RUNTIME",
+            "Compose",
+            "id or name of the image that all others are made of",
+            "nixos-image-runtime",
+        ),
+        Variable(
             "NIXOS_IMAGE_ID_TEST",
             "Compose",
             "id or name of the test image",

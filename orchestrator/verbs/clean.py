@@ -77,7 +77,7 @@ def work(request: Clean, session: Session) -> int:
         repair_if_harmless(engine, progress)
         # A living run may be about to use an image.
         until = math.inf if request.everything else time.time() - BUILD_SECONDS
-        if not others and (images := engine.remove_old_images(_current(engine, who.source), until)):
+        if not others and (images := engine.remove_old_images(_current(engine, who), until)):
             names = ", ".join(name.removeprefix("sha256:")[:40] for name in images)
             progress.say(f"removed old images: {names}")
         engine.down()
@@ -86,13 +86,12 @@ def work(request: Clean, session: Session) -> int:
     return 0
 
 
-def _current(engine: "Engine", source: str) -> set[str]:
-    """Return the checksum labels of images that are up to date; `source` is the checkout's."""
-    from orchestrator.docker.images import IMAGES, RUNTIME, state
+def _current(engine: "Engine", who: Caller) -> set[str]:
+    """Return the checksum labels of images that are up to date, and the id of their parent."""
+    from orchestrator.docker.images import IMAGES, state
 
-    runtime = engine.image(RUNTIME)
-    names = {image.dockerfile for image in IMAGES.values()} if runtime else set()
-    return {source} | {state(name, runtime["Id"]) for name in names if runtime}
+    runtime = engine.parent(who.image)
+    return {who.source, runtime} | {state(image.dockerfile, runtime) for image in IMAGES.values()}
 
 
 def _parser() -> Parser:

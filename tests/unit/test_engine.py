@@ -17,7 +17,7 @@ from orchestrator.docker import api, census
 from orchestrator.docker.api import Api, NotThereError, SilentEngineError
 from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.labels import SOURCE_LABEL
+from orchestrator.docker.labels import PARENT_LABEL, SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.debian_package import Package
 from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
@@ -284,6 +284,7 @@ def test_old_images_are_removed_and_no_others(engine: Engine, stub: Server) -> N
         {"Id": "sha256:parent", "RepoTags": None, "Labels": {source: "old"}, "Created": 1},
         {"Id": "sha256:stage", "RepoTags": ["<none>:<none>"], "Labels": {}, "Created": 1},
         {"Id": "sha256:young", "RepoTags": None, "Labels": {}, "Created": 9},
+        {"Id": "sha256:used", "RepoTags": None, "Labels": {source: "old"}, "Created": 1},
         {"Id": "1", "RepoTags": ["nixos-image-a:11"], "Labels": {source: "old"}, "Created": 1},
         {"Id": "2", "RepoTags": ["nixos-image-b:latest"], "Labels": {source: "new"}, "Created": 1},
         {
@@ -312,11 +313,26 @@ def test_old_images_are_removed_and_no_others(engine: Engine, stub: Server) -> N
         stub.answers[f"DELETE /images/{name}"] = remove(name)
     in_use = (409, {"message": "image is being used by running container"})
     stub.answers["DELETE /images/nixos-image-d:1"] = in_use
-    gone = engine.remove_old_images({"new"}, made_before=5)
+    gone = engine.remove_old_images({"new", "sha256:used"}, made_before=5)
     assert gone == ["sha256:stage", "nixos-image-a:11", "sha256:parent"]
-    assert [one["Id"] for one in there] == ["sha256:young", "2", "3", "4", "5", "6"]
+    assert [one["Id"] for one in there] == ["sha256:young", "sha256:used", "2", "3", "4", "5", "6"]
     asked = {line.removeprefix("DELETE /images/") for line in stub.asked if "DELETE" in line}
     assert asked == {*gone, "nixos-image-d:1"}
+
+
+def test_the_parent_is_the_one_that_the_orchestrator_is_made_of(
+    engine: Engine, stub: Server
+) -> None:
+    """Its name is anybody's: another checkout may have given it to another image."""
+    own = {"Id": "9", "Config": {"Labels": {PARENT_LABEL: "sha256:1"}}}
+    stub.answers["GET /images/sha256:9/json"] = (200, own)
+    stub.answers["GET /images/sha256:1/json"] = (200, {"Id": "sha256:1"})
+    assert engine.parent("sha256:9") == "sha256:1"
+    gone = (404, {"message": "no such image"})
+    for missing in ("1", "9"):
+        stub.answers[f"GET /images/sha256:{missing}/json"] = gone
+        with pytest.raises(DockerError, match="all others are made of is missing"):
+            engine.parent("sha256:9")
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -1,17 +1,21 @@
 """Tests builds of container images: only if needed, and within the run's time limit."""
 
 import pathlib
+import re
 import threading
 import time
 import typing
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
+from orchestrator.docker.compose import IDS
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.images import IMAGES, RUNTIME, Images, inputs, state
+from orchestrator.docker.images import IMAGES, Images, inputs, state
 from orchestrator.docker.labels import SOURCE_LABEL
 from orchestrator.shared.errors import DockerError, TimeLimitError
+from orchestrator.shared.paths import ROOT
 from orchestrator.shared.progress import PlainTeller, Progress
 
 
@@ -26,9 +30,11 @@ class FakeEngine:
         self.used: dict[str, str] = {}
         self.end, self.guest = "", "aarch64"
 
+    def parent(self, own: str) -> str:
+        assert own == "sha256:9"
+        return "sha256:1"
+
     def image(self, name: str) -> dict[str, typing.Any] | None:
-        if name == RUNTIME:
-            return {"Id": "sha256:1"}
         found = self.sources.get(name)
         labels = {"Labels": {SOURCE_LABEL: found}}
         return {"Id": f"id of {name}, {found}", "Config": labels} if found else None
@@ -106,6 +112,47 @@ def test_what_takes_files_of_another_image_is_built_after_it(
     assert engine.variables["boot"]["NIXOS_IMAGE_PACKAGES"].startswith("qemu-system-x86 ")
     assert engine.variables["test"]["NIXOS_IMAGE_STATE"] == state("Dockerfile.test", "sha256:1")
     images.close()
+
+
+def test_an_image_is_made_of_images_that_were_looked_at(
+    engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
+) -> None:
+    """By their ids: another checkout may give their names to its own images meanwhile."""
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
+    images.want(("cleanup", "test"))
+    engine.done.set()
+    images.wait(("cleanup", "test"), progress)
+    given = engine.variables
+    assert {given[one]["NIXOS_IMAGE_ID_RUNTIME"] for one in given} == {"sha256:1"}
+    builder = f"id of nixos-image-builder, {state('Dockerfile.builder', 'sha256:1')}"
+    assert given["test"]["NIXOS_IMAGE_ID_BUILDER"] == builder
+    assert "NIXOS_IMAGE_ID_BUILDER" not in given["builder"]
+    images.close()
+
+
+def test_a_name_that_was_given_away_before_an_image_is_made_of_it_ends_the_run(
+    engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
+) -> None:
+    engine.end = " of another checkout"
+    images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
+    images.want(("test",))
+    engine.done.set()
+    with pytest.raises(DockerError, match="nixos-image-builder was replaced or removed meanwhile"):
+        images.wait(("test",), progress)
+    assert engine.built == ["builder"]
+    images.close()
+
+
+@pytest.mark.parametrize("name", sorted(IMAGES))
+def test_parents_are_given_by_id(name: str) -> None:
+    """Each ARG before a FROM is one of Compose's, whose value is the id that a run knows."""
+    text = (ROOT / IMAGES[name].dockerfile).read_text()
+    parents = set(re.findall(r"^FROM \$\{(\w+)\}", text, re.MULTILINE))
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    given = services[name]["build"]["args"]
+    assert parents
+    for parent in parents:
+        assert given[parent] == f"${{{IDS[parent.lower()]}:-nixos-image-{parent.lower()}}}"
 
 
 def test_an_image_is_old_where_something_that_goes_into_it_has_changed(
