@@ -63,6 +63,7 @@ send_tree() {
     [ ! -s "$state/found" ] || kib=$( (cd / && xargs -0 du -k) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
   else
     not_home "$1"
+    not_above_home "$1"
     printf './%s/.\0' "${tree#/}" > "$state/found"
     kib=$(du -sk "$tree/." 2> /dev/null | awk '{ print $1 }')
   fi
@@ -96,6 +97,13 @@ find_top() {
 not_home() {
   case $(physical "$tree") in
     / | "$(physical "${HOME:-/}")") die 2 "$1: all of $tree would be sent" "move it to a separate folder" ;;
+  esac
+}
+
+# not_above_home OPTION: dies if $tree, of which everything would be sent, has the caller's home; an error names OPTION.
+not_above_home() {
+  case $(physical "${HOME:-/}")/ in
+    "$(physical "$tree")/"*) die 2 "$1: all of $tree would be sent, your home folder, too" "move the file to a separate folder" ;;
   esac
 }
 

@@ -223,4 +223,21 @@ expect "an index that is none is told" 2 'git cannot list its files: .*index' se
 mkdir -p "$work/empty/.git"
 touch "$work/empty/a.nix"
 expect "so is a git folder that is none" 2 'does not lead to a git repository' sends -c "$work/empty/a.nix"
+
+# --- homes ------------------------------------------------------------------------------------------------------------------
+
+mkdir -p "$work/homes/me" "$work/homes/meadow"
+folder=$work/homes
+echo '{ }' > "$folder/a.nix"
+HOME=$folder/me expect "a folder with the home is not sent" 2 "all of $folder would be sent, your home folder, too" sends -c "$folder/a.nix"
+check "nor all homes" test ! -s "$work/sent"
+echo '{ }' > "$folder/me/a.nix"
+HOME=$folder/meadow expect "one whose name begins like that of the home" 0 '' sends -c "$folder/me/a.nix"
+folder=$folder/me
+check "is sent" sent a.nix
+folder=$work/homes
+git init -q "$folder"
+printf 'me*\n' > "$folder/.gitignore"
+HOME=$folder/me expect "a repository around the home" 0 '' sends -c "$folder/a.nix"
+check "is sent without what git ignores" sent .gitignore a.nix
 finish
