@@ -86,13 +86,14 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 main() {
   exec 3<&0
   if [ -t 2 ]; then columns=$(stty size 2> /dev/null < /dev/tty | cut -d ' ' -f 2); columns=${columns:-80}; fi
-  state=$(mktemp -d "${TMPDIR:-/tmp}/nixos-image-$$.XXXXXX") || exit 2
+  state=$(mktemp -d "${TMPDIR:-/tmp}/nixos-image-$$.XXXXXX") && state=$(CDPATH='' cd -- "$state" && pwd) && : > "$state/mark" || exit 2
   trap 'forget_run; rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
   if [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ]; then absolute "$ca_bundle"; ca_bundle=$absolute; else ca_bundle=; fi
   find_nixpkgs
   forget_dead
   answer "$@"
+  refuse_passwords
   find_docker
   find_hasher
   find_tar

@@ -1,14 +1,15 @@
 # After `down`: removes what Compose cannot remove, because Compose ran in the orchestrator's container.
 # shellcheck shell=sh
 
-# forget_dead: removes temporary folders of run.sh processes that were killed. Their names contain the process ID. A process may be
-# invisible from here (another container), so only folders that have not changed for a day are removed.
+# forget_dead: removes temporary folders of run.sh processes that were killed. Their names contain the process ID, and `mark` is in
+# them: nixos-image-24.05 may be a folder of the user's. A process may be invisible from here (another container), so only folders that
+# have not changed for a day are removed.
 forget_dead() {
   for left in "${TMPDIR:-/tmp}"/nixos-image-*.*; do
     pid=${left##*/nixos-image-}
     pid=${pid%%.*}
     case $pid in '' | *[!0123456789]*) continue ;; esac
-    [ ! -d "$left" ] || kill -0 "$pid" 2> /dev/null || [ -z "$(find "$left" -prune -mmin +1440)" ] || rm -rf "$left"
+    [ ! -e "$left/mark" ] || kill -0 "$pid" 2> /dev/null || [ -z "$(find "$left" -prune -mmin +1440)" ] || rm -rf "$left"
   done
 }
 

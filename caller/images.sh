@@ -104,6 +104,12 @@ build_image() {
     --build-arg HTTPS_PROXY --build-arg NO_PROXY --build-arg http_proxy --build-arg https_proxy --build-arg no_proxy -
 }
 
+# refuse_passwords: dies if a package index has a password. Images get it as an argument, containers as a variable.
+refuse_passwords() {
+  ! printf '%s\n' "${PIP_INDEX_URL:-}" "${PIP_EXTRA_INDEX_URL:-}" | grep -q '://[^/]*@' \
+    || die 2 "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: a password would stay in an image's history" "use an index without a password"
+}
+
 # ensure_images: builds the orchestrator's image if it is old; sets $source (checksum of the checkout) and $orchestrator_id.
 ensure_images() {
   source=$(source_state)
@@ -111,8 +117,6 @@ ensure_images() {
   found=$(cat "$state/said")
   orchestrator_id=${found%% *}
   [ "${found#* }" != "$source" ] || ! is_id "$orchestrator_id" || return 0
-  ! printf '%s\n' "${PIP_INDEX_URL:-}" "${PIP_EXTRA_INDEX_URL:-}" | grep -q '://[^/]*@' \
-    || die 2 "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL: a password would stay in an image's history" "use an index without a password"
   docker_works "building the appliance" build_runtime && docker_works "building the orchestrator" build_orchestrator || {
     end_if_stopped "the building of images"
     last_words 25

@@ -146,9 +146,26 @@ if [ -w "$project/locks" ]; then
 fi
 # --- temporary folders ------------------------------------------------------------------------------------------------------
 
-mkdir -p "$work/tmp/nixos-image-4194305.dead" "$work/tmp/nixos-image-4194306.young" "$work/tmp/nixos-image-$$.alive" "$work/tmp/nixos-image-x.other"
-touch -d '2 days ago' "$work/tmp"/*.dead "$work/tmp"/*.alive "$work/tmp"/*.other
+in_tmp() (cd "$work" && TMPDIR=tmp run_sh "$@")
+mkdir -p "$work/tmp/nixos-image-4194305.dead" "$work/tmp/nixos-image-4194306.young" "$work/tmp/nixos-image-$$.alive" "$work/tmp/nixos-image-x.other" "$work/tmp/nixos-image-24.05"
+for folder in "$work/tmp"/*.*[a-z]; do : > "$folder/mark"; done
+: > "$work/tmp/nixos-image-24.05/of-the-user"
+touch -d '2 days ago' "$work/tmp"/*.dead "$work/tmp"/*.alive "$work/tmp"/*.other "$work/tmp/nixos-image-24.05"
 TMPDIR=$work/tmp expect "a killed run.sh's folder is removed" 0 '' run_sh help
-check "and no other one" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 3 -a ! -e "$work/tmp/nixos-image-4194305.dead"
+check "and no other one" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 8 -a ! -e "$work/tmp/nixos-image-4194305.dead"
+check "nor a folder of the user's with such a name" test -e "$work/tmp/nixos-image-24.05/of-the-user"
+echo terminal > "$work/orders"
+expect "a relative place for temporary files" 0 '' in_tmp ps
+check "is left as it was" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 8
+
+# --- passwords --------------------------------------------------------------------------------------------------------------
+
+for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
+  export "$variable=https://index.invalid/a https://me:secret@index.invalid/b"
+  rm -f "$work/started"
+  expect "a password in $variable is refused, also if no image is built" 2 'a password would stay' run_sh ps
+  check "and no container gets it" test ! -e "$work/started"
+  unset "$variable"
+done
 
 finish
