@@ -23,12 +23,13 @@ out_locks() {
   over=flake.lock
 }
 
-# unpack: unpacks the orchestrator's tar stream from stdin to a temporary folder and takes over its files.
+# unpack: unpacks the orchestrator's tar stream from stdin to a temporary folder and takes over its files. They get the time of this
+# computer: whether an image was written to later is seen by it (is_ours).
 unpack() {
   [ -n "$out" ] || { cat > /dev/null; return 0; } # the verb delivers no files
   part=$out/.nixos-image-$run-$$.part
   mkdir "$part" || { cat > /dev/null; return 8; }
-  (cd "$part" && tar -xof -) 2> "$state/tar" || cat > /dev/null
+  (cd "$part" && tar -xomf -) 2> "$state/tar" || cat > /dev/null
   take "$part"
   taken=$?
   rm -rf "$part"

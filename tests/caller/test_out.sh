@@ -134,6 +134,30 @@ expect "an image that a machine has written to is its user's" 8 'a.img exists' b
 check "and stays" holds a.img data
 check "with what lies beside it" holds a.img.log first
 expect "until it is given up" 0 '' builds --force
+
+# pack_stream_of_tomorrow: as pack_stream, on an engine whose clock is a day ahead
+pack_stream_of_tomorrow() {
+  find "$work/stream.d" -type f -exec touch -d tomorrow {} +
+  # shellcheck disable=SC2086  # names
+  pack_stream $all a.img.bmap
+}
+
+fresh
+whole first
+pack_stream_of_tomorrow
+builds > /dev/null 2>&1
+sleep 0.01
+echo data >> "$out/a.img"
+whole second
+expect "it is, whatever the time is where the engine runs" 8 'a.img exists' builds
+check "and stays there" holds a.img data
+fresh
+whole first
+pack_stream_of_tomorrow
+builds > /dev/null 2>&1
+whole second
+expect "and one that none has written to is not" 0 '' builds
+check "but replaced" is_of second
 check "for another one" is_of second
 rm "$out/a.img.provenance.json"
 expect "one without its provenance is nobody's of ours" 8 'exists and was not made' builds
