@@ -68,6 +68,11 @@ def test_all_that_a_run_sets_is_told() -> None:
         ({"sandbox": setting("relaxed", True)}, "sandbox = relaxed"),
         ({"sandbox-fallback": setting(True, True)}, "sandbox-fallback = true"),
         ({"builders": setting("ssh://x", "@/etc/nix/machines")}, "builders = ssh://x"),
+        ({"build-hook": setting(["nix", "__build-remote"])}, ""),
+        ({"build-hook": setting(["/opt/nix/bin/nix", "__build-remote"], ["nix"])}, ""),
+        ({"build-hook": setting([], ["nix", "__build-remote"])}, ""),
+        ({"build-hook": setting(["/bin/sh", "x"], ["nix"])}, "build-hook = /bin/sh x"),
+        ({"pre-build-hook": setting("/x", "")}, "pre-build-hook"),
     ],
 )
 def test_what_weakens_the_sandbox_is_named(

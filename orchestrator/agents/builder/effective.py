@@ -4,6 +4,7 @@ Nix reports them itself, run with the same command line and environment as a bui
 """
 
 import dataclasses
+import re
 import typing
 
 from orchestrator.agents import events
@@ -32,6 +33,9 @@ TOLD = frozenset(
 
 SECONDS = 60
 
+#: Nix' own build-hook, which asks the machines of `builders`; or none.
+NIX_HOOK = re.compile(r"((/\S+/)?nix __build-remote)?")
+
 
 @dataclasses.dataclass(frozen=True)
 class Effective:
@@ -47,6 +51,12 @@ class Effective:
             f"sandbox = {self.told.get('sandbox', '')}": self.told.get("sandbox") != "true",
             "sandbox-fallback = true": self.told.get("sandbox-fallback") != "false",
             f"builders = {self.told.get('builders', '')}": "builders" in self.changed,
+            # Programs outside of the sandbox that build, or that open it for single builds: what
+            # they do with the probe says nothing of other builds.
+            f"build-hook = {self.told.get('build-hook', '')}": not NIX_HOOK.fullmatch(
+                self.told.get("build-hook", "")
+            ),
+            "pre-build-hook": "pre-build-hook" in self.changed,
         }
         words = [word for word, true in found.items() if true]
         return f"--option or --nix-conf says {', '.join(words)}" if words else ""
