@@ -53,8 +53,12 @@ context() {
   ) || return
   : > "$state/context/ca-bundle.crt"
   [ -z "$ca_bundle" ] || cat "$ca_bundle" > "$state/context/ca-bundle.crt"
-  tar -cf - -C "$state/context" .
+  for_everybody "$state/context" && tar -cf - -C "$state/context" .
 }
+
+# for_everybody FOLDER: lets every user read what is in the FOLDER, and execute what its owner can. In images it is root's, and the
+# builder's user needs it; a checkout that was made with umask 077 is its owner's alone.
+for_everybody() { chmod -R u=rwX,go=rX "$1"; }
 
 # runtime_files: copies what the image of Dockerfile.runtime is made of to $state/runtime
 runtime_files() {
@@ -62,7 +66,8 @@ runtime_files() {
   mkdir "$state/runtime"
   (cd "$root/orchestrator/shared" && cp dpkg.cfg packages runtime.sh "$root/locks/agents.txt" "$root/locks/orchestrator.txt" "$state/runtime") || return
   : > "$state/runtime/ca-bundle.crt"
-  [ -z "$ca_bundle" ] || cat "$ca_bundle" > "$state/runtime/ca-bundle.crt"
+  if [ -n "$ca_bundle" ]; then cat "$ca_bundle" > "$state/runtime/ca-bundle.crt" || return; fi
+  for_everybody "$state/runtime"
 }
 
 # runtime_state: prints a checksum of the files in $state/runtime

@@ -46,6 +46,19 @@ root=$copies/b in_parts context > "$work/context.tar"
 check "the context is what images are made of, and the certificates" \
   test "$(tar -tf "$work/context.tar" | grep -v '/$' | sed 's|^\(\./\)*||' | sort | tr '\n' ' ')" = \
   "ca-bundle.crt locks/base orchestrator/x.py orchestrator/y.py "
+for_all() { ! tar -tvf "$1" | grep -v -e '^-rw[x-]r-[x-]r-[x-] ' -e '^drwxr-xr-x ' >> "$work/err"; }
+check "which every user may read" for_all "$work/context.tar"
+chmod -R go= "$copies/b"
+(umask 077 && root=$copies/b bundle=$work/bundle in_parts context > "$work/context.tar")
+check "also where the checkout is its owner's alone" for_all "$work/context.tar"
+mkdir "$copies/b/orchestrator/shared"
+for file in Dockerfile.runtime orchestrator/shared/dpkg.cfg orchestrator/shared/packages orchestrator/shared/runtime.sh locks/agents.txt \
+  locks/orchestrator.txt; do
+  (umask 077 && echo x > "$copies/b/$file")
+done
+(umask 077 && root=$copies/b bundle=$work/bundle in_parts runtime_files && tar -cf "$work/runtime.tar" -C "$work/state/runtime" .)
+check "and of what is below all images" for_all "$work/runtime.tar"
+check "with the certificates" sh -c "tar -xOf '$work/runtime.tar' ./ca-bundle.crt | cmp - '$work/bundle'"
 check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*y.py'"
 
 # The test suite gets the checkout without the user's own files.
