@@ -57,12 +57,11 @@ class Handover:
     def send(self, images: list[Artifact]) -> None:
         """Start to send the images, in parallel with the boot check."""
         self._images = images
-        asked = self._run.request.image
         self._outgoing = Delivery(
             self._folder_of_images(),
             self._stream,
             sparse=self._run.caller.sparse,
-            private=bool(asked.injections or asked.stamp or asked.wifi_password_file),
+            private=self._run.request.image.secret,
         )
         for image in images:
             self._outgoing.send(image.file_name, image.sha256)

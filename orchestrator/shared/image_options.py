@@ -105,6 +105,11 @@ def check_options(
     if table and root_fs and (why := unreadable(table, root_fs)):
         raise SpecError(f"--root-fs {root_fs}: {why}")
 
+    @property
+    def secret(self) -> bool:
+        """Whether the images may have secrets, so that others must not read them."""
+        return bool(self.injections or self.stamp or self.wifi_password_file)
+
 
 def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
     """Return `spec` with `options` applied; raises `SpecError` if the result is invalid."""

@@ -140,6 +140,29 @@ def test_networks(name: str, networks: list[str] | None, mode: str | None) -> No
     assert (value(name, "networks"), value(name, "network_mode")) == (networks, mode)
 
 
+@pytest.mark.parametrize(
+    ("name", "user", "volumes"),
+    [
+        ("cleanup", None, {"lease"}),
+        ("registrar", None, {"lease"}),
+        ("builder", "builder", {"store", "work", "lease", "emulators"}),
+        ("emulators", None, {"emulators"}),
+        ("probe", "1000", set()),
+        ("look", None, set()),
+        ("collect", "builder", {"store"}),
+        ("sweep", "1000", {"store"}),
+        ("boot", "builder", {"work"}),
+        ("boot-kvm", "0", {"work"}),
+        ("pins", "1000", set()),
+    ],
+)
+def test_users_and_volumes(name: str, user: str | None, volumes: set[str]) -> None:
+    """Images set no user: a service without one runs as root."""
+    mounts: list[str] = value(name, "volumes") or []
+    assert value(name, "user") == user
+    assert {mount.split(":")[0] for mount in mounts} == volumes
+
+
 def test_the_lease_network_leads_nowhere() -> None:
     assert COMPOSE["networks"]["lease"]["internal"] is True
     assert "internal" not in COMPOSE["networks"]["default"]

@@ -8,12 +8,15 @@ import os
 import pathlib
 import tarfile
 import threading
+from unittest import mock
 
 import pytest
 
 from orchestrator.deliver import stream
+from orchestrator.run.handover import Handover
 from orchestrator.shared.artifact import RESULT_TYPE
 from orchestrator.shared.errors import DeliveryError
+from tests.unit.asking import ask
 
 
 def send(
@@ -140,6 +143,28 @@ def test_an_image_with_secrets_is_its_owners_alone(folder: pathlib.Path) -> None
     outgoing.finish()
     with os.fdopen(reader, "rb") as file, tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
         assert {member.mode & 0o777 for member in tar.getmembers()} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("options", "private"),
+    [
+        ([], False),
+        (["--wifi-ssid", "x", "--host-name", "x"], False),
+        (["--wifi-ssid", "x", "--wifi-password-file", "pw"], True),
+        (["--inject", "key:/etc/key"], True),
+        (["--stamp", "devices.csv"], True),
+    ],
+)
+def test_each_secret_makes_an_image_its_owners_alone(
+    options: list[str], private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mock.Mock()
+    monkeypatch.setattr("orchestrator.run.handover.Delivery", made)
+    workspace = mock.Mock(shared=pathlib.Path("/run"))
+    run = mock.Mock(request=ask(["demo", *options]), workspace=workspace)
+    image = mock.Mock(path="taken/demo.img", extras=())
+    Handover(run, mock.Mock(), 1).send([image])
+    assert made.call_args.kwargs["private"] is private
 
 
 def test_what_is_abandoned_has_no_manifest(folder: pathlib.Path) -> None:
