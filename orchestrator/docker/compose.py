@@ -26,7 +26,7 @@ PROFILE_REFUSED = "opening seccomp profile failed"
 #: profile allows namespaces and mounts, but not sethostname, which Nix' sandbox needs.
 INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
 
-#: Variables of compose.yaml with the id of each service's image, and of the one that all are made of.
+#: Variables of compose.yaml with the id of each service's image, and of the parent of all images.
 IDS = {
     "boot": "NIXOS_IMAGE_ID_BOOT",
     "builder": "NIXOS_IMAGE_ID_BUILDER",

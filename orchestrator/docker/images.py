@@ -87,8 +87,8 @@ class Images:
         """`guest` is the CPU of the boot check's machine, `qemu` the emulators' version or empty.
 
         `own` is the id of the orchestrator's image: images are made of it and of its parent. A
-        service whose image would have nothing but the appliance's modules gets it itself. With `locked`, images with pinned packages must have been built
-        with --locked.
+        service whose image would have nothing but the appliance's modules gets it itself. With
+        `locked`, images with pinned packages must have been built with --locked.
         """
         self._engine = engine
         self._names = {"guest": guest, "qemu": qemu or "latest"}

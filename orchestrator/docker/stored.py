@@ -83,7 +83,7 @@ class Stored:
         if not found or not self.image(found):
             raise DockerError(
                 "the image that all others are made of is missing",
-                hint="run ./run.sh down --rmi all, then the command again: this rebuilds all images",
+                hint="run ./run.sh down --rmi all, then the command again: it builds all images",
             )
         return found
 
@@ -123,8 +123,9 @@ class Stored:
         """Remove this project's old images; return their tags, or the ids of those without a tag.
 
         Old images have no tag (earlier versions, stages of builds), or a checksum label that is not
-        in `current`. `current` also has the ids of images that are not old, whatever their names. Images created after `made_before` (seconds since 1970) may be part of a
-        running build and are kept, as are images of containers.
+        in `current`. `current` also has the ids of images that are not old, whatever their names.
+        Images created after `made_before` (seconds since 1970) may be part of a running build and
+        are kept, as are images of containers.
         """
         removed: list[str] = []
         while True:

@@ -65,6 +65,11 @@ class ImageOptions:
     secure_boot_cert: str = ""
 
     @property
+    def secret(self) -> bool:
+        """Whether the images may have secrets, so that others must not read them."""
+        return bool(self.injections or self.stamp or self.wifi_password_file)
+
+    @property
     def given(self) -> tuple[str, ...]:
         """Command line options that are given."""
         return tuple(
@@ -104,11 +109,6 @@ def check_options(
         raise SpecError(f"--bmap does not support {root_fs}")
     if table and root_fs and (why := unreadable(table, root_fs)):
         raise SpecError(f"--root-fs {root_fs}: {why}")
-
-    @property
-    def secret(self) -> bool:
-        """Whether the images may have secrets, so that others must not read them."""
-        return bool(self.injections or self.stamp or self.wifi_password_file)
 
 
 def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
