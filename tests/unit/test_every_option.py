@@ -1,6 +1,7 @@
 """Tests each option of images with each format: it has an effect, or it is refused by name."""
 
 import dataclasses
+import functools
 import pathlib
 import typing
 
@@ -59,6 +60,7 @@ def asked(argv: list[str]) -> tuple[object, str]:
         return None, str(error)
 
 
+@functools.cache
 def golden(name: str) -> ImageSpec:
     """Return an image spec of the format, as Nix makes it of a plain configuration."""
     found = sorted(SPECS.glob(f"*/{name}.json"))
@@ -102,39 +104,33 @@ def test_no_option_of_images_is_forgotten() -> None:
     assert flags | {"--root-fs"} == VALUES.keys() | NEEDS.keys()
 
 
+# All values of one format, or of one of the demo's, are one test: there are 1,700 pairs.
+
+
 @pytest.mark.parametrize("form", NIXOS, ids=lambda form: form.name)
-@pytest.mark.parametrize(("flag", "value"), CASES, ids=lambda case: str(case))
-def test_an_option_of_a_build_has_an_effect_or_is_refused(
-    form: nixos_formats.NixosFormat, flag: str, value: str
-) -> None:
-    request, refusal = asked(["-f", form.name, *words(flag, value)])
-    if refusal:
-        assert flag in refusal
-        assert form.name in refusal or flag == "--root-fs"
-        return
-    assert isinstance(request, Build)
-    assert form.assembler == "native"  # all others have no use for any of these options
-    if request.root_fs:
-        return  # Nix decides: nixosImage.fsType
-    spec = golden(form.name)
-    default = getattr(spec, {"--compress": "compression"}.get(flag, "diskFormat"))
-    # What depends on the configuration's partition table is told when Nix has evaluated it.
-    later = refused_later(request.image, spec)
-    assert flag in later or "spec." in later or not later
-    if not later:
-        assert has_effect(request.image, spec) or value in {default, spec.partitionTable}
+def test_an_option_of_a_build_has_an_effect_or_is_refused(form: nixos_formats.NixosFormat) -> None:
+    for flag, value in CASES:
+        request, refusal = asked(["-f", form.name, *words(flag, value)])
+        given = f"{flag} {value}"
+        if refusal:
+            assert flag in refusal, given
+            assert form.name in refusal or flag == "--root-fs", given
+            continue
+        assert isinstance(request, Build)
+        assert form.assembler == "native", given  # all others have no use for these options
+        if request.root_fs:
+            continue  # Nix decides: nixosImage.fsType
+        spec = golden(form.name)
+        default = getattr(spec, {"--compress": "compression"}.get(flag, "diskFormat"))
+        # What depends on the configuration's partition table is told when Nix has evaluated it.
+        later = refused_later(request.image, spec)
+        assert flag in later or "spec." in later or not later, given
+        if not later and value not in {default, spec.partitionTable}:
+            assert has_effect(request.image, spec), given
 
 
 @pytest.mark.parametrize("name", demo_formats.FORMATS)
-@pytest.mark.parametrize(("flag", "value"), CASES, ids=lambda case: str(case))
-def test_an_option_of_the_demo_has_an_effect_or_is_refused(
-    name: str, flag: str, value: str
-) -> None:
-    request, refusal = asked(["demo", "-f", name, *words(flag, value)])
-    if refusal:
-        assert flag in refusal
-        return
-    assert isinstance(request, Demo)
+def test_an_option_of_the_demo_has_an_effect_or_is_refused(name: str) -> None:
     form = demo_formats.FORMATS[name]
     spec = dataclasses.replace(
         golden("raw-efi"),
@@ -144,9 +140,16 @@ def test_an_option_of_the_demo_has_an_effect_or_is_refused(
             golden("raw-efi").bootLoader, extlinux=Extlinux(), grub="/g", systemdBoot="/s"
         ),
     )
-    defaults = {"none", form.partition_table, form.disk_format, "ext4"}
-    # What is not refused at once must not be refused later, when the demo is built.
-    assert has_effect(request.image, spec) or value in {*defaults, *FILESYSTEMS}
+    defaults = {"none", form.partition_table, form.disk_format, "ext4", *FILESYSTEMS}
+    for flag, value in CASES:
+        request, refusal = asked(["demo", "-f", name, *words(flag, value)])
+        given = f"{flag} {value}"
+        if refusal:
+            assert flag in refusal, given
+            continue
+        assert isinstance(request, Demo)
+        # What is not refused at once must not be refused later, when the demo is built.
+        assert has_effect(request.image, spec) or value in defaults, given
 
 
 @pytest.mark.parametrize("argv", [["--format-path", "/mine.nix"], ["-f", "vm"], ["-f", "iso"]])
