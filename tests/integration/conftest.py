@@ -97,12 +97,14 @@ def orchestrate() -> Run:
         }
         volume = ",".join(f"volume-label={name}={value}" for name, value in labels.items())
         socket = os.environ["NIXOS_IMAGE_SOCKET"]
+        own = docker("image", "inspect", "--format", "{{.Id}}", "nixos-image-orchestrator")
         given = {name: value for name, value in os.environ.items() if name.lower() in PROXIES}
         environment = {
             **given,
             "NIXOS_IMAGE_SOCKET": socket,
             "NIXOS_IMAGE_RUN": run,
             "NIXOS_IMAGE_CWD": "/somewhere",
+            "NIXOS_IMAGE_ORCHESTRATOR": own,
             **variables,
         }
         if files:
@@ -120,7 +122,7 @@ def orchestrate() -> Run:
         for name, value in environment.items():
             command += ["--env", f"{name}={value}"]
         done = subprocess.run(
-            [*command, "nixos-image-orchestrator", "orchestrator", *arguments],
+            [*command, own, "orchestrator", *arguments],
             input=sent(files or {}, trees),
             capture_output=True,
             check=False,

@@ -9,6 +9,7 @@ from orchestrator.image import assemble, convert
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.late import Device
 from orchestrator.image.layout import Layout
+from orchestrator.image.loaders.signing import Signer
 from orchestrator.image.tree import Entry
 from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.image_options import ImageOptions, Injection, apply
@@ -74,8 +75,9 @@ def test_an_assembly_that_differs_is_told_with_its_place(
         late: tuple[Entry, ...],
         *,
         mapped: bool,
+        signer: Signer | None,
     ) -> Layout:
-        layout = assemble.assemble(spec, target, scratch, late, mapped=mapped)
+        layout = assemble.assemble(spec, target, scratch, late, mapped=mapped, signer=signer)
         if target.parent.name == "second":
             with target.open("r+b") as image:
                 image.seek(layout.root.start + 1024 + 0x78)  # offset of the label in an ext4
