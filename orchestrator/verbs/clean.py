@@ -38,7 +38,6 @@ def work(request: Clean, session: Session) -> int:
     Also removes old images. Reports what was removed, and how much space that freed.
     """
     from orchestrator.docker import census
-    from orchestrator.docker.images import IMAGES
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
     from orchestrator.run.repair import repair_if_harmless
     from orchestrator.run.runs import forget_dead_runs, run_workspace
@@ -67,10 +66,14 @@ def work(request: Clean, session: Session) -> int:
         others = census.living_runs(engine) - {engine.run}
         program = ["orchestrator.agents.builder.sweep", *([] if others else ["everything"])]
         said = engine.run_service("sweep", program)
-        found = engine.image(IMAGES["builder"].name)
-        if request.store and found:  # without the image no builder has run yet
-            engine.use("builder", found["Id"])
+        if request.store and (collector := _collector(engine, who)):
+            engine.use("builder", collector)
             said += engine.run_service("collect", ["orchestrator.agents.builder.collect"])
+        elif request.store:
+            progress.say(
+                "the store is kept: no builder of this checkout has run here, or its image is old",
+                "warning",
+            )
         for line in said.splitlines():
             if event := read_event(line):
                 progress.say(str(event.get("message", "")), fields=event)
@@ -84,6 +87,18 @@ def work(request: Clean, session: Session) -> int:
         if (gained := (shutil.disk_usage(WORK).free - free) // MIB) > 0:
             progress.say(f"{gained} MiB more are free on the disk of Docker's data")
     return 0
+
+
+def _collector(engine: "Engine", who: Caller) -> str:
+    """Return the id of this checkout's builder's image, or "" if its name is another image's."""
+    from orchestrator.docker.images import IMAGES, state
+    from orchestrator.docker.labels import LOCKED
+    from orchestrator.docker.stored import source
+
+    image = IMAGES["builder"]
+    found = engine.image(image.name) or {}
+    made_of = source(found).removesuffix(LOCKED)
+    return str(found["Id"]) if made_of == state(image.dockerfile, engine.parent(who.image)) else ""
 
 
 def _current(engine: "Engine", who: Caller) -> set[str]:
