@@ -165,7 +165,9 @@ def table_held() -> Iterator[None]:
 
     Otherwise, since Linux 6.7, leftovers would vanish with each run's last mount.
     """
-    options = ["-d", "--name", HOLDER, *RIGHTS, "--network", "none", "--tmpfs", "/run"]
+    options = ["-d", "--rm", "--name", HOLDER, *RIGHTS, "--network", "none", "--tmpfs", "/run"]
+    # Its processes end with this container's, also if the tests are killed.
+    options += ["--pid", f"container:{platform.node()}"]
     options += ["--entrypoint", "python3"]
     imports = "import time; from orchestrator.agents.emulation import binfmt"
     command = ["-u", "-c", f"{imports}; binfmt.mount(); print('held'); time.sleep(7200)"]
