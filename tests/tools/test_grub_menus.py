@@ -14,6 +14,7 @@ import pytest
 from orchestrator.image.bootspec import Bootspec
 from orchestrator.image.loaders import bootloader, grub_menu, systemd_boot
 from orchestrator.shared.spec import BootLoader, GrubMenu
+from tests.unit.boot_systems import whole_menu
 
 MODULES = pathlib.Path(__file__).parents[2] / "nix/modules"
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
@@ -90,23 +91,6 @@ def install(top: pathlib.Path, settings: pathlib.Path, kernels: str = "") -> str
     return pathlib.Path("/boot/grub/grub.cfg").read_text()
 
 
-def whole_menu(folder: pathlib.Path) -> GrubMenu:
-    """Return a menu with every setting, and make the files that it names."""
-    for name in ("theme.txt", "fonts/b.PF2", "fonts/a b.pf2", "fonts.pf2"):
-        (folder / "theme" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "theme" / name).write_text(name)
-    return GrubMenu(
-        head='password me secret\nset superusers="me"\n',
-        theme=str(folder / "theme"),
-        settings="play 480 440 1\n",
-        before="menuentry before { }\n",
-        after="menuentry after { }\n",
-        perEntry="echo one\necho two\n",
-        entryOptions="--class mine",
-        files={"EFI/memtest.bin": str(folder / "theme/theme.txt")},
-    )
-
-
 @pytest.mark.parametrize("kernels", ["", "kernels"])
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_hook_writes_the_menu_that_the_image_had(
@@ -116,7 +100,9 @@ def test_the_hook_writes_the_menu_that_the_image_had(
     (top / "specialisation").mkdir()
     (top / "specialisation/fast").symlink_to(special)
     (device / "system-1-link").symlink_to(top)
-    own = whole_menu(tmp_path) if whole else GrubMenu()
+    own = whole_menu(tmp_path, "fonts/a b.pf2", "EFI/memtest.bin") if whole else GrubMenu()
+    if whole:
+        (tmp_path / "theme/fonts.pf2").write_text("a font beside its folder")
     menu = install(top, settings_of(own, tmp_path), kernels)
     boot = dataclasses.replace(bootspec(top), specialisations=(("fast", bootspec(special)),))
     entries = bootloader.boot_entries(boot, "Mine")

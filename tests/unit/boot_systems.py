@@ -21,7 +21,7 @@ from orchestrator.image.bootspec import (
 )
 from orchestrator.image.loaders import bootloader, systemd_boot
 from orchestrator.image.loaders.bootloader import Files
-from orchestrator.shared.spec import BootLoader
+from orchestrator.shared.spec import BootLoader, GrubMenu
 
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
 SYSTEM = f"/nix/store/{HASH}-nixos-system-made-up-26.11"
@@ -170,3 +170,23 @@ def texts(files: Files) -> dict[str, str]:
         name: content if isinstance(content, str) else content.read_text()
         for name, content in files.items()
     }
+
+
+def whole_menu(folder: pathlib.Path, font: str, program: str) -> GrubMenu:
+    """Return a menu with every setting, and make the files that it names.
+
+    `font` is one of its theme's fonts, `program` a file that is put below /boot.
+    """
+    for name in ("theme.txt", "fonts/b.PF2", font):
+        (folder / "theme" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "theme" / name).write_text(name)
+    return GrubMenu(
+        head='password me secret\nset superusers="me"\n',
+        theme=str(folder / "theme"),
+        settings="play 480 440 1\n",
+        before="menuentry before { }\n",
+        after="menuentry after { }\n",
+        perEntry="echo one\necho two\n",
+        entryOptions="--class mine",
+        files={program: str(folder / "theme/theme.txt")},
+    )

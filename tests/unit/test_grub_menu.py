@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from orchestrator.image.loaders import bootloader, grub_menu
-from orchestrator.shared.spec import BootLoader, GrubMenu, SpecError
-from tests.unit.boot_systems import HASH, INITRD, KERNEL, boot_of, own_store
+from orchestrator.shared.spec import BootLoader, SpecError
+from tests.unit.boot_systems import HASH, INITRD, KERNEL, boot_of, own_store, whole_menu
 
 
 @pytest.fixture
@@ -51,19 +51,7 @@ def test_grub_alone_has_no_further_initrd(store: pathlib.Path) -> None:
 def test_the_menu_is_as_the_configuration_wants_it(
     store: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    for name in ("theme.txt", "fonts/b.PF2", "fonts/a.pf2"):
-        (tmp_path / "theme" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "theme" / name).write_text(name)
-    menu = GrubMenu(
-        head='password me secret\nset superusers="me"\n',
-        theme=str(tmp_path / "theme"),
-        settings="play 480 440 1\n",
-        before="menuentry before { }\n",
-        after="menuentry after { }\n",
-        perEntry="echo one\necho two\n",
-        entryOptions="--class mine",
-        files={"memtest.bin": str(tmp_path / "theme/theme.txt")},
-    )
+    menu = whole_menu(tmp_path, "fonts/a.pf2", "memtest.bin")
     boot = boot_of(store, specialisations=(("fast", boot_of(store)),))
     entries = bootloader.boot_entries(boot)
     files = grub_menu.alone(entries, BootLoader(5, grubMenu=menu), kernels="")
