@@ -76,9 +76,9 @@ runtime_state() {
   checksum "$state/manifest"
 }
 
-# build_runtime: makes the image of Dockerfile.runtime and writes its id to $state/id. Where run.sh made the base image, that is it, unless the files that it was
-# made of have changed since. The image has no label of the checkout's state: as the parent of other images it must not change
-# with it.
+# build_runtime: makes the image of Dockerfile.runtime and writes its id to $state/id. Where run.sh made the base image, that is it,
+# unless the files that it was made of have changed since. The image has no label of the checkout's state: as the parent of other
+# images it must not change with it.
 build_runtime() {
   runtime_files || return
   made=$(client image inspect --format "{{.Config.WorkingDir}} {{index .Config.Labels \"$runtime_label\"}}" "$base_id") || return
