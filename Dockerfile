@@ -2,5 +2,6 @@
 ARG RUNTIME=nixos-image-runtime
 FROM ${RUNTIME}
 COPY . .
-# Compile Python modules once: otherwise each start of a container compiles them.
+# Compile Python modules once: otherwise each start of a container compiles them. The classic builder's RUN sees no files but the
+# image's: this is a step of its own.
 RUN python3 -m compileall -q orchestrator

@@ -36,21 +36,14 @@ other_parts() {
 }
 
 # context: writes the build context as a tar stream: the checkout's parts and the caller's CA bundle (or an empty file). They are
-# copied to one folder first, because not every tar supports two folders or excludes.
+# copied to one folder first, because not every tar supports two folders or excludes. What source_state does not count is left out.
 context() {
   rm -rf "$state/context"
   mkdir "$state/context"
-  (
-    cd "$root" || exit
-    # shellcheck disable=SC2016,SC2046,SC2086 # another shell's program; names without spaces
-    find $(parts) $left_out -o -type f -exec sh -c '
-      into=$1
-      shift
-      for file; do
-        [ -d "$into/${file%/*}" ] || mkdir -p "$into/${file%/*}"
-        cp -p "$file" "$into/$file" || exit
-      done' sh "$state/context" {} +
-  ) || return
+  # shellcheck disable=SC2046,SC2086 # names without spaces
+  (cd "$root" && cp -RPp $(parts) "$state/context") \
+    && find "$state/context" -type d -exec chmod u+w {} + \
+    && find "$state/context" \( $left_out -o ! -type d ! -type f \) -exec rm -rf {} + || return
   : > "$state/context/ca-bundle.crt"
   [ -z "$ca_bundle" ] || cat "$ca_bundle" > "$state/context/ca-bundle.crt"
   for_everybody "$state/context" && tar -cf - -C "$state/context" .
@@ -93,11 +86,12 @@ build_runtime() {
 }
 
 # build_orchestrator: builds the orchestrator's image of the image that build_runtime has made: by its id, because another checkout
-# may have given its name to another image. A label has the id, for all other images.
+# may have given its name to another image. The image's label has the id, too, for all other images. It is one label, because each
+# costs a step, and Docker's storage driver may walk the whole image for a step.
 build_orchestrator() {
   parent=$(cat "$state/id")
   is_id "$parent" || return
-  context | build_image "$orchestrator" --build-arg RUNTIME="$parent" --label "org.nixos-image.parent=$parent" --label "org.nixos-image.source=$source"
+  context | build_image "$orchestrator" --build-arg RUNTIME="$parent" --label "org.nixos-image.source=$source $parent"
 }
 
 # build_image NAME OPTIONS...: builds the image NAME of the context on stdin and writes its id to $state/id
@@ -121,7 +115,7 @@ ensure_images() {
   ask image inspect --format '{{.Id}} {{index .Config.Labels "org.nixos-image.source"}}' $orchestrator
   found=$(cat "$state/said")
   orchestrator_id=${found%% *}
-  [ "${found#* }" != "$source" ] || ! is_id "$orchestrator_id" || return 0
+  case ${found#* } in "$source "*) ! is_id "$orchestrator_id" || return 0 ;; esac
   docker_works "building the appliance" build_runtime && docker_works "building the orchestrator" build_orchestrator || {
     end_if_stopped "the building of images"
     last_words 25

@@ -3,12 +3,12 @@
 PROJECT = "nixos-image"
 LABEL = "org.nixos-image"
 RUN_LABEL = f"{LABEL}.run"
+
+#: Label of images: checksum of what the image is made of. The orchestrator's image has a second
+#: word there, the id of the image that it and all others are made of: each label costs a step.
 SOURCE_LABEL = f"{LABEL}.source"
 
-#: Label of the orchestrator's image: id of the image that it and all others are made of.
-PARENT_LABEL = f"{LABEL}.parent"
-
-#: Suffix of SOURCE_LABEL's value on images that were built with --locked (`compose.yaml`).
+#: Suffix of SOURCE_LABEL's checksum on images that were built with --locked (`compose.yaml`).
 LOCKED = "-locked"
 
 #: The Nix store's volume, which is kept between runs; and the work volume of earlier versions,

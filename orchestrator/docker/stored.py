@@ -15,7 +15,7 @@ from orchestrator.docker.api import (
     forgiven,
 )
 from orchestrator.docker.containers import signals_wait
-from orchestrator.docker.labels import LABEL, LOCKED, PARENT_LABEL, PROJECT, SOURCE_LABEL
+from orchestrator.docker.labels import LABEL, LOCKED, PROJECT, SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.errors import DockerError
 from orchestrator.shared.paths import ROOT
@@ -44,13 +44,18 @@ class Recipe:
 
 
 def source(image: Json) -> str:
-    """Return the checksum label of an inspected image, or ""."""
-    return _label(image, SOURCE_LABEL)
+    """Return the checksum of what an inspected image is made of, from its label, or ""."""
+    return _made_of(_labels(image))[0]
 
 
-def _label(image: Json, name: str) -> str:
-    labels = (image.get("Config") or {}).get("Labels") or {}
-    return str(labels.get(name, ""))
+def _labels(image: Json) -> dict[str, str]:
+    return (image.get("Config") or {}).get("Labels") or {}
+
+
+def _made_of(labels: dict[str, str]) -> tuple[str, str]:
+    """Return the words of SOURCE_LABEL, or "" for each: a checksum, and the parent's id."""
+    checksum, _, parent = str(labels.get(SOURCE_LABEL, "")).partition(" ")
+    return checksum, parent
 
 
 class Stored:
@@ -71,7 +76,7 @@ class Stored:
         return found
 
     def image_source(self, image: str) -> str:
-        """Return the checksum label of `image` (its inputs' state), or "" if there is none."""
+        """Return the checksum of the inputs of `image`, from its label, or "" if there is none."""
         return source(self.image(image) or {})
 
     def parent(self, own: str) -> str:
@@ -79,7 +84,7 @@ class Stored:
 
         Raises `DockerError` if it does not exist. Its name may be another checkout's image.
         """
-        found = _label(self.image(own) or {}, PARENT_LABEL)
+        _, found = _made_of(_labels(self.image(own) or {}))
         if not found or not self.image(found):
             raise DockerError(
                 "the image that all others are made of is missing",
@@ -264,11 +269,11 @@ def _tags(image: Json) -> list[str]:
 def _old_names(image: Json, current: Collection[str]) -> list[str]:
     """Return the names to remove if `image` is old: its tags of this project, or its id."""
     tags = _tags(image)
-    made_of = (image.get("Labels") or {}).get(SOURCE_LABEL)
+    labels = image.get("Labels") or {}
     if image["Id"] in current:
         return []
     if not tags:
         return [image["Id"]]
-    if made_of is None or made_of.removesuffix(LOCKED) in current:
+    if SOURCE_LABEL not in labels or _made_of(labels)[0].removesuffix(LOCKED) in current:
         return []
     return [tag for tag in tags if tag.startswith(f"{PROJECT}-")]

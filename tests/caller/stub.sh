@@ -13,7 +13,7 @@ case "$*" in
   run*' orchestrator '*) echo "$*" > "$here/started"; cat > "$here/sent"; cat "$here/stream" ;;
   ps* | network\ ls* | volume\ ls* | images*) cat "$here/listed" ;;
   rm* | network\ rm* | volume\ rm*) echo "$*" >> "$here/removed" ;;
-  *org.nixos-image.source*) echo "sha256:$(printf %064d 2) $(cat "$here/source")" ;;
+  *org.nixos-image.source*) echo "sha256:$(printf %064d 2) $(cat "$here/source") sha256:$(printf %064d 1)" ;;
   'image inspect --format {{.Id}} '*) echo "sha256:$(printf %064d 1)" ;;
 esac
 EOF

@@ -35,20 +35,23 @@ cp "$copies/a/orchestrator/"* "$copies/b/orchestrator"
 mkdir "$copies/b/orchestrator/__pycache__" "$copies/b/out" "$copies/b/docs" "$copies/b/tests" "$copies/b/benchmarks"
 touch "$copies/b/orchestrator/__pycache__/x.pyc" "$copies/b/out/image" "$copies/b/docs/x.md" "$copies/b/tests/x.py" \
   "$copies/b/benchmarks/x.sh" "$copies/b/run.sh" "$copies/b/README.md"
-check "whatever else lies there: documents, tests, benchmarks" test "$first" = "$(state_of b)"
+ln -s /etc/passwd "$copies/b/orchestrator/link"
+mkfifo "$copies/b/orchestrator/pipe"
+check "whatever else lies there: documents, tests, benchmarks, links, pipes" test "$first" = "$(state_of b)"
 mv "$copies/b/orchestrator/x.py" "$copies/b/orchestrator/z.py"
 check "another one where a file has another name" test "$first" != "$(state_of b)"
 mv "$copies/b/orchestrator/z.py" "$copies/b/orchestrator/x.py"
 echo certificate > "$work/bundle"
 check "another one with other certificates" test "$first" != "$(bundle="$work/bundle" state_of b)"
 chmod +x "$copies/b/orchestrator/y.py"
+chmod a-w "$copies/b/orchestrator"
 root=$copies/b in_parts context > "$work/context.tar"
 check "the context is what images are made of, and the certificates" \
   test "$(tar -tf "$work/context.tar" | grep -v '/$' | sed 's|^\(\./\)*||' | sort | tr '\n' ' ')" = \
   "ca-bundle.crt locks/base orchestrator/x.py orchestrator/y.py "
 for_all() { ! tar -tvf "$1" | grep -v -e '^-rw[x-]r-[x-]r-[x-] ' -e '^drwxr-xr-x ' >> "$work/err"; }
 check "which every user may read" for_all "$work/context.tar"
-chmod -R go= "$copies/b"
+chmod -R u+w,go= "$copies/b"
 (umask 077 && root=$copies/b bundle=$work/bundle in_parts context > "$work/context.tar")
 check "also where the checkout is its owner's alone" for_all "$work/context.tar"
 mkdir "$copies/b/orchestrator/shared"
@@ -60,6 +63,17 @@ done
 check "and of what is below all images" for_all "$work/runtime.tar"
 check "with the certificates" sh -c "tar -xOf '$work/runtime.tar' ./ca-bundle.crt | cmp - '$work/bundle'"
 check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*y.py'"
+
+# A step of a build may cost seconds: each label is one.
+mkdir "$work/built"
+parent=sha256:$(printf %064d 1)
+printf %s "$parent" > "$work/built/id"
+root=$copies/b state=$work/built ca_bundle='' orchestrator=nixos-image-orchestrator source=0123 sh -uc '
+  for part in sums docker images; do . "$0/caller/$part.sh"; done
+  client() { cat > "$state/stdin"; printf "%s\n" "$@"; }
+  build_orchestrator' "$project" > "$work/built/words"
+check "the orchestrator's image has one label: its checksum, its parent's id" \
+  test "$(sed -n '/^--label$/ { n; p; }' "$work/built/words")" = "org.nixos-image.source=0123 $parent"
 
 # The test suite gets the checkout without the user's own files.
 : > "$work/orders"

@@ -51,7 +51,7 @@ prepare() {
   [ -e "$hosts/base.tar" ] || docker save -o "$hosts/base.tar" nixos-image-base
   # Take the images of the caller's engine; old ones are rebuilt on each host.
   source=$(docker image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' nixos-image-orchestrator 2> /dev/null)
-  if [ "$source" = "$NIXOS_IMAGE_SOURCE" ] && docker image inspect nixos-image-builder nixos-image-qemu-setup > /dev/null 2>&1; then save_images; fi
+  if [ "${source%% *}" = "$NIXOS_IMAGE_SOURCE" ] && docker image inspect nixos-image-builder nixos-image-qemu-setup > /dev/null 2>&1; then save_images; fi
 }
 
 # load_images: loads the appliance's images if they were built from this checkout, else only the base image

@@ -17,7 +17,7 @@ from orchestrator.docker import api, census
 from orchestrator.docker.api import Api, NotThereError, SilentEngineError
 from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.labels import PARENT_LABEL, SOURCE_LABEL
+from orchestrator.docker.labels import SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.debian_package import Package
 from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
@@ -293,6 +293,12 @@ def test_old_images_are_removed_and_no_others(engine: Engine, stub: Server) -> N
             "Labels": {source: "new-locked"},
             "Created": 1,
         },
+        {
+            "Id": "7",
+            "RepoTags": ["nixos-image-orchestrator:latest"],
+            "Labels": {source: "new sha256:used"},
+            "Created": 1,
+        },
         {"Id": "4", "RepoTags": ["nixos-image-base:latest"], "Labels": None, "Created": 1},
         {"Id": "5", "RepoTags": ["the-users:own"], "Labels": {source: "old"}, "Created": 1},
         {"Id": "6", "RepoTags": ["nixos-image-d:1"], "Labels": {source: "old"}, "Created": 1},
@@ -315,7 +321,16 @@ def test_old_images_are_removed_and_no_others(engine: Engine, stub: Server) -> N
     stub.answers["DELETE /images/nixos-image-d:1"] = in_use
     gone = engine.remove_old_images({"new", "sha256:used"}, made_before=5)
     assert gone == ["sha256:stage", "nixos-image-a:11", "sha256:parent"]
-    assert [one["Id"] for one in there] == ["sha256:young", "sha256:used", "2", "3", "4", "5", "6"]
+    assert [one["Id"] for one in there] == [
+        "sha256:young",
+        "sha256:used",
+        "2",
+        "3",
+        "7",
+        "4",
+        "5",
+        "6",
+    ]
     asked = {line.removeprefix("DELETE /images/") for line in stub.asked if "DELETE" in line}
     assert asked == {*gone, "nixos-image-d:1"}
 
@@ -324,8 +339,9 @@ def test_the_parent_is_the_one_that_the_orchestrator_is_made_of(
     engine: Engine, stub: Server
 ) -> None:
     """Its name is anybody's: another checkout may have given it to another image."""
-    own = {"Id": "9", "Config": {"Labels": {PARENT_LABEL: "sha256:1"}}}
+    own = {"Id": "9", "Config": {"Labels": {SOURCE_LABEL: "0123 sha256:1"}}}
     stub.answers["GET /images/sha256:9/json"] = (200, own)
+    assert engine.image_source("sha256:9") == "0123"
     stub.answers["GET /images/sha256:1/json"] = (200, {"Id": "sha256:1"})
     assert engine.parent("sha256:9") == "sha256:1"
     gone = (404, {"message": "no such image"})

@@ -133,7 +133,7 @@ def test_an_image_is_made_of_images_that_were_looked_at(
 def test_a_name_that_was_given_away_before_an_image_is_made_of_it_ends_the_run(
     engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
-    engine.end = " of another checkout"
+    engine.end = "-of-another-checkout"
     images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
     images.want(("test",))
     engine.done.set()
