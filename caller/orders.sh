@@ -52,8 +52,11 @@ may() {
       named "$about" "$@" ;;
     build:send_tree:--configuration)
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"
-      else ! given --flake "$@" && { named -I "$@" || is_wanted "${NIXOS_CONFIG:-$root/config/sd-card.nix}"; }; fi ;;
-    build:send_tree:--nixpkgs) named --nixpkgs "$@" || named -I "$@" || is_wanted "$nixpkgs" ;; # -I nixpkgs=PATH means --nixpkgs PATH
+      else ! given --flake "$@" && is_wanted "$root/config/sd-card.nix"; fi ;;
+    build:send_tree:NIXOS_CONFIG) ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" && is_wanted "${NIXOS_CONFIG:-}" ;;
+    build:send_tree:"-I nixos-config" | build:send_tree:"-I nixpkgs") named -I "$@" ;;
+    build:send_tree:--nixpkgs) named --nixpkgs "$@" ;;
+    build:send_tree:NIX_PATH) is_wanted "$nixpkgs" ;;
     build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
     boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;

@@ -42,8 +42,8 @@ send_modules() {
   modules=
 }
 
-# send_tree OPTION PATH: sends PATH with its surroundings: its git repository without ignored files, else its folder. For options
-# other than --configuration and --flake only the folder itself is sent, not the whole repository.
+# send_tree OPTION PATH: sends PATH with its surroundings: its git repository without ignored files, else its folder. Unless it is
+# the configuration or the flake, only the folder itself is sent, not the whole repository. OPTION may be a variable, too.
 send_tree() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
   [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
@@ -51,7 +51,7 @@ send_tree() {
   [ -d "$tree" ] || tree=$(dirname -- "$2")
   : > "$state/found"
   if in_repository "$1" "$tree"; then
-    case $1 in --configuration | --flake) find_top "$1" "$2" ;; esac
+    case $1 in --configuration | "-I nixos-config" | NIXOS_CONFIG | --flake) find_top "$1" "$2" ;; esac
     not_home "$1"
     list_files "$1"
     if [ "$1" = --flake ]; then

@@ -97,7 +97,8 @@ class Build(ImageRequest):
     configuration of the caller's computer. An empty `nixpkgs` means the pinned one, or the flake's
     own. `overrides` replace inputs of the flake: name, place, folder in it. `systems` may be empty.
     With `boot_on_terminal`, run.sh boots the first image afterwards, by a separate call. `notes`
-    tell what the caller's environment has decided.
+    tell what the caller's environment has decided. `configuration_by` and `nixpkgs_by` are the
+    option or the variable that names them, for errors.
     """
 
     configuration: pathlib.PurePosixPath | None
@@ -117,14 +118,16 @@ class Build(ImageRequest):
     submodules: bool = False
     overrides: tuple[tuple[str, Place, str], ...] = ()
     notes: tuple[str, ...] = ()
+    configuration_by: str = "--configuration"
+    nixpkgs_by: str = "--nixpkgs"
 
     @property
     def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:
         """Option and path of each file whose whole folder or repository run.sh must send."""
         named: list[tuple[str, Place | None]] = [
-            ("--configuration", self.configuration),
+            (self.configuration_by, self.configuration),
             ("--flake", self.flake),
-            ("--nixpkgs", self.nixpkgs),
+            (self.nixpkgs_by, self.nixpkgs),
             *(("--override-input", path) for _name, path, _folder in self.overrides),
             *(("-I", path) for _name, path in self.search_path),
             *(("--format-path", path) for path in self.format_paths),

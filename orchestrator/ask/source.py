@@ -59,18 +59,23 @@ def source_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing
     if found.override_input:
         raise UsageError("--override-input needs --flake", hint=found.help_of)
     notes: list[str] = []
-    configuration = _configuration(found, searched, who, notes)
-    nixpkgs = [value for name, value in searched if name == "nixpkgs"]
+    configuration, named_by = _configuration(found, searched, who, notes)
+    nixpkgs: list[tuple[Place, str]]
+    nixpkgs = [(value, "-I nixpkgs") for name, value in searched if name == "nixpkgs"]
     if found.nixpkgs is not None:
-        nixpkgs = [place(found.nixpkgs, who)]
+        nixpkgs = [(place(found.nixpkgs, who), "--nixpkgs")]
     elif not nixpkgs and who.nixpkgs:
-        nixpkgs = [caller_path(who.nixpkgs, who)]
-        notes.append(f"nixpkgs: {nixpkgs[0]}, because of NIX_PATH (--nixpkgs takes another one)")
+        tree = caller_path(who.nixpkgs, who)
+        nixpkgs = [(tree, "NIX_PATH")]
+        notes.append(f"nixpkgs: {tree}, because of NIX_PATH (--nixpkgs takes another one)")
+    chosen, nixpkgs_by = (nixpkgs or [("", "--nixpkgs")])[0]
     return {
         "configuration": configuration,
+        "configuration_by": named_by,
         "flake": None,
         "attribute": "",
-        "nixpkgs": (nixpkgs or [""])[0],
+        "nixpkgs": chosen,
+        "nixpkgs_by": nixpkgs_by,
         "search_path": tuple(one for one in searched if one[0] not in {"nixpkgs", "nixos-config"}),
         "notes": tuple(notes),
     }
@@ -108,22 +113,25 @@ def _flake(
 
 def _configuration(
     found: argparse.Namespace, searched: list[tuple[str, Place]], who: Caller, notes: list[str]
-) -> pathlib.PurePosixPath:
-    """Return the configuration's file; `notes` are told where the environment has decided."""
+) -> tuple[pathlib.PurePosixPath, str]:
+    """Return the configuration's file, and the option or variable that names it.
+
+    `notes` are told where the environment has decided.
+    """
     if found.configuration is not None:
-        return caller_path(found.configuration, who)
+        return caller_path(found.configuration, who), "--configuration"
     for name, value in searched:
         if name == "nixos-config":
             if isinstance(value, str):
                 raise UsageError(f"-I {name}={value}: expected a file", hint="name a file")
-            return value
+            return value, "-I nixos-config"
     if who.configuration:
         configuration = caller_path(who.configuration, who)
         notes.append(f"configuration: {configuration}, because of NIXOS_CONFIG")
-        return configuration
+        return configuration, "NIXOS_CONFIG"
     if "nixos-config=" in who.searched:
         notes.append(
             f"configuration: {CONFIGURATION} of this project, not the nixos-config of NIX_PATH"
             " (-c FILE takes another one)"
         )
-    return who.root / CONFIGURATION
+    return who.root / CONFIGURATION, "--configuration"

@@ -77,6 +77,13 @@ mkdir "$repository/junk/plain"
 cp "$work/plain/pi.nix" "$repository/junk/plain"
 expect "a folder that git ignores is no repository" 2 "^sending $repository/junk/plain: 0.0 MiB" build "$repository/junk/plain/pi.nix"
 expect "a path that does not exist is refused" 2 "^error: -I: $work/none does not exist" build "$repository/hosts/pi.nix" -I "x=$work/none"
+expect "the configuration by what names it" 2 "^error: -I nixos-config: $work/none does not exist" "$project/run.sh" --dry-run -I "nixos-config=$work/none"
+expect "nixpkgs, too" 2 "^error: -I nixpkgs: $work/none does not exist" "$project/run.sh" --dry-run -c "$work/plain/pi.nix" -I "nixpkgs=$work/none"
+expect "and the variable" 2 "^error: NIXOS_CONFIG: $work/none does not exist" env NIXOS_CONFIG="$work/none" "$project/run.sh" --dry-run
+expect "which names a whole repository" 2 "^sending $repository: 0.0 MiB" \
+  env NIXOS_CONFIG="$repository/hosts/pi.nix" "$project/run.sh" --dry-run --nixpkgs "$work/no nixpkgs"
+expect "as does the search path" 2 "^sending $repository: 0.0 MiB" \
+  "$project/run.sh" --dry-run -I "nixos-config=$repository/hosts/pi.nix" --nixpkgs "$work/no nixpkgs"
 cp "$project/config/sd-card.nix" "$work/plain"
 expect "a placeholder for a key is refused with its line" 2 "^error: $work/plain/sd-card.nix:[0-9]+: the SSH key is a placeholder" \
   "$project/run.sh" -c "$work/plain/sd-card.nix" -o "$work/out folder"

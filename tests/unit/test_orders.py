@@ -180,10 +180,12 @@ def test_run_sh_takes_each_order_that_names_no_path(argv: list[str], who: Caller
 def test_run_sh_takes_what_its_environment_names(who: Caller) -> None:
     named = dataclasses.replace(who, configuration="x.nix", nixpkgs="/n")
     text = asked(["-f", "raw-efi"], named)
-    assert ["send_tree", "--nixpkgs", "/n"] in words(text)
+    own = [["send_tree", "NIXOS_CONFIG", f"{who.cwd}/x.nix"], ["send_tree", "NIX_PATH", "/n"]]
+    assert words(text)[-2:] == own
     assert obeyed(text, ["-f", "raw-efi"], named) == words(text)
-    refused = [["send_tree", "--configuration", f"{who.cwd}/x.nix"], words(text)[-1]]
-    assert [one for one in words(text) if one not in obeyed(text, [], who)] == refused
+    assert [one for one in words(text) if one not in obeyed(text, [], who)] == own
+    for argv in (["-c", "y.nix"], ["--configuration=y.nix"], ["--flake", "."]):
+        assert own[0] not in obeyed(text, argv, named), "the command line names what is built"
 
 
 def test_run_sh_knows_which_options_have_no_value(who: Caller) -> None:

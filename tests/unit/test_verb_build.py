@@ -83,12 +83,18 @@ RUNG = ladder.rungs()[-1]
                 overrides=(("x", P("/home/me/x"), "d"), ("y/z", "github:y/z", "")),
             ),
         ),
-        (["-I", "nixos-config=x.nix"], build(configuration=P("/home/me/project/x.nix"))),
+        (
+            ["-I", "nixos-config=x.nix"],
+            build(configuration=P("/home/me/project/x.nix"), configuration_by="-I nixos-config"),
+        ),
         (
             ["-c", "y.nix", "-I", "nixos-config=x.nix"],
             build(configuration=P("/home/me/project/y.nix")),
         ),
-        (["-I", "nixpkgs=channel:nixos-19.09"], build(nixpkgs="channel:nixos-19.09")),
+        (
+            ["-I", "nixpkgs=channel:nixos-19.09"],
+            build(nixpkgs="channel:nixos-19.09", nixpkgs_by="-I nixpkgs"),
+        ),
         (
             ["-I", "nixpkgs=../n", "-I", "mine=x", "-I", "all", "--nixpkgs", "path:other"],
             build(
@@ -269,7 +275,9 @@ ENVIRONMENT = dataclasses.replace(
 def test_the_callers_environment_decides_what_the_command_line_does_not() -> None:
     assert ask([], ENVIRONMENT) == build(
         configuration=P("/home/me/project/x.nix"),
+        configuration_by="NIXOS_CONFIG",
         nixpkgs=P("/n"),
+        nixpkgs_by="NIX_PATH",
         notes=(
             "configuration: /home/me/project/x.nix, because of NIXOS_CONFIG",
             "nixpkgs: /n, because of NIX_PATH (--nixpkgs takes another one)",
