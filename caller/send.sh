@@ -49,6 +49,8 @@ send_tree() {
   [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
   tree=$2
   [ -d "$tree" ] || tree=$(dirname -- "$2")
+  library=${tree%/*}/lib.nix # which formats of nixos-generators import
+  if [ "$1" = --format-path ] && [ -f "$library" ]; then send_path "$library"; fi
   : > "$state/found"
   if in_repository "$1" "$tree"; then
     case $1 in --configuration | "-I nixos-config" | NIXOS_CONFIG | --flake) find_top "$1" "$2" ;; esac

@@ -14,6 +14,7 @@ import stat
 from orchestrator.ask.request import Caller
 from orchestrator.docker.workspace import BUILDER_UID
 from orchestrator.shared.errors import DeliveryError, UsageError
+from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import LATE, WORK
 from orchestrator.shared.task import Commit
 
@@ -29,6 +30,9 @@ KEPT = ".kept"
 COMMITS = ".commits"
 COMMIT_WORDS = 6
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+
+#: Library for formats of nixos-generators that come without theirs.
+LIBRARY = ROOT / "nix/format-library.nix"
 
 #: Placeholder of an SSH key in the examples of config/.
 PLACEHOLDER = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+ +\.\.\.")
@@ -131,6 +135,19 @@ def check_trees(who: Caller) -> None:
                     raise UsageError(
                         f"/{place}: is not a file, folder or link", hint="move it out of the folder"
                     )
+
+
+def add_library(who: Caller, format_path: pathlib.PurePosixPath) -> None:
+    """Make `../lib.nix` of a format file readable: the caller's, or else ours.
+
+    A folder that was sent stays as it is: a flake's hash depends on it.
+    """
+    library = received(who, format_path.parent.parent / "lib.nix")
+    if any(library.is_relative_to(tree) for tree in trees(who)):
+        return
+    if not library.exists():
+        shutil.copyfile(LIBRARY, library)
+    os.chown(library, BUILDER_UID, BUILDER_UID)
 
 
 def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:

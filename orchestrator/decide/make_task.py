@@ -10,6 +10,7 @@ import urllib.parse
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.ask.ssh_keys import is_public_key, ssh_keys
 from orchestrator.ask.uploads import (
+    add_library,
     check_keys,
     check_trees,
     commit_of,
@@ -107,6 +108,8 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         return path if isinstance(path, str) else here(path)
 
     format_paths = {path.stem: here(path) for path in request.format_paths}
+    for path in request.format_paths:
+        add_library(who, path)
     given = {
         name: getattr(request.image, option)
         for option, name in DISK.items()

@@ -87,6 +87,22 @@ check "with the configuration in it" in_system 'from mars'
 printf '{ lib, ... }: { formatAttr = "none"; fileSystems."/".device = "/dev/null"; boot.loader.grub.enable = false; }\n' > "$folder/wrong.nix"
 expect "one that makes nothing is told" 6 "attribute 'none' missing" dry -c "$folder/host.nix" --format-path "$folder/wrong.nix" --log-format plain
 
+# As formats of nixos-generators: with a module beside it, and the library beside its folder.
+mkdir -p "$work/generators/formats"
+cat > "$work/generators/formats/named.nix" << 'NIX'
+{ config, lib, options, pkgs, ... }: {
+  imports = [ ./base.nix ];
+  system.build.named = (import ../lib.nix { inherit lib options; }).maybe.mkForce (pkgs.writeText "forced-${config.system.nixos.distroId}" "");
+}
+NIX
+printf '{ pkgs, ... }: { formatAttr = "named"; system.build.named = pkgs.hello; fileSystems."/".device = "none"; boot.loader.grub.enable = false; }\n' \
+  > "$work/generators/formats/base.nix"
+expect "a format that imports nixos-generators' library is evaluated" 0 'named.*forced-nixos' dry -c "$folder/host.nix" \
+  --format-path "$work/generators/formats/named.nix"
+printf '{ lib, options }: { maybe.mkForce = _: lib.mkForce (throw "the library beside the format"); }\n' > "$work/generators/lib.nix"
+expect "by its own one, if it has one" 6 'the library beside the format' dry -c "$folder/host.nix" \
+  --format-path "$work/generators/formats/named.nix" --log-format plain
+
 # nix/ as a library in a user's flake, evaluated in the builder with another nixpkgs than the pinned one.
 mkdir "$work/own" "$work/checkout"
 cp "$folder/configuration.nix" "$work/own"

@@ -258,6 +258,21 @@ def test_a_format_of_ones_own_has_the_files_name(
     )
 
 
+def test_a_format_finds_the_library_beside_its_folder(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    for name in ("own", "none", "n"):
+        (sent / name / "formats").mkdir(parents=True)
+    (sent / "own/lib.nix").write_text("theirs")
+    sent_whole = "/own/formats\0/none/formats\0/n\0"
+    (sent / uploads.TREES).write_text(f"/checkout\0{sent_whole}")
+    formats = [P(f"/{name}/formats/a{name}.nix") for name in ("own", "none", "n")]
+    made(dataclasses.replace(BUILD, format_paths=tuple(formats)), who, tmp_path)
+    assert (sent / "own/lib.nix").read_text() == "theirs"
+    assert "maybe" in (sent / "none/lib.nix").read_text()
+    assert not (sent / "n/lib.nix").exists(), "a folder that was sent gets no file of ours"
+
+
 # --- what the configuration is told of late values ----------------------------------------------
 
 
