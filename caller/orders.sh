@@ -44,7 +44,8 @@ may() {
     pins:out_locks:) given --update "$@" ;;
     demo:force: | build:force:) given --force "$@" ;;
     demo:out_dir:--out | build:out_dir:--out)
-      if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted out; fi ;;
+      if given --out "$@" || given --out-link "$@" || given -o "$@"; then named --out "$@" || named --out-link "$@" || named -o "$@"
+      else is_wanted out; fi ;;
     demo:send:--secure-boot-key | demo:send:--secure-boot-cert | build:send:--secure-boot-key | build:send:--secure-boot-cert)
       named "$about" "$@" ;;
     demo:send:--inject | demo:send:--stamp | demo:send:--wifi-password-file | demo:send:--sign | demo:send:--ssh-key) named "$about" "$@" ;;

@@ -5,7 +5,7 @@ import os
 import typing
 
 from orchestrator.ask.injections import injections
-from orchestrator.ask.parser import Parser, caller_path, mebibytes
+from orchestrator.ask.parser import Parser, caller_path, mebibytes, mebibytes_or_auto
 from orchestrator.ask.request import Caller
 from orchestrator.image.late import HOST_NAME, check_host
 from orchestrator.shared.disk_formats import ASSEMBLED
@@ -19,10 +19,17 @@ def add_image_options(parser: Parser) -> None:
     disk = parser.add_argument_group("the disk (sizes in MiB, or with K, M, G, T)")
     disk.add_argument("--partition-table", choices=typing.get_args(PartitionTable))
     disk.add_argument(
-        "--disk-size", type=mebibytes, metavar="SIZE", help="size of the disk (default: auto)"
+        "--disk-size",
+        type=mebibytes_or_auto,
+        metavar="SIZE|auto",
+        help="size of the disk (default: the configuration's, else auto: what its content needs,"
+        " and --additional-space)",
     )
     disk.add_argument(
-        "--boot-size", type=mebibytes, metavar="SIZE", help="size of the boot partition"
+        "--boot-size",
+        type=mebibytes_or_auto,
+        metavar="SIZE|auto",
+        help="size of the boot partition; auto: three times what its first files need",
     )
     disk.add_argument(
         "--firmware-size",

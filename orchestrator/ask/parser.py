@@ -55,7 +55,12 @@ class Parser(argparse.ArgumentParser):
 def add_run_arguments(parser: Parser, *, timeout: float) -> None:
     """Add the options of all verbs that make images; `timeout` is the default in seconds."""
     parser.add_argument(
-        "-o", "--out", metavar="DIR", default="out", help="output folder (default: ./out)"
+        "-o",
+        "--out",
+        "--out-link",
+        metavar="DIR",
+        default="out",
+        help="output folder, no link into a Nix store (default: ./out)",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace files there that no run of this project made"
@@ -164,6 +169,11 @@ def mebibytes(text: str) -> int:
     if not 0 < size < TOO_LARGE_MIB:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 1 MiB and 16 TiB")
     return size
+
+
+def mebibytes_or_auto(text: str) -> int:
+    """Parse a size as `mebibytes` does; `auto` is 0."""
+    return 0 if text == "auto" else mebibytes(text)
 
 
 def caller_path(text: str, who: Caller) -> pathlib.PurePosixPath:

@@ -110,10 +110,9 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
     format_paths = {path.stem: here(path) for path in request.format_paths}
     for path in request.format_paths:
         add_library(who, path)
+    told = {name: getattr(request.image, option) for option, name in DISK.items()}
     given = {
-        name: getattr(request.image, option)
-        for option, name in DISK.items()
-        if getattr(request.image, option) is not None
+        name: "auto" if value == 0 else value for name, value in told.items() if value is not None
     }
     given |= {"fsType": request.root_fs} if request.root_fs else {}
     given |= {"allowNoLogin": True} if request.allow_no_login else {}

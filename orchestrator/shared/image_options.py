@@ -43,6 +43,8 @@ class Injection:
 class ImageOptions:
     """Options of a run's images: sizes in MiB; None keeps the spec's value.
 
+    A `disk_size` or `boot_size` of 0 is `auto`: what the content needs.
+
     `stamp` is a CSV file, with one image per row. `secure_boot_key` and `secure_boot_cert` are PEM
     files.
     """

@@ -155,6 +155,8 @@ def test_options_of_the_disk_are_nixs_too(
     }
     assert task.options == image
     assert made(BUILD, who, tmp_path)[1].disk == {}
+    auto = dataclasses.replace(BUILD, image=ImageOptions(disk_size=0, boot_size=0))
+    assert made(auto, who, tmp_path)[1].disk == {"diskSize": "auto", "bootSize": "auto"}
 
 
 def test_secrets_are_in_no_folder_that_an_agent_sees(

@@ -83,6 +83,13 @@ def test_an_option_changes_its_field_and_no_other(option: str, value: object, fi
     assert changes(dataclasses.replace(ImageOptions(), **named)) == {field: value}
 
 
+def test_auto_overrides_a_size_of_the_spec() -> None:
+    given = apply(ImageOptions(disk_size=900, boot_size=64), SPEC)
+    assert apply(ImageOptions(disk_size=0, boot_size=0), given) == apply(
+        ImageOptions(boot_size=0), SPEC
+    )
+
+
 def test_several_options_go_together() -> None:
     options = ImageOptions(boot_size=64, disk_size=900, disk_format="qcow2", compression="xz")
     assert changes(options) == {

@@ -64,6 +64,8 @@ PLACES: list[tuple[list[str], str, str]] = [
     (["demo", "-o"], "", ""),
     (["demo"], "-o", ""),
     (["demo"], "--out=", ""),
+    (["demo"], "--out-link=", ""),
+    (["--out-link"], "", ""),
     (["demo", "--ssh-key"], "", ""),
     (["demo", "--sign"], "", ""),
     (["demo", "--stamp"], "", ""),

@@ -143,6 +143,12 @@ RUNG = ladder.rungs()[-1]
                 out=P("/o"),
             ),
         ),
+        (["--disk-size", "auto"], build(image=ImageOptions(disk_size=0))),
+        (
+            ["-f", "raw-efi", "--boot-size=auto"],
+            build(formats=("raw-efi",), image=ImageOptions(boot_size=0)),
+        ),
+        (["--out-link", "result"], build(out=P("/home/me/project/result"))),
         (["--list"], Formats((), brief=True)),
     ],
 )
