@@ -11,6 +11,8 @@
 # variant     name of an image.modules entry (nixpkgs' and the user's) that the guest imports
 # suffix      suffix of the image's file name
 # firmware    kinds of firmware that start it; bios starts UEFI images on x86_64 with nixosImage.emulatedUEFI
+# onDevice    modules of nixpkgs that the image's /etc/nixos/configuration.nix imports (nix/on-device.nix), as nixpkgs' own image has it;
+#             "./NAME" is a file that the provider may write beside it; [ ] if there is no such file
 # otherwise   name of the format whose guest the systems without a PC's BIOS get, or null
 # login       whether the configuration must allow a login: a key or a password, without a provider's help
 let
@@ -28,6 +30,7 @@ let
     modules = [ ];
     variant = null;
     firmware = [ ];
+    onDevice = [ ];
     otherwise = null;
     login = true;
   };
@@ -92,14 +95,21 @@ in
   sd-armv7l = sdCard "sd-image-armv7l-multiplatform" { systems = [ "armv7l-linux" ]; };
 
   # Cloud providers, and hypervisors that need their own drivers
-  amazon = provider "amazon" { diskFormat = "vpc"; suffix = "vhd"; };
-  azure = provider "azure" { diskFormat = "vpc-fixed"; suffix = "vhd"; };
-  cloudstack = provider "cloudstack" { diskFormat = "qcow2"; suffix = "qcow2"; };
-  digital-ocean = provider "digital-ocean" { aliases = [ "do" ]; diskFormat = "qcow2"; compression = "gz"; suffix = "qcow2.gz"; };
-  google-compute = provider "google-compute" { aliases = [ "gce" ]; suffix = "img"; };
+  amazon = provider "amazon" { onDevice = [ "virtualisation/amazon-image.nix" ]; diskFormat = "vpc"; suffix = "vhd"; };
+  azure = provider "azure" { onDevice = [ "virtualisation/azure-common.nix" "virtualisation/azure-image.nix" ]; diskFormat = "vpc-fixed"; suffix = "vhd"; };
+  cloudstack = provider "cloudstack" { modules = [ "./cloudstack.nix" ]; onDevice = [ "virtualisation/cloudstack-config.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  digital-ocean = provider "digital-ocean" {
+    aliases = [ "do" ];
+    onDevice = [ "./do-userdata.nix" "virtualisation/digital-ocean-config.nix" ];
+    diskFormat = "qcow2";
+    compression = "gz";
+    suffix = "qcow2.gz";
+  };
+  google-compute = provider "google-compute" { aliases = [ "gce" ]; onDevice = [ "virtualisation/google-compute-image.nix" ]; suffix = "img"; };
   hyperv = provider "hyperv" { login = true; diskFormat = "vhdx"; suffix = "vhdx"; };
   kubevirt = provider "kubevirt" { diskFormat = "qcow2"; suffix = "qcow2"; };
   linode = provider "linode" {
+    onDevice = [ "virtualisation/linode-image.nix" ];
     modules = [ "./linode.nix" ];
     systems = [ "x86_64-linux" ];
     login = true;
@@ -107,9 +117,15 @@ in
     suffix = "img.gz";
     firmware = [ "bios" ];
   };
-  oci = provider "oci" { diskFormat = "qcow2"; suffix = "qcow2"; };
+  oci = provider "oci" { onDevice = [ "virtualisation/oci-common.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   # nixpkgs' variant is not used: it always copies the channel, which is an option here (copyChannel).
-  openstack = provider "openstack" { variant = null; modules = [ "virtualisation/openstack-config.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  openstack = provider "openstack" {
+    variant = null;
+    modules = [ "virtualisation/openstack-config.nix" ];
+    onDevice = [ "virtualisation/openstack-config.nix" ];
+    diskFormat = "qcow2";
+    suffix = "qcow2";
+  };
   proxmox = provider "proxmox" { modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   virtualbox = provider "virtualbox" { systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
   vmware = provider "vmware" { login = true; diskFormat = "vmdk"; suffix = "vmdk"; };

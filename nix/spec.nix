@@ -25,6 +25,9 @@ let
   swap = lib.foldl' (sum: one: sum + one.size) 0
     (lib.filter (one: one.size != null && ! lib.hasPrefix "/dev/" one.device) (lib.optionals (! cfg.onlyNixStore) config.swapDevices));
 
+  # Whether the image gets the provider's /etc/nixos/configuration.nix: what the configuration puts there comes first.
+  ownSystem = format.onDevice != [ ] && ! cfg.onlyNixStore && cfg.configFile == null
+    && ! lib.any (one: one.target == "/etc/nixos" || lib.hasPrefix "/etc/nixos/" one.target) cfg.contents;
   contents = map
     (one: {
       source = store one.source;
@@ -32,7 +35,7 @@ let
       user = number "users" "uid" one.user;
       group = number "groups" "gid" one.group;
     })
-    cfg.contents
+    (cfg.contents ++ lib.optionals ownSystem (import ./on-device.nix { inherit lib format config; }))
   ++ lib.optional (cfg.configFile != null) {
     source = store cfg.configFile;
     target = "/etc/nixos/configuration.nix";

@@ -19,7 +19,7 @@ let
 
   uefi = lib.elem table [ "efi" "efixbootldr" "hybrid" ];
   two = table == "efixbootldr";
-  fat = label: { device = ours "/dev/disk/by-label/${label}"; fsType = ours "vfat"; options = lib.mkDefault [ "umask=0077" ]; };
+  fat = label: { device = ours "/dev/disk/by-label/${label}"; label = ours null; fsType = ours "vfat"; options = lib.mkDefault [ "umask=0077" ]; };
 
   # nixos-rebuild's boot loader hook for BIOS images: it writes only grub.cfg, because GRUB's core image never changes.
   grubMenu = pkgs.writeShellScript "grub-menu" ''
@@ -90,6 +90,7 @@ in
 
       fileSystems.${if cfg.onlyNixStore then "/nix/store" else "/"} = {
         device = ours "/dev/disk/by-label/${cfg.label}";
+        label = ours null;
         fsType = ours cfg.fsType;
         autoResize = ours writable;
       };
