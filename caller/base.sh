@@ -18,7 +18,7 @@ get_base() {
     return
   fi
   end_if_stopped "the pull of $upstream"
-  pull_error=$(tail -n 1 "$state/log" | plain)
+  pull_error=$(tail -n 1 "$state/log")
   say "the base image cannot be pulled: making it from Debian's archive"
   docker_works "making the base image" make_base || {
     end_if_stopped "the making of the base image"

@@ -5,7 +5,7 @@ find_docker() {
   command -v docker > /dev/null || die 3 "docker is not installed" "https://docs.docker.com/get-docker/"
   set_patience
   ask version --format '{{.Server.Os}}' && grep -qx linux "$state/said" && return
-  facts=$(plain < "$state/log")
+  facts=$(cat "$state/log")
   last=$(printf %s "$facts" | tail -n 1)
   case $(cat "$state/said"):$facts in
     windows:*) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;

@@ -37,7 +37,7 @@ forget() {
     remove 'rmi -f'
   done
   list images -q --filter label=$label || { [ -n "$volumes" ] && list volume ls -q --filter label=$label; } || return 0
-  die 3 "not everything could be removed: $(printf %s "$complaint" | plain)"
+  die 3 "not everything could be removed: $complaint"
 }
 
 # remove COMMAND: removes the ids and names in $listed

@@ -7,7 +7,7 @@
 obey() {
   while read_order; do
     may "$order" "$option" "$path" "$@" && [ -z "$more" ] \
-      || die 70 "the orchestrator gave an order that run.sh refuses: $(printf '%s ' "$order" "$option" "$path" "$more" | plain)" \
+      || die 70 "the orchestrator gave an order that run.sh refuses: $order $option $path $more" \
         "run ./run.sh down --rmi all, then the command again: this rebuilds the orchestrator's image"
   done 4< "$state/orders"
   while read_order; do

@@ -28,9 +28,10 @@ out_locks() {
 unpack() {
   [ -n "$out" ] || { cat > /dev/null; return 0; } # the verb delivers no files
   part=$out/.nixos-image-$run-$$.part
-  mkdir "$part" || { cat > /dev/null; return 8; }
-  (cd "$part" && tar -xomf -) 2> "$state/tar" || cat > /dev/null
-  take "$part"
+  # The stream may open the inner folder to other users: a member may be the folder itself. The outer folder stays closed.
+  mkdir -m 700 "$part" && mkdir "$part/files" || { cat > /dev/null; return 8; }
+  (cd "$part/files" && tar -xomf -) 2> "$state/tar" || cat > /dev/null
+  take "$part/files"
   taken=$?
   rm -rf "$part"
   return $taken
@@ -43,15 +44,18 @@ take() {
   is_file "$folder/.complete" && [ "$(tail -n 1 "$folder/.complete")" = end ] || return 8
   set --
   while read -r sum kind name && [ "$sum" != end ]; do
-    # Refuse links, which later readers would follow, and folders, into which mv would move the file.
     case $name in
-      '' | .* | -* | */* | *[[:cntrl:]]*) refuse "a delivered file has a name that is not allowed"; return ;;
-    esac
-    is_file "$folder/$name" || { refuse "$name is not a file"; return; }
+      '' | .* | -* | */*) false ;;
+      *) is_plain "$name" ;;
+    esac || { refuse "a delivered file has a name that is not allowed"; return; }
+    # Refuse links, which later readers would follow, and folders, into which mv would move the file. By a hard link, which busybox'
+    # tar makes to any file of the caller's, whoever writes to the image would write to that file.
+    is_file "$folder/$name" && [ -n "$(find "$folder/$name" -links 1)" ] || { refuse "$name is not a file of its own"; return; }
     [ "$(checksum "$folder/$name")" = "$sum" ] || { refuse "$name was damaged in transit: wrong checksum"; return; }
     set -- "$@" "$folder/$name"
   done < "$folder/.complete"
-  [ $# = 0 ] || to_disk "$@" || return 8
+  # root's tar keeps each mode: no other user may write to a file, or run it as root.
+  [ $# = 0 ] || chmod ug-s,go-w,-t "$@" && to_disk "$@" || return 8
   if [ -n "$over" ]; then put_locks; else put_images; fi
 }
 

@@ -37,7 +37,7 @@ git_folders() {
     pointer=$(first_line "$git_folder/commondir")
     case $pointer in /*) common=$pointer ;; *) common=$git_folder/$pointer ;; esac
   fi
-  [ -d "$git_folder" ] && [ -e "$git_folder/HEAD" ] && [ -d "$common/objects" ] \
+  [ -d "$git_folder" ] && [ -f "$git_folder/HEAD" ] && [ -d "$common/objects" ] \
     || die 2 "$1: $above/.git does not lead to a git repository" "remove it, or clone the repository again"
   common=$(physical "$common")
   case $common in *[[:cntrl:]]*) die 2 "$1: the name of $above's git folder has control characters" "rename the folder" ;; esac

@@ -1,10 +1,21 @@
 # Messages of run.sh, and its exit after an error.
 # shellcheck shell=sh
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$*" | plain >&2; }
 
-# plain: replaces everything but printable ASCII in other programs' output by question marks
-plain() { LC_ALL=C tr -c '[:print:]\n\t' '?'; }
+# sed script that replaces, as bytes in UTF-8, the control characters U+0080 to U+009F, which a terminal takes for ESC and a letter, and
+# the marks that hide text or change its direction
+steering=$(printf 's/\302[\200-\237]/?/g; s/\342\200[\213-\217\250-\256]/?/g; s/\342\201[\240-\257]/?/g')
+
+# plain: replaces whatever could steer a terminal in text that others have written by question marks. Other letters stay: paths may
+# have any. busybox' tr knows no class [:print:].
+plain() { LC_ALL=C tr '\000-\010\013-\037\177' '?' | LC_ALL=C sed "$steering"; }
+
+# is_plain TEXT: whether TEXT is one line that cannot steer a terminal
+is_plain() {
+  case $1 in *[[:cntrl:]]*) return 1 ;; esac
+  [ "$(printf '%s\n' "$1" | plain)" = "$1" ]
+}
 
 # die CODE MESSAGE [HINT]: prints an error and exits; docs/exit-codes.md lists the codes
 die() {

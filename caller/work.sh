@@ -21,8 +21,8 @@ run_streams() {
   code=$(cat "$state/code" 2> /dev/null || echo 70)
   # If the run itself has failed, too, only a refused file is told.
   if [ "$unpacked" != 0 ] && [ -z "$stopped" ] && { [ "$code" = 0 ] || [ -s "$state/refused" ]; }; then
-    say "error: the image could not be written to $out: $(cat "$state/refused" "$state/tar" 2> /dev/null | sed q | plain)"
-    [ ! -s "$state/way_out" ] || say "try: $(plain < "$state/way_out")"
+    say "error: the image could not be written to $out: $(cat "$state/refused" "$state/tar" 2> /dev/null | sed q)"
+    [ ! -s "$state/way_out" ] || say "try: $(cat "$state/way_out")"
     [ "$code" != 0 ] || code=8
   fi
   after_death

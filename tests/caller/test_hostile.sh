@@ -11,27 +11,41 @@ cat > "$work/streams.py" << 'EOF'
 import hashlib, io, sys, tarfile
 
 def stream(*members, listed=(), data=b"x"):
-    """A tar of `members` (name, link) and a list of files that says that `listed` are in it."""
+    """A tar of `members` (name, link) and a list of files that says that `listed` are in it.
+
+    A link that begins with = is a hard link. A member `.` is the folder into which the tar is unpacked.
+    """
     buffer = io.BytesIO()
     lines = "".join(f"{hashlib.sha256(data).hexdigest()} image {name}\n" for name in listed)
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, link in members:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = (tarfile.SYMTYPE, link) if link else (tarfile.REGTYPE, "")
+            if link.startswith("="):
+                info.type, info.linkname = tarfile.LNKTYPE, link[1:]
+            if name == ".":
+                info.type = tarfile.DIRTYPE
+            info.mode = 0o6777
             content = f"{lines}end\n".encode() if name == ".complete" else b"x"
-            info.size = 0 if link else len(content)
+            info.size = len(content) if info.type == tarfile.REGTYPE else 0
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 complete, work = (".complete", ""), sys.argv[1]
 hosts = open("/etc/hostname", "rb").read()
 streams = {
-    "good": stream(("a b.img", ""), complete, listed=["a b.img"]),
+    "good": stream(("a \u00e4.img", ""), complete, listed=["a \u00e4.img"]),
     "climbs": stream(("evil", ""), complete, listed=["../evil"]),
     "folder": stream(("d", f"{work}/elsewhere"), complete, listed=["d/evil"]),
     "option": stream(("-rf", ""), complete, listed=["-rf"]),
     "steers": stream(("a\x1b[2J", ""), complete, listed=["a\x1b[2J"]),
+    "steers-8": stream(("a\u009b2J", ""), complete, listed=["a\u009b2J"]),
+    "turns": stream(("a\u202egmi.b", ""), complete, listed=["a\u202egmi.b"]),
     "link": stream(("a.img", f"{work}/secret"), complete, listed=["a.img"]),
+    "hard": stream(("a.img", f"={work}/secret"), complete, listed=["a.img"]),
+    "hard-up": stream(("a.img", "=../../../secret"), complete, listed=["a.img"]),
+    "hard-pair": stream(("b.img", ""), ("a.img", "=b.img"), complete, listed=["a.img"]),
+    "open": stream((".", ""), ("a.img", ""), complete, listed=["a.img"]),
     "list": stream((".complete", f"{work}/list")),
     "outside": stream(("../../evil", ""), ("../evil", ""), complete, listed=["evil"]),
     "below": stream(("d", f"{work}/elsewhere"), ("d/evil", ""), ("a.img", ""), complete, listed=["a.img"]),
@@ -61,7 +75,7 @@ untouched() { [ -z "$(ls -A "$work/elsewhere")" ] && [ ! -e "$work/evil" ] && [ 
 empty() { [ -z "$(ls -A "$work/images")" ] && untouched; }
 
 expect "what is as it should be arrives" 0 '' hand_over good
-check "under its name" test "$(cat "$work/images/a b.img")" = x
+check "under its name" test "$(cat "$work/images/a ä.img")" = x
 expect "a name that climbs out is refused" 8 'a name that is not allowed' hand_over climbs
 check "and nothing is written" empty
 expect "so is one below a link" 8 'a name that is not allowed' hand_over folder
@@ -70,8 +84,23 @@ expect "one that begins like an option" 8 'a name that is not allowed' hand_over
 check "does nothing" empty
 expect "one that steers the terminal" 8 'a name that is not allowed' hand_over steers
 check "is not shown" sh -c "! grep -q '$(printf '\033')' '$work/err' '$work/out'"
+for stream in steers-8 turns; do
+  expect "so is one with U+0080 to U+009F, or with a mark that turns text" 8 'a name that is not allowed' hand_over $stream
+  check "and it does nothing" empty
+done
 expect "a link in an image's place is refused" 8 'a.img is not a file' hand_over link
 check "and does not arrive" empty
+for stream in hard hard-up hard-pair; do
+  expect "so is a hard link in its place" 8 'a.img is not a file' hand_over $stream
+  check "which does not arrive, either" empty
+done
+# Shows who may enter the folder of received files while they are checked.
+printf '#!/bin/sh\nls -ld "%s"/images/.nixos-image-*.part >> "%s/modes"\n' "$work" "$work" > "$work/bin/sync"
+chmod +x "$work/bin/sync"
+expect "a stream wants its folder open to all users" 0 '' hand_over open
+rm "$work/bin/sync"
+check "and it stays closed to them" test -s "$work/modes" -a -z "$(grep -v '^drwx------' "$work/modes")"
+check "nor may others write to a file, or run it as its owner" test -z "$(find "$work/images" -type f \( -perm -4000 -o -perm -2000 -o -perm -0020 -o -perm -0002 \))"
 expect "a link in the list's place is no list" 8 'could not be written' hand_over list
 case ${NIXOS_IMAGE_TEST_TAR:-} in
   busybox*)
@@ -264,7 +293,9 @@ rm "$folder/.git/index"
 mkfifo "$folder/.git/index"
 
 expect "nor a pipe" 2 'index is not a file' sends -c "$folder/a.nix"
-rm "$folder/.git/index"
+rm "$folder/.git/index" "$folder/.git/HEAD"
+mkfifo "$folder/.git/HEAD"
+expect "nor is its HEAD a pipe" 2 'does not lead to a git repository' sends --flake "$folder"
 rm "$folder/.git/HEAD"
 expect "half a git folder is none" 2 'does not lead to a git repository' sends -c "$folder/a.nix"
 rm -r "$folder/.git"
@@ -272,6 +303,15 @@ ln -s /etc/passwd "$folder/.git"
 expect "nor is a link to a file" 2 'does not lead to a git repository' sends -c "$folder/a.nix"
 check "of which nothing is told" sh -c "! grep -q root: '$work/err'"
 rm "$folder/.git"
+evil=$(printf 'a\033[2J\302\2332J')
+mkdir "$folder/$evil" "$folder/objects"
+echo .. > "$folder/$evil/commondir"
+echo 'ref: refs/heads/none' > "$folder/$evil/HEAD"
+ln -s nowhere "$folder/$evil/index"
+echo "gitdir: $evil" > "$folder/.git"
+expect "nor is a folder whose name steers the terminal" 2 'index is not a file' sends -c "$folder/a.nix"
+check "which is shown without that" sh -c "! LC_ALL=C grep -q '$(printf '\033\\|\302\233')' '$work/err'"
+rm -r "$folder/.git" "${folder:?}/$evil" "$folder/objects"
 mkfifo "$folder/.git"
 expect "nor is a pipe" 2 'does not lead to a git repository' sends -c "$folder/a.nix"
 
