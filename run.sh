@@ -39,6 +39,7 @@ hasher=            # command that prints SHA-256 sums
 tar_sends=         # tar flags that keep file names unchanged
 tar_holes=         # tar flag that packs sparse files without their holes
 nixpkgs=           # absolute path of the folder that NIX_PATH names as nixpkgs
+appliance=         # absolute path of the appliance.toml that describes the images, if there is one
 ca_bundle=         # absolute path of the caller's CA bundle
 socket=            # path of Docker's socket on the engine's host
 userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
@@ -72,6 +73,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/sums.sh"
 . "$root/caller/images.sh"
 . "$root/caller/named.sh"
+. "$root/caller/appliance.sh"
 . "$root/caller/environment.sh"
 . "$root/caller/orders.sh"
 . "$root/caller/send.sh"
@@ -94,6 +96,7 @@ main() {
   forget_dead
   answer "$@"
   refuse_passwords
+  find_appliance "$@"
   find_docker
   find_hasher
   find_tar

@@ -1,6 +1,6 @@
 # Executes the orchestrator's orders (orchestrator/ask/orders.py): one order per line, words separated by tabs. Orders are
 # untrusted data, because the engine may be anybody's: only the orders in this file are executed, and only with paths that
-# run.sh's command line names, or its NIXOS_CONFIG or NIX_PATH.
+# run.sh's command line names, its appliance.toml, NIXOS_CONFIG or NIX_PATH.
 # shellcheck shell=sh
 
 # obey ARGUMENTS...: executes the orders in $state/orders, after checking all of them against run.sh's ARGUMENTS.
@@ -42,6 +42,8 @@ may() {
     *:send_bundle:) [ -n "$ca_bundle" ] ;;
     build:then_boot:) given --run "$@" ;;
     pins:out_locks:) given --update "$@" ;;
+    eject:out_dir:--out)
+      if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted "${appliance%/*}/."; fi ;;
     demo:force: | build:force:) given --force "$@" ;;
     demo:out_dir:--out | build:out_dir:--out)
       if given --out "$@" || given --out-link "$@" || given -o "$@"; then named --out "$@" || named --out-link "$@" || named -o "$@"
@@ -58,6 +60,9 @@ may() {
     build:send_tree:"-I nixos-config" | build:send_tree:"-I nixpkgs") named -I "$@" ;;
     build:send_tree:--nixpkgs) named --nixpkgs "$@" ;;
     build:send_tree:NIX_PATH) is_wanted "$nixpkgs" ;;
+    build:send:--appliance | demo:send:--appliance | eject:send:--appliance) in_appliance ' keys source password-file auth-key-file token-file ' ;;
+    build:send_tree:--appliance) in_appliance ' modules ' ;;
+    build:send_tree:"--appliance nixpkgs") in_appliance ' nixpkgs ' ;;
     build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
     boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;

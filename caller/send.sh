@@ -43,7 +43,7 @@ send_modules() {
 }
 
 # send_tree OPTION PATH: sends PATH with its surroundings: its git repository without ignored files, else its folder. Unless it is
-# the configuration or the flake, only the folder itself is sent, not the whole repository. OPTION may be a variable, too.
+# the configuration, one of its modules or the flake, only the folder itself is sent, not the whole repository. OPTION may be a variable, too.
 send_tree() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
   [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
@@ -53,7 +53,7 @@ send_tree() {
   if [ "$1" = --format-path ] && [ -f "$library" ]; then send_path "$library"; fi
   : > "$state/found"
   if in_repository "$1" "$tree"; then
-    case $1 in --configuration | "-I nixos-config" | NIXOS_CONFIG | --flake) find_top "$1" "$2" ;; esac
+    case $1 in --configuration | "-I nixos-config" | NIXOS_CONFIG | --flake | --appliance) find_top "$1" "$2" ;; esac
     not_home "$1"
     list_files "$1"
     if [ "$1" = --flake ]; then

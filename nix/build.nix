@@ -5,6 +5,7 @@
 #   configuration  path of a NixOS module; or
 #   flake          a locked flake, for nix/locked.nix
 #   flakeGiven     its reference as the user wrote it
+#   machines       instead of configuration and flake: { NAME = { configuration, formats, systems, systemsGiven }; } (default { })
 #   attribute, hostName   which of its NixOS configurations: for nix/choose.nix
 #   formats        names of nix/formats.nix, or their aliases, or of `formatPaths`
 #   systems        "aarch64-linux", …
@@ -20,11 +21,13 @@
 #   buildSystem    Nix system of the build machine (default: this machine's)
 #   kvm            whether the machine has /dev/kvm (default true)
 #
-# The result is { <system>.<format> = derivation; }: nix-build without -A builds all of them. See nix/default.nix.
+# The result is { <system>.<format> = derivation; }, with machines { <name>.<system>.<format> = derivation; }: nix-build without -A
+# builds all of them. See nix/default.nix.
 { inputs }:
 let
   given = {
     configuration = null;
+    machines = { };
     systemsGiven = true;
     hostName = "";
     name = "nixos";
@@ -40,7 +43,7 @@ let
   } // builtins.fromJSON (builtins.readFile inputs);
 
   path = text: /. + text;
-  isFlake = given.configuration == null;
+  isFlake = given.configuration == null && given.machines == { };
   # With --special-arg: the configuration itself may need it.
   withArguments = configuration: if given.specialArgs == { } then configuration else configuration.extendModules { inherit (given) specialArgs; };
   chosenFor =
@@ -69,16 +72,16 @@ let
   };
 
   nameFor = system: import ./file-name.nix (if isFlake then ofFlake.${system}.name else given.name);
-  commandLineFor = system: {
+  commandLineFor = name: {
     _file = "the command line";
     # Priority 45 overrides the configuration, even its lib.mkForce (50).
-    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk // { inherit (given) late; configurationName = lib.mkDefault (nameFor system); };
+    nixosImage = lib.mapAttrsRecursive (_: lib.mkOverride 45) given.disk // { inherit (given) late; configurationName = lib.mkDefault name; };
     system.nixos = {
       revision = lib.mkIf (given.revision != null) (lib.mkDefault given.revision);
       versionSuffix = lib.mkIf (given.versionSuffix != null) (lib.mkDefault given.versionSuffix);
     };
   };
-  modulesFor = system: map path given.modules ++ [ (commandLineFor system) ];
+  modulesFor = name: map path given.modules ++ [ (commandLineFor name) ];
 
   # told: prints an image's file name while Nix evaluates (FILE in agents/builder/nixlog.py): if the user has a file of that
   # name, the run ends before it builds. So it does if the image's spec (SPEC there), null for what nixpkgs makes, and the options
@@ -100,16 +103,23 @@ let
             else throw "nixosConfigurations.${name} is for ${own}: use --system ${own}, or another configuration";
           inherit system;
           inherit (given) formats;
-          modules = modulesFor system;
+          modules = modulesFor (nameFor system);
           systemIsGiven = given.systemsGiven;
         }
     else
-      library.images {
-        inherit system;
-        inherit (given) formats specialArgs;
-        systemIsGiven = given.systemsGiven;
-        modules = [ (path given.configuration) ] ++ modulesFor system;
-      }
+      imagesOf (nameFor system) given system
   ));
+
+  imagesOf = name: machine: system: library.images {
+    inherit system;
+    inherit (machine) formats;
+    inherit (given) specialArgs;
+    systemIsGiven = machine.systemsGiven;
+    modules = [ (path machine.configuration) ] ++ modulesFor name;
+  };
+
+  imagesOfMachine = name: machine: lib.recurseIntoAttrs (lib.genAttrs machine.systems
+    (system: lib.recurseIntoAttrs (lib.mapAttrs (_: told) (imagesOf (import ./file-name.nix name) machine system))));
 in
-lib.genAttrs given.systems imagesFor
+if given.machines != { } then lib.mapAttrs imagesOfMachine given.machines
+else lib.genAttrs given.systems imagesFor

@@ -30,4 +30,6 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         configuration=read(environment, "NIXOS_CONFIG"),
         nixpkgs=read(environment, "NIXOS_IMAGE_NIXPKGS"),
         searched=read(environment, "NIX_PATH"),
+        appliance=read(environment, "NIXOS_IMAGE_APPLIANCE"),
+        appliance_text=read(environment, "NIXOS_IMAGE_APPLIANCE_TEXT"),
     )

@@ -29,18 +29,30 @@ def as_text(orders: Orders, who: Caller) -> str:
     return "".join("\t".join(order) + "\n" for order in [*orders, *bundle])
 
 
+def appliance_orders(request: ImageRequest) -> Orders:
+    """Return the orders to send the files of public keys that an appliance.toml names."""
+    if not request.appliance:
+        return []
+    return [["send", "--appliance", os.fspath(path)] for path in request.appliance.keys.values()]
+
+
 def image_orders(request: ImageRequest) -> Orders:
     """Return the orders that all verbs that make images share."""
     orders: Orders = []
     if not request.dry_run:
         orders += [["force"]] if request.force else []
         orders.append(["out_dir", "--out", os.fspath(request.out)])
-    orders += [["send", "--inject", one.source] for one in request.image.injections]
-    named = {
-        "--stamp": request.image.stamp,
-        "--wifi-password-file": request.image.wifi_password_file,
-        "--secure-boot-key": request.image.secure_boot_key,
-        "--secure-boot-cert": request.image.secure_boot_cert,
-        "--sign": os.fspath(request.sign) if request.sign else "",
-    }
-    return orders + [["send", option, path] for option, path in named.items() if path]
+    named = [("--inject", one.source) for one in request.image.injections]
+    named += [
+        ("--stamp", request.image.stamp),
+        ("--wifi-password-file", request.image.wifi_password_file),
+        ("--secure-boot-key", request.image.secure_boot_key),
+        ("--secure-boot-cert", request.image.secure_boot_cert),
+        ("--sign", os.fspath(request.sign) if request.sign else ""),
+    ]
+    # run.sh looks for a path where the order says that it is named.
+    return orders + [
+        ["send", "--appliance" if path in request.written else option, path]
+        for option, path in named
+        if path
+    ]

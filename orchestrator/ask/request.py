@@ -1,12 +1,16 @@
 """Requests of the user as frozen types, for verbs whose requests other modules need."""
 
 import dataclasses
+import os
 import pathlib
 import typing
 
 from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
+
+if typing.TYPE_CHECKING:
+    from orchestrator.blueprint.model import Blueprint
 
 Emulation = typing.Literal["auto", "native", "private", "host", "shared"]
 
@@ -29,7 +33,8 @@ class Caller:
     orchestrator's image; `sparse` whether the caller's tar can read sparse files; `image` the id of
     the orchestrator's image, which run.sh started by it; `computer` the name of the caller's host.
     `configuration` and `nixpkgs` are what the caller's NIXOS_CONFIG and NIX_PATH name, or empty;
-    `searched` is the caller's NIX_PATH.
+    `searched` is the caller's NIX_PATH. `appliance` is the path of the appliance.toml that run.sh
+    has found, and `appliance_text` its content; both are empty without one.
     """
 
     cwd: pathlib.PurePosixPath
@@ -47,15 +52,60 @@ class Caller:
     configuration: str = ""
     nixpkgs: str = ""
     searched: str = ""
+    appliance: str = ""
+    appliance_text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """An image of an appliance.toml: its table's name, its formats; `systems` may be empty."""
+
+    name: str
+    formats: tuple[str, ...]
+    systems: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Appliance:
+    """An appliance.toml: its path on the caller's host, text and content, the images to build.
+
+    `home` is the caller's home folder.
+    """
+
+    path: pathlib.PurePosixPath
+    home: pathlib.PurePosixPath
+    text: str
+    blueprint: "Blueprint"
+    machines: tuple[Machine, ...]
+
+    def place(self, name: str) -> pathlib.PurePosixPath:
+        """Return the path that the file calls `name`: at home, absolute, or beside the file."""
+        below = self.home if name.startswith("~/") else self.path.parent
+        whole = os.path.normpath(below / name.removeprefix("~/"))
+        return pathlib.PurePosixPath(f"/{whole.lstrip('/')}")
+
+    @property
+    def modules(self) -> tuple[pathlib.PurePosixPath, ...]:
+        """NixOS modules that the file names."""
+        return tuple(self.place(name) for name in self.blueprint.modules)
+
+    @property
+    def keys(self) -> dict[str, pathlib.PurePosixPath]:
+        """Files of public keys, by what the file calls them."""
+        from orchestrator.blueprint.model import FILE_MARKS
+
+        named = [key for user in self.blueprint.users for key in user.keys]
+        return {name: self.place(name) for name in named if name.startswith(FILE_MARKS)}
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageRequest:
     """Request of a verb that makes images; timeouts are in seconds.
 
-    `qemu` is a version of the emulators, `AUTO`, or empty for the default. `memory` is the
-    builder's limit in MiB, 0 for the default; `sign` a private SSH key. `force` replaces
-    files in the output folder that no run made.
+    `appliance` is the appliance.toml that describes the images, if one does; `written` are those
+    paths of `image` that it names. `qemu` is a version of the emulators, `AUTO`, or empty for the
+    default. `memory` is the builder's limit in MiB, 0 for the default; `sign` a private SSH key.
+    `force` replaces files in the output folder that no run made.
     """
 
     out: pathlib.PurePosixPath
@@ -73,6 +123,8 @@ class ImageRequest:
     sign: pathlib.PurePosixPath | None
     log_format: LogFormat
     image: ImageOptions
+    appliance: Appliance | None
+    written: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +177,7 @@ class Build(ImageRequest):
     def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:
         """Option and path of each file whose whole folder or repository run.sh must send."""
         named: list[tuple[str, Place | None]] = [
+            *(("--appliance", path) for path in (self.appliance.modules if self.appliance else ())),
             (self.configuration_by, self.configuration),
             ("--flake", self.flake),
             (self.nixpkgs_by, self.nixpkgs),

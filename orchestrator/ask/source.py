@@ -7,8 +7,11 @@ import typing
 from orchestrator.ask.nix_arguments import Group
 from orchestrator.ask.parser import caller_path
 from orchestrator.ask.references import flake_place, place, search_path
-from orchestrator.ask.request import Caller, Place
+from orchestrator.ask.request import Appliance, Caller, Place
 from orchestrator.shared.errors import UsageError
+
+#: Beginnings of a path in an appliance.toml.
+PATHS = ("/", "~/", "./", "../")
 
 #: Default configuration, relative to the checkout.
 CONFIGURATION = "config/sd-card.nix"
@@ -48,10 +51,19 @@ def add_source_options(what: Group, nix: Group) -> None:
     )
 
 
-def source_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.Any]:
+def names_source(found: argparse.Namespace) -> bool:
+    """Whether an option names a configuration or a flake."""
+    named = any(text.startswith("nixos-config=") for text in found.I)
+    return found.configuration is not None or found.flake is not None or named
+
+
+def source_arguments(
+    found: argparse.Namespace, appliance: Appliance | None, who: Caller
+) -> dict[str, typing.Any]:
     """Convert the options of `add_source_options` to fields of a `Build` request.
 
-    Raises `UsageError`.
+    `appliance` is the file that describes the images instead of a configuration or a flake. Raises
+    `UsageError`.
     """
     searched = [search_path(text, who) for text in found.I]
     if found.flake is not None:
@@ -59,11 +71,15 @@ def source_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing
     if found.override_input:
         raise UsageError("--override-input needs --flake", hint=found.help_of)
     notes: list[str] = []
-    configuration, named_by = _configuration(found, searched, who, notes)
+    configuration, named_by = (
+        (None, "--configuration") if appliance else _configuration(found, searched, who, notes)
+    )
     nixpkgs: list[tuple[Place, str]]
     nixpkgs = [(value, "-I nixpkgs") for name, value in searched if name == "nixpkgs"]
     if found.nixpkgs is not None:
         nixpkgs = [(place(found.nixpkgs, who), "--nixpkgs")]
+    elif not nixpkgs and appliance and appliance.blueprint.nixpkgs:
+        nixpkgs = [(nixpkgs_of(appliance), "--appliance nixpkgs")]
     elif not nixpkgs and who.nixpkgs:
         tree = caller_path(who.nixpkgs, who)
         nixpkgs = [(tree, "NIX_PATH")]
@@ -79,6 +95,14 @@ def source_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing
         "search_path": tuple(one for one in searched if one[0] not in {"nixpkgs", "nixos-config"}),
         "notes": tuple(notes),
     }
+
+
+def nixpkgs_of(appliance: Appliance) -> Place:
+    """Return the nixpkgs of an appliance.toml: a path, a reference, "" for the pinned one."""
+    from orchestrator.blueprint.nix import reference
+
+    named = reference(appliance.blueprint)
+    return appliance.place(named) if named.startswith(PATHS) else named
 
 
 def _flake(

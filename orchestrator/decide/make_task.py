@@ -8,7 +8,7 @@ import typing
 import urllib.parse
 
 from orchestrator.ask.request import Build, Caller, Demo
-from orchestrator.ask.ssh_keys import is_public_key, ssh_keys
+from orchestrator.ask.ssh_keys import is_public_key
 from orchestrator.ask.uploads import (
     add_library,
     check_keys,
@@ -21,6 +21,7 @@ from orchestrator.ask.uploads import (
     tree_of,
     trees,
 )
+from orchestrator.decide.blueprint_modules import demo_keys, machines
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
 from orchestrator.image.late import Device, one_device, read_devices
@@ -88,7 +89,7 @@ def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
         system=plan.systems[0],
         format=request.format,
         root_fs=request.root_fs,
-        authorized_keys=ssh_keys(request, who),
+        authorized_keys=demo_keys(request, who),
         locked=request.locked,
     )
 
@@ -136,6 +137,7 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         nix_options=dataclasses.replace(request.nix_options, nix_conf=""),
         dry_run=request.dry_run,
         sources=os.fspath(input_folder(who)),
+        machines=machines(request, who),
     )
 
 

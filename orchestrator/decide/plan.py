@@ -139,7 +139,12 @@ def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
     build: `native` if possible. Raises `UsageError` if the system does not support the format.
     """
     if isinstance(request, Build):
-        return _build_systems(request, native)
+        if not request.appliance:
+            return machine_systems(request.formats, request.systems, native)
+        found = [
+            machine_systems(one.formats, one.systems, native) for one in request.appliance.machines
+        ]
+        return tuple(dict.fromkeys(system for systems in found for system in systems))
     form = FORMATS[request.format]
     table = request.image.partition_table or form.partition_table
     asked = request.system or form.system
@@ -150,15 +155,20 @@ def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
     raise UsageError(f"--format {request.format}: {why}")
 
 
-def _build_systems(request: Build, native: str) -> tuple[str, ...]:
-    formats = nixos_formats.chosen(request.formats, nixos_formats.read_formats())
-    formats = formats if request.formats else ()
-    systems = request.systems
+def machine_systems(
+    names: tuple[str, ...], systems: tuple[str, ...], native: str
+) -> tuple[str, ...]:
+    """Return the systems of images of the formats `names`: `systems`, if the user names any.
+
+    Raises `UsageError` if there is none for all of these formats.
+    """
+    formats = nixos_formats.chosen(names, nixos_formats.read_formats())
+    formats = formats if names else ()
     if not systems:
         possible = set(SYSTEMS).intersection(*(one.systems for one in formats))
         if not possible:
             raise UsageError(
-                f"no system supports all of {', '.join(request.formats)}",
+                f"no system supports all of {', '.join(names)}",
                 hint="./run.sh formats lists the formats' systems",
             )
         systems = (next(one for one in (native, *SYSTEMS) if one in possible),)

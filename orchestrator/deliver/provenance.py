@@ -29,7 +29,7 @@ BUILDER = "urn:nixos-image:appliance:v1"
 #: elsewhere.
 NOT_RECORDED = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format sign"
-    " ssh_key strict memory image nix_options force notes".split()
+    " ssh_key strict memory image nix_options force notes appliance written".split()
 )
 
 #: Image options of one device, or secret: only their names are recorded.
@@ -136,6 +136,9 @@ def parameters(request: Demo | Build, who: Caller) -> dict[str, typing.Any]:
         for field in dataclasses.fields(request)
         if field.name not in NOT_RECORDED
     }
+    if request.appliance:
+        recorded["appliance"] = request.appliance.path.name
+        recorded["machines"] = [machine.name for machine in request.appliance.machines]
     if isinstance(request, Build):
         recorded |= {name: _recorded(value) for name, value in request.nix_options.recorded.items()}
         recorded["computer"] = who.computer if request.flake and not request.attribute else ""
@@ -167,9 +170,12 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
 
     Call it before an agent starts: the builder may write to the folders.
     """
+    found: list[dict[str, typing.Any]] = []
+    if request.appliance:
+        digest = hashlib.sha256(request.appliance.text.encode()).hexdigest()
+        found.append({"name": request.appliance.path.name, "digest": {"sha256": digest}})
     if isinstance(request, Demo):
-        return []
-    found = []
+        return found
     for option, path in request.trees:
         if option not in LOOKED_INTO:
             place = received(who, path)

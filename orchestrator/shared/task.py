@@ -40,18 +40,29 @@ class Commit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Machine:
+    """One of several NixOS configurations, with its images' formats and systems."""
+
+    name: str
+    configuration: str
+    formats: tuple[str, ...]
+    systems: tuple[str, ...]
+    systems_given: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class NixosTask:
     """Task: build NixOS images, one for each of `formats` and `systems`. Paths: in the builder.
 
-    Either `configuration` is a file, or `attribute` names a configuration of the flake reference
-    `flake`; an empty one means that of the caller's `computer`, or the only one. `overrides` are
-    names of the flake's inputs and the references that replace them; `commit` is the one of the
-    flake's sent folder. An empty `nixpkgs` means the pinned one; a flake has its own.
-    `format_paths` has module files of further formats, by name. `disk` are options of `nixosImage`.
-    `systems_given` is false if the user named no system. `name` is the configuration file's, for
-    the names of images. `sources` is the folder with the caller's files, under their paths on the
-    caller's host. `late` says which late values there are (`nixosImage.late`), not
-    what they are.
+    If there are `machines`, they say what is built. Else `configuration` is a file, or
+    `attribute` names a configuration of the flake reference `flake`; an empty one means that of
+    the caller's `computer`, or the only one. `overrides` are names of the flake's inputs and
+    the references that replace them; `commit` is the one of the flake's sent folder. An empty
+    `nixpkgs` means the pinned one; a flake has its own. `format_paths` has module files of
+    further formats, by name. `disk` are options of `nixosImage`. `systems_given` is false if
+    the user named no system. `name` is the configuration file's, for the names of images.
+    `sources` is the folder with the caller's files, under their paths on the caller's host.
+    `late` says which late values there are (`nixosImage.late`), not what they are.
     """
 
     systems: tuple[str, ...]
@@ -72,6 +83,19 @@ class NixosTask:
     overrides: tuple[tuple[str, str], ...] = ()
     commit: Commit | None = None
     late: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
+    machines: tuple[Machine, ...] = ()
+
+    @property
+    def images(self) -> tuple[tuple[str, ...], ...]:
+        """All images that are built: machine if there are several, system, format."""
+        if not self.machines:
+            return tuple((system, name) for system in self.systems for name in self.formats)
+        return tuple(
+            (machine.name, system, name)
+            for machine in self.machines
+            for system in machine.systems
+            for name in machine.formats
+        )
 
 
 @dataclasses.dataclass(frozen=True)

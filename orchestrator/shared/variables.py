@@ -54,6 +54,12 @@ VARIABLES = {
         Variable(
             "NIXOS_IMAGE_NIXPKGS", "run.sh", "the folder that NIX_PATH names as nixpkgs, if any"
         ),
+        Variable(
+            "NIXOS_IMAGE_APPLIANCE",
+            "run.sh",
+            "path of the appliance.toml on the caller's host, if there is one",
+        ),
+        Variable("NIXOS_IMAGE_APPLIANCE_TEXT", "run.sh", "content of the appliance.toml"),
         Variable("NIXOS_IMAGE_OUT_KIB", "run.sh", "free KiB in the output folder; empty: unknown"),
         Variable(
             "NIXOS_IMAGE_SPARSE", "run.sh", "0 if the caller's tar cannot read sparse files", "1"

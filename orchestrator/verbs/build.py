@@ -5,12 +5,19 @@ The verb has the options of nixos-generators and others.
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import pathlib
 
+from orchestrator.ask.appliance import (
+    APPLIANCE,
+    add_appliance_options,
+    read_appliance,
+    with_late_values,
+)
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.nix_arguments import add_nix_options, nix_options
-from orchestrator.ask.orders import TERMINAL, Orders, image_orders
+from orchestrator.ask.orders import TERMINAL, Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
     add_log_format,
@@ -18,8 +25,13 @@ from orchestrator.ask.parser import (
     caller_path,
     run_arguments,
 )
-from orchestrator.ask.request import Build, Caller
-from orchestrator.ask.source import CONFIGURATION, add_source_options, source_arguments
+from orchestrator.ask.request import Appliance, Build, Caller
+from orchestrator.ask.source import (
+    CONFIGURATION,
+    add_source_options,
+    names_source,
+    source_arguments,
+)
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError
@@ -41,11 +53,13 @@ def _parser() -> Parser:
     parser = Parser(
         "build",
         "Build NixOS images, for this computer's CPU or another one.",
-        f"Without options: {CONFIGURATION} of this project, for an SD card ({FORMAT})."
+        f"Without options: {APPLIANCE} of this folder if there is one, else {CONFIGURATION} of this"
+        f"\nproject, for an SD card ({FORMAT})."
         "\nThe word `build` may be omitted. Other verbs: ./run.sh help",
     )
     what = parser.add_argument_group("what is built")
     nix = parser.add_argument_group("Nix")
+    add_appliance_options(what)
     add_source_options(what, nix)
     what.add_argument(
         "-f",
@@ -95,14 +109,20 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
     if found.root_fs in REFUSED:
         raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
     format_paths = tuple(caller_path(path, who) for path in found.format_path)
-    image = image_options(found, who)
-    chosen = _formats(found.format, tuple(found.system), bool(format_paths))
+    image, appliance, written = image_options(found, who), _appliance(found, who), frozenset[str]()
+    if appliance:
+        image, written = with_late_values(image, appliance, found.help_of)
+        chosen = tuple(dict.fromkeys(one for each in appliance.machines for one in each.formats))
+    else:
+        chosen = _formats(found.format, tuple(found.system), bool(format_paths))
     _check_options(found, chosen, format_paths, image)
     if found.boot or found.boot_on_terminal:
         _check_bootable((*chosen, *(path.stem for path in format_paths))[0])
     return Build(
         boot=found.boot,
         image=image,
+        appliance=appliance,
+        written=written,
         formats=chosen,
         format_paths=format_paths,
         systems=tuple(dict.fromkeys(found.system)),
@@ -111,9 +131,39 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
         allow_no_login=found.allow_no_login,
         ignore_hardware=found.ignore_hardware,
         boot_on_terminal=found.boot_on_terminal,
-        **source_arguments(found, who),
+        **source_arguments(found, appliance, who),
         **run_arguments(found, who),
     )
+
+
+def _appliance(found: argparse.Namespace, who: Caller) -> Appliance | None:
+    """Return the appliance.toml to build, with the formats and systems of the command line.
+
+    Raises `UsageError`.
+    """
+    if names_source(found):
+        for option, value in (("--appliance", found.appliance), ("--image", found.image)):
+            if value:
+                raise UsageError(
+                    f"{option} excludes --configuration and --flake", hint=found.help_of
+                )
+        return None
+    appliance = read_appliance(found, who)
+    if not appliance:
+        return None
+    if found.format_path:
+        raise UsageError(
+            f"--format-path {found.format_path[0]}: not with {appliance.path.name}",
+            hint="name the file in its `modules`, or use -c or --flake",
+        )
+    machines = []
+    for one in appliance.machines:
+        systems = tuple(dict.fromkeys(found.system)) or one.systems
+        names = found.format or list(one.formats)
+        machines.append(
+            dataclasses.replace(one, formats=_formats(names, systems, False), systems=systems)
+        )
+    return dataclasses.replace(appliance, machines=tuple(machines))
 
 
 def _formats(names: list[str], systems: tuple[str, ...], has_paths: bool) -> tuple[str, ...]:
@@ -186,6 +236,7 @@ def _orders(request: Build | Formats) -> Orders:
         whole = option == "--flake" and request.submodules
         orders.append(["send_modules" if whole else "send_tree", option, os.fspath(path)])
     orders += [["send", option, path] for option, path in request.nix_options.files.items()]
+    orders += appliance_orders(request)
     return orders + ([["then_boot"]] if request.boot_on_terminal else [])
 
 
@@ -200,6 +251,9 @@ def _work(request: Build | Formats, session: Session) -> int:
         if session.sent:  # sent folders may be large: show progress
             with progress.stage("receive", "unpacking files from the caller's host"):
                 session.receive()
+        if request.appliance:
+            named = ", ".join(machine.name for machine in request.appliance.machines)
+            progress.say(f"building {named} of {request.appliance.path}")
         for note in request.notes:
             progress.say(note)
         make_images(request, who, progress, session.stream, session.began)
@@ -208,9 +262,7 @@ def _work(request: Build | Formats, session: Session) -> int:
 
 VERB = Verb(
     group="make images",
-    shown=(
-        ("[build] [OPTIONS]", "build NixOS images: config/sd-card.nix, -c FILE or --flake REF"),
-    ),
+    shown=(("[build] [OPTIONS]", "build NixOS images: appliance.toml, -c FILE or --flake REF"),),
     parser=_parser,
     request=_request,
     work=_work,

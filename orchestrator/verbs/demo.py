@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import dataclasses
 import os
 
+from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
 from orchestrator.ask.image_arguments import add_image_options, image_options
-from orchestrator.ask.orders import Orders, image_orders
+from orchestrator.ask.orders import Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
     add_log_format,
@@ -37,6 +39,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--ssh-key", metavar="FILE", help="public keys that may log in (default: ~/.ssh/*.pub)"
     )
+    add_appliance_options(parser)
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
     add_image_options(parser)
@@ -47,7 +50,13 @@ def _parser() -> Parser:
 def _request(found: argparse.Namespace, who: Caller) -> Demo:
     if found.root_fs in REFUSED:
         raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
-    image = image_options(found, who)
+    image, written = image_options(found, who), frozenset[str]()
+    if appliance := read_appliance(found, who):
+        image, written = with_late_values(image, appliance, found.help_of)
+        first = appliance.machines[0].name
+        own = appliance.blueprint.image[first].host_name or first
+        if not (image.host_name or image.stamp):
+            image = dataclasses.replace(image, host_name=own)
     form = FORMATS[found.format]
     try:
         check_options(
@@ -65,14 +74,18 @@ def _request(found: argparse.Namespace, who: Caller) -> Demo:
         ssh_key=None if found.ssh_key is None else caller_path(found.ssh_key, who),
         boot=not found.no_boot,
         image=image,
+        appliance=appliance,
+        written=written,
         **run_arguments(found, who),
     )
 
 
 def _orders(request: Demo) -> Orders:
     key = request.ssh_key
-    keys = ["send", "--ssh-key", os.fspath(key)] if key else ["send_keys"]
-    return [*image_orders(request), keys]
+    keys = [["send", "--ssh-key", os.fspath(key)]] if key else [["send_keys"]]
+    if not key and request.appliance and request.appliance.blueprint.users:
+        keys = appliance_orders(request)
+    return [*image_orders(request), *keys]
 
 
 def _work(request: Demo, session: Session) -> int:
@@ -81,6 +94,8 @@ def _work(request: Demo, session: Session) -> int:
 
     who = session.who
     with contextlib.closing(make_progress(request.log_format, who.columns)) as progress:
+        if request.appliance:
+            progress.say(f"host name, keys, Wi-Fi and files: {request.appliance.path}")
         make_images(request, who, progress, session.stream, session.began)
     return 0
 

@@ -22,6 +22,8 @@ BUILD = Build(
     sign=None,
     log_format="auto",
     image=ImageOptions(),
+    appliance=None,
+    written=frozenset(),
     configuration=pathlib.PurePosixPath("/checkout/config/sd-card.nix"),
     flake=None,
     attribute="",
@@ -57,6 +59,8 @@ DEMO = Demo(
     sign=None,
     log_format="auto",
     image=ImageOptions(),
+    appliance=None,
+    written=frozenset(),
 )
 
 #: A caller on a Linux host without a terminal.

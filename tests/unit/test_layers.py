@@ -10,7 +10,18 @@ import pytest
 from orchestrator.shared.paths import ROOT
 
 #: Folders from top to bottom. Modules outside of folders are the entry point, above all.
-FOLDERS = ("verbs", "run", "deliver", "decide", "ask", "docker", "agents", "image", "shared")
+FOLDERS = (
+    "verbs",
+    "run",
+    "deliver",
+    "decide",
+    "ask",
+    "blueprint",
+    "docker",
+    "agents",
+    "image",
+    "shared",
+)
 
 PACKAGE = ROOT / "orchestrator"
 

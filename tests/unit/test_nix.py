@@ -90,7 +90,7 @@ def test_an_answer_that_is_none_is_a_failed_build(
     )
     for ask in (
         lambda: nix.build(["x"]) and None,
-        lambda: nixos.tell_plan([("x86_64-linux", "raw")], nix, []),
+        lambda: nixos.tell_plan((("x86_64-linux", "raw"),), nix, []),
         lambda: nixos._fetched(nix, "https://x"),
         lambda: nixos.present_bytes(["/nix/store/x.drv"]),
     ):

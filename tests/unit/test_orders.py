@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import tempfile
 import urllib.parse
 
 import hypothesis
@@ -35,12 +36,21 @@ def words(text: str) -> list[list[str]]:
 
 def obeyed(text: str, argv: list[str], who: Caller) -> list[list[str]]:
     """Return those orders that run.sh accepts, if called with `argv` in the folder of `who`."""
+    with tempfile.TemporaryDirectory() as state:
+        return _obeyed(text, argv, who, state)
+
+
+def _obeyed(text: str, argv: list[str], who: Caller, state: str) -> list[list[str]]:
     program = f"""
         root={shlex.quote(os.fspath(who.root))} PWD={shlex.quote(os.fspath(who.cwd))}
         ca_bundle={shlex.quote(who.ca_bundle)} nixpkgs={shlex.quote(who.nixpkgs)}
+        appliance={shlex.quote(who.appliance)} state={shlex.quote(state)}
+        NIXOS_IMAGE_APPLIANCE_TEXT={shlex.quote(who.appliance_text)}
+        HOME={shlex.quote(os.fspath(who.home))}
         NIXOS_CONFIG={shlex.quote(who.configuration)} tab=$(printf '\\t')
         . {shlex.quote(os.fspath(CALLER / "orders.sh"))}
         . {shlex.quote(os.fspath(CALLER / "named.sh"))}
+        . {shlex.quote(os.fspath(CALLER / "appliance.sh"))}
         exec 4<&0
         while read_order; do
             ! may "$order" "$option" "$path" "$@" \\

@@ -99,7 +99,7 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     flake = lock_flake(task, nix, readable(task, inputs))
     nix = dataclasses.replace(nix, copy=flake.copy)
     inputs.write_text(json.dumps(inputs_of(task, nixpkgs, flake)))
-    wanted = [(system, name) for system in task.systems for name in task.formats]
+    wanted = task.images
     arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
     arguments += [*readable(task, inputs), *flake.readable, *nix_arguments(task, nixpkgs)]
     arguments += attribute_paths(wanted)
@@ -110,7 +110,9 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     outputs = nix.build(arguments, len(wanted))
     found = zip(outputs, wanted, strict=True)
     materials = (*nixpkgs.materials, *flake.materials)
-    return [Built(path, *one, materials=materials) for path, one in found]
+    return [
+        Built(path, system, name, materials=materials) for path, (*_machine, system, name) in found
+    ]
 
 
 def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, object]:
@@ -132,6 +134,17 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, obje
     if task.flake:
         named = {"attribute": task.attribute, "hostName": task.computer}
         return given | named | {"flake": flake.document, "flakeGiven": task.flake}
+    if task.machines:
+        machines = {
+            one.name: {
+                "configuration": one.configuration,
+                "formats": one.formats,
+                "systems": one.systems,
+                "systemsGiven": one.systems_given,
+            }
+            for one in task.machines
+        }
+        return given | {"machines": machines}
     return given | {"configuration": task.configuration, "name": task.name}
 
 
@@ -165,8 +178,8 @@ def build_options(task: NixosTask) -> tuple[str, ...]:
 # --- the plan of a dry run -----------------------------------------------------------------------
 
 
-def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> None:
-    """Evaluate and report what would be built and fetched for `wanted` (system, format)."""
+def tell_plan(wanted: tuple[tuple[str, ...], ...], nix: Nix, arguments: list[str]) -> None:
+    """Evaluate and report what would be built and fetched for `wanted` (see `NixosTask.images`)."""
     said, log = nix.run_logged(["build", "--dry-run", "--json", "--no-link", *arguments])
     named = answer(
         said, lambda made: list(zip(wanted, (str(one["drvPath"]) for one in made), strict=True))
@@ -182,7 +195,7 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
     lines = [
         *(
             f"image      {name} for {system}: {derivation_name(drv)}"
-            for (system, name), drv in named
+            for (*_machine, system, name), drv in named
         ),
         f"build      {len(missing.derivations)} derivations, {emulated} of them emulated",
         f"fetch      {len(missing.paths)} paths: {fetched}",
@@ -191,7 +204,8 @@ def tell_plan(wanted: list[tuple[str, str]], nix: Nix, arguments: list[str]) -> 
         "disk       built derivations come on top: their size is not known in advance",
     ]
     images = [
-        {"system": system, "format": name, "derivation": drv} for (system, name), drv in named
+        {"system": system, "format": name, "derivation": drv}
+        for (*_machine, system, name), drv in named
     ]
     fields = dataclasses.asdict(missing)
     events.emit(

@@ -1,0 +1,66 @@
+# Finds the appliance.toml that describes images, and tests whether it names a path.
+# shellcheck shell=sh
+
+# find_appliance ARGUMENTS...: sets $appliance to the path of the appliance.toml that run.sh's ARGUMENTS name, or else of the one in
+# the working directory, and NIXOS_IMAGE_APPLIANCE_TEXT to its content: the orchestrator reads it before it gives orders.
+find_appliance() {
+  case ${1:-build} in -* | build | demo | eject) ;; *) return 0 ;; esac
+  file=appliance.toml follows='' asked=
+  for word; do
+    case $follows$word in
+      1*) file=$word asked=1 follows='' ;;
+      --appliance) follows=1 ;;
+      --appliance=*) file=${word#*=} asked=1 ;;
+    esac
+  done
+  if [ -z "$asked" ]; then
+    [ -e "$file" ] && ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" || return 0
+  fi
+  [ -n "$file" ] || return 0 # the orchestrator tells that a path is empty
+  [ -e "$file" ] || die 2 "--appliance: $file does not exist" "./run.sh init writes an appliance.toml"
+  [ -f "$file" ] && [ -r "$file" ] || die 2 "--appliance: $file is not a file that can be read"
+  [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--appliance: $file is larger than 100 kB" "move parts of it into modules"
+  absolute "$file"
+  appliance=$absolute
+  NIXOS_IMAGE_APPLIANCE_TEXT=$(cat "$file")
+  export NIXOS_IMAGE_APPLIANCE_TEXT
+}
+
+# in_appliance KEYS: whether the appliance.toml gives the path $wanted to one of KEYS, words with a blank on each side. The
+# orchestrator may ask for no other file of the caller's: the engine may be anybody's.
+in_appliance() {
+  [ -n "$appliance" ] || return
+  printf '%s\n' "$NIXOS_IMAGE_APPLIANCE_TEXT" | named_paths "$1" > "$state/paths"
+  while IFS= read -r path_named; do
+    case $path_named in
+      [~]/*) path_named=${HOME:-/}/${path_named#??} ;;
+      /*) ;;
+      *) path_named=${appliance%/*}/$path_named ;;
+    esac
+    ! is_wanted "$path_named" || return 0
+  done < "$state/paths"
+  return 1
+}
+
+# named_paths KEYS: prints each string on one line that the TOML on stdin gives to one of KEYS
+named_paths() {
+  awk -v keys="$1" -v quote="'" '
+    BEGIN { token = "[A-Za-z0-9_-]+[ \t]*=|\"([^\"\\\\]|\\\\.)*\"|" quote "[^" quote "]*" quote "|#.*" }
+    {
+      left = $0
+      while (match(left, token)) {
+        found = substr(left, RSTART, RLENGTH)
+        left = substr(left, RSTART + RLENGTH)
+        if (found ~ /^#/) break
+        if (found ~ /=$/) {
+          sub(/[ \t]*=$/, "", found)
+          key = found
+        } else if (index(keys, " " key " ")) {
+          found = substr(found, 2, length(found) - 2)
+          gsub(/\\"/, "\"", found)
+          gsub(/\\\\/, "\\", found)
+          print found
+        }
+      }
+    }'
+}

@@ -1,0 +1,114 @@
+"""The caller's appliance.toml: which one is built, which of its images, which files it names."""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import typing
+
+from orchestrator.ask.injections import destination
+from orchestrator.ask.nix_arguments import Group
+from orchestrator.ask.parser import caller_path
+from orchestrator.ask.request import Appliance, Caller, Machine
+from orchestrator.ask.ssh_keys import is_public_key
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.image_options import ImageOptions, Injection
+
+#: Name of the file that run.sh takes from the working directory.
+APPLIANCE = "appliance.toml"
+
+
+def add_appliance_options(what: Group) -> None:
+    """Add the options that name an appliance.toml and its images."""
+    what.add_argument(
+        "--appliance",
+        metavar="FILE",
+        help=f"file that describes images without Nix (default: ./{APPLIANCE} if it exists)",
+    )
+    what.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this image of the file (repeatable)",
+    )
+
+
+def read_appliance(found: argparse.Namespace, who: Caller) -> Appliance | None:
+    """Return the appliance.toml that the options or the working directory name, if any.
+
+    Raises `UsageError` with all faults of the file.
+    """
+    if found.appliance is None and not who.appliance:
+        if found.image:
+            raise UsageError(
+                f"--image {found.image[0]}: there is no {APPLIANCE} here",
+                hint="--appliance FILE names one; ./run.sh init writes one",
+            )
+        return None
+    from orchestrator.blueprint import reader
+    from orchestrator.blueprint.tables import BOARDS
+
+    path = caller_path(found.appliance if found.appliance is not None else who.appliance, who)
+    blueprint = reader.read(who.appliance_text, path.name, is_public_key)
+    for name in found.image:
+        if name not in blueprint.image:
+            near = difflib.get_close_matches(name, blueprint.image, n=1)
+            raise UsageError(
+                f"--image {name}: {path.name} has no such image",
+                hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(blueprint.image)}",
+            )
+    machines = []
+    for name in dict.fromkeys(found.image or blueprint.image):
+        image = blueprint.image[name]
+        system = image.system or (BOARDS[image.board].system if image.board else "")
+        machines.append(Machine(name, image.names, (system,) if system else ()))
+    return Appliance(path, who.home, who.appliance_text, blueprint, tuple(machines))
+
+
+def with_late_values(
+    options: ImageOptions, appliance: Appliance, help_of: str
+) -> tuple[ImageOptions, frozenset[str]]:
+    """Add the file's late values to those of the command line, which win.
+
+    Returns also the paths of the caller's files that the file, not the command line, names. Raises
+    `UsageError`.
+    """
+    from orchestrator.blueprint.nix import secrets
+
+    blueprint = appliance.blueprint
+    named: list[str] = []
+
+    def path(name: str) -> str:
+        named.append(os.fspath(appliance.place(name)))
+        return named[-1]
+
+    added: dict[str, typing.Any] = {}
+    if blueprint.wifi and options.stamp:
+        raise UsageError(
+            f"--stamp and [wifi] of {appliance.path.name} exclude each other",
+            hint="write the network into the CSV file's columns wifi_ssid and wifi_password",
+        )
+    if blueprint.wifi and not options.wifi_ssid:
+        added["wifi_ssid"] = blueprint.wifi.ssid
+        if blueprint.wifi.password_file:
+            added["wifi_password_file"] = path(blueprint.wifi.password_file)
+    files = [
+        (one.source, one.target, one.mode or "600", one.user, one.group)
+        for one in blueprint.files
+        if one.source is not None
+    ]
+    files += [(source, target, "400", 0, 0) for source, target in secrets(blueprint)]
+    injections = list(options.injections)
+    for source, target, mode, user, group in files:
+        try:
+            place = destination(target, source)
+        except ValueError as error:
+            raise UsageError(
+                f"{appliance.path.name}: {target}: {error}", hint="choose another target"
+            ) from error
+        if place in [one.target for one in injections]:
+            raise UsageError(f"{appliance.path.name}: two files are to be at {place}", hint=help_of)
+        injections.append(Injection(path(source), place, int(mode, 8), user, group))
+    added["injections"] = tuple(injections)
+    return dataclasses.replace(options, **added), frozenset(named)

@@ -1,0 +1,157 @@
+"""Reads an appliance.toml: returns a `Blueprint`, or an error that tells all faults at once."""
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Callable
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+from orchestrator.blueprint.model import IS_KEY, Blueprint
+from orchestrator.blueprint.positions import Path, Position, positions
+from orchestrator.shared.errors import UsageError
+
+#: What kinds of values TOML has, as messages name them.
+KINDS = {
+    str: "a text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number with a fraction",
+    list: "an array",
+    dict: "a table",
+}
+
+#: What was expected, by pydantic's error type.
+EXPECTED = {
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "tuple_type": "an array",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+class Fault(typing.NamedTuple):
+    """One fault: where it stands, and what is wrong."""
+
+    position: Position
+    text: str
+
+
+def read(text: str, name: str, is_public_key: Callable[[str], bool]) -> Blueprint:
+    """Parse the text of the file `name`; `is_public_key` judges the users' keys.
+
+    Raises `UsageError` with one line for each fault: file, line, column, what is wrong.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name}: not TOML: {error}", hint="mend that line") from error
+    try:
+        return Blueprint.model_validate(document, context={IS_KEY: is_public_key})
+    except pydantic.ValidationError as error:
+        places = positions(text)
+        faults = sorted({_fault(one, places) for one in error.errors(include_url=False)})
+    lines = [f"{name}:{line}:{column}: {what}" for (line, column), what in faults]
+    raise UsageError(
+        "\n".join(lines), hint="docs/appliance.md has all keys; ./run.sh init writes a new file"
+    )
+
+
+def _fault(error: ErrorDetails, places: dict[Path, Position]) -> Fault:
+    # Parts of the place that no document has are names of types: of a union, of a wrapper.
+    path: Path = ()
+    for part in error["loc"]:
+        if (*path, part) in places:
+            path = (*path, part)
+    unknown = error["type"] == "extra_forbidden"
+    missing = error["type"] == "missing"
+    shown = _shown(path)
+    where = places.get(path, (1, 1))
+    if unknown:
+        return Fault(where, f"{shown} is unknown{_near(str(path[-1]), _siblings(path))}")
+    if missing:
+        return Fault(where, f"{_prefix(shown)}{error['loc'][-1]} is missing")
+    if path[:1] == ("services",) and len(path) == 2 and error["type"] == "model_type":
+        found = _kind(error["input"])
+        return Fault(where, f"{shown}: expected true, false or a table, found {found}")
+    return Fault(where, f"{_prefix(shown)}{_why(error)}")
+
+
+def _why(error: ErrorDetails) -> str:
+    """Return what is wrong with a value, in words for people."""
+    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "unknown":
+        known = list(context["known"])
+        return f"{given!r} is no {context['what']}{_near(str(given), known)}"
+    if kind == "string_type" and isinstance(given, int | float) and not isinstance(given, bool):
+        return f'expected a text, found a number: write "{given}"'
+    if kind in EXPECTED:
+        return f"expected {EXPECTED[kind]}, found {_kind(given)}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"{given!r} is not one of {context['expected']}"
+    if kind == "string_pattern_mismatch":
+        return f"{given!r} has not the right form"
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        limits = {"ge": "at least", "le": "at most"}
+        bound = next(f"{word} {context[key]}" for key, word in limits.items() if key in context)
+        return f"{given} must be {bound}"
+    if kind == "too_short":
+        return "at least one is needed"
+    if kind == "string_too_short":
+        return "the text is empty"
+    return error["msg"][:1].lower() + error["msg"][1:]
+
+
+def _kind(value: object) -> str:
+    return KINDS.get(type(value), "a date or time")
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near:
+        return f": did you mean {near[0]}?"
+    return f"; known: {', '.join(known)}" if len(known) <= 20 else ""
+
+
+def _siblings(path: Path) -> list[str]:
+    """Return the keys that are known where `path` ends."""
+    schema = Blueprint.model_json_schema(by_alias=True)
+    shapes = [schema]
+    for part in path[:-1]:
+        shapes = [below for shape in shapes for below in _below(shape, part, schema)]
+    return sorted({name for shape in shapes for name in shape.get("properties", {})})
+
+
+def _below(
+    shape: dict[str, typing.Any], part: str | int, schema: dict[str, typing.Any]
+) -> list[dict[str, typing.Any]]:
+    """Return the schemas of the values at `part`."""
+    if isinstance(part, int):
+        found = [shape.get("items", {})]
+    else:
+        found = [shape.get("properties", {}).get(part, shape.get("additionalProperties", {}))]
+    flat: list[dict[str, typing.Any]] = []
+    for one in found:
+        if isinstance(one, dict):
+            for choice in one.get("anyOf", [one]):
+                reference = choice.get("$ref", "").rpartition("/")[2]
+                flat.append(schema["$defs"][reference] if reference else choice)
+    return flat
+
+
+def _shown(path: Path) -> str:
+    """Write a path as TOML's users know it: users[1].keys[0]."""
+    text = ""
+    for part in path:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _prefix(shown: str) -> str:
+    return f"{shown}: " if shown else ""

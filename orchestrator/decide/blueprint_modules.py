@@ -1,0 +1,88 @@
+"""Writes the NixOS modules of an appliance.toml, once run.sh has sent the files that it names."""
+
+import os
+import pathlib
+
+from orchestrator.ask.request import Appliance, Build, Caller, Demo
+from orchestrator.ask.ssh_keys import public_keys, ssh_keys
+from orchestrator.ask.uploads import input_folder, received
+from orchestrator.blueprint import nix
+from orchestrator.blueprint.model import GITHUB
+from orchestrator.decide.plan import machine_systems
+from orchestrator.shared.architectures import this_system
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.task import Machine
+
+
+def machines(request: Build, who: Caller) -> tuple[Machine, ...]:
+    """Write a module for each image that is built; returns them for the builder's task."""
+    appliance = request.appliance
+    if not appliance:
+        return ()
+    # Nix' messages name the caller's files by their paths there; this one stands for the file.
+    folder = input_folder(who) / appliance.path.name
+    folder.mkdir(exist_ok=True)
+    lines = keys(appliance, who)
+    found = []
+    for machine in appliance.machines:
+        text = nix.module(
+            appliance.blueprint,
+            machine.name,
+            path=lambda name: nix.quoted_path(os.fspath(received(who, appliance.place(name)))),
+            keys=lines,
+        )
+        place = folder / f"{machine.name}.nix"
+        place.write_text(text)
+        found.append(
+            Machine(
+                name=machine.name,
+                configuration=os.fspath(place),
+                formats=machine.formats,
+                systems=machine_systems(machine.formats, machine.systems, this_system()),
+                systems_given=bool(machine.systems),
+            )
+        )
+    return tuple(found)
+
+
+def demo_keys(request: Demo, who: Caller) -> tuple[str, ...]:
+    """Return the keys of the demo's user: the appliance.toml's, if there is one."""
+    appliance = request.appliance
+    if request.ssh_key or not appliance or not appliance.blueprint.users:
+        return ssh_keys(request, who)
+    lines = keys(appliance, who)
+    named = [key for user in appliance.blueprint.users for key in user.keys]
+    return tuple(dict.fromkeys(line for key in named for line in lines.get(key, (key,))))
+
+
+def keys(appliance: Appliance, who: Caller) -> dict[str, tuple[str, ...]]:
+    """Return the lines of each file of public keys that the file names; raises `UsageError`."""
+    found = {}
+    for name in nix.key_sources(appliance.blueprint):
+        if name.startswith(GITHUB):
+            raise UsageError(
+                f"{appliance.path.name}: {name}: keys are not fetched from GitHub yet",
+                hint=f"save https://github.com/{name.removeprefix(GITHUB)}.keys, name that file",
+            )
+        text = received(who, appliance.place(name)).read_text("utf-8-sig", errors="replace")
+        found[name] = public_keys(text, f"{appliance.path.name}: {name}")
+    return found
+
+
+def ejected(appliance: Appliance, who: Caller, out: pathlib.PurePosixPath) -> dict[str, str]:
+    """Return the files of `eject` for the caller's folder `out`, by name: text."""
+    lines = keys(appliance, who)
+
+    def relative(name: str) -> str:
+        path = os.path.relpath(appliance.place(name), out)
+        return nix.quoted_path(os.fspath(appliance.place(name))) if ".." in path else f"./{path}"
+
+    machines = appliance.machines
+    files = {
+        f"{one.name}.nix": nix.module(appliance.blueprint, one.name, path=relative, keys=lines)
+        for one in machines
+    }
+    systems = {
+        one.name: machine_systems(one.formats, one.systems, this_system())[0] for one in machines
+    }
+    return {"flake.nix": nix.flake(appliance.blueprint, systems), **files}

@@ -1,0 +1,115 @@
+"""`eject`: write an appliance.toml as plain Nix: a flake, and a module for each image."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shlex
+
+from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
+from orchestrator.ask.orders import Orders
+from orchestrator.ask.parser import Parser, add_log_format, caller_path
+from orchestrator.ask.request import Appliance, Caller, LogFormat
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.image_options import ImageOptions
+from orchestrator.verbs.registry import Session, Verb
+
+#: Name of the flake's file.
+FLAKE = "flake.nix"
+
+
+@dataclasses.dataclass(frozen=True)
+class Eject:
+    """Request: write `appliance` as plain Nix to the folder `out`; `late` has its late values."""
+
+    appliance: Appliance
+    late: ImageOptions
+    out: pathlib.PurePosixPath
+    log_format: LogFormat
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "eject",
+        "Write an appliance.toml as plain Nix: flake.nix, and a NixOS module for each image.\n"
+        "It builds the same, and is yours to change. No file is replaced.",
+    )
+    add_appliance_options(parser)
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="where the files go (default: beside the appliance.toml)"
+    )
+    add_log_format(parser)
+    return parser
+
+
+def _request(found: argparse.Namespace, who: Caller) -> Eject:
+    appliance = read_appliance(found, who)
+    if not appliance:
+        raise UsageError(
+            "there is no appliance.toml here",
+            hint="--appliance FILE names one; ./run.sh init writes one",
+        )
+    late, _written = with_late_values(ImageOptions(), appliance, found.help_of)
+    out = caller_path(found.out, who) if found.out is not None else appliance.path.parent
+    return Eject(appliance, late, out, found.log_format)
+
+
+def _orders(request: Eject) -> Orders:
+    keys = request.appliance.keys.values()
+    return [
+        ["out_dir", "--out", os.fspath(request.out)],
+        *(["send", "--appliance", os.fspath(path)] for path in keys),
+    ]
+
+
+def _work(request: Eject, session: Session) -> int:
+    from orchestrator.decide.blueprint_modules import ejected
+    from orchestrator.deliver.stream import Delivery
+    from orchestrator.run.runs import run_workspace
+    from orchestrator.shared.progress import make_progress
+
+    who, out = session.who, request.out
+    with (
+        contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
+        run_workspace(who, {}) as (_engine, workspace),
+    ):
+        new = workspace.own / "new"
+        new.mkdir()
+        outgoing = Delivery(new, session.stream, sparse=False)
+        for name, text in ejected(request.appliance, who, out).items():
+            (new / name).write_text(text)
+            outgoing.send(name)
+        outgoing.finish()
+        progress.say(f"plain Nix is in {out}; this builds the same:")
+        for machine in request.appliance.machines:
+            words = [
+                *("./run.sh", "build", "-c", os.fspath(out / f"{machine.name}.nix")),
+                *(word for name in machine.formats for word in ("-f", name)),
+                *(word for name in machine.systems for word in ("--system", name)),
+                *_late_words(request.late),
+            ]
+            progress.say(f"  {shlex.join(words)}")
+    return 0
+
+
+def _late_words(late: ImageOptions) -> list[str]:
+    """Return the options that give these late values."""
+    words = ["--wifi-ssid", late.wifi_ssid] if late.wifi_ssid else []
+    if late.wifi_password_file:
+        words += ["--wifi-password-file", late.wifi_password_file]
+    for one in late.injections:
+        source, target = (text.replace(":", "::") for text in (one.source, one.target))
+        owner = f":{one.user}:{one.group}" if one.user or one.group else ""
+        words += ["--inject", f"{source}:{target}:{one.mode:o}{owner}"]
+    return words
+
+
+VERB = Verb(
+    group="make images",
+    shown=(("eject", "write an appliance.toml as plain Nix"),),
+    parser=_parser,
+    request=_request,
+    work=_work,
+    orders=_orders,
+)

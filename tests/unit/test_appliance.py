@@ -1,0 +1,163 @@
+"""Tests requests and orders of an appliance.toml, and what run.sh lets them send."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.decide.plan import target_systems
+from orchestrator.shared.errors import UsageError
+from orchestrator.verbs.eject import Eject
+from tests.unit.asking import ask
+from tests.unit.test_orders import asked, obeyed, words
+
+TEXT = """\
+nixpkgs = "./pkgs"   # "./not-this"
+modules = [
+  "./x.nix",
+  '/y.nix',
+]
+[image.pi]
+board = "raspberry-pi-4"
+[image.web]
+formats = ["qcow-efi", "raw-efi"]
+[[users]]
+name = "ada"
+keys = ["~/.ssh/id.pub", "../other.pub"]
+[wifi]
+ssid = "x"
+password-file = 'pa"ss'
+[services]
+tailscale = { auth-key-file = "./ts", routing = "client" }
+[[files]]
+target = "/etc/shadow"
+source = "./a b"
+mode = "640"
+"""
+
+
+@pytest.fixture
+def it(who: Caller) -> Caller:
+    """A caller with an appliance.toml in the working directory."""
+    return dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=TEXT)
+
+
+def build(argv: list[str], who: Caller) -> Build:
+    request = ask(argv, who)
+    assert isinstance(request, Build)
+    return request
+
+
+def test_the_file_of_the_working_directory_is_built(it: Caller) -> None:
+    request = build([], it)
+    assert request.configuration is None
+    assert request.appliance
+    assert [(one.name, one.formats, one.systems) for one in request.appliance.machines] == [
+        ("pi", ("sd-aarch64",), ("aarch64-linux",)),
+        ("web", ("qcow-efi", "raw-efi"), ()),
+    ]
+    assert target_systems(request, "x86_64-linux") == ("aarch64-linux", "x86_64-linux")
+    assert request.nixpkgs == it.cwd / "pkgs"
+    assert request.image.wifi_ssid == "x"
+
+
+@pytest.mark.parametrize(
+    "argv", [["-c", "a.nix"], ["--flake", "."], ["-I", "nixos-config=a.nix"]], ids=str
+)
+def test_another_source_goes_first(argv: list[str], it: Caller) -> None:
+    request = build(argv, it)
+    assert request.appliance is None
+    assert not request.image.wifi_ssid
+
+
+def test_images_are_picked(it: Caller) -> None:
+    request = build(["--image", "web", "-f", "raw-efi", "--system", "aarch64-linux"], it)
+    assert request.appliance
+    (one,) = request.appliance.machines
+    assert (one.name, one.formats, one.systems) == ("web", ("raw-efi",), ("aarch64-linux",))
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--image", "wep"], "--image wep: appliance.toml has no such image"),
+        (["--image", "pi", "-c", "x"], "--image excludes --configuration and --flake"),
+        (["--appliance", "appliance.toml", "--flake", "."], "--appliance excludes --configuration"),
+        (["--format-path", "x.nix"], "--format-path x.nix: not with appliance.toml"),
+        (["--stamp", "x.csv"], r"--stamp and \[wifi\] of appliance.toml exclude each other"),
+        (["--inject", "b:/srv/x", "--inject", "x:/etc/shadow"], "two files are to be at"),
+        (["--system", "x86_64-linux"], "--format sd-card: not for x86_64-linux"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(argv: list[str], said: str, it: Caller) -> None:
+    with pytest.raises(UsageError, match=said):
+        ask(argv, it)
+
+
+def test_without_a_file_an_image_is_not_found(who: Caller) -> None:
+    with pytest.raises(UsageError, match=r"--image x: there is no appliance.toml here"):
+        ask(["--image", "x"], who)
+    with pytest.raises(UsageError, match=r"there is no appliance.toml here"):
+        ask(["eject"], who)
+
+
+def test_the_command_lines_late_values_win(it: Caller) -> None:
+    request = build(["--wifi-ssid", "mine"], it)
+    assert (request.image.wifi_ssid, request.image.wifi_password_file) == ("mine", "")
+    assert [(one.source, one.target, one.mode) for one in request.image.injections] == [
+        (f"{it.cwd}/a b", "/etc/shadow", 0o640),
+        (f"{it.cwd}/ts", "/etc/tailscale-auth-key", 0o400),
+    ]
+
+
+@pytest.mark.parametrize("argv", [[], ["demo"], ["eject"], ["eject", "-o", "x"]], ids=str)
+def test_run_sh_sends_what_the_file_names(argv: list[str], it: Caller) -> None:
+    text = asked(argv, it)
+    assert obeyed(text, argv, it) == words(text)
+    sent = {pathlib.PurePosixPath(one[2]) for one in words(text) if one[0] == "send"}
+    assert {it.home / ".ssh/id.pub", it.cwd.parent / "other.pub"} <= sent
+    if argv != ["eject"] and "eject" not in argv:
+        assert {it.cwd / 'pa"ss', it.cwd / "ts", it.cwd / "a b"} <= sent
+    if not argv:
+        trees = [one[1:] for one in words(text) if one[0] == "send_tree"]
+        assert trees == [
+            ["--appliance", f"{it.cwd}/x.nix"],
+            ["--appliance", "/y.nix"],
+            ["--appliance nixpkgs", f"{it.cwd}/pkgs"],
+        ]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["send", "--appliance", "/etc/shadow"],  # a target
+        ["send", "--appliance", "{cwd}/not-this"],  # a comment
+        ["send", "--appliance", "{cwd}/x.nix"],  # a module is not an injected file
+        ["send", "--appliance", "{cwd}/x"],  # a network's name
+        ["send", "--appliance", "{cwd}/ada"],
+        ["send", "--appliance", "/home/other/.ssh/id.pub"],
+        ["send_tree", "--appliance", "{cwd}/ts"],
+        ["send_tree", "--appliance", "{cwd}"],
+        ["send_tree", "--appliance nixpkgs", "{cwd}/x.nix"],
+        ["send_tree", "--configuration", "{cwd}/x.nix"],
+    ],
+    ids=" ".join,
+)
+def test_run_sh_sends_nothing_else(order: list[str], it: Caller) -> None:
+    text = "\t".join(order).replace("{cwd}", str(it.cwd)) + "\n"
+    assert obeyed(text, [], it) == []
+    assert obeyed(text, [], dataclasses.replace(it, appliance="", appliance_text="")) == []
+
+
+def test_the_demo_takes_name_keys_and_files(it: Caller) -> None:
+    request = ask(["demo", "--image", "web"], it)
+    assert isinstance(request, Demo)
+    assert request.image.host_name == "web"
+    assert request.image.wifi_ssid == "x"
+
+
+def test_eject_writes_beside_the_file(it: Caller) -> None:
+    request = ask(["eject"], it)
+    assert isinstance(request, Eject)
+    assert request.out == it.cwd
