@@ -198,7 +198,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Address of a server that answers each request with an error status."""
     monkeypatch.setenv("no_proxy", "*")
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -5,6 +5,7 @@
 
 import dataclasses
 import difflib
+import functools
 import pathlib
 import typing
 
@@ -74,8 +75,9 @@ class NixosFormat:
         )
 
 
+@functools.cache
 def read_formats(path: pathlib.Path = TABLE) -> tuple[NixosFormat, ...]:
-    """Return all formats, sorted by name; their other fields are for Nix."""
+    """Return all formats, sorted by name; their other fields are for Nix. Reads a file once."""
     columns = {field.name for field in dataclasses.fields(NixosFormat)}
     table = read_json(path.read_text(), path.name)
     rows = from_json(dict[str, dict[str, typing.Any]], table, path.name)

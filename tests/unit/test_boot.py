@@ -165,7 +165,7 @@ def test_kvm_that_stands_still_is_no_verdict_either(
 def test_kvm_is_tried_with_the_firmware_alone(
     code: str, works: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boot, "KVM_TRY_SECONDS", 1)
+    monkeypatch.setattr(boot, "KVM_TRY_SECONDS", 0.3 if works else 20)
     monkeypatch.setattr(
         qemu,
         "command",

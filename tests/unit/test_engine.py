@@ -130,6 +130,7 @@ CALLS: dict[str, Callable[[Engine], object]] = {
 def test_a_silent_engine_ends_each_call(what: str, engine: Engine, stub: Server) -> None:
     engine.api.ping()
     stub.silent.set()
+    engine.api.patience = PATIENCE / 6  # no answer will come: only the limit is waited for
     began = time.monotonic()
     with pytest.raises(SilentEngineError, match=f"^Docker does not answer: {what} for ") as caught:
         CALLS[what](engine)
