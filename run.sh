@@ -24,46 +24,12 @@ runtime_label=org.nixos-image.runtime
 engine_label=org.nixos-image.engine
 tab=$(printf '\t')
 
-# Variables shared by the files of caller/. Any other variable belongs to one function and the functions that it calls.
-state=             # temporary folder of this process: logs, lists of files, a git folder
-columns=0          # the terminal's width, 0 if stderr is not a terminal
-stopped=           # the signal that was received: INT or TERM
-container=         # the container that signals are sent to, if any
-child=             # the background process that await waits for
-asking=            # 1 while a question to Docker is asked: its process may be killed
-patience=          # seconds that Docker has for an answer
-heavy=             # seconds that Docker has for work on disks
-beat=              # seconds between checks, during long work, that Docker still answers
-listed=            # names or ids that Docker has listed
-hasher=            # command that prints SHA-256 sums
-tar_sends=         # tar flags that keep file names unchanged
-tar_holes=         # tar flag that packs sparse files without their holes
-nixpkgs=           # absolute path of the folder that NIX_PATH names as nixpkgs
-appliance=         # absolute path of the appliance.toml that describes the images, if there is one
-ca_bundle=         # absolute path of the caller's CA bundle
-socket=            # path of Docker's socket on the engine's host
-userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
-base_id=           # id of the base image: its name may be given to another image at any time
-orchestrator_id=   # id of the orchestrator's image
-source=            # checksum of the checkout
-run=               # ID of the run, twelve hexadecimal digits
-mode=streams       # connection to the orchestrator: streams (of files), or terminal
-then_boot=         # 1 if the first image is booted on the terminal afterwards
-out=               # output folder
-out_kib=           # free KiB in the output folder
-modules=           # 1 while a folder is sent with its submodules
-over=              # name of the one received lock that belongs above the output folder
-force=             # 1 if files in the output folder that no run made may be replaced
-lock=              # lock of the output folder, while this run holds it
-down=              # 1 for `down` and `compose down`, which remove everything
-how=run            # Docker command that makes the orchestrator's container: run, or create (it is started later)
-mounted=           # 1 if the run's work volume may exist
-
 # Use Docker's classic builder: its cache consists of images, which `down --rmi all` removes.
 export DOCKER_BUILDKIT=0
 # Git Bash must not convert container paths to Windows paths; macOS' tar must not add its own files.
 export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 
+. "$root/caller/variables.sh"
 . "$root/caller/say.sh"
 . "$root/caller/help.sh"
 . "$root/caller/signals.sh"
@@ -84,6 +50,11 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/lock.sh"
 . "$root/caller/work.sh"
 . "$root/caller/forget.sh"
+. "$root/caller/disks.sh"
+. "$root/caller/image.sh"
+. "$root/caller/flash.sh"
+. "$root/caller/dd.sh"
+. "$root/caller/elsewhere.sh"
 
 main() {
   exec 3<&0
@@ -126,8 +97,9 @@ main() {
   container=
   obey "$@"
   end_if_stopped "the start"
-  mounted=1
+  [ $mode = flash ] || mounted=1
   case $mode in
+    flash) flash ;;
     streams) run_streams "$@" ;;
     *) run_terminal "$@" ;;
   esac

@@ -91,17 +91,23 @@ source_of() {
   done
 }
 
-# is_positional ARGUMENTS...: whether a positional argument names $wanted. All options of boot and verify have a value, except
-# those listed here.
+# is_positional NUMBER ARGUMENTS...: whether the positional argument with this number names $wanted. All options of boot, flash and
+# verify have a value, except those listed here.
 is_positional() {
-  follows='' all=''
+  number=$1 follows='' all=''
+  shift
   for word; do
     if [ -n "$follows" ]; then follows=; continue; fi
     case $all$word in
       --) all=1 ;;
-      --test | --print-command | --*=*) ;;
+      --dry-run | --no-verify | --print-command | --test | --yes | --*=*) ;;
       --*) follows=1 ;;
-      *) ! is_wanted "$word" || return 0 ;;
+      *)
+        number=$((number - 1))
+        [ $number = 0 ] || continue
+        is_wanted "$word"
+        return
+        ;;
     esac
   done
   return 1
@@ -113,7 +119,7 @@ is_beside() {
   shift
   for suffix in $suffixes; do
     wanted=${file%"$suffix"}
-    [ "$wanted" = "$file" ] || ! is_positional "$@" || return 0
+    [ "$wanted" = "$file" ] || ! is_positional 1 "$@" || return 0
   done
   return 1
 }

@@ -15,6 +15,11 @@ obey() {
       nothing) exit 0 ;;
       terminal) mode=terminal ;;
       then_boot) then_boot=1 ;;
+      flash) mode=flash image=$path ;;
+      disk) disk_path=$path ;;
+      dry_run) dry_run=1 ;;
+      yes) yes=1 ;;
+      no_verify) no_verify=1 ;;
       force) force=1 ;;
       out_dir) out_dir "$path" && list_kept ;;
       out_locks) out_locks ;;
@@ -64,8 +69,13 @@ may() {
     build:send_tree:--appliance) in_appliance ' modules ' ;;
     build:send_tree:"--appliance nixpkgs") in_appliance ' nixpkgs ' ;;
     build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
+    flash:flash:flash) shift; is_positional 1 "$@" ;;
+    flash:disk:flash) shift; is_positional 2 "$@" ;;
+    flash:dry_run:) given --dry-run "$@" ;;
+    flash:yes:) given --yes "$@" ;;
+    flash:no_verify:) given --no-verify "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;
-    boot:send:boot | verify:send:verify) shift; is_positional "$@" ;;
+    boot:send:boot | verify:send:verify) shift; is_positional 1 "$@" ;;
     boot:send_result:boot) shift; is_beside .result.json "$@" ;;
     verify:send_result:verify) shift; is_beside "$beside" "$@" ;;
     *) false ;;

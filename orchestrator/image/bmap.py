@@ -4,10 +4,12 @@
 bmap-tools, version 2.0 (`bmaptool/BmapCreate.py`).
 """
 
+import dataclasses
 import errno
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 BLOCK = 4096
@@ -66,3 +68,46 @@ def _ranges(file: int, size: int) -> Iterator[tuple[int, int]]:
             last_block = min(last, first + (64 << 20) // BLOCK - 1)
             yield first, last_block
             first = last_block + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Bytes from `start` to `end` (not included), with their SHA-256, "" if it is unknown."""
+
+    start: int
+    end: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockMap:
+    """A block map that was read: `size` of the image in bytes, its `ranges` in order."""
+
+    size: int
+    ranges: tuple[Range, ...]
+
+
+def read_map(text: str) -> BlockMap:
+    """Read a block map of version 2; raises `ValueError`."""
+
+    def value(name: str) -> str:
+        found = re.search(rf"<{name}>\s*(\S+)\s*</{name}>", text)
+        if not found:
+            raise ValueError(f"it has no {name}")
+        return found[1]
+
+    if value("ChecksumType") != "sha256":
+        raise ValueError(f"its checksums are {value('ChecksumType')}")
+    checksum = value("BmapFileChecksum")
+    if hashlib.sha256(text.replace(checksum, "0" * 64).encode()).hexdigest() != checksum:
+        raise ValueError("it was changed or is incomplete")
+    size, block = int(value("ImageSize")), int(value("BlockSize"))
+    ranges: list[Range] = []
+    for digest, first, last in re.findall(
+        r'<Range chksum="([0-9a-f]{64})">\s*(\d+)(?:-(\d+))?\s*</Range>', text
+    ):
+        start, end = int(first) * block, min((int(last or first) + 1) * block, size)
+        if start >= end or (ranges and start < ranges[-1].end):
+            raise ValueError("its ranges are not in order")
+        ranges.append(Range(start, end, digest))
+    return BlockMap(size, tuple(ranges))

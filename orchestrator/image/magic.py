@@ -67,6 +67,19 @@ def kind_of(image: pathlib.Path) -> Kind:
         foot = file.read(FOOTER)
     if not size:
         raise NoImageError("the file is empty", "copy or download it again")
+    kind = kind_of_head(head)
+    if kind.disk_format == "qcow2":
+        _check_qcow2(head, size)
+    if kind.packed or kind.disk_format not in {"raw", "iso"}:
+        return kind
+    if foot.startswith(b"conectix"):
+        return Kind("vpc-fixed")
+    _check_whole(head, size)
+    return kind
+
+
+def kind_of_head(head: bytes) -> Kind:
+    """Return what a file is that begins with `head`; raises `NoImageError` if it is no image."""
     for magic, (what, hint) in OTHERS.items():
         if head.startswith(magic):
             raise NoImageError(f"the file is {what}", hint)
@@ -76,17 +89,12 @@ def kind_of(image: pathlib.Path) -> Kind:
     for magic, program in PACKED.items():
         if head.startswith(magic):
             return Kind("raw", program)
-    disk_format = next((name for magic, name in DISKS.items() if head.startswith(magic)), "")
+    for magic, name in DISKS.items():
+        if head.startswith(magic):
+            return Kind(name)
     if head[VDI_OFFSET:].startswith(VDI):
-        disk_format = "vdi"
-    if disk_format == "qcow2":
-        _check_qcow2(head, size)
-    if disk_format:
-        return Kind(disk_format)
-    if foot.startswith(b"conectix"):
-        return Kind("vpc-fixed")
-    _check_whole(head, size)
-    return Kind("iso" if head[ISO_OFFSET:] == ISO_NAME else "raw")
+        return Kind("vdi")
+    return Kind("iso" if head[ISO_OFFSET:].startswith(ISO_NAME) else "raw")
 
 
 def _check_qcow2(head: bytes, size: int) -> None:

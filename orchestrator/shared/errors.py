@@ -113,6 +113,12 @@ class AdvisoryError(ApplianceError):
     exit_code = 16
 
 
+class FlashError(ApplianceError):
+    """The disk was not written to its end, or does not hold what was written."""
+
+    exit_code = 17
+
+
 class BugError(ApplianceError):
     """A bug in the appliance: a traceback is in the log."""
 

@@ -86,6 +86,8 @@ def _each_obeyed(
 
 #: Arguments with a path: arguments before it, prefix and suffix in the same word.
 PLACES: list[tuple[list[str], str, str]] = [
+    (["flash"], "", ""),
+    (["flash", "x.img", "--dry-run"], "", ""),
     (["demo", "-o"], "", ""),
     (["demo"], "-o", ""),
     (["demo"], "--out=", ""),
@@ -171,6 +173,7 @@ def test_run_sh_takes_any_name_as_it_is(name: str, who: Caller) -> None:
         ["demo", "-o", name, "--ssh-key", f"/{name}", "--inject", f"{twice}:/etc/x"],
         ["boot", "--identity", name, "--seed", name, f"./{name}"],
         ["verify", "--key", name, name],
+        ["flash", "--yes", f"./{name}", "--no-verify", "--", name],
         ["-c", name, "--nixpkgs", f"/{name}", "-I", f"a=/{name}"],
         ["--flake", f"path:/{urllib.parse.quote(name)}?dir=a#b", "--nixpkgs", f"path:{name}%"],
     ]
@@ -219,12 +222,12 @@ def test_run_sh_takes_what_its_environment_names(who: Caller) -> None:
 
 
 def test_run_sh_knows_which_options_have_no_value(who: Caller) -> None:
-    """The only positional argument of `boot` and `verify` is a file."""
+    """Positional arguments of `boot`, `flash` and `verify` are files."""
     text = (CALLER / "named.sh").read_text()
     (known,) = re.findall(r"^ *((?:--[a-z-]+ \| )+)--\*=\*\) ;;", text, re.MULTILINE)
     flags = {
         option
-        for verb in ("boot", "verify")
+        for verb in ("boot", "flash", "verify")
         for action in registry.verb(verb).parser()._actions
         for option in action.option_strings
         if action.nargs == 0 and option.startswith("--")

@@ -1,0 +1,47 @@
+# What is known of the image that is written to a disk: its packing, its size, its block map, its checksums.
+# shellcheck shell=sh
+
+# find_packer: sets $packer to the program that packed the image, empty for none
+find_packer() {
+  packer=
+  case $(od -An -tx1 -N8 "$image" | tr -d ' \n') in
+    28b52ffd*) packer=zstd ;;
+    fd377a585a00*) packer=xz ;;
+    1f8b08*) packer=gzip ;;
+    514649fb* | 4b444d56* | 7668647866696c65 | 636f6e6563746978)
+      die 2 "$image is a disk of a virtual machine, not of a card" "build it with --disk-format raw" ;;
+  esac
+}
+
+# find_sizes: sets $image_bytes, the size of the unpacked image, 0 if nothing beside the image says it, and $map, its block map
+find_sizes() {
+  map=$image.bmap
+  [ -f "$map" ] && [ -r "$map" ] || map=
+  image_bytes=0
+  if [ -z "$packer" ]; then
+    image_bytes=$(($(wc -c < "$image")))
+  elif [ -r "$image.result.json" ]; then
+    image_bytes=$(sed -n 's/^ *"virtual_size": \([1-9][0-9]*\),*$/\1/p' "$image.result.json" | head -n 1)
+    image_bytes=${image_bytes:-0}
+  fi
+}
+
+# checksums_right: ends run.sh if the image, or its block map, is not the one whose checksum is beside it
+checksums_right() {
+  if ! [ -r "$image.sha256" ]; then
+    say "there is no $image.sha256: a damaged image would not be noticed"
+    return
+  fi
+  for file in "$image" ${map:+"$map"}; do
+    expected=$(awk -v name="${file##*/}" 'substr($0, 67) == name { print $1 }' "$image.sha256")
+    if [ -z "$expected" ]; then
+      say "$image.sha256 has no checksum of ${file##*/}: damage would not be noticed"
+    else
+      with_life 7200 "checking ${file##*/}" put_checksum "$file" || { end_if_stopped "the check"; die 2 "$file cannot be read"; }
+      [ "$(cat "$state/sum")" = "$expected" ] \
+        || die 14 "$file does not match $image.sha256: it is damaged or incomplete" "copy or download it again"
+    fi
+  done
+}
+
+put_checksum() { checksum "$1" > "$state/sum"; }

@@ -1,0 +1,45 @@
+# Variables shared by the files of caller/. Any other variable belongs to one function and the functions that it calls.
+# shellcheck shell=sh disable=SC2034  # other files use them
+
+state=             # temporary folder of this process: logs, lists of files, a git folder
+columns=0          # the terminal's width, 0 if stderr is not a terminal
+stopped=           # the signal that was received: INT or TERM
+container=         # the container that signals are sent to, if any
+child=             # the background process that await waits for
+asking=            # 1 while a question to Docker is asked: its process may be killed
+patience=          # seconds that Docker has for an answer
+heavy=             # seconds that Docker has for work on disks
+beat=              # seconds between checks, during long work, that Docker still answers
+listed=            # names or ids that Docker has listed
+hasher=            # command that prints SHA-256 sums
+tar_sends=         # tar flags that keep file names unchanged
+tar_holes=         # tar flag that packs sparse files without their holes
+nixpkgs=           # absolute path of the folder that NIX_PATH names as nixpkgs
+appliance=         # absolute path of the appliance.toml that describes the images, if there is one
+ca_bundle=         # absolute path of the caller's CA bundle
+endpoint=          # address of the engine, as Docker's client names it
+engine=            # the engine's system and security options
+socket=            # path of Docker's socket on the engine's host
+userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
+base_id=           # id of the base image: its name may be given to another image at any time
+orchestrator_id=   # id of the orchestrator's image
+source=            # checksum of the checkout
+run=               # ID of the run, twelve hexadecimal digits
+mode=streams       # connection to the orchestrator: streams (of files), or terminal; or flash
+sys=/sys           # where the kernel describes this computer's disks,
+proc=/proc         # and what is mounted
+image=             # image to write to a disk, or to boot afterwards
+disk_path=         # disk to write it to
+dry_run=           # 1 if nothing is written
+yes=               # 1 if nothing is asked
+no_verify=         # 1 if the disk is not read back
+then_boot=         # 1 if the first image is booted on the terminal afterwards
+out=               # output folder
+out_kib=           # free KiB in the output folder
+modules=           # 1 while a folder is sent with its submodules
+over=              # name of the one received lock that belongs above the output folder
+force=             # 1 if files in the output folder that no run made may be replaced
+lock=              # lock of the output folder, while this run holds it
+down=              # 1 for `down` and `compose down`, which remove everything
+how=run            # Docker command that makes the orchestrator's container: run, or create (it is started later)
+mounted=           # 1 if the run's work volume may exist

@@ -1,0 +1,137 @@
+#!/bin/sh
+# Tests `flash` on the caller's side: what is checked and said before a disk is written, what the container gets, and dd with its
+# checks. A fake docker runs; disks are files, and loop devices where there are any.
+. "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/stub.sh"
+
+# flashes WORD...: runs run.sh with the orders that the orchestrator gives for `flash WORD...`
+flashes() {
+  : > "$work/orders"
+  rm -f "$work/started"
+  set -- "$@"
+  order flash flash "$1"
+  case ${2:---} in --*) ;; *) order disk flash "$2" ;; esac
+  for word; do case $word in --*) order "$(echo "${word#--}" | tr - _)" ;; esac; done
+  run_sh flash "$@"
+}
+
+nothing_written() { [ "$(tr -d '\356' < "$disk" | wc -c)" = 0 ] && [ ! -e "$work/started" ]; }
+same() { cmp -n "$(wc -c < "$1")" "$1" "$disk" >> "$work/err" 2>&1; }
+
+# new_disk BYTES: sets $disk to a file that is used as a disk
+new_disk() {
+  disk=$work/disk
+  head -c "$1" /dev/zero | tr '\0' '\356' > "$disk"
+}
+
+image=$work/pi.img
+awk 'BEGIN { for (i = 0; i < 300000; i++) print i }' > "$image"
+size=$(wc -c < "$image")
+sums() { (cd "$work" && sha256sum "$@" | sed 's| \./| |' > "$1.sha256"); }
+sums pi.img
+new_disk 4194304
+
+# --- what is refused --------------------------------------------------------------------------------------------------------
+
+expect "an image that is not there" 2 '^error: /none: no such image' flashes /none "$disk" --yes
+: > "$work/empty.img"
+expect "an empty image" 2 'empty.img is empty' flashes "$work/empty.img" "$disk" --yes
+printf 'QFI\373 and more' > "$work/vm.qcow2"
+expect "a virtual machine's disk" 2 'vm.qcow2 is a disk of a virtual machine' flashes "$work/vm.qcow2" "$disk" --yes
+check "with the way out" grep -q '^try: build it with --disk-format raw' "$work/err"
+expect "a device that is not there" 2 '^error: /dev/none: no such device' flashes "$image" /dev/none --yes
+check "with the way out" grep -q '^try: ./run.sh flash IMAGE lists the disks' "$work/err"
+expect "something else than a disk" 2 '^error: /dev/null is not a disk' flashes "$image" /dev/null --yes
+head -c 1000 "$disk" > "$work/small"
+expect "a disk that is too small, with both sizes" 2 "small is too small: it has 1000 bytes, the image $size" flashes "$image" "$work/small" --yes
+expect "nobody is asked without a terminal" 2 'nobody can be asked' flashes "$image" "$disk"
+check "and nothing was written" nothing_written
+expect "without a disk the disks are listed, and that is no success" 2 '^DEVICE .*USED AS' flashes "$image"
+expect "which the end of the list says" 2 'no disk was named: nothing was written' flashes "$image"
+
+printf x | dd of="$image" bs=1 seek=1000 conv=notrunc 2> /dev/null
+expect "a damaged image" 14 "pi.img does not match $image.sha256: it is damaged" flashes "$image" "$disk" --yes
+check "before anything is written" nothing_written
+sums pi.img
+
+expect "a dry run says what would be written where" 0 "^disk:  $disk, 4.2 MB, a file" flashes "$image" "$disk" --dry-run
+check "and how" grep -q '^by:    dd, because it is a file' "$work/err"
+check "and writes nothing" nothing_written
+
+# --- dd ---------------------------------------------------------------------------------------------------------------------
+
+expect "a file is written" 0 'written and read back' flashes "$image" "$disk" --yes
+check "with the image" same "$image"
+check "and nothing else" test "$(tail -c +$((size + 1)) "$disk" | tr -d '\356' | wc -c)" = 0
+for packer in gzip zstd xz; do
+  command -v $packer > /dev/null || continue
+  new_disk 4194304
+  $packer -c "$image" > "$image.$packer"
+  sums "pi.img.$packer"
+  expect "an image packed by $packer is written" 0 "packed by $packer" flashes "$image.$packer" "$disk" --yes
+  check "unpacked" same "$image"
+  head -c $(($(wc -c < "$image.$packer") - 100)) "$image.$packer" > "$work/cut.$packer"
+  expect "one that is cut off is not whole" 14 'the image cannot be unpacked' flashes "$work/cut.$packer" "$disk" --yes
+done
+printf '{\n  "virtual_size": %s\n}\n' $((size + 1)) > "$image.gzip.result.json"
+expect "one of another size is not whole" 14 "is incomplete: it has $size of $((size + 1)) bytes" flashes "$image.gzip" "$disk" --yes
+rm "$image.gzip.result.json"
+# fake_dd COMMAND: replaces dd by one that plays a broken disk; the real one is $dd
+dd=$(command -v dd)
+fake_dd() { printf '#!/bin/sh\ncase "$*" in *--version*) echo coreutils; exit ;; esac\n%s\n' "$1" > "$work/bin/dd"; chmod +x "$work/bin/dd"; }
+new_disk 4194304
+fake_dd "case \"\$*\" in *of=$disk*) echo 'dd: error writing: No space left on device' >&2; exit 1 ;; esac; exec $dd \"\$@\""
+expect "a disk that ends before the image" 17 'disk ends before the image' flashes "$image" "$disk" --yes
+fake_dd "case \"\$*\" in *of=$disk*) cat > /dev/null; echo 'dd: error writing: Input/output error' >&2; exit 1 ;; esac; exec $dd \"\$@\""
+expect "a write error" 17 'disk could not be written: dd: error writing: Input/output error' flashes "$image" "$disk" --yes
+fake_dd "case \"\$*\" in *of=$disk*) rm $disk; echo 'dd: error writing: No such device' >&2; exit 1 ;; esac; exec $dd \"\$@\""
+expect "a disk that is pulled out" 17 'disk was pulled out' flashes "$image" "$disk" --yes
+new_disk 4194304
+fake_dd "case \"\$*\" in *if=$disk*) $dd \"\$@\" | tr 1 2; exit ;; esac; exec $dd \"\$@\""
+expect "a disk that returns something else" 17 'disk does not hold what was written' flashes "$image" "$disk" --yes
+expect "which nobody notices without reading back" 0 'written, not read back' flashes "$image" "$disk" --yes --no-verify
+fake_dd "case \"\$*\" in *if=$disk*) echo 'dd: error reading: Input/output error' >&2; exit 1 ;; esac; exec $dd \"\$@\""
+expect "a disk that cannot be read" 17 'could not be read back: dd: error reading' flashes "$image" "$disk" --yes
+rm "$work/bin/dd"
+
+# --- the container ----------------------------------------------------------------------------------------------------------
+
+loop=
+if command -v losetup > /dev/null && [ "$(id -u)" = 0 ]; then
+  new_disk 4194304
+  loop=$(losetup --find --show "$disk" 2> /dev/null) || loop=
+fi
+if [ -n "$loop" ]; then
+  trap 'losetup -d "$loop"' EXIT
+  export DOCKER_HOST=unix:///nonexistent/docker.sock
+  number=$(cat "/sys/class/block/${loop##*/}/dev")
+  expect "a disk inside the computer is refused" 2 "$loop (.*) is a disk inside this computer" flashes "$image" "$loop"
+  expect "with a local engine a container writes" 0 '^by:    a container that has only this disk' flashes "$image" "$loop" --yes
+  check "it has the disk" grep -q -- "--device $loop:/dev/nixos-image-disk" "$work/started"
+  check "and no socket, no network, no capability" grep -q -- '--network none --read-only --cap-drop ALL' "$work/started"
+  check "nor anything else" sh -c "! grep -qE -- '--mount|--volume|docker.sock|--privileged' '$work/started'"
+  { echo "0 $size 4194304 $number none"; cat "$image"; } > "$work/expected"
+  check "it is sent the facts and the image" cmp "$work/expected" "$work/sent"
+  echo map > "$image.bmap"
+  sums pi.img pi.img.bmap
+  expect "a block map beside the image is used" 0 "by the block map $image.bmap" flashes "$image" "$loop" --yes --no-verify
+  { echo "4 $size 4194304 $number none"; echo map; cat "$image"; } > "$work/expected"
+  check "it is sent, too" cmp "$work/expected" "$work/sent"
+  check "with the option" grep -q 'flash --no-verify --' "$work/started"
+  echo other > "$image.bmap"
+  expect "one that was changed is not" 14 'pi.img.bmap does not match' flashes "$image" "$loop" --yes
+  rm "$image.bmap"
+  head -c 5000000 /dev/zero > "$work/large.img"
+  expect "an image that is too large is refused with both sizes" 2 'has 4.2 MB, the image needs 5.0 MB' flashes "$work/large.img" "$loop" --yes
+  ln -s "$loop" "$work/usb:1:0"
+  expect "a link with colons is followed" 0 '' flashes "$image" "$work/usb:1:0" --yes
+  check "to the disk" grep -q -- "--device $loop:/dev/nixos-image-disk" "$work/started"
+
+  DOCKER_HOST=ssh://elsewhere
+  expect "with a remote engine dd writes" 0 '^by:    dd.*, because the engine is on another computer' flashes "$image" "$loop" --yes
+  check "the image" cmp -n "$size" "$image" "$loop"
+  check "and the container was not started" test ! -e "$work/started"
+  truncate -s 1048576 "$disk"
+  expect "what the disk loses while it is written is noticed" 17 "^error: $loop (could not be written|could not be read back|does not hold)" flashes "$image" "$loop" --yes
+fi
+finish
