@@ -41,6 +41,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/named.sh"
 . "$root/caller/appliance.sh"
 . "$root/caller/environment.sh"
+. "$root/caller/person.sh"
 . "$root/caller/orders.sh"
 . "$root/caller/send.sh"
 . "$root/caller/repository.sh"
@@ -68,6 +69,7 @@ main() {
   answer "$@"
   refuse_passwords
   find_appliance "$@"
+  [ "${1-}" != init ] || find_person
   find_docker
   find_hasher
   find_tar
@@ -75,11 +77,7 @@ main() {
   case "${1:-} ${2:-}" in "down "* | "compose down") down=1 ;; esac
   [ -z "$down" ] || has_image $orchestrator || say "building an image first, which checks binfmt_misc for entries of dead runs"
   ensure_base
-  if [ "${1:-} ${2:-}" = "test --hosts" ]; then
-    shift 2
-    NIXOS_IMAGE_SOURCE=$(source_state) "$root/tests/simulated_hosts/run.sh" "$@"
-    exit
-  fi
+  [ "${1:-} ${2:-}" != "test --hosts" ] || run_hosts "$@"
   ensure_images
   : > "$state/send" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits"
   create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
@@ -101,6 +99,7 @@ main() {
   case $mode in
     flash) flash ;;
     streams) run_streams "$@" ;;
+    asks) run_terminal "$@" && run_streams "$@" ;;
     *) run_terminal "$@" ;;
   esac
   code=$?

@@ -14,6 +14,7 @@ obey() {
     case $order in
       nothing) exit 0 ;;
       terminal) mode=terminal ;;
+      ask) [ ! -t 0 ] || [ ! -t 1 ] || mode=asks ;;
       then_boot) then_boot=1 ;;
       flash) mode=flash image=$path ;;
       disk) disk_path=$path ;;
@@ -43,10 +44,11 @@ may() {
   shift 3
   case ${1--} in -*) verb=build ;; *) verb=$1 ;; esac
   case $verb:$asked:$about in
-    *:nothing: | *:terminal: | demo:send_keys: | test:send_checkout:) ;;
+    *:nothing: | *:terminal: | demo:send_keys: | init:send_keys: | init:ask: | test:send_checkout:) ;;
     *:send_bundle:) [ -n "$ca_bundle" ] ;;
     build:then_boot:) given --run "$@" ;;
     pins:out_locks:) given --update "$@" ;;
+    init:out_dir:--out) if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted ./; fi ;;
     eject:out_dir:--out)
       if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted "${appliance%/*}/."; fi ;;
     demo:force: | build:force:) given --force "$@" ;;

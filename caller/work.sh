@@ -92,3 +92,10 @@ run_terminal() {
   after_death
   return $code
 }
+
+# run_hosts test --hosts KINDS...: tests this project on simulated Docker hosts, and exits
+run_hosts() {
+  shift 2
+  NIXOS_IMAGE_SOURCE=$(source_state) "$root/tests/simulated_hosts/run.sh" "$@"
+  exit
+}

@@ -31,5 +31,8 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         nixpkgs=read(environment, "NIXOS_IMAGE_NIXPKGS"),
         searched=read(environment, "NIX_PATH"),
         appliance=read(environment, "NIXOS_IMAGE_APPLIANCE"),
+        user=read(environment, "NIXOS_IMAGE_USER"),
+        zone=read(environment, "NIXOS_IMAGE_ZONE"),
+        agent_keys=read(environment, "NIXOS_IMAGE_AGENT_KEYS"),
         appliance_text=read(environment, "NIXOS_IMAGE_APPLIANCE_TEXT"),
     )

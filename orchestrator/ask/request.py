@@ -34,7 +34,8 @@ class Caller:
     the orchestrator's image, which run.sh started by it; `computer` the name of the caller's host.
     `configuration` and `nixpkgs` are what the caller's NIXOS_CONFIG and NIX_PATH name, or empty;
     `searched` is the caller's NIX_PATH. `appliance` is the path of the appliance.toml that run.sh
-    has found, and `appliance_text` its content; both are empty without one.
+    has found, and `appliance_text` its content; both are empty without one. For `init` there are
+    the caller's name (`user`), time zone and the lines of public keys that the SSH agent has.
     """
 
     cwd: pathlib.PurePosixPath
@@ -54,6 +55,9 @@ class Caller:
     searched: str = ""
     appliance: str = ""
     appliance_text: str = ""
+    user: str = ""
+    zone: str = ""
+    agent_keys: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,6 +60,11 @@ VARIABLES = {
             "path of the appliance.toml on the caller's host, if there is one",
         ),
         Variable("NIXOS_IMAGE_APPLIANCE_TEXT", "run.sh", "content of the appliance.toml"),
+        Variable("NIXOS_IMAGE_USER", "run.sh", "the caller's name, for `init`"),
+        Variable("NIXOS_IMAGE_ZONE", "run.sh", "the caller's time zone, for `init`"),
+        Variable(
+            "NIXOS_IMAGE_AGENT_KEYS", "run.sh", "public keys of the caller's SSH agent, for `init`"
+        ),
         Variable("NIXOS_IMAGE_OUT_KIB", "run.sh", "free KiB in the output folder; empty: unknown"),
         Variable(
             "NIXOS_IMAGE_SPARSE", "run.sh", "0 if the caller's tar cannot read sparse files", "1"

@@ -1,0 +1,239 @@
+"""`init`: write an appliance.toml, after a few questions on a terminal."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import shlex
+
+from orchestrator.ask import uploads
+from orchestrator.ask.orders import Orders
+from orchestrator.ask.parser import Parser, caller_path
+from orchestrator.ask.request import Caller
+from orchestrator.ask.ssh_keys import is_public_key
+from orchestrator.blueprint.tables import BOARDS, SERVICES
+from orchestrator.blueprint.writer import PASSWORD, Answers, write
+from orchestrator.shared.errors import UsageError
+from orchestrator.verbs.registry import Session, Verb
+
+APPLIANCE = "appliance.toml"
+
+#: Folder of the run's folder with the files that the questions have led to.
+ANSWERED = "answered"
+
+
+@dataclasses.dataclass(frozen=True)
+class Init:
+    """Request: write a file for `answers`, with defaults where they are empty, to `out`.
+
+    With `nix` it is a NixOS module.
+    """
+
+    answers: Answers
+    out: pathlib.PurePosixPath
+    nix: bool
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "init",
+        f"Write {APPLIANCE}, which describes an image without Nix. On a terminal it asks for what\n"
+        "no option gives; elsewhere nothing is asked. No file is replaced.",
+        "Then ./run.sh builds the image.",
+    )
+    parser.add_argument("--board", choices=sorted(BOARDS), help="the machine")
+    parser.add_argument("--host-name", default="", metavar="NAME", help="its name (default: nixos)")
+    parser.add_argument("--user", default="", metavar="NAME", help="who logs in (default: you)")
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="KEY|FILE",
+        help="public SSH key, or its file (default: ~/.ssh/*.pub; repeatable)",
+    )
+    parser.add_argument("--time-zone", default="", metavar="ZONE", help="default: this computer's")
+    parser.add_argument("--locale", default="", metavar="NAME", help="de_DE.UTF-8")
+    parser.add_argument("--keymap", default="", metavar="NAME", help="de-latin1")
+    parser.add_argument("--wifi-ssid", default="", metavar="NAME")
+    parser.add_argument("--wifi-country", default="", metavar="XX")
+    parser.add_argument("--wifi-password-file", default="", metavar="FILE")
+    parser.add_argument(
+        "--service",
+        action="append",
+        default=[],
+        choices=sorted(SERVICES),
+        help="what runs there (repeatable)",
+    )
+    parser.add_argument(
+        "--nix", action="store_true", help="write a NixOS module with comments instead"
+    )
+    parser.add_argument("-o", "--out", metavar="DIR", default=".", help="default: this folder")
+    return parser
+
+
+def _request(found: argparse.Namespace, who: Caller) -> Init:
+    answers = Answers(
+        board=found.board or "",
+        host_name=found.host_name,
+        user=found.user,
+        keys=tuple(found.key),
+        time_zone=found.time_zone,
+        locale=found.locale,
+        keymap=found.keymap,
+        ssid=found.wifi_ssid,
+        country=found.wifi_country,
+        password_file=found.wifi_password_file,
+        services=tuple(dict.fromkeys(found.service)),
+    )
+    _check(answers)
+    return Init(answers, caller_path(found.out, who), found.nix)
+
+
+def _check(answers: Answers) -> None:
+    """Raise `UsageError` for a value of an option that the file could not have."""
+    given = {
+        "--host-name": ("host", answers.host_name),
+        "--user": ("user", answers.user),
+        "--time-zone": ("zone", answers.time_zone),
+        "--locale": ("locale", answers.locale),
+        "--keymap": ("keymap", answers.keymap),
+        "--wifi-ssid": ("network", answers.ssid),
+        "--wifi-country": ("country", answers.country),
+    }
+    if not any(value for _check, value in given.values()):
+        return
+    from orchestrator.blueprint import checks
+
+    for option, (check, value) in given.items():
+        why = getattr(checks, check)(value) if value else True
+        if why is not True:
+            raise UsageError(f"{option} {value!r}: {why}", hint="./run.sh init --help")
+
+
+def _orders(request: Init) -> Orders:
+    return [["out_dir", "--out", os.fspath(request.out)], ["send_keys"], ["ask"]]
+
+
+def _work(request: Init, session: Session) -> int:
+    from orchestrator.docker.workspace import make_shared
+
+    answered = make_shared(session.who.run) / ANSWERED
+    if os.isatty(0):
+        _ask(request, session.who, answered)
+        return 0
+    if session.sent:
+        session.receive()
+    if not answered.exists():
+        if not request.answers.board:
+            raise UsageError(
+                "there is no terminal to ask on: which machine is the image for?",
+                hint=f"--board NAME: {', '.join(BOARDS)}",
+            )
+        _write(request, _with_defaults(request.answers, session.who), session.who, answered)
+    _deliver(request, session, answered)
+    return 0
+
+
+def _ask(request: Init, who: Caller, answered: pathlib.Path) -> None:
+    """Ask on the terminal, and keep the files for the call that delivers them."""
+    from orchestrator.ask.questions import ask
+
+    known = _with_defaults(request.answers, who, keys=False)
+    answers = ask(known, [*_key_files(who), *_agent_keys(who)], is_public_key)
+    _write(request, answers, who, answered)
+
+
+def _with_defaults(answers: Answers, who: Caller, *, keys: bool = True) -> Answers:
+    found = tuple(_key_files(who)) or tuple(_agent_keys(who))
+    if keys and not (answers.keys or found):
+        raise UsageError(
+            "no public SSH key was found in ~/.ssh: nobody could log in",
+            hint="--key KEY|FILE names one; ssh-keygen -t ed25519 makes one",
+        )
+    return dataclasses.replace(
+        answers,
+        host_name=answers.host_name or "nixos",
+        user=answers.user or (who.user if who.user != "root" else "") or "nixos",
+        keys=tuple(_named(key) for key in answers.keys) or (found if keys else ()),
+        time_zone=answers.time_zone or who.zone,
+    )
+
+
+def _named(key: str) -> str:
+    """Return a key as the file has it: a file's name begins with a mark."""
+    marked = key.startswith(("/", "~/", "./", "../", "github:"))
+    return key if marked or is_public_key(key) else f"./{key}"
+
+
+def _key_files(who: Caller) -> list[str]:
+    folder = uploads.received(who, who.home) / ".ssh"
+    return [f"~/.ssh/{file.name}" for file in sorted(folder.glob("*.pub"))]
+
+
+def _agent_keys(who: Caller) -> list[str]:
+    return [line for line in who.agent_keys.splitlines() if is_public_key(line)]
+
+
+def _write(request: Init, answers: Answers, who: Caller, answered: pathlib.Path) -> None:
+    """Write the files to the folder `answered`, once they are known to be right."""
+    from orchestrator.blueprint import nix
+    from orchestrator.blueprint.reader import read
+
+    schema = os.path.relpath(who.root / "docs/appliance.schema.json", request.out)
+    text = write(answers, schema)
+    blueprint = read(text, APPLIANCE, is_public_key)
+    files = {APPLIANCE: text}
+    if request.nix:
+        sources = nix.key_sources(blueprint)
+        keys = {name: _lines(name, who) for name in sources}
+        name = answers.image
+        files = {f"{name}.nix": nix.module(blueprint, name, path=lambda one: one, keys=keys)}
+    if answers.password:
+        files[PASSWORD] = f"{answers.password}\n"
+    answered.mkdir()
+    for name, content in files.items():
+        (answered / name).write_text(content)
+
+
+def _lines(name: str, who: Caller) -> tuple[str, ...]:
+    from orchestrator.ask.ssh_keys import public_keys
+
+    if not name.startswith("~/"):
+        raise UsageError(f"--key {name}: --nix writes the key itself", hint="--key KEY")
+    file = uploads.received(who, who.home / name.removeprefix("~/"))
+    return public_keys(file.read_text("utf-8-sig", errors="replace"), f"--key {name}")
+
+
+def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
+    from orchestrator.deliver.stream import Delivery
+    from orchestrator.shared.progress import make_progress
+
+    names = sorted(file.name for file in answered.iterdir())
+    # With a password among them, only the caller may read the files.
+    outgoing = Delivery(answered, session.stream, sparse=False, private=PASSWORD in names)
+    for name in names:
+        outgoing.send(name)
+    outgoing.finish()
+    progress = make_progress("plain", 0)
+    progress.say(f"{', '.join(names)}: written to {request.out}")
+    first = next(name for name in names if name != PASSWORD)
+    away = request.out != session.who.cwd
+    words = ["./run.sh"]
+    if first != APPLIANCE:
+        board = BOARDS[request.answers.board] if request.answers.board else None
+        words += ["-c", os.fspath(request.out / first), *(["-f", board.format] if board else [])]
+    elif away:
+        words += ["--appliance", os.fspath(request.out / first)]
+    progress.say(f"to build it: {shlex.join(words)}")
+    progress.close()
+
+
+VERB = Verb(
+    group="make images",
+    shown=(("init", "write an appliance.toml: describe an image without Nix"),),
+    parser=_parser,
+    request=_request,
+    work=_work,
+    orders=_orders,
+    takes_files=True,
+)

@@ -1,0 +1,187 @@
+"""Tests `init`: the file it writes, with and without questions."""
+
+import dataclasses
+import pathlib
+import typing
+
+import prompt_toolkit.input
+import prompt_toolkit.output
+import pytest
+
+from orchestrator.ask import questions, ssh_keys, uploads
+from orchestrator.ask.request import Caller
+from orchestrator.blueprint.reader import read
+from orchestrator.blueprint.writer import Answers, write
+from orchestrator.docker import workspace
+from orchestrator.shared.errors import InterruptedRunError, UsageError
+from orchestrator.verbs import init
+from tests.unit.asking import ask
+from tests.unit.test_orders import asked, obeyed, words
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMj1rPZb5MVRbXBWXbT8RrDvXL7XYyzYQ7gkVJm8w9aX me"
+DOWN, ENTER, SPACE, INTERRUPT = "\x1b[B", "\r", " ", "\x03"
+FULL = Answers(
+    board="raspberry-pi-4",
+    host_name="pi.example.org",
+    user="ada",
+    keys=("~/.ssh/id.pub", KEY),
+    time_zone="Europe/Berlin",
+    locale="de_DE.UTF-8",
+    keymap="de-latin1",
+    ssid='at"tic ü',
+    country="DE",
+    password_file="secret/wifi",
+    services=("mdns", "tailscale"),
+)
+
+
+def typed(text: str, known: Answers, keys: tuple[str, ...] = ()) -> Answers:
+    """Return the answers of a person who types `text`."""
+    with prompt_toolkit.input.create_pipe_input() as keyboard:
+        keyboard.send_text(text)
+        how = {"input": keyboard, "output": prompt_toolkit.output.DummyOutput()}
+        return questions.ask(known, keys, lambda line: line == KEY, **how)
+
+
+def answered(who: Caller, argv: list[str]) -> dict[str, str]:
+    """Return the files that `init` writes without a terminal."""
+    request = ask(["init", *argv], who)
+    assert isinstance(request, init.Init)
+    folder = workspace.make_shared(who.run) / init.ANSWERED
+    init._write(request, init._with_defaults(request.answers, who), who, folder)
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def person(who: Caller, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Caller:
+    """A caller with one public key at home."""
+    for module in (uploads, workspace):
+        monkeypatch.setattr(module, "WORK", tmp_path)
+    for module in (init, ssh_keys):
+        monkeypatch.setattr(module, "is_public_key", lambda line: line == KEY)
+    own = dataclasses.replace(who, user="ada", zone="Europe/Berlin")
+    folder = uploads.received(own, own.home) / ".ssh"
+    folder.mkdir(parents=True)
+    (folder / "id.pub").write_text(f"{KEY}\n")
+    return own
+
+
+def test_the_file_says_what_was_answered() -> None:
+    found = read(write(FULL, "x.json"), "appliance.toml", lambda line: line == KEY)
+    image = found.image["pi"]
+    assert (image.board, image.host_name, image.time_zone) == (
+        *("raspberry-pi-4", "pi.example.org"),
+        "Europe/Berlin",
+    )
+    assert (image.locale, image.keymap) == ("de_DE.UTF-8", "de-latin1")
+    (user,) = found.users
+    assert (user.name, user.keys, user.groups) == ("ada", ("~/.ssh/id.pub", KEY), ("wheel",))
+    assert found.wifi
+    assert (found.wifi.ssid, found.wifi.country) == ('at"tic ü', "DE")
+    assert found.wifi.password_file == "./secret/wifi"
+    assert found.services
+    assert set(found.services.model_dump(exclude_none=True)) == {"mdns", "tailscale"}
+
+
+def test_what_was_not_answered_is_a_comment() -> None:
+    text = write(Answers("pc", "nixos", "ada", (KEY,)), "x.json")
+    for line in ("# [wifi]", '# time-zone = "Europe/Berlin"', '# packages = ["vim", "git"]'):
+        assert line in text.splitlines()
+    plain = "\n".join(line.removeprefix("# ") for line in text.splitlines() if " = " in line)
+    assert "disk-size" in plain
+
+
+def test_a_person_is_asked_for_all() -> None:
+    text = "".join(
+        [
+            *(DOWN, ENTER),  # the second board: raspberry-pi-3
+            *("pi", ENTER),
+            *("\x15ada", ENTER),  # Ctrl-U clears the default
+            ENTER,  # the first key is chosen
+            *("\x15Europe/Rome", ENTER),
+            *("attic", ENTER),
+            *("passw0rd", ENTER),
+            *("IT", ENTER),
+            *(DOWN, SPACE, ENTER),  # mdns is chosen, and tailscale
+        ]
+    )
+    known = Answers("", "", "root", (), time_zone="UTC")
+    found = typed(text, known, ("~/.ssh/id.pub",))
+    assert found == Answers(
+        board="raspberry-pi-3",
+        host_name="pi",
+        user="ada",
+        keys=("~/.ssh/id.pub",),
+        time_zone="Europe/Rome",
+        ssid="attic",
+        country="IT",
+        password="passw0rd",
+        services=("mdns", "tailscale"),
+    )
+    assert "passw0rd" not in repr(found)
+    assert "passw0rd" not in write(found, "x.json")
+
+
+def test_options_are_not_asked_for_again() -> None:
+    known = dataclasses.replace(FULL, host_name="pi")
+    assert typed(ENTER * 3, known) == known
+
+
+def test_a_wrong_answer_is_asked_again() -> None:
+    known = dataclasses.replace(FULL, host_name="")
+    text = f"a b{ENTER}\x15pi{ENTER}{ENTER}{ENTER}"
+    assert typed(text, known).host_name == "pi"
+    without = dataclasses.replace(known, host_name="pi", keys=())
+    text = f"{ENTER}{ENTER}ssh-rsa ={ENTER}\x15{KEY}{ENTER}{ENTER}"
+    assert typed(text, without).keys == (KEY,)
+
+
+def test_a_person_may_give_up() -> None:
+    with pytest.raises(InterruptedRunError, match="nothing was written"):
+        typed(INTERRUPT, dataclasses.replace(FULL, host_name=""))
+
+
+def test_without_a_terminal_options_and_defaults_count(person: Caller) -> None:
+    (name, text), *others = answered(person, ["--board", "pc", "--service", "docker"]).items()
+    assert (name, others) == ("appliance.toml", [])
+    found = read(text, name, lambda line: line == KEY)
+    assert found.image["nixos"].time_zone == "Europe/Berlin"
+    assert found.users[0].name == "ada"
+    assert found.users[0].keys == ("~/.ssh/id.pub",)
+
+
+def test_nix_gets_the_key_itself(person: Caller) -> None:
+    ((name, text),) = answered(person, ["--board", "pc", "--nix", "--host-name", "web"]).items()
+    assert name == "web.nix"
+    assert KEY in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "argv", "said"),
+    [
+        ({"home": pathlib.PurePosixPath("/none")}, [], "no public SSH key was found"),
+        ({}, ["--host-name", "a b"], "--host-name 'a b': 'a b' is not a host name"),
+        ({}, ["--time-zone", "a b"], "--time-zone 'a b': "),
+        ({}, ["--key", "x.pub", "--nix"], "--nix writes the key itself"),
+    ],
+)
+def test_a_wrong_option_is_told(
+    changes: dict[str, typing.Any], argv: list[str], said: str, person: Caller
+) -> None:
+    who = dataclasses.replace(person, **changes)
+    with pytest.raises(UsageError, match=said):
+        answered(who, ["--board", "pc", *argv])
+
+
+def test_the_agents_keys_are_offered(person: Caller) -> None:
+    who = dataclasses.replace(
+        person, home=pathlib.PurePosixPath("/none"), agent_keys=f"{KEY}\nThe agent has none.\n"
+    )
+    text = answered(who, ["--board", "pc"])["appliance.toml"]
+    assert read(text, "appliance.toml", lambda line: line == KEY).users[0].keys == (KEY,)
+
+
+@pytest.mark.parametrize("argv", [["init"], ["init", "-o", "x"], ["init", "--nix"]], ids=str)
+def test_run_sh_takes_the_orders(argv: list[str], who: Caller) -> None:
+    text = asked(argv, who)
+    assert obeyed(text, argv, who) == words(text)
