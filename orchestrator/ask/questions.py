@@ -88,10 +88,11 @@ class _Asker:
         return found
 
     def text(self, question: str, default: str, check: Check) -> str:
-        found: str = self._answer(
-            questionary.text(question, default=default, validate=check, **self._how)
-        )
-        return found.strip()
+        """Return the answer; an empty one means `default`, if there is one."""
+        shown = f"{question} ({default})" if default else question
+        good = checks.optional(check) if default else check
+        found: str = self._answer(questionary.text(shown, validate=good, **self._how))
+        return found.strip() or default
 
     def password(self, question: str, check: Check) -> str:
         found: str = self._answer(questionary.password(question, validate=check, **self._how))

@@ -218,7 +218,8 @@ def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
     progress.say(f"{', '.join(names)}: written to {request.out}")
     first = next(name for name in names if name != PASSWORD)
     away = request.out != session.who.cwd
-    words = ["./run.sh"]
+    program = os.path.relpath(session.who.root / "run.sh", session.who.cwd)
+    words = [program if "/" in program else f"./{program}"]
     if first != APPLIANCE:
         board = BOARDS[request.answers.board] if request.answers.board else None
         words += ["-c", os.fspath(request.out / first), *(["-f", board.format] if board else [])]
