@@ -55,7 +55,7 @@ run_terminal() {
   flags=-i
   sent=
   if [ -t 0 ] && [ -t 1 ]; then flags=-it terminal=$(stty -g); fi
-  if [ -s "$state/send" ] || [ -s "$state/whole" ]; then
+  if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/kept" ]; then
     sent=1
     # The container is created first, so that the run's work volume always belongs to a container.
     container=nixos-image-$run

@@ -59,6 +59,12 @@ class Caller:
     zone: str = ""
     agent_keys: str = ""
 
+    @property
+    def program(self) -> str:
+        """How the caller names run.sh from the working directory."""
+        path = os.path.relpath(self.root / "run.sh", self.cwd)
+        return path if "/" in path else f"./{path}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:

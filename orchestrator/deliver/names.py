@@ -5,6 +5,8 @@ exist. run.sh (caller/place.sh) checks again before it places the files.
 """
 
 import dataclasses
+import pathlib
+from collections.abc import Iterable
 
 from orchestrator.ask.request import ImageRequest
 from orchestrator.deliver.stream import as_announced
@@ -44,6 +46,16 @@ def check_free(
                     f"{request.out / one} exists and was not made by this project",
                     hint="use --force to replace it, or -o for another folder",
                 )
+
+
+def check_absent(names: Iterable[str], out: pathlib.PurePosixPath, kept: frozenset[str]) -> None:
+    """Raise `DeliveryError` if one of `names` is `kept`: no file of the user's is replaced."""
+    for name in names:
+        if name in kept:
+            raise DeliveryError(
+                f"{out / name} exists, and no file is replaced",
+                hint="move it away, or use -o for another folder",
+            )
 
 
 def file_names(file: Announced, request: ImageRequest, hosts: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shlex
 
+from orchestrator.ask import uploads
 from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
 from orchestrator.ask.orders import Orders
 from orchestrator.ask.parser import Parser, add_log_format, caller_path
@@ -65,6 +66,7 @@ def _orders(request: Eject) -> Orders:
 
 def _work(request: Eject, session: Session) -> int:
     from orchestrator.decide.blueprint_modules import ejected
+    from orchestrator.deliver.names import check_absent
     from orchestrator.deliver.stream import Delivery
     from orchestrator.run.runs import run_workspace
     from orchestrator.shared.progress import make_progress
@@ -77,14 +79,16 @@ def _work(request: Eject, session: Session) -> int:
         new = workspace.own / "new"
         new.mkdir()
         outgoing = Delivery(new, session.stream, sparse=False)
-        for name, text in ejected(request.appliance, who, out).items():
+        files = ejected(request.appliance, who, out)
+        check_absent(files, out, uploads.kept(who))
+        for name, text in files.items():
             (new / name).write_text(text)
             outgoing.send(name)
         outgoing.finish()
         progress.say(f"plain Nix is in {out}; this builds the same:")
         for machine in request.appliance.machines:
             words = [
-                *("./run.sh", "build", "-c", os.fspath(out / f"{machine.name}.nix")),
+                *(who.program, "build", "-c", os.fspath(out / f"{machine.name}.nix")),
                 *(word for name in machine.formats for word in ("-f", name)),
                 *(word for name in machine.systems for word in ("--system", name)),
                 *_late_words(request.late),

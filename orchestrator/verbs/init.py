@@ -137,7 +137,10 @@ def _work(request: Init, session: Session) -> int:
 def _ask(request: Init, who: Caller, answered: pathlib.Path) -> None:
     """Ask on the terminal, and keep the files for the call that delivers them."""
     from orchestrator.ask.questions import ask
+    from orchestrator.deliver.names import check_absent
 
+    if not request.nix:  # else the file's name depends on the answers
+        check_absent([APPLIANCE], request.out, uploads.kept(who))
     known = _with_defaults(request.answers, who, keys=False)
     answers = ask(known, [*_key_files(who), *_agent_keys(who)], is_public_key)
     _write(request, answers, who, answered)
@@ -178,6 +181,7 @@ def _write(request: Init, answers: Answers, who: Caller, answered: pathlib.Path)
     """Write the files to the folder `answered`, once they are known to be right."""
     from orchestrator.blueprint import nix
     from orchestrator.blueprint.reader import read
+    from orchestrator.deliver.names import check_absent
 
     schema = os.path.relpath(who.root / "docs/appliance.schema.json", request.out)
     text = write(answers, schema)
@@ -190,6 +194,7 @@ def _write(request: Init, answers: Answers, who: Caller, answered: pathlib.Path)
         files = {f"{name}.nix": nix.module(blueprint, name, path=lambda one: one, keys=keys)}
     if answers.password:
         files[PASSWORD] = f"{answers.password}\n"
+    check_absent(files, request.out, uploads.kept(who))
     answered.mkdir()
     for name, content in files.items():
         (answered / name).write_text(content)
@@ -218,8 +223,7 @@ def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
     progress.say(f"{', '.join(names)}: written to {request.out}")
     first = next(name for name in names if name != PASSWORD)
     away = request.out != session.who.cwd
-    program = os.path.relpath(session.who.root / "run.sh", session.who.cwd)
-    words = [program if "/" in program else f"./{program}"]
+    words = [session.who.program]
     if first != APPLIANCE:
         board = BOARDS[request.answers.board] if request.answers.board else None
         words += ["-c", os.fspath(request.out / first), *(["-f", board.format] if board else [])]

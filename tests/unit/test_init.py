@@ -13,7 +13,7 @@ from orchestrator.ask.request import Caller
 from orchestrator.blueprint.reader import read
 from orchestrator.blueprint.writer import Answers, write
 from orchestrator.docker import workspace
-from orchestrator.shared.errors import InterruptedRunError, UsageError
+from orchestrator.shared.errors import DeliveryError, InterruptedRunError, UsageError
 from orchestrator.verbs import init
 from tests.unit.asking import ask
 from tests.unit.test_orders import asked, obeyed, words
@@ -171,6 +171,21 @@ def test_a_wrong_option_is_told(
     who = dataclasses.replace(person, **changes)
     with pytest.raises(UsageError, match=said):
         answered(who, ["--board", "pc", *argv])
+
+
+def test_no_file_is_replaced(person: Caller) -> None:
+    (uploads.input_folder(person) / uploads.KEPT).write_bytes(b"appliance.toml\0pc.nix\0")
+    with pytest.raises(DeliveryError, match=r"/out/appliance.toml exists, and no file is replaced"):
+        answered(person, ["--board", "pc", "-o", "/out"])
+    with pytest.raises(DeliveryError, match=r"pc\.nix exists"):
+        answered(person, ["--board", "pc", "--nix", "--host-name", "pc"])
+
+
+def test_run_sh_is_named_as_the_caller_finds_it(who: Caller) -> None:
+    root = pathlib.PurePosixPath("/a/b")
+    for cwd, name in (("/a/b", "./run.sh"), ("/a", "b/run.sh"), ("/c", "../a/b/run.sh")):
+        here = pathlib.PurePosixPath(cwd)
+        assert dataclasses.replace(who, root=root, cwd=here).program == name
 
 
 def test_the_agents_keys_are_offered(person: Caller) -> None:
