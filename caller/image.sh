@@ -22,7 +22,8 @@ find_sizes() {
     image_bytes=$(($(wc -c < "$image")))
   elif [ -r "$image.result.json" ]; then
     image_bytes=$(sed -n 's/^ *"virtual_size": \([1-9][0-9]*\),*$/\1/p' "$image.result.json" | head -n 1)
-    image_bytes=${image_bytes:-0}
+    # Of an image that nixpkgs' recipe has packed only the size of the file is known.
+    [ "${image_bytes:-0}" -gt "$(($(wc -c < "$image")))" ] || image_bytes=0
   fi
 }
 

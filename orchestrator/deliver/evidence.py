@@ -1,4 +1,4 @@
-"""Writes the files beside each image: provenance, checksums, signature of the checksums.
+"""Writes files beside each image: provenance, Imager's list, checksums, their signature.
 
 The builder has written the bill of materials already, because only it knows an image's content.
 """
@@ -6,8 +6,15 @@ The builder has written the bill of materials already, because only it knows an 
 import json
 import pathlib
 
-from orchestrator.deliver import provenance, signing
-from orchestrator.shared.artifact import CHECKSUMS, PROVENANCE, SIGNATURE, Artifact, sha256_of
+from orchestrator.deliver import imager, provenance, signing
+from orchestrator.shared.artifact import (
+    CHECKSUMS,
+    IMAGER,
+    PROVENANCE,
+    SIGNATURE,
+    Artifact,
+    sha256_of,
+)
 
 
 def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About) -> list[str]:
@@ -16,7 +23,13 @@ def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About)
     for image in images:
         bill = pathlib.PurePosixPath(image.sbom).name
         found = {image.file_name: image.sha256}
-        others = [bill, *(pathlib.PurePosixPath(path).name for path in image.extras)]
+        listings = []
+        if imager.is_for_cards(image):
+            listing = folder / f"{image.file_name}{IMAGER}"
+            repository = imager.repository(image, about.request.out, about.ended)
+            listing.write_text(json.dumps(repository, indent=1) + "\n")
+            listings = [listing.name]
+        others = [bill, *(pathlib.PurePosixPath(path).name for path in image.extras), *listings]
         found |= {name: sha256_of(folder / name) for name in others}
         statement = folder / f"{image.file_name}{PROVENANCE}"
         document = provenance.statement(image, found[bill], about)
@@ -29,4 +42,5 @@ def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About)
             signature = folder / f"{image.file_name}{SIGNATURE}"
             signature.write_bytes(signing.sign(about.caller, sums.read_bytes()))
             names.append(signature.name)
+        names += listings
     return names

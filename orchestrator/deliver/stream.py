@@ -92,8 +92,9 @@ def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
     for name in (image.name, image.file_name, *map(_name_of, others)):
         if not is_file_name(name) or name in {RESULT, BUILD_LOG}:
             raise BuildError(f"{name!r} is not allowed as a delivered file's name")
-    if not re.fullmatch("[0-9a-f]{64}", image.sha256):
-        raise BuildError(f"{image.file_name}: {image.sha256!r} is not a SHA-256")
+    for digest in (image.sha256, image.unpacked_sha256):
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise BuildError(f"{image.file_name}: {digest!r} is not a SHA-256")
     place, bill, *extras = (take(folder, path, _name_of(path)) for path in (image.path, *others))
     if place.stat().st_size != image.size:
         raise BuildError(f"{image.file_name} does not have the size that the builder announced")

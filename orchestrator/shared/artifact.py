@@ -15,6 +15,8 @@ PROVENANCE = ".provenance.json"
 CHECKSUMS = ".sha256"
 SIGNATURE = ".sha256.sig"
 BLOCK_MAP = ".bmap"
+#: Repository for Raspberry Pi Imager that has this image.
+IMAGER = ".rpi-imager.json"
 #: More suffixes: of the image's own result, of its boot check's log, of Nix' log.
 IMAGE_RESULT = ".result.json"
 SERIAL_LOG = ".serial.log"
@@ -22,7 +24,7 @@ LOG = ".log"
 
 #: Suffixes of what `verify` checks, and of all files beside an image (`beside` in caller/named.sh
 #: is the same list).
-DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP)
+DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP, IMAGER)
 BESIDE = (*DOCUMENTS, IMAGE_RESULT, SERIAL_LOG, LOG)
 
 #: File that lists the last run's images, and Nix' log of a run that failed.
@@ -65,7 +67,8 @@ class Artifact:
     """One finished image: `path` and `extras` are relative to the run's folder, `size` in bytes.
 
     `virtual_size` is the size of the disk in the image, `firmware` the kinds that can boot it,
-    `sbom` the path of its bill of materials.
+    `sbom` the path of its bill of materials, `unpacked_sha256` the SHA-256 of the image before it
+    was compressed.
     """
 
     path: str
@@ -81,6 +84,7 @@ class Artifact:
     size: Natural
     virtual_size: Natural
     sha256: str
+    unpacked_sha256: str
     extras: tuple[str, ...]
     sbom: str
 

@@ -344,7 +344,7 @@ folders = (run, image, run / "taken", run / "logs")
 for name in ("logs", "compose.env", "task.json", "taken", "input", "late"):
     attempt(os.rename, run / name, run / f"old-{name}")
     attempt(os.symlink, victim.parent, run / name)
-for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.img.serial.log", "evil.img.log", "evil.img.result.json", "nix.conf"):
+for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.img.serial.log", "evil.img.log", "evil.img.result.json", "evil.img.rpi-imager.json", "nix.conf"):
     for folder in folders:
         attempt(os.symlink, victim, folder / name)
 
@@ -353,7 +353,7 @@ fields = dict.fromkeys("system format disk_format compression host toplevel read
 fields |= {"name": "evil", "size": 1, "virtual_size": 1, "firmware": ["uefi"], "extras": [], "path": "image/evil.img"}
 fields["sbom"] = "image/evil.sbom"
 (image / "evil.sbom").write_text("{}")
-fields["sha256"] = hashlib.sha256(b"x").hexdigest()
+fields["sha256"] = fields["unpacked_sha256"] = hashlib.sha256(b"x").hexdigest()
 match key.split()[2]:
     case "obeys":
         tell("images", images=[fields], materials=[], message="\x1b]0;evil\x07")

@@ -85,7 +85,7 @@ def sent(folder: pathlib.Path, *others: pathlib.Path) -> io.BytesIO:
 
 def test_what_was_made_is_found_right(made: pathlib.Path) -> None:
     text = verify(REQUEST, sent(made))
-    assert f"4 files, SHA-256 of the image {IMAGE.sha256}" in text
+    assert f"5 files, SHA-256 of the image {IMAGE.sha256}" in text
     assert "by run 0badcafe" in text
 
 

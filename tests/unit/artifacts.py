@@ -18,6 +18,7 @@ IMAGE = Artifact(
     size=5,
     virtual_size=5,
     sha256="6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d",
+    unpacked_sha256="6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d",
     extras=(),
     sbom="image/demo.img.cdx.json",
 )

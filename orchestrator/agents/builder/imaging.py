@@ -79,7 +79,7 @@ def make_artifact(
             mapped = folder / f"{spec.file_name}{BLOCK_MAP}"
             mapped.write_text(bmap.block_map(raw))
             extras.append(mapped)
-        _finish(spec, raw, target)
+        unpacked = _finish(spec, raw, target)
         if options.check:
             _finish(spec, second / RAW, second / spec.file_name)
             _check_file(target, second / spec.file_name)
@@ -91,7 +91,7 @@ def make_artifact(
     finally:
         shutil.rmtree(second, ignore_errors=True)
         shutil.rmtree(signed, ignore_errors=True)
-    digest = sha256_of(target)
+    digest = unpacked if spec.compression == "none" else sha256_of(target)
     return Artifact(
         path=target.relative_to(run.folder).as_posix(),
         name=spec.name,
@@ -106,6 +106,7 @@ def make_artifact(
         size=target.stat().st_size,
         virtual_size=layout.size,
         sha256=digest,
+        unpacked_sha256=unpacked,
         extras=tuple(path.relative_to(run.folder).as_posix() for path in extras),
         sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
     )
@@ -153,6 +154,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
                 size=target.stat().st_size,
                 virtual_size=target.stat().st_size,
                 sha256=digest,
+                unpacked_sha256=digest,
                 extras=(),
                 sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
             )
@@ -160,19 +162,24 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
     return artifacts
 
 
-def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> None:
-    """Convert and compress `raw` to the delivered file `target`; `raw` is removed."""
+def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> str:
+    """Convert and compress `raw` to the delivered file `target`; `raw` is removed.
+
+    Returns the SHA-256 of the image before it is compressed.
+    """
     if spec.diskFormat != "raw":
         events.emit("assemble", message=f"converting the image to {spec.diskFormat}")
     plain = raw.with_name(f"{spec.name}.plain")
     convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
     raw.unlink(missing_ok=True)
     examine.disk_file(plain, spec.diskFormat)
+    digest = sha256_of(plain)
     if spec.compression != "none":
         events.emit("assemble", message=f"compressing with {spec.compression}")
     convert.compress(plain, spec.compression, target)
     plain.unlink(missing_ok=True)
     examine.packed(target)
+    return digest
 
 
 def _signer(options: ImageOptions, folder: pathlib.Path) -> Signer | None:
