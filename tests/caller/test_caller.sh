@@ -41,6 +41,9 @@ check "whatever else lies there: documents, tests, benchmarks, links, pipes" tes
 mv "$copies/b/orchestrator/x.py" "$copies/b/orchestrator/z.py"
 check "another one where a file has another name" test "$first" != "$(state_of b)"
 mv "$copies/b/orchestrator/z.py" "$copies/b/orchestrator/x.py"
+chmod +x "$copies/b/orchestrator/x.py"
+check "another one where a file has become a program" test "$first" != "$(state_of b)"
+chmod -x "$copies/b/orchestrator/x.py"
 echo certificate > "$work/bundle"
 check "another one with other certificates" test "$first" != "$(bundle="$work/bundle" state_of b)"
 chmod +x "$copies/b/orchestrator/y.py"
@@ -177,9 +180,13 @@ in_tmp() (cd "$work" && TMPDIR=tmp run_sh "$@")
 mkdir -p "$work/tmp/nixos-image-4194305.dead" "$work/tmp/nixos-image-4194306.young" "$work/tmp/nixos-image-$$.alive" "$work/tmp/nixos-image-x.other" "$work/tmp/nixos-image-24.05"
 for folder in "$work/tmp"/*.*[a-z]; do : > "$folder/mark"; done
 : > "$work/tmp/nixos-image-24.05/of-the-user"
+if [ "$(id -u)" = 0 ]; then # another user's
+  mv "$work/tmp/nixos-image-x.other" "$work/tmp/nixos-image-4194307.other"
+  chown 1 "$work/tmp/nixos-image-4194307.other"
+fi
 touch -d '2 days ago' "$work/tmp"/*.dead "$work/tmp"/*.alive "$work/tmp"/*.other "$work/tmp/nixos-image-24.05"
 TMPDIR=$work/tmp expect "a killed run.sh's folder is removed" 0 '' run_sh help
-check "and no other one" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 8 -a ! -e "$work/tmp/nixos-image-4194305.dead"
+check "and no other one, nor another user's" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 8 -a ! -e "$work/tmp/nixos-image-4194305.dead"
 check "nor a folder of the user's with such a name" test -e "$work/tmp/nixos-image-24.05/of-the-user"
 echo terminal > "$work/orders"
 expect "a relative place for temporary files" 0 '' in_tmp ps
