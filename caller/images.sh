@@ -2,13 +2,15 @@
 # shellcheck shell=sh
 
 # source_state: prints a checksum of all inputs of the orchestrator's image; an image with this label is up to date. It is the
-# SHA-256 of a list: names and checksums of files, the base image's id, the CA bundle's checksum.
+# SHA-256 of a list: names and checksums of files, which of them are programs, the base image's id, the CA bundle's checksum.
 source_state() {
   (
     cd "$root" || exit
     {
       # shellcheck disable=SC2046,SC2086  # names without blanks, a command's words
       find $(parts) $left_out -o -type f -exec $hasher {} + | sed 's/^\([0-9a-f]*\) [ *]/\1 /' | LC_ALL=C sort -k 2
+      # shellcheck disable=SC2046,SC2086  # names without blanks
+      find $(parts) $left_out -o -type f -perm -100 -print | sed 's/^/program /' | LC_ALL=C sort
       echo "base $base_id"
       [ -z "$ca_bundle" ] || echo "certificates $(checksum "$ca_bundle")"
     } > "$state/manifest"

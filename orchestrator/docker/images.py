@@ -6,6 +6,7 @@ import hashlib
 import math
 import pathlib
 import re
+import stat
 import time
 from collections.abc import Iterator
 
@@ -67,6 +68,7 @@ def state(dockerfile: str, runtime: str, home: pathlib.Path = ROOT) -> str:
     total = hashlib.sha256(runtime.encode())
     for path in inputs(dockerfile, home):
         total.update(f"\n{path.relative_to(home)}\n".encode())
+        total.update(b"program\n" if path.stat().st_mode & stat.S_IXUSR else b"")
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 

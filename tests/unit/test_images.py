@@ -175,6 +175,10 @@ def test_an_image_is_old_where_something_that_goes_into_it_has_changed(
         now = state("Dockerfile.x", "sha256:1", tmp_path)
         assert now not in seen, name
         seen.add(now)
+    (tmp_path / "shared/a.py").chmod(0o755)
+    assert state("Dockerfile.x", "sha256:1", tmp_path) not in seen
+    (tmp_path / "shared/a.py").chmod(0o644)
+    assert state("Dockerfile.x", "sha256:1", tmp_path) in seen
     (tmp_path / "shared/a.py").rename(tmp_path / "shared/e.py")
     assert state("Dockerfile.x", "sha256:1", tmp_path) not in seen
 
