@@ -1,7 +1,7 @@
 #!/bin/sh
 # Counts what killed runs leave on the disk. RUNS (default 30) of `demo --no-boot`, each killed (SIGKILL) at a random moment: run.sh
-# with all of its processes, the orchestrator's container, or the builder's. Two whole runs come first: one fills the store, the
-# other tells how long a run takes. One run and `clean` come last. Prints a line for each kill, then the counts before and after.
+# with all of its processes, the orchestrator's container, or the builder's. Two whole runs come first: one makes the images and fills
+# the store, the other tells how long a run takes, and has what the host can do remembered, in a volume that stays. One run and `clean` come last. Prints a line for each kill, then the counts before and after.
 # Fails if they differ.
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,15 +38,14 @@ demo() {
   TMPDIR=$work/tmp ./run.sh demo --no-boot -o "$work/out" --ssh-key "$work/key.$1.pub" "$2" "$3" > "$work/log" 2>&1 < /dev/null
 }
 
-
 # end PATTERN: kills the containers whose names match
 end() { docker ps --format '{{.Names}}' | grep -xE "$1" | xargs -r docker kill > /dev/null 2>&1 || :; }
 
+demo cold --emulation shared || { tail "$work/log"; exit 1; }
 holder=$(in_table -d 'print("held"); time.sleep(86400)')
 until docker logs "$holder" 2> /dev/null | grep -q held; do sleep 0.1; done
-demo cold --emulation shared || { tail "$work/log"; exit 1; }
 began=$(date +%s)
-demo warm --emulation shared || { tail "$work/log"; exit 1; }
+demo warm --emulation private || { tail "$work/log"; exit 1; }
 seconds=$(($(date +%s) - began))
 TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
 rm -rf "$work/out" && mkdir "$work/out"
