@@ -44,6 +44,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/person.sh"
 . "$root/caller/orders.sh"
 . "$root/caller/send.sh"
+. "$root/caller/secrets.sh"
 . "$root/caller/repository.sh"
 . "$root/caller/commit.sh"
 . "$root/caller/receive.sh"
@@ -79,7 +80,7 @@ main() {
   ensure_base
   [ "${1:-} ${2:-}" != "test --hosts" ] || run_hosts "$@"
   ensure_images
-  : > "$state/send" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits"
+  : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits"
   create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
   new_run
   container=nixos-image-$run-prepare

@@ -33,6 +33,7 @@ obey() {
       send_modules) send_modules "$option" "$path" ;;
     esac
   done 4< "$state/orders"
+  refuse_aliases
 }
 
 # read_order: reads the next order; a last line without a newline counts, too.

@@ -6,6 +6,7 @@ send() {
   [ -f "$2" ] || die 2 "$1: $2 is not a file"
   [ -r "$2" ] || die 2 "$1: $2 cannot be read"
   send_path "$2"
+  note_secret "$@"
 }
 
 # send_path PATH: adds a path to the list of files to send. Paths end with a zero byte and become arguments of tar, because tars

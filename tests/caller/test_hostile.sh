@@ -253,10 +253,13 @@ expect "nor one that is to log in" 0 '' sends -c "$folder/a.nix"
 check "runs, either" no_program_ran
 
 checkout programs
+printf '* filter=evil diff=evil merge=evil\n' > "$folder/.gitattributes"
+echo '{ }' > "$folder/flake.nix"
+git -C "$folder" add .
+git -C "$folder" -c user.name=me -c user.email=me@example.org commit -qm one
 mkdir "$folder/.git/hooks" 2> /dev/null
 for hook in post-index-change fsmonitor-watchman pre-auto-gc reference-transaction; do cp "$work/evil.sh" "$folder/.git/hooks/$hook"; done
 cp "$work/evil.sh" "$folder/watch"
-printf '* filter=evil diff=evil merge=evil\n' > "$folder/.gitattributes"
 set_config core.fsmonitor "$work/evil.sh" core.hooksPath "$folder/.git/hooks" alias.ls-files "!$work/evil.sh" alias.check-ignore "!$work/evil.sh" \
   filter.evil.clean "$work/evil.sh" filter.evil.process "$work/evil.sh" diff.evil.textconv "$work/evil.sh" diff.evil.command "$work/evil.sh" \
   core.editor "$work/evil.sh" core.askPass "$work/evil.sh" core.alternateRefsCommand "$work/evil.sh" gpg.program "$work/evil.sh" \
@@ -264,6 +267,9 @@ set_config core.fsmonitor "$work/evil.sh" core.hooksPath "$folder/.git/hooks" al
 printf '[core]\n\tfsmonitor = %s\n' "$work/evil.sh" > "$work/included"
 expect "programs that a checkout names in any other way" 0 '' sends -c "$folder/a.nix"
 check "do not run" no_program_ran
+touch -d yesterday "$folder/a.nix"
+expect "nor those through which git would compare a file with its commit" 0 '' sends --flake "$folder"
+check "run, such as filters" no_program_ran
 printf '[core]\n\tfsmonitor = ./watch\n\thooksPath = .git/hooks\n' > "$work/gitconfig"
 GIT_CONFIG_GLOBAL="$work/gitconfig" expect "nor those to which the caller's own configuration leads in a checkout" 0 '' sends -c "$folder/a.nix"
 check "do" no_program_ran
@@ -285,6 +291,29 @@ set_config core.worktree "$work/elsewhere"
 expect "a checkout that claims another folder" 0 "^sending $folder: " sends -c "$folder/a.nix"
 check "gets only itself sent" sent a.nix
 rm "$work/elsewhere/secret"
+# sends_secret SECRET FILE: runs run.sh, which is to send the SECRET and the folder of the configuration FILE
+sends_secret() {
+  : > "$work/orders"
+  order send --inject "$1"
+  order send_tree --configuration "$2"
+  run_sh --inject "$1:/etc/secret" -c "$2"
+}
+checkout aliases
+echo secret > "$folder/secret"
+ln -s secret "$folder/link"
+git -C "$folder" add .
+expect "a secret may lie in a checkout" 0 '' sends_secret "$folder/secret" "$folder/a.nix"
+expect "and be named by a link" 0 '' sends_secret "$folder/link" "$folder/a.nix"
+ln -s aliases "$work/alias"
+expect "but not have two names there" 2 "alias/secret, which an evaluation could read" sends_secret "$folder/secret" "$work/alias/a.nix"
+mkdir "$work/bare/folder"
+cp "$folder/a.nix" "$folder/secret" "$work/bare/folder"
+ln -s bare "$work/above"
+expect "nor in a folder without git" 2 "bare/folder/secret, which an evaluation could read" sends_secret "$work/above/folder/secret" "$work/bare/folder/a.nix"
+ln "$folder/secret" "$folder/hard"
+expect "a hard link is one" 2 "aliases/hard, which an evaluation could read" sends_secret "$folder/secret" "$folder/a.nix"
+echo hard > "$folder/.gitignore"
+expect "unless git ignores it" 0 '' sends_secret "$folder/secret" "$folder/a.nix"
 checkout linked
 mv "$folder/.git/index" "$work/index"
 ln -s "$work/index" "$folder/.git/index"

@@ -1,0 +1,32 @@
+# Keeps secrets out of the folders that are sent: what was sent, an evaluation may read.
+# shellcheck shell=sh
+
+# note_secret OPTION PATH: notes that no evaluation may read the file PATH, which was given to OPTION
+note_secret() {
+  case $1 in
+    --inject | --stamp | --wifi-password-file | --secure-boot-key | --nix-conf | --sign) printf '%s\t%s\n' "$1" "$2" >> "$state/secrets" ;;
+  esac
+}
+
+# refuse_aliases: dies if a secret is sent twice, under its own name and, with a folder, under another one: a hard link, or the same
+# file by a link to a folder above. The orchestrator moves the secret away by its own name (orchestrator/ask/uploads.py).
+refuse_aliases() {
+  [ -s "$state/whole" ] || return 0
+  while IFS="$tab" read -r option secret; do
+    moved=$secret
+    while [ -L "$moved" ]; do # the orchestrator moves the file that a link leads to
+      target=$(readlink "$moved")
+      case $target in /*) moved=$target ;; *) moved=$(dirname -- "$moved")/$target ;; esac
+    done
+    absolute "$moved"
+    moved=$absolute
+    # shellcheck disable=SC2012,SC2016  # an inode's number; another shell's program
+    (cd / && xargs -0 sh -c 'exec find "$@" -type f -inum "$0"' "$(ls -diL "$secret" | awk '{ print $1; exit }')") \
+      < "$state/whole" > "$state/same"
+    while IFS= read -r file; do
+      absolute "/$file"
+      [ "$absolute" = "$moved" ] || ! cmp -s "$absolute" "$secret" || die 2 "$option: $secret is also $absolute, which an evaluation could read" \
+        "move it out of the folder that is sent"
+    done < "$state/same"
+  done < "$state/secrets"
+}
