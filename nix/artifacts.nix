@@ -21,12 +21,27 @@ let
       target = "/nix-store.squashfs";
     }];
   };
+  # The system is in the initrd: without references, it is not in the archive for a second time.
+  kexecFiles = buildPkgs.runCommand "kexec-files" { nativeBuildInputs = [ buildPkgs.nukeReferences ]; } ''
+    mkdir $out
+    cp ${config.system.build.kernel}/${config.system.boot.loader.kernelFile} $out/kernel
+    cp ${ramdisk}/initrd $out/initrd
+    chmod +w $out/kernel
+    nuke-refs $out/kernel
+  '';
   kexec = buildPkgs.writeScript "kexec_nixos" ''
     #!/bin/sh -e
-    # This script replaces the running system by NixOS; its archive must be unpacked to /.
+    # This script replaces the running system by NixOS; its archive must be unpacked to /. Keys in /ssh_pubkey let root in.
+    initrd=${kexecFiles}/initrd
+    if [ -e /ssh_pubkey ]; then
+      cd /
+      initrd=/initrd-with-keys
+      ${pkgs.coreutils}/bin/cp ${kexecFiles}/initrd $initrd
+      echo ssh_pubkey | ${pkgs.cpio}/bin/cpio -o -H newc | ${pkgs.gzip}/bin/gzip >> $initrd
+    fi
     kexec=${pkgs.kexec-tools}/bin/kexec
-    $kexec --load ${config.system.build.kernel}/${config.system.boot.loader.kernelFile} --initrd=${ramdisk}/initrd \
-      --command-line "init=${config.system.build.toplevel}/init ${toString config.boot.kernelParams}"
+    $kexec --load ${kexecFiles}/kernel --initrd=$initrd \
+      --command-line "init=${builtins.unsafeDiscardStringContext config.system.build.toplevel}/init ${toString config.boot.kernelParams}"
     sync
     $kexec -e
   '';

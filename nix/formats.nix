@@ -140,8 +140,8 @@ in
     systems = main ++ [ "riscv64-linux" ]; # nixpkgs' installers need efivar, which is broken on 32 bits
   };
   install-iso-hyperv = iso { variant = "iso-installer"; modules = [ "./installer.nix" "./hyperv.nix" ]; systems = main; };
-  kexec = tarball "kexec" { upstream = "kexec"; variant = "kexec"; systems = main; };
-  kexec-bundle = recipe "kexec-bundle" { variant = "kexec"; systems = main; suffix = ""; };
+  kexec = tarball "kexec" { upstream = "kexec"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; };
+  kexec-bundle = recipe "kexec-bundle" { variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; suffix = ""; };
 
   # Containers: they need no login, because their host can enter them
   docker = container "docker" { modules = [ "virtualisation/docker-image.nix" ]; };

@@ -15,6 +15,7 @@ PROVENANCE = ".provenance.json"
 CHECKSUMS = ".sha256"
 SIGNATURE = ".sha256.sig"
 BLOCK_MAP = ".bmap"
+IMAGE_INFO = ".image-info.json"
 #: Repository for Raspberry Pi Imager that has this image.
 IMAGER = ".rpi-imager.json"
 #: More suffixes: of the image's own result, of its boot check's log, of Nix' log.
@@ -24,7 +25,7 @@ LOG = ".log"
 
 #: Suffixes of what `verify` checks, and of all files beside an image (`beside` in caller/named.sh
 #: is the same list).
-DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP, IMAGER)
+DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP, IMAGE_INFO, IMAGER)
 BESIDE = (*DOCUMENTS, IMAGE_RESULT, SERIAL_LOG, LOG)
 
 #: File that lists the last run's images, and Nix' log of a run that failed.
@@ -109,8 +110,14 @@ class Artifact:
             "virtual_size": self.virtual_size,
             "sha256": self.sha256,
             "sbom": pathlib.PurePosixPath(self.sbom).name,
-            "bmap": next((pathlib.PurePosixPath(path).name for path in self.extras), None),
+            "bmap": self._beside(BLOCK_MAP),
+            "image_info": self._beside(IMAGE_INFO),
         }
+
+    def _beside(self, suffix: str) -> str | None:
+        """Return the name of the extra file with `suffix`."""
+        names = (pathlib.PurePosixPath(path).name for path in self.extras)
+        return next((name for name in names if name.endswith(suffix)), None)
 
 
 def sha256_of(file: pathlib.Path) -> str:

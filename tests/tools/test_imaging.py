@@ -1,5 +1,6 @@
 """Tests the way from a spec to delivered files, and that `--check` can fail."""
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -63,6 +64,18 @@ def test_what_is_delivered_is_checked_as_it_is_delivered(
     options = ImageOptions(check=True, disk_format=kind, compression=packed)
     assert make(run, spec, options) == [name, f"{name}.cdx.json"]
     assert "two builds are identical" in capsys.readouterr().out
+
+
+def test_an_image_for_amazon_is_described(
+    run: Run, spec: ImageSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imaging, "image_info", lambda spec, size: f"{spec.file_name} {size}")
+    for_amazon = dataclasses.replace(spec, format="amazon")
+    name = "made-up.img"
+    found = make(run, for_amazon, ImageOptions())
+    assert found == [name, f"{name}.cdx.json", f"{name}.image-info.json"]
+    size = (run.folder / "image" / name).stat().st_size
+    assert (run.folder / f"image/{found[-1]}").read_text() == f"{name} {size}"
 
 
 def test_an_assembly_that_differs_is_told_with_its_place(

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import sbom
+from orchestrator.agents.builder.image_info import DESCRIBED, image_info
 from orchestrator.image import bmap, compare, convert, examine, late
 from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import Layout
 from orchestrator.image.loaders.signing import Signer
-from orchestrator.shared.artifact import BLOCK_MAP, Artifact, Built, sha256_of
+from orchestrator.shared.artifact import BLOCK_MAP, IMAGE_INFO, Artifact, Built, sha256_of
 from orchestrator.shared.disk_formats import of_suffix
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.image_options import ImageOptions
@@ -79,6 +80,10 @@ def make_artifact(
             mapped = folder / f"{spec.file_name}{BLOCK_MAP}"
             mapped.write_text(bmap.block_map(raw))
             extras.append(mapped)
+        if spec.format in DESCRIBED:
+            described = folder / f"{spec.file_name}{IMAGE_INFO}"
+            described.write_text(image_info(spec, layout.size))
+            extras.append(described)
         unpacked = _finish(spec, raw, target)
         if options.check:
             _finish(spec, second / RAW, second / spec.file_name)
