@@ -32,7 +32,7 @@ let
     if ! lib.elem system format.systems then
       throw "format ${name} supports ${lib.concatStringsSep ", " format.systems}, not ${system}"
     else
-      (if format.assembler == "vm" then onTarget system else lib.id)
+      (if format.assembler == "vm" then onTarget system "format ${format.name}" else lib.id)
         (format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; });
 
   evaluate = { modules ? [ ], specialArgs ? { } }: import (nixpkgs + "/nixos/lib/eval-config.nix") {
@@ -128,13 +128,19 @@ let
     else if ! touchEFIVars && postVM == "" then
       native { inherit format guest; }
     else
-      nixpkgsMade { inherit guest; format = onTarget system format // { recipe = "disk-image"; }; };
+      let
+        option = if touchEFIVars then "touchEFIVars" else "postVM";
+        what = "nixosImage.${option}${placesOf guest [ "nixosImage" option ]}";
+      in
+      nixpkgsMade { inherit guest; format = onTarget system what format // { recipe = "disk-image"; }; };
 
   # A VM runs the target's programs, which would take days under emulation: the build machine must be of the target's system.
-  onTarget = system: format:
-    if system == buildSystem && kvm then format
-    else if system == buildSystem then throw "format ${format.name} is built in a VM, which needs /dev/kvm, and this builder has none; nix/ as a library builds it on a machine with KVM"
-    else throw "format ${format.name} is built in a ${system} VM, which needs a ${system} host; this host is ${buildSystem}";
+  # `what` asks for it.
+  onTarget = system: what: value:
+    if system == buildSystem && kvm then value
+    else throw "${what} takes a VM, which needs a ${system} machine with KVM: ${
+      if system == buildSystem then "the builder has no /dev/kvm" else "the builder is ${buildSystem}"
+    }; leave it out, or use nix/ as a library on such a machine (docs/nixos.md)";
 
   # " (FILE:LINE)" of an option's definitions
   placesOf = evaluated: option:

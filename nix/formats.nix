@@ -14,6 +14,8 @@
 # onDevice    modules of nixpkgs that the image's /etc/nixos/configuration.nix imports (nix/on-device.nix), as nixpkgs' own image has it;
 #             "./NAME" is a file that the provider may write beside it; [ ] if there is no such file
 # otherwise   name of the format whose guest the systems without a PC's BIOS get, or null
+# instead     of an image that needs a VM with KVM, which the builder does not have: what to do; else null
+# tried       what the project's tests do with it: it is "booted", "built" and looked into, or only "evaluated"
 # login       whether the configuration must allow a login: a key or a password, without a provider's help
 let
   architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
@@ -32,6 +34,8 @@ let
     firmware = [ ];
     onDevice = [ ];
     otherwise = null;
+    instead = null;
+    tried = "evaluated";
     login = true;
   };
 
@@ -79,13 +83,13 @@ let
 in
 {
   # Disks for any machine
-  raw = bios "raw-efi" { upstream = "raw"; suffix = "img"; };
-  raw-efi = uefi { upstream = "raw-efi"; suffix = "img"; };
+  raw = bios "raw-efi" { upstream = "raw"; tried = "booted"; suffix = "img"; };
+  raw-efi = uefi { upstream = "raw-efi"; tried = "booted"; suffix = "img"; };
   qemu = bios "qemu-efi" { upstream = "qemu"; aliases = [ "qcow" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
-  qemu-efi = uefi { upstream = "qemu-efi"; aliases = [ "qcow-efi" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  qemu-efi = uefi { upstream = "qemu-efi"; tried = "booted"; aliases = [ "qcow-efi" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
 
   # SD cards
-  sd-card = sdCard "sd-image-aarch64" { upstream = "sd-card"; aliases = [ "sd-aarch64" ]; systems = [ "aarch64-linux" ]; };
+  sd-card = sdCard "sd-image-aarch64" { upstream = "sd-card"; tried = "booted"; aliases = [ "sd-aarch64" ]; systems = [ "aarch64-linux" ]; };
   sd-aarch64-installer = sdCard "sd-image-aarch64-installer" {
     modules = [ "./sd-card.nix" "installer/sd-card/sd-image-aarch64-installer.nix" ];
     systems = [ "aarch64-linux" ];
@@ -127,11 +131,13 @@ in
     suffix = "qcow2";
   };
   proxmox = provider "proxmox" { modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  # Vagrant starts the box itself: no firmware of ours starts the file.
+  vagrant-virtualbox = provider "vagrant-virtualbox" { systems = [ "x86_64-linux" ]; diskFormat = "vagrant"; suffix = "box"; firmware = [ ]; };
   virtualbox = provider "virtualbox" { systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
   vmware = provider "vmware" { login = true; diskFormat = "vmdk"; suffix = "vmdk"; };
 
   # Live systems and installers
-  iso = iso { upstream = "iso"; variant = "iso"; modules = [ "./iso.nix" ]; };
+  iso = iso { upstream = "iso"; tried = "booted"; variant = "iso"; modules = [ "./iso.nix" ]; };
   iso-installer = iso {
     upstream = "iso-installer";
     aliases = [ "install-iso" ];
@@ -140,21 +146,21 @@ in
     systems = main ++ [ "riscv64-linux" ]; # nixpkgs' installers need efivar, which is broken on 32 bits
   };
   install-iso-hyperv = iso { variant = "iso-installer"; modules = [ "./installer.nix" "./hyperv.nix" ]; systems = main; };
-  kexec = tarball "kexec" { upstream = "kexec"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; };
-  kexec-bundle = recipe "kexec-bundle" { variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; suffix = ""; };
+  kexec = tarball "kexec" { upstream = "kexec"; tried = "booted"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; };
+  kexec-bundle = recipe "kexec-bundle" { tried = "built"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; suffix = ""; };
 
   # Containers: they need no login, because their host can enter them
-  docker = container "docker" { modules = [ "virtualisation/docker-image.nix" ]; };
+  docker = container "docker" { tried = "built"; modules = [ "virtualisation/docker-image.nix" ]; };
   lxc = container "tarball" { upstream = "lxc"; variant = "lxc"; };
-  lxc-metadata = container "metadata" { upstream = "lxc-metadata"; variant = "lxc-metadata"; };
+  lxc-metadata = container "metadata" { tried = "built"; upstream = "lxc-metadata"; variant = "lxc-metadata"; };
   proxmox-lxc = container "tarball" { upstream = "proxmox-lxc"; variant = "proxmox-lxc"; };
 
   # Scripts that make a disk and start the build machine's QEMU
   vm = script "vm" { };
   vm-nogui = script "vm" { modules = [ "./vm-nogui.nix" ]; };
 
-  # nixpkgs' builders that run the target's programs: they install a boot loader, or make ZFS or a VirtualBox appliance
-  vm-bootloader = script "vm-bootloader" { assembler = "vm"; };
-  openstack-zfs = provider "openstack-zfs" { } // onTarget "qcow2";
-  vagrant-virtualbox = provider "vagrant-virtualbox" { systems = [ "x86_64-linux" ]; } // onTarget "box";
+  # nixpkgs' builders that run the target's programs: they install a boot loader, or make ZFS
+  vm-bootloader = script "vm-bootloader" { assembler = "vm"; instead = "-f raw-efi --run boots the same system, from a disk with its boot loader"; };
+  openstack-zfs = provider "openstack-zfs" { instead = "-f openstack has another root file system; on a machine with KVM nix/ as a library makes it (docs/nixos.md)"; }
+    // onTarget "qcow2";
 }

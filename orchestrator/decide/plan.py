@@ -172,13 +172,6 @@ def machine_systems(
                 hint="./run.sh formats lists the formats' systems",
             )
         systems = (next(one for one in (native, *SYSTEMS) if one in possible),)
-    for one in formats:
-        if one.assembler == "vm" and systems != (native,):
-            raise UsageError(
-                f"--format {one.name} is built in a virtual machine, only for the host's system:"
-                f" this host is {native}",
-                hint="./run.sh formats lists all formats",
-            )
     return systems
 
 

@@ -12,6 +12,7 @@ import typing
 import uuid
 from collections.abc import Callable
 
+from orchestrator.image import vagrant
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import SECTOR
 from orchestrator.shared import command as programs
@@ -30,10 +31,14 @@ def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity:
     command += ["-c"] if row.compress else []
     if row.options:
         command += ["-o", row.options]
-    _run([*command, os.fspath(raw), os.fspath(target)])
+    disk = target.with_name(f"{target.name}.disk") if row.box else target
+    _run([*command, os.fspath(raw), os.fspath(disk)])
     if fix := FIXES.get(row.driver):
-        with target.open("r+b") as image:
+        with disk.open("r+b") as image:
             fix(image, identity)
+    if row.box:
+        vagrant.pack(disk, raw.stat().st_size, target)
+        disk.unlink()
 
 
 def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 
+from orchestrator.image import vagrant
 from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.filesystem import FilesystemError, run
 from orchestrator.image.layout import SECTOR, Layout
@@ -44,6 +45,8 @@ def disk_file(image: pathlib.Path, disk_format: str) -> None:
             run(["qemu-img", "info", "-f", row.driver, os.fspath(image)], {})
         case "iso":
             iso(image)
+        case "box":
+            vagrant.check(image)
 
 
 def packed(file: pathlib.Path) -> None:

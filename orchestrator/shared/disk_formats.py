@@ -19,7 +19,8 @@ class Row:
     driver: str
     options: str = ""
     compress: bool = False
-    examined: typing.Literal["", "check", "info", "iso"] = ""
+    box: bool = False
+    examined: typing.Literal["", "check", "info", "iso", "box"] = ""
     assembled: bool = True
     stick: bool = False
     largest_mib: int = 0

@@ -21,20 +21,22 @@ TABLE = ROOT / "nix/formats.json"
 ASSEMBLERS = {
     "native": "this appliance",
     "nixpkgs": "nixpkgs' recipe",
-    "vm": "nixpkgs, in a VM",
+    "vm": "not here: takes KVM",
 }
 
 #: Module of all SD cards.
 CARD = "./sd-card.nix"
 
-COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots under")
+COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots under", "tried")
 
 
 @dataclasses.dataclass(frozen=True)
 class NixosFormat:
     """One format: `upstream` is its name in nixpkgs' `system.build.images`, if it has one.
 
-    `otherwise` is the format whose guest it has on systems without a PC's BIOS.
+    `otherwise` is the format whose guest it has on systems without a PC's BIOS. `instead` is what
+    to do about a format that only a VM with KVM makes, which the builder does not have. `tried` is
+    what the project's tests do with it.
     `modules` are its NixOS modules; `diskFormat` is the default of a format assembled here.
     """
 
@@ -46,6 +48,8 @@ class NixosFormat:
     suffix: str
     firmware: tuple[str, ...]
     otherwise: str | None
+    instead: str | None
+    tried: typing.Literal["booted", "built", "evaluated"]
     modules: tuple[str, ...]
     diskFormat: DiskFormat | None = None  # noqa: N815 - nix/formats.nix'
 
@@ -53,6 +57,15 @@ class NixosFormat:
     def card(self) -> bool:
         """Whether it is an SD card, whose partition table is fixed."""
         return CARD in self.modules
+
+    def check_made(self) -> None:
+        """Raise `UsageError` if the builder cannot make the format."""
+        if self.instead:
+            raise UsageError(
+                f"--format {self.name}: nixpkgs makes it in a virtual machine with KVM, which the"
+                " builder does not have",
+                hint=self.instead,
+            )
 
     def check(self, system: str) -> None:
         """Raise `UsageError` if `system` does not support the format."""
@@ -72,6 +85,7 @@ class NixosFormat:
             f".{self.suffix}" if self.suffix else "a program",
             ASSEMBLERS[self.assembler],
             ", ".join(self.firmware) + (", elsewhere uefi" if self.otherwise else "") or "-",
+            self.tried,
         )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import subprocess
 import time
 import uuid
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.image import convert
+from orchestrator.image import convert, examine, vagrant
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.shared.disk_formats import ASSEMBLED, DISK_FORMATS, DiskFormat
 from orchestrator.shared.spec import Compression
@@ -84,15 +85,38 @@ def test_the_same_input_gives_the_same_bits(
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_disk_inside_is_the_raw_one(
-    kind: DiskFormat, twice: dict[DiskFormat, list[pathlib.Path]], raw: pathlib.Path
+    kind: DiskFormat,
+    twice: dict[DiskFormat, list[pathlib.Path]],
+    raw: pathlib.Path,
+    tmp_path: pathlib.Path,
 ) -> None:
     driver = DISK_FORMATS[kind].driver
     path = twice[kind][0]
+    if DISK_FORMATS[kind].box:
+        run("tar", "-xzf", path, "-C", tmp_path)
+        path = tmp_path / vagrant.DISK
     assert "identical" in run("qemu-img", "compare", "-f", "raw", "-F", driver, raw, path)
     facts = json.loads(run("qemu-img", "info", "--output=json", "-f", driver, path))
     assert facts["virtual-size"] == raw.stat().st_size
     if DISK_FORMATS[kind].examined == "check":
         assert "No errors were found" in run("qemu-img", "check", "-f", driver, path)
+
+
+def test_a_box_has_what_vagrant_and_virtualbox_read(
+    twice: dict[DiskFormat, list[pathlib.Path]], raw: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    box = twice["vagrant"][0]
+    listed = run("tar", "-tvzf", box, "--numeric-owner", "--utc").splitlines()
+    assert all(re.match(r"-rw-r--r-- 0/0 +[0-9]+ 1970-01-01 00:00 ", line) for line in listed)
+    run("tar", "-xzf", box, "-C", tmp_path)
+    assert json.loads((tmp_path / "metadata.json").read_text()) == {"provider": "virtualbox"}
+    size = (tmp_path / vagrant.DISK).stat().st_size
+    wanted = vagrant.description(size, raw.stat().st_size)
+    assert (tmp_path / "box.ovf").read_text() == wanted
+    examine.disk_file(box, "vagrant")
+    os.truncate(box, box.stat().st_size - 1)
+    with pytest.raises(FilesystemError, match="cannot be read"):
+        examine.disk_file(box, "vagrant")
 
 
 @pytest.mark.parametrize("kind", ["vdi", "vpc", "vpc-fixed", "vhdx", "vmdk"])

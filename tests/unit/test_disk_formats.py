@@ -13,6 +13,7 @@ from orchestrator.shared.disk_formats import ASSEMBLED, DISK_FORMATS, of_suffix
         (".vhdx", "vhdx"),
         (".vdi", "vdi"),
         (".vmdk", "vmdk"),
+        (".box", "vagrant"),
         (".iso", "iso"),
         (".img", "raw"),
         (".tar", "raw"),

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import typing
 
 import pytest
@@ -62,6 +63,17 @@ def test_a_disk_for_a_bios_is_a_uefi_disk_where_there_is_no_bios() -> None:
         assert "uefi" in RAW[other]["firmware"]
         assert RAW[name]["systems"] == RAW[other]["systems"]
         assert RAW[name]["diskFormat"] == RAW[other]["diskFormat"]
+
+
+def test_what_the_table_calls_tried_is_in_the_tests() -> None:
+    """Each test script names formats by -f."""
+    scripts = [ROOT / f"tests/nixos/test_{name}.sh" for name in ("boot", "disks", "recipes")]
+    text = "".join(path.read_text() for path in scripts)
+    named = {one.name for one in chosen(tuple(re.findall(r" -f ([a-z][\w-]+)", text)), FORMATS)}
+    assert {one.name for one in FORMATS if one.tried != "evaluated"} == named
+    assert {one.name for one in FORMATS if one.instead} == {
+        one.name for one in FORMATS if one.assembler == "vm"
+    }
 
 
 def test_rows_are_in_columns() -> None:

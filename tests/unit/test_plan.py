@@ -264,14 +264,6 @@ def test_formats_that_no_system_can_have_all_of_are_refused() -> None:
         make_plan(build(formats=("sd-aarch64", "sd-x86_64")), facts())
 
 
-def test_a_format_made_in_a_virtual_machine_is_for_the_hosts_own_system() -> None:
-    assert make_plan(build(formats=("vm-bootloader",)), facts()).systems == (X86,)
-    with pytest.raises(
-        UsageError, match=r"virtual machine, only for the host's system.* x86_64-linux"
-    ):
-        make_plan(build(formats=("vm-bootloader",), systems=(ARM,)), facts())
-
-
 def test_several_systems_share_one_run_and_only_those_that_need_it_are_registered() -> None:
     asked = build(formats=("raw-efi",), systems=(X86, ARM, RISCV))
     plan = make_plan(asked, facts(X86, RISCV))
