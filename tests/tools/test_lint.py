@@ -25,6 +25,7 @@ def shell_scripts() -> list[pathlib.Path]:
         ("tests/nixos", "make-tree"),
         ("tests/nixos/stand-in", "*.sh"),
         ("benchmarks", "*.sh"),
+        ("docs/completion", "*.bash"),
         ("nix", "*.sh"),
         ("nix/modules", "*.sh"),
         ("nix/demo", "*.sh"),

@@ -11,6 +11,7 @@ from orchestrator.shared.paths import ROOT
 
 #: Folders from top to bottom. Modules outside of folders are the entry point, above all.
 FOLDERS = (
+    "manual",
     "verbs",
     "run",
     "deliver",

@@ -1,0 +1,178 @@
+# shellcheck shell=bash
+# Completion of ./run.sh for bash, made by `python3 -m orchestrator.manual`. To use it: . docs/completion/run.sh.bash
+
+# Set `options` to the options of a verb.
+_nixos_image_options() {
+  case $1 in
+    boot) options="-h --help --test --system --firmware --identity --user --seed --print-command --run --grow --boot-timeout --log-format" ;;
+    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --log-format" ;;
+    clean) options="-h --help --all --store --log-format" ;;
+    compose) options="-h --help" ;;
+    demo) options="-h --help --system -f --format --root-fs --ssh-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --log-format" ;;
+    doctor) options="-h --help --privileges --system --emulation --log-format" ;;
+    eject) options="-h --help --appliance --image -o --out --log-format" ;;
+    flash) options="-h --help --dry-run --yes --no-verify" ;;
+    formats) options="-h --help" ;;
+    help) options="-h --help" ;;
+    init) options="-h --help --board --host-name --user --key --time-zone --locale --keymap --wifi-ssid --wifi-country --wifi-password-file --service --nix -o --out" ;;
+    pins) options="-h --help --update --installed --advisories --tracker --log-format" ;;
+    test) options="-h --help" ;;
+    verify) options="-h --help --key --allowed-signers" ;;
+    version) options="-h --help" ;;
+    *) options= ;;
+  esac
+}
+
+# Set `words` and `kind` to what the value VERB:OPTION:NUMBER may be; fails if there is none.
+_nixos_image_value() {
+  words='' kind=none
+  case $1 in
+    boot:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
+    boot:--firmware:1) words="uefi bios u-boot" ;;
+    boot:--identity:1) kind='file' ;;
+    boot:--user:1) ;;
+    boot:--seed:1) kind='file' ;;
+    boot:--run:1) ;;
+    boot:--grow:1) ;;
+    boot:--boot-timeout:1) ;;
+    boot:--log-format:1) words="auto plain json" ;;
+    build:--appliance:1) kind='file' ;;
+    build:--image:1) ;;
+    build:-c:1 | build:--configuration:1) kind='file' ;;
+    build:--flake:1) kind='file' ;;
+    build:--nixpkgs:1) kind='file' ;;
+    build:--override-input:1) ;;
+    build:--override-input:2) kind='file' ;;
+    build:-I:1) ;;
+    build:-f:1 | build:--format:1) words="amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware" ;;
+    build:--format-path:1) kind='file' ;;
+    build:--system:1) words="aarch64-linux armv7l-linux i686-linux riscv64-linux x86_64-linux" ;;
+    build:--root-fs:1) words="ext4 btrfs xfs erofs f2fs" ;;
+    build:--option:1) ;;
+    build:--option:2) ;;
+    build:--nix-conf:1) kind='file' ;;
+    build:--special-arg:1) ;;
+    build:--special-arg:2) ;;
+    build:--substituter:1) ;;
+    build:--trusted-public-key:1) ;;
+    build:--cores:1) ;;
+    build:-o:1 | build:--out:1 | build:--out-link:1) kind='folder' ;;
+    build:--emulation:1) words="auto native private host shared" ;;
+    build:--qemu:1) ;;
+    build:--memory:1) ;;
+    build:--sign:1) kind='file' ;;
+    build:--emulation-timeout:1) ;;
+    build:--boot-timeout:1) ;;
+    build:--timeout:1) ;;
+    build:--partition-table:1) words="none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card" ;;
+    build:--disk-size:1) ;;
+    build:--boot-size:1) ;;
+    build:--firmware-size:1) ;;
+    build:--additional-space:1) ;;
+    build:--disk-format:1) words="raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk" ;;
+    build:--compress:1) words="none zstd xz gz" ;;
+    build:--inject:1) kind='file' ;;
+    build:--host-name:1) ;;
+    build:--wifi-ssid:1) ;;
+    build:--wifi-password-file:1) kind='file' ;;
+    build:--stamp:1) kind='file' ;;
+    build:--secure-boot-key:1) kind='file' ;;
+    build:--secure-boot-cert:1) kind='file' ;;
+    build:--log-format:1) words="auto plain json" ;;
+    clean:--log-format:1) words="auto plain json" ;;
+    demo:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
+    demo:-f:1 | demo:--format:1) words="qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64" ;;
+    demo:--root-fs:1) words="ext4 btrfs xfs erofs f2fs" ;;
+    demo:--ssh-key:1) kind='file' ;;
+    demo:--appliance:1) kind='file' ;;
+    demo:--image:1) ;;
+    demo:-o:1 | demo:--out:1 | demo:--out-link:1) kind='folder' ;;
+    demo:--emulation:1) words="auto native private host shared" ;;
+    demo:--qemu:1) ;;
+    demo:--memory:1) ;;
+    demo:--sign:1) kind='file' ;;
+    demo:--emulation-timeout:1) ;;
+    demo:--boot-timeout:1) ;;
+    demo:--timeout:1) ;;
+    demo:--partition-table:1) words="none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card" ;;
+    demo:--disk-size:1) ;;
+    demo:--boot-size:1) ;;
+    demo:--firmware-size:1) ;;
+    demo:--additional-space:1) ;;
+    demo:--disk-format:1) words="raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk" ;;
+    demo:--compress:1) words="none zstd xz gz" ;;
+    demo:--inject:1) kind='file' ;;
+    demo:--host-name:1) ;;
+    demo:--wifi-ssid:1) ;;
+    demo:--wifi-password-file:1) kind='file' ;;
+    demo:--stamp:1) kind='file' ;;
+    demo:--secure-boot-key:1) kind='file' ;;
+    demo:--secure-boot-cert:1) kind='file' ;;
+    demo:--log-format:1) words="auto plain json" ;;
+    doctor:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
+    doctor:--emulation:1) words="auto native private host shared" ;;
+    doctor:--log-format:1) words="auto plain json" ;;
+    eject:--appliance:1) kind='file' ;;
+    eject:--image:1) ;;
+    eject:-o:1 | eject:--out:1) kind='folder' ;;
+    eject:--log-format:1) words="auto plain json" ;;
+    init:--board:1) words="arm-board arm-uefi aws azure digital-ocean google-cloud hyper-v openstack oracle-cloud pc pc-bios proxmox qemu raspberry-pi-3 raspberry-pi-4 raspberry-pi-zero-2-w virtualbox vmware" ;;
+    init:--host-name:1) ;;
+    init:--user:1) ;;
+    init:--key:1) kind='file' ;;
+    init:--time-zone:1) ;;
+    init:--locale:1) ;;
+    init:--keymap:1) ;;
+    init:--wifi-ssid:1) ;;
+    init:--wifi-country:1) ;;
+    init:--wifi-password-file:1) kind='file' ;;
+    init:--service:1) words="adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale" ;;
+    init:-o:1 | init:--out:1) kind='folder' ;;
+    pins:--tracker:1) ;;
+    pins:--log-format:1) words="auto plain json" ;;
+    verify:--key:1) kind='file' ;;
+    verify:--allowed-signers:1) kind='file' ;;
+    *) return 1 ;;
+  esac
+}
+
+# Set `words` and `kind` to what the arguments of a verb may be.
+_nixos_image_argument() {
+  words='' kind=none
+  case $1 in
+    boot) kind='file' ;;
+    flash) kind='file' ;;
+    formats) words="amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware" ;;
+    help) words="boot build clean compose demo doctor eject flash formats help init pins test verify version" ;;
+    test) kind='file' ;;
+    verify) kind='file' ;;
+  esac
+}
+
+_nixos_image() {
+  local current=${COMP_WORDS[COMP_CWORD]} at=$COMP_CWORD verb=build options words kind
+  COMPREPLY=()
+  if [ "$at" -gt 1 ] && [[ ${COMP_WORDS[1]} != -* ]]; then verb=${COMP_WORDS[1]}; fi
+  # bash makes --option=value three words.
+  if [ "$current" = = ]; then current='' at=$((at + 1)); fi
+  local option=${COMP_WORDS[at - 1]}
+  if [ "$option" = = ]; then option=${COMP_WORDS[at - 2]}; fi
+  if [ "$COMP_CWORD" = 1 ] && [[ $current != -* ]]; then
+    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot clean compose demo doctor eject flash formats help init pins test verify" kind=none
+  elif ! _nixos_image_value "$verb:$option:1" \
+    && ! { [ "$at" -gt 2 ] && _nixos_image_value "$verb:${COMP_WORDS[at - 2]}:2"; }; then
+    if [[ $current == -* ]]; then
+      _nixos_image_options "$verb"
+      words=$options kind=none
+    else
+      _nixos_image_argument "$verb"
+    fi
+  fi
+  case $kind in
+    file) compopt -o filenames 2> /dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    folder) compopt -o filenames 2> /dev/null; mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current") ;;
+  esac
+}
+
+complete -F _nixos_image run.sh

@@ -1,0 +1,289 @@
+#compdef run.sh
+# Completion of ./run.sh for zsh, made by `python3 -m orchestrator.manual`. To use it, after compinit: . docs/completion/run.sh.zsh
+
+_nixos_image() {
+  local verb=$words[2]
+  if (( CURRENT == 2 )) && [[ $verb != -* ]]; then
+    local -a verbs=(
+      'attach:docker compose attach'
+      'build:build NixOS images\: appliance.toml, -c FILE or --flake REF'
+      'config:docker compose config'
+      'cp:docker compose cp'
+      'create:docker compose create'
+      'down:docker compose down'
+      'events:docker compose events'
+      'exec:docker compose exec'
+      'images:docker compose images'
+      'kill:docker compose kill'
+      'logs:docker compose logs'
+      'ls:docker compose ls'
+      'pause:docker compose pause'
+      'port:docker compose port'
+      'ps:docker compose ps'
+      'pull:docker compose pull'
+      'push:docker compose push'
+      'restart:docker compose restart'
+      'rm:docker compose rm'
+      'run:docker compose run'
+      'scale:docker compose scale'
+      'start:docker compose start'
+      'stats:docker compose stats'
+      'stop:docker compose stop'
+      'top:docker compose top'
+      'unpause:docker compose unpause'
+      'up:docker compose up'
+      'version:this project'\''s version, main pins, and the engine'\''s version'
+      'wait:docker compose wait'
+      'watch:docker compose watch'
+      'boot:boot an image on this terminal, or check that it boots'
+      'clean:remove leftovers of dead runs, or of the store'
+      'compose:docker compose with any of its verbs'
+      'demo:build a small bootable system for another CPU, and boot it'
+      'doctor:what this host supports, and the containers'\'' privileges'
+      'eject:write an appliance.toml as plain Nix'
+      'flash:write an image to a card, and read it back'
+      'formats:the formats of NixOS images'
+      'help:print this overview, or the options of one verb'
+      'init:write an appliance.toml\: describe an image without Nix'
+      'pins:pinned versions and hashes of all downloads'
+      'test:run the test suite (--hosts\: on simulated Docker hosts)'
+      'verify:check an image against its checksum, SBOM and signature'
+    )
+    _describe verb verbs
+    return
+  fi
+  if [[ $verb == -* ]]; then
+    verb=build
+  else
+    shift words
+    (( CURRENT-- ))
+  fi
+  case $verb in
+    boot)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--test[boot check without a terminal\: wait until ready, log in by SSH]' \
+        '--system=[system of the image (default\: detected from it)]:VALUE:(aarch64-linux riscv64-linux x86_64-linux)' \
+        '--firmware=[firmware of the machine (default\: the image'\''s)]:VALUE:(uefi bios u-boot)' \
+        '--identity=[private key that the image already trusts, instead of a new one]:FILE:_files' \
+        '--user=[user who logs in (default\: root; others need --identity)]:NAME: ' \
+        '--seed=[second disk, raw or ISO, with cloud-init'\''s seed]:FILE:_files' \
+        '--print-command[print QEMU and libvirt commands that boot the image, boot nothing]' \
+        '--run=[with --test\: run the command in the guest and print its output]:COMMAND: ' \
+        '--grow=[boot the copy on a larger disk]:SIZE: ' \
+        '--boot-timeout=[how long to wait until the image is ready (default\: 300)]:SECONDS: ' \
+        '--log-format=[]:VALUE:(auto plain json)' \
+        '*:IMAGE:_files'
+      ;;
+    build)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--appliance=[file that describes images without Nix (default\: ./appliance.toml if it exists)]:FILE:_files' \
+        '*--image=[only this image of the file (repeatable)]:NAME: ' \
+        '-c+[file with a NixOS configuration]:FILE:_files' \
+        '--configuration=[file with a NixOS configuration]:FILE:_files' \
+        '--flake=[a flake'\''s NixOS configuration\: one of nixosConfigurations, or an attribute path (default\: the one of this computer'\''s name, or the only one)]:URI\[#NAME\]:_files' \
+        '--nixpkgs=[nixpkgs to use, also for a flake'\''s input of that name (default\: NIX_PATH'\''s, else the pinned one; a flake'\''s own)]:PATH|REF:_files' \
+        '*--override-input[use another tree for one of the flake'\''s inputs]:NAME: :PATH|REF:_files' \
+        '*-I+[entry of Nix'\'' search path; nixos-config=FILE is the configuration]:NAME=PATH|REF: ' \
+        '*-f+[image format (./run.sh formats)]:NAME:(amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware)' \
+        '*--format=[image format (./run.sh formats)]:NAME:(amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware)' \
+        '*--format-path=[]:FILE:_files' \
+        '*--system=[target system (default\: the host'\''s if the format supports it)]:VALUE:(aarch64-linux armv7l-linux i686-linux riscv64-linux x86_64-linux)' \
+        '--root-fs=[]:VALUE:(ext4 btrfs xfs erofs f2fs)' \
+        '--allow-no-login[allow an image that nobody can log in to]' \
+        '--ignore-hardware[leave out the disks of hardware-configuration.nix]' \
+        '--list[print the names of all formats]' \
+        '*--option[set a Nix option]:NAME: :VALUE: ' \
+        '--nix-conf=[nix.conf lines to add, for example access tokens]:FILE:_files' \
+        '*--special-arg[]:NAME: :VALUE: ' \
+        '*--substituter=[]:URL: ' \
+        '*--trusted-public-key=[]:KEY: ' \
+        '--cores=[CPU cores per derivation]:N: ' \
+        '--show-trace[]' \
+        '--boot[check that the first image boots]' \
+        '--run[boot the first image on this terminal afterwards]' \
+        '-o+[output folder, no link into a Nix store (default\: ./out)]:DIR:_files -/' \
+        '--out=[output folder, no link into a Nix store (default\: ./out)]:DIR:_files -/' \
+        '--out-link=[output folder, no link into a Nix store (default\: ./out)]:DIR:_files -/' \
+        '--force[replace files there that no run of this project made]' \
+        '--emulation=[]:VALUE:(auto native private host shared)' \
+        '--qemu=[version of the emulators, one of those that ./run.sh version prints (default\: the first); auto\: if an emulator crashes, try the next version once]:VERSION|auto: ' \
+        '--locked[fail if a pinned package is gone, do not use a newer version]' \
+        '--strict[fail if Nix'\'' sandbox is not available, do not build without it]' \
+        '--dry-run[print the plan and make nothing]' \
+        '--memory=[memory limit of the builder (default\: nine tenths of Docker'\''s memory)]:SIZE: ' \
+        '--sign=[sign the images'\'' checksums with this private SSH key]:FILE:_files' \
+        '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \
+        '--boot-timeout=[how long to wait until the image is ready (default\: 300)]:SECONDS: ' \
+        '--timeout=[time limit of the whole run]:SECONDS: ' \
+        '--partition-table=[]:VALUE:(none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card)' \
+        '--disk-size=[size of the disk (default\: the configuration'\''s, else auto\: what its content needs, and --additional-space)]:SIZE|auto: ' \
+        '--boot-size=[size of the boot partition; auto\: three times what its first files need]:SIZE|auto: ' \
+        '--firmware-size=[size of an SD card'\''s firmware partition]:SIZE: ' \
+        '--additional-space=[free space in the root file system]:SIZE: ' \
+        '--disk-format=[]:VALUE:(raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk)' \
+        '--compress=[]:VALUE:(none zstd xz gz)' \
+        '--bmap[write a block map for bmaptool]' \
+        '--check[assemble each image twice and compare]' \
+        '*--inject=[add a file to the root file system (default\: mode 600, of root)]:SRC\:DEST\[\:MODE\[\:UID\[\:GID\]\]\]:_files' \
+        '--host-name=[]:NAME: ' \
+        '--wifi-ssid=[]:NAME: ' \
+        '--wifi-password-file=[]:FILE:_files' \
+        '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
+        '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
+        '--secure-boot-cert=[certificate of that key (PEM)]:FILE:_files' \
+        '--log-format=[]:VALUE:(auto plain json)'
+      ;;
+    clean)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--all[end living runs, too, and remove what they have]' \
+        '--store[also remove from the Nix store what no recent image needs]' \
+        '--log-format=[]:VALUE:(auto plain json)'
+      ;;
+    compose)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '*:VERB ...: '
+      ;;
+    demo)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--system=[target system (default\: the one foreign to this host)]:VALUE:(aarch64-linux riscv64-linux x86_64-linux)' \
+        '-f+[]:VALUE:(qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64)' \
+        '--format=[]:VALUE:(qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64)' \
+        '--root-fs=[]:VALUE:(ext4 btrfs xfs erofs f2fs)' \
+        '--ssh-key=[public keys that may log in (default\: ~/.ssh/*.pub)]:FILE:_files' \
+        '--appliance=[file that describes images without Nix (default\: ./appliance.toml if it exists)]:FILE:_files' \
+        '*--image=[only this image of the file (repeatable)]:NAME: ' \
+        '--no-boot[do not boot the image afterwards]' \
+        '-o+[output folder, no link into a Nix store (default\: ./out)]:DIR:_files -/' \
+        '--out=[output folder, no link into a Nix store (default\: ./out)]:DIR:_files -/' \
+        '--out-link=[output folder, no link into a Nix store (default\: ./out)]:DIR:_files -/' \
+        '--force[replace files there that no run of this project made]' \
+        '--emulation=[]:VALUE:(auto native private host shared)' \
+        '--qemu=[version of the emulators, one of those that ./run.sh version prints (default\: the first); auto\: if an emulator crashes, try the next version once]:VERSION|auto: ' \
+        '--locked[fail if a pinned package is gone, do not use a newer version]' \
+        '--strict[fail if Nix'\'' sandbox is not available, do not build without it]' \
+        '--dry-run[print the plan and make nothing]' \
+        '--memory=[memory limit of the builder (default\: nine tenths of Docker'\''s memory)]:SIZE: ' \
+        '--sign=[sign the images'\'' checksums with this private SSH key]:FILE:_files' \
+        '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \
+        '--boot-timeout=[how long to wait until the image is ready (default\: 300)]:SECONDS: ' \
+        '--timeout=[time limit of the whole run]:SECONDS: ' \
+        '--partition-table=[]:VALUE:(none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card)' \
+        '--disk-size=[size of the disk (default\: the configuration'\''s, else auto\: what its content needs, and --additional-space)]:SIZE|auto: ' \
+        '--boot-size=[size of the boot partition; auto\: three times what its first files need]:SIZE|auto: ' \
+        '--firmware-size=[size of an SD card'\''s firmware partition]:SIZE: ' \
+        '--additional-space=[free space in the root file system]:SIZE: ' \
+        '--disk-format=[]:VALUE:(raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk)' \
+        '--compress=[]:VALUE:(none zstd xz gz)' \
+        '--bmap[write a block map for bmaptool]' \
+        '--check[assemble each image twice and compare]' \
+        '*--inject=[add a file to the root file system (default\: mode 600, of root)]:SRC\:DEST\[\:MODE\[\:UID\[\:GID\]\]\]:_files' \
+        '--host-name=[]:NAME: ' \
+        '--wifi-ssid=[]:NAME: ' \
+        '--wifi-password-file=[]:FILE:_files' \
+        '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
+        '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
+        '--secure-boot-cert=[certificate of that key (PEM)]:FILE:_files' \
+        '--log-format=[]:VALUE:(auto plain json)'
+      ;;
+    doctor)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--privileges[also print the privileges of each container]' \
+        '--system=[target system of the planned run]:VALUE:(aarch64-linux riscv64-linux x86_64-linux)' \
+        '--emulation=[]:VALUE:(auto native private host shared)' \
+        '--log-format=[]:VALUE:(auto plain json)'
+      ;;
+    eject)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--appliance=[file that describes images without Nix (default\: ./appliance.toml if it exists)]:FILE:_files' \
+        '*--image=[only this image of the file (repeatable)]:NAME: ' \
+        '-o+[where the files go (default\: beside the appliance.toml)]:DIR:_files -/' \
+        '--out=[where the files go (default\: beside the appliance.toml)]:DIR:_files -/' \
+        '--log-format=[]:VALUE:(auto plain json)'
+      ;;
+    flash)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--dry-run[check everything, say what would be written where]' \
+        '--yes[ask nothing; needed for disks inside this computer, and without a terminal]' \
+        '--no-verify[do not read the disk back and compare]' \
+        '*:IMAGE:_files'
+      ;;
+    formats)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '*:NAME:(amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware)'
+      ;;
+    help)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '*:VERB:(boot build clean compose demo doctor eject flash formats help init pins test verify version)'
+      ;;
+    init)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--board=[the machine]:VALUE:(arm-board arm-uefi aws azure digital-ocean google-cloud hyper-v openstack oracle-cloud pc pc-bios proxmox qemu raspberry-pi-3 raspberry-pi-4 raspberry-pi-zero-2-w virtualbox vmware)' \
+        '--host-name=[its name (default\: nixos)]:NAME: ' \
+        '--user=[who logs in (default\: you)]:NAME: ' \
+        '*--key=[public SSH key, or its file (default\: ~/.ssh/*.pub; repeatable)]:KEY|FILE:_files' \
+        '--time-zone=[default\: this computer'\''s]:ZONE: ' \
+        '--locale=[de_DE.UTF-8]:NAME: ' \
+        '--keymap=[de-latin1]:NAME: ' \
+        '--wifi-ssid=[]:NAME: ' \
+        '--wifi-country=[]:XX: ' \
+        '--wifi-password-file=[]:FILE:_files' \
+        '*--service=[what runs there (repeatable)]:VALUE:(adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale)' \
+        '--nix[write a NixOS module with comments instead]' \
+        '-o+[default\: this folder]:DIR:_files -/' \
+        '--out=[default\: this folder]:DIR:_files -/'
+      ;;
+    pins)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--update[renew the locks of this checkout and print the changes]' \
+        '--installed[print the Debian packages of this project'\''s container images instead]' \
+        '--advisories[print the vulnerabilities of these packages, by Debian'\''s security tracker; exit code 16 if newer versions fix one]' \
+        '--tracker=[address of the tracker'\''s data, for --advisories (default\: https\://security-tracker.debian.org/tracker/data/json)]:URL: ' \
+        '--log-format=[]:VALUE:(auto plain json)'
+      ;;
+    test)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '*:PYTEST ARGUMENT:_files'
+      ;;
+    verify)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--key=[public SSH key that must have signed it]:FILE:_files' \
+        '--allowed-signers=[allowed signers, in ssh-keygen(1)'\''s file format]:FILE:_files' \
+        '*:IMAGE:_files'
+      ;;
+    version)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]'
+      ;;
+  esac
+}
+
+compdef _nixos_image run.sh
