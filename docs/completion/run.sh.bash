@@ -69,7 +69,7 @@ _nixos_image_value() {
     build:--boot-size:1) ;;
     build:--firmware-size:1) ;;
     build:--additional-space:1) ;;
-    build:--disk-format:1) words="raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk" ;;
+    build:--disk-format:1) words="raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk vagrant" ;;
     build:--compress:1) words="none zstd xz gz" ;;
     build:--inject:1) kind='file' ;;
     build:--host-name:1) ;;
@@ -99,7 +99,7 @@ _nixos_image_value() {
     demo:--boot-size:1) ;;
     demo:--firmware-size:1) ;;
     demo:--additional-space:1) ;;
-    demo:--disk-format:1) words="raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk" ;;
+    demo:--disk-format:1) words="raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk vagrant" ;;
     demo:--compress:1) words="none zstd xz gz" ;;
     demo:--inject:1) kind='file' ;;
     demo:--host-name:1) ;;

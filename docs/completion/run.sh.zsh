@@ -124,7 +124,7 @@ _nixos_image() {
         '--boot-size=[size of the boot partition; auto\: three times what its first files need]:SIZE|auto: ' \
         '--firmware-size=[size of an SD card'\''s firmware partition]:SIZE: ' \
         '--additional-space=[free space in the root file system]:SIZE: ' \
-        '--disk-format=[]:VALUE:(raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk)' \
+        '--disk-format=[]:VALUE:(raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk vagrant)' \
         '--compress=[]:VALUE:(none zstd xz gz)' \
         '--bmap[write a block map for bmaptool]' \
         '--check[assemble each image twice and compare]' \
@@ -182,7 +182,7 @@ _nixos_image() {
         '--boot-size=[size of the boot partition; auto\: three times what its first files need]:SIZE|auto: ' \
         '--firmware-size=[size of an SD card'\''s firmware partition]:SIZE: ' \
         '--additional-space=[free space in the root file system]:SIZE: ' \
-        '--disk-format=[]:VALUE:(raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk)' \
+        '--disk-format=[]:VALUE:(raw qcow2 qcow2-compressed vdi vpc vpc-fixed vhdx vmdk vagrant)' \
         '--compress=[]:VALUE:(none zstd xz gz)' \
         '--bmap[write a block map for bmaptool]' \
         '--check[assemble each image twice and compare]' \
