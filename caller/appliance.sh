@@ -45,7 +45,10 @@ in_appliance() {
 # named_paths KEYS: prints each string on one line that the TOML on stdin gives to one of KEYS
 named_paths() {
   awk -v keys="$1" -v quote="'" '
-    BEGIN { token = "[A-Za-z0-9_-]+[ \t]*=|\"([^\"\\\\]|\\\\.)*\"|" quote "[^" quote "]*" quote "|#.*" }
+    BEGIN {
+      string = "(\"([^\"\\\\]|\\\\.)*\"|" quote "[^" quote "]*" quote ")"
+      token = "[A-Za-z0-9_-]+[ \t]*=|" string "([ \t]*=)?|#.*"
+    }
     {
       left = $0
       while (match(left, token)) {
@@ -54,6 +57,7 @@ named_paths() {
         if (found ~ /^#/) break
         if (found ~ /=$/) {
           sub(/[ \t]*=$/, "", found)
+          gsub("^[\"" quote "]|[\"" quote "]$", "", found)
           key = found
         } else if (index(keys, " " key " ")) {
           found = substr(found, 2, length(found) - 2)

@@ -32,8 +32,8 @@ password-file = 'pa"ss'
 tailscale = { auth-key-file = "./ts", routing = "client" }
 [[files]]
 target = "/etc/shadow"
-source = "./a b"
-mode = "640"
+"source" = "./a b" # a quoted key
+"mode" = "640"
 """
 
 
@@ -135,6 +135,8 @@ def test_run_sh_sends_what_the_file_names(argv: list[str], it: Caller) -> None:
         ["send", "--appliance", "{cwd}/not-this"],  # a comment
         ["send", "--appliance", "{cwd}/x.nix"],  # a module is not an injected file
         ["send", "--appliance", "{cwd}/x"],  # a network's name
+        ["send", "--appliance", "{cwd}/source"],  # a key
+        ["send", "--appliance", "{cwd}/640"],  # the value of another quoted key
         ["send", "--appliance", "{cwd}/ada"],
         ["send", "--appliance", "/home/other/.ssh/id.pub"],
         ["send_tree", "--appliance", "{cwd}/ts"],
