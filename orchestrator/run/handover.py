@@ -28,7 +28,9 @@ from orchestrator.shared.artifact import (
     Artifact,
     Material,
 )
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.errors import ApplianceError, BuildError, EmulatorCrashError
+from orchestrator.shared.text import columns
 
 #: Files with the guest's console output and Nix' log in the run's shared folder.
 SERIAL = "serial.log"
@@ -39,6 +41,13 @@ SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces", "inputs")
 
 #: Errors for which Nix' log has more details.
 IN_THE_BUILD = BuildError | EmulatorCrashError
+
+
+def table(images: list[Artifact]) -> str:
+    """Return a table of several images for a person."""
+    head = ("image", "format", "system", "MiB")
+    rows = [(one.file_name, one.format, one.system, f"{-(-one.size // MIB)}") for one in images]
+    return columns([head, *rows]).rstrip("\n")
 
 
 class Handover:
@@ -93,6 +102,8 @@ class Handover:
             for name in evidence.write(folder, self._images, about):
                 outgoing.send(name)
             outgoing.finish()
+        if others:
+            self._run.progress.say(table(self._images))
 
     def abandon(self) -> None:
         """End the delivery without a manifest, so that run.sh discards all files."""

@@ -1,6 +1,7 @@
 """Tests both streams: files to the caller, and files from the caller."""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,9 +14,10 @@ from unittest import mock
 import pytest
 
 from orchestrator.deliver import stream
-from orchestrator.run.handover import Handover
+from orchestrator.run.handover import Handover, table
 from orchestrator.shared.artifact import RESULT_TYPE
 from orchestrator.shared.errors import DeliveryError
+from tests.unit.artifacts import IMAGE
 from tests.unit.asking import ask
 
 
@@ -165,6 +167,17 @@ def test_each_secret_makes_an_image_its_owners_alone(
     image = mock.Mock(path="taken/demo.img", extras=())
     Handover(run, mock.Mock(), 1).send([image])
     assert made.call_args.kwargs["private"] is private
+
+
+def test_several_images_are_told_in_a_table() -> None:
+    other = dataclasses.replace(
+        IMAGE, path="image/web.qcow2", format="qcow-efi", system="x86_64-linux", size=(3 << 20) + 1
+    )
+    assert table([IMAGE, other]).splitlines() == [
+        "image      format    system         MiB",
+        "demo.img   raw-efi   aarch64-linux  1",
+        "web.qcow2  qcow-efi  x86_64-linux   4",
+    ]
 
 
 def test_what_is_abandoned_has_no_manifest(folder: pathlib.Path) -> None:
