@@ -1,75 +1,8 @@
 #!/bin/sh
-# Tests the output folder: whose files are replaced, in which order, and what is there if power fails. run.sh runs with a fake
-# docker.
+# Tests the output folder: whose files are replaced, and in which order. run.sh runs with a fake docker. Needs no engine.
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/stub.sh"
-
-# pack_stream NAME...: makes the orchestrator's stream of these files in $work/stream.d; images are *.img
-pack_stream() {
-  for name; do
-    case $name in *.img) kind=image ;; *) kind='file' ;; esac
-    printf '%s %s %s\n' "$(sha256sum < "$work/stream.d/$name" | cut -d ' ' -f 1)" $kind "$name"
-  done > "$work/stream.d/.complete"
-  echo end >> "$work/stream.d/.complete"
-  PATH="$work/bin:$PATH" tar -cf "$work/stream" -C "$work/stream.d" "$@" .complete
-}
-
-# files TEXT NAME...: makes the files NAME in $work/stream.d, as a run called TEXT would
-files() {
-  text=$1
-  shift
-  rm -rf "$work/stream.d"
-  mkdir "$work/stream.d"
-  for name; do
-    case $name in
-      *.provenance.json) printf '{"type": "urn:nixos-image:build:v1", "run": "%s"}\n' "$text" ;;
-      *result.json) printf '{"type": "urn:nixos-image:result:v1", "run": "%s"}\n' "$text" ;;
-      build.log) printf '# urn:nixos-image:log:v1: run %s\n' "$text" ;;
-      *.sha256) (cd "$work/stream.d" && sha256sum ./*.img | sed 's| \./| |') ;;
-      # Longer than what a file system stores in an inode.
-      a.img) awk -v text="$text" 'BEGIN { for (i = 0; i < 20000; i++) print text, i }' ;;
-      *) echo "$text" ;;
-    esac > "$work/stream.d/$name"
-  done
-}
-
-hands_over() {
-  files "$@"
-  shift
-  pack_stream "$@"
-}
-
-# Names of a run's files in the order of their delivery: checksums and signature in the middle, like those of the first of two
-# images.
-all='a.img a.img.sha256 a.img.sha256.sig a.img.serial.log a.img.log result.json a.img.result.json a.img.cdx.json a.img.provenance.json'
-
-# shellcheck disable=SC2086  # names
-whole() { hands_over "$1" $all a.img.bmap; }
-
-# builds ARGUMENTS...: runs run.sh with the output folder $out
-builds() {
-  : > "$work/orders"
-  for word; do [ "$word" != --force ] || echo force > "$work/orders"; done
-  order out_dir --out "$out"
-  run_sh demo -o "$out" "$@"
-}
-
-# fresh: sets $out to a new, empty folder
-fresh() {
-  out=$work/images
-  rm -rf "$out"
-  mkdir "$out"
-}
-
-# holds NAME TEXT: whether the file in $out has that text
-holds() { grep -q -- "$2" "$out/$1"; }
-
-# is_of TEXT: whether the image in $out and all files beside it are of the run called TEXT
-is_of() {
-  [ "$(cd "$out" && grep -l "$1" a.img* | wc -l)" = "$(cd "$out" && find . -name 'a.img*' ! -name a.img.sha256 | wc -l)" ] && proved
-}
-proved() { (cd "$out" && sha256sum -c --quiet a.img.sha256) >> "$work/err" 2>&1; }
-no_lock() { [ -z "$(find "$out" -name '.?*' ! -path "$out")" ]; }
+. "$(dirname -- "$0")/out.sh"
 
 # --- whose files are replaced ---------------------------------------------------------------------------------------------
 
@@ -208,19 +141,9 @@ check "but not with --force" test -z "$(told)"
 echo force > "$work/orders"
 expect "an orchestrator does not force what its user does not" 70 'gave an order that run.sh refuses: force' run_sh demo -o "$out"
 
-# --- order, and failing power ---------------------------------------------------------------------------------------------
+# --- order --------------------------------------------------------------------------------------------------------------
 
-# Each of these tools runs the real one, then records what it did if that is about the output folder.
-for tool in mv ln rm sync; do
-  cat > "$work/bin/$tool" << EOF
-#!/bin/sh
-$(command -v $tool) "\$@"
-code=\$?
-case "\$*" in *"$work/images"*) "$work/deed" $tool "\$@" ;; esac
-exit \$code
-EOF
-  chmod +x "$work/bin/$tool"
-done
+recorded_tools
 cat > "$work/deed" << EOF
 #!/bin/sh
 for word; do case \$word in -*) ;; *) printf '%s ' "\$word" ;; esac; done \\
@@ -257,53 +180,6 @@ printf '#!/bin/sh\nexit 1\n' > "$work/bin/sync"
 whole third
 expect "a disk that does not take it" 8 'could not be written' builds
 check "still has the one before" is_of second
-
-# The same on a disk that is copied after each recorded step, as if power failed then: data that nobody has synced is not there,
-# but the step may be, because the sync of another file writes it, too.
-disk=$work/disk
-mkdir "$work/found" "$work/mounted"
-truncate -s 40M "$disk"
-if mkfs.ext4 -q "$disk" 2> /dev/null && mount -o loop "$disk" "$work/mounted" 2> /dev/null; then
-  printf '#!/bin/sh\nexec %s "$@"\n' "$(PATH=${PATH#"$work/bin:"} command -v sync)" > "$work/bin/sync"
-  cat > "$work/deed" << EOF
-#!/bin/sh
-echo >> "$work/mounted/unrelated"
-sync "$work/mounted/unrelated"
-cp "$disk" "$work/found/\$(ls "$work/found" | wc -l)"
-EOF
-  rm -rf "$work/images"
-  mkdir "$work/mounted/images"
-  ln -s mounted/images "$work/images"
-  out=$work/images
-  whole first
-  builds > /dev/null 2>&1
-  rm -f "$work/found"/*
-  whole second
-  expect "an image is put on a disk that may fail" 0 '' builds
-  umount "$work/mounted"
-  cp "$disk" "$work/found/end"
-  # sound DISK: whether the copy DISK has an image, and checksums that are its own or none
-  sound() {
-    mount -o loop "$1" "$work/mounted" || return
-    (cd "$out" && [ -s a.img ] && { [ ! -e a.img.sha256 ] || sha256sum -c --quiet a.img.sha256; })
-    good=$?
-    umount "$work/mounted"
-    return $good
-  }
-  times=0 good_ones=0
-  for one in "$work/found"/*; do
-    times=$((times + 1))
-    if sound "$one" >> "$work/err" 2>&1; then good_ones=$((good_ones + 1)); else echo "found after deed ${one##*/}" >> "$work/err"; fi
-  done
-  check "power may fail at any of many moments" test "$times" -gt 15
-  check "and what is found is an image, with its own checksums or none" test "$times" = "$good_ones"
-  mount -o loop "$work/found/end" "$work/mounted"
-  check "at the end it is the new one" is_of second
-  umount "$work/mounted"
-  rm "$work/images"
-else
-  echo "skipped: no loop device can be mounted here, so power fails in no test"
-fi
 for tool in mv ln rm sync; do rm "$work/bin/$tool"; done
 
 # --- somebody else at the same moment -------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_the_callers_side(shell: str, tar: str, suite: str) -> None:
 def run(suite: str, shell: str, tar: str) -> None:
     """Run a suite of tests/caller that needs no engine; all of it passes."""
     done = subprocess.run(
-        ["sh", ROOT / "tests/caller" / suite, "--caller"],
+        ["sh", ROOT / "tests/caller" / suite],
         env={**os.environ, "NIXOS_IMAGE_TEST_SHELL": shell, "NIXOS_IMAGE_TEST_TAR": tar},
         stdin=subprocess.DEVNULL,
         capture_output=True,
