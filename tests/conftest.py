@@ -1,6 +1,7 @@
 """Shared by all tests: selection of tests, required programs, forbidden programs, fixtures.
 
 `slow` tests run with `--all`, and where their file is named. `--all` fuzzes at length, too.
+With `--share K/N` only a part of each family of slow cases runs (`tests/shares.py`).
 """
 
 import http.server
@@ -17,6 +18,7 @@ import pytest
 import structlog
 
 from orchestrator.ask.request import Caller
+from tests.shares import Share, left_to_others, share
 from tests.unit.requests import CALLER
 
 TESTS = pathlib.Path(__file__).parent
@@ -39,6 +41,13 @@ for name, examples in (("quick", 25), ("long", 100)):
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="slow tests too, and fuzzing at length")
     parser.addoption("--every", action="store_true", help="each case of what slow tests sample")
+    parser.addoption(
+        "--share",
+        type=share,
+        default=Share(),
+        metavar="K/N",
+        help="of slow tests with several cases only each N-th case, from the K-th on",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,10 +64,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--all"):
-        return
-    named = named_files(config)
-    left = [item for item in items if item.get_closest_marker("slow") and item.path not in named]
+    left = left_to_others(items, config.getoption("--share"))
+    if not config.getoption("--all"):
+        named = named_files(config)
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        left += [item for item in slow if item.path not in named and item not in left]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
@@ -185,6 +195,13 @@ def fresh_structlog() -> Iterator[None]:
 
 
 # --- what several files use -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine(request: pytest.FixtureRequest) -> Share:
+    """The share of `--share`, for a test that tries several cases itself."""
+    found: Share = request.config.getoption("--share")
+    return found
 
 
 @pytest.fixture

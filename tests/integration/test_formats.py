@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.integration.conftest import Outcome, Run
+from tests.shares import Share
 
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -49,7 +50,7 @@ BOOTED = [
 
 
 @pytest.mark.slow
-def test_they_boot(orchestrate: Run) -> None:
+def test_they_boot(orchestrate: Run, mine: Share) -> None:
     """Two boot checks run in parallel, because CI has two CPUs."""
 
     def boot(case: tuple[str, str, list[str], str, str]) -> None:
@@ -63,7 +64,7 @@ def test_they_boot(orchestrate: Run) -> None:
         assert found["machine"] == system.partition("-")[0], case
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        list(pool.map(boot, BOOTED))
+        list(pool.map(boot, mine.part(BOOTED)))
 
 
 def image_file(outcome: Outcome) -> dict[str, bytes]:

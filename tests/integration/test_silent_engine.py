@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.conftest import Run
+from tests.shares import Share
 
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(7200)]
 
@@ -131,11 +132,11 @@ def test_a_silent_engine_ends_the_run(orchestrate: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", RUNS)
 def test_a_silent_engine_ends_the_run_at_any_call(
-    mode: str, orchestrate: Run, request: pytest.FixtureRequest
+    mode: str, orchestrate: Run, request: pytest.FixtureRequest, mine: Share
 ) -> None:
-    """Tries every call of a run with `--every`, else every tenth."""
+    """Tries every call of a run with `--every`, else every tenth; of these those of the share."""
     step = 1 if request.config.getoption("--every") else 10
-    for number in itertools.count(1, step):
+    for number in mine.part(itertools.count(1, step)):
         if not silent_at(number, orchestrate, RUNS[mode]):
             print(f"{mode}: a run makes fewer than {number} requests")
             assert number > 20

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.shares import share
 from tests.workers import ByGroup
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -22,6 +23,29 @@ def test_absent(): raise AssertionError
 
 @pytest.mark.slow
 def test_slow(): pass
+"""
+
+FAMILIES = """
+import pytest
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", range(5))
+def test_family(case): print("case", "family", case)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", range(2))
+def test_small(case): print("case", "small", case)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", "ab")
+def test_deals_itself(mode, mine):
+    for number in mine.part(range(7)): print("case", mode, number)
+
+@pytest.mark.slow
+def test_alone(): print("case alone")
+
+@pytest.mark.parametrize("case", range(2))
+def test_quick(case): print("case", "quick", case)
 """
 
 
@@ -71,6 +95,31 @@ def test_a_file_that_is_named_is_run_whole(folder: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_all_is_all(folder: pathlib.Path) -> None:
     assert "2 passed, 1 skipped" in said(folder, "--all", image=False)
+
+
+def cases(folder: pathlib.Path, *arguments: str) -> list[str]:
+    """Return the cases of FAMILIES that a run with `--all` tries."""
+    (folder / "test_families.py").write_text(FAMILIES)
+    text = said(folder, "-n0", "-s", "--all", "-k", "families", *arguments, image=False)
+    return [line[line.index("case ") :] for line in text.splitlines() if "case " in line]
+
+
+def test_the_shares_together_are_the_whole(folder: pathlib.Path) -> None:
+    shares = 3
+    whole = cases(folder)
+    assert len(whole) == 5 + 2 + 2 * 7 + 1 + 2
+    dealt = [cases(folder, f"--share={one}/{shares}") for one in range(1, shares + 1)]
+    assert set(whole) == set().union(*dealt)
+    families = [one for one in whole if "alone" not in one and "quick" not in one]
+    assert sorted(families) == sorted(one for part in dealt for one in part if one in families)
+    for part in dealt:
+        assert {"case alone", "case quick 0", "case quick 1"} <= set(part)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        share(text)
 
 
 @pytest.mark.slow
