@@ -6,9 +6,12 @@ set -eu
 tree=$1 suite=$2
 base=nixos-image-base
 mkdir "$tree.part"
+trap 'exit 143' INT TERM
 container=$(docker create "$base" true)
+trap 'docker rm -f "$container" > /dev/null' EXIT
 docker export "$container" | tar -xf - -C "$tree.part"
 docker rm "$container" > /dev/null
+trap - EXIT
 cp /etc/resolv.conf "$tree.part/etc/resolv.conf"
 printf '#!/bin/sh\nexit 101\n' > "$tree.part/usr/sbin/policy-rc.d" # forbids packages to start services
 chmod 755 "$tree.part/usr/sbin/policy-rc.d"
