@@ -42,6 +42,15 @@ in_appliance() {
   return 1
 }
 
+# tell_outside OPTION PATH: says that a file outside of the appliance.toml's folder is sent, if OPTION is what the appliance.toml names:
+# others may have written it
+tell_outside() {
+  case $1:$2 in
+    --appliance:"${appliance%/*}"/*) ;;
+    --appliance:*) say "sending $2, which $appliance names" ;;
+  esac
+}
+
 # named_paths KEYS: prints each string on one line that the TOML on stdin gives to one of KEYS
 named_paths() {
   awk -v keys="$1" -v quote="'" '

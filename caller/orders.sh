@@ -24,7 +24,7 @@ obey() {
       force) force=1 ;;
       out_dir) out_dir "$path" && list_kept ;;
       out_locks) out_locks ;;
-      send) send "$option" "$path" ;;
+      send) tell_outside "$option" "$path"; send "$option" "$path" ;;
       send_checkout) send_checkout ;;
       send_bundle) send SSL_CERT_FILE "$ca_bundle" ;;
       send_keys) send_keys ;;
@@ -34,6 +34,8 @@ obey() {
     esac
   done 4< "$state/orders"
   refuse_aliases
+  # An engine that leaves an order out must not make a trial write a disk.
+  [ $mode != flash ] || ! given --dry-run "$@" || dry_run=1
 }
 
 # read_order: reads the next order; a last line without a newline counts, too.

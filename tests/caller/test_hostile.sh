@@ -181,6 +181,17 @@ check "by the image that was looked at, whatever has its name now" grep -q "sha2
 file=$work/a:b
 taken "send\t--inject\t$file" demo --inject "$work/a::b:/etc/a::b"
 rm -rf "$work/images"
+mkdir "$work/toml"
+printf '[[users]]\nname = "me"\nkeys = ["../key", "inside"]\n' > "$work/toml/appliance.toml"
+echo key > "$work/toml/inside"
+printf 'send\t--appliance\t%s\n' "$work/key" "$work/toml/inside" > "$work/orders"
+expect "a file outside of an appliance.toml's folder is named" 0 "^sending $work/key, which " in_elsewhere --appliance "$work/toml/appliance.toml"
+check "one inside is not" test "$(grep -c '^sending ' "$work/err")" = 1
+printf 'old' > "$work/disk"
+printf 'flash\tflash\t%s\ndisk\tflash\t%s\nyes\n' "$work/key" "$work/disk" > "$work/orders"
+truncate -s 1M "$work/disk"
+expect "an engine says nothing of --dry-run" 0 'nothing was written' in_elsewhere flash --yes --dry-run "$work/key" "$work/disk"
+check "and no disk is written" test "$(head -c 3 "$work/disk")" = old
 # shellcheck disable=SC2016  # what an engine could say
 printf '%s\n' 0123abc -H=tcp://nobody.invalid '*' '$(touch evil)' 'a b' '--rm' > "$work/listed"
 echo terminal > "$work/orders"
