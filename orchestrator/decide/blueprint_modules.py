@@ -10,7 +10,6 @@ from orchestrator.blueprint import nix
 from orchestrator.blueprint.model import GITHUB
 from orchestrator.decide.plan import machine_systems
 from orchestrator.shared.architectures import this_system
-from orchestrator.shared.errors import UsageError
 from orchestrator.shared.task import Machine
 
 
@@ -56,17 +55,24 @@ def demo_keys(request: Demo, who: Caller) -> tuple[str, ...]:
 
 
 def keys(appliance: Appliance, who: Caller) -> dict[str, tuple[str, ...]]:
-    """Return the lines of each file of public keys that the file names; raises `UsageError`."""
+    """Return the lines of each file of public keys that the file names, and of GitHub's users.
+
+    Raises `UsageError`.
+    """
     found = {}
     for name in nix.key_sources(appliance.blueprint):
         if name.startswith(GITHUB):
-            raise UsageError(
-                f"{appliance.path.name}: {name}: keys are not fetched from GitHub yet",
-                hint=f"save https://github.com/{name.removeprefix(GITHUB)}.keys, name that file",
-            )
-        text = received(who, appliance.place(name)).read_text("utf-8-sig", errors="replace")
+            place = github_file(who, name.removeprefix(GITHUB))
+        else:
+            place = received(who, appliance.place(name))
+        text = place.read_text("utf-8-sig", errors="replace")
         found[name] = public_keys(text, f"{appliance.path.name}: {name}")
     return found
+
+
+def github_file(who: Caller, name: str) -> pathlib.Path:
+    """Return the place of the keys of GitHub's user `name`, once they are fetched."""
+    return input_folder(who) / ".github-keys" / name
 
 
 def ejected(appliance: Appliance, who: Caller, out: pathlib.PurePosixPath) -> dict[str, str]:

@@ -13,6 +13,7 @@ from orchestrator.deliver import provenance, signing
 from orchestrator.docker import facts
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
+from orchestrator.run import github_keys
 from orchestrator.run.appliance import Appliance
 from orchestrator.run.context import RunContext
 from orchestrator.run.repair import repair_if_harmless
@@ -58,6 +59,8 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         plan = _plan(request, engine, targets, who, progress)
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
+        if request.appliance:
+            github_keys.fetch(engine, workspace, request.appliance, who, progress)
         task = make_task(request, plan, who, workspace)
         names = hosts(task.options, workspace)
         # Hashed before an agent starts, because the builder may write to the sent folders.

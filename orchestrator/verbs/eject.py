@@ -68,14 +68,20 @@ def _work(request: Eject, session: Session) -> int:
     from orchestrator.decide.blueprint_modules import ejected
     from orchestrator.deliver.names import check_absent
     from orchestrator.deliver.stream import Delivery
+    from orchestrator.run import github_keys
     from orchestrator.run.runs import run_workspace
     from orchestrator.shared.progress import make_progress
 
     who, out = session.who, request.out
     with (
         contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
-        run_workspace(who, {}) as (_engine, workspace),
+        run_workspace(who, {}) as (engine, workspace),
     ):
+        try:
+            github_keys.fetch(engine, workspace, request.appliance, who, progress)
+            progress.end()
+        finally:
+            engine.down()
         new = workspace.own / "new"
         new.mkdir()
         outgoing = Delivery(new, session.stream, sparse=False)

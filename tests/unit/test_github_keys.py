@@ -1,0 +1,92 @@
+"""Tests keys that are fetched from GitHub: the agent's questions (real HTTP), and their files."""
+
+import dataclasses
+import http.server
+import json
+import pathlib
+import threading
+import typing
+from unittest import mock
+
+import pytest
+
+from orchestrator.agents.github_keys import ask
+from orchestrator.ask import uploads
+from orchestrator.ask.request import Build, Caller
+from orchestrator.decide import blueprint_modules
+from orchestrator.run import github_keys
+from orchestrator.shared.errors import NetworkError, UsageError
+from tests.unit import asking
+
+KEYS = "ssh-rsa one\nssh-rsa two\n"
+TEXT = 'image.a.board = "pc"\n[[users]]\nname = "ada"\nkeys = ["github:ada", "github:bob"]\n'
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Has the keys of ada; is out of order for eve."""
+
+    def do_GET(self) -> None:
+        code = {"/ada.keys": 200, "/eve.keys": 503}.get(self.path, 404)
+        self.send_response(code)
+        self.end_headers()
+        if code == 200:
+            self.wfile.write(KEYS.encode())
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> typing.Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{one.server_port}"
+        one.shutdown()
+
+
+def test_a_users_keys_are_asked_for(server: str) -> None:
+    assert ask(server, ["ada"]) == {"keys": {"ada": KEYS}}
+    assert ask(server, ["ada", "bob"]) == {"problem": f"bob: {server} has no such user"}
+    assert ask(server, ["eve"]) == {"problem": f"eve: {server} answers with status 503"}
+
+
+def test_a_server_that_is_away_is_told() -> None:
+    (problem,) = ask("http://127.0.0.1:1", ["ada"]).values()
+    assert problem.startswith("ada: http://127.0.0.1:1 cannot be reached: ")
+
+
+@pytest.fixture
+def it(who: Caller, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Caller:
+    monkeypatch.setattr(uploads, "WORK", tmp_path)
+    monkeypatch.setattr(github_keys, "Images", mock.Mock())
+    monkeypatch.setattr("orchestrator.ask.ssh_keys.is_public_key", lambda line: "ssh-" in line)
+    return dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=TEXT)
+
+
+def fetched(it: Caller, said: dict[str, object]) -> dict[str, tuple[str, ...]]:
+    request = asking.ask([], it)
+    assert isinstance(request, Build)
+    assert request.appliance
+    engine = mock.Mock()
+    engine.run_service.return_value = json.dumps(said)
+    github_keys.fetch(engine, mock.Mock(), request.appliance, it, mock.Mock())
+    assert engine.run_service.call_args.args[1][1:] == [github_keys.SERVER, "ada", "bob"]
+    return blueprint_modules.keys(request.appliance, it)
+
+
+def test_fetched_keys_are_the_users(it: Caller) -> None:
+    found = fetched(it, {"keys": {"ada": KEYS, "bob": "ssh-dss x\n"}})
+    assert found == {
+        "github:ada": ("ssh-rsa one", "ssh-rsa two"),
+        "github:bob": ("ssh-dss x",),
+    }
+
+
+def test_a_user_without_keys_is_told(it: Caller) -> None:
+    with pytest.raises(UsageError, match=r"appliance.toml: github:bob: the file has no public key"):
+        fetched(it, {"keys": {"ada": KEYS, "bob": ""}})
+
+
+def test_a_problem_is_told_with_a_way_out(it: Caller) -> None:
+    with pytest.raises(NetworkError, match=r"appliance.toml: github:bob: no such user"):
+        fetched(it, {"problem": "bob: no such user"})
