@@ -21,7 +21,7 @@ tell_macos() {
   cat << EOF
 diskutil list external physical
 diskutil unmountDisk /dev/$name
-$(unpacking "$path") | sudo dd of=/dev/r$name bs=4m
+$(unpacking "$path") | sudo dd of=/dev/r$name ibs=64k obs=4m
 sync
 diskutil eject /dev/$name
 EOF

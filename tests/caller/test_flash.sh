@@ -94,6 +94,53 @@ fake_dd "case \"\$*\" in *if=$disk*) echo 'dd: error reading: Input/output error
 expect "a disk that cannot be read" 17 'could not be read back: dd: error reading' flashes "$image" "$disk" --yes
 rm "$work/bin/dd"
 
+# --- on a terminal ----------------------------------------------------------------------------------------------------------
+
+# answers TEXT WORD...: runs run.sh on a terminal, where TEXT is typed
+answers() {
+  : > "$work/orders"
+  order flash flash "$2"
+  [ $# -lt 3 ] || order disk flash "$3"
+  # The terminal must be there before anything is typed: script passes on what it has read.
+  (sleep 3; printf %b "$1"; sleep 3) | PATH="$work/bin:$PATH" timeout 60 script -qec \
+    "SSL_CERT_FILE= NIX_SSL_CERT_FILE= ${NIXOS_IMAGE_TEST_SHELL:-} '$project/run.sh' flash '$2' ${3:+"'$3'"}" /dev/null > "$work/err" 2>&1
+}
+new_disk 4194304
+expect_answer() {
+  name=$1 want=$2 pattern=$3
+  shift 3
+  answers "$@"
+  got=$?
+  if [ "$got" = "$want" ] && grep -q "$pattern" "$work/err"; then pass "$name"; else fail "$name: exit code $got, expected $want, and $pattern"; fi
+}
+expect_answer "who does not say yes keeps the disk" 2 'nothing was written' 'y\n' "$image" "$disk"
+check "as it was" nothing_written
+expect_answer "who names no disk from the list keeps all" 2 'no disk was named' '\n' "$image"
+expect_answer "who names one, and says yes" 0 'written and read back' "$disk\nyes\n" "$image"
+check "has the image there" same "$image"
+
+# --- other systems ----------------------------------------------------------------------------------------------------------
+
+# computer NAME: plays another system
+computer() { printf '#!/bin/sh\necho "%s"\n' "$1" > "$work/bin/uname"; chmod +x "$work/bin/uname"; }
+computer Darwin
+cp "$image" "$work/it's.img"
+expect "on macOS the commands for the card are printed" 0 'writes no disk on macOS' flashes "$work/it's.img" /dev/disk4
+check "which a shell can read" sh -n "$work/out"
+check "with the raw device" grep -qxF "cat '$work/it'\\''s.img' | sudo dd of=/dev/rdisk4 ibs=64k obs=4m" "$work/out"
+check "after the card is unmounted" grep -qx 'diskutil unmountDisk /dev/disk4' "$work/out"
+echo '{}' > "$image.gzip.rpi-imager.json"
+expect "a packed image" 0 'Raspberry Pi Imager' flashes "$image.gzip"
+check "is unpacked by them" grep -qxF "gzip -dc '$image.gzip' | sudo dd of=/dev/rdiskN ibs=64k obs=4m" "$work/out"
+check "and Imager is named with its list" grep -qxF "rpi-imager --repo '$image.gzip.rpi-imager.json'" "$work/out"
+computer MINGW64_NT-10.0
+expect "on Windows those of PowerShell" 0 'writes no disk on Windows' flashes "$work/it's.img"
+check "with the image" grep -qF "OpenRead('$work/it''s.img')" "$work/out"
+check "and the disk" grep -qF "'\\\\.\\PhysicalDriveN'" "$work/out"
+computer Plan9
+expect "elsewhere nothing is pretended" 0 'disks are not known here' flashes "$image" "$disk" --yes
+rm "$work/bin/uname"
+
 # --- the container ----------------------------------------------------------------------------------------------------------
 
 loop=
