@@ -22,7 +22,8 @@ find_appliance() {
   [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--appliance: $file is larger than 100 kB" "move parts of it into modules"
   absolute "$file"
   appliance=$absolute
-  NIXOS_IMAGE_APPLIANCE_TEXT=$(cat "$file")
+  NIXOS_IMAGE_APPLIANCE_TEXT=$(cat "$file" && echo .) # the dot keeps line ends at the end
+  NIXOS_IMAGE_APPLIANCE_TEXT=${NIXOS_IMAGE_APPLIANCE_TEXT%.}
   export NIXOS_IMAGE_APPLIANCE_TEXT
 }
 

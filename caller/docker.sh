@@ -73,7 +73,7 @@ start() {
   options=
   while [ "$1" != -- ]; do options="$options $1"; shift; done
   shift
-  [ "$1" = prepare ] || options="$options --mount $(work_mount)"
+  [ "${1-}" = prepare ] || options="$options --mount $(work_mount)"
   if [ -n "$tar_holes" ]; then sparse=1; else sparse=0; fi
   # shellcheck disable=SC2086 # options are split on purpose
   client "$how" --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \

@@ -2,15 +2,15 @@
 # shellcheck shell=sh disable=SC2154  # the variables are lib.sh's
 
 # Fake docker program. It also plays the orchestrator: its orders come from the file `orders`, its stream from `stream`. Docker's
-# lists come from `listed`; received files go to `sent`, removals to `removed`.
+# lists come from `listed`; received files go to `sent`, removals to `removed`, the content of an appliance.toml to `text`.
 mkdir "$work/bin"
 cat > "$work/bin/docker" << 'EOF'
 #!/bin/sh
 here=$(dirname -- "$(dirname -- "$0")")
 case "$*" in
   version*) echo linux ;;
-  *' orchestrator prepare'*) cat "$here/orders" ;;
-  run*' orchestrator '*) echo "$*" > "$here/started"; cat > "$here/sent"; cat "$here/stream" ;;
+  *' orchestrator prepare'*) printf %s "${NIXOS_IMAGE_APPLIANCE_TEXT-}" > "$here/text"; echo "$*" > "$here/prepared"; cat "$here/orders" ;;
+  run*' orchestrator'*) echo "$*" > "$here/started"; cat > "$here/sent"; cat "$here/stream" ;;
   ps* | network\ ls* | volume\ ls* | images*) cat "$here/listed" ;;
   rm* | network\ rm* | volume\ rm*) echo "$*" >> "$here/removed" ;;
   *org.nixos-image.source*) echo "sha256:$(printf %064d 2) $(cat "$here/source") sha256:$(printf %064d 1)" ;;

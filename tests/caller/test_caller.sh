@@ -111,6 +111,40 @@ check "an address is Nix' own business, whatever follows" names "nixpkgs=https:/
 check "as in the registry" names "nixpkgs=flake:nixpkgs:$work/channels" ""
 check "the computer's name is told" grep -qF -e "--env NIXOS_IMAGE_COMPUTER=$(uname -n) --env " "$work/started"
 
+# --- appliance.toml -----------------------------------------------------------------------------------------------------------
+
+in_folder() (cd "$work/appliance" && run_sh "$@")
+# told PATH: whether the orchestrator was told that the appliance.toml is PATH
+told() { grep -qF -e "--env NIXOS_IMAGE_APPLIANCE=$1 --env " "$work/prepared"; }
+mkdir -p "$work/appliance/other"
+printf '# caf\303\251\n[[users]]\nkeys = ["./my key.pub"]\n"name" = "other/secret"\n\n\n' > "$work/appliance/appliance.toml"
+cp "$work/appliance/appliance.toml" "$work/appliance/other/second.toml"
+for file in "my key.pub" other/secret "other/my key.pub"; do echo "$file" > "$work/appliance/$file"; done
+echo terminal > "$work/orders"
+expect "an appliance.toml of the working directory" 0 '' in_folder
+check "is told to the orchestrator" told "$work/appliance/appliance.toml"
+check "with all of its bytes" cmp "$work/text" "$work/appliance/appliance.toml"
+expect "another one is taken where it is named" 0 '' in_folder demo --appliance other/second.toml
+check "that one" told "$work/appliance/other/second.toml"
+for words in "-c x.nix" "--flake=." "ps"; do
+  # shellcheck disable=SC2086  # words
+  expect "none is taken with $words" 0 '' in_folder $words
+  check "nor told" told ""
+done
+expect "one that is missing is told" 2 'appliance: x.toml does not exist' in_folder --appliance=x.toml
+expect "a folder is none" 2 'other is not a file' in_folder --appliance other
+head -c 100001 /dev/zero > "$work/appliance/large.toml"
+expect "nor is a large file" 2 'larger than 100 kB' in_folder --appliance large.toml
+: > "$work/orders"
+order send --appliance "$work/appliance/my key.pub"
+expect "a file that it names is sent" 0 '' in_folder
+check "as it is" test "$(tar -xOf "$work/sent" "./${work#/}/appliance/my key.pub" 2> /dev/null || tar -xOf "$work/sent" "${work#/}/appliance/my key.pub")" = "my key.pub"
+expect "not one of the working directory, where another one is taken" 70 'run.sh refuses' in_folder --appliance other/second.toml
+: > "$work/orders"
+order send --appliance "$work/appliance/other/secret"
+expect "no other file is sent" 70 'run.sh refuses: send --appliance' in_folder
+: > "$work/orders"
+
 # --- sums ---------------------------------------------------------------------------------------------------------------------
 
 # only TOOL...: fills the folder $work/some, a PATH, with every program but of checksum tools only these; its `openssl` fails
