@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.agents.builder.nix import DESCRIPTOR
+from orchestrator.shared import run
 from orchestrator.shared.architectures import this_system
 from tests.integration.conftest import Run, docker
 
@@ -56,7 +57,8 @@ def names():
 def look():
     for name in names():
         try:
-            file = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+            # A terminal that the daemon opens would become its own, and its end the daemon's.
+            file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             try:
                 # Other pipes would be missed: Nix' own words among them.
                 plain = stat.S_ISREG(os.fstat(file).st_mode) or name.endswith("/fd/PIPE")
@@ -69,6 +71,15 @@ def look():
             if mark in data:
                 tell(f"{name}: {mark.decode()[::-1]}")
 
+def look_for_late():
+    # They may be there for milliseconds only, in which look() sees other files.
+    for folder in pathlib.Path("/var/nixos-image").glob("*/LATE"):
+        try:
+            for name in os.listdir(folder):
+                tell(f"{folder}: {name}")
+        except OSError:
+            continue
+
 try:
     with open("/proc/1/fd/1", "w") as voice:
         voice.write('{"event": "built"}\n')
@@ -79,7 +90,9 @@ tell("looks")
 look()
 while time.monotonic() < until and not stop.exists():
     look()
-    time.sleep(0.02)
+    for _ in range(100):
+        look_for_late()
+        time.sleep(0.001)
 """
 
 #: Replaces nixpkgs' library: a build that spies, leaves a spying daemon, and makes an image file.
@@ -122,9 +135,10 @@ def spying(report: str, seconds: int, *, waits: bool) -> dict[str, bytes]:
     text = LIBRARY
     for name, value in words.items():
         text = text.replace(name, value)
+    spy = SPY.replace("PIPE", str(DESCRIPTOR)).replace("LATE", run.LATE)
     return {
         "/home/me/pkgs/lib/default.nix": text.encode(),
-        "/home/me/pkgs/lib/spy.py": SPY.replace("PIPE", str(DESCRIPTOR)).encode(),
+        "/home/me/pkgs/lib/spy.py": spy.encode(),
         "/home/me/pkgs/nixos/lib/eval-config.nix": b"{ }",
         "/home/me/machine/a.nix": b"{ }",
     }
