@@ -146,8 +146,8 @@ in
     systems = main ++ [ "riscv64-linux" ]; # nixpkgs' installers need efivar, which is broken on 32 bits
   };
   install-iso-hyperv = iso { variant = "iso-installer"; modules = [ "./installer.nix" "./hyperv.nix" ]; systems = main; };
-  kexec = tarball "kexec" { upstream = "kexec"; tried = "booted"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; };
-  kexec-bundle = recipe "kexec-bundle" { tried = "built"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; suffix = ""; };
+  kexec = tarball "kexec" { upstream = "kexec"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; };
+  kexec-bundle = recipe "kexec-bundle" { variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; suffix = ""; };
 
   # Containers: they need no login, because their host can enter them
   docker = container "docker" { tried = "built"; modules = [ "virtualisation/docker-image.nix" ]; };

@@ -57,8 +57,10 @@ expect "options of the disk reach the spec" 0 '"plan"' dry -c "$folder/plain.nix
 spec_of > "$work/disk"
 check "each of them" sh -c "grep -q '\"diskSizeMiB\":8192' '$work/disk' && grep -q '\"sizeMiB\":256' '$work/disk' \
   && grep -q '\"fsType\":\"btrfs\"' '$work/disk' && grep -q '\"compression\":\"xz\"' '$work/disk' && grep -q '\"diskFormat\":\"vdi\"' '$work/disk'"
-sed 's/$/\r/' "$folder/plain.nix" > "$folder/crlf.nix"
-expect "lines may end as on Windows" 0 '"plan"' dry -c "$folder/crlf.nix" -f qcow-efi --system aarch64-linux
+mkdir "$work/windows" # images are named after the file
+cp "$folder/configuration.nix" "$work/windows"
+sed 's/$/\r/' "$folder/plain.nix" > "$work/windows/plain.nix"
+expect "lines may end as on Windows" 0 '"plan"' dry -c "$work/windows/plain.nix" -f qcow-efi --system aarch64-linux
 spec_of > "$work/crlf"
 check "and mean the same" sh -c "test -s '$work/plain' && cmp -s '$work/plain' '$work/crlf'"
 

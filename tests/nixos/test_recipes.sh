@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tests nixpkgs' own recipes: an ISO image, a container archive, a system for kexec. The product's own command packs a NixOS of
-# stand-ins (make-tree); the ISO is booted under UEFI and BIOS, the archive is run, what kexec would start is started by QEMU.
+# Tests nixpkgs' own recipes: an ISO image and a container archive. The product's own command packs a NixOS of stand-ins
+# (make-tree); the ISO is booted under UEFI and BIOS, the archive is run.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_recipes.sh
 . "$(dirname -- "$0")/../caller/lib.sh"
@@ -18,14 +18,6 @@ cat > "$work/configuration/packed.nix" << NIX
   imports = [ ./configuration.nix ];
   boot.kernelParams = [ "console=ttyS0" ];
   users.users.root.openssh.authorizedKeys.keys = [ "$(cat "$work/key.pub")" ];
-  image.modules.kexec = { lib, ... }: {
-    fileSystems."/nix/.ro-store" = lib.mkForce {
-      device = "../nix-store.squashfs";
-      fsType = "squashfs";
-      options = [ "loop" ];
-      neededForBoot = true;
-    };
-  };
   image.modules.iso = { lib, pkgs, ... }: {
     fileSystems."/nix/.ro-store" = lib.mkForce {
       device = "/sysroot/iso/nix-store.squashfs";
@@ -41,11 +33,10 @@ cat > "$work/configuration/packed.nix" << NIX
 NIX
 "$here/make-tree" "$NIXPKGS" "$work/tree" x86_64-linux || exit 1
 
-expect "an ISO image, a container's archive, its metadata and systems for kexec are packed" 0 'deliver' "$project/run.sh" \
+expect "an ISO image, a container's archive and its metadata are packed" 0 'deliver' "$project/run.sh" \
   -c "$work/configuration/packed.nix" --nixpkgs "$work/tree" --option extra-sandbox-paths "$unpackers" --system x86_64-linux \
-  -o "$work/images" -f iso -f docker -f lxc-metadata -f kexec -f kexec-bundle
+  -o "$work/images" -f iso -f docker -f lxc-metadata
 iso=$(grep '\.iso$' "$work/out") archive=$(grep 'docker.*\.tar\.xz$' "$work/out") metadata=$(grep 'metadata.*\.tar\.xz$' "$work/out")
-kexec=$(grep 'kexec.*\.tar\.xz$' "$work/out") bundle=$(grep 'kexec-bundle' "$work/out")
 
 # is FILE SIZE OFFSET HEX: whether FILE has at OFFSET these SIZE bytes, given as hex digits
 is() { test "$(od -An -tx1 -j "$3" -N "$2" "$1" | tr -d ' \n')" = "$4"; }
@@ -63,47 +54,6 @@ for firmware in uefi bios; do
   check "$firmware: the store is the ISO's" grep -qx 'squashfs' "$work/err"
   check "$firmware: its paths are registered" grep -qx 'registered' "$work/err"
 done
-
-# The archive and its script run as on a machine. In place of kexec itself, QEMU starts the kernel with what kexec was given.
-ssh-keygen -q -t ed25519 -N '' -C pubkey -f "$work/pubkey"
-cat > "$work/start" << 'SH'
-set -e
-cp /tmp/pubkey.pub /ssh_pubkey
-case $1 in
-  *.tar.xz) tar -xJf "$1" -C / ;;
-  *) tail -n +4 "$1" | tar -xJ -C / ;;
-esac
-kexec=$(echo /nix/store/*kexec-tools*/bin/kexec)
-printf '%s\n' '#!/bin/sh' '[ "$1" = -e ] || printf "%s\n" "$2" "${3#--initrd=}" "$5" > /told' > /stub
-rm -f "$kexec"
-install -m 755 /stub "$kexec"
-/kexec_nixos
-kernel=$(sed -n 1p /told) initrd=$(sed -n 2p /told) line=$(sed -n 3p /told)
-ls -d /nix/store/*-nixos-system-* 2> /dev/null || echo "the system is in the initrd alone"
-[ -n "$2" ] || exit 0
-qemu-system-x86_64 -m 3072 -nographic -no-reboot -kernel "$kernel" -initrd "$initrd" -append "$line" \
-  -nic user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22 > /serial 2>&1 < /dev/null &
-tries=0
-until timeout 60 ssh -q -i /tmp/pubkey -p 2222 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null root@127.0.0.1 \
-  'cat /proc/cmdline; findmnt -no FSTYPE /; systemctl is-system-running --wait'; do
-  tries=$((tries + 1))
-  [ "$tries" -lt 90 ] || { tail -n 40 /serial; exit 1; }
-  sleep 5
-done
-SH
-# in_place IMAGE BOOT: runs the script above in a container; BOOT is empty if nothing is started
-in_place() {
-  tar -cf - -C "$work" start pubkey pubkey.pub -C "$(dirname "$1")" "$(basename "$1")" \
-    | docker run --rm -i --network none --user 0 --entrypoint sh nixos-image-orchestrator -c \
-      'tar -xf - -C /tmp && exec sh /tmp/start "/tmp/$1" "$2"' sh "$(basename "$1")" "$2"
-}
-expect "what kexec would start boots, and lets in a key of /ssh_pubkey" 0 '' in_place "$kexec" boot
-check "the machine starts again if it does not come up" grep -q 'panic=30 boot.panic_on_fail' "$work/out"
-check "its last console is the serial line" grep -q 'console=tty0 console=ttyS0,115200' "$work/out"
-check "its root is memory" grep -qx tmpfs "$work/out"
-check "the system is in the archive once" grep -qx 'the system is in the initrd alone' "$work/out"
-expect "the bundle is the same, and unpacks itself" 0 '' in_place "$bundle" ''
-check "also once" grep -qx 'the system is in the initrd alone' "$work/out"
 
 docker import --change 'LABEL org.nixos-image=true' - nixos-image-test-packed < "$archive" > /dev/null
 expect "the archive is a container's root, whose programs run" 0 '' docker run --rm --network none --env PATH=/sw/bin \
