@@ -117,7 +117,7 @@ in_folder() (cd "$work/appliance" && run_sh "$@")
 # told PATH: whether the orchestrator was told that the appliance.toml is PATH
 told() { grep -qF -e "--env NIXOS_IMAGE_APPLIANCE=$1 --env " "$work/prepared"; }
 mkdir -p "$work/appliance/other"
-printf '# caf\303\251\n[[users]]\nkeys = ["./my key.pub"]\n"name" = "other/secret"\n\n\n' > "$work/appliance/appliance.toml"
+printf '# \303\251\n[[users]]\nkeys = ["./my key.pub"]\n"name" = "other/secret"\n\n\n' > "$work/appliance/appliance.toml"
 cp "$work/appliance/appliance.toml" "$work/appliance/other/second.toml"
 for file in "my key.pub" other/secret "other/my key.pub"; do echo "$file" > "$work/appliance/$file"; done
 echo terminal > "$work/orders"
