@@ -5,7 +5,7 @@ let
   systemd = config.boot.initrd.systemd.enable;
   # Puts the file that the script has added to the initrd below `root`.
   copyKeys = root: ''
-    mkdir -p -m 700 ${root}/root/.ssh
+    mkdir -p -m 700 ${root}/root ${root}/root/.ssh
     cat /ssh_pubkey >> ${root}/root/.ssh/authorized_keys
     chmod 600 ${root}/root/.ssh/authorized_keys
   '';
