@@ -1,5 +1,6 @@
 # Writes an image to a disk of this computer (`flash`). A container does it that has only that disk, or, where the engine does not
-# see this computer's disks, dd (caller/dd.sh). The orders have set $image and $disk_path, and $dry_run, $yes, $no_verify.
+# see this computer's disks, dd (caller/dd.sh). The orders have set $image and $disk_path, $yes and $no_verify; $dry_run
+# is from the command line.
 # shellcheck shell=sh
 
 flash() {

@@ -18,7 +18,6 @@ obey() {
       then_boot) then_boot=1 ;;
       flash) mode=flash image=$path ;;
       disk) disk_path=$path ;;
-      dry_run) dry_run=1 ;;
       yes) yes=1 ;;
       no_verify) no_verify=1 ;;
       force) force=1 ;;
@@ -34,7 +33,7 @@ obey() {
     esac
   done 4< "$state/orders"
   refuse_aliases
-  # An engine that leaves an order out must not make a trial write a disk.
+  # This is no order: an engine that leaves it out must not make a trial write a disk.
   [ $mode != flash ] || ! given --dry-run "$@" || dry_run=1
 }
 
@@ -76,7 +75,6 @@ may() {
     build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     flash:flash:flash) shift; is_positional 1 "$@" ;;
     flash:disk:flash) shift; is_positional 2 "$@" ;;
-    flash:dry_run:) given --dry-run "$@" ;;
     flash:yes:) given --yes "$@" ;;
     flash:no_verify:) given --no-verify "$@" ;;
     boot:send:--identity | boot:send:--seed | verify:send:--key | verify:send:--allowed-signers) named "$about" "$@" ;;

@@ -11,7 +11,7 @@ flashes() {
   set -- "$@"
   order flash flash "$1"
   case ${2:---} in --*) ;; *) order disk flash "$2" ;; esac
-  for word; do case $word in --*) order "$(echo "${word#--}" | tr - _)" ;; esac; done
+  for word; do case $word in --dry-run) ;; --*) order "$(echo "${word#--}" | tr - _)" ;; esac; done
   run_sh flash "$@"
 }
 

@@ -1,19 +1,25 @@
 """Tests the writer of `flash` on files, with real packers and on a disk that fails."""
 
+import contextlib
 import dataclasses
+import io
 import os
 import pathlib
 import random
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+from orchestrator.__main__ import tell
+from orchestrator.deliver import flash
 from orchestrator.image.bmap import block_map
 from orchestrator.shared.constants import MIB
-from orchestrator.shared.errors import FlashError, UsageError, VerificationError
+from orchestrator.shared.errors import ApplianceError, FlashError, UsageError, VerificationError
+from orchestrator.shared.progress import make_progress
 
-#: Runs the writer as the container does, on another path.
+#: Runs the writer, in a process that may have a broken disk.
 PROGRAM = """
 import pathlib, sys
 from orchestrator.__main__ import tell
@@ -84,19 +90,39 @@ def write(
     map_bytes: int = 0,
     packed: str = "none",
     disk_bytes: int = DISK_BYTES,
-    verify: str = "verify",
+    verify: bool = True,
     variables: dict[str, str] | None = None,
 ) -> Wrote:
-    """Send a line of facts and `parts` to the writer."""
+    """Send a line of facts and `parts` to the writer; with `variables` it is another process."""
     head = f"{map_bytes} {size} {disk_bytes} 0:0 {packed}\n".encode()
+    sent = b"".join([head, *parts])
+    if variables is None:
+        return here(disk, sent, verify=verify)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, disk, verify],
-        input=b"".join([head, *parts]),
+        [sys.executable, "-c", PROGRAM, disk, "verify" if verify else "no"],
+        input=sent,
         capture_output=True,
         check=False,
-        env={**os.environ, **(variables or {})},
+        env={**os.environ, **variables},
     )
     return Wrote(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def here(disk: pathlib.Path, sent: bytes, *, verify: bool) -> Wrote:
+    """Run the writer in this process: a Python takes longer to start than a small disk to write."""
+    err, out, code = io.StringIO(), "", 0
+    with tempfile.TemporaryFile() as stdin, contextlib.redirect_stderr(err):
+        stdin.write(sent)
+        stdin.seek(0)
+        progress = make_progress("plain", 0)
+        try:
+            out = f"{flash.flash(stdin.fileno(), disk, progress, verify=verify)}\n"
+        except ApplianceError as error:
+            tell(error)
+            code = error.exit_code
+        finally:
+            progress.close()
+    return Wrote(code, out, err.getvalue())
 
 
 def broken(disk: pathlib.Path, image: pathlib.Path, library: pathlib.Path, fault: str) -> Wrote:
@@ -237,11 +263,9 @@ def test_another_disk_of_the_same_name_is_not_touched(
 
 
 def test_without_run_sh_nothing_is_written(disk: pathlib.Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, disk, "verify"], input=b"", capture_output=True, check=False
-    )
-    assert done.returncode == UsageError.exit_code
-    assert b"only ./run.sh flash starts this container" in done.stderr
+    done = here(disk, b"", verify=True)
+    assert done.code == UsageError.exit_code
+    assert "only ./run.sh flash starts this container" in done.err
 
 
 @pytest.mark.needs("gcc")
@@ -294,5 +318,5 @@ def test_without_verification_a_wrong_byte_is_not_noticed(
 ) -> None:
     variables = {"LD_PRELOAD": os.fspath(faulty), "FAULT": f"flip:{6 * MIB}"}
     size = image.stat().st_size
-    done = write(disk, image.read_bytes(), size=size, verify="no", variables=variables)
+    done = write(disk, image.read_bytes(), size=size, verify=False, variables=variables)
     assert (done.code, done.out) == (0, f"{size}\n")

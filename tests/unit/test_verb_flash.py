@@ -30,7 +30,6 @@ def test_orders_name_image_disk_and_options() -> None:
     assert orders("flash", Flash(P("/x"), P("/dev/sdb"), True, True, False)) == [
         ["flash", "flash", "/x"],
         ["disk", "flash", "/dev/sdb"],
-        ["dry_run"],
         ["yes"],
         ["no_verify"],
     ]
@@ -46,7 +45,7 @@ def test_orders_name_image_disk_and_options() -> None:
 )
 def test_run_sh_obeys_its_own_command_line(argv: list[str], who: Caller) -> None:
     text = asked(argv, who)
-    assert len(words(text)) == 5
+    assert len(words(text)) == 4
     assert obeyed(text, argv, who) == words(text)
 
 
