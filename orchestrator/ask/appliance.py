@@ -11,11 +11,9 @@ from orchestrator.ask.nix_arguments import Group
 from orchestrator.ask.parser import caller_path
 from orchestrator.ask.request import Appliance, Caller, Machine
 from orchestrator.ask.ssh_keys import is_public_key
+from orchestrator.blueprint.marks import APPLIANCE
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
-
-#: Name of the file that run.sh takes from the working directory.
-APPLIANCE = "appliance.toml"
 
 
 def add_appliance_options(what: Group) -> None:

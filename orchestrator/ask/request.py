@@ -5,6 +5,7 @@ import os
 import pathlib
 import typing
 
+from orchestrator.blueprint.marks import PATHS
 from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
@@ -102,10 +103,8 @@ class Appliance:
     @property
     def keys(self) -> dict[str, pathlib.PurePosixPath]:
         """Files of public keys, by what the file calls them."""
-        from orchestrator.blueprint.model import FILE_MARKS
-
         named = [key for user in self.blueprint.users for key in user.keys]
-        return {name: self.place(name) for name in named if name.startswith(FILE_MARKS)}
+        return {name: self.place(name) for name in named if name.startswith(PATHS)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,8 @@ from orchestrator.ask.nix_arguments import Group
 from orchestrator.ask.parser import caller_path
 from orchestrator.ask.references import flake_place, place, search_path
 from orchestrator.ask.request import Appliance, Caller, Place
+from orchestrator.blueprint.marks import PATHS
 from orchestrator.shared.errors import UsageError
-
-#: Beginnings of a path in an appliance.toml.
-PATHS = ("/", "~/", "./", "../")
 
 #: Default configuration, relative to the checkout.
 CONFIGURATION = "config/sd-card.nix"

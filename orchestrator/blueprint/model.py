@@ -9,6 +9,7 @@ import typing
 import pydantic
 import pydantic_core
 
+from orchestrator.blueprint.marks import GITHUB, PATHS
 from orchestrator.blueprint.tables import BOARDS, SERVICES, ServiceOption
 from orchestrator.image import wifi
 from orchestrator.image.late import check_host
@@ -17,12 +18,6 @@ from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.filesystems import ROOTS
 from orchestrator.shared.json_reader import UNUSABLE
 from orchestrator.shared.spec import Compression, PartitionTable, SpecError
-
-#: Prefix of a key that GitHub knows: all public keys of that user.
-GITHUB = "github:"
-
-#: Beginnings of a key that is given as the name of a file.
-FILE_MARKS = ("/", "~/", "./", "../")
 
 #: The key `services` of the context in which a blueprint is validated: whether a text is a public
 #: SSH key. Without a context, keys are not looked into.
@@ -93,7 +88,7 @@ class _Enum:
 
 def _key(text: str, info: pydantic.ValidationInfo) -> str:
     judge = (info.context or {}).get(IS_KEY)
-    if text.startswith(FILE_MARKS):
+    if text.startswith(PATHS):
         return text
     if text.startswith(GITHUB):
         if not re.fullmatch(r"github:[A-Za-z0-9-]{1,39}", text):

@@ -5,7 +5,8 @@ import re
 import typing
 from collections.abc import Callable
 
-from orchestrator.blueprint.model import FILE_MARKS, GITHUB, Blueprint, File, Image, User
+from orchestrator.blueprint.marks import GITHUB, PATHS
+from orchestrator.blueprint.model import Blueprint, File, Image, User
 from orchestrator.blueprint.tables import BOARDS, SERVICES, Board
 from orchestrator.shared.json_reader import read_json
 from orchestrator.shared.paths import ROOT
@@ -54,10 +55,7 @@ def key_sources(blueprint: Blueprint) -> tuple[str, ...]:
     """Return the keys that are files or GitHub's, as they are written, each once."""
     return tuple(
         dict.fromkeys(
-            key
-            for user in blueprint.users
-            for key in user.keys
-            if key.startswith((*FILE_MARKS, GITHUB))
+            key for user in blueprint.users for key in user.keys if key.startswith((*PATHS, GITHUB))
         )
     )
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+from orchestrator.blueprint.marks import PATHS
 from orchestrator.blueprint.tables import SERVICES
 
 #: Name of the file that `init` writes a typed Wi-Fi password to.
@@ -97,7 +98,7 @@ def _table(head: str, *rows: tuple[str, str, str]) -> str:
 
 
 def _beside(path: str) -> str:
-    return path if path.startswith(("/", "~/", "./", "../")) else f"./{path}"
+    return path if path.startswith(PATHS) else f"./{path}"
 
 
 def _text(text: str) -> str:

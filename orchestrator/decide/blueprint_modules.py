@@ -7,7 +7,7 @@ from orchestrator.ask.request import Appliance, Build, Caller, Demo
 from orchestrator.ask.ssh_keys import public_keys, ssh_keys
 from orchestrator.ask.uploads import input_folder, received
 from orchestrator.blueprint import nix
-from orchestrator.blueprint.model import GITHUB
+from orchestrator.blueprint.marks import GITHUB
 from orchestrator.decide.plan import machine_systems
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.task import Machine

@@ -3,7 +3,7 @@
 import json
 
 from orchestrator.ask.request import Appliance, Caller
-from orchestrator.blueprint.model import GITHUB
+from orchestrator.blueprint.marks import GITHUB
 from orchestrator.blueprint.nix import key_sources
 from orchestrator.decide.blueprint_modules import github_file
 from orchestrator.docker.engine import Engine

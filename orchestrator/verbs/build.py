@@ -9,12 +9,7 @@ import dataclasses
 import os
 import pathlib
 
-from orchestrator.ask.appliance import (
-    APPLIANCE,
-    add_appliance_options,
-    read_appliance,
-    with_late_values,
-)
+from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.nix_arguments import add_nix_options, nix_options
 from orchestrator.ask.orders import TERMINAL, Orders, appliance_orders, image_orders
@@ -32,6 +27,7 @@ from orchestrator.ask.source import (
     names_source,
     source_arguments,
 )
+from orchestrator.blueprint.marks import APPLIANCE
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.errors import UsageError

@@ -11,12 +11,11 @@ from orchestrator.ask.orders import Orders
 from orchestrator.ask.parser import Parser, caller_path
 from orchestrator.ask.request import Caller
 from orchestrator.ask.ssh_keys import is_public_key
+from orchestrator.blueprint.marks import APPLIANCE, GITHUB, PATHS
 from orchestrator.blueprint.tables import BOARDS, SERVICES
 from orchestrator.blueprint.writer import PASSWORD, Answers, write
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.registry import Session, Verb
-
-APPLIANCE = "appliance.toml"
 
 #: Folder of the run's folder with the files that the questions have led to.
 ANSWERED = "answered"
@@ -164,7 +163,7 @@ def _with_defaults(answers: Answers, who: Caller, *, keys: bool = True) -> Answe
 
 def _named(key: str) -> str:
     """Return a key as the file has it: a file's name begins with a mark."""
-    marked = key.startswith(("/", "~/", "./", "../", "github:"))
+    marked = key.startswith((*PATHS, GITHUB))
     return key if marked or is_public_key(key) else f"./{key}"
 
 

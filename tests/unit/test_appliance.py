@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.blueprint.tables import SERVICES
 from orchestrator.decide.plan import target_systems
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.eject import Eject
@@ -126,6 +127,23 @@ def test_run_sh_sends_what_the_file_names(argv: list[str], it: Caller) -> None:
             ["--appliance", "/y.nix"],
             ["--appliance nixpkgs", f"{it.cwd}/pkgs"],
         ]
+
+
+@pytest.mark.parametrize(
+    ("service", "option"),
+    [
+        (name, option)
+        for name, service in SERVICES.items()
+        for option, row in service.options.items()
+        if row.type == "secret"
+    ],
+)
+def test_run_sh_knows_the_secrets_of_services(service: str, option: str, who: Caller) -> None:
+    text = f'image.a.board = "pc"\nservices.{service}.{option} = "./secret"\n'
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
+    orders = asked([], it)
+    assert ["send", "--appliance", f"{who.cwd}/secret"] in words(orders)
+    assert obeyed(orders, [], it) == words(orders)
 
 
 @pytest.mark.parametrize(
