@@ -28,7 +28,7 @@ find_socket() {
   case $engine in *name=userns*) userns="--userns host" ;; esac
   case $endpoint in
     unix://*)
-      # Elsewhere Docker runs in a virtual machine, with the usual path.
+      # On macOS and Windows Docker runs in a virtual machine, where its socket has the usual path.
       [ "$(uname -s)" = Linux ] && [ -z "${NIXOS_IMAGE_SOCKET:-}" ] || return
       case $engine in *Desktop*) ;; *) socket=${endpoint#unix://} ;; esac
       ;;

@@ -58,7 +58,7 @@ docker_works() {
   return "$works"
 }
 
-# watched WHAT COMMAND...: runs COMMAND with watch_engine, WHAT being of no use; must run in a subshell
+# watched WHAT COMMAND...: runs COMMAND while watch_engine asks the engine; WHAT, which with_life prints, is ignored. For a subshell.
 watched() {
   shift
   "$@" &
@@ -71,7 +71,7 @@ watched() {
   return "$works"
 }
 
-# client ARGUMENTS...: runs docker with the current streams, under `await_client` or `watched`, and stores its pid
+# client ARGUMENTS...: runs docker with the current streams and stores its pid, with which `await_client` or `watched` can kill it
 client() {
   # shellcheck disable=SC2016  # another shell's program
   sh -c 'echo $$ > "$0" && exec docker "$@"' "$state/client" "$@"

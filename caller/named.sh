@@ -91,7 +91,7 @@ source_of() {
   done
 }
 
-# is_positional NUMBER ARGUMENTS...: whether the positional argument with this number names $wanted. All options of boot, flash and
+# is_positional NUMBER ARGUMENTS...: whether the positional argument with this number is the path $wanted. All options of boot, flash and
 # verify have a value, except those listed here.
 is_positional() {
   number=$1 follows='' all=''

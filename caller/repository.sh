@@ -45,7 +45,7 @@ git_folders() {
 
 first_line() { dd if="$1" bs=4096 count=1 2> /dev/null | head -n 1; }
 
-# own_repository OPTION: makes a separate git folder, $state/git, for the files at $above; an error names OPTION. The
+# own_repository OPTION: makes a git folder of run.sh's own, $state/git, for the repository at $above; an error names OPTION. The
 # repository's own folder may name programs that git would run (pagers, remotes for missing objects, monitors), so only data is
 # copied from it: the index, ignore patterns, a few settings. Its objects, which a sparse index needs, are only referred to.
 own_repository() {

@@ -12,7 +12,7 @@
 # suffix      suffix of the image's file name
 # firmware    kinds of firmware that start it; bios starts UEFI images on x86_64 with nixosImage.emulatedUEFI
 # onDevice    modules of nixpkgs that the image's /etc/nixos/configuration.nix imports (nix/on-device.nix), as nixpkgs' own image has it;
-#             "./NAME" is a file that the provider may write beside it; [ ] if there is no such file
+#             "./NAME" is a file that the cloud's own tools may write into /etc/nixos, too; [ ]: no such file
 # otherwise   name of the format whose guest the systems without a PC's BIOS get, or null
 # instead     of an image that needs a VM with KVM, which the builder does not have: what to do; else null
 # tried       what the project's tests do with it: it is "booted", "built" and looked into, or only "evaluated"

@@ -112,7 +112,7 @@ def _flake(
     for name, one in overrides:
         if one.submodules:
             raise UsageError(
-                f"--override-input {name}: a folder is sent without submodules",
+                f"--override-input {name}: ?submodules=1 is refused, no submodules are sent",
                 hint="name the submodule's own folder",
             )
     if found.nixpkgs is not None and "nixpkgs" in (name for name, _place in overrides):

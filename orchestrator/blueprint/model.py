@@ -223,7 +223,7 @@ class User(Table):
 
 
 class Wifi(Table):
-    """`[wifi]`: the network that the machine joins, as a late value."""
+    """`[wifi]`: the network that the machine joins; it is put into the finished image."""
 
     ssid: Line = pydantic.Field(description="the network's name")
     country: typing.Annotated[
@@ -247,7 +247,9 @@ class File(Table):
     target: typing.Annotated[str, _pattern(r"/[^\x00-\x1f]+", "an absolute path")] = pydantic.Field(
         description="its path in the image"
     )
-    source: Path | None = about("a file of yours; a late value, which never gets into the store")
+    source: Path | None = about(
+        "a file of yours; it is put into the finished image and never gets into the store"
+    )
     text: str | None = about("the content itself, below /etc only; it passes through the store")
     mode: typing.Annotated[str | None, pydantic.Field(pattern=r"^[0-7]{3,4}$")] = about(
         "permissions, octal (default: 600 with source, 644 with text)"

@@ -97,7 +97,7 @@ def read_map(text: str) -> BlockMap:
         return found[1]
 
     if value("ChecksumType") != "sha256":
-        raise ValueError(f"its checksums are {value('ChecksumType')}")
+        raise ValueError(f"the block map's checksums are {value('ChecksumType')}, not sha256")
     checksum = value("BmapFileChecksum")
     if hashlib.sha256(text.replace(checksum, "0" * 64).encode()).hexdigest() != checksum:
         raise ValueError("it was changed or is incomplete")

@@ -45,7 +45,7 @@ class Device:
 
     @property
     def user(self) -> str:
-        """The user who has the key."""
+        """The user whom the device's SSH key lets in."""
         return self.ssh_user or "root"
 
 

@@ -197,7 +197,8 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
         arguments = ["--system", system, "--firmware", firmware]
         arguments += _machine(request, facts, who, workspace)
         open_to_agents(workspace.shared)
-        # The service boot-kvm runs as another user, who could not read the key.
+        # With a private key of the caller's, KVM is not tried: the service boot-kvm runs as another
+        # user, who could not read the key.
         kvm = system == this_system() and not request.identity
         try:
             if not request.test:

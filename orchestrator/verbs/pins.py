@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Pins:
-    """Request of `pins`: print pins, `update` them, or print packages `installed` in images.
+    """Request of `pins`: print the pinned downloads, `update` them, or print Debian packages.
 
     `advisories` prints vulnerabilities of these packages, by the document at `tracker`.
     """

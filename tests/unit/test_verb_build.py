@@ -218,7 +218,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         ),
         (
             ["--flake", ".", "--override-input", "a", "b?submodules=1"],
-            "--override-input a: a folder is sent without submodules",
+            "--override-input a: ?submodules=1 is refused, no submodules are sent",
             "name the submodule's own folder",
         ),
         (["-I", "nixos-config=github:a/b"], "expected a file", "name a file"),

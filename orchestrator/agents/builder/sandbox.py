@@ -21,8 +21,8 @@ BUSYBOX = "/usr/bin/busybox"
 INPUT = "input"
 
 #: Builder script of the probe. It always fails, so Nix runs it each time and keeps only its input.
-#: It prints its user, network interfaces, names in /etc/passwd, and whether it can change its input
-#: (to the same bytes). POSIX shell and busybox.
+#: Builder of the derivation that probes Nix' sandbox: prints its user, network interfaces, names in
+#: /etc/passwd, and whether it can change its input (to the same bytes). POSIX shell and busybox.
 SCRIPT = f"""
 while read -r key value rest; do
   if [ "$key" = Uid: ]; then echo "user $value"; fi

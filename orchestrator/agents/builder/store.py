@@ -64,7 +64,7 @@ class Keeper:
             return make()
         except ChangedError as error:
             raise AgentError(
-                f"{error}, and again after its repair: is another run writing to the store?",
+                f"{error}, and again after its repair: does another run write to the store?",
                 hint="use --strict in all runs: it forbids builds without a sandbox",
                 kind="store",
             ) from error

@@ -220,7 +220,9 @@ class Holder:
         try:
             self._socket = retry.without(OSError, lambda: self._ask("HOLD", "HELD"), patience, 0.1)
         except OSError as error:
-            raise AgentError(f"cleanup cannot be reached: {error}", kind="cleanup") from error
+            raise AgentError(
+                f"the container cleanup cannot be reached: {error}", kind="cleanup"
+            ) from error
 
     def unlock(self) -> None:
         """Send UNLOCK to cleanup; reconnect if the connection is lost."""

@@ -27,7 +27,7 @@ def register() -> None:
 
 
 def wait_for_cleanup(seconds: float) -> None:
-    """Wait for the token file, which cleanup writes when binfmt_misc is mounted."""
+    """Wait for the token file, which the container cleanup writes when binfmt_misc is mounted."""
     if not retry.until(TOKEN_FILE.exists, seconds):
         raise AgentError(f"cleanup was not ready after {seconds:.0f} s", kind="cleanup")
 

@@ -18,13 +18,13 @@ class Filesystem(typing.Protocol):
     """Interface of a root file system's module."""
 
     def size(self, usage: tuple[int, int], free: int) -> int:
-        """Return the size in bytes of the smallest file system that has enough space.
+        """Return the size in bytes of the smallest file system that holds a tree of this usage.
 
         `usage`: bytes in whole blocks, and number of inodes; `free`: bytes to leave free.
         """
 
     def write(self, order: Order) -> None:
-        """Write `order.tree` into the partition `order.slot`."""
+        """Make the file system of `order.tree` in the image's partition `order.slot`."""
 
     def examine(self, image: pathlib.Path, slot: Partition) -> None:
         """Check the file system in `slot` of `image`, if its fsck works in place."""
@@ -43,5 +43,5 @@ def root_size(root: Root, tree: Tree) -> int:
 
 
 def write_root(order: Order) -> None:
-    """Write `order.tree` into the partition `order.slot`, as the spec's file system."""
+    """Make the spec's file system of `order.tree` in the image's partition `order.slot`."""
     module_of(order.spec.root.fsType).write(order)

@@ -35,7 +35,8 @@ def menu_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -> Fi
     if timeout:
         lines.append("MENU TITLE ------------------------------------------------------------")
     system, *special = entries
-    # As on the device: the default, the same as a generation, and its specialisations.
+    # Menu entries as NixOS writes them: the default, the same system as a generation, its
+    # specialisations.
     lines += _label(system, "default", "Default", extlinux, files)
     for entry in (system, *sorted(special, key=_rank, reverse=True)):
         tag = f"{bootloader.GENERATION}-{entry.name or 'default'}"
