@@ -16,7 +16,7 @@ from orchestrator.ask.request import Verify
 from orchestrator.deliver import evidence, provenance, signing
 from orchestrator.deliver.verify import NOT_AUTHENTICATED, verify
 from orchestrator.shared import command
-from orchestrator.shared.artifact import DOCUMENTS
+from orchestrator.shared.artifact import BLOCK_MAP, DOCUMENTS, IMAGE_INFO
 from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
 from tests.unit.artifacts import ABOUT, IMAGE
 from tests.unit.requests import CALLER, DEMO
@@ -67,7 +67,9 @@ def made(tmp_path: pathlib.Path, keys: pathlib.Path) -> pathlib.Path:
     request = dataclasses.replace(DEMO, sign=P("/home/me/key"))
     image = dataclasses.replace(IMAGE, extras=("image/demo.img.bmap",))
     names = evidence.write(folder, [image], dataclasses.replace(ABOUT, request=request))
-    assert names == [f"demo.img{suffix}" for suffix in DOCUMENTS if suffix != ".bmap"]
+    # The builder makes the block map and the cloud's description.
+    written = [suffix for suffix in DOCUMENTS if suffix not in {BLOCK_MAP, IMAGE_INFO}]
+    assert names == [f"demo.img{suffix}" for suffix in written]
     return folder
 
 
