@@ -11,7 +11,7 @@ from orchestrator.ask.orders import Orders
 from orchestrator.ask.parser import Parser, caller_path
 from orchestrator.ask.request import Caller
 from orchestrator.ask.ssh_keys import is_public_key
-from orchestrator.blueprint.marks import APPLIANCE, GITHUB, PATHS
+from orchestrator.blueprint.marks import APPLIANCE, GITHUB
 from orchestrator.blueprint.tables import BOARDS, SERVICES
 from orchestrator.blueprint.writer import PASSWORD, Answers, write
 from orchestrator.shared.errors import UsageError
@@ -19,6 +19,9 @@ from orchestrator.verbs.registry import Session, Verb
 
 #: Folder of the run's folder with the files that the questions have led to.
 ANSWERED = "answered"
+
+#: File beside it with the command that builds the image.
+COMMAND = "command"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,21 +74,35 @@ def _parser() -> Parser:
 
 
 def _request(found: argparse.Namespace, who: Caller) -> Init:
+    out = caller_path(found.out, who)
     answers = Answers(
         board=found.board or "",
         host_name=found.host_name,
         user=found.user,
-        keys=tuple(found.key),
+        keys=tuple(_key(text, out, who) for text in found.key),
         time_zone=found.time_zone,
         locale=found.locale,
         keymap=found.keymap,
         ssid=found.wifi_ssid,
         country=found.wifi_country,
-        password_file=found.wifi_password_file,
+        password_file=_beside(found.wifi_password_file, out, who),
         services=tuple(dict.fromkeys(found.service)),
     )
     _check(answers)
-    return Init(answers, caller_path(found.out, who), found.nix)
+    return Init(answers, out, found.nix)
+
+
+def _key(text: str, out: pathlib.PurePosixPath, who: Caller) -> str:
+    """Return a key, or the name of its file, as the appliance.toml in `out` has it."""
+    return text if text.startswith(GITHUB) or is_public_key(text) else _beside(text, out, who)
+
+
+def _beside(text: str, out: pathlib.PurePosixPath, who: Caller) -> str:
+    """Return the path `text`, relative to the working directory, as one relative to `out`."""
+    if not text or text.startswith(("/", "~/")):
+        return text
+    path = os.path.relpath(caller_path(text, who), out)
+    return path if path.startswith("../") else f"./{path}"
 
 
 def _check(answers: Answers) -> None:
@@ -156,15 +173,9 @@ def _with_defaults(answers: Answers, who: Caller, *, keys: bool = True) -> Answe
         answers,
         host_name=answers.host_name or "nixos",
         user=answers.user or (who.user if who.user != "root" else "") or "nixos",
-        keys=tuple(_named(key) for key in answers.keys) or (found if keys else ()),
+        keys=answers.keys or (found if keys else ()),
         time_zone=answers.time_zone or who.zone,
     )
-
-
-def _named(key: str) -> str:
-    """Return a key as the file has it: a file's name begins with a mark."""
-    marked = key.startswith((*PATHS, GITHUB))
-    return key if marked or is_public_key(key) else f"./{key}"
 
 
 def _key_files(who: Caller) -> list[str]:
@@ -186,17 +197,26 @@ def _write(request: Init, answers: Answers, who: Caller, answered: pathlib.Path)
     text = write(answers, schema)
     blueprint = read(text, APPLIANCE, is_public_key)
     files = {APPLIANCE: text}
+    here = request.out == who.cwd
+    command = [who.program, *([] if here else ["--appliance", os.fspath(request.out / APPLIANCE)])]
     if request.nix:
         sources = nix.key_sources(blueprint)
         keys = {name: _lines(name, who) for name in sources}
         name = answers.image
         files = {f"{name}.nix": nix.module(blueprint, name, path=lambda one: one, keys=keys)}
+        command = [who.program, "-c", os.fspath(request.out / f"{name}.nix")]
+        command += ["-f", BOARDS[answers.board].format]
+        command += ["--wifi-ssid", answers.ssid] if answers.ssid else []
+        if blueprint.wifi and (file := blueprint.wifi.password_file):
+            place = file if file.startswith("~/") else os.fspath(request.out / file)
+            command += ["--wifi-password-file", os.path.normpath(place)]
     if answers.password:
         files[PASSWORD] = f"{answers.password}\n"
     check_absent(files, request.out, uploads.kept(who))
     answered.mkdir()
     for name, content in files.items():
         (answered / name).write_text(content)
+    answered.with_name(COMMAND).write_text(shlex.join(command))
 
 
 def _lines(name: str, who: Caller) -> tuple[str, ...]:
@@ -220,15 +240,7 @@ def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
     outgoing.finish()
     progress = make_progress("plain", 0)
     progress.say(f"{', '.join(names)}: written to {request.out}")
-    first = next(name for name in names if name != PASSWORD)
-    away = request.out != session.who.cwd
-    words = [session.who.program]
-    if first != APPLIANCE:
-        board = BOARDS[request.answers.board] if request.answers.board else None
-        words += ["-c", os.fspath(request.out / first), *(["-f", board.format] if board else [])]
-    elif away:
-        words += ["--appliance", os.fspath(request.out / first)]
-    progress.say(f"to build it: {shlex.join(words)}")
+    progress.say(f"to build it: {answered.with_name(COMMAND).read_text()}")
     progress.close()
 
 

@@ -173,6 +173,34 @@ def test_a_wrong_option_is_told(
         answered(who, ["--board", "pc", *argv])
 
 
+def test_paths_are_those_of_the_working_directory(person: Caller) -> None:
+    argv = ["--board", "pc", "--key", "keys/a.pub", "--key", "~/b.pub", "-o", "new"]
+    wifi = ["--wifi-ssid", "x", "--wifi-password-file", "new/pw"]
+    text = answered(person, [*argv, *wifi])["appliance.toml"]
+    found = read(text, "appliance.toml", lambda line: line == KEY)
+    assert found.users[0].keys == ("../keys/a.pub", "~/b.pub")
+    assert found.wifi
+    assert found.wifi.password_file == "./pw"
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        ([], "{run}"),
+        (["-o", "/n"], "{run} --appliance /n/appliance.toml"),
+        (["--nix", "-o", "/n"], "{run} -c /n/nixos.nix -f sd-aarch64"),
+        (
+            ["--nix", "-o", "/n", "--wifi-ssid", "a b", "--wifi-password-file", "/pw"],
+            "{run} -c /n/nixos.nix -f sd-aarch64 --wifi-ssid 'a b' --wifi-password-file /pw",
+        ),
+    ],
+)
+def test_the_command_builds_what_was_written(argv: list[str], command: str, person: Caller) -> None:
+    answered(person, ["--board", "raspberry-pi-4", *argv])
+    told = (workspace.make_shared(person.run) / init.COMMAND).read_text()
+    assert told == command.replace("{run}", person.program)
+
+
 def test_no_file_is_replaced(person: Caller) -> None:
     (uploads.input_folder(person) / uploads.KEPT).write_bytes(b"appliance.toml\0pc.nix\0")
     with pytest.raises(DeliveryError, match=r"/out/appliance.toml exists, and no file is replaced"):
