@@ -57,14 +57,25 @@ named_paths() {
   awk -v keys="$1" -v quote="'" '
     BEGIN {
       string = "(\"([^\"\\\\]|\\\\.)*\"|" quote "[^" quote "]*" quote ")"
-      token = "[A-Za-z0-9_-]+[ \t]*=|" string "([ \t]*=)?|#.*"
+      long = "\"\"\"|" quote quote quote
+      token = "[A-Za-z0-9_-]+[ \t]*=|" string "([ \t]*=)?|#.*|" long
     }
     {
       left = $0
+      if (inside != "") { # a text of several lines names no file
+        if (! (end = index(left, inside))) next
+        left = substr(left, end + 3)
+        inside = ""
+      }
       while (match(left, token)) {
         found = substr(left, RSTART, RLENGTH)
         left = substr(left, RSTART + RLENGTH)
         if (found ~ /^#/) break
+        if (found ~ "^(" long ")$") {
+          if (end = index(left, found)) { left = substr(left, end + 3); continue }
+          inside = found
+          break
+        }
         if (found ~ /=$/) {
           sub(/[ \t]*=$/, "", found)
           gsub("^[\"" quote "]|[\"" quote "]$", "", found)

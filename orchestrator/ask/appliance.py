@@ -6,7 +6,7 @@ import difflib
 import os
 import typing
 
-from orchestrator.ask.injections import destination
+from orchestrator.ask.injections import check_others, destination
 from orchestrator.ask.nix_arguments import Group
 from orchestrator.ask.parser import caller_path
 from orchestrator.ask.request import Appliance, Caller, Machine
@@ -65,7 +65,7 @@ def read_appliance(found: argparse.Namespace, who: Caller) -> Appliance | None:
 
 
 def with_late_values(
-    options: ImageOptions, appliance: Appliance, help_of: str
+    options: ImageOptions, appliance: Appliance
 ) -> tuple[ImageOptions, frozenset[str]]:
     """Add the file's late values to those of the command line, which win.
 
@@ -101,12 +101,11 @@ def with_late_values(
     for source, target, mode, user, group in files:
         try:
             place = destination(target, source)
+            check_others(place, [one.target for one in injections])
         except ValueError as error:
             raise UsageError(
                 f"{appliance.path.name}: {target}: {error}", hint="choose another target"
             ) from error
-        if place in [one.target for one in injections]:
-            raise UsageError(f"{appliance.path.name}: two files are to be at {place}", hint=help_of)
         injections.append(Injection(path(source), place, int(mode, 8), user, group))
     added["injections"] = tuple(injections)
     return dataclasses.replace(options, **added), frozenset(named)

@@ -49,7 +49,7 @@ def injections(texts: list[str], who: Caller, help_of: str) -> tuple[Injection, 
     for text in texts:
         try:
             one = _injection(text, who)
-            _check_others(one.target, [other.target for other in found])
+            check_others(one.target, [other.target for other in found])
         except ValueError as error:
             raise UsageError(f"--inject {text}: {error}", hint=help_of) from error
         found.append(one)
@@ -97,10 +97,10 @@ def _injection(text: str, who: Caller) -> Injection:
     return Injection(path, destination(target, path), int(mode, 8), user, group)
 
 
-def _check_others(target: str, others: list[str]) -> None:
+def check_others(target: str, others: list[str]) -> None:
     """Raise `ValueError` if another file is at `target`, above or below it."""
     for other in others:
         if target == other:
-            raise ValueError(f"another --inject puts a file at {target}")
+            raise ValueError(f"another file is put at {target}")
         if f"{target}/".startswith(f"{other}/") or f"{other}/".startswith(f"{target}/"):
-            raise ValueError(f"another --inject puts a file at {other}: one of them is no folder")
+            raise ValueError(f"another file is put at {other}: one of them is no folder")

@@ -107,7 +107,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
     format_paths = tuple(caller_path(path, who) for path in found.format_path)
     image, appliance, written = image_options(found, who), _appliance(found, who), frozenset[str]()
     if appliance:
-        image, written = with_late_values(image, appliance, found.help_of)
+        image, written = with_late_values(image, appliance)
         chosen = tuple(dict.fromkeys(one for each in appliance.machines for one in each.formats))
     else:
         chosen = _formats(found.format, tuple(found.system), bool(format_paths))

@@ -52,7 +52,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Demo:
         raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
     image, written = image_options(found, who), frozenset[str]()
     if appliance := read_appliance(found, who):
-        image, written = with_late_values(image, appliance, found.help_of)
+        image, written = with_late_values(image, appliance)
         first = appliance.machines[0].name
         own = appliance.blueprint.image[first].host_name or first
         if not (image.host_name or image.stamp):

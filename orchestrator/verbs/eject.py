@@ -16,9 +16,6 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.verbs.registry import Session, Verb
 
-#: Name of the flake's file.
-FLAKE = "flake.nix"
-
 
 @dataclasses.dataclass(frozen=True)
 class Eject:
@@ -51,7 +48,12 @@ def _request(found: argparse.Namespace, who: Caller) -> Eject:
             "there is no appliance.toml here",
             hint="--appliance FILE names one; ./run.sh init writes one",
         )
-    late, _written = with_late_values(ImageOptions(), appliance, found.help_of)
+    late, _written = with_late_values(ImageOptions(), appliance)
+    if "flake" in [machine.name for machine in appliance.machines]:
+        raise UsageError(
+            "the module of the image flake would be flake.nix, which is the flake's file",
+            hint="give the image another name",
+        )
     out = caller_path(found.out, who) if found.out is not None else appliance.path.parent
     return Eject(appliance, late, out, found.log_format)
 

@@ -35,6 +35,11 @@ tailscale = { auth-key-file = "./ts", routing = "client" }
 target = "/etc/shadow"
 "source" = "./a b" # a quoted key
 "mode" = "640"
+[[files]]
+target = "/etc/text"
+text = '''
+source = "in-a-text"
+'''
 """
 
 
@@ -87,7 +92,10 @@ def test_images_are_picked(it: Caller) -> None:
         (["--appliance", "appliance.toml", "--flake", "."], "--appliance excludes --configuration"),
         (["--format-path", "x.nix"], "--format-path x.nix: not with appliance.toml"),
         (["--stamp", "x.csv"], r"--stamp and \[wifi\] of appliance.toml exclude each other"),
-        (["--inject", "b:/srv/x", "--inject", "x:/etc/shadow"], "two files are to be at"),
+        (
+            ["--inject", "b:/srv/x", "--inject", "x:/etc/shadow"],
+            "appliance.toml: /etc/shadow: another file is put at /etc/shadow",
+        ),
         (["--system", "x86_64-linux"], "--format sd-card: not for x86_64-linux"),
     ],
 )
@@ -154,6 +162,7 @@ def test_run_sh_knows_the_secrets_of_services(service: str, option: str, who: Ca
         ["send", "--appliance", "{cwd}/x.nix"],  # a module is not an injected file
         ["send", "--appliance", "{cwd}/x"],  # a network's name
         ["send", "--appliance", "{cwd}/source"],  # a key
+        ["send", "--appliance", "{cwd}/in-a-text"],
         ["send", "--appliance", "{cwd}/640"],  # the value of another quoted key
         ["send", "--appliance", "{cwd}/ada"],
         ["send", "--appliance", "/home/other/.ssh/id.pub"],
@@ -181,3 +190,10 @@ def test_eject_writes_beside_the_file(it: Caller) -> None:
     request = ask(["eject"], it)
     assert isinstance(request, Eject)
     assert request.out == it.cwd
+
+
+def test_an_image_named_flake_is_not_ejected(who: Caller) -> None:
+    text = 'image.flake.board = "pc"\n'
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
+    with pytest.raises(UsageError, match=r"which is the flake's file"):
+        ask(["eject"], it)

@@ -76,10 +76,10 @@ def test_mode_and_owner_are_taken() -> None:
         (["/a:/b:600:4294967295"], "4294967295 is not the number of a user"),
         (["/a:/b:600:1:2:3"], r"expected SRC:DEST\[:MODE\[:UID\[:GID\]\]\]"),
         (["/a:/b:9"], "9 is not an octal mode"),
-        (["/a:/b", "/c:/b"], "another --inject puts a file at /b"),
-        (["/a:/b", "/c:/b/d"], "another --inject puts a file at /b: one of them is no folder"),
-        (["/a:/b/d", "/c:/b"], "another --inject puts a file at /b/d: one of them is no folder"),
-        (["/a:/etc/", "/c/a:/etc"], "another --inject puts a file at /etc/a"),
+        (["/a:/b", "/c:/b"], "another file is put at /b"),
+        (["/a:/b", "/c:/b/d"], "another file is put at /b: one of them is no folder"),
+        (["/a:/b/d", "/c:/b"], "another file is put at /b/d: one of them is no folder"),
+        (["/a:/etc/", "/c/a:/etc"], "another file is put at /etc/a"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_starts(texts: list[str], why: str) -> None:
