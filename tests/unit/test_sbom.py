@@ -47,7 +47,7 @@ def test_package_urls_are_quoted_as_their_specification_says() -> None:
 
 
 def path(name: str, *references: str) -> sbom.StorePath:
-    return sbom.StorePath(f"/nix/store/{HASH}-{name}", "sha256-x", references)
+    return sbom.StorePath(f"/nix/store/{HASH}-{name}", "sha256-x", 128, references)
 
 
 SYSTEM = path("nixos-system-pi-26.05", f"/nix/store/{HASH}-glibc-2.40-66", f"/nix/store/{HASH}-etc")

@@ -26,6 +26,7 @@ from orchestrator.agents.builder import (
 from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.builder.nix import version as nix_version
+from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary, emulators, private
 from orchestrator.agents.emulation.lease import PORT, Holder
@@ -88,7 +89,14 @@ def build() -> None:
     settings = Settings(
         platforms=task.foreign, sandbox_paths=sandbox_paths(task), build_dir=make_build_dir(run)
     )
-    nix = Nix(settings, run.folder / "nix.log", secret=nix_conf, options=nix_words(task))
+    recorder = Recorder(task.foreign)
+    nix = Nix(
+        settings,
+        run.folder / "nix.log",
+        secret=nix_conf,
+        options=nix_words(task),
+        recorder=recorder,
+    )
     nix = sandbox.obtain(nix, USER, strict=task.strict)
     if isinstance(task.work, DemoTask):
         effective.tell(nix)
@@ -116,6 +124,7 @@ def build() -> None:
         message=hand_over(run, images),
         images=[dataclasses.asdict(image) for image in images],
         materials=_materials(results),
+        steps=dataclasses.asdict(recorder.result()),
         seconds={
             "wait": round(waited - began, 3),
             "nix": round(built - waited, 3),

@@ -15,6 +15,7 @@ from orchestrator.agents import events, room
 from orchestrator.agents.builder import memory
 from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog
+from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.room import Room
@@ -164,6 +165,8 @@ class Nix:
     Error messages show paths below `sources`, the caller's files, without that prefix, and never
     name a place below `nixpkgs`. `copy` is a folder of the store, and the one of `sources` that it
     is a copy of: messages name the latter.
+
+    `recorder` gets the downloads and builds of all commands.
     """
 
     settings: Settings
@@ -175,6 +178,7 @@ class Nix:
     secret: str = dataclasses.field(default="", repr=False)
     options: tuple[str, ...] = ()
     check: Callable[[str], None] = dataclasses.field(default=lambda _spec: None, repr=False)
+    recorder: Recorder = dataclasses.field(default_factory=Recorder, repr=False, compare=False)
 
     def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
         """Run `nix build`; return the `number` outputs in the order of the arguments.
@@ -219,7 +223,7 @@ class Nix:
             programs.ending(self._start(arguments, descriptors)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
-            log = NixLog(text)
+            log = NixLog(text, self.recorder)
             reported, last = 0.0, ""
             for line in process.stderr:
                 log.feed(line.decode(errors="replace").rstrip("\n"))

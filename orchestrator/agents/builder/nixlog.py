@@ -13,6 +13,7 @@ import pathlib
 import re
 import typing
 
+from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.shared.text import plain
 
 PREFIX = "@nix "
@@ -20,6 +21,7 @@ PREFIX = "@nix "
 ACT_FILE_TRANSFER = 101
 ACT_BUILDS = 104
 ACT_BUILD = 105
+ACT_SUBSTITUTE = 108
 RES_BUILD_LOG_LINE = 101
 RES_PROGRESS = 105
 LEVEL_ERROR = 0
@@ -74,9 +76,13 @@ class Problem:
 
 @dataclasses.dataclass
 class NixLog:
-    """Parser state for one Nix command: `feed` takes each line of stderr; `log` gets the text."""
+    """Parser state for one Nix command: `feed` takes each line of stderr.
+
+    `log` gets the text, `recorder` the begin and end of downloads and builds.
+    """
 
     log: typing.TextIO
+    recorder: Recorder = dataclasses.field(default_factory=Recorder)
     done: int = 0
     expected: int = 0
     errors: list[str] = dataclasses.field(default_factory=list)
@@ -126,6 +132,7 @@ class NixLog:
             case {"action": "start", "id": int(number), "type": int(kind)}:
                 self._start(number, kind, event)
             case {"action": "stop", "id": int(number)}:
+                self.recorder.end(number)
                 self._running.pop(number, None)
                 self._transfers.pop(number, None)
             case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
@@ -168,11 +175,16 @@ class NixLog:
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
         fields = event.get("fields")
         subject = plain(str(fields[0])) if isinstance(fields, list) and fields else ""
+        if isinstance(parent := event.get("parent"), int) and parent:
+            self.recorder.inner(number, parent)
         if kind == ACT_BUILD:
+            self.recorder.begin(number, derivation_name(subject), subject)
             self._running[number] = derivation_name(subject)
             self._write(f"building {self._running[number]}")
         elif kind == ACT_FILE_TRANSFER:
             self._transfers[number] = pathlib.PurePosixPath(subject).name
+        elif kind == ACT_SUBSTITUTE:
+            self.recorder.begin(number, derivation_name(subject))
         elif kind == ACT_BUILDS:
             self._builds.add(number)
 
@@ -180,6 +192,8 @@ class NixLog:
         match fields:
             case [int(done), int(expected), *_] if kind == RES_PROGRESS and number in self._builds:
                 self.done, self.expected = done, expected
+            case [int(done), *_] if kind == RES_PROGRESS and number in self._transfers:
+                self.recorder.received(number, done)
             case [str(line), *_] if kind == RES_BUILD_LOG_LINE and number in self._running:
                 name, text = self._running[number], plain(line)
                 self._tails.setdefault(name, collections.deque(maxlen=TAIL_LINES)).append(text)

@@ -45,10 +45,11 @@ IMAGE = "image"
 
 @dataclasses.dataclass(frozen=True)
 class StorePath:
-    """A store path: `nar_hash` is the SRI hash of its Nix archive."""
+    """A store path: `nar_hash` is the SRI hash of its Nix archive, `nar_size` its bytes."""
 
     path: str
     nar_hash: str
+    nar_size: int
     references: tuple[str, ...]
 
 
@@ -126,6 +127,7 @@ def _described(paths: set[str]) -> tuple[StorePath, ...]:
             StorePath(
                 whole(name),
                 one["narHash"],
+                int(one["narSize"]),
                 tuple(sorted(paths.intersection(map(whole, one["references"])))),
             )
             for name, one in sorted(found["info"].items())
@@ -264,5 +266,6 @@ def _store_path(one: StorePath, *, purl: bool) -> dict[str, typing.Any]:
     properties = [
         {"name": "nix:output_path", "value": one.path},
         {"name": "nix:nar_hash", "value": one.nar_hash},
+        {"name": "nix:nar_size", "value": str(one.nar_size)},
     ]
     return {key: value for key, value in component.items() if value} | {"properties": properties}

@@ -1,0 +1,96 @@
+"""Records when Nix' downloads and builds began and ended, from the activities of its log."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+
+from orchestrator.agents.emulation import crash
+from orchestrator.shared.steps import KINDS, Step, StepKind, Steps, Sum
+
+#: Number of single steps that are kept; of all others only the sums.
+LONGEST = 200
+
+#: Nix' own downloads: a derivation of this system runs no program.
+BUILTIN = "builtin"
+
+
+@dataclasses.dataclass
+class _Open:
+    """A step that has not ended: its derivation, or "" of a download."""
+
+    name: str
+    began: float
+    derivation: str = ""
+    size: int = 0
+
+
+@dataclasses.dataclass
+class Recorder:
+    """Steps of all Nix commands of a run; `foreign` are systems whose programs are emulated.
+
+    Activities are known by Nix' numbers, which differ between its processes, too.
+    """
+
+    foreign: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.monotonic
+    steps: list[Step] = dataclasses.field(default_factory=list)
+    _sums: dict[StepKind, Sum] = dataclasses.field(default_factory=dict)
+    _open: dict[int, _Open] = dataclasses.field(default_factory=dict)
+    _owners: dict[int, int] = dataclasses.field(default_factory=dict)
+    _began: float = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to measure."""
+        self._began = self.clock()
+
+    def begin(self, number: int, name: str, derivation: str = "") -> None:
+        """Note that the step `name` begins; without a `derivation` it is a download."""
+        self._open[number] = _Open(name, self.clock() - self._began, derivation)
+
+    def inner(self, number: int, parent: int) -> None:
+        """Note that the activity `number` belongs to the one that Nix calls its parent."""
+        within = parent if parent in self._open else self._owners.get(parent)
+        if within is not None:
+            self._owners[number] = within
+
+    def received(self, number: int, size: int) -> None:
+        """Note that the activity `number` has received `size` bytes so far."""
+        if step := self._open.get(self._owners.get(number, number)):
+            step.size = max(step.size, size)
+
+    def end(self, number: int) -> None:
+        """Note that an activity has ended, of whatever kind it was."""
+        self._owners.pop(number, None)
+        if not (found := self._open.pop(number, None)):
+            return
+        kind = self._kind(found.derivation)
+        seconds = round(self.clock() - self._began - found.began, 3)
+        step = Step(kind, found.name, round(found.began, 3), seconds, found.size)
+        old = self._sums.get(kind, Sum(kind, 0, 0.0, 0))
+        self._sums[kind] = Sum(
+            kind, old.count + 1, round(old.seconds + seconds, 3), old.size + step.size
+        )
+        self.steps.append(step)
+        if len(self.steps) >= 2 * LONGEST:
+            self.steps = self._longest()
+
+    def result(self) -> Steps:
+        """Return what was recorded so far."""
+        steps = sorted(self._longest(), key=lambda one: (one.began, one.name))
+        sums = (self._sums[kind] for kind in KINDS if kind in self._sums)
+        return Steps(tuple(steps), tuple(sums))
+
+    def _longest(self) -> list[Step]:
+        return sorted(self.steps, key=lambda one: (-one.seconds, one.began, one.name))[:LONGEST]
+
+    def _kind(self, derivation: str) -> StepKind:
+        if not derivation:
+            return "fetched"
+        try:
+            system = crash.system_of(pathlib.Path(derivation).read_text())
+        except (OSError, ValueError):  # Nix has removed it meanwhile, or it was never here
+            return "native"
+        if system == BUILTIN:
+            return "fetched"
+        return "emulated" if system in self.foreign else "native"
