@@ -31,6 +31,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 
 . "$root/caller/variables.sh"
 . "$root/caller/say.sh"
+. "$root/caller/terminal.sh"
 . "$root/caller/help.sh"
 . "$root/caller/signals.sh"
 . "$root/caller/engine.sh"
@@ -60,7 +61,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 
 main() {
   exec 3<&0
-  if [ -t 2 ]; then columns=$(stty size 2> /dev/null < /dev/tty | cut -d ' ' -f 2); columns=${columns:-80}; fi
+  find_terminal
   state=$(mktemp -d "${TMPDIR:-/tmp}/nixos-image-$$.XXXXXX") && state=$(CDPATH='' cd -- "$state" && pwd) && : > "$state/mark" || exit 2
   trap 'forget_run; rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}

@@ -100,7 +100,7 @@ is_positional() {
     if [ -n "$follows" ]; then follows=; continue; fi
     case $all$word in
       --) all=1 ;;
-      --dry-run | --no-verify | --print-command | --test | --yes | --*=*) ;;
+      --dry-run | --no-verify | --print-command | --quiet | --test | --verbose | --yes | --*=*) ;;
       --*) follows=1 ;;
       *)
         number=$((number - 1))

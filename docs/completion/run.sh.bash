@@ -4,18 +4,18 @@
 # Set `options` to the options of a verb.
 _nixos_image_options() {
   case $1 in
-    boot) options="-h --help --test --system --firmware --identity --user --seed --print-command --run --grow --boot-timeout --log-format" ;;
-    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --log-format" ;;
-    clean) options="-h --help --all --store --log-format" ;;
+    boot) options="-h --help --test --system --firmware --identity --user --seed --print-command --run --grow --boot-timeout --progress --log-format -q --quiet -v --verbose" ;;
+    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --progress --log-format -q --quiet -v --verbose" ;;
+    clean) options="-h --help --all --store --progress --log-format -q --quiet -v --verbose" ;;
     compose) options="-h --help" ;;
-    demo) options="-h --help --system -f --format --root-fs --ssh-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --log-format" ;;
-    doctor) options="-h --help --privileges --system --emulation --log-format" ;;
-    eject) options="-h --help --appliance --image -o --out --log-format" ;;
+    demo) options="-h --help --system -f --format --root-fs --ssh-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --progress --log-format -q --quiet -v --verbose" ;;
+    doctor) options="-h --help --privileges --system --emulation --progress --log-format -q --quiet -v --verbose" ;;
+    eject) options="-h --help --appliance --image -o --out --progress --log-format -q --quiet -v --verbose" ;;
     flash) options="-h --help --dry-run --yes --no-verify" ;;
     formats) options="-h --help" ;;
     help) options="-h --help" ;;
     init) options="-h --help --board --host-name --user --key --time-zone --locale --keymap --wifi-ssid --wifi-country --wifi-password-file --service --nix -o --out" ;;
-    pins) options="-h --help --update --installed --advisories --tracker --log-format" ;;
+    pins) options="-h --help --update --installed --advisories --tracker --progress --log-format -q --quiet -v --verbose" ;;
     test) options="-h --help" ;;
     verify) options="-h --help --key --allowed-signers" ;;
     version) options="-h --help" ;;
@@ -35,7 +35,7 @@ _nixos_image_value() {
     boot:--run:1) ;;
     boot:--grow:1) ;;
     boot:--boot-timeout:1) ;;
-    boot:--log-format:1) words="auto plain json" ;;
+    boot:--progress:1 | boot:--log-format:1) words="auto plain live json" ;;
     build:--appliance:1) kind='file' ;;
     build:--image:1) ;;
     build:-c:1 | build:--configuration:1) kind='file' ;;
@@ -78,8 +78,8 @@ _nixos_image_value() {
     build:--stamp:1) kind='file' ;;
     build:--secure-boot-key:1) kind='file' ;;
     build:--secure-boot-cert:1) kind='file' ;;
-    build:--log-format:1) words="auto plain json" ;;
-    clean:--log-format:1) words="auto plain json" ;;
+    build:--progress:1 | build:--log-format:1) words="auto plain live json" ;;
+    clean:--progress:1 | clean:--log-format:1) words="auto plain live json" ;;
     demo:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
     demo:-f:1 | demo:--format:1) words="qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64" ;;
     demo:--root-fs:1) words="ext4 btrfs xfs erofs f2fs" ;;
@@ -108,14 +108,14 @@ _nixos_image_value() {
     demo:--stamp:1) kind='file' ;;
     demo:--secure-boot-key:1) kind='file' ;;
     demo:--secure-boot-cert:1) kind='file' ;;
-    demo:--log-format:1) words="auto plain json" ;;
+    demo:--progress:1 | demo:--log-format:1) words="auto plain live json" ;;
     doctor:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
     doctor:--emulation:1) words="auto native private host shared" ;;
-    doctor:--log-format:1) words="auto plain json" ;;
+    doctor:--progress:1 | doctor:--log-format:1) words="auto plain live json" ;;
     eject:--appliance:1) kind='file' ;;
     eject:--image:1) ;;
     eject:-o:1 | eject:--out:1) kind='folder' ;;
-    eject:--log-format:1) words="auto plain json" ;;
+    eject:--progress:1 | eject:--log-format:1) words="auto plain live json" ;;
     init:--board:1) words="arm-board arm-uefi aws azure digital-ocean google-cloud hyper-v openstack oracle-cloud pc pc-bios proxmox qemu raspberry-pi-3 raspberry-pi-4 raspberry-pi-zero-2-w virtualbox vmware" ;;
     init:--host-name:1) ;;
     init:--user:1) ;;
@@ -129,7 +129,7 @@ _nixos_image_value() {
     init:--service:1) words="adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale" ;;
     init:-o:1 | init:--out:1) kind='folder' ;;
     pins:--tracker:1) ;;
-    pins:--log-format:1) words="auto plain json" ;;
+    pins:--progress:1 | pins:--log-format:1) words="auto plain live json" ;;
     verify:--key:1) kind='file' ;;
     verify:--allowed-signers:1) kind='file' ;;
     *) return 1 ;;

@@ -78,7 +78,9 @@ complete -c run.sh -n '__nixos_image_verb boot' -l print-command -d 'print QEMU 
 complete -c run.sh -n '__nixos_image_verb boot' -l run -x -d 'with --test: run the command in the guest and print its output'
 complete -c run.sh -n '__nixos_image_verb boot' -l grow -x -d 'boot the copy on a larger disk'
 complete -c run.sh -n '__nixos_image_verb boot' -l boot-timeout -x -d 'how long to wait until the image is ready (default: 300)'
-complete -c run.sh -n '__nixos_image_verb boot' -l log-format -x -a 'auto plain json' -d ''
+complete -c run.sh -n '__nixos_image_verb boot' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb boot' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb boot' -s v -l verbose -d 'show the log lines of builds, too'
 complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb boot' -F
 
 # build
@@ -135,13 +137,17 @@ complete -c run.sh -n '__nixos_image_verb build' -l wifi-password-file -r -F -d 
 complete -c run.sh -n '__nixos_image_verb build' -l stamp -r -F -d 'CSV file of devices (host, ssh_key, ...): one image per row'
 complete -c run.sh -n '__nixos_image_verb build' -l secure-boot-key -r -F -d 'sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)'
 complete -c run.sh -n '__nixos_image_verb build' -l secure-boot-cert -r -F -d 'certificate of that key (PEM)'
-complete -c run.sh -n '__nixos_image_verb build' -l log-format -x -a 'auto plain json' -d ''
+complete -c run.sh -n '__nixos_image_verb build' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb build' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb build' -s v -l verbose -d 'show the log lines of builds, too'
 
 # clean
 complete -c run.sh -n '__nixos_image_verb clean' -s h -l help -d 'show this help message and exit'
 complete -c run.sh -n '__nixos_image_verb clean' -l all -d 'end living runs, too, and remove what they have'
 complete -c run.sh -n '__nixos_image_verb clean' -l store -d 'also remove from the Nix store what no recent image needs'
-complete -c run.sh -n '__nixos_image_verb clean' -l log-format -x -a 'auto plain json' -d ''
+complete -c run.sh -n '__nixos_image_verb clean' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb clean' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb clean' -s v -l verbose -d 'show the log lines of builds, too'
 
 # compose
 complete -c run.sh -n '__nixos_image_verb compose' -s h -l help -d 'show this help message and exit'
@@ -183,21 +189,27 @@ complete -c run.sh -n '__nixos_image_verb demo' -l wifi-password-file -r -F -d '
 complete -c run.sh -n '__nixos_image_verb demo' -l stamp -r -F -d 'CSV file of devices (host, ssh_key, ...): one image per row'
 complete -c run.sh -n '__nixos_image_verb demo' -l secure-boot-key -r -F -d 'sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)'
 complete -c run.sh -n '__nixos_image_verb demo' -l secure-boot-cert -r -F -d 'certificate of that key (PEM)'
-complete -c run.sh -n '__nixos_image_verb demo' -l log-format -x -a 'auto plain json' -d ''
+complete -c run.sh -n '__nixos_image_verb demo' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb demo' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb demo' -s v -l verbose -d 'show the log lines of builds, too'
 
 # doctor
 complete -c run.sh -n '__nixos_image_verb doctor' -s h -l help -d 'show this help message and exit'
 complete -c run.sh -n '__nixos_image_verb doctor' -l privileges -d 'also print the privileges of each container'
 complete -c run.sh -n '__nixos_image_verb doctor' -l system -x -a 'aarch64-linux riscv64-linux x86_64-linux' -d 'target system of the planned run'
 complete -c run.sh -n '__nixos_image_verb doctor' -l emulation -x -a 'auto native private host shared' -d ''
-complete -c run.sh -n '__nixos_image_verb doctor' -l log-format -x -a 'auto plain json' -d ''
+complete -c run.sh -n '__nixos_image_verb doctor' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb doctor' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb doctor' -s v -l verbose -d 'show the log lines of builds, too'
 
 # eject
 complete -c run.sh -n '__nixos_image_verb eject' -s h -l help -d 'show this help message and exit'
 complete -c run.sh -n '__nixos_image_verb eject' -l appliance -r -F -d 'file that describes images without Nix (default: ./appliance.toml if it exists)'
 complete -c run.sh -n '__nixos_image_verb eject' -l image -x -d 'only this image of the file (repeatable)'
 complete -c run.sh -n '__nixos_image_verb eject' -s o -l out -x -a '(__fish_complete_directories)' -d 'where the files go (default: beside the appliance.toml)'
-complete -c run.sh -n '__nixos_image_verb eject' -l log-format -x -a 'auto plain json' -d ''
+complete -c run.sh -n '__nixos_image_verb eject' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb eject' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb eject' -s v -l verbose -d 'show the log lines of builds, too'
 
 # flash
 complete -c run.sh -n '__nixos_image_verb flash' -s h -l help -d 'show this help message and exit'
@@ -236,7 +248,9 @@ complete -c run.sh -n '__nixos_image_verb pins' -l update -d 'renew the locks of
 complete -c run.sh -n '__nixos_image_verb pins' -l installed -d 'print the Debian packages of this project\'s container images instead'
 complete -c run.sh -n '__nixos_image_verb pins' -l advisories -d 'print the vulnerabilities of these packages, by Debian\'s security tracker; exit code 16 if newer versions fix one'
 complete -c run.sh -n '__nixos_image_verb pins' -l tracker -x -d 'address of the tracker\'s data, for --advisories (default: https://security-tracker.debian.org/tracker/data/json)'
-complete -c run.sh -n '__nixos_image_verb pins' -l log-format -x -a 'auto plain json' -d ''
+complete -c run.sh -n '__nixos_image_verb pins' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb pins' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb pins' -s v -l verbose -d 'show the log lines of builds, too'
 
 # test
 complete -c run.sh -n '__nixos_image_verb test' -s h -l help -d 'show this help message and exit'

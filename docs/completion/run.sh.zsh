@@ -73,7 +73,12 @@ _nixos_image() {
         '--run=[with --test\: run the command in the guest and print its output]:COMMAND: ' \
         '--grow=[boot the copy on a larger disk]:SIZE: ' \
         '--boot-timeout=[how long to wait until the image is ready (default\: 300)]:SECONDS: ' \
-        '--log-format=[]:VALUE:(auto plain json)' \
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]' \
         '*:IMAGE:_files'
       ;;
     build)
@@ -135,7 +140,12 @@ _nixos_image() {
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of that key (PEM)]:FILE:_files' \
-        '--log-format=[]:VALUE:(auto plain json)'
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]'
       ;;
     clean)
       _arguments \
@@ -143,7 +153,12 @@ _nixos_image() {
         '--help[show this help message and exit]' \
         '--all[end living runs, too, and remove what they have]' \
         '--store[also remove from the Nix store what no recent image needs]' \
-        '--log-format=[]:VALUE:(auto plain json)'
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]'
       ;;
     compose)
       _arguments \
@@ -193,7 +208,12 @@ _nixos_image() {
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of that key (PEM)]:FILE:_files' \
-        '--log-format=[]:VALUE:(auto plain json)'
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]'
       ;;
     doctor)
       _arguments \
@@ -202,7 +222,12 @@ _nixos_image() {
         '--privileges[also print the privileges of each container]' \
         '--system=[target system of the planned run]:VALUE:(aarch64-linux riscv64-linux x86_64-linux)' \
         '--emulation=[]:VALUE:(auto native private host shared)' \
-        '--log-format=[]:VALUE:(auto plain json)'
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]'
       ;;
     eject)
       _arguments \
@@ -212,7 +237,12 @@ _nixos_image() {
         '*--image=[only this image of the file (repeatable)]:NAME: ' \
         '-o+[where the files go (default\: beside the appliance.toml)]:DIR:_files -/' \
         '--out=[where the files go (default\: beside the appliance.toml)]:DIR:_files -/' \
-        '--log-format=[]:VALUE:(auto plain json)'
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]'
       ;;
     flash)
       _arguments \
@@ -262,7 +292,12 @@ _nixos_image() {
         '--installed[print the Debian packages of this project'\''s container images instead]' \
         '--advisories[print the vulnerabilities of these packages, by Debian'\''s security tracker; exit code 16 if newer versions fix one]' \
         '--tracker=[address of the tracker'\''s data, for --advisories (default\: https\://security-tracker.debian.org/tracker/data/json)]:URL: ' \
-        '--log-format=[]:VALUE:(auto plain json)'
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]'
       ;;
     test)
       _arguments \

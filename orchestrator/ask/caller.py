@@ -4,7 +4,11 @@ import pathlib
 import typing
 
 from orchestrator.ask.request import Caller
+from orchestrator.shared.display import Ci
 from orchestrator.shared.variables import read
+
+#: Values of NIXOS_IMAGE_CI.
+CIS: dict[str, Ci] = {"github": "github", "gitlab": "gitlab"}
 
 
 def read_caller(environment: typing.Mapping[str, str]) -> Caller:
@@ -34,5 +38,9 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         user=read(environment, "NIXOS_IMAGE_USER"),
         zone=read(environment, "NIXOS_IMAGE_ZONE"),
         agent_keys=read(environment, "NIXOS_IMAGE_AGENT_KEYS"),
+        rows=number(read(environment, "NIXOS_IMAGE_ROWS")),
+        color=not read(environment, "NO_COLOR"),
+        ci=CIS.get(read(environment, "NIXOS_IMAGE_CI"), ""),
+        asks=read(environment, "NIXOS_IMAGE_ASKS") == "1",
         appliance_text=read(environment, "NIXOS_IMAGE_APPLIANCE_TEXT"),
     )

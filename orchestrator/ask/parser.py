@@ -9,7 +9,8 @@ import re
 import typing
 
 from orchestrator.agents.emulation import ladder
-from orchestrator.ask.request import AUTO, Caller, Emulation, LogFormat
+from orchestrator.ask.request import AUTO, Caller, Emulation
+from orchestrator.shared.display import Display, Style
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.json_reader import TOO_LARGE_MIB, UNUSABLE
 
@@ -126,7 +127,7 @@ def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.An
         **fields,
         "out": caller_path(found.out, who),
         "sign": sign,
-        "log_format": found.log_format,
+        "display": display(found),
     }
 
 
@@ -139,9 +140,30 @@ def add_times(parser: Parser, *times: tuple[str, float, str]) -> None:
         )
 
 
-def add_log_format(parser: Parser) -> None:
-    """Add --log-format, for verbs that show progress."""
-    parser.add_argument("--log-format", choices=typing.get_args(LogFormat), default="auto")
+def add_display_options(parser: Parser) -> None:
+    """Add the options of `Display`, for verbs that show progress."""
+    parser.add_argument(
+        "--progress",
+        "--log-format",
+        dest="progress",
+        choices=typing.get_args(Style),
+        default="auto",
+        help="how progress is shown (default: live on a terminal, else plain lines)",
+    )
+    detail = parser.add_mutually_exclusive_group()
+    detail.add_argument(
+        "-q", "--quiet", action="store_true", help="say only warnings, errors and results"
+    )
+    detail.add_argument(
+        "-v", "--verbose", action="store_true", help="show the log lines of builds, too"
+    )
+
+
+def display(found: argparse.Namespace) -> Display:
+    """Convert the options of `add_display_options`."""
+    return Display(
+        found.progress, "quiet" if found.quiet else "verbose" if found.verbose else "normal"
+    )
 
 
 def seconds(text: str) -> float:

@@ -6,6 +6,7 @@ import pathlib
 import typing
 
 from orchestrator.blueprint.marks import PATHS
+from orchestrator.shared.display import Ci, Display, Terminal
 from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
@@ -21,8 +22,6 @@ AUTO = "auto"
 #: A path on the caller's host, or a reference that Nix fetches.
 Place = pathlib.PurePosixPath | str
 
-LogFormat = typing.Literal["auto", "plain", "json"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
@@ -37,6 +36,7 @@ class Caller:
     `searched` is the caller's NIX_PATH. `appliance` is the path of the appliance.toml that run.sh
     has found, and `appliance_text` its content; both are empty without one. For `init` there are
     the caller's name (`user`), time zone and the lines of public keys that the SSH agent has.
+    `rows`, `color` and `ci` are those of `Terminal`; `asks` says whether run.sh can ask a person.
     """
 
     cwd: pathlib.PurePosixPath
@@ -59,6 +59,15 @@ class Caller:
     user: str = ""
     zone: str = ""
     agent_keys: str = ""
+    rows: int = 0
+    color: bool = True
+    ci: Ci = ""
+    asks: bool = False
+
+    @property
+    def terminal(self) -> Terminal:
+        """Where the caller reads the output."""
+        return Terminal(self.columns, self.rows, self.color, self.ci)
 
     @property
     def program(self) -> str:
@@ -130,7 +139,7 @@ class ImageRequest:
     timeout: float
     dry_run: bool
     sign: pathlib.PurePosixPath | None
-    log_format: LogFormat
+    display: Display
     image: ImageOptions
     appliance: Appliance | None
     written: frozenset[str]

@@ -28,7 +28,7 @@ BUILDER = "urn:nixos-image:appliance:v1"
 #: Fields of a request that the provenance leaves out: they do not affect an image, or are recorded
 #: elsewhere.
 NOT_RECORDED = frozenset(
-    "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run log_format sign"
+    "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run display sign"
     " ssh_key strict memory image nix_options force notes appliance written".split()
 )
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import rich.console
 import structlog
 
+from orchestrator.shared.display import Display, Terminal
 from orchestrator.shared.text import plain
 
 #: Longest silence of plain output in seconds, just below the promised two.
@@ -216,15 +217,15 @@ class Progress:
                     self._teller.stage(self._name, self._detail, time.monotonic() - self._since)
 
 
-def make_progress(log_format: str, columns: int) -> Progress:
+def make_progress(display: Display, terminal: Terminal) -> Progress:
     """Choose the output style.
 
     JSON on request, a live line on a terminal of at least 40 columns, else plain lines.
     """
-    if log_format == "json":
+    if display.style == "json":
         return Progress(JsonTeller())
-    if log_format == "auto" and columns >= 40:
-        return Progress(LiveTeller(columns))
+    if display.style in {"auto", "live"} and terminal.columns >= 40:
+        return Progress(LiveTeller(terminal.columns))
     return Progress(PlainTeller())
 
 

@@ -50,6 +50,16 @@ VARIABLES = {
         Variable(
             "NIXOS_IMAGE_COLUMNS", "run.sh", "width of the caller's terminal; 0: no terminal", "0"
         ),
+        Variable("NIXOS_IMAGE_ROWS", "run.sh", "height of the caller's terminal; 0: unknown", "0"),
+        Variable("NO_COLOR", "a person", "not empty: no colors in the progress"),
+        Variable(
+            "NIXOS_IMAGE_CI",
+            "run.sh",
+            "`github` or `gitlab` where one of their jobs runs (`GITHUB_ACTIONS`, `GITLAB_CI`)",
+        ),
+        Variable(
+            "NIXOS_IMAGE_ASKS", "run.sh", "1 if a person at a terminal can answer a question", "0"
+        ),
         Variable("NIXOS_IMAGE_COMPUTER", "run.sh", "host name of the caller's computer"),
         Variable(
             "NIXOS_IMAGE_NIXPKGS", "run.sh", "the folder that NIX_PATH names as nixpkgs, if any"

@@ -12,10 +12,18 @@ import typing
 from orchestrator.agents.boot import qemu
 from orchestrator.ask import uploads
 from orchestrator.ask.orders import TERMINAL, Orders
-from orchestrator.ask.parser import Parser, add_log_format, add_times, caller_path, mebibytes
-from orchestrator.ask.request import Caller, LogFormat
+from orchestrator.ask.parser import (
+    Parser,
+    add_display_options,
+    add_times,
+    caller_path,
+    display,
+    mebibytes,
+)
+from orchestrator.ask.request import Caller
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import IMAGE_RESULT
+from orchestrator.shared.display import Display
 from orchestrator.shared.errors import BootError, UsageError
 from orchestrator.shared.spec import Firmware
 from orchestrator.verbs.registry import Session, Verb
@@ -47,7 +55,7 @@ class Boot:
     test: bool
     print_command: bool
     boot_timeout: float
-    log_format: LogFormat
+    display: Display
 
 
 def _parser() -> Parser:
@@ -100,7 +108,7 @@ def _parser() -> Parser:
         "--grow", type=mebibytes, metavar="SIZE", default=0, help="boot the copy on a larger disk"
     )
     add_times(parser, ("boot", 300, "the image is ready"))
-    add_log_format(parser)
+    add_display_options(parser)
     return parser
 
 
@@ -122,7 +130,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Boot:
         test=found.test,
         print_command=found.print_command,
         boot_timeout=found.boot_timeout,
-        log_format=found.log_format,
+        display=display(found),
     )
 
 
@@ -142,7 +150,7 @@ def _work(request: Boot, session: Session) -> int:
     if request.print_command:
         session.write(_printed(request, session.who))
         return 0
-    with contextlib.closing(make_progress(request.log_format, session.who.columns)) as progress:
+    with contextlib.closing(make_progress(request.display, session.who.terminal)) as progress:
         _boot(request, session.who, progress)
     return 0
 

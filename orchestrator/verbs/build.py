@@ -15,7 +15,7 @@ from orchestrator.ask.nix_arguments import add_nix_options, nix_options
 from orchestrator.ask.orders import TERMINAL, Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
-    add_log_format,
+    add_display_options,
     add_run_arguments,
     caller_path,
     run_arguments,
@@ -94,7 +94,7 @@ def _parser() -> Parser:
     )
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
     add_image_options(parser)
-    add_log_format(parser)
+    add_display_options(parser)
     return parser
 
 
@@ -244,7 +244,7 @@ def _work(request: Build | Formats, session: Session) -> int:
     from orchestrator.shared.progress import make_progress
 
     who = session.who
-    with contextlib.closing(make_progress(request.log_format, who.columns)) as progress:
+    with contextlib.closing(make_progress(request.display, who.terminal)) as progress:
         if session.sent:  # sent folders may be large: show progress
             with progress.stage("receive", "unpacking files from the caller's host"):
                 session.receive()

@@ -8,9 +8,10 @@ import shutil
 import time
 import typing
 
-from orchestrator.ask.parser import Parser, add_log_format
-from orchestrator.ask.request import Caller, LogFormat
+from orchestrator.ask.parser import Parser, add_display_options, display
+from orchestrator.ask.request import Caller
 from orchestrator.shared.constants import MIB
+from orchestrator.shared.display import Display
 from orchestrator.verbs.registry import Session, Verb
 
 if typing.TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Clean:
 
     everything: bool
     store: bool
-    log_format: LogFormat
+    display: Display
 
 
 def work(request: Clean, session: Session) -> int:
@@ -47,7 +48,7 @@ def work(request: Clean, session: Session) -> int:
 
     who = session.who
     with (
-        contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
+        contextlib.closing(make_progress(request.display, who.terminal)) as progress,
         run_workspace(who, {}) as (engine, _),
         progress.stage("clean"),
     ):
@@ -122,12 +123,12 @@ def _parser() -> Parser:
         action="store_true",
         help="also remove from the Nix store what no recent image needs",
     )
-    add_log_format(parser)
+    add_display_options(parser)
     return parser
 
 
 def _request(found: argparse.Namespace, _who: Caller) -> Clean:
-    return Clean(found.all, found.store, found.log_format)
+    return Clean(found.all, found.store, display(found))
 
 
 VERB = Verb(

@@ -9,6 +9,7 @@ import typing
 
 from orchestrator.ask.parser import Parser
 from orchestrator.ask.request import Caller
+from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs import clean
 from orchestrator.verbs.registry import Session, Verb
@@ -77,7 +78,7 @@ def _request(found: argparse.Namespace, _who: Caller) -> Compose:
 def _work(request: Compose, session: Session) -> typing.NoReturn:
     """Replace this process by `docker compose`; before `down`, end all runs and clean up."""
     if request.words[0] == "down":
-        clean.work(clean.Clean(everything=True, store=False, log_format="auto"), session)
+        clean.work(clean.Clean(everything=True, store=False, display=Display()), session)
     _become(command(request.words), session.stream)
 
 

@@ -10,7 +10,7 @@ from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.orders import Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
-    add_log_format,
+    add_display_options,
     add_run_arguments,
     caller_path,
     run_arguments,
@@ -43,7 +43,7 @@ def _parser() -> Parser:
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
     add_image_options(parser)
-    add_log_format(parser)
+    add_display_options(parser)
     return parser
 
 
@@ -93,7 +93,7 @@ def _work(request: Demo, session: Session) -> int:
     from orchestrator.shared.progress import make_progress
 
     who = session.who
-    with contextlib.closing(make_progress(request.log_format, who.columns)) as progress:
+    with contextlib.closing(make_progress(request.display, who.terminal)) as progress:
         if request.appliance:
             progress.say(f"host name, keys, Wi-Fi and files: {request.appliance.path}")
         make_images(request, who, progress, session.stream, session.began)

@@ -5,9 +5,10 @@ import contextlib
 import dataclasses
 import typing
 
-from orchestrator.ask.parser import Parser, add_log_format
-from orchestrator.ask.request import Caller, Demo, Emulation, LogFormat
+from orchestrator.ask.parser import Parser, add_display_options, display
+from orchestrator.ask.request import Caller, Demo, Emulation
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES, this_system
+from orchestrator.shared.display import Display
 from orchestrator.verbs import demo
 from orchestrator.verbs.registry import Session, Verb
 
@@ -18,7 +19,7 @@ class Doctor:
 
     demo: Demo
     privileges: bool
-    log_format: LogFormat
+    display: Display
 
 
 def _parser() -> Parser:
@@ -32,13 +33,13 @@ def _parser() -> Parser:
         "--system", choices=sorted(DEBIAN_ARCHITECTURES), help="target system of the planned run"
     )
     parser.add_argument("--emulation", choices=typing.get_args(Emulation), default="auto")
-    add_log_format(parser)
+    add_display_options(parser)
     return parser
 
 
 def _request(found: argparse.Namespace, who: Caller) -> Doctor:
     words = ["--emulation", found.emulation, *(["--system", found.system] if found.system else [])]
-    return Doctor(demo.VERB.ask(words, who), found.privileges, found.log_format)
+    return Doctor(demo.VERB.ask(words, who), found.privileges, display(found))
 
 
 def _work(request: Doctor, session: Session) -> int:
@@ -55,7 +56,7 @@ def _work(request: Doctor, session: Session) -> int:
     targets = target_systems(request.demo, this_system())
     variables = {"NIXOS_IMAGE_GUEST": targets[0].partition("-")[0]}
     with (
-        contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
+        contextlib.closing(make_progress(request.display, who.terminal)) as progress,
         run_workspace(who, variables) as (engine, workspace),
     ):
         private = request.demo.emulation in {"auto", "private"}

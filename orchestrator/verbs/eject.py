@@ -10,8 +10,9 @@ import shlex
 from orchestrator.ask import uploads
 from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
 from orchestrator.ask.orders import Orders
-from orchestrator.ask.parser import Parser, add_log_format, caller_path
-from orchestrator.ask.request import Appliance, Caller, LogFormat
+from orchestrator.ask.parser import Parser, add_display_options, caller_path, display
+from orchestrator.ask.request import Appliance, Caller
+from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.verbs.registry import Session, Verb
@@ -24,7 +25,7 @@ class Eject:
     appliance: Appliance
     late: ImageOptions
     out: pathlib.PurePosixPath
-    log_format: LogFormat
+    display: Display
 
 
 def _parser() -> Parser:
@@ -37,7 +38,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="where the files go (default: beside the appliance.toml)"
     )
-    add_log_format(parser)
+    add_display_options(parser)
     return parser
 
 
@@ -55,7 +56,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Eject:
             hint="give the image another name",
         )
     out = caller_path(found.out, who) if found.out is not None else appliance.path.parent
-    return Eject(appliance, late, out, found.log_format)
+    return Eject(appliance, late, out, display(found))
 
 
 def _orders(request: Eject) -> Orders:
@@ -76,7 +77,7 @@ def _work(request: Eject, session: Session) -> int:
 
     who, out = session.who, request.out
     with (
-        contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
+        contextlib.closing(make_progress(request.display, who.terminal)) as progress,
         run_workspace(who, {}) as (engine, workspace),
     ):
         try:

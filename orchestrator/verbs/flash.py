@@ -77,9 +77,10 @@ def _orders(request: Flash) -> Orders:
 
 def _work(request: Flash, session: Session) -> int:
     from orchestrator.deliver import flash
+    from orchestrator.shared.display import Display
     from orchestrator.shared.progress import make_progress
 
-    progress = make_progress("auto", session.who.columns)
+    progress = make_progress(Display(), session.who.terminal)
     try:
         written = flash.flash(sys.stdin.fileno(), flash.TARGET, progress, verify=request.verify)
         progress.end()

@@ -230,6 +230,7 @@ def _lines(name: str, who: Caller) -> tuple[str, ...]:
 
 def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
     from orchestrator.deliver.stream import Delivery
+    from orchestrator.shared.display import Display, Terminal
     from orchestrator.shared.progress import make_progress
 
     names = sorted(file.name for file in answered.iterdir())
@@ -238,7 +239,7 @@ def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
     for name in names:
         outgoing.send(name)
     outgoing.finish()
-    progress = make_progress("plain", 0)
+    progress = make_progress(Display("plain"), Terminal())
     progress.say(f"{', '.join(names)}: written to {request.out}")
     progress.say(f"to build it: {answered.with_name(COMMAND).read_text()}")
     progress.close()

@@ -7,9 +7,10 @@ import typing
 from collections.abc import Iterator
 
 from orchestrator.ask.orders import TERMINAL, Orders
-from orchestrator.ask.parser import Parser, add_log_format
-from orchestrator.ask.request import Caller, LogFormat
+from orchestrator.ask.parser import Parser, add_display_options, display
+from orchestrator.ask.request import Caller
 from orchestrator.shared.constants import TRACKER
+from orchestrator.shared.display import Display
 from orchestrator.verbs.registry import Session, Verb
 
 if typing.TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Pins:
     installed: bool
     advisories: bool
     tracker: str
-    log_format: LogFormat
+    display: Display
 
 
 def _parser() -> Parser:
@@ -58,7 +59,7 @@ def _parser() -> Parser:
         metavar="URL",
         help="address of the tracker's data, for --advisories (default: %(default)s)",
     )
-    add_log_format(parser)
+    add_display_options(parser)
     return parser
 
 
@@ -69,7 +70,7 @@ def _web_address(text: str) -> str:
 
 
 def _request(found: argparse.Namespace, _who: Caller) -> Pins:
-    return Pins(found.update, found.installed, found.advisories, found.tracker, found.log_format)
+    return Pins(found.update, found.installed, found.advisories, found.tracker, display(found))
 
 
 def _orders(request: Pins) -> Orders:
@@ -105,7 +106,7 @@ def _builder(request: Pins, session: Session) -> Iterator[tuple["Engine", "Works
 
     who = session.who
     with (
-        contextlib.closing(make_progress(request.log_format, who.columns)) as progress,
+        contextlib.closing(make_progress(request.display, who.terminal)) as progress,
         run_workspace(who, {}) as (engine, workspace),
     ):
         images = Images(engine, "aarch64", workspace.logs, own=who.image)

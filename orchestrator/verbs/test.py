@@ -49,12 +49,13 @@ def _work(request: Suite, session: Session) -> int:
     """Run the suite; returns pytest's exit code."""
     from orchestrator.docker.images import Images
     from orchestrator.run.runs import run_workspace
+    from orchestrator.shared.display import Display
     from orchestrator.shared.progress import make_progress
 
     who = session.who
     with run_workspace(who, {"NIXOS_IMAGE_SOCKET": who.socket}) as (engine, workspace):
         images = Images(engine, "aarch64", workspace.logs, own=who.image)
-        with contextlib.closing(make_progress("auto", who.columns)) as progress:
+        with contextlib.closing(make_progress(Display(), who.terminal)) as progress:
             try:
                 others = ("cleanup", "builder") if needs_images(request.words) else ()
                 wanted = (*others, "test")

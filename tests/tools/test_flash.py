@@ -16,6 +16,7 @@ from orchestrator.__main__ import tell
 from orchestrator.deliver import flash
 from orchestrator.image.bmap import block_map
 from orchestrator.shared.constants import MIB
+from orchestrator.shared.display import Display, Terminal
 from orchestrator.shared.errors import ApplianceError, FlashError, UsageError, VerificationError
 from orchestrator.shared.progress import make_progress
 
@@ -25,9 +26,10 @@ import pathlib, sys
 from orchestrator.__main__ import tell
 from orchestrator.deliver import flash
 from orchestrator.shared.errors import ApplianceError
+from orchestrator.shared.display import Display, Terminal
 from orchestrator.shared.progress import make_progress
 
-progress = make_progress("plain", 0)
+progress = make_progress(Display("plain"), Terminal())
 try:
     print(flash.flash(0, pathlib.Path(sys.argv[1]), progress, verify=sys.argv[2] == "verify"))
 except ApplianceError as error:
@@ -114,7 +116,7 @@ def here(disk: pathlib.Path, sent: bytes, *, verify: bool) -> Wrote:
     with tempfile.TemporaryFile() as stdin, contextlib.redirect_stderr(err):
         stdin.write(sent)
         stdin.seek(0)
-        progress = make_progress("plain", 0)
+        progress = make_progress(Display("plain"), Terminal())
         try:
             out = f"{flash.flash(stdin.fileno(), disk, progress, verify=verify)}\n"
         except ApplianceError as error:

@@ -5,6 +5,7 @@ import pathlib
 
 from orchestrator.ask.orders import Orders
 from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.shared.display import Display
 from orchestrator.verbs import registry
 from orchestrator.verbs.boot import Boot
 from tests.unit.requests import BUILD, CALLER, DEMO
@@ -21,7 +22,7 @@ BOOT = Boot(
     test=False,
     print_command=False,
     boot_timeout=300.0,
-    log_format="auto",
+    display=Display(),
 )
 
 

@@ -3,6 +3,7 @@
 import pathlib
 
 from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.shared.display import Display
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
 
@@ -20,7 +21,7 @@ BUILD = Build(
     timeout=7 * 86400.0,
     dry_run=False,
     sign=None,
-    log_format="auto",
+    display=Display(),
     image=ImageOptions(),
     appliance=None,
     written=frozenset(),
@@ -57,7 +58,7 @@ DEMO = Demo(
     timeout=6 * 3600.0,
     dry_run=False,
     sign=None,
-    log_format="auto",
+    display=Display(),
     image=ImageOptions(),
     appliance=None,
     written=frozenset(),

@@ -21,6 +21,7 @@ from orchestrator.docker.engine import Engine
 from orchestrator.run.advisories import look
 from orchestrator.shared.constants import TRACKER
 from orchestrator.shared.debian_package import Package, read_line, version_key
+from orchestrator.shared.display import Display
 from orchestrator.shared.errors import AdvisoryError, NetworkError
 from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.paths import ROOT
@@ -295,7 +296,7 @@ def test_a_vulnerability_is_an_error_if_a_newer_version_fixes_it(
     monkeypatch.setattr("orchestrator.docker.images.Images", mock.Mock())
     monkeypatch.setattr("orchestrator.run.advisories.look", lambda *_: [finding])
     request = pins.Pins(
-        update=False, installed=False, advisories=True, tracker=TRACKER, log_format="plain"
+        update=False, installed=False, advisories=True, tracker=TRACKER, display=Display("plain")
     )
     with (tmp_path / "out").open("wb") as out:
         session = Session(CALLER, out.fileno(), 0.0, sent=False)

@@ -32,6 +32,7 @@ from orchestrator.image.tree import Tree, TreeError
 from orchestrator.run.supervisor import read_event
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.disk_formats import DISK_FORMATS
+from orchestrator.shared.display import Display, Style, Terminal
 from orchestrator.shared.errors import BuildError, failure
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.progress import make_progress
@@ -328,12 +329,12 @@ def test_what_breaks_readers_of_json_is_no_event(text: str) -> None:
 @hypothesis.given(fields=st.dictionaries(TEXTS | st.sampled_from(["self", "event"]), VALUES))
 @hypothesis.example(fields={"self": 1, "event": 1, "level": 1, "message": 1, "exc_info": 1})
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-@pytest.mark.parametrize("log_format", ["json", "plain"])
+@pytest.mark.parametrize("style", ["json", "plain"])
 def test_whatever_an_event_holds_it_is_told(
-    fields: dict[str, object], log_format: str, capsys: pytest.CaptureFixture[str]
+    fields: dict[str, object], style: Style, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    progress = make_progress(log_format, 0)
+    progress = make_progress(Display(style), Terminal())
     progress.say("\x1b[2Jsaid", "warning", fields)
     progress.to("stage", "\x1b]0;title\x07detail")
     progress.end()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from orchestrator.shared import progress as module
+from orchestrator.shared.display import Display, Style, Terminal
 from orchestrator.shared.progress import (
     JsonTeller,
     LiveTeller,
@@ -164,7 +165,7 @@ def json_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = make_progress("json", 80)
+    progress = make_progress(Display("json"), Terminal(80))
     with progress.stage("build", "two\nlines"):
         progress.say(
             "found", "warning", {"entry": "x", "event": "refused", "message": "m", "level": "info"}
@@ -186,7 +187,7 @@ def test_json_shows_life_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LIFE_SECONDS", 0.2)
-    progress = make_progress("json", 0)
+    progress = make_progress(Display("json"), Terminal())
     with progress.stage("build"):
         time.sleep(0.9)
     progress.close()
@@ -207,7 +208,7 @@ def test_the_live_line_fits_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("log_format", "columns", "kind"),
+    ("style", "columns", "kind"),
     [
         ("json", 120, JsonTeller),
         ("auto", 120, LiveTeller),
@@ -216,7 +217,7 @@ def test_the_live_line_fits_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
         ("plain", 120, PlainTeller),
     ],
 )
-def test_the_way_of_telling_fits(log_format: str, columns: int, kind: type) -> None:
-    progress = make_progress(log_format, columns)
+def test_the_way_of_telling_fits(style: Style, columns: int, kind: type) -> None:
+    progress = make_progress(Display(style), Terminal(columns))
     progress.close()
     assert isinstance(progress._teller, kind)

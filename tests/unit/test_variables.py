@@ -26,7 +26,7 @@ PLACES = (
 TABLE = ROOT / "orchestrator/shared/variables.py"
 OWN = (TABLE, ROOT / "docs/variables.md", pathlib.Path(__file__))
 
-NAME = r"(?:NIXOS_IMAGE_[A-Z_]+[A-Z]|NIXOS_CONFIG|NIX_PATH)"
+NAME = r"(?:NIXOS_IMAGE_[A-Z_]+[A-Z]|NIXOS_CONFIG|NIX_PATH|NO_COLOR)"
 
 #: Patterns with which a shell, Compose, a Dockerfile and Python read a variable.
 READS = (

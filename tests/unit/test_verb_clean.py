@@ -8,6 +8,7 @@ import pytest
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import state
 from orchestrator.docker.labels import SOURCE_LABEL
+from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.clean import Clean, _collector
 from tests.unit.asking import ask, orders
@@ -17,9 +18,9 @@ from tests.unit.requests import CALLER
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["clean"], Clean(False, False, "auto")),
-        (["clean", "--store"], Clean(False, True, "auto")),
-        (["clean", "--all", "--log-format", "plain"], Clean(True, False, "plain")),
+        (["clean"], Clean(False, False, Display())),
+        (["clean", "--store"], Clean(False, True, Display())),
+        (["clean", "--all", "--log-format", "plain"], Clean(True, False, Display("plain"))),
     ],
 )
 def test_words_become_a_request(argv: list[str], expected: object) -> None:
@@ -42,7 +43,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (Clean(False, False, "auto"), []),
+        (Clean(False, False, Display()), []),
     ],
 )
 def test_orders(request_: object, expected: list[list[str]]) -> None:

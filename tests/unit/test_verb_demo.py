@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from orchestrator.agents.emulation import ladder
+from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
 from tests.unit.asking import ask, demo, orders
@@ -36,7 +37,7 @@ RUNG = ladder.rungs()[-1]
             ["demo", "--timeout", "9", "--boot-timeout=1.5", "--emulation-timeout", "2"],
             demo(timeout=9.0, boot_timeout=1.5, emulation_timeout=2.0),
         ),
-        (["demo", "-f", "raw-efi", "--log-format", "json"], demo(log_format="json")),
+        (["demo", "-f", "raw-efi", "--log-format", "json"], demo(display=Display("json"))),
         (["demo", "--qemu", RUNG], demo(qemu=RUNG)),
         (["demo", "--qemu", "auto"], demo(qemu="auto")),
         (

@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 
 from orchestrator.shared.constants import TRACKER
+from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.pins import Pins
 from tests.unit.asking import ask, orders
 
-PINS = Pins(update=False, installed=False, advisories=False, tracker=TRACKER, log_format="auto")
+PINS = Pins(update=False, installed=False, advisories=False, tracker=TRACKER, display=Display())
 UPDATE = dataclasses.replace(PINS, update=True)
 INSTALLED = dataclasses.replace(PINS, installed=True)
 ADVISORIES = dataclasses.replace(PINS, advisories=True)
