@@ -90,7 +90,7 @@ def serve() -> Iterator[Serve]:
 
     def start(folder: pathlib.Path, fragile: str) -> Server:
         servers.append(Server(folder, fragile))
-        threading.Thread(target=servers[-1].serve_forever).start()
+        threading.Thread(target=servers[-1].serve_forever, args=(0.02,)).start()
         return servers[-1]
 
     yield start

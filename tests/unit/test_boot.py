@@ -141,7 +141,7 @@ def test_kvm_that_fails_is_no_verdict_on_the_image(code: str, serial: pathlib.Pa
 def test_kvm_that_stands_still_is_no_verdict_either(
     serial: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boot, "KVM_STALL_SECONDS", 0.3)
+    monkeypatch.setattr(boot, "KVM_STALL_SECONDS", 0.1)
     serial.write_bytes(b"GRUB")
     sleeping = python("import time; time.sleep(60)")
     with (
@@ -150,7 +150,7 @@ def test_kvm_that_stands_still_is_no_verdict_either(
     ):
         machine.wait_for("is ready", time.monotonic() + 20)
     with Machine(sleeping, serial) as machine, pytest.raises(AgentError, match="in time"):
-        machine.wait_for("is ready", time.monotonic() + 0.6)
+        machine.wait_for("is ready", time.monotonic() + 0.3)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_kvm_that_stands_still_is_no_verdict_either(
 def test_kvm_is_tried_with_the_firmware_alone(
     code: str, works: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(boot, "KVM_TRY_SECONDS", 0.3 if works else 20)
+    monkeypatch.setattr(boot, "KVM_TRY_SECONDS", 0.15 if works else 20)
     monkeypatch.setattr(
         qemu,
         "command",

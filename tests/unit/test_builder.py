@@ -25,7 +25,7 @@ FOREIGN = foreign_system(this_system())
 def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(run_module, "WORK", tmp_path)
     (tmp_path / "0badcafe").mkdir()
-    return Run("0badcafe", (FOREIGN,), start_seconds=0.2, grace_seconds=15, deadline_seconds=60)
+    return Run("0badcafe", (FOREIGN,), start_seconds=0.1, grace_seconds=15, deadline_seconds=60)
 
 
 @pytest.mark.parametrize(("system", "foreign"), [(FOREIGN, (FOREIGN,)), (this_system(), ())])
@@ -54,7 +54,7 @@ def test_waiting_for_foreign_programs_ends_with_the_last_cause(
 ) -> None:
     monkeypatch.setattr(canary, "run", lambda *_: canary.Outcome(False, "no entry"))
     with pytest.raises(AgentError, match="no entry") as caught:
-        builder.wait_for_canaries(run, waiting(0.2))
+        builder.wait_for_canaries(run, waiting(0.1))
     assert caught.value.kind == "emulation"
 
 

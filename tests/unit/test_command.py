@@ -103,7 +103,7 @@ def test_no_secret_is_in_an_error_or_in_what_is_shown() -> None:
 def test_a_limit_ends_the_whole_group(tmp_path: pathlib.Path) -> None:
     began = time.monotonic()
     with pytest.raises(SlowCommandError, match="did not end within"):
-        command.run(sh(f"sleep 60 & echo $! > {tmp_path}/pid; wait"), timeout=0.5)
+        command.run(sh(f"sleep 60 & echo $! > {tmp_path}/pid; wait"), timeout=0.4)
     assert time.monotonic() - began < 10
     assert retry.until(lambda: gone(int((tmp_path / "pid").read_text())), 5)
     with pytest.raises(BuildError, match="did not end within"):
@@ -115,7 +115,7 @@ def test_a_signal_ends_the_whole_group(tmp_path: pathlib.Path) -> None:
         raise TerminatedRunError("terminated")
 
     before = signal.signal(signal.SIGTERM, terminate)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGTERM)).start()
     try:
         with pytest.raises(TerminatedRunError):
             command.run(sh(f"sleep 60 & echo $! > {tmp_path}/pid; wait"))
@@ -127,7 +127,7 @@ def test_a_signal_ends_the_whole_group(tmp_path: pathlib.Path) -> None:
 def test_what_watches_may_end_it_and_takes_nothing_of_its_words() -> None:
     asked: list[int] = []
     done = command.run(
-        sh("sleep 0.5; echo text"), watch=lambda: asked.append(1), watch_seconds=0.05
+        sh("sleep 0.3; echo text"), watch=lambda: asked.append(1), watch_seconds=0.02
     )
     assert done.text == "text\n"
     assert len(asked) > 1
@@ -136,7 +136,7 @@ def test_what_watches_may_end_it_and_takes_nothing_of_its_words() -> None:
         raise BuildError("no more")
 
     with pytest.raises(BuildError, match="no more"):
-        command.run(["sleep", "60"], watch=refuse, watch_seconds=0.05)
+        command.run(["sleep", "60"], watch=refuse, watch_seconds=0.02)
 
 
 def test_a_started_program_ends_with_its_block(tmp_path: pathlib.Path) -> None:
@@ -163,7 +163,7 @@ def test_a_started_program_that_nobody_reads_ends_all_the_same() -> None:
 
 
 def test_the_rest_of_a_program_that_goes_on_is_not_known_yet() -> None:
-    process = command.start(sh("cat; sleep 1; echo end >&2"), stdin=command.PIPE)
+    process = command.start(sh("cat; sleep 0.4; echo end >&2"), stdin=command.PIPE)
     assert command.rest(process, 0.1) is None
     assert command.rest(process, 5) == b"end\n"
 
@@ -177,8 +177,8 @@ def test_asking_again_ends_with_a_true_answer_or_in_time() -> None:
     answers = [0, 0, 7, 8]
     assert retry.until(lambda: answers.pop(0), 5, pause=0.01) == 7
     began = time.monotonic()
-    assert retry.until(lambda: "", 0.2, pause=0.01) == ""
-    assert 0.15 < time.monotonic() - began < 5
+    assert retry.until(lambda: "", 0.1, pause=0.01) == ""
+    assert 0.08 < time.monotonic() - began < 5
 
     def refuse() -> bool:
         raise BuildError("no")

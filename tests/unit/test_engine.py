@@ -210,8 +210,8 @@ def test_a_log_ends_when_patience_does(engine: Engine, stub: Server) -> None:
 
     stub.answers["GET /containers/x/logs"] = answer
     began = time.monotonic()
-    assert list(engine.logs("x", 0.5)) == []
-    assert 0.5 <= time.monotonic() - began < 3
+    assert list(engine.logs("x", 0.2)) == []
+    assert 0.2 <= time.monotonic() - began < 3
 
 
 def test_lines_come_whole_however_the_engine_cuts_them(engine: Engine, stub: Server) -> None:
@@ -384,7 +384,7 @@ def test_a_wait_for_an_end_is_limited(engine: Engine, stub: Server) -> None:
     stub.answers["POST /containers/x/wait"] = (200, {"StatusCode": 7})
     assert engine.exit_code("x") == 7
     stub.answers["POST /containers/x/wait"] = wait_for_the_end
-    assert engine.exit_code("x", 0.4) == -1
+    assert engine.exit_code("x", 0.15) == -1
 
 
 def test_a_signal_ends_a_call(engine: Engine, stub: Server) -> None:
@@ -395,7 +395,7 @@ def test_a_signal_ends_a_call(engine: Engine, stub: Server) -> None:
 
     before = signal.signal(signal.SIGTERM, terminate)
     stub.silent.set()
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     try:
         with pytest.raises(TerminatedRunError):

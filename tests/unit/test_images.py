@@ -226,7 +226,7 @@ def test_a_build_that_outlasts_the_run_is_an_error(
     images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
     images.want(("builder",))
     with pytest.raises(TimeLimitError, match="images of builder exceeded the time limit") as caught:
-        images.wait(("builder",), progress, time.monotonic() + 0.3)
+        images.wait(("builder",), progress, time.monotonic() + 0.1)
     assert "--timeout" in caught.value.hint
     assert not engine.built
     images.close()

@@ -310,8 +310,8 @@ async def test_a_stranger_is_refused_and_logged_while_the_lease_holds(line: byte
 @on_loop
 async def test_a_silent_connection_is_refused_and_does_not_hold() -> None:
     with pytest.MonkeyPatch.context() as patch, structlog.testing.capture_logs() as logs:
-        patch.setattr(lease, "SPEAK_SECONDS", 0.1)
-        async with cleanup(start=0.5) as server:
+        patch.setattr(lease, "SPEAK_SECONDS", 0.05)
+        async with cleanup(start=0.2) as server:
             silent = await server.connect()
             assert await silent.answer() == b"REFUSED\n"
             await silent.close()
@@ -393,7 +393,7 @@ async def test_a_holder_that_comes_back_within_the_grace_time_keeps_the_lease() 
 
 @on_loop
 async def test_a_holder_that_talks_nonsense_is_no_holder_any_more() -> None:
-    async with cleanup(grace=0.2) as server:
+    async with cleanup(grace=0.1) as server:
         client = await server.connect()
         assert await client.ask(hold()) == b"HELD\n"
         assert await client.ask(b"nonsense\n") == b"REFUSED\n"
@@ -402,14 +402,14 @@ async def test_a_holder_that_talks_nonsense_is_no_holder_any_more() -> None:
 
 @on_loop
 async def test_strangers_do_not_stand_in_for_a_holder_that_never_comes() -> None:
-    async with cleanup(start=0.4) as server:
+    async with cleanup(start=0.15) as server:
         assert await server.ask(hold("wrong")) == b"REFUSED\n"
         assert await server.end() == "never held"
 
 
 @on_loop
 async def test_the_deadline_ends_it_although_it_is_held() -> None:
-    async with cleanup(deadline=0.4) as server:
+    async with cleanup(deadline=0.2) as server:
         client = await server.connect()
         assert await client.ask(hold()) == b"HELD\n"
         assert await server.end() == "deadline"
@@ -473,9 +473,9 @@ async def test_a_holder_with_a_wrong_token_is_told_at_once() -> None:
 def test_a_holder_without_a_server_gives_up() -> None:
     began = time.monotonic()
     with pytest.raises(AgentError, match="cannot be reached") as caught:
-        Holder(("127.0.0.1", free_port()), TOKEN, 0.3)
+        Holder(("127.0.0.1", free_port()), TOKEN, 0.15)
     assert caught.value.kind == "cleanup"
-    assert 0.1 < time.monotonic() - began < 3
+    assert 0.05 < time.monotonic() - began < 3
 
 
 class Scripted:
