@@ -63,7 +63,7 @@ main() {
   exec 3<&0
   find_terminal
   state=$(mktemp -d "${TMPDIR:-/tmp}/nixos-image-$$.XXXXXX") && state=$(CDPATH='' cd -- "$state" && pwd) && : > "$state/mark" || exit 2
-  trap 'forget_run; rm -rf "$state"' EXIT
+  trap 'forget_maker; forget_run; rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
   if [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ]; then absolute "$ca_bundle"; ca_bundle=$absolute; else ca_bundle=; fi
   find_nixpkgs

@@ -23,7 +23,7 @@ left_out='-name __pycache__ -prune'
 
 # parts: prints the files and folders of the checkout that images are made of.
 parts() {
-  for part in Dockerfile Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup Dockerfile.runtime Dockerfile.test compose.yaml flake.lock locks nix \
+  for part in Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup Dockerfile.runtime Dockerfile.test compose.yaml flake.lock locks nix \
     orchestrator pyproject.toml; do
     [ ! -e "$root/$part" ] || printf './%s ' "$part"
   done
@@ -87,13 +87,24 @@ build_runtime() {
   tar -cf - -C "$state/runtime" . | build_image "$runtime" --build-arg BASE="$plain" --build-arg START="$start"
 }
 
-# build_orchestrator: builds the orchestrator's image of the image that build_runtime has made: by its id, because another checkout
-# may have given its name to another image. The image's label has the id, too, for all other images. It is one label, because each
-# costs a step, and Docker's storage driver may walk the whole image for a step.
+# build_orchestrator: makes the orchestrator's image of the image that build_runtime has made: by its id, because another checkout
+# may have given its name to another image. The files are unpacked and compiled in one container, which becomes the image: in a
+# build each file, each program and each label is a step, and Docker's storage driver may walk the whole image for a step. One label
+# has the parent's id, too, for all other images.
 build_orchestrator() {
   parent=$(cat "$state/id")
   is_id "$parent" || return
-  context | build_image "$orchestrator" --build-arg RUNTIME="$parent" --label "org.nixos-image.source=$source $parent"
+  context | client run --interactive --name "$maker" --network none --security-opt no-new-privileges --entrypoint sh "$parent" -c \
+    'tar -xf - --no-same-owner && exec python3 -m compileall -q -j 2 orchestrator' \
+    && client commit --change "LABEL org.nixos-image.source=\"$source $parent\"" --change 'ENTRYPOINT ["python3", "-m"]' --change 'CMD []' \
+      "$maker" "$orchestrator" > "$state/id"
+}
+
+# forget_maker: removes the container that build_orchestrator has made
+forget_maker() {
+  [ -n "$maker" ] || return 0
+  is_silent || regardless ask_within "$heavy" rm --force "$maker"
+  maker=
 }
 
 # build_image NAME OPTIONS...: builds the image NAME of the context on stdin and writes its id to $state/id
@@ -118,11 +129,13 @@ ensure_images() {
   found=$(cat "$state/said")
   orchestrator_id=${found%% *}
   case ${found#* } in "$source "*) ! is_id "$orchestrator_id" || return 0 ;; esac
+  maker=nixos-image-make-$(random 6)
   docker_works "building the appliance" build_runtime && docker_works "building the orchestrator" build_orchestrator || {
     end_if_stopped "the building of images"
     last_words 25
     die 3 "the orchestrator's image cannot be built" "see Docker's lines above; the usual cause is an unreachable mirror"
   }
+  forget_maker
   orchestrator_id=$(cat "$state/id")
   is_id "$orchestrator_id" || die 3 "Docker does not print the id of the orchestrator's image"
 }

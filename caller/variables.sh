@@ -25,6 +25,7 @@ engine=            # the engine's system and security options
 socket=            # path of Docker's socket on the engine's host
 userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
 base_id=           # id of the base image: its name may be given to another image at any time
+maker=             # name of the container that becomes the orchestrator's image, while it is made
 orchestrator_id=   # id of the orchestrator's image
 source=            # checksum of the checkout
 run=               # ID of the run, twelve hexadecimal digits

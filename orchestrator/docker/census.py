@@ -23,6 +23,12 @@ ENGINE_DIGITS = 4
 #: Age in seconds of a container that waits for files at which it counts as abandoned.
 ABANDONED_SECONDS = 86400
 
+#: Beginning of the name of the container that run.sh makes the orchestrator's image of.
+MAKER = f"{PROJECT}-make-"
+
+#: Time limit of an image build in run.sh (seconds): what is younger may be part of a running build.
+BUILD_SECONDS = 7200
+
 #: Names of runs' volumes: the work volume, which run.sh creates, and Compose's. Names are used,
 #: because Podman may ignore labels of the former.
 VOLUME = re.compile(rf"{PROJECT}-(?:work-([0-9a-f]+)|([0-9a-f]+)_\w+)")
@@ -63,10 +69,18 @@ def living_runs(engine: Engine) -> set[str]:
 
 
 def abandoned(engine: Engine) -> list[str]:
-    """Return containers of orchestrators that have waited for files longer than a day."""
-    oldest = time.time() - ABANDONED_SECONDS
-    found = engine.containers(RUN_LABEL)
-    return [one.name for one in found if one.state == "created" and one.created < oldest]
+    """Return containers that nobody will use any more.
+
+    These are containers of orchestrators that have waited for files longer than a day, and those
+    that have not become an image within the time limit of a build.
+    """
+    now = time.time()
+    return [
+        one.name
+        for one in engine.containers(LABEL)
+        if (one.name.startswith(MAKER) and one.created < now - BUILD_SECONDS)
+        or (one.state == "created" and one.created < now - ABANDONED_SECONDS)
+    ]
 
 
 def of_this_engine(engine: Engine, run: str) -> bool:

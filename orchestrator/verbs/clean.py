@@ -17,9 +17,6 @@ from orchestrator.verbs.registry import Session, Verb
 if typing.TYPE_CHECKING:
     from orchestrator.docker.engine import Engine
 
-#: Time limit of an image build in run.sh (seconds): younger images may be part of a running build.
-BUILD_SECONDS = 7200
-
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
@@ -80,7 +77,7 @@ def work(request: Clean, session: Session) -> int:
                 progress.say(str(event.get("message", "")), fields=event)
         repair_if_harmless(engine, progress)
         # A living run may be about to use an image.
-        until = math.inf if request.everything else time.time() - BUILD_SECONDS
+        until = math.inf if request.everything else time.time() - census.BUILD_SECONDS
         if not others and (images := engine.remove_old_images(_current(engine, who), until)):
             names = ", ".join(name.removeprefix("sha256:")[:40] for name in images)
             progress.say(f"removed old images: {names}")

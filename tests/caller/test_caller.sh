@@ -67,16 +67,19 @@ check "and of what is below all images" for_all "$work/runtime.tar"
 check "with the certificates" sh -c "tar -xOf '$work/runtime.tar' ./ca-bundle.crt | cmp - '$work/bundle'"
 check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*y.py'"
 
-# A step of a build may cost seconds: each label is one.
+# A step of a build may cost seconds: the container that becomes the image is committed once.
 mkdir "$work/built"
 parent=sha256:$(printf %064d 1)
 printf %s "$parent" > "$work/built/id"
-root=$copies/b state=$work/built ca_bundle='' orchestrator=nixos-image-orchestrator source=0123 sh -uc '
+root=$copies/b state=$work/built ca_bundle='' orchestrator=nixos-image-orchestrator source=0123 maker=make sh -uc '
   for part in sums docker images; do . "$0/caller/$part.sh"; done
-  client() { cat > "$state/stdin"; printf "%s\n" "$@"; }
-  build_orchestrator' "$project" > "$work/built/words"
+  client() { printf "%s\n" "$@" >> "$state/words"; case $1 in run) cat > "$state/stdin" ;; commit) echo "sha256:new" ;; esac; }
+  build_orchestrator' "$project"
 check "the orchestrator's image has one label: its checksum, its parent's id" \
-  test "$(sed -n '/^--label$/ { n; p; }' "$work/built/words")" = "org.nixos-image.source=0123 $parent"
+  test "$(grep '^LABEL' "$work/built/words")" = "LABEL org.nixos-image.source=\"0123 $parent\""
+check "it is made of the image below it, by id" grep -qxF "$parent" "$work/built/words"
+check "of the checkout's files" sh -c "tar -tf '$work/built/stdin' | grep -q orchestrator/shared/packages"
+check "in one step" test "$(grep -c '^commit$' "$work/built/words"):$(cat "$work/built/id")" = 1:sha256:new
 
 # The test suite gets the checkout without the user's own files.
 : > "$work/orders"

@@ -13,6 +13,7 @@ from orchestrator.agents.boot import qemu
 from orchestrator.agents.emulation import lease
 from orchestrator.decide.plan import SAME_IMAGE
 from orchestrator.decide.plan import SERVICES as PLANNED
+from orchestrator.docker.census import MAKER
 from orchestrator.docker.compose import IDS
 from orchestrator.docker.images import IMAGES, inputs
 from orchestrator.docker.labels import (
@@ -218,9 +219,7 @@ def test_every_service_has_an_image_of_ours() -> None:
 
 
 def test_every_dockerfile_is_used() -> None:
-    """Inputs of the orchestrator's image are run.sh's list of parts."""
     assert {path.name for path in DOCKERFILES} == {
-        "Dockerfile",
         "Dockerfile.runtime",
         *(image.dockerfile for image in IMAGES.values()),
     }
@@ -237,6 +236,10 @@ def test_project_labels_and_volumes_are_those_of_the_code() -> None:
     assert named == {"store": STORE_VOLUME, "work": work_volume("${NIXOS_IMAGE_RUN:-compose}")}
     assert f"source={work_volume('$run')},target={WORK}," in RUN_SH
     assert f"work:{WORK}" in value("builder", "volumes")
+
+
+def test_the_container_that_becomes_an_image_is_known_by_its_name() -> None:
+    assert f"maker={MAKER}" in RUN_SH
 
 
 def test_the_engines_digits_are_the_stores() -> None:

@@ -17,7 +17,7 @@ from orchestrator.docker import api, census
 from orchestrator.docker.api import Api, NotThereError, SilentEngineError
 from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.labels import SOURCE_LABEL
+from orchestrator.docker.labels import LABEL, SOURCE_LABEL
 from orchestrator.shared import retry
 from orchestrator.shared.debian_package import Package
 from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
@@ -71,6 +71,15 @@ def test_only_old_containers_that_never_started_are_abandoned(engine: Engine, st
     begun = old | {"Names": ["/begun"], "State": "exited"}
     stub.answers["GET /containers/json"] = (200, [young, begun, old])
     assert census.abandoned(engine) == ["nixos-image-0badcafe-builder-1"]
+
+
+def test_a_container_that_has_become_no_image_is_abandoned(engine: Engine, stub: Server) -> None:
+    name = "nixos-image-make-0123"
+    maker = {"Names": [f"/{name}"], "State": "exited", "Labels": {LABEL: "true"}, "Created": 1}
+    young = maker | {"Created": time.time() - 60}
+    users = maker | {"Names": ["/users"]}
+    stub.answers["GET /containers/json"] = (200, [young, maker, users])
+    assert census.abandoned(engine) == [name]
 
 
 @pytest.mark.parametrize(("name", "late"), [("Engine", False), ("Podman Engine", True)])
