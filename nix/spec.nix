@@ -115,6 +115,9 @@ let
     compression = orElse (if sdCard && !config.sdImage.compressImage then "none" else format.compression) cfg.compression;
     # The boot check waits for the getty on the serial console, if there is one: it starts last.
     readyText = lib.optionalString (lib.any (lib.hasPrefix "console=ttyS") config.boot.kernelParams || lib.any (lib.hasPrefix "console=ttyAMA") config.boot.kernelParams) "login:";
+  } // lib.optionalAttrs (! sdCard && cfg.secureBoot.keyFile != null) {
+    # The paths are text for a message: nothing here reads these files.
+    secureBoot = { inherit (cfg.secureBoot) keyFile certFile; };
   } // lib.optionalAttrs (config.nixosImage.late.places != { }) {
     late = config.nixosImage.late.places;
   } // lib.optionalAttrs sdCard {

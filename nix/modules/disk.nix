@@ -71,6 +71,14 @@ in
           message = "nixosImage.label: ${builtins.toJSON cfg.label} is no label of ${cfg.fsType} here: 1 to ${toString row.label_bytes} letters, digits, or any of # + - . : = @ _";
         }
         {
+          assertion = (cfg.secureBoot.keyFile == null) == (cfg.secureBoot.certFile == null);
+          message = "nixosImage.secureBoot: keyFile and certFile need each other";
+        }
+        {
+          assertion = cfg.secureBoot.keyFile != null -> uefi && ! cfg.onlyNixStore;
+          message = "nixosImage.secureBoot: an image with partition table ${table} has no systemd-boot to sign; take efi, efixbootldr or hybrid";
+        }
+        {
           assertion = cfg.emulatedUEFI.enable && cfg.emulatedUEFI.loader == "clover" -> table == "efi";
           message = "nixosImage.emulatedUEFI.loader: clover starts an image with partition table efi, not ${table}";
         }

@@ -168,6 +168,18 @@ in
 
     cloud.enable = lib.mkEnableOption "cloud-init, reading a NoCloud or ConfigDrive disk";
 
+    secureBoot = lib.genAttrs [ "keyFile" "certFile" ] (name: mkOption {
+      type = types.nullOr (types.addCheck types.str (path: path != "" && ! lib.hasPrefix builtins.storeDir path) // {
+        description = "path on the caller's computer, as a string, outside of the Nix store";
+      });
+      default = null;
+      example = { keyFile = "/root/keys/db.key"; certFile = "/root/keys/db.crt"; }.${name};
+      description = {
+        keyFile = "The image must be signed for Secure Boot, with this private key. The build does not read it: it ends before it starts unless the command line has --secure-boot-key.";
+        certFile = "Certificate of `keyFile`, which the command line names by --secure-boot-cert.";
+      }.${name};
+    });
+
     allowNoLogin = mkOption {
       type = types.bool;
       default = false;

@@ -4,6 +4,7 @@ Only given options are set; `apply` overrides the fields of the spec that Nix ha
 """
 
 import dataclasses
+import shlex
 import typing
 
 from orchestrator.shared.disk_formats import DiskFormat
@@ -134,6 +135,14 @@ def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
         root = dataclasses.replace(changed.root, additionalSpaceMiB=options.additional_space)
         changed = dataclasses.replace(changed, root=root)
     check(changed)
+    if changed.secureBoot and not options.secure_boot_key:
+        files = changed.secureBoot
+        given = f"--secure-boot-key {shlex.quote(files.keyFile)}"
+        given += f" --secure-boot-cert {shlex.quote(files.certFile)}"
+        raise SpecError(
+            "nixosImage.secureBoot: the configuration wants a signed image, and run.sh sends no key"
+            f" unless the command line names it: {given}"
+        )
     check_options(
         options,
         table=changed.partitionTable,

@@ -212,6 +212,17 @@ class Late:
 
 
 @dataclasses.dataclass(frozen=True)
+class SecureBoot:
+    """Files of the caller's computer by which the configuration wants the image signed.
+
+    They are text for a message: only the command line makes run.sh send a file.
+    """
+
+    keyFile: str
+    certFile: str
+
+
+@dataclasses.dataclass(frozen=True)
 class ImageSpec:
     """One image: `toplevel` is the store path of the NixOS system.
 
@@ -240,6 +251,7 @@ class ImageSpec:
     compression: Compression = "none"
     readyText: str = ""
     late: Late = dataclasses.field(default_factory=Late)
+    secureBoot: SecureBoot | None = None
 
     def identifier(self, what: str) -> uuid.UUID:
         """Return the UUID of `what` (a file system, a partition).

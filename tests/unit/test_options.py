@@ -20,6 +20,7 @@ from orchestrator.shared.spec import (
     ImageSpec,
     PartitionTable,
     Root,
+    SecureBoot,
     SpecError,
 )
 
@@ -110,6 +111,18 @@ def test_several_options_go_together() -> None:
 )
 def test_what_is_no_field_of_the_spec_changes_nothing(options: ImageOptions) -> None:
     assert apply(options, SPEC) == SPEC
+
+
+def test_an_image_that_must_be_signed_takes_a_key_of_the_command_line() -> None:
+    files = SecureBoot("/home/me/my db.key", "db.crt;reboot")
+    spec = dataclasses.replace(SPEC, secureBoot=files)
+    with pytest.raises(SpecError, match="wants a signed image") as caught:
+        apply(ImageOptions(), spec)
+    assert str(caught.value).endswith(
+        ": --secure-boot-key '/home/me/my db.key' --secure-boot-cert 'db.crt;reboot'"
+    )
+    signed = ImageOptions(secure_boot_key="/k", secure_boot_cert="/c")
+    assert apply(signed, spec) == spec
 
 
 @pytest.mark.parametrize("kind", ["qcow2", "vhdx"])

@@ -78,6 +78,7 @@ SPEC: dict[str, typing.Any] = {
         "keys": "etc/ssh/authorized_keys.d",
         "wifi": {"iwd": "var/lib/iwd"},
     },
+    "secureBoot": {"keyFile": "/db.key", "certFile": "/db.crt"},
 }
 
 #: Fields without a default.
