@@ -108,7 +108,8 @@ expect "by its own one, if it has one" 6 'the library beside the format' dry -c 
 # nix/ as a library in a user's flake, evaluated in the builder with another nixpkgs than the pinned one.
 mkdir "$work/own" "$work/checkout"
 cp "$folder/configuration.nix" "$work/own"
-cp -r "$project/flake.nix" "$project/flake.lock" "$project/nix" "$project/config" "$work/checkout"
+cp -r "$project/flake.nix" "$project/flake.lock" "$project/nix" "$project/locks" "$project/config" "$work/checkout"
+mkdir "$work/checkout/orchestrator" && cp -r "$project/orchestrator/shared" "$work/checkout/orchestrator"
 cat > "$work/own/flake.nix" << 'NIX'
 {
   inputs.nixos-image.url = "path:/tmp/checkout";
