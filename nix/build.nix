@@ -19,7 +19,6 @@
 #   formatPaths    { name: path of a nixos-generators format file } (default {})
 #   revision, versionSuffix   of nixpkgs, if its tree does not have them (default null)
 #   buildSystem    Nix system of the build machine (default: this machine's)
-#   kvm            whether the machine has /dev/kvm (default true)
 #
 # The result is { <system>.<format> = derivation; }, with machines { <name>.<system>.<format> = derivation; }: nix-build without -A
 # builds all of them. See nix/default.nix.
@@ -39,7 +38,6 @@ let
     revision = null;
     versionSuffix = null;
     buildSystem = builtins.currentSystem;
-    kvm = true;
   } // builtins.fromJSON (builtins.readFile inputs);
 
   path = text: /. + text;
@@ -59,7 +57,7 @@ let
 
   library = import ./. {
     inherit nixpkgs;
-    inherit (given) buildSystem kvm;
+    inherit (given) buildSystem;
     customFormats = lib.mapAttrs
       (_: file: (import ./formats.nix).lxc // {
         upstream = null;

@@ -11,6 +11,12 @@ let
 in
 if ! lib.elem table [ "efi" "efixbootldr" ] then
   throw "nixosImage: touchEFIVars and postVM need a UEFI disk, not ${table}"
+else if ! lib.elem cfg.compression [ null "none" ] then
+  throw "nixosImage.compression: nixpkgs' builder, which touchEFIVars and postVM take, does not compress; let postVM do it"
+else if cfg.secureBoot.keyFile != null then
+  throw "nixosImage.secureBoot: nixpkgs' builder, which touchEFIVars and postVM take, signs nothing"
+else if cfg.fsType != "ext4" then
+  throw "nixosImage.fsType: nixpkgs' builder, which touchEFIVars and postVM take, makes only ext4, not ${cfg.fsType}"
 else
   import (nixpkgs + "/nixos/lib/make-disk-image.nix") ({
     inherit lib config pkgs name;

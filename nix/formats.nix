@@ -5,7 +5,7 @@
 # systems     supported Nix systems
 # assembler   native: our assembler, from an image spec
 #             nixpkgs: nixpkgs' recipe with the build machine's tools (nix/artifacts.nix, by the name in `recipe`)
-#             vm: nixpkgs' own builder, unchanged, which runs the target in a VM: only on a host of that system
+#             vm: nixpkgs' own builder, unchanged, which runs the target in a virtual machine: only on a builder of that system
 # guest       name of the NixOS evaluation: formats with the same guest share it
 # modules     NixOS modules of the format: below ./modules, or nixpkgs' (below nixos/modules)
 # variant     name of an image.modules entry (nixpkgs' and the user's) that the guest imports
@@ -14,7 +14,6 @@
 # onDevice    modules of nixpkgs that the image's /etc/nixos/configuration.nix imports (nix/on-device.nix), as nixpkgs' own image has it;
 #             "./NAME" is a file that the cloud's own tools may write into /etc/nixos, too; [ ]: no such file
 # otherwise   name of the format whose guest the systems without a PC's BIOS get, or null
-# instead     of an image that needs a VM with KVM, which the builder does not have: what to do; else null
 # tried       what the project's tests do with it: it is "booted", "built" and looked into, or only "evaluated"
 # login       whether the configuration must allow a login: a key or a password, without a provider's help
 let
@@ -34,7 +33,6 @@ let
     firmware = [ ];
     onDevice = [ ];
     otherwise = null;
-    instead = null;
     tried = "evaluated";
     login = true;
   };
@@ -160,7 +158,6 @@ in
   vm-nogui = script "vm" { modules = [ "./vm-nogui.nix" ]; };
 
   # nixpkgs' builders that run the target's programs: they install a boot loader, or make ZFS
-  vm-bootloader = script "vm-bootloader" { assembler = "vm"; instead = "-f raw-efi --run boots the same system, from a disk with its boot loader"; };
-  openstack-zfs = provider "openstack-zfs" { instead = "-f openstack has another root file system; on a machine with KVM nix/ as a library makes it (docs/nixos.md)"; }
-    // onTarget "qcow2";
+  vm-bootloader = script "vm-bootloader" { assembler = "vm"; };
+  openstack-zfs = provider "openstack-zfs" { } // onTarget "qcow2";
 }

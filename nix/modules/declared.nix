@@ -95,7 +95,7 @@ let
       otherType = type:
         if isType type then "set nixosImage.fsType = \"${type}\" (--root-fs ${type})"
         else if type == "tmpfs" then "take the format iso or kexec, whose root is in memory"
-        else if type == "zfs" then "take the format openstack-zfs, on a machine with KVM"
+        else if type == "zfs" then "take the format openstack-zfs"
         else "";
       refusals =
         map (one: refuse (name "fsType") [ one.place ] "the image's ${mount} is ${mine.fsType}, not ${toString one.value}" (otherType one.value)) wrongTypes

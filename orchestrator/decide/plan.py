@@ -28,6 +28,9 @@ BUILD_OUT_BYTES = 256 * MIB
 #: Default memory limit of a builder, as a share of the engine's memory.
 MEMORY_SHARE = 0.9
 
+#: What a format costs that nixpkgs makes in a virtual machine: the builder has no KVM.
+IN_MACHINE = "made in a virtual machine that QEMU emulates, without KVM: minutes to an hour"
+
 Mode = typing.Literal["native", "private", "host", "shared"]
 
 #: Containers of a run by mode, in starting order.
@@ -50,6 +53,7 @@ class Plan:
     builder for those in `private` in its own binfmt_misc; those in `natively` need no emulator;
     programs of those in `ran_before` ran on this host before the run. `memory` is the builder's
     limit in MiB. `boot` says whether the first image is booted, `kvm` whether KVM may be tried.
+    `machines` are formats that nixpkgs makes in a virtual machine.
     """
 
     systems: tuple[str, ...]
@@ -61,6 +65,7 @@ class Plan:
     memory: int
     boot: bool
     kvm: bool
+    machines: tuple[str, ...]
     natively: frozenset[str]
     ran_before: frozenset[str]
 
@@ -90,6 +95,7 @@ class Plan:
         lines = [f"system     {system}" for system in self.systems]
         lines += [f"emulation  {self.mode}: {self.reason}"]
         lines += [f"container  {name}" for name in self.services]
+        lines += [f"machine    {name}: {IN_MACHINE}" for name in self.machines]
         lines += (
             [f"boot       {self.guest} ({'KVM if it works, else TCG' if self.kvm else 'TCG'})"]
             if self.boot
@@ -127,6 +133,7 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
         memory=request.memory or int(facts.memory * MEMORY_SHARE) // MIB,
         boot=request.boot,
         kvm=systems[0] == facts.system,
+        machines=_in_machines(request),
         natively=facts.natively,
         ran_before=facts.runs,
     )
@@ -155,12 +162,23 @@ def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
     raise UsageError(f"--format {request.format}: {why}")
 
 
+def _in_machines(request: Demo | Build) -> tuple[str, ...]:
+    """Return the requested formats that nixpkgs makes in a virtual machine."""
+    if isinstance(request, Demo):
+        return ()
+    appliance = request.appliance.machines if request.appliance else ()
+    names = (*request.formats, *(name for one in appliance for name in one.formats))
+    formats = nixos_formats.chosen(names, nixos_formats.read_formats()) if names else ()
+    return tuple(dict.fromkeys(one.name for one in formats if one.assembler == "vm"))
+
+
 def machine_systems(
     names: tuple[str, ...], systems: tuple[str, ...], native: str
 ) -> tuple[str, ...]:
     """Return the systems of images of the formats `names`: `systems`, if the user names any.
 
-    Raises `UsageError` if there is none for all of these formats.
+    Raises `UsageError` if there is none for all of these formats, or if a format cannot be made for
+    one of them on a builder of the system `native`.
     """
     formats = nixos_formats.chosen(names, nixos_formats.read_formats())
     formats = formats if names else ()
@@ -172,6 +190,9 @@ def machine_systems(
                 hint="./run.sh formats lists the formats' systems",
             )
         systems = (next(one for one in (native, *SYSTEMS) if one in possible),)
+    for one in formats:
+        for system in systems:
+            one.check_builder(system, native)
     return systems
 
 

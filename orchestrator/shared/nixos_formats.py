@@ -21,7 +21,7 @@ TABLE = ROOT / "nix/formats.json"
 ASSEMBLERS = {
     "native": "this appliance",
     "nixpkgs": "nixpkgs' recipe",
-    "vm": "not here: takes KVM",
+    "vm": "nixpkgs, in a virtual machine",
 }
 
 #: Module of all SD cards.
@@ -34,9 +34,8 @@ COLUMNS = ("format", "nixpkgs' name", "systems", "file", "assembled by", "boots 
 class NixosFormat:
     """One format: `upstream` is its name in nixpkgs' `system.build.images`, if it has one.
 
-    `otherwise` is the format whose guest it has on systems without a PC's BIOS. `instead` is what
-    to do about a format that only a VM with KVM makes, which the builder does not have. `tried` is
-    what the project's tests do with it.
+    `otherwise` is the format whose guest it has on systems without a PC's BIOS. `tried`
+    is what the project's tests do with it.
     `modules` are its NixOS modules; `diskFormat` is the default of a format assembled here.
     """
 
@@ -48,7 +47,6 @@ class NixosFormat:
     suffix: str
     firmware: tuple[str, ...]
     otherwise: str | None
-    instead: str | None
     tried: typing.Literal["booted", "built", "evaluated"]
     modules: tuple[str, ...]
     diskFormat: DiskFormat | None = None  # noqa: N815 - nix/formats.nix'
@@ -58,13 +56,13 @@ class NixosFormat:
         """Whether it is an SD card, whose partition table is fixed."""
         return CARD in self.modules
 
-    def check_made(self) -> None:
-        """Raise `UsageError` if the builder cannot make the format."""
-        if self.instead:
+    def check_builder(self, system: str, builder: str) -> None:
+        """Raise `UsageError` if a builder of the system `builder` cannot make it for `system`."""
+        if self.assembler == "vm" and system != builder:
             raise UsageError(
-                f"--format {self.name}: nixpkgs makes it in a virtual machine with KVM, which the"
-                " builder does not have",
-                hint=self.instead,
+                f"--format {self.name}: nixpkgs makes it in a virtual machine, whose programs would"
+                f" all be emulated: not for {system}, because this computer is {builder}",
+                hint=f"build on a computer that is {system}, or take another format",
             )
 
     def check(self, system: str) -> None:

@@ -170,7 +170,6 @@ def _formats(names: list[str], systems: tuple[str, ...], has_paths: bool) -> tup
     wanted: dict[str, str] = {}
     for name in names or [FORMAT]:
         (one,) = nixos_formats.chosen((name,), table)
-        one.check_made()
         wanted.setdefault(one.name, name)  # an alias may name the same format again
         for system in systems:
             one.check(system)

@@ -19,8 +19,8 @@ formats_of() {
   python3 -c '
 import json, sys
 for name, one in json.load(open(sys.argv[1])).items():
-    if sys.argv[2] in one["systems"] and not one["instead"]:
-        print("-f", name)' "$project/nix/formats.json" "$1"
+    if sys.argv[2] in one["systems"] and (one["assembler"] != "vm" or sys.argv[2] == sys.argv[3]):
+        print("-f", name)' "$project/nix/formats.json" "$1" "$(uname -m)-linux"
 }
 
 for system in $systems; do

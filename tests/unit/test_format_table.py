@@ -71,9 +71,6 @@ def test_what_the_table_calls_tried_is_in_the_tests() -> None:
     text = "".join(path.read_text() for path in scripts)
     named = {one.name for one in chosen(tuple(re.findall(r" -f ([a-z][\w-]+)", text)), FORMATS)}
     assert {one.name for one in FORMATS if one.tried != "evaluated"} == named
-    assert {one.name for one in FORMATS if one.instead} == {
-        one.name for one in FORMATS if one.assembler == "vm"
-    }
 
 
 def test_rows_are_in_columns() -> None:

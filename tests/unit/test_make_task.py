@@ -32,6 +32,7 @@ PLAN = Plan(
     memory=1024,
     boot=False,
     kvm=False,
+    machines=(),
     natively=frozenset({"x86_64-linux"}),
     ran_before=frozenset({"x86_64-linux"}),
 )

@@ -233,6 +233,21 @@ def test_a_plan_is_told() -> None:
     assert "boot " not in make_plan(request(boot=False), facts()).describe()
 
 
+def test_what_a_virtual_machine_costs_is_told_before_the_build() -> None:
+    told = make_plan(build(formats=("raw-efi", "vm-bootloader")), facts()).describe()
+    assert told.count("\nmachine ") == 1
+    assert "\nmachine    vm-bootloader: made in a virtual machine that QEMU emulates" in told
+
+
+@pytest.mark.parametrize(("system", "builder"), [(ARM, X86), (X86, ARM)])
+def test_a_virtual_machine_is_of_the_builders_system(system: str, builder: str) -> None:
+    asked = build(formats=("openstack-zfs",), systems=(system,))
+    with pytest.raises(UsageError, match=f"not for {system}, because this computer is {builder}"):
+        make_plan(asked, facts(builder))
+    unasked = build(formats=("openstack-zfs",), systems=())
+    assert make_plan(unasked, facts(builder)).systems == (builder,)
+
+
 # --- NixOS images ---------------------------------------------------------------------------------
 
 RISCV = "riscv64-linux"

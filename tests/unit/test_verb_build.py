@@ -165,11 +165,6 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             "omit one of the two options",
         ),
         (["--sytem", "x"], "unrecognized arguments: --sytem", "did you mean --system?"),
-        (
-            ["-f", "vm-bootloader"],
-            "--format vm-bootloader: nixpkgs makes it in a virtual machine with KVM",
-            "-f raw-efi --run boots the same system, from a disk with its boot loader",
-        ),
         (["-f", "raw-eif"], "raw-eif: no such format", "did you mean raw-efi?"),
         (
             ["-f", "sd-aarch64", "--system", "x86_64-linux"],

@@ -107,6 +107,8 @@ class Settings:
             "build-users-group": "",
             "build-dir": self.build_dir,
             "max-jobs": "auto",
+            # Derivations that run a virtual machine ask for it; their QEMU emulates without KVM.
+            "extra-system-features": "kvm",
             "connect-timeout": "10",
             "download-attempts": str(ATTEMPTS),
             "stalled-download-timeout": str(STALL_SECONDS),

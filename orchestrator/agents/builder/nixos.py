@@ -129,7 +129,6 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, obje
         "revision": nixpkgs.revision,
         "versionSuffix": nixpkgs.suffix,
         "buildSystem": this_system(),
-        "kvm": pathlib.Path("/dev/kvm").exists(),
     }
     if task.flake:
         named = {"attribute": task.attribute, "hostName": task.computer}
