@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=share,
         default=Share(),
         metavar="K/N",
-        help="of slow tests with several cases only each N-th case, from the K-th on",
+        help="only each N-th of the slow tests and of their cases, from the K-th on",
     )
 
 

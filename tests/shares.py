@@ -1,4 +1,4 @@
-"""Deals the cases of long families: CI takes one share with each commit, `--all` takes all."""
+"""Deals the slow tests: CI takes one share of them with each commit, `--all` takes all."""
 
 import collections
 import dataclasses
@@ -30,10 +30,11 @@ def share(text: str) -> Share:
 
 
 def left_to_others(items: list[pytest.Item], mine: Share) -> list[pytest.Item]:
-    """Return the items of other shares: slow cases of functions that have several.
+    """Return the items of other shares: slow tests.
 
-    A function with the fixture `mine` deals its cases itself. Each family begins with another
-    share, or the first share would have the most.
+    The cases of a function are a family, and so are all functions with a single case. A function
+    with the fixture `mine` deals its cases itself. Each family begins with another share, or the
+    first share would have the most.
     """
     families: dict[str, list[pytest.Item]] = collections.defaultdict(list)
     for item in items:
@@ -44,7 +45,9 @@ def left_to_others(items: list[pytest.Item], mine: Share) -> list[pytest.Item]:
         ):
             families[f"{item.path}::{item.originalname}"].append(item)
     left: list[pytest.Item] = []
-    for number, family in enumerate(one for one in families.values() if len(one) > 1):
+    several = [family for family in families.values() if len(family) > 1]
+    single = [family[0] for family in families.values() if len(family) == 1]
+    for number, family in enumerate([*several, single]):
         turned = Share((mine.number - 1 + number) % mine.of + 1, mine.of)
         kept = set(turned.part(family))
         left += [item for item in family if item not in kept]
