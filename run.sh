@@ -81,7 +81,7 @@ main() {
   ensure_base
   [ "${1:-} ${2:-}" != "test --hosts" ] || run_hosts "$@"
   ensure_images
-  : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits"
+  : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits" && mkdir "$state/.earlier"
   create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
   new_run
   container=nixos-image-$run-prepare

@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 
 # Suffixes of the files beside an image. What vouches for the image comes first (orchestrator/shared/artifact.py, BESIDE).
-beside='.sha256.sig .sha256 .provenance.json .cdx.json .bmap .image-info.json .rpi-imager.json .result.json .serial.log .log'
+beside='.sha256.sig .sha256 .provenance.json .cdx.json .bmap .image-info.json .rpi-imager.json .report.html .result.json .serial.log .log'
 
 # given OPTION ARGUMENTS...: whether ARGUMENTS have OPTION, alone or with its value in the same word
 given() {

@@ -21,7 +21,7 @@ obey() {
       yes) yes=1 ;;
       no_verify) no_verify=1 ;;
       force) force=1 ;;
-      out_dir) out_dir "$path" && list_kept ;;
+      out_dir) out_dir "$path" && list_kept && note_earlier ;;
       out_locks) out_locks ;;
       send) tell_outside "$option" "$path"; send "$option" "$path" ;;
       send_checkout) send_checkout ;;

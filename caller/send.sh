@@ -135,8 +135,8 @@ find_tar() {
   esac
 }
 
-# pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. With them goes the list of
-# files in the output folder that no run made, and what is known of a flake's commit. The list of folders comes last and shows that
+# pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. With them go the list of
+# files in the output folder that no run made, earlier images' bills of materials, and what is known of a flake's commit. The list of folders comes last and shows that
 # everything was sent.
 pack() {
   # xargs may run tar several times: the receiver accepts concatenated archives.
@@ -145,5 +145,5 @@ pack() {
   # shellcheck disable=SC2086
   [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return
   for list in kept commits trees; do cp "$state/$list" "$state/.$list" || return; done
-  tar -cf - -C "$state" .kept .commits .trees
+  tar -cf - -C "$state" .earlier .kept .commits .trees
 }

@@ -8,7 +8,7 @@ run_streams() {
     # A closed terminal signals all its processes at once, as `timeout` does. Only the main script handles the signal and passes
     # it to the orchestrator; these processes wait for the orchestrator's end.
     trap '' HUP TERM
-    if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/kept" ]; then
+    if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/kept" ] || [ -n "$(ls "$state/.earlier")" ]; then
       { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
     else
       { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack

@@ -13,6 +13,7 @@ import stat
 
 from orchestrator.ask.request import Caller
 from orchestrator.docker.workspace import BUILDER_UID
+from orchestrator.shared.artifact import SBOM
 from orchestrator.shared.errors import DeliveryError, UsageError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import LATE, WORK
@@ -24,6 +25,9 @@ TREES = ".trees"
 
 #: File with the names in the output folder that no run made: they must not be replaced.
 KEPT = ".kept"
+
+#: Folder with the bills of materials of the newest images in the output folder.
+EARLIER = ".earlier"
 
 #: File with the commits of sent folders. For each: the folder, the commit, its time, the number of
 #: commits up to it, 1 if the folder has exactly the commit's files, and 1 if submodules were sent.
@@ -90,6 +94,12 @@ def kept(who: Caller) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     return frozenset(os.fsdecode(names).split("\0")[:-1])
+
+
+def earlier_bills(who: Caller) -> tuple[pathlib.Path, ...]:
+    """Return the bills of materials of earlier images in the output folder, if run.sh sent any."""
+    found = (input_folder(who) / EARLIER).glob(f"*{SBOM}")
+    return tuple(sorted(bill for bill in found if bill.is_file(follow_symlinks=False)))
 
 
 def commit_of(who: Caller, tree: pathlib.Path) -> Commit | None:

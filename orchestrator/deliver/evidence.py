@@ -1,24 +1,39 @@
-"""Writes files beside each image: provenance, Imager's list, checksums, their signature.
+"""Writes files beside each image: provenance, Imager's list, report, checksums, their signature.
 
 The builder has written the bill of materials already, because only it knows an image's content.
 """
 
 import json
 import pathlib
+import typing
+from collections.abc import Callable
 
-from orchestrator.deliver import imager, provenance, signing
+from orchestrator.deliver import imager, provenance, report, signing
+from orchestrator.deliver.report_checks import Story
 from orchestrator.shared.artifact import (
     CHECKSUMS,
     IMAGER,
     PROVENANCE,
+    REPORT,
     SIGNATURE,
     Artifact,
     sha256_of,
 )
+from orchestrator.shared.errors import STOPPED
 
 
-def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About) -> list[str]:
-    """Write the files to the images' `folder`; returns the names of all files beside images."""
+def write(
+    folder: pathlib.Path,
+    images: list[Artifact],
+    about: provenance.About,
+    story_of: Callable[[Artifact], Story],
+    warn: Callable[[str], None],
+) -> list[str]:
+    """Write the files to the images' `folder`; returns the names of all files beside images.
+
+    `story_of` returns what an image's report says of the run. A report that fails is left out:
+    `warn` gets the reason.
+    """
     names = []
     for image in images:
         bill = pathlib.PurePosixPath(image.sbom).name
@@ -35,6 +50,9 @@ def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About)
         document = provenance.statement(image, found[bill], about)
         statement.write_text(json.dumps(document, indent=1) + "\n")
         found[statement.name] = sha256_of(statement)
+        if told := _report(folder, image, document, about, story_of, warn):
+            listings.append(told.name)
+            found[told.name] = sha256_of(told)
         sums = folder / f"{image.file_name}{CHECKSUMS}"
         sums.write_text("".join(f"{digest}  {name}\n" for name, digest in found.items()))
         names += [bill, statement.name, sums.name]
@@ -44,3 +62,22 @@ def write(folder: pathlib.Path, images: list[Artifact], about: provenance.About)
             names.append(signature.name)
         names += listings
     return names
+
+
+def _report(
+    folder: pathlib.Path,
+    image: Artifact,
+    document: dict[str, typing.Any],
+    about: provenance.About,
+    story_of: Callable[[Artifact], Story],
+    warn: Callable[[str], None],
+) -> pathlib.Path | None:
+    """Write the image's report; None if that failed, whatever the cause: the image is good."""
+    try:
+        return report.write(folder, image, document, about, story_of(image))
+    except STOPPED:
+        raise
+    except Exception as error:  # noqa: BLE001 - a fault of the report must not cost the image
+        (folder / f"{image.file_name}{REPORT}").unlink(missing_ok=True)
+        warn(f"{image.file_name}{REPORT} was not written: {error!r}")
+        return None

@@ -99,7 +99,7 @@ class Appliance:
             down = pool.submit(self._tear_down)
             try:
                 if images and isinstance(problem, AFTER_THE_IMAGE | None):
-                    handover.finish(boot, receipts)
+                    handover.finish(boot, receipts, problem)
                 elif images:
                     handover.abandon()
                 elif problem:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -9,9 +10,10 @@ import time
 import typing
 
 from orchestrator.ask.request import AUTO
-from orchestrator.ask.uploads import kept
+from orchestrator.ask.uploads import earlier_bills, kept
 from orchestrator.deliver import evidence
 from orchestrator.deliver.provenance import About
+from orchestrator.deliver.report_checks import Story
 from orchestrator.deliver.stream import SCHEMA, Delivery, Result, as_announced
 from orchestrator.docker.privileges import Receipt
 from orchestrator.docker.workspace import take
@@ -29,12 +31,22 @@ from orchestrator.shared.artifact import (
     Material,
 )
 from orchestrator.shared.constants import MIB
-from orchestrator.shared.errors import ApplianceError, BuildError, EmulatorCrashError
+from orchestrator.shared.errors import (
+    ApplianceError,
+    BootError,
+    BuildError,
+    CleanupError,
+    EmulatorCrashError,
+)
+from orchestrator.shared.steps import Steps
 from orchestrator.shared.text import columns
 
 #: Files with the guest's console output and Nix' log in the run's shared folder.
 SERIAL = "serial.log"
 NIX_LOG = "nix.log"
+
+#: Bytes of the guest's console that its last lines are looked for in.
+CONSOLE_BYTES = 1 << 16
 
 #: Fields of `result.json` about Nix' sandbox, from the probe's event.
 SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces", "inputs")
@@ -77,10 +89,16 @@ class Handover:
             for extra in image.extras:
                 self._outgoing.send(pathlib.PurePosixPath(extra).name)
 
-    def finish(self, boot: dict[str, typing.Any] | None, receipts: list[Receipt]) -> None:
+    def finish(
+        self,
+        boot: dict[str, typing.Any] | None,
+        receipts: list[Receipt],
+        problem: ApplianceError | None,
+    ) -> None:
         """Send result.json, provenance, checksums and the manifest, which makes the delivery valid.
 
-        `boot` is the boot check's result, or None.
+        `boot` is the boot check's result, or None; `problem` is the error after which the image is
+        delivered nevertheless.
         """
         outgoing, folder = self._outgoing, self._folder_of_images()
         assert outgoing  # `send` has set `_outgoing`
@@ -99,7 +117,9 @@ class Handover:
                 own = self._result([image], None if image in others else boot, receipts, registered)
                 outgoing.send(own.write(folder / f"{image.file_name}{IMAGE_RESULT}"))
             about = self._about(receipts, registered)
-            for name in evidence.write(folder, self._images, about):
+            story_of = functools.partial(self._story, boot=boot, problem=problem)
+            warn = functools.partial(self._run.progress.say, level="warning")
+            for name in evidence.write(folder, self._images, about, story_of, warn):
                 outgoing.send(name)
             outgoing.finish()
         if others:
@@ -197,6 +217,29 @@ class Handover:
             },
         )
 
+    def _story(
+        self,
+        image: Artifact,
+        boot: dict[str, typing.Any] | None,
+        problem: ApplianceError | None,
+    ) -> Story:
+        """Return what the report of `image` says of this run; only the first image is booted."""
+        console, checked = "", self._run.plan.boot and image is self._images[0]
+        if checked:
+            serial = self._folder_of_images() / f"{image.file_name}{SERIAL_LOG}"
+            with contextlib.suppress(FileNotFoundError):
+                console = _end_of(serial)
+        announced = self._supervisor.event("builder", "images") or {}
+        return Story(
+            boot=boot if checked else None,
+            failed=str(problem) if checked and isinstance(problem, BootError) else "",
+            unclean=str(problem) if isinstance(problem, CleanupError) else "",
+            console=console,
+            seconds=self._run.progress.seconds,
+            steps=as_announced(Steps, announced.get("steps", {}), "steps"),
+            bills=earlier_bills(self._run.caller),
+        )
+
     def _about(
         self,
         receipts: list[Receipt],
@@ -226,3 +269,10 @@ class Handover:
             began=now - (time.monotonic() - self._began),
             ended=now,
         )
+
+
+def _end_of(log: pathlib.Path) -> str:
+    """Return the last CONSOLE_BYTES of `log` as text."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - CONSOLE_BYTES))
+        return file.read(CONSOLE_BYTES).decode(errors="replace")

@@ -18,6 +18,8 @@ BLOCK_MAP = ".bmap"
 IMAGE_INFO = ".image-info.json"
 #: Repository for Raspberry Pi Imager that has this image.
 IMAGER = ".rpi-imager.json"
+#: Report for people.
+REPORT = ".report.html"
 #: More suffixes: of the image's own result, of its boot check's log, of Nix' log.
 IMAGE_RESULT = ".result.json"
 SERIAL_LOG = ".serial.log"
@@ -25,7 +27,7 @@ LOG = ".log"
 
 #: Suffixes of what `verify` checks, and of all files beside an image (`beside` in caller/named.sh
 #: is the same list).
-DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP, IMAGE_INFO, IMAGER)
+DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP, IMAGE_INFO, IMAGER, REPORT)
 BESIDE = (*DOCUMENTS, IMAGE_RESULT, SERIAL_LOG, LOG)
 
 #: File that lists the last run's images, and Nix' log of a run that failed.

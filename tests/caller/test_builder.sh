@@ -30,7 +30,7 @@ folders = (run, image, run / "taken", run / "logs")
 for name in ("logs", "compose.env", "task.json", "taken", "input", "late"):
     attempt(os.rename, run / name, run / f"old-{name}")
     attempt(os.symlink, victim.parent, run / name)
-for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.img.serial.log", "evil.img.log", "evil.img.result.json", "evil.img.rpi-imager.json", "nix.conf"):
+for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "builder.log", "evil.img.serial.log", "evil.img.log", "evil.img.result.json", "evil.img.rpi-imager.json", "evil.img.report.html", "nix.conf"):
     for folder in folders:
         attempt(os.symlink, victim, folder / name)
 

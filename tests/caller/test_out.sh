@@ -138,6 +138,22 @@ check "what is in the folder and nobody's to replace" test "$(told)" = "$(printf
 : > "$work/sent"
 builds --force > /dev/null 2>&1
 check "but not with --force" test -z "$(told)"
+
+# bills: prints the names of the earlier images' bills of materials that the orchestrator gets, one a line
+bills() { tar -tf "$work/sent" 2> /dev/null | sed -n 's|^\(\./\)*\.earlier/\(..*\)|\2|p' | sort; }
+fresh
+whole first
+builds > /dev/null 2>&1
+echo mine > "$out/b.img.cdx.json"
+ln -s a.img.cdx.json "$out/c.img.cdx.json"
+: > "$work/sent"
+expect "for the report it gets" 0 '' builds
+check "the bill of materials of an image that a run has made" test "$(bills)" = a.img.cdx.json
+: > "$work/sent"
+fresh
+expect "and in an empty folder" 0 '' builds
+check "none" test -z "$(bills)"
+
 echo force > "$work/orders"
 expect "an orchestrator does not force what its user does not" 70 'gave an order that run.sh refuses: force' run_sh demo -o "$out"
 

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.agents.builder import sbom
 from orchestrator.ask.request import Verify
 from orchestrator.deliver import evidence, provenance, signing
+from orchestrator.deliver.report_checks import Story
 from orchestrator.deliver.verify import NOT_AUTHENTICATED, verify
 from orchestrator.shared import command
 from orchestrator.shared.artifact import BLOCK_MAP, DOCUMENTS, IMAGE_INFO
@@ -66,7 +67,10 @@ def made(tmp_path: pathlib.Path, keys: pathlib.Path) -> pathlib.Path:
     signing.take_key(CALLER, P("/home/me/key"))
     request = dataclasses.replace(DEMO, sign=P("/home/me/key"))
     image = dataclasses.replace(IMAGE, extras=("image/demo.img.bmap",))
-    names = evidence.write(folder, [image], dataclasses.replace(ABOUT, request=request))
+    about = dataclasses.replace(ABOUT, request=request)
+    warnings: list[str] = []
+    names = evidence.write(folder, [image], about, lambda _image: Story(), warnings.append)
+    assert warnings == []
     # The builder makes the block map and the cloud's description.
     written = [suffix for suffix in DOCUMENTS if suffix not in {BLOCK_MAP, IMAGE_INFO}]
     assert names == [f"demo.img{suffix}" for suffix in written]
@@ -87,7 +91,7 @@ def sent(folder: pathlib.Path, *others: pathlib.Path) -> io.BytesIO:
 
 def test_what_was_made_is_found_right(made: pathlib.Path) -> None:
     text = verify(REQUEST, sent(made))
-    assert f"5 files, SHA-256 of the image {IMAGE.sha256}" in text
+    assert f"6 files, SHA-256 of the image {IMAGE.sha256}" in text
     assert "by run 0badcafe" in text
 
 

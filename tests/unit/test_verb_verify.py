@@ -54,6 +54,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
                 ["send_result", "verify", "/o/x.img.bmap"],
                 ["send_result", "verify", "/o/x.img.image-info.json"],
                 ["send_result", "verify", "/o/x.img.rpi-imager.json"],
+                ["send_result", "verify", "/o/x.img.report.html"],
                 ["send", "--key", "/k.pub"],
             ],
         ),
