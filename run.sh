@@ -58,6 +58,11 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/flash.sh"
 . "$root/caller/dd.sh"
 . "$root/caller/elsewhere.sh"
+. "$root/caller/findings.sh"
+. "$root/caller/doctor.sh"
+. "$root/caller/alone.sh"
+. "$root/caller/bundle.sh"
+. "$root/caller/redact.sh"
 
 main() {
   exec 3<&0
@@ -69,6 +74,7 @@ main() {
   find_nixpkgs
   forget_dead
   answer "$@"
+  [ "${1:-}" != doctor ] || examine_here "$@"
   refuse_passwords
   find_appliance "$@"
   [ "${1-}" != init ] || find_person
@@ -84,6 +90,7 @@ main() {
   : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits" && mkdir "$state/.earlier"
   create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
   new_run
+  [ -z "$examining" ] || hand_findings
   container=nixos-image-$run-prepare
   { trap '' HUP TERM; start -- prepare "$@" > "$state/orders"; } &
   await_client $! || {
@@ -98,7 +105,8 @@ main() {
   obey "$@"
   end_if_stopped "the start"
   [ $mode = flash ] || mounted=1
-  case $mode in
+  case ${examining:+doctor}$mode in
+    doctor*) run_doctor "$@" ;;
     flash) flash ;;
     streams) run_streams "$@" ;;
     asks) run_terminal "$@" && run_streams "$@" ;;

@@ -4,7 +4,7 @@
 # find_appliance ARGUMENTS...: sets $appliance to the path of the appliance.toml that run.sh's ARGUMENTS name, or else of the one in
 # the working directory, and NIXOS_IMAGE_APPLIANCE_TEXT to its content: the orchestrator reads it before it gives orders.
 find_appliance() {
-  case ${1:-build} in -* | build | demo | eject) ;; *) return 0 ;; esac
+  case ${1:-build} in -* | build | demo | eject) ;; doctor) [ -n "$bundle" ] || return 0 ;; *) return 0 ;; esac
   file=appliance.toml follows='' asked=
   for word; do
     case $follows$word in
@@ -31,16 +31,23 @@ find_appliance() {
 # orchestrator may ask for no other file of the caller's: the engine may be anybody's.
 in_appliance() {
   [ -n "$appliance" ] || return
-  printf '%s\n' "$NIXOS_IMAGE_APPLIANCE_TEXT" | named_paths "$1" > "$state/paths"
+  each_named "$1" > "$state/paths"
   while IFS= read -r path_named; do
+    ! is_wanted "$path_named" || return 0
+  done < "$state/paths"
+  return 1
+}
+
+# each_named KEYS: prints the paths that the appliance.toml gives to KEYS, seen from the working directory
+each_named() {
+  printf '%s\n' "$NIXOS_IMAGE_APPLIANCE_TEXT" | named_paths "$1" | while IFS= read -r path_named; do
     case $path_named in
       [~]/*) path_named=${HOME:-/}/${path_named#??} ;;
       /*) ;;
       *) path_named=${appliance%/*}/$path_named ;;
     esac
-    ! is_wanted "$path_named" || return 0
-  done < "$state/paths"
-  return 1
+    printf '%s\n' "$path_named"
+  done
 }
 
 # tell_outside OPTION PATH: says that a file outside of the appliance.toml's folder is sent, if OPTION is what the appliance.toml names:

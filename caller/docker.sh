@@ -2,19 +2,22 @@
 # shellcheck shell=sh
 
 find_docker() {
-  command -v docker > /dev/null || die 3 "docker is not installed" "https://docs.docker.com/get-docker/"
+  command -v docker > /dev/null || lacks docker-client "docker is not installed"
   set_patience
   ask version --format '{{.Server.Os}}' && grep -qx linux "$state/said" && return
   facts=$(cat "$state/log")
   last=$(printf %s "$facts" | tail -n 1)
   case $(cat "$state/said"):$facts in
-    windows:*) die 3 "Docker runs Windows containers" "switch Docker Desktop to Linux containers" ;;
-    *"permission denied"*) die 3 "no permission to use Docker" "join the docker group, or use sudo" ;;
+    windows:*) lacks docker-linux "Docker runs Windows containers" ;;
+    *"permission denied"*) lacks docker-permission "no permission to use Docker" ;;
     *"Cannot connect"* | *"Is the docker daemon running"* | *"no such file"* | *refused*)
-      die 3 "Docker is installed, but not running: $last" "start Docker, or set DOCKER_HOST" ;;
-    *) die 3 "docker version failed: $last" "run: docker version" ;;
+      lacks docker-engine "Docker is installed, but not running: $last" ;;
+    *) lack=docker-engine && die 3 "docker version failed: $last" "run: docker version" ;;
   esac
 }
+
+# lacks RULE MESSAGE: ends run.sh, with the remedy of this rule of `doctor`
+lacks() { lack=$1 && die 3 "$2" "$(remedy "$1")"; }
 
 # find_socket: sets $socket, the socket's path on the engine's host (a remote engine does not report it), and $userns: the socket
 # belongs to root, so with userns-remap the orchestrator must be the host's root.
@@ -85,7 +88,7 @@ start() {
     --env NIXOS_IMAGE_COMPUTER="$(uname -n)" --env NIXOS_IMAGE_NIXPKGS="$nixpkgs" --env NIXOS_CONFIG --env NIX_PATH \
     --env NIXOS_IMAGE_APPLIANCE="$appliance" --env NIXOS_IMAGE_APPLIANCE_TEXT \
     --env NIXOS_IMAGE_ROWS="$rows" --env NIXOS_IMAGE_CI="$ci" --env NIXOS_IMAGE_ASKS="$asks" --env NO_COLOR \
-    --env NIXOS_IMAGE_USER --env NIXOS_IMAGE_ZONE --env NIXOS_IMAGE_AGENT_KEYS \
+    --env NIXOS_IMAGE_USER --env NIXOS_IMAGE_ZONE --env NIXOS_IMAGE_AGENT_KEYS --env NIXOS_IMAGE_FINDINGS \
     --env NIXOS_IMAGE_ORCHESTRATOR="$orchestrator_id" --env NIXOS_IMAGE_PATIENCE --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \
     --env PIP_INDEX_URL --env PIP_EXTRA_INDEX_URL --env PIP_TRUSTED_HOST \
     "$orchestrator_id" orchestrator "$@"

@@ -24,6 +24,7 @@ die() {
     INT:*) set -- 130 interrupted ;;
     TERM:*) set -- 143 terminated ;;
   esac
+  case $1 in 130 | 143) ;; *) [ -z "${examining:-}" ] || report_alone "${lack:-start}" "$2" "${3:-}" ;; esac
   say "error: $2"
   [ $# -lt 3 ] || say "try: $3"
   exit "$1"

@@ -9,6 +9,7 @@ find_hasher() {
     [ "$($hasher < /dev/null 2> /dev/null | cut -d ' ' -f 1)" = e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 ] \
       && return
   done
+  lack=programs
   die 4 "no program for SHA-256 checksums was found" "install openssl, sha256sum or shasum"
 }
 

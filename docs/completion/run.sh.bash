@@ -9,7 +9,7 @@ _nixos_image_options() {
     clean) options="-h --help --all --store --progress --log-format -q --quiet -v --verbose" ;;
     compose) options="-h --help" ;;
     demo) options="-h --help --system -f --format --root-fs --ssh-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --progress --log-format -q --quiet -v --verbose" ;;
-    doctor) options="-h --help --privileges --system --emulation --progress --log-format -q --quiet -v --verbose" ;;
+    doctor) options="-h --help --json --bundle --privileges --system --emulation --progress --log-format -q --quiet -v --verbose" ;;
     eject) options="-h --help --appliance --image -o --out --progress --log-format -q --quiet -v --verbose" ;;
     flash) options="-h --help --dry-run --yes --no-verify" ;;
     formats) options="-h --help" ;;
@@ -109,6 +109,7 @@ _nixos_image_value() {
     demo:--secure-boot-key:1) kind='file' ;;
     demo:--secure-boot-cert:1) kind='file' ;;
     demo:--progress:1 | demo:--log-format:1) words="auto plain live json" ;;
+    doctor:--bundle:1) kind='file' ;;
     doctor:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
     doctor:--emulation:1) words="auto native private host shared" ;;
     doctor:--progress:1 | doctor:--log-format:1) words="auto plain live json" ;;

@@ -56,7 +56,7 @@ complete -c run.sh -n __nixos_image_first -a boot -d 'boot an image on this term
 complete -c run.sh -n __nixos_image_first -a clean -d 'remove leftovers of dead runs, or of the store'
 complete -c run.sh -n __nixos_image_first -a compose -d 'docker compose with any of its verbs'
 complete -c run.sh -n __nixos_image_first -a demo -d 'build a small bootable system for another CPU, and boot it'
-complete -c run.sh -n __nixos_image_first -a doctor -d 'what this host supports, and the containers\' privileges'
+complete -c run.sh -n __nixos_image_first -a doctor -d 'what is wrong with this computer, Docker or the network, and why'
 complete -c run.sh -n __nixos_image_first -a eject -d 'write an appliance.toml as plain Nix'
 complete -c run.sh -n __nixos_image_first -a flash -d 'write an image to a card, and read it back'
 complete -c run.sh -n __nixos_image_first -a formats -d 'the formats of NixOS images'
@@ -195,6 +195,8 @@ complete -c run.sh -n '__nixos_image_verb demo' -s v -l verbose -d 'show the log
 
 # doctor
 complete -c run.sh -n '__nixos_image_verb doctor' -s h -l help -d 'show this help message and exit'
+complete -c run.sh -n '__nixos_image_verb doctor' -l json -d 'print JSON, for programs'
+complete -c run.sh -n '__nixos_image_verb doctor' -l bundle -r -F -d 'also make an archive for a bug report: findings, versions, settings and the last logs, without secrets (default: nixos-image-doctor-TIME.tar.gz)'
 complete -c run.sh -n '__nixos_image_verb doctor' -l privileges -d 'also print the privileges of each container'
 complete -c run.sh -n '__nixos_image_verb doctor' -l system -x -a 'aarch64-linux riscv64-linux x86_64-linux' -d 'target system of the planned run'
 complete -c run.sh -n '__nixos_image_verb doctor' -l emulation -x -a 'auto native private host shared' -d ''

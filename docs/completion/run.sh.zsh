@@ -39,7 +39,7 @@ _nixos_image() {
       'clean:remove leftovers of dead runs, or of the store'
       'compose:docker compose with any of its verbs'
       'demo:build a small bootable system for another CPU, and boot it'
-      'doctor:what this host supports, and the containers'\'' privileges'
+      'doctor:what is wrong with this computer, Docker or the network, and why'
       'eject:write an appliance.toml as plain Nix'
       'flash:write an image to a card, and read it back'
       'formats:the formats of NixOS images'
@@ -219,6 +219,8 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
+        '--json[print JSON, for programs]' \
+        '--bundle=[also make an archive for a bug report\: findings, versions, settings and the last logs, without secrets (default\: nixos-image-doctor-TIME.tar.gz)]:FILE:_files' \
         '--privileges[also print the privileges of each container]' \
         '--system=[target system of the planned run]:VALUE:(aarch64-linux riscv64-linux x86_64-linux)' \
         '--emulation=[]:VALUE:(auto native private host shared)' \

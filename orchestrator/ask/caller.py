@@ -42,5 +42,6 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         color=not read(environment, "NO_COLOR"),
         ci=CIS.get(read(environment, "NIXOS_IMAGE_CI"), ""),
         asks=read(environment, "NIXOS_IMAGE_ASKS") == "1",
+        findings=read(environment, "NIXOS_IMAGE_FINDINGS"),
         appliance_text=read(environment, "NIXOS_IMAGE_APPLIANCE_TEXT"),
     )

@@ -37,6 +37,7 @@ class Caller:
     has found, and `appliance_text` its content; both are empty without one. For `init` there are
     the caller's name (`user`), time zone and the lines of public keys that the SSH agent has.
     `rows`, `color` and `ci` are those of `Terminal`; `asks` says whether run.sh can ask a person.
+    For `doctor` there are run.sh's own `findings` (`shared/rules.py`).
     """
 
     cwd: pathlib.PurePosixPath
@@ -63,6 +64,7 @@ class Caller:
     color: bool = True
     ci: Ci = ""
     asks: bool = False
+    findings: str = ""
 
     @property
     def terminal(self) -> Terminal:

@@ -20,7 +20,8 @@ class EngineInfo:
     """Facts of the Docker server; `memory` is in bytes.
 
     `remaps`: each container gets its own user namespace (userns-remap). `identity` identifies the
-    engine with its current configuration.
+    engine with its current configuration. `system` is the server's operating system, `driver` its
+    storage driver, `security` its security options, such as name=rootless.
     """
 
     architecture: str
@@ -29,6 +30,9 @@ class EngineInfo:
     memory: int
     remaps: bool
     identity: tuple[str, ...] = ()
+    system: str = ""
+    driver: str = ""
+    security: tuple[str, ...] = ()
 
 
 class Engine(Containers, Stored, Compose):
@@ -79,10 +83,17 @@ class Engine(Containers, Stored, Compose):
                 *(info.get("ID") or "", info.get("ServerVersion") or "", info.get("Driver") or ""),
                 *sorted(security),
             ),
+            info.get("OperatingSystem") or "",
+            info.get("Driver") or "",
+            tuple(security),
         )
 
     def fills_volumes_late(self) -> bool:
         """Whether a new volume is filled at the container's start (Podman), not at its creation."""
+        return self.is_podman()
+
+    def is_podman(self) -> bool:
+        """Whether the engine is Podman, which answers as Docker does."""
         found: Json = self.api.call("docker version", lambda client: client.version())
         return any(one.get("Name") == PODMAN for one in found.get("Components") or [])
 

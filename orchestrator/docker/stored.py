@@ -30,6 +30,20 @@ PULL_SECONDS = 7200
 BUILD_LINES = 25
 
 
+@dataclasses.dataclass(frozen=True)
+class Used:
+    """Disk space of an image or a volume in bytes; None if the engine does not know it."""
+
+    kind: typing.Literal["image", "volume"]
+    name: str
+    size: int | None
+
+    @property
+    def nameless(self) -> bool:
+        """Whether this is an image without a tag: `name` is its id."""
+        return self.name.startswith("sha256:")
+
+
 class BuildError(DockerError):
     """An image build has failed; the message has the build's last lines."""
 
@@ -123,6 +137,22 @@ class Stored:
     def image_tags(self) -> list[str]:
         """Return the tags of this project's images, sorted."""
         return sorted({tag for one in self._own_images() for tag in _tags(one)})
+
+    def usage(self) -> list[Used]:
+        """Return this project's images and volumes with their sizes; images share layers."""
+        found: Json = self.api.call("docker system df", lambda client: client.df(), times=HEAVY)
+        images = [
+            Used("image", ", ".join(_tags(one)) or one["Id"], one.get("Size"))
+            for one in found.get("Images") or []
+            if LABEL in (one.get("Labels") or {})
+        ]
+        volumes = [
+            Used("volume", one["Name"], size if size >= 0 else None)
+            for one in found.get("Volumes") or []
+            if one["Name"].startswith(f"{PROJECT}-")
+            for size in [(one.get("UsageData") or {}).get("Size", -1)]
+        ]
+        return [*sorted(images, key=lambda one: one.name), *volumes]
 
     def remove_old_images(self, current: Collection[str], made_before: float) -> list[str]:
         """Remove this project's old images; return their tags, or the ids of those without a tag.

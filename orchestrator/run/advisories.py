@@ -6,10 +6,9 @@ from orchestrator.ask.request import Caller
 from orchestrator.decide import advisories
 from orchestrator.decide.advisories import Finding
 from orchestrator.docker.engine import Engine
-from orchestrator.run.renewal import CA_BUNDLE
 from orchestrator.shared.errors import NetworkError
 from orchestrator.shared.json_reader import JsonError
-from orchestrator.shared.paths import ROOT
+from orchestrator.shared.paths import CA_BUNDLE, ROOT
 
 HINT = "--tracker URL names a mirror of the document; proxies are taken from https_proxy"
 

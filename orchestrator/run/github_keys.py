@@ -9,8 +9,8 @@ from orchestrator.decide.blueprint_modules import github_file
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace
-from orchestrator.run.renewal import CA_BUNDLE
 from orchestrator.shared.errors import NetworkError
+from orchestrator.shared.paths import CA_BUNDLE
 from orchestrator.shared.progress import Progress
 
 SERVER = "https://github.com"

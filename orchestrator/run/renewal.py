@@ -16,11 +16,8 @@ from orchestrator.ask.request import Caller
 from orchestrator.docker.engine import Engine
 from orchestrator.shared.architectures import MACHINES
 from orchestrator.shared.errors import STOPPED, ApplianceError, NetworkError
-from orchestrator.shared.paths import ROOT
+from orchestrator.shared.paths import CA_BUNDLE, ROOT
 from orchestrator.shared.progress import Progress
-
-#: Path of the caller's CA bundle in images; an empty file if there is none.
-CA_BUNDLE = "/usr/local/share/nixos-image/ca-bundle.crt"
 
 #: Wheels that Debian 13 can install: manylinux tags up to its glibc 2.41 (PEP 600), and older names
 #: of such tags.

@@ -75,6 +75,11 @@ VARIABLES = {
         Variable(
             "NIXOS_IMAGE_AGENT_KEYS", "run.sh", "public keys of the caller's SSH agent, for `init`"
         ),
+        Variable(
+            "NIXOS_IMAGE_FINDINGS",
+            "run.sh",
+            "what run.sh has found on the caller's computer, for `doctor`",
+        ),
         Variable("NIXOS_IMAGE_OUT_KIB", "run.sh", "free KiB in the output folder; empty: unknown"),
         Variable(
             "NIXOS_IMAGE_SPARSE", "run.sh", "0 if the caller's tar cannot read sparse files", "1"

@@ -57,6 +57,7 @@ def test_the_services_are_known() -> None:
         "look",
         "pins",
         "probe",
+        "survey",
         "sweep",
         "test",
     }
