@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -104,3 +105,15 @@ def test_a_dry_run_tells_what_would_be_built(tmp_path: pathlib.Path) -> None:
     said, log = Nix(Settings(), tmp_path / "log").run_logged([*words, wanted])
     (made,) = json.loads(said)
     assert read_missing(log.notes) == Missing((made["drvPath"],), (), 0, 0)
+
+
+def test_a_build_is_recorded_with_its_kind(tmp_path: pathlib.Path) -> None:
+    nix = Nix(Settings(), tmp_path / "log")
+    wanted = f'''derivation {{
+      name = "recorded"; system = "{this_system()}"; builder = "/bin/sh";
+      args = [ "-c" "echo $when > $out" ]; when = "{time.time_ns()}";
+    }}'''
+    nix.build(["--impure", "--expr", wanted])
+    steps = nix.recorder.result()
+    assert [(one.kind, one.name) for one in steps.longest] == [("native", "recorded")]
+    assert [(one.kind, one.count) for one in steps.sums] == [("native", 1)]
