@@ -78,7 +78,8 @@ let
       declared = prepared.extendModules {
         modules = lib.filter (module: ! lib.isString module) format.modules ++ own unchecked format
           ++ map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); }) missing
-          # Without the format's, what says only some options of a mount point would be no file system.
+          # A configuration may set only some options of / or /boot, and the format's module the rest. Without that module the
+          # evaluation would miss a device and a type: give them defaults.
           ++ [{
           _file = toString ./modules/disk.nix;
           fileSystems = lib.genAttrs [ "/" "/boot" ] (_: { device = lib.mkOverride 1400 "none"; fsType = lib.mkOverride 1400 "ext4"; });

@@ -139,7 +139,7 @@ _nixos_image() {
         '--wifi-password-file=[]:FILE:_files' \
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
-        '--secure-boot-cert=[certificate of that key (PEM)]:FILE:_files' \
+        '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \
@@ -207,7 +207,7 @@ _nixos_image() {
         '--wifi-password-file=[]:FILE:_files' \
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
-        '--secure-boot-cert=[certificate of that key (PEM)]:FILE:_files' \
+        '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \
@@ -281,7 +281,7 @@ _nixos_image() {
         '--wifi-ssid=[]:NAME: ' \
         '--wifi-country=[]:XX: ' \
         '--wifi-password-file=[]:FILE:_files' \
-        '*--service=[what runs there (repeatable)]:VALUE:(adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale)' \
+        '*--service=[a service that the image runs (repeatable)]:VALUE:(adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale)' \
         '--nix[write a NixOS module with comments instead]' \
         '-o+[default\: this folder]:DIR:_files -/' \
         '--out=[default\: this folder]:DIR:_files -/'

@@ -71,7 +71,9 @@ def add_image_options(parser: Parser) -> None:
         metavar="FILE",
         help="sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)",
     )
-    late.add_argument("--secure-boot-cert", metavar="FILE", help="certificate of that key (PEM)")
+    late.add_argument(
+        "--secure-boot-cert", metavar="FILE", help="certificate of the --secure-boot-key (PEM)"
+    )
 
 
 def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:

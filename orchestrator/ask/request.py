@@ -120,7 +120,7 @@ class Appliance:
 
 @dataclasses.dataclass(frozen=True)
 class ImageRequest:
-    """Request of a verb that makes images; timeouts are in seconds.
+    """What a verb that makes images is asked for; timeouts are in seconds.
 
     `appliance` is the appliance.toml that describes the images, if one does; `written` are those
     paths of `image` that it names. `qemu` is a version of the emulators, `AUTO`, or empty for the

@@ -86,7 +86,7 @@ def _kind(shape: dict[str, typing.Any]) -> str:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the JSON Schema of an appliance.toml and the reference in docs/appliance.md."""
     SCHEMA.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
     PAGE.write_text(page(PAGE.read_text()))
 

@@ -49,7 +49,7 @@ def check_free(
 
 
 def check_absent(names: Iterable[str], out: pathlib.PurePosixPath, kept: frozenset[str]) -> None:
-    """Raise `DeliveryError` if one of `names` is `kept`: no file of the user's is replaced."""
+    """Raise `DeliveryError` if one of `names` is in `kept`, the files that no run made."""
     for name in names:
         if name in kept:
             raise DeliveryError(

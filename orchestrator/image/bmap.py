@@ -100,7 +100,7 @@ def read_map(text: str) -> BlockMap:
         raise ValueError(f"the block map's checksums are {value('ChecksumType')}, not sha256")
     checksum = value("BmapFileChecksum")
     if hashlib.sha256(text.replace(checksum, "0" * 64).encode()).hexdigest() != checksum:
-        raise ValueError("it was changed or is incomplete")
+        raise ValueError("the block map was changed or is incomplete")
     size, block = int(value("ImageSize")), int(value("BlockSize"))
     ranges: list[Range] = []
     for digest, first, last in re.findall(

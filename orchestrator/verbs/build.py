@@ -196,7 +196,7 @@ def _check_options(
         if flags and one.assembler != "native":
             raise UsageError(
                 f"{flags[0]}: --format {name} is made by {nixos_formats.ASSEMBLERS[one.assembler]},"
-                " without this option",
+                " which lacks this option",
                 hint="./run.sh formats lists the formats that this appliance assembles",
             )
         if image.partition_table and (one.card != (image.partition_table == "sd-card")):

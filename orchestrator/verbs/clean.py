@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
-    """Request of `clean`.
+    """What `clean` is asked for.
 
     With `everything`, living runs are removed, too; with `store`, the store's garbage.
     """

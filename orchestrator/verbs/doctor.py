@@ -40,7 +40,7 @@ Exit code: 0 if nothing will fail, 3 if it is Docker, else 4. The rules: docs/do
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Request of `doctor`: plan of `demo`; with `privileges`, also the containers' privileges.
+    """What `doctor` is asked for: plan of `demo`; with `privileges`, the containers', too.
 
     `json`: print JSON instead of text; `bundle`: print both, for run.sh.
     """

@@ -11,7 +11,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 @dataclasses.dataclass(frozen=True)
 class Formats:
-    """Request of `formats`.
+    """What `formats` is asked for.
 
     Without `names`, all rows are printed; with `brief`, only their names.
     """

@@ -64,7 +64,7 @@ def _parser() -> Parser:
         action="append",
         default=[],
         choices=sorted(SERVICES),
-        help="what runs there (repeatable)",
+        help="a service that the image runs (repeatable)",
     )
     parser.add_argument(
         "--nix", action="store_true", help="write a NixOS module with comments instead"
@@ -241,7 +241,7 @@ def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
     outgoing.finish()
     progress = make_progress(Display("plain"), Terminal())
     progress.say(f"{', '.join(names)}: written to {request.out}")
-    progress.say(f"to build it: {answered.with_name(COMMAND).read_text()}")
+    progress.say(f"to build the image: {answered.with_name(COMMAND).read_text()}")
     progress.close()
 
 

@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Pins:
-    """Request of `pins`: print the pinned downloads, `update` them, or print Debian packages.
+    """What `pins` is asked for: print the pinned downloads, `update` them, or list packages.
 
     `advisories` prints vulnerabilities of these packages, by the document at `tracker`.
     """

@@ -14,7 +14,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Request of `test`: arguments for pytest."""
+    """What `test` is asked for: arguments for pytest."""
 
     words: tuple[str, ...]
 

@@ -173,17 +173,17 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         ),
         (
             ["-f", "iso", "--secure-boot-key", "k", "--secure-boot-cert", "c"],
-            "--secure-boot-key: --format iso is made by nixpkgs' recipe, without this option",
+            "--secure-boot-key: --format iso is made by nixpkgs' recipe, which lacks this option",
             "./run.sh formats lists the formats that this appliance assembles",
         ),
         (
             ["-f", "iso", "--bmap"],
-            "--bmap: --format iso is made by nixpkgs' recipe, without this option",
+            "--bmap: --format iso is made by nixpkgs' recipe, which lacks this option",
             "./run.sh formats lists the formats that this appliance assembles",
         ),
         (
             ["-f", "lxc", "--host-name", "a"],
-            "--host-name: --format lxc is made by nixpkgs' recipe, without this option",
+            "--host-name: --format lxc is made by nixpkgs' recipe, which lacks this option",
             "./run.sh formats lists the formats that this appliance assembles",
         ),
         (["-f", "lxc", "--boot"], "lxc: this format is not bootable", "omit --boot and --run"),

@@ -26,7 +26,7 @@ KEPT = 20
 
 @contextlib.contextmanager
 def in_use() -> Iterator[None]:
-    """Prevent collections during a `with` block; wait for the end of one that is running."""
+    """Prevent garbage collections of the store in a `with` block; wait for a running one's end."""
     with _locked(fcntl.LOCK_SH):
         yield
 

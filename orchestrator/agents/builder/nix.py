@@ -331,7 +331,8 @@ def answer[Answer](said: str, take: Callable[[typing.Any], Answer]) -> Answer:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise AgentError(
             f"Nix' output is invalid: {error!r}",
-            hint="a build without a sandbox may have read part of it; --strict forbids such builds",
+            hint="a build without a sandbox may have taken part of that output away;"
+            " --strict forbids such builds",
             kind="build",
         ) from error
 

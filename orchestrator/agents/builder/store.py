@@ -16,7 +16,7 @@ from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import TreeError
 from orchestrator.shared.spec import SpecError
 
-#: Assembly errors that a changed store path may cause.
+#: Errors of the assembly that a store path with other content than at its build may cause.
 ERRORS = (SpecError, TreeError, LayoutError, FilesystemError)
 
 HINT = (

@@ -56,7 +56,7 @@ def entry_name(run: str, system: Architecture) -> str:
 
 
 def owner(name: str) -> tuple[str, str]:
-    """Return run and system of an entry name that `entry_name` has made."""
+    """Return run and system of the binfmt_misc entry `name`, which `entry_name` has made."""
     run, _, processor = name.removeprefix(PREFIX).rpartition("-")
     return run, f"{processor}-linux"
 

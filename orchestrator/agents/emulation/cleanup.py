@@ -108,7 +108,7 @@ def clean(run: Run, before: dict[str, binfmt.Entry], reason: str) -> None:
 
 
 def reap(names: list[str]) -> None:
-    """Remove the entries `names` of dead runs."""
+    """Remove the entries `names` of dead runs from binfmt_misc."""
     for name in names:
         binfmt.remove(name)
     left = sorted(set(names) & binfmt.entries().keys())

@@ -252,9 +252,9 @@ class Holder:
         with connection.makefile("rb") as replies:
             reply = replies.readline(LINE_BYTES).decode(errors="replace").strip()
         if reply == "REFUSED":
-            raise AgentError("cleanup refused the token of this run", kind="cleanup")
+            raise AgentError("the container cleanup refused the token of this run", kind="cleanup")
         if reply != answer:
-            raise ConnectionError(f"unexpected answer of cleanup: {reply!r}")
+            raise ConnectionError(f"unexpected answer of the container cleanup: {reply!r}")
 
 
 async def _say(writer: asyncio.StreamWriter, line: bytes) -> None:
