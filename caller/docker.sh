@@ -76,7 +76,7 @@ start() {
   options=
   while [ "$1" != -- ]; do options="$options $1"; shift; done
   shift
-  [ "${1-}" = prepare ] || options="$options --mount $(work_mount)"
+  [ "${1-}" = prepare ] || options="$options --mount $(work_mount) --mount $history_mount"
   if [ -n "$tar_holes" ]; then sparse=1; else sparse=0; fi
   # shellcheck disable=SC2086 # options are split on purpose
   client "$how" --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
@@ -100,6 +100,9 @@ work_mount() {
   printf %s "type=volume,source=nixos-image-work-$run,target=/var/nixos-image,volume-label=$label"
   printf ',volume-label=%s' "org.nixos-image.run=$run" "com.docker.compose.project=nixos-image-$run" com.docker.compose.volume=work
 }
+
+# mount option of the volume with past runs' times, which only orchestrators mount (orchestrator/run/memory.py)
+history_mount=type=volume,source=nixos-image-history,target=/var/lib/nixos-image,volume-label=$label
 
 # forget_run: removes the run's work volume. It retries, because Docker's client may end before the container (if the terminal was
 # closed).

@@ -14,6 +14,7 @@ obey() {
     case $order in
       nothing) exit 0 ;;
       terminal) mode=terminal ;;
+      question) question=$asks ;;
       ask) [ ! -t 0 ] || [ ! -t 1 ] || mode=asks ;;
       then_boot) then_boot=1 ;;
       flash) mode=flash image=$path ;;
@@ -49,6 +50,7 @@ may() {
     *:nothing: | *:terminal: | demo:send_keys: | init:send_keys: | init:ask: | test:send_checkout:) ;;
     *:send_bundle:) [ -n "$ca_bundle" ] ;;
     build:then_boot:) given --run "$@" ;;
+    demo:question: | build:question:) ! given --yes "$@" ;;
     pins:out_locks:) given --update "$@" ;;
     init:out_dir:--out) if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted ./; fi ;;
     eject:out_dir:--out)

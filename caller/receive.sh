@@ -26,6 +26,7 @@ out_locks() {
 # unpack: unpacks the orchestrator's tar stream from stdin to a temporary folder and takes over its files. They get the time of this
 # computer: whether an image was written to later is seen by it (is_ours).
 unpack() {
+  [ -z "$question" ] || answer_question
   [ -n "$out" ] || { cat > /dev/null; return 0; } # the verb delivers no files
   part=$out/.nixos-image-$run-$$.part
   # The stream may open the inner folder to other users: a member may be the folder itself. The outer folder stays closed.

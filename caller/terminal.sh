@@ -19,3 +19,30 @@ terminal_size() {
   rows=${size%% *} columns=${size##* }
   case $rows$columns in '' | *[!0123456789]*) rows=24 columns=80 ;; esac
 }
+
+# answer_question: reads the first line of the orchestrator's stream from stdin. If it asks whether a costly build may go on, asks the
+# person at the terminal and answers by a signal. Only this line is read: what follows is for tar.
+answer_question() {
+  IFS= read -r line && [ "$line" = ask ] || return 0
+  # The reading process ends with the run, which a signal may end: this shell gets no signals.
+  read_answer <&3 &
+  reader=$!
+  while kill -0 $reader 2> /dev/null && [ ! -e "$state/stopped" ] && [ ! -e "$state/code" ] && [ -d "$state" ]; do sleep 1; done
+  end_family $reader
+}
+
+# read_answer: asks on stderr until stdin has an answer, and passes that on to the orchestrator
+read_answer() {
+  answer=
+  while :; do
+    printf 'Go on? [y/n] ' >&2
+    IFS= read -r answer || answer=n # the terminal was closed
+    case $answer in
+      [yY] | [yY][eE][sS]) signal=USR1 ;;
+      [nN] | [nN][oO]) signal=USR2 ;;
+      *) continue ;;
+    esac
+    limited "$patience" kill --signal "$signal" "$container"
+    return
+  done
+}

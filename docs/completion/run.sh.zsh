@@ -119,6 +119,8 @@ _nixos_image() {
         '--locked[fail if a pinned package is gone, do not use a newer version]' \
         '--strict[fail if Nix'\'' sandbox is not available, do not build without it]' \
         '--dry-run[print the plan and make nothing]' \
+        '--json[with --dry-run\: print the plan as JSON on stdout]' \
+        '--yes[do not ask before a build that takes long or much disk]' \
         '--memory=[memory limit of the builder (default\: nine tenths of Docker'\''s memory)]:SIZE: ' \
         '--sign=[sign the images'\'' checksums with this private SSH key]:FILE:_files' \
         '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \
@@ -187,6 +189,8 @@ _nixos_image() {
         '--locked[fail if a pinned package is gone, do not use a newer version]' \
         '--strict[fail if Nix'\'' sandbox is not available, do not build without it]' \
         '--dry-run[print the plan and make nothing]' \
+        '--json[with --dry-run\: print the plan as JSON on stdout]' \
+        '--yes[do not ask before a build that takes long or much disk]' \
         '--memory=[memory limit of the builder (default\: nine tenths of Docker'\''s memory)]:SIZE: ' \
         '--sign=[sign the images'\'' checksums with this private SSH key]:FILE:_files' \
         '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \

@@ -19,6 +19,9 @@ Orders = list[Order]
 #: Order: connect the verb to the caller's terminal.
 TERMINAL: Order = ["terminal"]
 
+#: Order: the stream of files begins with a line that may ask a question (`run/word.py`).
+QUESTION: Order = ["question"]
+
 #: Order: nothing more to do, because help was printed.
 NOTHING: Order = ["nothing"]
 
@@ -38,10 +41,11 @@ def appliance_orders(request: ImageRequest) -> Orders:
 
 def image_orders(request: ImageRequest) -> Orders:
     """Return the orders that all verbs that make images share."""
-    orders: Orders = []
+    orders: Orders = [TERMINAL] if request.as_json else []
     if not request.dry_run:
         orders += [["force"]] if request.force else []
         orders.append(["out_dir", "--out", os.fspath(request.out)])
+    orders += [QUESTION] if request.asks else []
     named = [("--inject", one.source) for one in request.image.injections]
     named += [
         ("--stamp", request.image.stamp),

@@ -87,6 +87,12 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and make nothing")
     parser.add_argument(
+        "--json", action="store_true", help="with --dry-run: print the plan as JSON on stdout"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="do not ask before a build that takes long or much disk"
+    )
+    parser.add_argument(
         "--memory",
         type=mebibytes,
         metavar="SIZE",
@@ -117,8 +123,10 @@ def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.An
             f"--qemu {found.qemu}: --emulation {found.emulation} has no use for it",
             hint="omit one of the two options",
         )
+    if found.json and not found.dry_run:
+        raise UsageError("--json: only with --dry-run", hint=found.help_of)
     names = (
-        *("force", "emulation", "qemu", "locked", "strict", "dry_run", "memory"),
+        *("force", "emulation", "qemu", "locked", "strict", "dry_run", "yes", "memory"),
         *("emulation_timeout", "boot_timeout", "timeout"),
     )
     fields = {name: getattr(found, name) for name in names}
@@ -127,6 +135,7 @@ def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.An
         **fields,
         "out": caller_path(found.out, who),
         "sign": sign,
+        "as_json": found.json,
         "display": display(found),
     }
 

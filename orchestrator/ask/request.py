@@ -125,7 +125,8 @@ class ImageRequest:
     `appliance` is the appliance.toml that describes the images, if one does; `written` are those
     paths of `image` that it names. `qemu` is a version of the emulators, `AUTO`, or empty for the
     default. `memory` is the builder's limit in MiB, 0 for the default; `sign` a private SSH key.
-    `force` replaces files in the output folder that no run made.
+    `force` replaces files in the output folder that no run made. A `dry_run` ends with the plan,
+    which is JSON on stdout with `as_json`; `yes` answers the question whether to build it.
     """
 
     out: pathlib.PurePosixPath
@@ -140,11 +141,18 @@ class ImageRequest:
     boot_timeout: float
     timeout: float
     dry_run: bool
+    as_json: bool
+    yes: bool
     sign: pathlib.PurePosixPath | None
     display: Display
     image: ImageOptions
     appliance: Appliance | None
     written: frozenset[str]
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person is asked before a build that costs much."""
+        return not self.yes and not self.dry_run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,6 +72,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         ca_bundle=ca_bundle,
         options=options,
         late=workspace.late.exists(),
+        asks=not request.dry_run,
     )
 
 
@@ -91,6 +92,7 @@ def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
         root_fs=request.root_fs,
         authorized_keys=demo_keys(request, who),
         locked=request.locked,
+        dry_run=request.dry_run,
     )
 
 

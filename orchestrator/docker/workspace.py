@@ -13,7 +13,7 @@ import shutil
 import stat
 
 from orchestrator.shared.errors import BuildError
-from orchestrator.shared.run import LATE, WORK
+from orchestrator.shared.run import LATE, WORD, WORK
 
 #: Folder in the run's shared folder for files taken over from agents; only root may write to it.
 TAKEN = "taken"
@@ -64,7 +64,8 @@ def make_shared(run: str) -> pathlib.Path:
 def open_to_agents(folder: pathlib.Path) -> None:
     """Let agents create files in `folder`; sticky, so that existing files cannot be moved."""
     (folder / TAKEN).mkdir(exist_ok=True)  # a run's second attempt finds the folders
-    (folder / LATE).mkdir(mode=0o700, exist_ok=True)
+    for name in (LATE, WORD):
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o1777)
 
 
@@ -86,6 +87,11 @@ def give_late(kept: pathlib.Path, folder: pathlib.Path) -> None:
     for one in kept.iterdir():
         give(one, late / one.name)
     os.chown(late, BUILDER_UID, BUILDER_UID)
+
+
+def give_word(folder: pathlib.Path) -> None:
+    """Let the builder fetch and build what it has planned (`agents/builder/word.py`)."""
+    os.chown(folder / WORD, BUILDER_UID, BUILDER_UID)
 
 
 def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:

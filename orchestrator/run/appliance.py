@@ -15,6 +15,7 @@ from orchestrator.deliver.names import check_free
 from orchestrator.docker import census, privileges
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.workspace import give, give_late, open_to_agents
+from orchestrator.run import forecast
 from orchestrator.run.bootcheck import finish_boot, start_boot
 from orchestrator.run.context import RunContext
 from orchestrator.run.handover import SERIAL, Handover
@@ -72,7 +73,8 @@ class Appliance:
             task.write(self._folder)
             self._give_nix_conf()
             open_to_agents(self._folder)
-            images = self._build()
+            images = self._build(stream)
+            self._run.word.settle()
             if images:
                 handover.send(images)
             if self._run.plan.boot:
@@ -103,17 +105,19 @@ class Appliance:
                 elif images:
                     handover.abandon()
                 elif problem:
+                    self._run.word.settle()
                     handover.send_log(problem)
             finally:
                 problem = _first(problem, down)
         self._run.progress.end()
+        forecast.remember(self._run, self._supervisor, ended_well=not problem)
         if problem:
             raise problem
 
-    def _build(self) -> list[Artifact]:
+    def _build(self, target: int) -> list[Artifact]:
         """Start the plan's containers in order, and process their events until images are ready.
 
-        Returns an empty list for a dry run.
+        Returns an empty list for a dry run, whose JSON goes to `target`.
         """
         self._run.progress.to("start", ", ".join(self._run.plan.services))
         names = self._run.engine.create(self._run.plan.services)
@@ -158,9 +162,10 @@ class Appliance:
             elif service == "builder" and name == "file":
                 check_free(event.get("file"), self._run.request, self._run.hosts, self._kept)
             elif service == "builder" and name == "plan":
-                self._run.progress.end()
-                self._run.progress.say(str(event.get("message", "")), fields=event)
-                return []
+                cost, found = forecast.tell(self._run, event, target)
+                if self._run.request.dry_run:
+                    return []
+                forecast.obtain_word(self._run, self._supervisor, cost, found)
             elif service == "builder":
                 self._show(name, event)
 

@@ -8,6 +8,7 @@ from orchestrator.decide.plan import Plan
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace
+from orchestrator.run.word import Word
 from orchestrator.shared.progress import Progress
 
 
@@ -16,7 +17,8 @@ class RunContext:
     """One attempt to fulfil `request` by `plan`.
 
     `deadline` is a time of the monotonic clock. `hosts` are the host names in the images' names
-    (`make_task.hosts`), `sent` the caller's files as they came (`provenance.sent`).
+    (`make_task.hosts`), `sent` the caller's files as they came (`provenance.sent`). `word` is the
+    person's, whom run.sh asks.
     """
 
     caller: Caller
@@ -29,3 +31,4 @@ class RunContext:
     deadline: float
     hosts: tuple[str, ...]
     sent: list[dict[str, typing.Any]]
+    word: Word

@@ -18,6 +18,7 @@ from orchestrator.run.appliance import Appliance
 from orchestrator.run.context import RunContext
 from orchestrator.run.repair import repair_if_harmless
 from orchestrator.run.runs import forget_dead_runs, run_workspace, write_variables
+from orchestrator.run.word import Word
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.errors import EmulationError, EmulatorCrashError
 from orchestrator.shared.progress import Progress
@@ -67,10 +68,8 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         sent = [] if request.dry_run else provenance.sent(request, who)
         if request.dry_run:
             progress.end()
-            progress.say(plan.describe())
-            if isinstance(request, Demo):
-                engine.down()
-                return
+            if not request.as_json:
+                progress.say(plan.describe())
             # A dry run only evaluates, so it needs no emulator.
             plan = dataclasses.replace(plan, services=("builder",), mode="native", boot=False)
             task = dataclasses.replace(task, leased=False, foreign=(), private=())
@@ -83,6 +82,9 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             )
         progress.to("look", "removing leftovers of dead runs")
         forget_dead_runs(engine)
+
+        asks = who.asks and request.asks
+        word = Word(stream if asks else None, yes=request.yes)
 
         def attempt(asked: Demo | Build) -> None:
             tag = _image_tag(asked.qemu)
@@ -103,6 +105,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                     deadline=deadline,
                     hosts=names,
                     sent=sent,
+                    word=word,
                 )
                 Appliance(run).run(task, stream)
             except EmulationError:

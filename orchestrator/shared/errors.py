@@ -126,7 +126,7 @@ class BugError(ApplianceError):
 
 
 class InterruptedRunError(ApplianceError):
-    """Stopped by SIGINT (Ctrl-C)."""
+    """Stopped by SIGINT (Ctrl-C), or by the answer no to the plan."""
 
     exit_code = 130
 

@@ -19,6 +19,9 @@ WORK = pathlib.Path("/var/nixos-image")
 #: Folder of late values in a run's folder; until Nix has ended, only root may read it.
 LATE = "late"
 
+#: Empty folder in a run's folder: root's until the builder may fetch and build what it has planned.
+WORD = "word"
+
 #: Event of the builder: Nix has ended and no other process is left, so late values may be sent.
 BUILT = "built"
 

@@ -22,6 +22,7 @@ class DemoTask:
     root_fs: str = "ext4"
     authorized_keys: tuple[FreeText, ...] = ()
     locked: bool = False
+    dry_run: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +105,9 @@ class Task:
 
     `foreign` are systems whose programs need an emulator, `private` those whose emulators the
     builder registers in its own binfmt_misc. With `leased` the builder holds cleanup's lease.
-    `strict` forbids builds without Nix' sandbox. With `late` the orchestrator sends files of
-    `options` only when Nix has ended.
+    `strict` forbids builds without Nix' sandbox. With `asks` the builder waits for the
+    orchestrator's word between its plan and what that costs. With `late` the orchestrator sends
+    files of `options` only when Nix has ended.
     """
 
     work: DemoTask | NixosTask
@@ -117,6 +119,7 @@ class Task:
     private: tuple[str, ...] = ()
     strict: bool = False
     late: bool = False
+    asks: bool = False
 
     def write(self, folder: pathlib.Path) -> None:
         """Write the task to the run's `folder`."""

@@ -150,13 +150,13 @@ def sent(files: dict[str, bytes], trees: tuple[str, ...] = ()) -> bytes:
 
 
 def things() -> set[str]:
-    """List containers, networks and volumes of runs, except the volume with facts of the host."""
+    """List containers, networks and volumes of runs, except those that outlive runs."""
     containers = docker("ps", "-aq", "--filter", "label=org.nixos-image.run").split()
     return {
         *containers,
         *docker("network", "ls", "-q", "--filter", "label=org.nixos-image").split(),
         *docker("volume", "ls", "-q", "--filter", "label=org.nixos-image").split(),
-    } - {"nixos-image-host"}
+    } - {"nixos-image-host", "nixos-image-history"}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -81,7 +81,7 @@ print(canary.run("aarch64-linux", pathlib.Path("/tmp")).runs)'
 # left: prints containers, networks and volumes of runs
 left() {
   things
-  docker volume ls -q --filter label=org.nixos-image | grep -vxE 'nixos-image-(store|host)'
+  docker volume ls -q --filter label=org.nixos-image | grep -vxE 'nixos-image-(store|host|history)'
 }
 
 # seen: prints the host's state that a run must not change

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents.builder import nixos
+from orchestrator.agents.builder import forecast
 from orchestrator.shared.architectures import this_system
 from tests.tools.nix_store import run
 
@@ -18,8 +18,8 @@ def test_what_the_store_has_of_an_image_is_known_before(tmp_path: pathlib.Path) 
       args = [ "-c" "echo made > $out" ];
     }}'''
     drv = run("nix-instantiate", "--expr", text)
-    before = nixos.present_bytes([drv])
+    before = forecast.present_bytes([drv])
     assert 5000 < before < 6000, "a NAR's frame beside the file"
     # The test's container may not create namespaces.
     run("nix-store", "--realise", drv, NIX_CONFIG="sandbox = false\nbuild-users-group =")
-    assert nixos.present_bytes([drv]) > before, "its output, once it is built"
+    assert forecast.present_bytes([drv]) > before, "its output, once it is built"

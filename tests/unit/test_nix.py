@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.agents import room
 from orchestrator.agents.builder import memory, nix, nixos
+from orchestrator.agents.builder.forecast import Forecast, present_bytes
 from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
 from orchestrator.agents.failure import AgentError
@@ -90,9 +91,9 @@ def test_an_answer_that_is_none_is_a_failed_build(
     )
     for ask in (
         lambda: nix.build(["x"]) and None,
-        lambda: nixos.tell_plan((("x86_64-linux", "raw"),), nix, []),
+        lambda: Forecast().build(nix, [], [("x86_64-linux", "raw")]) and None,
         lambda: nixos._fetched(nix, "https://x"),
-        lambda: nixos.present_bytes(["/nix/store/x.drv"]),
+        lambda: present_bytes(["/nix/store/x.drv"]),
     ):
         with pytest.raises(AgentError, match=r"^Nix' output is invalid: .*[^\n]$") as caught:
             ask()

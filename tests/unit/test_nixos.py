@@ -12,7 +12,6 @@ from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import Flake
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.failure import AgentError
-from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.nix_options import NixOptions
@@ -230,61 +229,6 @@ def test_a_pinned_nixpkgs_that_is_in_the_store_is_not_asked_for(
     (tmp_path / "source").mkdir()
     assert nixos._needed_nixpkgs(TASK) == ""
     assert nixos._needed_nixpkgs(task(nixpkgs="channel:x")) == "channel:x"
-
-
-# --- dry runs -------------------------------------------------------------------------------------
-
-NOTES = """\
-these 2 derivations will be built:
-  /nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-a.drv
-  /nix/store/1c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-b.drv
-these 3 paths will be fetched (1.50 MiB download, 4096.25 MiB unpacked):
-  /nix/store/2c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-c
-  /nix/store/3c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-d
-  /nix/store/4c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-e"""
-
-ONE = """\
-this derivation will be built:
-  /nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-a.drv
-this path will be fetched (0.00 MiB download, 0.01 MiB unpacked):
-  /nix/store/2c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-c"""
-
-
-@pytest.mark.parametrize(
-    ("notes", "built", "fetched", "download", "unpacked"),
-    [
-        (NOTES, 2, 3, 3 << 19, (4096 << 20) + (1 << 18)),
-        (ONE, 1, 1, 0, 10486),
-        ("something else\n  /nix/store/x", 0, 0, 0, 0),
-        ("", 0, 0, 0, 0),
-    ],
-)
-def test_what_would_be_built_and_fetched_is_read(
-    notes: str, built: int, fetched: int, download: int, unpacked: int
-) -> None:
-    found = nixos.read_missing(notes.splitlines())
-    assert (len(found.derivations), len(found.paths)) == (built, fetched)
-    assert (found.download, found.unpacked) == (download, unpacked)
-
-
-@pytest.mark.parametrize(
-    ("system", "emulated"),
-    [
-        (this_system(), False),
-        (foreign_system(this_system()), True),
-        ("riscv64-linux", True),
-        ("builtin", False),
-    ],
-)
-def test_emulated_is_what_another_machine_runs(
-    system: str, emulated: bool, tmp_path: pathlib.Path
-) -> None:
-    drv = tmp_path / "a.drv"
-    drv.write_text(
-        'Derive([("out","/nix/store/o","","")],[("/nix/store/i.drv",["out"])],["/nix/store/s"],'
-        f'"{system}","/bin/sh",["-c","x"],[("env","[\\"a\\"],\\"b\\"")])'
-    )
-    assert nixos.is_emulated(str(drv)) is emulated
 
 
 def test_all_that_our_expressions_read_may_be_read() -> None:

@@ -242,6 +242,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
             BUILD,
             [
                 ["out_dir", "--out", "/home/me/project/out"],
+                ["question"],
                 ["send_tree", "--configuration", "/checkout/config/sd-card.nix"],
             ],
         ),

@@ -37,7 +37,9 @@ RUNG = ladder.rungs()[-1]
             ["demo", "--timeout", "9", "--boot-timeout=1.5", "--emulation-timeout", "2"],
             demo(timeout=9.0, boot_timeout=1.5, emulation_timeout=2.0),
         ),
-        (["demo", "-f", "raw-efi", "--log-format", "json"], demo(display=Display("json"))),
+        (["demo", "-f", "raw-efi", "--progress", "json"], demo(display=Display("json"))),
+        (["demo", "--log-format", "json", "-v"], demo(display=Display("json", "verbose"))),
+        (["demo", "--quiet", "--yes"], demo(display=Display(detail="quiet"), yes=True)),
         (["demo", "--qemu", RUNG], demo(qemu=RUNG)),
         (["demo", "--qemu", "auto"], demo(qemu="auto")),
         (
@@ -103,6 +105,8 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
         (["demo", "--emulation", "magic"], "invalid choice: 'magic'", "./run.sh demo --help"),
         (["demo", "--qemu", "0.1"], "'0.1' (choose from ", "./run.sh demo --help"),
         (["demo", "--format", "iso"], "invalid choice: 'iso'", "./run.sh demo --help"),
+        (["demo", "--json"], "--json: only with --dry-run", "./run.sh demo --help"),
+        (["demo", "-q", "-v"], "not allowed with argument -q/--quiet", "./run.sh demo --help"),
         (["demo", "--log-format", "xml"], "invalid choice: 'xml'", "./run.sh demo --help"),
         *(
             (["demo", "--timeout", text], "is not a positive number of", "./run.sh demo --help")
@@ -144,11 +148,15 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (DEMO, [["out_dir", "--out", "/home/me/project/out"], ["send_keys"]]),
+        (DEMO, [["out_dir", "--out", "/home/me/project/out"], ["question"], ["send_keys"]]),
+        (demo(yes=True), [["out_dir", "--out", "/home/me/project/out"], ["send_keys"]]),
+        (demo(dry_run=True), [["send_keys"]]),
+        (demo(dry_run=True, as_json=True), [["terminal"], ["send_keys"]]),
         (
             demo(image=ImageOptions(injections=(Injection("/s", "/d", 0o600),), stamp="/c")),
             [
                 ["out_dir", "--out", "/home/me/project/out"],
+                ["question"],
                 ["send", "--inject", "/s"],
                 ["send", "--stamp", "/c"],
                 ["send_keys"],
@@ -156,7 +164,12 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
         ),
         (
             demo(sign=P("/k")),
-            [["out_dir", "--out", "/home/me/project/out"], ["send", "--sign", "/k"], ["send_keys"]],
+            [
+                ["out_dir", "--out", "/home/me/project/out"],
+                ["question"],
+                ["send", "--sign", "/k"],
+                ["send_keys"],
+            ],
         ),
     ],
 )

@@ -22,7 +22,9 @@ from orchestrator.agents.builder import (
     sandbox,
     sbom,
     store,
+    word,
 )
+from orchestrator.agents.builder.forecast import Forecast
 from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.builder.nix import version as nix_version
@@ -40,7 +42,7 @@ from orchestrator.shared.artifact import Artifact, Built
 from orchestrator.shared.image_options import ImageOptions, apply
 from orchestrator.shared.run import TOKEN_FILE, Run, this_run
 from orchestrator.shared.spec import read_spec
-from orchestrator.shared.task import DemoTask, Task
+from orchestrator.shared.task import DemoTask, NixosTask, Task
 
 CLEANUP_ADDRESS = ("cleanup", PORT)
 
@@ -98,13 +100,7 @@ def build() -> None:
         recorder=recorder,
     )
     nix = sandbox.obtain(nix, USER, strict=task.strict)
-    if isinstance(task.work, DemoTask):
-        effective.tell(nix)
-        results = demo.build(task.work, run, nix)
-    else:
-        nix = nixos.prepare(task.work, nix, task.options)
-        effective.tell(nix)
-        results = nixos.build(task.work, run, nix)
+    results = _built(run, task, nix)
     keeper = Keeper(nix)
     built = time.monotonic()
     if holder:  # assembly is native: emulators are not needed any more
@@ -131,6 +127,27 @@ def build() -> None:
             "assemble": round(time.monotonic() - built, 3),
         },
     )
+
+
+def _built(run: Run, task: Task, nix: Nix) -> list[Built]:
+    """Have Nix evaluate, tell the plan, and build; returns [] in a dry run."""
+    demands = task.work
+    if isinstance(demands, NixosTask):
+        nix = nixos.prepare(demands, nix, task.options)
+    told = effective.tell(nix).told
+    forecast = Forecast(
+        substituters=tuple(told.get("substituters", "").split()),
+        dry_run=demands.dry_run,
+        agreed=functools.partial(word.wait, run) if task.asks else lambda: None,
+    )
+    try:
+        if isinstance(demands, DemoTask):
+            return demo.build(demands, run, nix, forecast)
+        return nixos.build(demands, run, nix, forecast)
+    except AgentError:
+        # What was built before the failure helps to estimate the next run.
+        events.emit("steps", message=None, steps=dataclasses.asdict(nix.recorder.result()))
+        raise
 
 
 def register_privately(run: Run, systems: tuple[str, ...]) -> None:

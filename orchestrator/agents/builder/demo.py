@@ -9,6 +9,7 @@ import tempfile
 
 from orchestrator.agents import debian, events
 from orchestrator.agents.builder import sandbox, sbom
+from orchestrator.agents.builder.forecast import Forecast
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
@@ -63,22 +64,22 @@ class DemoInputs:
         return json.dumps(document, sort_keys=True)
 
 
-def build(task: DemoTask, run: Run, nix: Nix) -> list[Built]:
-    """Build the demo's image spec, and all store paths that it refers to.
+def build(task: DemoTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built]:
+    """Tell the plan, and build the demo's image spec, and all store paths that it refers to.
 
     Packages are fetched from the pinned URLs first; after a network error, from wherever they are
     available.
     """
     inputs = pinned(task.system, task.format, task.root_fs, task.authorized_keys)
     try:
-        spec = _build_once(run, nix, inputs)
+        specs = _build_once(run, nix, inputs, forecast)
     except AgentError as error:
         if error.kind != "network":
             raise
         events.emit("retry", level="warning", message=f"{error}: trying other servers")
         inputs = located(inputs, locked=task.locked)
-        spec = _build_once(run, nix, inputs)
-    return [Built(spec, task.system, task.format, materials(inputs))]
+        specs = _build_once(run, nix, inputs, forecast)
+    return [Built(spec, task.system, task.format, materials(inputs)) for spec in specs]
 
 
 def materials(inputs: DemoInputs) -> tuple[Material, ...]:
@@ -94,12 +95,11 @@ def materials(inputs: DemoInputs) -> tuple[Material, ...]:
     )
 
 
-def _build_once(run: Run, nix: Nix, inputs: DemoInputs) -> pathlib.Path:
+def _build_once(run: Run, nix: Nix, inputs: DemoInputs, forecast: Forecast) -> list[pathlib.Path]:
     inputs_file = run.folder / "inputs.json"
     inputs_file.write_text(inputs.to_json())
     arguments = ["--file", os.fspath(EXPRESSION), "--argstr", "inputs", os.fspath(inputs_file)]
-    (spec,) = nix.build([*arguments, "imageSpec"])
-    return spec
+    return forecast.build(nix, [*arguments, "imageSpec"], [(inputs.system, inputs.format)])
 
 
 def pinned(

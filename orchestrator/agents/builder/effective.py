@@ -81,10 +81,11 @@ def _values(found: dict[str, typing.Any]) -> dict[str, tuple[str, str]]:
     return {name: (_text(one["value"]), _text(one["defaultValue"])) for name, one in found.items()}
 
 
-def tell(nix: Nix) -> None:
-    """Report the settings that `nix` will build with to the orchestrator."""
+def tell(nix: Nix) -> Effective:
+    """Report the settings that `nix` will build with to the orchestrator, and return them."""
     found = ask(nix)
     events.emit("settings", message=None, settings=found.told, others=found.others)
+    return found
 
 
 def _text(value: typing.Any) -> str:  # noqa: ANN401 - JSON

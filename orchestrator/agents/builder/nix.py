@@ -195,8 +195,26 @@ class Nix:
 
         return answer(said, take)
 
+    def build_derivations(self, derivations: list[str]) -> list[pathlib.Path]:
+        """Build `derivations` (.drv paths) and return the output `out` of each.
+
+        Raises `AgentError` as `build` does.
+        """
+        unique = list(dict.fromkeys(derivations))
+        said = self.run(["build", "--json", "--no-link", *(f"{drv}^out" for drv in unique)])
+
+        def take(made: list[dict[str, typing.Any]]) -> list[pathlib.Path]:
+            found = {one["drvPath"]: pathlib.Path(one["outputs"]["out"]) for one in made}
+            return [found[drv] for drv in derivations]
+
+        return answer(said, take)
+
     def ask(
-        self, arguments: list[str], seconds: float, variables: Mapping[str, str] | None = None
+        self,
+        arguments: list[str],
+        seconds: float,
+        variables: Mapping[str, str] | None = None,
+        stdin: str = "",
     ) -> programs.Done:
         """Run one Nix command with the settings of a build, for at most `seconds`.
 
@@ -207,6 +225,7 @@ class Nix:
                 ["nix", *arguments, *self.options],
                 variables={**self._environment(descriptors), **(variables or {})},
                 descriptors=descriptors,
+                stdin=stdin.encode(),
                 timeout=seconds,
                 check=False,
             )

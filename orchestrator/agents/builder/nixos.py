@@ -7,21 +7,17 @@ import functools
 import json
 import os
 import pathlib
-import re
 import typing
 import urllib.parse
 
 from orchestrator.agents import events, network
 from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import CHANNELS, Flake, fetchable, lock_flake, store_path
+from orchestrator.agents.builder.forecast import Forecast
 from orchestrator.agents.builder.nix import Nix, Settings, answer, attribute_paths
-from orchestrator.agents.builder.nixlog import derivation_name
-from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError
-from orchestrator.shared import command
-from orchestrator.shared.architectures import RUNS_TOO, this_system
+from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import Built, Material
-from orchestrator.shared.constants import GIB, MIB
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
@@ -92,8 +88,8 @@ def prepare(task: NixosTask, nix: Nix, options: ImageOptions) -> Nix:
     )
 
 
-def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
-    """Build image specs and files; in a dry run only report what would be built."""
+def build(task: NixosTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built]:
+    """Tell the plan, and build image specs and files; a dry run ends with the plan."""
     nixpkgs = find_nixpkgs(task, nix)
     inputs = run.folder / "inputs.json"
     flake = lock_flake(task, nix, readable(task, inputs))
@@ -104,15 +100,11 @@ def build(task: NixosTask, run: Run, nix: Nix) -> list[Built]:
     arguments += [*readable(task, inputs), *flake.readable, *nix_arguments(task, nixpkgs)]
     arguments += attribute_paths(wanted)
     events.emit("evaluating", message="evaluating the configuration")
-    if task.dry_run:
-        tell_plan(wanted, nix, arguments)
-        return []
-    outputs = nix.build(arguments, len(wanted))
-    found = zip(outputs, wanted, strict=True)
+    kinds = [(system, name) for *_machine, system, name in wanted]
+    outputs = forecast.build(nix, arguments, kinds)
     materials = (*nixpkgs.materials, *flake.materials)
-    return [
-        Built(path, system, name, materials=materials) for path, (*_machine, system, name) in found
-    ]
+    found = zip(outputs, kinds, strict=not task.dry_run)
+    return [Built(path, system, name, materials=materials) for path, (system, name) in found]
 
 
 def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, object]:
@@ -172,92 +164,6 @@ def build_options(task: NixosTask) -> tuple[str, ...]:
         arguments += ["--option", name, value]
     cores = task.nix_options.cores
     return (*arguments, *([] if cores is None else ["--cores", str(cores)]))
-
-
-# --- the plan of a dry run -----------------------------------------------------------------------
-
-
-def tell_plan(wanted: tuple[tuple[str, ...], ...], nix: Nix, arguments: list[str]) -> None:
-    """Evaluate and report what would be built and fetched for `wanted` (see `NixosTask.images`)."""
-    said, log = nix.run_logged(["build", "--dry-run", "--json", "--no-link", *arguments])
-    named = answer(
-        said, lambda made: list(zip(wanted, (str(one["drvPath"]) for one in made), strict=True))
-    )
-    missing = read_missing(log.notes)
-    emulated = sum(1 for path in missing.derivations if is_emulated(path))
-    fetched = f"{missing.download // MIB} MiB, {missing.unpacked // MIB} MiB unpacked"
-    present = present_bytes([drv for _, drv in named])
-    # Upper bound of an image's content; while an image is converted, it exists twice.
-    content = -(-(missing.unpacked + present) // GIB)
-    store = -(-missing.unpacked // GIB)
-    docker = f"{store} GiB for fetched paths, up to {2 * content} GiB for each image"
-    lines = [
-        *(
-            f"image      {name} for {system}: {derivation_name(drv)}"
-            for (*_machine, system, name), drv in named
-        ),
-        f"build      {len(missing.derivations)} derivations, {emulated} of them emulated",
-        f"fetch      {len(missing.paths)} paths: {fetched}",
-        f"disk       Docker's data: {docker}",
-        f"disk       output folder: up to {content} GiB for each image",
-        "disk       built derivations come on top: their size is not known in advance",
-    ]
-    images = [
-        {"system": system, "format": name, "derivation": drv}
-        for (*_machine, system, name), drv in named
-    ]
-    fields = dataclasses.asdict(missing)
-    events.emit(
-        "plan",
-        message="\n".join(lines),
-        images=images,
-        emulated=emulated,
-        present=present,
-        **fields,
-    )
-
-
-def present_bytes(derivations: list[str]) -> int:
-    """Return the size in bytes of inputs and outputs of `derivations` that the store has."""
-
-    def ask(*query: str) -> list[str]:
-        return command.run(["nix-store", "--query", *query], fails=AgentError).text.split()
-
-    related = ask("--requisites", "--include-outputs", *derivations)
-    paths = [path for path in related if not path.endswith(".drv")]
-    return answer(f"[{','.join(ask('--size', *paths))}]", sum) if paths else 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Missing:
-    """Derivations to build and paths to fetch; sizes in bytes."""
-
-    derivations: tuple[str, ...]
-    paths: tuple[str, ...]
-    download: int
-    unpacked: int
-
-
-def read_missing(notes: list[str]) -> Missing:
-    """Parse the output of `nix build --dry-run` (Nix' `src/libmain/shared.cc`, `printMissing`)."""
-    found: dict[str, list[str]] = {"built": [], "fetched": []}
-    kind, sizes = "", (0.0, 0.0)
-    for note in notes:
-        if match := re.match(r"(?:this|these) .*will be (built|fetched)", note):
-            kind = match[1]
-            if match := re.search(r"\(([0-9.]+) MiB download, ([0-9.]+) MiB unpacked\)", note):
-                sizes = (float(match[1]), float(match[2]))
-        elif kind and note.startswith("  /nix/store/"):
-            found[kind].append(note.strip())
-    download, unpacked = (round(size * MIB) for size in sizes)
-    return Missing(tuple(found["built"]), tuple(found["fetched"]), download, unpacked)
-
-
-def is_emulated(derivation: str) -> bool:
-    """Whether the derivation (a .drv path) is built on an emulated system."""
-    system = crash.system_of(pathlib.Path(derivation).read_text(errors="replace"))
-    own = this_system()
-    return system not in {"", own, "builtin", *RUNS_TOO.get(own, ())}
 
 
 # --- the network ----------------------------------------------------------------------------------

@@ -1,0 +1,90 @@
+"""What a build will cost: the builder says it after the evaluation, before it fetches or builds."""
+
+import dataclasses
+import typing
+
+from orchestrator.shared.json_reader import Natural
+
+#: Builds that this CPU runs, builds that an emulator runs, downloads of sources by a derivation.
+WorkKind = typing.Literal["native", "emulated", "source"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedImage:
+    """One image: its system and format, and the derivation (a .drv path) of it or of its spec."""
+
+    system: str
+    format: str
+    derivation: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """Store paths that one substituter has; an empty `substituter` is not known. Sizes: bytes."""
+
+    substituter: str
+    paths: Natural
+    download: Natural
+    unpacked: Natural
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A derivation that is built; `kernel`: it is a Linux kernel. `host` is the source's server."""
+
+    kind: WorkKind
+    name: str
+    kernel: bool = False
+    host: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """All that a build fetches and builds, and what it needs of the engine's disks, in bytes.
+
+    `content` is an upper bound of one image's content; the size of what is built is not known.
+    `store_free` and `work_free` are free bytes of the store's and the work volume's disk, which is
+    one disk if `one_disk`.
+    """
+
+    images: tuple[PlannedImage, ...]
+    fetches: tuple[Fetch, ...]
+    works: tuple[Work, ...]
+    content: Natural
+    store_free: Natural
+    work_free: Natural
+    one_disk: bool
+
+    @property
+    def download(self) -> int:
+        """Bytes that substituters send."""
+        return sum(one.download for one in self.fetches)
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes that fetched paths take in the store."""
+        return sum(one.unpacked for one in self.fetches)
+
+    @property
+    def paths(self) -> int:
+        """Number of fetched paths."""
+        return sum(one.paths for one in self.fetches)
+
+    @property
+    def work_needed(self) -> int:
+        """Bytes of the work volume: while an image is converted, it exists twice."""
+        return 2 * self.content * len(self.images)
+
+    @property
+    def out_needed(self) -> int:
+        """Bytes of the output folder."""
+        return self.content * len(self.images)
+
+    def works_of(self, kind: WorkKind) -> list[Work]:
+        """Return the builds of one kind."""
+        return [one for one in self.works if one.kind == kind]
+
+    @property
+    def emulated_kernels(self) -> list[str]:
+        """Names of kernels that an emulator builds."""
+        return [one.name for one in self.works_of("emulated") if one.kernel]
