@@ -4,7 +4,7 @@
 . "$(dirname -- "$0")/stub.sh"
 
 # Fake docker: from its n-th call on (n is in `silent`) it does not answer and ignores SIGTERM. `images` selects which images
-# exist; it builds missing ones.
+# exist; it makes missing ones.
 mv "$work/bin/docker" "$work/bin/answers"
 cat > "$work/bin/docker" << 'EOF'
 #!/bin/sh
@@ -20,6 +20,8 @@ case "$(cat "$here/images"):$*" in
     cat > /dev/null
     exit
     ;;
+  none:run*compileall*) cat > /dev/null; exit ;;
+  none:commit*) echo "sha256:$(printf %064d 4)"; exit ;;
   *' orchestrator boot'*) touch "$here/booted" ;;
   *' orchestrator demo'*) cat > /dev/null ;;
 esac
