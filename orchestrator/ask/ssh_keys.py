@@ -10,8 +10,9 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.text import is_line
 
 #: Options before a key in an authorized_keys line; only quoted strings in them may have spaces
-#: (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
-OPTIONS = re.compile(r'((?:\\"|"(?:\\"|[^"])*"|[^ \t"])+)[ \t]+')
+#: (sshd(8), "AUTHORIZED_KEYS FILE FORMAT"). A backslash before a quote never stands for itself:
+#: with a choice, the time for a line without an end would double with each of them.
+OPTIONS = re.compile(r'((?:\\"|"(?:\\"|[^"])*+"|[^ \t"])++)[ \t]+')
 
 #: One option that sshd knows, in upper or lower case: sshd ignores a key with any other one. A line
 #: of known_hosts has host names in this place.

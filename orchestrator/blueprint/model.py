@@ -3,6 +3,7 @@
 The field descriptions are the reference (docs/appliance.md) and the JSON Schema's.
 """
 
+import posixpath
 import re
 import typing
 
@@ -16,7 +17,7 @@ from orchestrator.image.late import check_host
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.filesystems import ROOTS
-from orchestrator.shared.json_reader import UNUSABLE
+from orchestrator.shared.json_reader import UNUSABLE, UNWRITABLE
 from orchestrator.shared.spec import Compression, PartitionTable, SpecError
 
 #: The key `services` of the context in which a blueprint is validated: whether a text is a public
@@ -27,6 +28,12 @@ IS_KEY = "is_public_key"
 def _line(text: str) -> str:
     if UNUSABLE.search(text):
         raise ValueError("control characters are not allowed")
+    return text
+
+
+def _free(text: str) -> str:
+    if UNWRITABLE.search(text):
+        raise ValueError("the character U+0000 is not allowed")
     return text
 
 
@@ -103,12 +110,14 @@ def _key(text: str, info: pydantic.ValidationInfo) -> str:
 
 
 Line = typing.Annotated[str, pydantic.AfterValidator(_line)]
+FreeText = typing.Annotated[str, pydantic.AfterValidator(_free)]
 HostName = typing.Annotated[str, pydantic.AfterValidator(_host)]
 Port = typing.Annotated[int, pydantic.Field(ge=1, le=65535)]
 Ports = tuple[Port, ...]
 Path = typing.Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_line)]
 Size = typing.Annotated[
-    str, _pattern(r"auto|[0-9]+[KMGT]?", "a size: auto, or a number of MiB, or one with M, G or T")
+    str,
+    _pattern(r"auto|[0-9]{1,9}[KMGT]?", "a size: auto, or a number of MiB, or one with M, G or T"),
 ]
 UserName = typing.Annotated[str, _pattern(r"[a-z_][a-z0-9_-]{0,31}", "a user's name")]
 GroupName = typing.Annotated[str, _pattern(r"[a-z_][a-z0-9_-]{0,31}", "a group's name")]
@@ -217,7 +226,7 @@ class User(Table):
     groups: typing.Annotated[tuple[GroupName, ...], Many] = some(
         "groups; wheel makes an administrator (sudo)"
     )
-    hashed_password: typing.Annotated[str | None, pydantic.Field(pattern=r"^\$[^:\s]+$")] = about(
+    hashed_password: typing.Annotated[str | None, pydantic.Field(pattern=r"^\$[!-9;-~]+$")] = about(
         "a password for the console, as mkpasswd prints it; everybody on the machine can read it"
     )
 
@@ -244,13 +253,15 @@ class Wifi(Table):
 class File(Table):
     """`[[files]]`: a file of the image."""
 
-    target: typing.Annotated[str, _pattern(r"/[^\x00-\x1f]+", "an absolute path")] = pydantic.Field(
-        description="its path in the image"
+    target: typing.Annotated[str, _pattern(r"/[^\x00-\x1f\x7f]+", "an absolute path")] = (
+        pydantic.Field(description="its path in the image")
     )
     source: Path | None = about(
         "a file of yours; it is put into the finished image and never gets into the store"
     )
-    text: str | None = about("the content itself, below /etc only; it passes through the store")
+    text: FreeText | None = about(
+        "the content itself, below /etc only; it passes through the store"
+    )
     mode: typing.Annotated[str | None, pydantic.Field(pattern=r"^[0-7]{3,4}$")] = about(
         "permissions, octal (default: 600 with source, 644 with text)"
     )
@@ -267,6 +278,8 @@ class File(Table):
             raise ValueError("either source or text is needed")
         if self.text is not None and not self.target.startswith("/etc/"):
             raise ValueError("text is for files below /etc: use source")
+        if self.text is not None and posixpath.normpath(self.target) != self.target:
+            raise ValueError("a target must not have .., . or more slashes than it needs")
         return self
 
 
@@ -290,7 +303,7 @@ def _option_type(option: ServiceOption) -> typing.Any:  # noqa: ANN401 - a type
             return typing.Literal[option.words]
         case "secret":
             return Path
-    return str
+    return FreeText
 
 
 def _service_type(name: str) -> typing.Any:  # noqa: ANN401 - a type
@@ -380,4 +393,9 @@ class Blueprint(Table):
         users = [user.name for user in self.users]
         if twice := [name for name in users if users.count(name) > 1]:
             raise ValueError(f"the user {twice[0]} is there twice")
+        targets: set[str] = set()
+        for file in self.files:
+            if file.target in targets:
+                raise ValueError(f"two files have the target {file.target}")
+            targets.add(file.target)
         return self

@@ -283,8 +283,14 @@ def _state_version(blueprint: Blueprint) -> str:
 
 
 def quoted_path(path: str) -> str:
-    """Write an absolute path as an expression of Nix; it may have any letters."""
-    return path if re.fullmatch(r"(/[A-Za-z0-9._+-]+)+", path) else f"(/. + {_text(path)})"
+    """Write a path, absolute or beginning with `./`, as an expression of Nix.
+
+    It may have any letters.
+    """
+    if re.fullmatch(r"\.?(/[A-Za-z0-9._+-]+)+", path):
+        return path
+    below, whole = path.startswith("./"), path.removeprefix(".")
+    return f"({'.' if below else ''}/. + {_text(whole)})"
 
 
 def _path(option: Option) -> str:

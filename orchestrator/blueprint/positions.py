@@ -1,7 +1,7 @@
 """Finds where each key and value of a TOML document stands: line and column.
 
 `tomllib` reads values, but does not tell their places, which an error message must name. The
-document must be valid TOML.
+document must be valid TOML, and pass `check_shape`.
 """
 
 import re
@@ -13,7 +13,8 @@ Path = tuple[str | int, ...]
 #: Line and column, both from 1.
 Position = tuple[int, int]
 
-#: One token. Strings come first, because they may contain everything else.
+#: One token. Strings come first, because they may contain everything else; a quote that begins no
+#: string comes last.
 TOKEN = re.compile(
     r"""
     (?P<string>"{3}(?:[^\\]|\\.)*?"{3}"{0,2} | '{3}.*?'{3}'{0,2} | "(?:[^"\\]|\\.)*" | '[^']*')
@@ -21,6 +22,7 @@ TOKEN = re.compile(
     | (?P<space>[ \t\r\n]+)
     | (?P<mark>\[\[|\]\]|[\[\]{}=,.])
     | (?P<bare>[^\s\[\]{}=,."'\#]+)
+    | (?P<endless>["'])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -29,12 +31,44 @@ ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(["\\bfnrte/]))')
 SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "e": "\x1b"}
 
 
+#: Arrays, tables and dotted keys in each other, at most. The time that tomllib needs for a key
+#: grows with the square of its depth, and it has no limit of its own but Python's stack.
+DEEPEST = 20
+
+#: Longest bare key, number or date. Python refuses to write, or to read, longer numbers.
+LONGEST = 200
+
+
 class Token(typing.NamedTuple):
     """A token with its kind (a group of `TOKEN`), its text and its offset."""
 
     kind: str
     text: str
     offset: int
+
+
+def check_shape(text: str) -> None:
+    """Raise `ValueError` if `text` would take too long to read; it need not be valid TOML."""
+    brackets = dots = 0
+    for match in TOKEN.finditer(text):
+        kind, word = match.lastgroup, match[0]
+        if kind == "endless":  # tomllib reads no further
+            return
+        if kind == "bare" and len(word) > LONGEST:
+            raise ValueError(f"a word of {len(word)} letters is too long{_at(text, match)}")
+        if kind != "mark":
+            continue
+        dots = dots + 1 if word == "." else 0
+        brackets += len(word) if word[0] in "[{" else -len(word) if word[0] in "]}" else 0
+        brackets = max(brackets, 0)
+        if brackets + dots > DEEPEST:
+            what = f"more than {DEEPEST} arrays, tables or parts of a key in each other"
+            raise ValueError(f"{what}{_at(text, match)}")
+
+
+def _at(text: str, match: re.Match[str]) -> str:
+    """Return where `match` is, as tomllib's messages end."""
+    return f" (at line {text.count('\n', 0, match.start()) + 1})"
 
 
 def positions(text: str) -> dict[Path, Position]:

@@ -1,6 +1,9 @@
 """Reads an appliance.toml: returns a `Blueprint`, or an error that tells all faults at once."""
 
 import difflib
+import functools
+import json
+import re
 import tomllib
 import typing
 from collections.abc import Callable
@@ -8,9 +11,17 @@ from collections.abc import Callable
 import pydantic
 from pydantic_core import ErrorDetails
 
+from orchestrator.blueprint.marks import BARE
 from orchestrator.blueprint.model import IS_KEY, Blueprint
-from orchestrator.blueprint.positions import Path, Position, positions
+from orchestrator.blueprint.positions import Path, Position, check_shape, positions
 from orchestrator.shared.errors import UsageError
+
+#: Faults that are told at most: a file that has more is another kind of file.
+MOST = 30
+
+#: Characters that stand for bytes that are not UTF-8: Docker's client writes the first one for
+#: them, Python the others.
+NO_UTF_8 = re.compile("[\ufffd\ud800-\udfff]")
 
 #: What kinds of values TOML has, as messages name them.
 KINDS = {
@@ -46,31 +57,53 @@ def read(text: str, name: str, is_public_key: Callable[[str], bool]) -> Blueprin
 
     Raises `UsageError` with one line for each fault: file, line, column, what is wrong.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{name}: not TOML: {error}", hint="mend that line") from error
+    document = _parse(text, name)
     try:
         return Blueprint.model_validate(document, context={IS_KEY: is_public_key})
     except pydantic.ValidationError as error:
         places = positions(text)
-        faults = sorted({_fault(one, places) for one in error.errors(include_url=False)})
+        found = error.errors(include_url=False)
+    found.sort(key=lambda one: _position(one, places))
+    faults = sorted({_fault(one, places) for one in found[:MOST]})
     lines = [f"{name}:{line}:{column}: {what}" for (line, column), what in faults]
+    lines += [f"{name}: and {len(found) - MOST} more mistakes"] if len(found) > MOST else []
     raise UsageError(
         "\n".join(lines), hint="docs/appliance.md has all keys; ./run.sh init writes a new file"
     )
 
 
-def _fault(error: ErrorDetails, places: dict[Path, Position]) -> Fault:
+def _parse(text: str, name: str) -> dict[str, typing.Any]:
+    if bad := NO_UTF_8.search(text):
+        line = text.count("\n", 0, bad.start()) + 1
+        raise UsageError(f"{name}:{line}: not TOML: it is not UTF-8", hint="save the file as UTF-8")
+    text = text.removeprefix("\ufeff")  # which editors of Windows put there
+    try:
+        check_shape(text)
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: not TOML: {error}", hint="mend that line") from error
+
+
+def _path(error: ErrorDetails, places: dict[Path, Position]) -> Path:
+    """Return where in the document a fault is."""
     # Parts of the place that no document has are names of types: of a union, of a wrapper.
     path: Path = ()
     for part in error["loc"]:
         if (*path, part) in places:
             path = (*path, part)
+    return path
+
+
+def _position(error: ErrorDetails, places: dict[Path, Position]) -> Position:
+    return places.get(_path(error, places), (1, 1))
+
+
+def _fault(error: ErrorDetails, places: dict[Path, Position]) -> Fault:
+    path = _path(error, places)
     unknown = error["type"] == "extra_forbidden"
     missing = error["type"] == "missing"
     shown = _shown(path)
-    where = places.get(path, (1, 1))
+    where = _position(error, places)
     if unknown:
         return Fault(where, f"{shown} is unknown{_near(str(path[-1]), _siblings(path))}")
     if missing:
@@ -121,11 +154,16 @@ def _near(name: str, known: list[str]) -> str:
 
 def _siblings(path: Path) -> list[str]:
     """Return the keys that are known where `path` ends."""
-    schema = Blueprint.model_json_schema(by_alias=True)
+    schema = _schema()
     shapes = [schema]
     for part in path[:-1]:
         shapes = [below for shape in shapes for below in _below(shape, part, schema)]
     return sorted({name for shape in shapes for name in shape.get("properties", {})})
+
+
+@functools.cache
+def _schema() -> dict[str, typing.Any]:
+    return Blueprint.model_json_schema(by_alias=True)
 
 
 def _below(
@@ -146,10 +184,15 @@ def _below(
 
 
 def _shown(path: Path) -> str:
-    """Write a path as TOML's users know it: users[1].keys[0]."""
+    """Write a path as TOML's users know it, on one line: users[1].keys[0]."""
     text = ""
     for part in path:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part + 1}]"
+        else:
+            text += ("." if text else "") + (
+                part if BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False)
+            )
     return text
 
 

@@ -81,7 +81,8 @@ def ejected(appliance: Appliance, who: Caller, out: pathlib.PurePosixPath) -> di
 
     def relative(name: str) -> str:
         path = os.path.relpath(appliance.place(name), out)
-        return nix.quoted_path(os.fspath(appliance.place(name))) if ".." in path else f"./{path}"
+        leaves = path.split("/")[0] == ".."
+        return nix.quoted_path(os.fspath(appliance.place(name)) if leaves else f"./{path}")
 
     machines = appliance.machines
     files = {

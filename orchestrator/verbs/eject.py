@@ -50,7 +50,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Eject:
             hint="--appliance FILE names one; ./run.sh init writes one",
         )
     late, _written = with_late_values(ImageOptions(), appliance)
-    if "flake" in [machine.name for machine in appliance.machines]:
+    if "flake" in [machine.name.lower() for machine in appliance.machines]:
         raise UsageError(
             "the module of the image flake would be flake.nix, which is the flake's file",
             hint="give the image another name",
