@@ -14,14 +14,18 @@ find_appliance() {
     esac
   done
   if [ -z "$asked" ]; then
-    [ -e "$file" ] && ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" || return 0
+    { [ -e "$file" ] || [ -L "$file" ]; } && ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" || return 0
   fi
   [ -n "$file" ] || return 0 # the orchestrator tells that a path is empty
   [ -e "$file" ] || die 2 "--appliance: $file does not exist" "./run.sh init writes an appliance.toml"
   [ -f "$file" ] && [ -r "$file" ] || die 2 "--appliance: $file is not a file that can be read"
   [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--appliance: $file is larger than 100 kB" "move parts of it into modules"
+  # A variable has no NUL: the shell would leave it out.
+  # shellcheck disable=SC2094  # nothing is written
+  LC_ALL=C tr -d '\000' < "$file" | cmp -s - "$file" || die 2 "--appliance: $file has the character NUL" "save it as UTF-8"
   absolute "$file"
   appliance=$absolute
+  ! is_outside "$appliance" || say "reading $real, to which $appliance leads"
   NIXOS_IMAGE_APPLIANCE_TEXT=$(cat "$file" && echo .) # the dot keeps line ends at the end
   NIXOS_IMAGE_APPLIANCE_TEXT=${NIXOS_IMAGE_APPLIANCE_TEXT%.}
   export NIXOS_IMAGE_APPLIANCE_TEXT
@@ -51,12 +55,27 @@ each_named() {
 }
 
 # tell_outside OPTION PATH: says that a file outside of the appliance.toml's folder is sent, if OPTION is what the appliance.toml names:
-# others may have written it
+# others may have written it, and the links of that folder
 tell_outside() {
-  case $1:$2 in
-    --appliance:"${appliance%/*}"/*) ;;
-    --appliance:*) say "sending $2, which $appliance names" ;;
-  esac
+  case $1 in --appliance*) ;; *) return 0 ;; esac
+  [ -e "$2" ] && is_outside "$2" || return 0
+  if [ "$real" = "$2" ]; then say "sending $2, which $appliance names"
+  else say "sending $real, which $appliance names as $2"; fi
+}
+
+# is_outside PATH: whether PATH, which exists, leads out of the appliance.toml's folder; sets $real to where it leads, links included
+is_outside() {
+  real=$1
+  while [ -L "$real" ]; do
+    target=$(readlink "$real")
+    case $target in /*) real=$target ;; *) real=${real%/*}/$target ;; esac
+  done
+  name=/${real##*/}
+  [ ! -d "$real" ] || name=
+  folder=$(physical "${real%"$name"}/")
+  real=${folder%/}$name
+  folder=$(physical "${appliance%/*}/")
+  case $real in "${folder%/}"/*) return 1 ;; esac
 }
 
 # named_paths KEYS: prints each string on one line that the TOML on stdin gives to one of KEYS

@@ -12,7 +12,7 @@ write_with_dd() {
   for program in ${packer:+"$packer"} ${sudo:+"$sudo"} dd; do
     command -v "$program" > /dev/null || die 4 "$program is not installed" "install it, or write by hand (docs/flash.md)"
   done
-  options=conv=notrunc,fsync gnu=
+  options=conv=notrunc,fsync gnu= larger="use a larger disk; one that says another size is a forgery"
   case $(dd --version 2> /dev/null) in
     *coreutils*) options="$options iflag=fullblock" gnu=1; [ "$columns" = 0 ] || options="$options status=progress" ;;
   esac
@@ -22,15 +22,17 @@ write_with_dd() {
   wc -c < "$state/sizes" > "$state/size" &
   count_time "writing" &
   ticker=$!
+  # A file has no end of its own: of an image without one it would take all space. One byte more than the disk tells such an image.
   # shellcheck disable=SC2086  # words
-  { unpack_image || : > "$state/broken"; } 2> "$state/log" | tee "$state/sums" "$state/sizes" 2> /dev/null \
-    | { LC_ALL=C $sudo dd of="$disk_path" bs=4194304 $options 2>&1; echo $? > "$state/code"; } | tee "$state/dd" >&2
+  { unpack_image || : > "$state/broken"; } 2> "$state/log" | head -c $((disk_bytes + 1)) | tee "$state/sums" "$state/sizes" 2> /dev/null \
+    | { head -c "$disk_bytes"; cat > /dev/null; } | { LC_ALL=C $sudo dd of="$disk_path" bs=4194304 $options 2>&1; echo $? > "$state/code"; } | tee "$state/dd" >&2
   end_family $ticker
   wait
   code=$(cat "$state/code")
   end_if_stopped "the writing: the content of $disk_path is incomplete"
   written=$(($(cat "$state/size")))
   [ "$code" = 0 ] || dd_failed
+  [ "$written" -le "$disk_bytes" ] || die 17 "$disk_path ends before the image" "$larger"
   [ ! -e "$state/broken" ] || die 14 "the image cannot be unpacked: $(last_line "$state/log")" \
     "copy or download it again; the content of $disk_path is incomplete"
   [ "$image_bytes" = 0 ] || [ "$written" = "$image_bytes" ] \
@@ -40,7 +42,8 @@ write_with_dd() {
   say "$(size_of $written) written and read back: $disk_path can be removed"
 }
 
-unpack_image() { if [ -n "$packer" ]; then "$packer" -dc < "$image"; else cat "$image"; fi; }
+# A file can ask xz for any amount of memory.
+unpack_image() { if [ -n "$packer" ]; then XZ_OPT=--memlimit-decompress=1GiB "$packer" -dc < "$image"; else cat "$image"; fi; }
 
 # put_sum: prints the SHA-256 of stdin
 put_sum() {
@@ -52,7 +55,7 @@ put_sum() {
 dd_failed() {
   reason=$(last_line "$state/dd")
   case $reason in
-    *"No space left"*) die 17 "$disk_path ends before the image" "use a larger disk; one that says another size is a forgery" ;;
+    *"No space left"*) die 17 "$disk_path ends before the image" "$larger" ;;
   esac
   [ -e "$disk_path" ] || die 17 "$disk_path was pulled out" "put it in again and repeat the command; its content is incomplete"
   die 17 "$disk_path could not be written: $reason" "use another card or card reader"

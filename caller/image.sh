@@ -17,11 +17,15 @@ find_packer() {
 find_sizes() {
   map=$image.bmap
   [ -f "$map" ] && [ -r "$map" ] || map=
+  if [ -n "$map" ] && [ "$(wc -c < "$map")" -gt 16777216 ]; then
+    say "$map is larger than any block map: it is not used"
+    map=
+  fi
   image_bytes=0
   if [ -z "$packer" ]; then
     image_bytes=$(($(wc -c < "$image")))
-  elif [ -r "$image.result.json" ]; then
-    image_bytes=$(sed -n 's/^ *"virtual_size": \([1-9][0-9]*\),*$/\1/p' "$image.result.json" | head -n 1)
+  elif [ -f "$image.result.json" ] && [ -r "$image.result.json" ]; then
+    image_bytes=$(sed -n 's/^ *"virtual_size": \([1-9][0-9]\{0,17\}\),*$/\1/p' "$image.result.json" | head -n 1)
     # Of an image that nixpkgs' recipe has packed only the size of the file is known.
     [ "${image_bytes:-0}" -gt "$(($(wc -c < "$image")))" ] || image_bytes=0
   fi
@@ -29,12 +33,12 @@ find_sizes() {
 
 # checksums_right: ends run.sh if the image, or its block map, is not the one whose checksum is beside it
 checksums_right() {
-  if ! [ -r "$image.sha256" ]; then
+  if ! { [ -f "$image.sha256" ] && [ -r "$image.sha256" ]; }; then
     say "there is no $image.sha256: a damaged image would not be noticed"
     return
   fi
   for file in "$image" ${map:+"$map"}; do
-    expected=$(awk -v name="${file##*/}" 'substr($0, 67) == name { print $1 }' "$image.sha256")
+    expected=$(name=${file##*/} awk 'substr($0, 67) == ENVIRON["name"] { print $1 }' "$image.sha256")
     if [ -z "$expected" ]; then
       say "$image.sha256 has no checksum of ${file##*/}: damage would not be noticed"
     else

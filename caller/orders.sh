@@ -6,9 +6,13 @@
 # obey ARGUMENTS...: executes the orders in $state/orders, after checking all of them against run.sh's ARGUMENTS.
 obey() {
   while read_order; do
-    may "$order" "$option" "$path" "$@" && [ -z "$more" ] \
-      || die 70 "the orchestrator gave an order that run.sh refuses: $order $option $path $more" \
-        "run ./run.sh down --rmi all, then the command again: this rebuilds the orchestrator's image"
+    may "$order" "$option" "$path" "$@" && [ -z "$more" ] && continue
+    case $option in
+      --appliance*) unseen="write the path in $appliance on one line, without escapes such as \\u00e9; or " ;;
+      *) unseen= ;;
+    esac
+    die 70 "the orchestrator gave an order that run.sh refuses: $order $option $path $more" \
+      "${unseen}run ./run.sh down --rmi all, then the command again: this rebuilds the orchestrator's image"
   done 4< "$state/orders"
   while read_order; do
     case $order in
@@ -29,7 +33,7 @@ obey() {
       send_bundle) send SSL_CERT_FILE "$ca_bundle" ;;
       send_keys) send_keys ;;
       send_result) send_result "$path" ;;
-      send_tree) send_tree "$option" "$path" ;;
+      send_tree) tell_outside "$option" "$path"; send_tree "$option" "$path" ;;
       send_modules) send_modules "$option" "$path" ;;
     esac
   done 4< "$state/orders"

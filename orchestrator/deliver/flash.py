@@ -29,6 +29,12 @@ TARGET = pathlib.Path("/dev/nixos-image-disk")
 #: Size of pieces that are written, hashed and compared at once.
 PIECE = 4 * MIB
 
+#: Options of packers whose files can ask for any amount of memory. zstd has a limit of its own.
+LIMITS = {"xz": ("--memlimit-decompress=1GiB", "--memlimit-mt-decompress=1GiB")}
+
+#: Largest block map in bytes (caller/image.sh sends no larger one).
+MAP_BYTES = 16 * MIB
+
 #: Longest first line of stdin.
 LONGEST_HEAD = 200
 
@@ -76,6 +82,11 @@ class Flash:
         self._read = 0  # bytes of the unpacked image
         self._map = _block_map(stdin, head.map_bytes) if head.map_bytes else None
         self._size = self._map.size if self._map else head.image_bytes
+        if head.image_bytes and head.image_bytes != self._size:
+            raise VerificationError(
+                f"the block map is of an image of {self._size} bytes, not {head.image_bytes}",
+                hint="copy or download it again, with all files beside it",
+            )
         self._buffer = memoryview(mmap.mmap(-1, PIECE))  # O_DIRECT asks for whole pages
         self._first = b""
         self._digests: list[tuple[int, int, bytes]] = []  # of pieces: offset, length, SHA-256
@@ -181,7 +192,7 @@ class Flash:
         if not self._packed:
             yield self._stdin
             return
-        command = [self._packed, "--decompress", "--stdout"]
+        command = [self._packed, "--decompress", "--stdout", *LIMITS.get(self._packed, ())]
         process = programs.start(command, stdin=self._stdin, stdout=programs.PIPE)
         with programs.ending(process):
             assert process.stdout
@@ -221,9 +232,11 @@ class Flash:
 
 def _block_map(stdin: int, size: int) -> bmap.BlockMap:
     text = b""
-    while len(text) < size and (more := os.read(stdin, size - len(text))):
-        text += more
     try:
+        if size > MAP_BYTES:
+            raise ValueError(f"it has {size} bytes")
+        while len(text) < size and (more := os.read(stdin, size - len(text))):
+            text += more
         return bmap.read_map(text.decode())
     except ValueError as error:
         raise VerificationError(

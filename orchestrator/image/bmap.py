@@ -101,7 +101,9 @@ def read_map(text: str) -> BlockMap:
     checksum = value("BmapFileChecksum")
     if hashlib.sha256(text.replace(checksum, "0" * 64).encode()).hexdigest() != checksum:
         raise ValueError("the block map was changed or is incomplete")
-    size, block = int(value("ImageSize")), int(value("BlockSize"))
+    size, block, mapped = (
+        int(value(name)) for name in ("ImageSize", "BlockSize", "MappedBlocksCount")
+    )
     ranges: list[Range] = []
     for digest, first, last in re.findall(
         r'<Range chksum="([0-9a-f]{64})">\s*(\d+)(?:-(\d+))?\s*</Range>', text
@@ -110,4 +112,7 @@ def read_map(text: str) -> BlockMap:
         if start >= end or (ranges and start < ranges[-1].end):
             raise ValueError("its ranges are not in order")
         ranges.append(Range(start, end, digest))
+        mapped -= int(last or first) - int(first) + 1
+    if mapped or not ranges or text.count("<Range") != len(ranges):
+        raise ValueError("the block map does not have all of its ranges, with their checksums")
     return BlockMap(size, tuple(ranges))

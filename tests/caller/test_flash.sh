@@ -76,6 +76,34 @@ done
 printf '{\n  "virtual_size": %s\n}\n' $((size + 1)) > "$image.gzip.result.json"
 expect "one of another size is not whole" 14 "is incomplete: it has $size of $((size + 1)) bytes" flashes "$image.gzip" "$disk" --yes
 rm "$image.gzip.result.json"
+head -c 3000000 /dev/zero | gzip > "$work/bomb.gz"
+new_disk 1000000
+expect "a file is no disk without an end" 17 'disk ends before the image' flashes "$work/bomb.gz" "$disk" --yes
+check "and does not grow" test "$(wc -c < "$disk")" = 1000000
+printf '{\n  "virtual_size": 1000000\n}\n' > "$work/bomb.gz.result.json"
+expect "whatever the files beside the image say" 17 'disk ends before the image' flashes "$work/bomb.gz" "$disk" --yes
+check "of its size" test "$(wc -c < "$disk")" = 1000000
+head -c 1000001 /dev/zero | gzip > "$work/bomb.gz"
+expect "a single byte more is one too many" 17 'disk ends before the image' flashes "$work/bomb.gz" "$disk" --yes
+head -c 1000000 /dev/zero | gzip > "$work/bomb.gz"
+expect "an image of the file's size is not" 0 'written and read back' flashes "$work/bomb.gz" "$disk" --yes
+printf '{\n  "virtual_size": 99999999999999999999\n}\n' > "$work/bomb.gz.result.json"
+expect "a size that is no number is none" 0 "^image: $work/bomb.gz, packed by gzip" flashes "$work/bomb.gz" "$disk" --dry-run
+check "and nothing is said of it" test "$(grep -c number "$work/err")" = 0
+rm "$work/bomb.gz.result.json"
+if mkfifo "$work/bomb.gz.result.json" "$work/bomb.gz.sha256" "$work/bomb.gz.bmap"; then
+  expect "what is no file beside the image is not waited for" 0 'a damaged image would not be noticed' flashes "$work/bomb.gz" "$disk" --dry-run
+fi
+new_disk 4194304
+truncate -s 17M "$work/pi.img.bmap"
+expect "a block map of any size is not read" 0 'pi.img.bmap is larger than any block map' flashes "$image" "$disk" --dry-run
+rm "$work/pi.img.bmap"
+odd=$work/odd\\tname.img
+cp "$image" "$odd"
+(cd "$work" && sha256sum ./odd* | sed 's|^\\||; s| \./| |; s|\\\\|\\|' > "$odd.sha256")
+expect "a backslash in a name is one" 0 'nothing was written' flashes "$odd" "$disk" --dry-run
+check "whose checksum is found" test "$(grep -c 'has no checksum' "$work/err")" = 0
+new_disk 4194304
 # fake_dd COMMAND: replaces dd by one that plays a broken disk; the real one is $dd
 dd=$(command -v dd)
 fake_dd() { printf '#!/bin/sh\ncase "$*" in *--version*) echo coreutils; exit ;; esac\n%s\n' "$1" > "$work/bin/dd"; chmod +x "$work/bin/dd"; }

@@ -187,6 +187,34 @@ echo key > "$work/toml/inside"
 printf 'send\t--appliance\t%s\n' "$work/key" "$work/toml/inside" > "$work/orders"
 expect "a file outside of an appliance.toml's folder is named" 0 "^sending $work/key, which " in_elsewhere --appliance "$work/toml/appliance.toml"
 check "one inside is not" test "$(grep -c '^sending ' "$work/err")" = 1
+mkdir "$work/private" && echo key > "$work/private/key"
+ln -s ../private/key "$work/toml/link" && ln -s ../private "$work/toml/folder" && ln -s inside "$work/toml/near" && ln -s loop "$work/toml/loop"
+printf 'keys = ["link", "folder/key", "near", "loop"]\nmodules = ["folder/key"]\n' > "$work/toml/appliance.toml"
+for name in link folder/key; do
+  printf 'send\t--appliance\t%s\n' "$work/toml/$name" > "$work/orders"
+  expect "so is one to which $name leads" 0 "^sending $work/private/key, which $work/toml/appliance.toml names as $work/toml/$name" \
+    in_elsewhere --appliance "$work/toml/appliance.toml"
+done
+printf 'send_tree\t--appliance\t%s\n' "$work/toml/folder/key" > "$work/orders"
+expect "and a module" 0 "^sending $work/private/key, which .* as $work/toml/folder/key" in_elsewhere --appliance "$work/toml/appliance.toml"
+printf 'send\t--appliance\t%s\n' "$work/toml/near" > "$work/orders"
+expect "but not one inside" 0 '' in_elsewhere --appliance "$work/toml/appliance.toml"
+check "by whatever name" test "$(grep -c '^sending ' "$work/err")" = 0
+printf 'send\t--appliance\t%s\n' "$work/toml/loop" > "$work/orders"
+expect "a link that leads nowhere ends" 2 'toml/loop does not exist' in_elsewhere --appliance "$work/toml/appliance.toml"
+: > "$work/orders"
+ln -sf ../private/key "$work/toml/appliance.toml"
+expect "an appliance.toml that is another file is named" 0 "^reading $work/private/key, to which $work/toml/appliance.toml leads" \
+  in_elsewhere --appliance "$work/toml/appliance.toml"
+mkdir "$work/nowhere" && ln -s none "$work/nowhere/appliance.toml"
+in_nowhere() { (cd "$work/nowhere" && run_sh "$@"); }
+expect "one that leads nowhere is not passed over" 2 'appliance.toml does not exist' in_nowhere
+printf 'a = "\000"' > "$work/nul.toml"
+expect "nor is a character that the shell would leave out" 2 'nul.toml has the character NUL' in_elsewhere --appliance "$work/nul.toml"
+printf 'keys = ["\\u0061"]' > "$work/escape.toml"
+printf 'send\t--appliance\t%s\n' "$work/a" > "$work/orders"
+expect "a path that run.sh cannot find in it is refused" 70 "send --appliance $work/a" in_elsewhere --appliance "$work/escape.toml"
+check "with the way to write it" grep -q "^try: write the path in $work/escape.toml on one line, without escapes such as .u00e9" "$work/err"
 printf 'old' > "$work/disk"
 printf 'flash\tflash\t%s\ndisk\tflash\t%s\nyes\n' "$work/key" "$work/disk" > "$work/orders"
 truncate -s 1M "$work/disk"

@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
+import lzma
 import os
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import tempfile
+import zlib
 
 import pytest
 
@@ -216,6 +220,62 @@ def test_a_changed_map_is_refused(disk: pathlib.Path, image: pathlib.Path) -> No
     assert done.code == VerificationError.exit_code
     assert "block map beside the image cannot be read: it was changed" in done.err
     assert disk.read_bytes() == OLD * DISK_BYTES
+
+
+def sealed(text: str) -> bytes:
+    """Return a block map with its own checksum, whatever it says."""
+    blank = re.sub(r"(<BmapFileChecksum> )\w+", rf"\g<1>{'0' * 64}", text)
+    return blank.replace("0" * 64, hashlib.sha256(blank.encode()).hexdigest(), 1).encode()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "by", "message"),
+    [
+        ("<ImageSize> .* </ImageSize>", "<ImageSize> 0 </ImageSize>", "ranges are not in order"),
+        ("<Range .*\n", "", "not have all of its ranges"),
+        ("(?s)<Range .*</Range>", "", "not have all of its ranges"),
+        ("<Range chksum=", "<Range sha1=", "not have all of its ranges"),
+        ("<MappedBlocksCount> .* </M", "<MappedBlocksCount> 0 </M", "not have all of its ranges"),
+        ("<BlockSize> 4096", f"<BlockSize> {'9' * 5000}", "cannot be read: Exceeds the limit"),
+    ],
+)
+def test_a_map_that_leaves_something_out_is_refused(
+    pattern: str, by: str, message: str, disk: pathlib.Path, image: pathlib.Path
+) -> None:
+    text = sealed(re.sub(pattern, by, block_map(image), count=1))
+    done = write(disk, text, image.read_bytes(), map_bytes=len(text))
+    assert done.code == VerificationError.exit_code, done.err
+    assert message in done.err
+    assert disk.read_bytes() == OLD * DISK_BYTES
+
+
+def test_a_map_of_another_image_is_refused(disk: pathlib.Path, image: pathlib.Path) -> None:
+    text = block_map(image).encode()
+    size = image.stat().st_size
+    done = write(disk, text, image.read_bytes(), size=size + 512, map_bytes=len(text))
+    assert done.code == VerificationError.exit_code
+    assert f"the block map is of an image of {size} bytes, not {size + 512}" in done.err
+    assert disk.read_bytes() == OLD * DISK_BYTES
+
+
+def test_a_map_of_any_size_is_not_read(disk: pathlib.Path) -> None:
+    done = write(disk, map_bytes=flash.MAP_BYTES + 1)
+    assert done.code == VerificationError.exit_code
+    assert f"cannot be read: it has {flash.MAP_BYTES + 1} bytes" in done.err
+
+
+@pytest.mark.needs("xz")
+def test_a_file_that_asks_for_all_memory_does_not_get_it(disk: pathlib.Path) -> None:
+    packed = bytearray(lzma.compress(bytes(MIB), check=lzma.CHECK_NONE))
+    # The header of the first block (The .xz File Format, 3.1), with a dictionary of 3 GiB.
+    header, end = packed[12:], 4 * packed[12]
+    assert header[2:4] == b"\x21\x01", "LZMA2, with one byte of properties"
+    packed[16] = 39
+    packed[12 + end : 16 + end] = zlib.crc32(packed[12 : 12 + end]).to_bytes(4, "little")
+    done = write(disk, bytes(packed), packed="xz")
+    assert done.code == VerificationError.exit_code, done.err
+    assert "the image cannot be unpacked: " in done.err
+    assert "of memory is required. The limit is 1024 MiB" in done.err
 
 
 @pytest.mark.parametrize("change", [-1, 1], ids=["shorter", "longer"])
