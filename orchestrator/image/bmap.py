@@ -100,7 +100,7 @@ def read_map(text: str) -> BlockMap:
         raise ValueError(f"the block map's checksums are {value('ChecksumType')}, not sha256")
     checksum = value("BmapFileChecksum")
     if hashlib.sha256(text.replace(checksum, "0" * 64).encode()).hexdigest() != checksum:
-        raise ValueError("the block map was changed or is incomplete")
+        raise ValueError("it was changed or is incomplete")
     size, block, mapped = (
         int(value(name)) for name in ("ImageSize", "BlockSize", "MappedBlocksCount")
     )
@@ -114,5 +114,5 @@ def read_map(text: str) -> BlockMap:
         ranges.append(Range(start, end, digest))
         mapped -= int(last or first) - int(first) + 1
     if mapped or not ranges or text.count("<Range") != len(ranges):
-        raise ValueError("the block map does not have all of its ranges, with their checksums")
+        raise ValueError("it does not have all of its ranges, with their checksums")
     return BlockMap(size, tuple(ranges))

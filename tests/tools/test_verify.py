@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import pathlib
 import subprocess
 import tarfile
@@ -17,7 +18,15 @@ from orchestrator.deliver import evidence, provenance, signing
 from orchestrator.deliver.report_checks import Story
 from orchestrator.deliver.verify import NOT_AUTHENTICATED, verify
 from orchestrator.shared import command
-from orchestrator.shared.artifact import BLOCK_MAP, DOCUMENTS, IMAGE_INFO
+from orchestrator.shared.artifact import (
+    BLOCK_MAP,
+    CHECKSUMS,
+    DOCUMENTS,
+    IMAGE_INFO,
+    PROVENANCE,
+    SBOM,
+    SIGNATURE,
+)
 from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
 from tests.unit.artifacts import ABOUT, IMAGE
 from tests.unit.requests import CALLER, DEMO
@@ -226,6 +235,39 @@ def test_what_others_have_written_steers_no_terminal(made: pathlib.Path) -> None
     path.write_text(json.dumps(document))
     resum(made)
     assert "by run ?]0;x?\n" in verify(REQUEST, sent(made))
+
+
+def test_what_others_have_written_fills_no_lines(made: pathlib.Path) -> None:
+    place = made / "demo.img.provenance.json"
+    document = json.loads(place.read_text())
+    metadata = document["predicate"]["runDetails"]["metadata"]
+    metadata["invocationId"] = metadata["finishedOn"] = f"x{' ' * 200}signature   good"
+    place.write_text(json.dumps(document))
+    resum(made)
+    (line,) = (one for one in verify(REQUEST, sent(made)).splitlines() if "provenance" in one)
+    assert len(line) < 160
+    assert "good" not in line
+
+
+@pytest.mark.parametrize("suffix", [CHECKSUMS, SIGNATURE, PROVENANCE, SBOM])
+def test_a_document_of_any_size_is_not_read(
+    suffix: str, made: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = max((made / f"demo.img{one}").stat().st_size for one in (PROVENANCE, SBOM))
+    monkeypatch.setattr("orchestrator.deliver.verify.DOCUMENT_BYTES", size)
+    os.truncate(made / f"demo.img{suffix}", size + 1)
+    with pytest.raises(VerificationError, match=rf"demo.img{suffix}: too large"):
+        verify(REQUEST, sent(made))
+
+
+def test_what_is_only_compared_may_have_any_size(
+    made: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = max((made / f"demo.img{one}").stat().st_size for one in (PROVENANCE, SBOM))
+    monkeypatch.setattr("orchestrator.deliver.verify.DOCUMENT_BYTES", size)
+    (made / "demo.img.bmap").write_bytes(bytes(size + 1))
+    resum(made)
+    assert verify(REQUEST, sent(made)).startswith("checksums ")
 
 
 def test_a_stream_that_is_cut_off_is_told(made: pathlib.Path) -> None:

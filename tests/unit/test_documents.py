@@ -16,7 +16,17 @@ TOP = r"(?:tests|orchestrator|caller|benchmarks|nix|docs|locks|config|\.ci|\.git
 
 #: Rows of the table in docs/privileges.md of who can do what, by their first words.
 TRUST = (ROOT / "docs/privileges.md").read_text()
-ACTORS = ("caller", "checkout", "flake", "build", "image", "engine", "other run", "other user")
+ACTORS = (
+    "caller",
+    "checkout",
+    "appliance.toml",
+    "flake",
+    "build",
+    "image",
+    "engine",
+    "other run",
+    "other user",
+)
 
 
 def anchors(page: pathlib.Path) -> set[str]:
