@@ -1,9 +1,9 @@
-"""Writes the generated files: completion scripts and the man page.
+"""Writes the generated files: completion scripts, the man page, the site's page of commands.
 
 `python3 -m orchestrator.manual`
 """
 
-from orchestrator.manual import page, shells
+from orchestrator.manual import commands, page, shells
 from orchestrator.shared.paths import ROOT
 
 
@@ -14,6 +14,7 @@ def files() -> dict[str, str]:
         "docs/completion/run.sh.zsh": shells.zsh(),
         "docs/completion/run.sh.fish": shells.fish(),
         "docs/man/nixos-image-appliance.1": page.page(),
+        "docs/commands.md": commands.page(),
     }
 
 

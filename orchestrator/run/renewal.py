@@ -163,6 +163,7 @@ RENEWALS = (
     Renewal("locks/agents.txt", _python("agents")),
     Renewal("locks/orchestrator.txt", _python("orchestrator")),
     Renewal("locks/test.txt", _python("test")),
+    Renewal("locks/docs.txt", _python("docs")),
     Renewal("flake.lock", _flake),
 )
 

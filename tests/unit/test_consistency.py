@@ -465,7 +465,8 @@ def test_every_lock_has_its_requirements_and_is_installed() -> None:
     text = (ROOT / "orchestrator/shared/runtime.sh").read_text()
     assert re.search(r"for lock in agents orchestrator; do", text)
     assert "--requirement test.txt" in (ROOT / "Dockerfile.test").read_text()
-    assert locks == {"agents", "orchestrator", "test"}
+    assert "--requirement locks/docs.txt" in (ROOT / ".ci/site").read_text()
+    assert locks == {"agents", "docs", "orchestrator", "test"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "locks").glob("*.txt")), ids=lambda path: path.name)
