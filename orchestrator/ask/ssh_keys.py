@@ -1,6 +1,7 @@
 """Checks public SSH keys with OpenSSH before anything is built."""
 
 import base64
+import hashlib
 import re
 
 from orchestrator.ask.request import Caller, Demo
@@ -68,6 +69,12 @@ def bare_key(line: str) -> str:
         if _is_blob(kind, blob):
             return f"{kind} {blob}"
     raise ValueError("not a public key")
+
+
+def fingerprint(line: str) -> str:
+    """Return the fingerprint of the public key `line`, as OpenSSH shows it; raises `ValueError`."""
+    digest = hashlib.sha256(base64.b64decode(bare_key(line).split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:

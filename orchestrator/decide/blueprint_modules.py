@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from orchestrator.ask.github import keys_of
 from orchestrator.ask.request import Appliance, Build, Caller, Demo
 from orchestrator.ask.ssh_keys import public_keys, ssh_keys
 from orchestrator.ask.uploads import input_folder, received
@@ -62,17 +63,12 @@ def keys(appliance: Appliance, who: Caller) -> dict[str, tuple[str, ...]]:
     found = {}
     for name in nix.key_sources(appliance.blueprint):
         if name.startswith(GITHUB):
-            place = github_file(who, name.removeprefix(GITHUB))
+            place = keys_of(who, name.removeprefix(GITHUB))
         else:
             place = received(who, appliance.place(name))
         text = place.read_text("utf-8-sig", errors="replace")
         found[name] = public_keys(text, f"{appliance.path.name}: {name}")
     return found
-
-
-def github_file(who: Caller, name: str) -> pathlib.Path:
-    """Return the place of the keys of GitHub's user `name`, once they are fetched."""
-    return input_folder(who) / ".github-keys" / name
 
 
 def ejected(appliance: Appliance, who: Caller, out: pathlib.PurePosixPath) -> dict[str, str]:

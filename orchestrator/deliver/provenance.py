@@ -13,8 +13,11 @@ import os
 import pathlib
 import typing
 
+from orchestrator.ask import github
 from orchestrator.ask.request import Build, Caller, Demo
+from orchestrator.ask.ssh_keys import fingerprint, public_keys
 from orchestrator.ask.uploads import received, tree_of, trees
+from orchestrator.blueprint.marks import GITHUB
 from orchestrator.shared.artifact import BUILD_TYPE, Artifact
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.text import public
@@ -166,7 +169,7 @@ def locks(home: pathlib.Path, request: Demo | Build) -> list[dict[str, typing.An
 
 
 def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
-    """Return the sent folders of a configuration, with a hash of their files.
+    """Return what was sent of a configuration, and the keys that GitHub had, with their hashes.
 
     Call it before an agent starts: the builder may write to the folders.
     """
@@ -174,6 +177,18 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
     if request.appliance:
         digest = hashlib.sha256(request.appliance.text.encode()).hexdigest()
         found.append({"name": request.appliance.path.name, "digest": {"sha256": digest}})
+    for user in github.users(request):
+        answer = github.keys_of(who, user).read_bytes()
+        text = answer.decode("utf-8-sig", errors="replace")
+        fingerprints = [fingerprint(line) for line in public_keys(text, f"{GITHUB}{user}")]
+        found.append(
+            {
+                "name": f"{GITHUB}{user}",
+                "uri": github.address(user),
+                "digest": {"sha256": hashlib.sha256(answer).hexdigest()},
+                "annotations": {"fingerprints": fingerprints},
+            }
+        )
     if isinstance(request, Demo):
         return found
     for option, path in request.trees:

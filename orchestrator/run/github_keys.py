@@ -2,10 +2,9 @@
 
 import json
 
+from orchestrator.ask.github import SERVER, keys_of
 from orchestrator.ask.request import Appliance, Caller
 from orchestrator.blueprint.marks import GITHUB
-from orchestrator.blueprint.nix import key_sources
-from orchestrator.decide.blueprint_modules import github_file
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace
@@ -13,20 +12,21 @@ from orchestrator.shared.errors import NetworkError
 from orchestrator.shared.paths import CA_BUNDLE
 from orchestrator.shared.progress import Progress
 
-SERVER = "https://github.com"
-
 
 def fetch(
-    engine: Engine, workspace: Workspace, appliance: Appliance, who: Caller, progress: Progress
+    engine: Engine,
+    workspace: Workspace,
+    names: tuple[str, ...],
+    appliance: Appliance,
+    who: Caller,
+    progress: Progress,
 ) -> None:
-    """Put the keys of GitHub's users beside the caller's files; `keys` of the modules reads them.
+    """Put the keys of GitHub's users `names`, whom `appliance` names, beside the caller's files.
 
     Raises `NetworkError` if GitHub cannot be asked.
     """
-    sources = [one for one in key_sources(appliance.blueprint) if one.startswith(GITHUB)]
-    if not sources:
+    if not names:
         return
-    names = [one.removeprefix(GITHUB) for one in sources]
     images = Images(engine, "aarch64", workspace.logs, own=who.image)
     try:
         images.want(("builder",))
@@ -43,6 +43,6 @@ def fetch(
             hint="save the keys to a file and name that instead",
         )
     for name in names:
-        place = github_file(who, name)
+        place = keys_of(who, name)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(str(said.get("keys", {}).get(name, "")))

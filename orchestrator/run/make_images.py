@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.agents.emulation import ladder
+from orchestrator.ask import github
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
 from orchestrator.decide.host import measure
 from orchestrator.decide.make_task import hosts, make_task
@@ -61,7 +62,8 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
         variables["NIXOS_IMAGE_MEMORY"] = f"{plan.memory}m"
         if request.appliance:
-            github_keys.fetch(engine, workspace, request.appliance, who, progress)
+            named = github.users(request)
+            github_keys.fetch(engine, workspace, named, request.appliance, who, progress)
         task = make_task(request, plan, who, workspace)
         names = hosts(task.options, workspace)
         # Hashed before an agent starts, because the builder may write to the sent folders.

@@ -68,6 +68,8 @@ def _orders(request: Eject) -> Orders:
 
 
 def _work(request: Eject, session: Session) -> int:
+    from orchestrator.ask import github
+    from orchestrator.blueprint.nix import key_sources
     from orchestrator.decide.blueprint_modules import ejected
     from orchestrator.deliver.names import check_absent
     from orchestrator.deliver.stream import Delivery
@@ -81,7 +83,8 @@ def _work(request: Eject, session: Session) -> int:
         run_workspace(who, {}) as (engine, workspace),
     ):
         try:
-            github_keys.fetch(engine, workspace, request.appliance, who, progress)
+            named = github.users_of(key_sources(request.appliance.blueprint))
+            github_keys.fetch(engine, workspace, named, request.appliance, who, progress)
             progress.end()
         finally:
             engine.down()

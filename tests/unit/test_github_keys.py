@@ -4,6 +4,7 @@ import dataclasses
 import http.server
 import json
 import pathlib
+import re
 import threading
 import typing
 from unittest import mock
@@ -11,9 +12,10 @@ from unittest import mock
 import pytest
 
 from orchestrator.agents.github_keys import ask
-from orchestrator.ask import uploads
-from orchestrator.ask.request import Build, Caller
+from orchestrator.ask import github, uploads
+from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.decide import blueprint_modules
+from orchestrator.deliver import provenance
 from orchestrator.run import github_keys
 from orchestrator.shared.errors import NetworkError, UsageError
 from tests.unit import asking
@@ -69,8 +71,9 @@ def fetched(it: Caller, said: dict[str, object]) -> dict[str, tuple[str, ...]]:
     assert request.appliance
     engine = mock.Mock()
     engine.run_service.return_value = json.dumps(said)
-    github_keys.fetch(engine, mock.Mock(), request.appliance, it, mock.Mock())
-    assert engine.run_service.call_args.args[1][1:] == [github_keys.SERVER, "ada", "bob"]
+    names = github.users(request)
+    github_keys.fetch(engine, mock.Mock(), names, request.appliance, it, mock.Mock())
+    assert engine.run_service.call_args.args[1][1:] == [github.SERVER, "ada", "bob"]
     return blueprint_modules.keys(request.appliance, it)
 
 
@@ -90,3 +93,40 @@ def test_a_user_without_keys_is_told(it: Caller) -> None:
 def test_a_problem_is_told_with_a_way_out(it: Caller) -> None:
     with pytest.raises(NetworkError, match=r"appliance.toml: github:bob: no such user"):
         fetched(it, {"problem": "bob: no such user"})
+
+
+#: A key, and its fingerprint as ssh-keygen -l shows it.
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMj1rPZb5MVRbXBWXbT8RrDvXL7XYyzYQ7gkVJm8w9aX"
+FINGERPRINT = "SHA256:QCZBS+aQfx1Ez5+yHBWgWnankGjZaGkyVLN5t68O9g0"
+
+
+@pytest.mark.parametrize(
+    ("argv", "used"),
+    [
+        ([], ["ada", "bob"]),
+        (["demo"], ["ada", "bob"]),
+        (["demo", "--ssh-key", "id.pub"], []),
+    ],
+    ids=str,
+)
+def test_those_whose_keys_are_used_are_asked_for_and_recorded(
+    argv: list[str], used: list[str], it: Caller
+) -> None:
+    request = asking.ask(argv, it)
+    assert isinstance(request, Build | Demo)
+    assert request.appliance
+    engine = mock.Mock()
+    engine.run_service.return_value = json.dumps(
+        {"keys": dict.fromkeys(used, f"{KEY}\n# no key\n{KEY} again\n")}
+    )
+    names = github.users(request)
+    github_keys.fetch(engine, mock.Mock(), names, request.appliance, it, mock.Mock())
+    assert engine.run_service.called == bool(used)
+    (it_self, *found) = provenance.sent(request, it)
+    assert it_self["name"] == "appliance.toml"
+    assert [(one["name"], one["uri"]) for one in found] == [
+        (f"github:{name}", f"https://github.com/{name}.keys") for name in used
+    ]
+    for one in found:
+        assert one["annotations"] == {"fingerprints": [FINGERPRINT] * 2}
+        assert re.fullmatch("[0-9a-f]{64}", one["digest"]["sha256"])
