@@ -71,7 +71,7 @@ check "with their rights" sh -c "tar -tvf '$work/context.tar' | grep -q '^-rwx.*
 mkdir "$work/built"
 parent=sha256:$(printf %064d 1)
 printf %s "$parent" > "$work/built/id"
-root=$copies/b state=$work/built ca_bundle='' orchestrator=nixos-image-orchestrator source=0123 maker=make sh -uc '
+root=$copies/b state=$work/built ca_bundle='' orchestrator=nixos-image-orchestrator source=0123 label=org.nixos-image=true maker=make sh -uc '
   for part in sums docker images; do . "$0/caller/$part.sh"; done
   client() { printf "%s\n" "$@" >> "$state/words"; case $1 in run) cat > "$state/stdin" ;; commit) echo "sha256:new" ;; esac; }
   build_orchestrator' "$project"
