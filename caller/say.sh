@@ -27,7 +27,23 @@ die() {
   case $1 in 130 | 143) ;; *) [ -z "${examining:-}" ] || report_alone "${lack:-start}" "$2" "${3:-}" ;; esac
   say "error: $2"
   [ $# -lt 3 ] || say "try: $3"
+  page=$(page_of "$1")
+  [ -z "$page" ] || say "see: $page"
   exit "$1"
+}
+
+# page_of CODE: prints the documentation of the exit code, or of the rule $lack that the error is about
+page_of() {
+  case ${lack:+rule}$1 in
+    rule*) echo "docs/doctor.md#$lack" ;;
+    2) echo 'docs/errors.md#usage' ;;
+    3) echo 'docs/errors.md#docker' ;;
+    4) echo 'docs/errors.md#host' ;;
+    8) echo 'docs/errors.md#delivery' ;;
+    14) echo 'docs/errors.md#verification' ;;
+    17) echo 'docs/errors.md#flash' ;;
+    70) echo 'docs/errors.md#bug' ;;
+  esac
 }
 
 last_words() { tail -n "${1:-15}" "$state/log" | plain >&2; }

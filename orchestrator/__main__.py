@@ -1,6 +1,7 @@
 """Entry point of the orchestrator: handles one command line, prints errors, returns exit code."""
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -9,7 +10,9 @@ import types
 
 from orchestrator.ask.caller import read_caller
 from orchestrator.ask.orders import NOTHING, as_text
+from orchestrator.shared.codes import page
 from orchestrator.shared.errors import (
+    STOPPED,
     ApplianceError,
     BugError,
     InterruptedRunError,
@@ -50,7 +53,7 @@ def main() -> int:
             session.write(as_text([NOTHING], who))
         return int(end.code or 0)
     except ApplianceError as error:
-        tell(error)
+        tell(error, shlex.join([who.program, *argv]))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - reports any bug as BugError
         tell(
@@ -63,16 +66,25 @@ def main() -> int:
         return BugError.exit_code
 
 
-def tell(error: ApplianceError) -> None:
-    """Print an error: its detail first, then the message, then the hint.
+def tell(error: ApplianceError, command: str = "") -> None:
+    """Print an error: what happened before, what failed where, what to do, its page.
 
+    If a stage of a run failed, also print the stage, the `command` that repeats it, and the log.
     Control characters are removed, because other programs' output may be in it.
     """
-    if error.detail:
-        sys.stderr.write(f"{plain(error.detail)}\n")
-    sys.stderr.write(f"error: {plain(str(error))}\n")
-    if error.hint:
-        sys.stderr.write(f"try: {plain(error.hint)}\n")
+    rows = [
+        ("", error.detail),
+        ("error: ", str(error)),
+        ("", error.excerpt),
+        ("", error.trace),
+        ("try: ", error.hint),
+        ("see: ", "" if isinstance(error, STOPPED) else page(error.code)),
+        ("stage: ", error.stage),
+        ("again: ", command if error.stage else ""),
+        ("log: ", error.log),
+    ]
+    text = "".join(f"{name}{plain(value)}\n" for name, value in rows if value)
+    sys.stderr.write(text)
 
 
 def _interrupt(number: int, _frame: types.FrameType | None) -> None:

@@ -42,7 +42,9 @@ def _plain(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
     """Render for a person: the message if there is one, else the event's name and fields."""
     service, name, level = event.pop("service", "agent"), event.pop("event"), event.pop("level")
     event.pop("kind", None)
+    event.pop("code", None)
     hint, detail = event.pop("hint", ""), event.pop("detail", "")
+    detail = "\n".join(filter(None, [event.pop("excerpt", ""), detail, event.pop("trace", "")]))
     text = event.pop("message", None) or " ".join(
         [name, *(f"{key}={value}" for key, value in event.items())]
     )

@@ -99,10 +99,10 @@ def user_namespaces(seen: Sight) -> Finding | None:
 def emulation(seen: Sight) -> Finding | None:
     """Some mode of emulation works for the target."""
     if isinstance(seen.problem, EmulationError):
-        return _finding("emulation", "fails", str(seen.problem))
+        return _finding("target-emulation", "fails", str(seen.problem))
     if not seen.plan:
         return None
-    return _finding("emulation", "ok", f"{seen.plan.mode}: {seen.plan.reason}")
+    return _finding("target-emulation", "ok", f"{seen.plan.mode}: {seen.plan.reason}")
 
 
 def plan(seen: Sight) -> Finding | None:
@@ -232,7 +232,7 @@ EXAMINED: dict[str, Callable[[Sight], Finding | None]] = {
     "kernel": kernel,
     "private-emulation": private_emulation,
     "user-namespaces": user_namespaces,
-    "emulation": emulation,
+    "target-emulation": emulation,
     "sandbox": sandbox,
     "kvm": kvm,
     "memory": memory,

@@ -136,7 +136,11 @@ def _nixos(request: Build, plan: Plan, who: Caller) -> NixosTask:
         search_path=tuple((name, here_or_as_it_is(path)) for name, path in request.search_path),
         disk=given,
         # nix.conf is not in the task, because it may have secrets: Nix gets it by a pipe.
-        nix_options=dataclasses.replace(request.nix_options, nix_conf=""),
+        nix_options=dataclasses.replace(
+            request.nix_options,
+            nix_conf="",
+            show_trace=request.nix_options.show_trace or request.display.detail == "verbose",
+        ),
         dry_run=request.dry_run,
         sources=os.fspath(input_folder(who)),
         machines=machines(request, who),

@@ -85,6 +85,7 @@ class Appliance:
                 boot = finish_boot(self._supervisor, self._run.progress, seconds)
         except ApplianceError as error:
             problem = error
+            problem.stage = self._run.progress.current
             self._run.progress.end(failed=True)
         except BaseException:
             self._tear_down()

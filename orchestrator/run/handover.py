@@ -131,7 +131,7 @@ class Handover:
             self._outgoing.abandon()
 
     def send_log(self, problem: ApplianceError) -> None:
-        """Deliver Nix' log if it has details of `problem`, and name it in the error's hint."""
+        """Deliver Nix' log if it has details of `problem`, and name it in the error."""
         failed = isinstance(problem, IN_THE_BUILD) and not self._run.request.dry_run
         again = isinstance(problem, EmulatorCrashError) and self._run.request.qemu == AUTO
         if not failed or again or not self._said(NIX_LOG):
@@ -147,7 +147,7 @@ class Handover:
             outgoing = Delivery(said.parent, self._stream, sparse=False)
             outgoing.send(name)
             outgoing.finish()
-            problem.hint = problem.hint or f"the full log is {self._run.request.out / name}"
+            problem.log = os.fspath(self._run.request.out / name)
 
     def _said(self, name: str) -> bool:
         """Return whether an agent has written the file `name`; a link does not count."""

@@ -21,7 +21,7 @@ from orchestrator.run.repair import repair_if_harmless
 from orchestrator.run.runs import forget_dead_runs, run_workspace, write_variables
 from orchestrator.run.word import Word
 from orchestrator.shared.architectures import this_system
-from orchestrator.shared.errors import EmulationError, EmulatorCrashError
+from orchestrator.shared.errors import ApplianceError, EmulationError, EmulatorCrashError
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.task import DemoTask
 
@@ -35,6 +35,9 @@ def make_images(
     """Make images, then print each stage's duration; `began`: time of the monotonic clock."""
     try:
         _make(request, who, progress, stream)
+    except ApplianceError as error:
+        error.stage = error.stage or progress.current
+        raise
     finally:
         if progress.seconds:
             times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in progress.seconds.items())

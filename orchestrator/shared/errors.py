@@ -1,10 +1,12 @@
 """All errors of the appliance, with exit codes.
 
-Each class has its own exit code. A message says what failed; `hint` says what to do.
+Each class has its own exit code. A message says what failed; `hint` says what to do; `code` is a
+row of errors.toml (`codes.py`).
 
 `python3 -m orchestrator.shared.errors` prints the table of docs/exit-codes.md from these classes.
 """
 
+import re
 from typing import ClassVar
 
 
@@ -13,14 +15,42 @@ class ApplianceError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        detail: str = "",
+        code: str = "",
+        excerpt: str = "",
+        trace: str = "",
+    ) -> None:
         """`message` is one line; `hint` says what to do.
 
-        `detail` has further lines, such as the end of a log.
+        `detail` has further lines, such as the end of a log. `code` is a row of errors.toml, by
+        default that of the class. `excerpt` are lines of the caller's file that the message is
+        about, `trace` is Nix' own message.
+
+        `stage` and `log` are set where they are known: the stage of the run that failed, and the
+        path of the log on the caller's computer.
         """
         super().__init__(message)
         self.hint = hint
         self.detail = detail
+        self.code = code or self.general()
+        self.excerpt = excerpt
+        self.trace = trace
+        self.stage = ""
+        self.log = ""
+
+    @classmethod
+    def general(cls) -> str:
+        """Return the code of the class: `EmulatorCrashError` -> `emulator-crash`.
+
+        A class that refines another one has the other's.
+        """
+        name = cls.__mro__[cls.__mro__.index(ApplianceError) - 1].__name__.removesuffix("Error")
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
 
 class UsageError(ApplianceError):
@@ -164,6 +194,9 @@ def failure(kind: type[ApplianceError], event: dict[str, object]) -> ApplianceEr
         str(event.get("message", "")),
         hint=str(event.get("hint", "")),
         detail=str(event.get("detail", "")),
+        code=str(event.get("code", "")),
+        excerpt=str(event.get("excerpt", "")),
+        trace=str(event.get("trace", "")),
     )
 
 

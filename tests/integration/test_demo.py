@@ -97,7 +97,9 @@ def test_failed_derivation_is_named_with_its_log(orchestrate: Run, altered: Alte
     assert outcome.code == 6
     assert "error: derivation etc failed" in outcome.err
     assert "it broke here" in outcome.err
-    assert "the full log is /somewhere/out/build.log" in outcome.err
+    assert "log: /somewhere/out/build.log\n" in outcome.err
+    assert "run.sh demo --no-boot\nlog: " in outcome.err
+    assert "stage: build\n" in outcome.err
     assert b"etc> it broke here" in outcome.files()["build.log"]
 
 
@@ -112,7 +114,8 @@ def test_crash_of_the_emulator_is_named_with_the_rung_to_try(
     outcome = orchestrate("demo", "--no-boot")
     assert outcome.code == 13
     assert f"error: the emulator failed in derivation etc: {CRASH}" in outcome.err
-    assert f"try: --qemu {rungs()[1]}; the full log is /somewhere/out/build.log" in outcome.err
+    assert f"try: --qemu {rungs()[1]}\n" in outcome.err
+    assert "log: /somewhere/out/build.log\n" in outcome.err
     assert outcome.err.count("registered nixos-image-") == 1
     # The same message of a native program does not count as an emulator's.
     native = orchestrate("demo", "--no-boot", "--system", this_system())
@@ -131,7 +134,7 @@ def test_auto_tries_the_next_rung_once_by_itself(orchestrate: Run, altered: Alte
     assert first.startswith(f"{rungs()[0]}.")
     assert second.startswith(f"{rungs()[1]}.")
     assert f"trying again with QEMU {rungs()[1]}" in outcome.err
-    assert f"try: --qemu {next_rung(rungs()[1])}; the full log is" in outcome.err
+    assert f"try: --qemu {next_rung(rungs()[1])}\n" in outcome.err
     assert CRASH.encode() in outcome.files()["build.log"]
 
 

@@ -101,6 +101,9 @@ MOUNTS = """\
 SWAPS = "Filename\tType\tSize\tUsed\tPriority\n"
 CARD, LOCKED, EMMC, VIRTUAL, SATA = "sdb", "mmcblk0", "mmcblk1", "vda", "sda"
 
+#: Last line of an error about arguments.
+SEE = "see: docs/errors.md#usage\n"
+
 
 class Computer:
     """A computer with `DISKS`; `mounts` and `swaps` are added to its own."""
@@ -193,7 +196,7 @@ def test_a_wrong_disk_is_refused_even_with_yes(
     disk: str, size: int, message: str, way_out: str, tmp_path: pathlib.Path
 ) -> None:
     found = Computer(tmp_path).check(disk, size, yes=True)
-    assert found == (2, f"error: {message}\ntry: {way_out}\n")
+    assert found == (2, f"error: {message}\ntry: {way_out}\n{SEE}")
 
 
 def test_a_card_that_is_just_large_enough_is_taken(tmp_path: pathlib.Path) -> None:
@@ -209,7 +212,7 @@ def test_a_disk_inside_the_computer_needs_yes(disk: str, what: str, tmp_path: pa
         2,
         (
             f"error: /dev/{disk} ({what}) is a disk inside this computer\n"
-            "try: add --yes if you mean it; list the disks\n"
+            f"try: add --yes if you mean it; list the disks\n{SEE}"
         ),
     )
     assert computer.check(disk, 1, yes=True) == (0, "")
@@ -228,7 +231,7 @@ def test_a_mounted_card_is_refused_with_the_command(line: str, tmp_path: pathlib
     code, said = Computer(tmp_path, f"{line}\n").check(CARD, yes=True)
     assert code == 2
     assert said == (
-        "error: /dev/sdb is mounted: /media/it's a\ntry: sudo umount '/media/it'\\''s a'\n"
+        f"error: /dev/sdb is mounted: /media/it's a\ntry: sudo umount '/media/it'\\''s a'\n{SEE}"
     )
 
 

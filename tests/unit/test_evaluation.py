@@ -6,12 +6,16 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents.builder.evaluation import FOLDER_SENT, NAME_ONE, explain, unreachable
+from orchestrator.agents.builder.evaluation import excerpt, explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog, Problem
+from orchestrator.shared.codes import CODES
 
 SOURCES = "/var/nixos-image/0badcafe/input"
 FILE = f"{SOURCES}/home/me/pi.nix"
 NIXPKGS = f"{SOURCES}/home/me/nixpkgs"
+
+FOLDER_SENT = CODES["missing-input"].remedy
+NAME_ONE = CODES["no-configuration"].remedy
 
 
 def told(text: str, *places: str, show_trace: bool = False) -> tuple[str, str, str]:
@@ -35,7 +39,7 @@ def told(text: str, *places: str, show_trace: bool = False) -> tuple[str, str, s
         (
             f"The option `foo' does not exist. Definition values:\n- In `{FILE}':\n    1\n",
             (f"{FILE}:9",),
-            "The option `foo' does not exist.",
+            "/home/me/pi.nix:9: there is no option foo",
         ),
         ("mine", ("/elsewhere/x.nix:1",), "mine"),
         ("mine", (f"{NIXPKGS}/lib/x.nix:1", f"{FILE}:6"), "/home/me/pi.nix:6: mine"),
@@ -73,13 +77,17 @@ def test_more_lines_are_kept_as_detail() -> None:
     first, detail, hint = told(
         f"The option `a' does not exist. Definition values:\n- In `{FILE}': 1"
     )
-    assert (first, detail) == ("The option `a' does not exist.", "- In `/home/me/pi.nix': 1")
+    assert (first, detail) == ("there is no option a", "- In `/home/me/pi.nix': 1")
     assert "options" in hint
 
 
 def test_the_trace_is_told_to_who_asks_for_it() -> None:
-    assert told("mine") == ("mine", "", "--show-trace prints the evaluation's trace")
-    assert told("mine", show_trace=True) == ("mine", "error: mine", "")
+    assert told("mine") == ("mine", "", "-v shows the evaluation's trace")
+    assert told("mine", show_trace=True) == ("mine", "", "")
+    problem = Problem("mine", (), f"error: mine\n at {SOURCES}/a.nix")
+    error = explain(problem, SOURCES, NIXPKGS, show_trace=True)
+    assert error.trace == "error: mine\n at /a.nix"
+    assert explain(problem, SOURCES, NIXPKGS, show_trace=False).trace == ""
 
 
 def test_places_come_from_the_log_without_columns_nearest_first() -> None:
@@ -165,3 +173,73 @@ def test_a_byte_order_mark_is_named(
         file.write_bytes(data)
     hint = told("syntax error, unexpected invalid token", f"{file}:1")[2]
     assert ("byte order mark" in hint) == named
+
+
+# --- the caller's line ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Return a file of the caller's, in the folder of sent files `tmp_path`."""
+    file = tmp_path / "pi.nix"
+    file.write_text(
+        "{\n  # services.opensh.enable\n  services = {\n    opensh.enable = 1;\n  };\n}\n"
+    )
+    return file
+
+
+def test_the_line_that_nix_names_is_shown(sent: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    problem = Problem("undefined variable 'x'", (f"{sent}:4",), "")
+    error = explain(problem, str(tmp_path), "", show_trace=False)
+    assert str(error) == "/pi.nix:4: undefined variable 'x'"
+    assert error.excerpt == "  4 |     opensh.enable = 1;"
+
+
+def test_the_line_of_an_option_is_looked_for(sent: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The module system names the file only; a comment does not count, and nested sets do."""
+    text = (
+        f"The option `services.opensh' does not exist. Definition values:\n- In `{sent}':\n"
+        "    {\n      enable = 1;\n    }\n\nDid you mean `services.openssh' or `services.opkssh'?"
+    )
+    error = explain(Problem(text, (f"{sent}:1",), text), str(tmp_path), "", show_trace=False)
+    assert str(error) == "/pi.nix:4: there is no option services.opensh"
+    assert error.excerpt == "  4 |     opensh.enable = 1;"
+    assert error.hint == "did you mean services.openssh or services.opkssh?"
+    assert error.code == "option-missing"
+    assert "Did you" not in error.detail
+
+
+def test_an_option_that_no_line_has_is_told_with_nixs_place(
+    sent: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    text = f"The option `boot.no' does not exist. Definition values:\n- In `{sent}': 1"
+    error = explain(Problem(text, (f"{sent}:3",), text), str(tmp_path), "", show_trace=False)
+    assert str(error) == "/pi.nix:3: there is no option boot.no"
+
+
+@pytest.mark.parametrize("place", ["", "/nowhere/x.nix:1", "{}:0", "{}:99", "{}:x", "{}:", "{}"])
+def test_a_line_that_is_not_there_is_not_shown(place: str, sent: pathlib.Path) -> None:
+    assert excerpt(place.format(sent)) == ""
+
+
+def test_a_long_line_is_cut(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.nix").write_bytes(b"x" * 5000 + b"\xff\n")
+    assert len(excerpt(f"{tmp_path}/a.nix:1")) < 200
+
+
+def test_nixs_suggestion_comes_before_a_general_hint() -> None:
+    trace = "error: attribute 'helo' missing\n at x\n Did you mean one of halo, hello or belr?"
+    error = explain(Problem("attribute 'helo' missing", (), trace), "", "", show_trace=False)
+    assert error.hint == "did you mean one of halo, hello or belr?"
+    assert error.code == "missing-attribute"
+
+
+def test_a_package_that_nixpkgs_refuses_is_told_without_its_advice_for_other_tools() -> None:
+    text = (
+        "Refusing to evaluate package 'vscode-1.125.0' in /x/vscode.nix:106 because it has an"
+        " unfree license (\u2018unfree\u2019)\na) To temporarily allow unfree packages, you can use"
+    )
+    first, detail, hint = told(text)
+    assert first == "package vscode-1.125.0 is not free, and the configuration does not allow it"
+    assert detail == ""
+    assert "allowUnfree = true" in hint

@@ -7,10 +7,8 @@ import re
 
 from orchestrator.agents.builder.nixlog import Problem
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared.codes import CODES, recognise
 from orchestrator.shared.text import plain, public
-
-#: Hint for a folder of the caller's that a flake names as an input.
-FOLDER_SENT = "--override-input NAME FOLDER sends a folder for one of the flake's inputs"
 
 #: Errors of Nix' fetchers: an address, and why it cannot be fetched, if Nix tells.
 LOST = re.compile(r"unable to download '([^']+)': (.*)|Failed to fetch git repository '([^']+)'")
@@ -18,26 +16,17 @@ LOST = re.compile(r"unable to download '([^']+)': (.*)|Failed to fetch git repos
 #: What Nix says that it is doing with a flake's input.
 INPUT = re.compile(r"while (?:updating|fetching) the flake input '([^']+)'")
 
-#: Hint for a name that means no configuration of a flake.
-NAME_ONE = "--flake 'URI#NAME' names a configuration"
+#: A suggestion of Nix or of nixpkgs' module system for a misspelled name.
+SUGGESTION = re.compile(r"[Dd]id you mean (.+)\?")
 
-#: Pairs: a text in errors of Nix or of nixpkgs' module system, and the hint for it.
-WAYS_OUT = (
-    (
-        "infinite recursion",
-        "imports that depend on config or pkgs cause this; --show-trace prints more",
-    ),
-    ("does not exist. Definition values", "https://search.nixos.org/options"),
-    ("access to URI 'path:", FOLDER_SENT),
-    (
-        "forbidden in restricted mode",
-        "use a relative path within the sent folder, or -I NAME=PATH and <NAME>",
-    ),
-    ("has no nixosConfigurations.", NAME_ONE),
-    ("images are made of a NixOS configuration", NAME_ONE),
-    ("path '", "files that git ignores or that lie outside of the folder are not sent"),
-    ("syntax error", "check the file with nix-instantiate --parse"),
-)
+#: nixpkgs' words for the file that defines an option.
+DEFINED = re.compile(r"- In `([^']+)'")
+
+#: An option that nixpkgs tells of.
+OPTION = re.compile(r"option `([^']+)'")
+
+#: Longest line of a file, and most bytes of a file, that an excerpt is made of.
+LINE, FILE_BYTES = 160, 1 << 20
 
 
 def input_of(problem: Problem | None) -> str:
@@ -69,12 +58,13 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
     """Make an `AgentError` of `problem`, with the caller's paths; `sources` has the sent files.
 
     The place is the innermost line in the caller's files; `nixpkgs` never counts, even if it was
-    sent.
+    sent. The line itself is the excerpt.
     """
 
     def known(text: str) -> str:
         return text.replace(sources, "") if sources else text
 
+    told = recognise(problem.text)
     lines = [line.rstrip() for line in known(problem.text).strip().splitlines()]
     first, *more = [line for line in lines if line] or ["Nix says nothing"]
     asserted = first == "Failed assertions:" and more
@@ -83,21 +73,77 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
         first = f"failed assertion: {first.removeprefix('- ')}"
     if more and more[0].startswith("Reason: "):  # reason why a derivation cannot be built
         first = f"{first} {more.pop(0)}"
-    own = (one for one in problem.places if sources and one.startswith(sources + os.sep))
-    place = next((one for one in own if not (nixpkgs and one.startswith(nixpkgs + os.sep))), "")
+    place = _place(problem, sources, nixpkgs)
     # An assertion's message gets no place, nor does one that names the file itself.
-    named = asserted or place.rpartition(":")[0] in problem.text
+    named = asserted or (place.rpartition(":")[0] in problem.text and not (told and told.text))
     where = f"{known(place)}: " if place and not named else ""
-    hint = next((way for words, way in WAYS_OUT if words in problem.text), "")
+    hint, code = (told.remedy, told.code) if told else ("", "")
+    if told and told.text:
+        first, more = known(told.text), [] if told.whole else more
+    if meant := SUGGESTION.search(problem.trace):
+        hint = f"did you mean {re.sub("[`']", '', meant[1])}?"
+        more = [line for line in more if not SUGGESTION.search(line)]
     if input_of(problem) and first.startswith("path '"):
-        first, hint = f"the flake's input {input_of(problem)}: {first}", FOLDER_SENT
+        hint, code = CODES["missing-input"].remedy, "missing-input"
+        first = f"the flake's input {input_of(problem)}: {first}"
     if "syntax error" in problem.text and any(map(_begins_with_mark, problem.places)):
         hint = "the file begins with a byte order mark: save it as UTF-8 without one"
     if not hint and not show_trace:
-        hint = "--show-trace prints the evaluation's trace"
-    detail = known(problem.trace) if show_trace else "\n".join(more)
-    first = re.sub(r"\s+Definition values:$", "", first)
-    return AgentError(f"{where}{first}", detail=detail, hint=hint, kind="build")
+        hint = "-v shows the evaluation's trace"
+    return AgentError(
+        f"{where}{first}",
+        detail="\n".join(more),
+        hint=hint,
+        kind="build",
+        code=code,
+        excerpt=excerpt(place),
+        trace=known(problem.trace) if show_trace else "",
+    )
+
+
+def _place(problem: Problem, sources: str, nixpkgs: str) -> str:
+    """Return FILE:LINE of the caller's file that the problem is about, or "".
+
+    nixpkgs tells the file that defines an option, without a line: that is looked for.
+    """
+
+    def own(place: str) -> bool:
+        theirs = nixpkgs and place.startswith(nixpkgs + os.sep)
+        return bool(sources) and place.startswith(sources + os.sep) and not theirs
+
+    option = OPTION.search(problem.text)
+    for match in DEFINED.finditer(problem.text) if option else ():
+        if option and own(match[1]) and (line := _line_of(option[1], match[1])):
+            return f"{match[1]}:{line}"
+    return next((place for place in problem.places if own(place)), "")
+
+
+def _line_of(option: str, file: str) -> int:
+    """Return the number of the first line of `file` that names the end of `option`, or 0."""
+    parts = option.split(".")
+    # The name may be written whole, or in nested sets: the longest end that a line has counts.
+    for start in range(len(parts)):
+        name = re.compile(rf"(?<![\w-]){re.escape('.'.join(parts[start:]))}(?![\w-])")
+        for number, line in enumerate(_lines(file), 1):
+            if name.search(line.partition("#")[0]):
+                return number
+    return 0
+
+
+def excerpt(place: str) -> str:
+    """Return the line of FILE:LINE with its number, or "" if it cannot be read."""
+    file, _, number = place.rpartition(":")
+    lines = dict(enumerate(_lines(file), 1)) if number.isdecimal() else {}
+    line = lines.get(int(number), "").rstrip() if lines else ""
+    return f"  {number} | {line[:LINE]}" if line else ""
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        with pathlib.Path(file).open(errors="replace") as text:
+            return text.read(FILE_BYTES).splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def _begins_with_mark(place: str) -> bool:

@@ -21,6 +21,7 @@ from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.room import Room
 from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared import command as programs
+from orchestrator.shared.codes import CODES, recognise
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.paths import ROOT
 
@@ -300,9 +301,10 @@ class Nix:
             what = f"derivation {log.failed}" if log.failed else "Nix"
             return AgentError(
                 f"{what} failed: the kernel killed a process because memory ran out",
-                hint="--memory SIZE gives the builder more memory; --cores 1 needs less",
+                hint=CODES["out-of-memory"].remedy,
                 detail=log.tail or text,
                 kind="memory",
+                code="out-of-memory",
             )
         if log.failed:
             if sign := self._crash(log):
@@ -311,20 +313,29 @@ class Nix:
                     detail=log.tail or text,
                     kind="emulator",
                 )
-            # The store's disk was not full: the message is about a disk image within the build.
-            hint = "a disk image within the build is full (--disk-size?)" if room.said(text) else ""
-            return AgentError(
-                f"derivation {log.failed} failed",
-                hint=hint,
-                detail=log.tail or text,
-                kind="build",
-            )
+            return self._failed_build(log, text)
         if code in (KILLED, -9):
-            return AgentError("Nix was killed: out of memory?", kind="build")
+            return AgentError(
+                "Nix was killed: out of memory?",
+                hint=CODES["nix-killed"].remedy,
+                kind="build",
+                code="nix-killed",
+            )
         if log.problem:
             problem = log.problem.moved(*self.copy) if self.copy else log.problem
             return explain(problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
         return AgentError("Nix failed", detail=text, kind="build")
+
+    def _failed_build(self, log: NixLog, text: str) -> AgentError:
+        """Make the error for a failed derivation; `text` are Nix' errors and the log's end."""
+        what, hint, code = f"derivation {log.failed} failed", "", ""
+        if room.said(text):
+            # The store's disk was not full: the message is about a disk image within the build.
+            hint, code = "a disk image within the build is full (--disk-size?)", "image-full"
+        elif told := recognise(text, in_build=True):
+            what = f"{what}: {told.text}" if told.text else what
+            hint, code = told.remedy, told.code
+        return AgentError(what, hint=hint, detail=log.tail or text, kind="build", code=code)
 
     def _named(self, text: str) -> str:
         """Return `text` with the caller's own paths."""
