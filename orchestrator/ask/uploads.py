@@ -96,9 +96,19 @@ def kept(who: Caller) -> frozenset[str]:
     return frozenset(os.fsdecode(names).split("\0")[:-1])
 
 
-def earlier_bills(who: Caller) -> tuple[pathlib.Path, ...]:
-    """Return the bills of materials of earlier images in the output folder, if run.sh sent any."""
-    found = (input_folder(who) / EARLIER).glob(f"*{SBOM}")
+def keep_earlier(who: Caller, kept: pathlib.Path) -> None:
+    """Move earlier images' bills of materials, if run.sh sent any, to the new folder `kept`.
+
+    An evaluation may read the upload folder, and nobody has named these files to be sent.
+    """
+    sent = input_folder(who) / EARLIER
+    if sent.is_dir(follow_symlinks=False):
+        shutil.move(sent, kept)
+
+
+def earlier_bills(kept: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """Return the bills of materials of earlier images that `keep_earlier` has moved to `kept`."""
+    found = kept.glob(f"*{SBOM}")
     return tuple(sorted(bill for bill in found if bill.is_file(follow_symlinks=False)))
 
 

@@ -15,6 +15,7 @@ from orchestrator.ask.uploads import (
     check_trees,
     commit_of,
     input_folder,
+    keep_earlier,
     keep_late,
     received,
     received_file,
@@ -47,6 +48,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
     Secret files are moved from the shared folder of `workspace` to its private one.
     """
     devices = read_late(request.image, who)
+    keep_earlier(who, workspace.bills)
     if isinstance(request, Demo):
         work: DemoTask | NixosTask = _demo(request, plan, who)
     else:

@@ -14,6 +14,16 @@ from collections.abc import Iterable
 #: bom-ref of the image itself, whose dependencies are the top-level store paths.
 IMAGE = "image"
 
+#: Largest bill of materials in bytes that is read (caller/place.sh sends no larger one).
+LARGEST = 8 << 20
+
+#: Longest chain of references that is told whole; of a longer one only its root and its end are.
+#: Else chains take memory, and lines of a page, with the square of their length.
+LONGEST = 12
+
+#: Stands in a chain for what is not told.
+LEFT_OUT = ""
+
 #: Length of a store path's folder, hash and dash.
 PREFIX = len("/nix/store/") + 33
 
@@ -91,6 +101,8 @@ class Changes:
 
 def read_contents(text: str) -> Contents:
     """Read a bill of materials as `agents/builder/sbom.py` writes it; raises `ValueError`."""
+    if len(text) > LARGEST:
+        raise ValueError("the bill of materials is too large to be shown")
     try:
         document = json.loads(text)
         needs = {
@@ -136,20 +148,24 @@ def earlier(bills: Iterable[pathlib.Path], present: Contents) -> Contents | None
 
     A bill that cannot be read is passed over.
     """
-    found = []
+    best: tuple[bool, float, str] | None = None
+    found = None
     for bill in bills:
         try:
             one = read_contents(bill.read_text())
-            when = bill.stat().st_mtime
+            rank = one.image == present.image, bill.stat().st_mtime, one.image
         except (OSError, ValueError):
             continue
-        if one.name == present.name:
-            found.append((one.image == present.image, when, one.image, one))
-    return max(found, key=lambda one: one[:3])[3] if found else None
+        if one.name == present.name and (best is None or rank > best):
+            best, found = rank, one
+    return found
 
 
 def chains(contents: Contents) -> dict[str, tuple[str, ...]]:
-    """Return for each store path the shortest chain of references to it, from a root."""
+    """Return for each store path the shortest chain of references to it, from a root.
+
+    Of a chain that is longer than LONGEST the middle is `LEFT_OUT`.
+    """
     needs = {item.ref: item.needs for item in contents.paths}
     found: dict[str, tuple[str, ...]] = {ref: (ref,) for ref in contents.roots if ref in needs}
     queue = collections.deque(found)
@@ -157,7 +173,10 @@ def chains(contents: Contents) -> dict[str, tuple[str, ...]]:
         ref = queue.popleft()
         for needed in needs[ref]:
             if needed in needs and needed not in found:
-                found[needed] = (*found[ref], needed)
+                chain = (*found[ref], needed)
+                if len(chain) > LONGEST:
+                    chain = (chain[0], LEFT_OUT, *chain[2 - LONGEST :])
+                found[needed] = chain
                 queue.append(needed)
     return found
 
@@ -190,10 +209,10 @@ def compare(old: Contents, new: Contents) -> Changes:
 
 
 def _by_title(contents: Contents) -> dict[str, tuple[Item, ...]]:
-    found: dict[str, tuple[Item, ...]] = {}
+    found: dict[str, list[Item]] = {}
     for item in (*contents.packages, *contents.paths):
-        found[item.title] = (*found.get(item.title, ()), item)
-    return found
+        found.setdefault(item.title, []).append(item)
+    return {title: tuple(items) for title, items in found.items()}
 
 
 def _versions(items: tuple[Item, ...]) -> tuple[str, ...]:

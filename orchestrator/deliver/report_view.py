@@ -7,7 +7,7 @@ import shlex
 import typing
 
 from orchestrator.deliver import imager
-from orchestrator.deliver.contents import Changes, Contents, Item, chains
+from orchestrator.deliver.contents import LEFT_OUT, Changes, Contents, Item, chains
 from orchestrator.deliver.provenance import About
 from orchestrator.deliver.treemap import Box, squarify
 from orchestrator.shared.artifact import IMAGER, Artifact
@@ -210,13 +210,14 @@ def treemap(contents: Contents, before: Contents | None) -> dict[str, typing.Any
     """Return the template's values about the store paths: drawings and tables."""
     ranked = sorted(contents.paths, key=lambda item: (-item.size, item.ref))
     known = {item.ref for item in (before or contents).paths}
-    why, names = chains(contents), {item.ref: item.name for item in contents.paths}
+    names = {LEFT_OUT: "…"} | {item.ref: item.name for item in contents.paths}
+    why, whole = chains(contents), contents.size
     rows = [
         Row(
             anchor=f"path-{number}",
             name=item.name,
             size=item.size,
-            share=_share(item.size, contents.size),
+            share=_share(item.size, whole),
             why=_why(item, [names[ref] for ref in why.get(item.ref, ())], contents),
             kind="same" if item.ref in known else "new",
         )
@@ -227,7 +228,7 @@ def treemap(contents: Contents, before: Contents | None) -> dict[str, typing.Any
     return {
         "biggest": biggest,
         "small": small,
-        "others": Others(len(small), rest, _share(rest, contents.size)) if small else None,
+        "others": Others(len(small), rest, _share(rest, whole)) if small else None,
         "maps": [_map(name, box, biggest, rest, len(small)) for name, box in MAPS],
     }
 

@@ -46,6 +46,11 @@ class Workspace:
         return self.own / "late"
 
     @property
+    def bills(self) -> pathlib.Path:
+        """Folder of earlier images' bills of materials, if run.sh sent any."""
+        return self.own / "bills"
+
+    @property
     def nix_conf(self) -> pathlib.Path:
         """File with the caller's nix.conf lines, if given."""
         return self.own / "nix.conf"

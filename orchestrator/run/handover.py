@@ -237,7 +237,7 @@ class Handover:
             console=console,
             seconds=self._run.progress.seconds,
             steps=as_announced(Steps, announced.get("steps", {}), "steps"),
-            bills=earlier_bills(self._run.caller),
+            bills=earlier_bills(self._run.workspace.bills),
         )
 
     def _about(

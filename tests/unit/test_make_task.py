@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.ask import uploads
 from orchestrator.ask.request import Build, Caller
+from orchestrator.ask.uploads import earlier_bills
 from orchestrator.decide import make_task as module
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
@@ -190,6 +191,18 @@ def test_secrets_are_in_no_folder_that_an_agent_sees(
     for place in tmp_path.rglob("*"):
         if place.is_file() and place not in kept:
             assert not re.search("a.secret", place.read_text()), place
+
+
+def test_what_nobody_has_named_is_in_no_folder_that_an_evaluation_sees(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    """run.sh sends bills of materials of earlier images by itself."""
+    (sent / ".earlier").mkdir()
+    (sent / ".earlier/a.img.cdx.json").write_text("{}")
+    (sent / ".earlier/b.img.cdx.json").symlink_to("/etc/passwd")
+    made(BUILD, who, tmp_path)
+    assert not (sent / ".earlier").exists()
+    assert earlier_bills(tmp_path / "own/bills") == (tmp_path / "own/bills/a.img.cdx.json",)
 
 
 def test_without_late_values_nobody_waits_for_any(

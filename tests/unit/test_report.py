@@ -13,7 +13,15 @@ import pytest
 from hypothesis import strategies as st
 
 from orchestrator.deliver import evidence, report_view
-from orchestrator.deliver.contents import chains, compare, earlier, read_contents
+from orchestrator.deliver.contents import (
+    LARGEST,
+    LEFT_OUT,
+    LONGEST,
+    chains,
+    compare,
+    earlier,
+    read_contents,
+)
 from orchestrator.deliver.report_checks import Story, checks, screen
 from orchestrator.deliver.treemap import Box, squarify
 from orchestrator.shared.image_options import ImageOptions
@@ -78,6 +86,23 @@ def test_each_path_is_there_by_the_shortest_chain() -> None:
         "openssh-10.0": [toplevel, "etc", "openssh-10.0"],
         "glibc-2.42": [toplevel, "etc", "openssh-10.0", "glibc-2.42"],
     }
+
+
+def test_a_chain_of_any_length_is_told_by_its_ends() -> None:
+    number = 1000
+    paths = [path(f"rung-{one}", 1, f"rung-{one + 1}") for one in range(number)]
+    found = chains(contents(*paths))
+    names = {ref[44:]: [one[44:] for one in chain] for ref, chain in found.items()}
+    assert len(names) == number
+    assert names["rung-11"] == [f"rung-{one}" for one in range(LONGEST)]
+    last = [f"rung-{one}" for one in range(number + 2 - LONGEST, number)]
+    assert names[f"rung-{number - 1}"] == ["rung-0", LEFT_OUT, *last]
+    assert "rung-0 → … → rung-" in Reader(page(present=contents(*paths))).text
+
+
+def test_a_large_bill_is_not_read() -> None:
+    with pytest.raises(ValueError, match=r"too large to be shown"):
+        read_contents(" " * LARGEST + "{}")
 
 
 def test_sizes_come_from_the_bill() -> None:
