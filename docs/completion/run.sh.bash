@@ -16,6 +16,7 @@ _nixos_image_options() {
     help) options="-h --help" ;;
     init) options="-h --help --board --host-name --user --key --time-zone --locale --keymap --wifi-ssid --wifi-country --wifi-password-file --service --nix -o --out" ;;
     pins) options="-h --help --update --installed --advisories --tracker --progress --log-format -q --quiet -v --verbose" ;;
+    store) options="-h --help --keep --older-than --max-size --repair --substituter --trusted-public-key --json --progress --log-format -q --quiet -v --verbose" ;;
     test) options="-h --help" ;;
     verify) options="-h --help --key --allowed-signers" ;;
     version) options="-h --help" ;;
@@ -131,6 +132,12 @@ _nixos_image_value() {
     init:-o:1 | init:--out:1) kind='folder' ;;
     pins:--tracker:1) ;;
     pins:--progress:1 | pins:--log-format:1) words="auto plain live json" ;;
+    store:--keep:1) ;;
+    store:--older-than:1) ;;
+    store:--max-size:1) ;;
+    store:--substituter:1) ;;
+    store:--trusted-public-key:1) ;;
+    store:--progress:1 | store:--log-format:1) words="auto plain live json" ;;
     verify:--key:1) kind='file' ;;
     verify:--allowed-signers:1) kind='file' ;;
     *) return 1 ;;
@@ -144,7 +151,8 @@ _nixos_image_argument() {
     boot) kind='file' ;;
     flash) kind='file' ;;
     formats) words="amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware" ;;
-    help) words="boot build clean compose demo doctor eject flash formats help init pins test verify version" ;;
+    help) words="boot build clean compose demo doctor eject flash formats help init pins store test verify version" ;;
+    store) words="list gc verify optimise" ;;
     test) kind='file' ;;
     verify) kind='file' ;;
   esac
@@ -159,7 +167,7 @@ _nixos_image() {
   local option=${COMP_WORDS[at - 1]}
   if [ "$option" = = ]; then option=${COMP_WORDS[at - 2]}; fi
   if [ "$COMP_CWORD" = 1 ] && [[ $current != -* ]]; then
-    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot clean compose demo doctor eject flash formats help init pins test verify" kind=none
+    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot clean compose demo doctor eject flash formats help init pins store test verify" kind=none
   elif ! _nixos_image_value "$verb:$option:1" \
     && ! { [ "$at" -gt 2 ] && _nixos_image_value "$verb:${COMP_WORDS[at - 2]}:2"; }; then
     if [[ $current == -* ]]; then

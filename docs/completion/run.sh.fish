@@ -63,6 +63,7 @@ complete -c run.sh -n __nixos_image_first -a formats -d 'the formats of NixOS im
 complete -c run.sh -n __nixos_image_first -a help -d 'print this overview, or the options of one verb'
 complete -c run.sh -n __nixos_image_first -a init -d 'write an appliance.toml: describe an image without Nix'
 complete -c run.sh -n __nixos_image_first -a pins -d 'pinned versions and hashes of all downloads'
+complete -c run.sh -n __nixos_image_first -a store -d 'what the Nix store has, and what each result holds'
 complete -c run.sh -n __nixos_image_first -a test -d 'run the test suite (--hosts: on simulated Docker hosts)'
 complete -c run.sh -n __nixos_image_first -a verify -d 'check an image against its checksum, SBOM and signature'
 
@@ -230,7 +231,7 @@ complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb formats' 
 
 # help
 complete -c run.sh -n '__nixos_image_verb help' -s h -l help -d 'show this help message and exit'
-complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build clean compose demo doctor eject flash formats help init pins test verify version'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build clean compose demo doctor eject flash formats help init pins store test verify version'
 
 # init
 complete -c run.sh -n '__nixos_image_verb init' -s h -l help -d 'show this help message and exit'
@@ -257,6 +258,20 @@ complete -c run.sh -n '__nixos_image_verb pins' -l tracker -x -d 'address of the
 complete -c run.sh -n '__nixos_image_verb pins' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
 complete -c run.sh -n '__nixos_image_verb pins' -s q -l quiet -d 'say only warnings, errors and results'
 complete -c run.sh -n '__nixos_image_verb pins' -s v -l verbose -d 'show the log lines of builds, too'
+
+# store
+complete -c run.sh -n '__nixos_image_verb store' -s h -l help -d 'show this help message and exit'
+complete -c run.sh -n '__nixos_image_verb store' -l keep -x -d 'let go of all but the N newest results'
+complete -c run.sh -n '__nixos_image_verb store' -l older-than -x -d 'let go of results older than 30d, 12h, 2w'
+complete -c run.sh -n '__nixos_image_verb store' -l max-size -x -d 'let go of the oldest results until the others have at most 500M, 20G'
+complete -c run.sh -n '__nixos_image_verb store' -l repair -d 'fetch or build again what has changed'
+complete -c run.sh -n '__nixos_image_verb store' -l substituter -x -d 'fetch from there, too'
+complete -c run.sh -n '__nixos_image_verb store' -l trusted-public-key -x -d ''
+complete -c run.sh -n '__nixos_image_verb store' -l json -d 'list as JSON, for programs'
+complete -c run.sh -n '__nixos_image_verb store' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb store' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb store' -s v -l verbose -d 'show the log lines of builds, too'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb store' -a 'list gc verify optimise'
 
 # test
 complete -c run.sh -n '__nixos_image_verb test' -s h -l help -d 'show this help message and exit'

@@ -46,6 +46,7 @@ _nixos_image() {
       'help:print this overview, or the options of one verb'
       'init:write an appliance.toml\: describe an image without Nix'
       'pins:pinned versions and hashes of all downloads'
+      'store:what the Nix store has, and what each result holds'
       'test:run the test suite (--hosts\: on simulated Docker hosts)'
       'verify:check an image against its checksum, SBOM and signature'
     )
@@ -269,7 +270,7 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '*:VERB:(boot build clean compose demo doctor eject flash formats help init pins test verify version)'
+        '*:VERB:(boot build clean compose demo doctor eject flash formats help init pins store test verify version)'
       ;;
     init)
       _arguments \
@@ -304,6 +305,25 @@ _nixos_image() {
         '--quiet[say only warnings, errors and results]' \
         '-v[show the log lines of builds, too]' \
         '--verbose[show the log lines of builds, too]'
+      ;;
+    store)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--keep=[let go of all but the N newest results]:N: ' \
+        '--older-than=[let go of results older than 30d, 12h, 2w]:AGE: ' \
+        '--max-size=[let go of the oldest results until the others have at most 500M, 20G]:SIZE: ' \
+        '--repair[fetch or build again what has changed]' \
+        '*--substituter=[fetch from there, too]:URL: ' \
+        '*--trusted-public-key=[]:KEY: ' \
+        '--json[list as JSON, for programs]' \
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]' \
+        '*:action:(list gc verify optimise)'
       ;;
     test)
       _arguments \

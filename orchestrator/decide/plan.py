@@ -104,6 +104,11 @@ class Plan:
         return "\n".join(lines)
 
 
+def builders_memory(engines: int) -> int:
+    """Return the default memory limit of a builder in MiB; `engines` is the engine's in bytes."""
+    return int(engines * MEMORY_SHARE) // MIB
+
+
 def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
     """Decide a run's target systems, modes of emulation, containers and memory limit.
 
@@ -130,7 +135,7 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
         register=tuple(system for system in systems if modes[system][0] == "shared"),
         private=tuple(system for system in systems if modes[system][0] == "private"),
         services=SERVICES[mode],
-        memory=request.memory or int(facts.memory * MEMORY_SHARE) // MIB,
+        memory=request.memory or builders_memory(facts.memory),
         boot=request.boot,
         kvm=systems[0] == facts.system,
         machines=_in_machines(request),

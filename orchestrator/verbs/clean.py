@@ -66,7 +66,7 @@ def work(request: Clean, session: Session) -> int:
         said = engine.run_service("sweep", program)
         if request.store and (collector := _collector(engine, who)):
             engine.use("builder", collector)
-            said += engine.run_service("collect", ["orchestrator.agents.builder.collect"])
+            said += engine.run_service("stock", ["orchestrator.agents.builder.stock"])
         elif request.store:
             progress.say(
                 "the store is kept: no builder of this checkout has run here, or its image is old",

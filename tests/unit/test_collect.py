@@ -40,12 +40,13 @@ def collected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_nothing_is_collected_while_a_run_is_at_work(
     collected: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    released: list[int] = []
     with collect.in_use(), collect.in_use():  # runs do not wait for each other
-        collect.collect()
-    assert collected == []
+        collect.collect(lambda: released.append(1))
+    assert (collected, released) == ([], [])
     assert "a run is at work" in capsys.readouterr().out
-    collect.collect()
-    assert collected == [["nix-store", "--gc"]]
+    collect.collect(lambda: released.append(1))
+    assert (collected, released) == ([["nix-store", "--gc"]], [1])
     assert "3 store paths deleted" in capsys.readouterr().out
 
 

@@ -10,10 +10,10 @@ import contextlib
 import fcntl
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.agents import events
-from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 
 #: The collection's lock, and the folder of links to what it keeps; on the store's volume.
@@ -38,20 +38,23 @@ def keep(results: Iterable[pathlib.Path]) -> None:
         root = ROOTS / result.name
         root.unlink(missing_ok=True)  # an existing link would keep its old time
         root.symlink_to(result)
-    roots = sorted(ROOTS.iterdir(), key=lambda root: root.lstat().st_mtime_ns)
-    for root in roots[:-KEPT]:
+    for root in sorted(roots(), key=lambda root: root.lstat().st_mtime_ns)[:-KEPT]:
         root.unlink(missing_ok=True)  # another run may remove the root at the same time
 
 
-def main() -> None:
-    """Run `collect` as the main function of its container."""
-    run_agent("collect", collect)
+def roots() -> list[pathlib.Path]:
+    """Return the links to recent results."""
+    return list(ROOTS.iterdir()) if ROOTS.exists() else []
 
 
-def collect() -> None:
-    """Collect the store's garbage and report how much it was, unless a run is at work."""
+def collect(release: Callable[[], None]) -> None:
+    """Call `release`, which removes roots; collect the garbage, and report how much it was.
+
+    Does neither, and says so, while a run is at work.
+    """
     try:
         with _locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            release()
             said = command.run(["nix-store", "--gc"], fails=AgentError)
     except BlockingIOError:
         events.emit("busy", message="the store stays as it is: a run is at work")
@@ -69,7 +72,3 @@ def _locked(flags: int) -> Iterator[None]:
         yield
     finally:
         os.close(file)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,149 @@
+"""What the store has, and what recent results hold of it: their closures, by Nix' own database."""
+
+import dataclasses
+import json
+import pathlib
+import typing
+from collections.abc import Iterable, Mapping
+
+from orchestrator.agents.failure import AgentError
+from orchestrator.shared import command
+
+#: Length of the hash and its dash before the name of a store path.
+HASH = 33
+
+
+@dataclasses.dataclass(frozen=True)
+class StorePath:
+    """A store path's size in bytes (of its archive), and the paths that it refers to."""
+
+    size: int
+    references: tuple[str, ...]
+
+
+#: All store paths.
+type Paths = Mapping[str, StorePath]
+
+
+@dataclasses.dataclass(frozen=True)
+class Holding:
+    """A recent result: the image's name, its root's time (seconds since 1970), sizes in bytes.
+
+    `size` is its closure's; `alone` is what no other result has, and its removal would free.
+    """
+
+    root: str
+    name: str
+    since: float
+    size: int
+    alone: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stock:
+    """The whole store: its paths and bytes, those that no result needs, and the results.
+
+    The oldest result is the first.
+    """
+
+    paths: int
+    size: int
+    unneeded: int
+    holdings: tuple[Holding, ...]
+
+
+def read_paths() -> dict[str, StorePath]:
+    """Ask Nix for all store paths; raises `AgentError`."""
+    words = ["nix", "path-info", "--all", "--json", "--json-format", "1"]
+    said = command.run(words, fails=AgentError).text
+    found: dict[str, dict[str, typing.Any]] = json.loads(said)
+    return {
+        path: StorePath(one["narSize"], tuple(one["references"]))
+        for path, one in found.items()
+        if one  # a path that another process has removed meanwhile
+    }
+
+
+def closure(path: str, paths: Paths) -> set[str]:
+    """Return `path` and all that it needs, as far as the store has it."""
+    found: set[str] = set()
+    left = [path]
+    while left:
+        one = left.pop()
+        if one in paths and one not in found:
+            found.add(one)
+            left += paths[one].references
+    return found
+
+
+def size(names: Iterable[str], paths: Paths) -> int:
+    """Return the size of the paths `names` in bytes."""
+    return sum(paths[name].size for name in names)
+
+
+def stock(roots: Iterable[pathlib.Path], paths: Paths) -> Stock:
+    """Return what the store has; `roots` are links to the results."""
+    ordered = sorted(roots, key=lambda root: (root.lstat().st_mtime_ns, root.name))
+    closures = {root: closure(str(root.readlink()), paths) for root in ordered}
+    held: dict[str, int] = {}
+    for names in closures.values():
+        for name in names:
+            held[name] = held.get(name, 0) + 1
+    holdings = [
+        Holding(
+            root.name,
+            image_name(root),
+            root.lstat().st_mtime,
+            size(names, paths),
+            size((name for name in names if held[name] == 1), paths),
+        )
+        for root, names in closures.items()
+    ]
+    whole = size(paths, paths)
+    return Stock(len(paths), whole, whole - size(held, paths), tuple(holdings))
+
+
+def image_name(root: pathlib.Path) -> str:
+    """Return the name of the image that `root` holds.
+
+    The result of a native assembly is the image's description, which has the name; of others it is
+    nixpkgs' own image, which has the name in its path.
+    """
+    try:
+        name = json.loads(root.read_text())["name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return root.readlink().name[HASH:]
+    return str(name)
+
+
+def released(
+    roots: Iterable[pathlib.Path],
+    paths: Paths,
+    now: float,
+    *,
+    keep: int | None = None,
+    older_than: float | None = None,
+    max_size: int | None = None,
+) -> list[pathlib.Path]:
+    """Return the roots that go, the oldest first.
+
+    These are all but the `keep` newest, those older than `older_than` seconds, and then the oldest
+    until the others hold at most `max_size` bytes together.
+    """
+    ordered = sorted(roots, key=lambda root: (root.lstat().st_mtime_ns, root.name))
+    count = 0 if keep is None else max(0, len(ordered) - keep)
+    if older_than is not None:
+        old = [root for root in ordered if root.lstat().st_mtime < now - older_than]
+        count = max(count, len(old))
+    if max_size is not None:
+        while size(held_by(ordered[count:], paths), paths) > max_size:
+            count += 1
+    return ordered[:count]
+
+
+def held_by(roots: Iterable[pathlib.Path], paths: Paths) -> set[str]:
+    """Return the closure of all `roots`."""
+    found: set[str] = set()
+    for root in roots:
+        found |= closure(str(root.readlink()), paths)
+    return found

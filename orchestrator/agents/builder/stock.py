@@ -1,0 +1,124 @@
+"""Agent stock: tells what the store has, collects its garbage, checks, repairs and optimises it.
+
+Its argument is a JSON object; `Wish` has the fields. The verb `store` starts it, and `clean
+--store`.
+"""
+
+import dataclasses
+import os
+import re
+import sys
+import time
+
+from orchestrator.agents import events
+from orchestrator.agents.builder import collect, holdings
+from orchestrator.agents.builder.nix import STORE
+from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.shared import command
+from orchestrator.shared.constants import MIB
+from orchestrator.shared.json_reader import from_json, read_json
+from orchestrator.shared.store import Wish
+
+#: Line of `nix-store --verify` about a path whose content is not what it was when it was built.
+CHANGED = re.compile(r"path '([^']+)' was modified!")
+
+#: Result of `nix-store --verify`: faults are left.
+FAULTY = 1
+
+
+def main() -> None:
+    """Run `stock` as the main function of its container."""
+    run_agent("stock", stock)
+
+
+def stock() -> None:
+    """Do what the first argument asks for; without one, collect as `clean --store` does."""
+    text = sys.argv[1] if len(sys.argv) > 1 else '{"action": "gc"}'
+    wish = from_json(Wish, read_json(text, "wish"), "wish")
+    os.environ["NIX_CONFIG"] = config(wish)
+    {"list": tell, "gc": gc, "verify": verify, "optimise": optimise}[wish.action](wish)
+
+
+def config(wish: Wish) -> str:
+    """Return the settings of Nix, which has no root here and repairs without a sandbox."""
+    lines = {
+        "experimental-features": "nix-command",
+        "build-users-group": "",
+        "sandbox": "false",
+        "extra-substituters": " ".join(wish.substituters),
+        "extra-trusted-public-keys": " ".join(wish.trusted_keys),
+    }
+    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def tell(_wish: Wish) -> None:
+    """Report what the store has and what each result holds."""
+    with collect.in_use():
+        found = holdings.stock(collect.roots(), holdings.read_paths())
+    disk = os.statvfs(STORE)
+    events.emit("stock", **dataclasses.asdict(found), free=disk.f_bavail * disk.f_frsize)
+
+
+def gc(wish: Wish) -> None:
+    """Release results as `wish` says, then collect what no other one needs."""
+
+    def release() -> None:
+        roots = collect.roots()
+        if not roots or (wish.keep, wish.older_than, wish.max_size) == (None, None, None):
+            return
+        gone = holdings.released(
+            roots,
+            holdings.read_paths(),
+            time.time(),
+            keep=wish.keep,
+            older_than=wish.older_than,
+            max_size=wish.max_size,
+        )
+        for root in gone:
+            name = holdings.image_name(root)
+            root.unlink(missing_ok=True)
+            events.emit("released", message=f"no longer kept: {name}", name=name)
+
+    collect.collect(release)
+
+
+def verify(wish: Wish) -> None:
+    """Compare each store path with its checksum; with `repair`, fetch or build a changed one."""
+    words = ["nix-store", "--verify", "--check-contents", *(["--repair"] if wish.repair else [])]
+    with collect.in_use():
+        done = command.run(words, check=False)
+    changed = CHANGED.findall(done.stderr.decode(errors="replace"))
+    for path in changed:
+        events.emit("changed", message=f"changed since it was built: {path}", path=path)
+    if done.code not in {0, FAULTY}:
+        raise AgentError(f"nix-store --verify: {done.last}")
+    if done.code == FAULTY:
+        what = f"{len(changed)} paths of the store" if len(changed) != 1 else changed[0]
+        raise AgentError(
+            f"{what} cannot be repaired: {done.last}" if wish.repair else f"{what} has changed",
+            hint="./run.sh down -v empties the store"
+            if wish.repair
+            else "./run.sh store verify --repair fetches or builds what has changed",
+            kind="store",
+        )
+    repaired = f"{len(changed)} repaired" if changed else "nothing has changed"
+    events.emit("verified", message=f"all paths of the store were checked: {repaired}")
+
+
+def optimise(_wish: Wish) -> None:
+    """Replace files of the store with the same content by hard links to one of them."""
+    before = _used()
+    with collect.in_use():
+        command.run(["nix-store", "--optimise"], fails=AgentError)
+    gained = max(0, before - _used()) // MIB
+    events.emit("optimised", message=f"files that are the same are stored once: {gained} MiB less")
+
+
+def _used() -> int:
+    """Return the bytes that are in use on the store's disk."""
+    disk = os.statvfs(STORE)
+    return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+
+
+if __name__ == "__main__":
+    main()
