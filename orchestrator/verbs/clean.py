@@ -84,6 +84,11 @@ def work(request: Clean, session: Session) -> int:
         engine.down()
         if (gained := (shutil.disk_usage(WORK).free - free) // MIB) > 0:
             progress.say(f"{gained} MiB more are free on the disk of Docker's data")
+        left = engine.image_tags()
+        progress.say(
+            f"kept: the Nix store (./run.sh store tells what it has), {len(left)} images"
+            " (./run.sh down --rmi all -v removes both)"
+        )
     return 0
 
 

@@ -50,6 +50,26 @@ def test_nothing_is_collected_while_a_run_is_at_work(
     assert "3 store paths deleted" in capsys.readouterr().out
 
 
+def test_a_nearly_full_disk_is_collected_before_a_run_begins(
+    collected: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+    beside: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = os.statvfs(beside)
+    free = disk.f_bavail * disk.f_frsize
+    monkeypatch.setattr(collect, "LEAST", free // 2)
+    collect.make_room()
+    assert collected == []
+    monkeypatch.setattr(collect, "LEAST", free * 2)
+    with collect.in_use():  # another run
+        collect.make_room()
+    assert collected == []
+    collect.make_room()
+    assert collected == [["nix-store", "--gc"]]
+    assert "MiB left: making room" in capsys.readouterr().out
+
+
 def test_recent_results_are_kept(beside: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect, "KEPT", 3)
     for name in "abcad":

@@ -59,7 +59,8 @@ def main() -> None:
 
 
 def work() -> None:
-    """Build; meanwhile the store's garbage is not collected."""
+    """Build; meanwhile the store's garbage is not collected, but before that if space is scarce."""
+    collect.make_room()
     with collect.in_use():
         build()
 

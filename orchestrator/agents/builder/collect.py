@@ -3,7 +3,8 @@
 Nix records what a process needs under its process ID. Containers have process IDs of their own, so
 two runs may have the same one, and a collection would remove what one of them needs. Therefore each
 builder holds a shared lock on the store, and a collection needs the exclusive lock. For the same
-reason Nix does not collect by itself (`min-free`).
+reason Nix does not collect by itself (`min-free`); a builder whose disk is nearly full does, before
+it begins.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from orchestrator.agents import events
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
+from orchestrator.shared.constants import MIB
 
 #: The collection's lock, and the folder of links to what it keeps; on the store's volume.
 LOCK = pathlib.Path("/nix/var/nix/nixos-image.lock")
@@ -22,6 +24,9 @@ ROOTS = pathlib.Path("/nix/var/nix/gcroots/nixos-image")
 
 #: Number of recent results that are kept; a run may have several.
 KEPT = 20
+
+#: A run that finds less free space than this (bytes) on the store's disk collects before it builds.
+LEAST = 4 << 30
 
 
 @contextlib.contextmanager
@@ -61,6 +66,16 @@ def collect(release: Callable[[], None]) -> None:
         return
     message = f"the store's garbage is collected: {said.text.strip()}"
     events.emit("collected", message=message)
+
+
+def make_room() -> None:
+    """Collect the garbage if the store's disk is nearly full, unless another run is at work."""
+    disk = os.statvfs(LOCK.parent)
+    free = disk.f_bavail * disk.f_frsize
+    if free < LEAST:
+        message = f"the disk of Docker's data has only {free // MIB} MiB left: making room"
+        events.emit("scarce", message=message, level="warning")
+        collect(lambda: None)
 
 
 @contextlib.contextmanager
