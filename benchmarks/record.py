@@ -25,9 +25,10 @@ def record(target: pathlib.Path, command: list[str]) -> int:
     """Run `command` on a terminal of its own and write what it shows; returns its exit code."""
     child, terminal = pty.fork()
     if child == 0:
+        # Set here, because the command may ask for the size before the parent does anything.
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         os.environ |= {"TERM": "xterm-256color"}
         os.execvp(command[0], command)  # noqa: S606 - the caller's own command
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     at, last = 0.0, time.monotonic()
     with target.open("w") as file:
