@@ -67,8 +67,9 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 main() {
   exec 3<&0
   find_terminal
+  ! given -q "$@" && ! given --quiet "$@" || quiet=1
   state=$(mktemp -d "${TMPDIR:-/tmp}/nixos-image-$$.XXXXXX") && state=$(CDPATH='' cd -- "$state" && pwd) && : > "$state/mark" || exit 2
-  trap 'forget_maker; forget_run; rm -rf "$state"' EXIT
+  trap 'forget_maker; forget_run; show_cursor; rm -rf "$state"' EXIT
   ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
   if [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ]; then absolute "$ca_bundle"; ca_bundle=$absolute; else ca_bundle=; fi
   find_nixpkgs

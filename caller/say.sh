@@ -26,6 +26,7 @@ die() {
   esac
   case $1 in 130 | 143) ;; *) [ -z "${examining:-}" ] || report_alone "${lack:-start}" "$2" "${3:-}" ;; esac
   say "error: $2"
+  [ "${ci:-}" != github ] || say "::error::$2"
   [ $# -lt 3 ] || say "try: $3"
   page=$(page_of "$1")
   [ -z "$page" ] || say "see: $page"

@@ -77,7 +77,7 @@ with_life() {
         # shellcheck disable=SC2046  # numbers
         if [ -n "$asking" ]; then kill -KILL $(family $job); else kill -TERM $(family $job); fi 2> /dev/null
       fi
-      if [ -n "$asking" ] && [ $seconds -lt 3 ]; then
+      if [ -n "$quiet" ] || { [ -n "$asking" ] && [ $seconds -lt 3 ]; }; then
         continue
       elif [ "$columns" -gt 0 ]; then
         printf '\r  %s (%s s)' "$what" $seconds >&2
@@ -105,3 +105,4 @@ watch_terminal() {
 
 trap 'on_signal INT' INT
 trap 'on_signal TERM' TERM HUP
+trap on_resize WINCH

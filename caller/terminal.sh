@@ -20,6 +20,23 @@ terminal_size() {
   case $rows$columns in '' | *[!0123456789]*) rows=24 columns=80 ;; esac
 }
 
+# on_resize: tells the orchestrator the terminal's size after a change, at most once a second: it has no terminal itself
+# (orchestrator/shared/live.py)
+on_resize() {
+  [ -n "$container" ] && [ "$columns" -gt 0 ] && [ ! -e "$state/resized" ] || return 0
+  : > "$state/resized"
+  (
+    sleep 1
+    rm -f "$state/resized"
+    terminal_size
+    # shellcheck disable=SC2016  # another shell's program
+    limited "$patience" exec "$container" sh -c 'echo "$0 $1" > /tmp/terminal' "$rows" "$columns"
+  ) &
+}
+
+# show_cursor: shows the cursor again, which a killed orchestrator has hidden
+show_cursor() { [ "$columns" = 0 ] || printf '\033[?25h' >&2; }
+
 # answer_question: reads the first line of the orchestrator's stream from stdin. If it asks whether a costly build may go on, asks the
 # person at the terminal and answers by a signal. Only this line is read: what follows is for tar.
 answer_question() {

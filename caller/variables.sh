@@ -5,6 +5,7 @@ state=             # temporary folder of this process: logs, lists of files, a g
 columns=0          # the terminal's width, 0 if stderr is not a terminal that can redraw lines
 rows=0             # the terminal's height, 0 if it is unknown
 asks=              # 1 if a person at a terminal can answer a question
+quiet=             # 1 if only warnings, errors and results are said
 question=          # 1 if the orchestrator's stream begins with a line that may ask a question
 ci=                # github or gitlab in one of their jobs
 stopped=           # the signal that was received: INT or TERM

@@ -10,7 +10,9 @@ import types
 
 from orchestrator.ask.caller import read_caller
 from orchestrator.ask.orders import NOTHING, as_text
+from orchestrator.shared.ci import annotation, harmless
 from orchestrator.shared.codes import page
+from orchestrator.shared.display import Ci
 from orchestrator.shared.errors import (
     STOPPED,
     ApplianceError,
@@ -53,7 +55,7 @@ def main() -> int:
             session.write(as_text([NOTHING], who))
         return int(end.code or 0)
     except ApplianceError as error:
-        tell(error, shlex.join([who.program, *argv]))
+        tell(error, shlex.join([who.program, *argv]), who.ci)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - reports any bug as BugError
         tell(
@@ -66,7 +68,7 @@ def main() -> int:
         return BugError.exit_code
 
 
-def tell(error: ApplianceError, command: str = "") -> None:
+def tell(error: ApplianceError, command: str = "", ci: Ci = "") -> None:
     """Print an error: what happened before, what failed where, what to do, its page.
 
     If a stage of a run failed, also print the stage, the `command` that repeats it, and the log.
@@ -84,7 +86,9 @@ def tell(error: ApplianceError, command: str = "") -> None:
         ("log: ", error.log),
     ]
     text = "".join(f"{name}{plain(value)}\n" for name, value in rows if value)
-    sys.stderr.write(text)
+    sys.stderr.write(harmless(text, ci))
+    brief = (f"{name}{plain(value)}" for name, value in rows[1:] if name and value)
+    sys.stderr.write(annotation("error", "\n".join(brief), ci))
 
 
 def _interrupt(number: int, _frame: types.FrameType | None) -> None:

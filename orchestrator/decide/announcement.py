@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from orchestrator.decide.estimate import Estimate
 from orchestrator.decide.plan import Plan
-from orchestrator.shared.constants import GIB, MIB
+from orchestrator.shared.constants import GIB
 from orchestrator.shared.cost import Cost, Work, WorkKind
+from orchestrator.shared.quantities import duration, number, size
 
 #: A build that takes longer (seconds), or fetches or needs more on a disk (bytes), is asked about;
 #: so is each kernel that an emulator builds.
@@ -70,19 +71,19 @@ def describe(cost: Cost, estimate: Estimate, out_free: int | None) -> str:
     lines = [f"image      {one.format} for {one.system}" for one in cost.images]
     if cost.paths:
         lines.append(
-            f"fetch      {_number(cost.paths, 'path')}, {size(cost.download)},"
+            f"fetch      {number(cost.paths, 'path')}, {size(cost.download)},"
             f" {size(cost.unpacked)} unpacked"
         )
     lines += [
-        f"           {_number(one.paths, 'path')}, {size(one.download)} from"
+        f"           {number(one.paths, 'path')}, {size(one.download)} from"
         f" {one.substituter or 'another substituter'}"
         for one in cost.fetches
     ]
     if sources := cost.works_of("source"):
-        lines.append(f"download   {_number(len(sources), 'source')} from {_servers(sources)}")
+        lines.append(f"download   {number(len(sources), 'source')} from {_servers(sources)}")
     for word, where, kind in BUILDS:
         if works := cost.works_of(kind):
-            count = _number(len(works), "derivation")
+            count = number(len(works), "derivation")
             lines.append(f"{word:<10} {count}{where}{_kernels(works)}")
     if not cost.paths and not cost.works:
         lines.append("build      nothing: the store has it all")
@@ -141,19 +142,6 @@ def document(
     }
 
 
-def size(amount: int) -> str:
-    """Format bytes for a person."""
-    return f"{amount / GIB:.1f} GiB" if amount >= GIB else f"{-(-amount // MIB)} MiB"
-
-
-def duration(seconds: float) -> str:
-    """Format a duration for a person."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def _about(estimate: Estimate) -> str:
     word = "about" if estimate.whole else "more than"
     return f"{word} {duration(estimate.seconds or 0)}"
@@ -164,7 +152,7 @@ def _time(estimate: Estimate) -> str:
         return "not known: no run of this engine has ended yet"
     text = f"{_about(estimate)}, by past runs on this engine"
     if estimate.unknown:
-        text += f"; {_number(estimate.unknown, 'derivation')} of them never built here"
+        text += f"; {number(estimate.unknown, 'derivation')} of them never built here"
     return text
 
 
@@ -187,7 +175,3 @@ def _hosts(sources: Iterable[Work]) -> list[tuple[str, int]]:
     """Return each server's number of sources, the greatest first."""
     counted = collections.Counter(one.host for one in sources)
     return sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

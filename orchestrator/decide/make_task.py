@@ -75,6 +75,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         options=options,
         late=workspace.late.exists(),
         asks=not request.dry_run,
+        verbose=request.display.detail == "verbose",
     )
 
 

@@ -16,6 +16,7 @@ from orchestrator.docker import census, privileges
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.workspace import give, give_late, open_to_agents
 from orchestrator.run import forecast
+from orchestrator.run.activity import Follower
 from orchestrator.run.bootcheck import finish_boot, start_boot
 from orchestrator.run.context import RunContext
 from orchestrator.run.handover import SERIAL, Handover
@@ -58,6 +59,7 @@ class Appliance:
         self._kept = kept(run.caller)
         self._supervisor = Supervisor(run.engine, run.progress, run.deadline)
         self._started = self._stale = False
+        self._follower = Follower()
 
     def run(self, task: Task, stream: int) -> None:
         """Execute `task`, deliver to the file descriptor `stream`, run the boot check.
@@ -167,8 +169,9 @@ class Appliance:
                 if self._run.request.dry_run:
                     return []
                 forecast.obtain_word(self._run, self._supervisor, cost, found)
+                self._follower.begin(cost, found)
             elif service == "builder":
-                self._show(name, event)
+                self._follower.show(self._run.progress, name, event)
 
     def _give_nix_conf(self) -> None:
         """Copy the caller's nix.conf for an attempt; the builder deletes it before Nix starts."""
@@ -176,30 +179,6 @@ class Appliance:
         if self._run.workspace.nix_conf.exists():
             place.unlink(missing_ok=True)  # the previous attempt may have left it
             give(self._run.workspace.nix_conf, place)
-
-    def _show(self, name: str, event: dict[str, object]) -> None:
-        """Show an event of the builder as a stage of the progress."""
-        match name:
-            case "lease-held" | "waiting":
-                self._run.progress.to("emulation", str(event.get("message", "")))
-            case "canary" | "retry" | "sandbox":
-                # The supervisor has printed the event already if it is a warning.
-                if name == "sandbox" and event.get("level") == "info":
-                    self._run.progress.say(str(event.get("message", "")), fields=event)
-                self._run.progress.to("build", "evaluating the configuration")
-            case "network" | "evaluating":
-                self._run.progress.to("build", str(event.get("message", "")))
-            case "nix":
-                left = (
-                    f"{event.get('done')} of {event['expected']} derivations"
-                    if event.get("expected")
-                    else "evaluating the configuration"
-                )
-                self._run.progress.to("build", f"{left}  {event.get('current', '')}".rstrip())
-            case "assemble":
-                self._run.progress.to("assemble", str(event.get("message", "")))
-            case "checked":
-                self._run.progress.say(str(event.get("message", "")), fields=event)
 
     def _prove_clean(self) -> None:
         """Wait for cleanup's end.

@@ -19,7 +19,7 @@ from orchestrator.shared.steps import Steps
 LOOK_SECONDS = 0.3
 
 #: Stages after the build, which an estimate adds.
-LATER = ("assemble", "boot", "deliver", "clean up")
+LATER = ("assemble", "boot", "deliver")
 
 
 def verb_of(run: RunContext) -> str:

@@ -1,7 +1,7 @@
 """Progress output on stderr: stages with durations, at least one line every two seconds.
 
-Three output styles: one live line on a terminal, plain lines elsewhere, structlog's JSON events
-on request.
+Three output styles: live lines on a terminal (`live.py`), plain lines elsewhere, structlog's JSON
+events on request.
 """
 
 import collections.abc
@@ -12,23 +12,25 @@ import time
 import typing
 from collections.abc import Iterator
 
-import rich.console
 import structlog
 
-from orchestrator.shared.display import Display, Terminal
+from orchestrator.shared import ci
+from orchestrator.shared.activity import Activity
+from orchestrator.shared.display import Ci, Display, Terminal
 from orchestrator.shared.text import plain
 
 #: Longest silence of plain output in seconds, just below the promised two.
 LIFE_SECONDS = 1.8
 
-SPINNER = "|/-\\"
+#: Least columns of a terminal with live lines.
+NARROWEST = 20
 
 
 class Teller(typing.Protocol):
     """One style of progress output."""
 
-    def stage(self, name: str, detail: str, seconds: float) -> None:
-        """Show that the stage `name` is running."""
+    def stage(self, name: str, detail: str, seconds: float, activity: Activity | None) -> None:
+        """Show that the stage `name` is running; `activity` is Nix' in the stage of a build."""
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
         """Show that the stage `name` has ended."""
@@ -38,73 +40,64 @@ class Teller(typing.Protocol):
 
 
 class PlainTeller:
-    """Prints plain lines, for logs and CI."""
+    """Prints plain lines, for logs and CI; in CI each stage is a group that can be folded."""
 
-    def __init__(self) -> None:
+    def __init__(self, ci: Ci = "") -> None:
         """Start without a last line."""
+        self._ci = ci
+        self._stage = ""
         self._last = ""
         self._told = 0.0
 
-    def stage(self, name: str, detail: str, seconds: float) -> None:
-        """Print a line if the detail is new or the last line is LIFE_SECONDS old."""
-        text = f"{name}: {detail}" if detail else name
+    def stage(self, name: str, detail: str, seconds: float, activity: Activity | None) -> None:
+        """Print a line if the detail is new or the last line is LIFE_SECONDS old.
+
+        Of Nix' activity, which always is new, only the latter.
+        """
         now = time.monotonic()
-        if text == self._last and now - self._told < LIFE_SECONDS:
+        if name != self._stage:
+            self._stage = name
+            _write(ci.begin(name, self._ci, int(time.time())))
+        elif now - self._told < LIFE_SECONDS and (activity or f"{name}{detail}" == self._last):
             return
-        self._last, self._told = text, now
-        _write(f"{text}{f' ({seconds:.0f} s)' if seconds >= 1 else ''}")
+        self._last, self._told = f"{name}{detail}", now
+        words = (activity.line(now) if activity else "") or detail
+        text = f"{name}: {words}" if words else name
+        self._line(f"{text}{f' ({seconds:.0f} s)' if seconds >= 1 else ''}")
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
         """Print the stage's duration."""
-        _write(f"{'failed' if failed else 'done'}: {name} ({seconds:.1f} s)")
+        self._line(f"{'failed' if failed else 'done'}: {name} ({seconds:.1f} s)")
+        _write(ci.end(name, self._ci, int(time.time())))
+        self._stage = ""
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
         """Print the text, with its level unless that is "info"."""
-        _write(text if level == "info" else f"{level}: {text}")
+        self._line(text if level == "info" else f"{level}: {text}")
+        if level == "warning":
+            _write(ci.annotation(level, text, self._ci))
+
+    def _line(self, text: str) -> None:
+        _write(f"{ci.harmless(text, self._ci)}\n")
 
 
-class LiveTeller:
-    """Redraws one terminal line for the current stage; ended stages stay above it."""
+class QuietTeller:
+    """Prints warnings and errors only, one a line."""
 
-    def __init__(self, columns: int) -> None:
-        """`columns` is the terminal's width.
+    def __init__(self, ci: Ci = "") -> None:
+        """Print as `PlainTeller` does."""
+        self._plain = PlainTeller(ci)
 
-        run.sh passes the width, because this process has no terminal.
-        """
-        self._console = rich.console.Console(
-            file=sys.stderr,
-            force_terminal=True,
-            width=columns,
-            highlight=False,
-            markup=False,
-            legacy_windows=False,
-        )
-        self._frame = 0
-
-    def stage(self, name: str, detail: str, seconds: float) -> None:
-        """Redraw the live line."""
-        self._frame = (self._frame + 1) % len(SPINNER)
-        text = f"{SPINNER[self._frame]} {name:<10} {seconds:5.1f} s  {detail}"
-        text = text.replace("\n", " ").replace("\t", " ")
-        sys.stderr.write(f"\r\x1b[2K{text[: self._console.width - 1]}")
-        sys.stderr.flush()
+    def stage(self, name: str, detail: str, seconds: float, activity: Activity | None) -> None:
+        """Print nothing."""
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
-        """Replace the live line by the ended stage, with ✓ or ✗."""
-        self._clear()
-        self._console.print("✗" if failed else "✓", style="red" if failed else "green", end=" ")
-        self._console.print(f"{name:<10} {seconds:5.1f} s")
+        """Print nothing."""
 
-    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:  # noqa: ARG002
-        """Print a line above the live line."""
-        self._clear()
-        style = {"warning": "yellow", "error": "bold red"}.get(level)
-        self._console.print(
-            text if level == "info" else f"{level}: {text}", style=style, soft_wrap=True
-        )
-
-    def _clear(self) -> None:
-        sys.stderr.write("\r\x1b[2K")
+    def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
+        """Print a warning or an error."""
+        if level != "info":
+            self._plain.say(level, text, fields)
 
 
 class JsonTeller:
@@ -123,13 +116,14 @@ class JsonTeller:
         self._log = structlog.get_logger()
         self._told = ("", 0.0)
 
-    def stage(self, name: str, detail: str, seconds: float) -> None:
+    def stage(self, name: str, detail: str, seconds: float, activity: Activity | None) -> None:
         """Log an event if the detail is new or the last event is LIFE_SECONDS old."""
         now = time.monotonic()
         if self._told[0] == f"{name}{detail}" and now - self._told[1] < LIFE_SECONDS:
             return
         self._told = (f"{name}{detail}", now)
-        self._log.info("stage", stage=name, detail=detail, seconds=round(seconds, 3))
+        more = {"nix": activity.document(now)} if activity else {}
+        self._log.info("stage", stage=name, detail=detail, seconds=round(seconds, 3), **more)
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
         """Log the stage's end."""
@@ -153,6 +147,7 @@ class Progress:
         self._lock = threading.Lock()
         self._name = ""
         self._detail = ""
+        self._activity: Activity | None = None
         self._since = 0.0
         self._stop = threading.Event()
         threading.Thread(target=self._tick, daemon=True).start()
@@ -162,14 +157,17 @@ class Progress:
         """Name of the current stage, empty if there is none."""
         return self._name
 
-    def to(self, name: str, detail: str = "") -> None:
-        """End the current stage and start stage `name`; if it is current, only set its detail."""
+    def to(self, name: str, detail: str = "", activity: Activity | None = None) -> None:
+        """End the current stage and start stage `name`; if it is current, only set its detail.
+
+        `activity` is what Nix is doing in that stage.
+        """
         with self._lock:
             if name != self._name:
                 self._end(failed=False)
                 self._name, self._since = name, time.monotonic()
-            self._detail = plain(detail)
-            self._teller.stage(self._name, self._detail, time.monotonic() - self._since)
+            self._detail, self._activity = plain(detail), activity
+            self._show()
 
     def end(self, *, failed: bool = False) -> None:
         """End the current stage."""
@@ -209,26 +207,38 @@ class Progress:
         self.seconds[self._name] = round(self.seconds.get(self._name, 0.0) + seconds, 3)
         self._teller.done(self._name, seconds, failed)
         self._name = self._detail = ""
+        self._activity = None
+
+    def _show(self) -> None:
+        seconds = time.monotonic() - self._since
+        self._teller.stage(self._name, self._detail, seconds, self._activity)
 
     def _tick(self) -> None:
         while not self._stop.wait(0.2):
             with self._lock:
                 if self._name:
-                    self._teller.stage(self._name, self._detail, time.monotonic() - self._since)
+                    self._show()
 
 
 def make_progress(display: Display, terminal: Terminal) -> Progress:
-    """Choose the output style.
+    """Choose the output style: JSON on request, live lines on a terminal, else plain lines.
 
-    JSON on request, a live line on a terminal of at least 40 columns, else plain lines.
+    A caller who wants live lines where no terminal can redraw gets plain ones, and is told so.
     """
     if display.style == "json":
         return Progress(JsonTeller())
-    if display.style in {"auto", "live"} and terminal.columns >= 40:
-        return Progress(LiveTeller(terminal.columns))
-    return Progress(PlainTeller())
+    if display.detail == "quiet":
+        return Progress(QuietTeller(terminal.ci))
+    if display.style in {"auto", "live"} and terminal.columns >= NARROWEST:
+        from orchestrator.shared.live import LiveTeller  # rich costs time, which others save
+
+        return Progress(LiveTeller(terminal))
+    progress = Progress(PlainTeller(terminal.ci))
+    if display.style == "live":
+        progress.say("--progress live: no terminal that can redraw lines, so they are plain")
+    return progress
 
 
 def _write(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(text)
     sys.stderr.flush()

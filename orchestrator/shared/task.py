@@ -107,7 +107,7 @@ class Task:
     builder registers in its own binfmt_misc. With `leased` the builder holds cleanup's lease.
     `strict` forbids builds without Nix' sandbox. With `asks` the builder waits for the
     orchestrator's word between its plan and what that costs. With `late` the orchestrator sends
-    files of `options` only when Nix has ended.
+    files of `options` only when Nix has ended. With `verbose` it gets the log lines of builds.
     """
 
     work: DemoTask | NixosTask
@@ -120,6 +120,7 @@ class Task:
     strict: bool = False
     late: bool = False
     asks: bool = False
+    verbose: bool = False
 
     def write(self, folder: pathlib.Path) -> None:
         """Write the task to the run's `folder`."""

@@ -12,6 +12,7 @@ from orchestrator.decide.history import Duration, History
 from orchestrator.decide.plan import Plan
 from orchestrator.shared.constants import GIB, MIB
 from orchestrator.shared.cost import Cost, Fetch, PlannedImage, Work
+from orchestrator.shared.quantities import duration
 
 IMAGE = PlannedImage("aarch64-linux", "raw-efi", "/nix/store/x.drv")
 COST = Cost(
@@ -90,7 +91,7 @@ def test_nothing_to_do_is_said() -> None:
     [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (3600, "60 min"), (9000, "2 h 30 min")],
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
-    assert announcement.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_the_time_is_that_of_past_runs() -> None:

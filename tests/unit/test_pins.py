@@ -127,7 +127,7 @@ class Said:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def stage(self, name: str, detail: str, seconds: float) -> None:
+    def stage(self, name: str, detail: str, seconds: float, activity: object) -> None:
         pass
 
     def done(self, name: str, seconds: float, failed: bool) -> None:

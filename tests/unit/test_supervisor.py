@@ -33,7 +33,7 @@ class SilentTeller:
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
 
-    def stage(self, name: str, detail: str, seconds: float) -> None:
+    def stage(self, name: str, detail: str, seconds: float, activity: object) -> None:
         pass
 
     def done(self, name: str, seconds: float, failed: bool) -> None:

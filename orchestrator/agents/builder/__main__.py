@@ -99,6 +99,7 @@ def build() -> None:
         secret=nix_conf,
         options=nix_words(task),
         recorder=recorder,
+        verbose=task.verbose,
     )
     nix = sandbox.obtain(nix, USER, strict=task.strict)
     results = _built(run, task, nix)

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import re
-import time
+import threading
 import typing
 from collections.abc import Callable, Iterator, Mapping
 
@@ -16,6 +16,7 @@ from orchestrator.agents.builder import memory
 from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.recorder import Recorder
+from orchestrator.agents.builder.reporter import Reporter
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.room import Room
@@ -24,9 +25,6 @@ from orchestrator.shared import command as programs
 from orchestrator.shared.codes import CODES, recognise
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.paths import ROOT
-
-#: Shortest interval in seconds between two progress events of a build.
-PROGRESS_SECONDS = 0.2
 
 #: Nix' number of download attempts for a file, and seconds without data until the next attempt.
 ATTEMPTS = 5
@@ -169,7 +167,8 @@ class Nix:
     name a place below `nixpkgs`. `copy` is a folder of the store, and the one of `sources` that it
     is a copy of: messages name the latter.
 
-    `recorder` gets the downloads and builds of all commands.
+    `recorder` gets the downloads and builds of all commands. With `verbose` the log lines of builds
+    are events, too.
     """
 
     settings: Settings
@@ -178,6 +177,7 @@ class Nix:
     nixpkgs: str = ""
     copy: tuple[str, str] | None = None
     show_trace: bool = False
+    verbose: bool = False
     secret: str = dataclasses.field(default="", repr=False)
     options: tuple[str, ...] = ()
     check: Callable[[str], None] = dataclasses.field(default=lambda _spec: None, repr=False)
@@ -197,12 +197,13 @@ class Nix:
         return answer(said, take)
 
     def build_derivations(self, derivations: list[str]) -> list[pathlib.Path]:
-        """Build `derivations` (.drv paths) and return the output `out` of each.
+        """Build `derivations` (.drv paths), just evaluated; return the output `out` of each.
 
         Raises `AgentError` as `build` does.
         """
         unique = list(dict.fromkeys(derivations))
-        said = self.run(["build", "--json", "--no-link", *(f"{drv}^out" for drv in unique)])
+        words = ["build", "--json", "--no-link", *(f"{drv}^out" for drv in unique)]
+        said, _log = self.run_logged(words, again=True)
 
         def take(made: list[dict[str, typing.Any]]) -> list[pathlib.Path]:
             found = {one["drvPath"]: pathlib.Path(one["outputs"]["out"]) for one in made}
@@ -235,34 +236,28 @@ class Nix:
         """Run one Nix command; return its stdout."""
         return self.run_logged(arguments)[0]
 
-    def run_logged(self, arguments: list[str]) -> tuple[str, NixLog]:
-        """Run one Nix command; return its stdout and its log."""
-        kills, store = memory.kills(), Room(STORE)
+    def run_logged(self, arguments: list[str], *, again: bool = False) -> tuple[str, NixLog]:
+        """Run one Nix command; return its stdout and its log.
+
+        The log file has the command's log; with `again` also what it had before.
+        """
+        kills, store, lock = memory.kills(), Room(STORE), threading.Lock()
         with (
             store.watched(),
-            self.log_file.open("w") as text,
+            self.log_file.open("a" if again else "w") as text,
             _readable_once(self.secret) as descriptors,
             programs.ending(self._start(arguments, descriptors)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
             log = NixLog(text, self.recorder)
-            reported, last = 0.0, ""
-            for line in process.stderr:
-                log.feed(line.decode(errors="replace").rstrip("\n"))
-                if log.files:
-                    events.emit("file", message=None, file=log.files.pop())
-                if log.specs:
-                    self.check(log.specs.pop())
-                now = time.monotonic()
-                if now - reported >= PROGRESS_SECONDS and log.current != last:
-                    events.emit(
-                        "nix",
-                        message=None,
-                        done=log.done,
-                        expected=log.expected,
-                        current=log.current,
-                    )
-                    reported, last = now, log.current
+            with Reporter(log, lock, self.verbose).running():
+                for line in process.stderr:
+                    with lock:
+                        log.feed(line.decode(errors="replace").rstrip("\n"))
+                    if log.files:
+                        events.emit("file", message=None, file=log.files.pop())
+                    if log.specs:
+                        self.check(log.specs.pop())
             output = process.stdout.read().decode(errors="replace")
         for warning in log.warnings:
             events.emit("configuration", level="warning", message=self._named(warning))

@@ -19,6 +19,7 @@ from orchestrator.shared.text import plain
 PREFIX = "@nix "
 
 ACT_FILE_TRANSFER = 101
+ACT_COPY_PATHS = 103
 ACT_BUILDS = 104
 ACT_BUILD = 105
 ACT_SUBSTITUTE = 108
@@ -78,13 +79,19 @@ class Problem:
 class NixLog:
     """Parser state for one Nix command: `feed` takes each line of stderr.
 
-    `log` gets the text, `recorder` the begin and end of downloads and builds.
+    `log` gets the text, `recorder` the begin and end of downloads and builds. `done` and `expected`
+    are numbers of builds, `paths_done` and `paths_expected` of store paths that are fetched,
+    `received` the bytes of all downloads. If `fresh` is not None, it gets the builds' log lines.
     """
 
     log: typing.TextIO
     recorder: Recorder = dataclasses.field(default_factory=Recorder)
     done: int = 0
     expected: int = 0
+    paths_done: int = 0
+    paths_expected: int = 0
+    received: int = 0
+    fresh: collections.deque[str] | None = None
     errors: list[str] = dataclasses.field(default_factory=list)
     problem: Problem | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -93,6 +100,8 @@ class NixLog:
     specs: list[str] = dataclasses.field(default_factory=list)
     _running: dict[int, str] = dataclasses.field(default_factory=dict)
     _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
+    _sizes: dict[int, int] = dataclasses.field(default_factory=dict)
+    _copies: set[int] = dataclasses.field(default_factory=set)
     _builds: set[int] = dataclasses.field(default_factory=set)
     _tails: dict[str, collections.deque[str]] = dataclasses.field(default_factory=dict)
 
@@ -135,6 +144,7 @@ class NixLog:
                 self.recorder.end(number)
                 self._running.pop(number, None)
                 self._transfers.pop(number, None)
+                self._sizes.pop(number, None)
             case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
                 self._result(number, kind, fields)
             case {"action": "msg", "msg": str(text)} if text.startswith(FILE):
@@ -187,17 +197,25 @@ class NixLog:
             self.recorder.begin(number, derivation_name(subject))
         elif kind == ACT_BUILDS:
             self._builds.add(number)
+        elif kind == ACT_COPY_PATHS:
+            self._copies.add(number)
 
     def _result(self, number: int, kind: int, fields: list[typing.Any]) -> None:
         match fields:
             case [int(done), int(expected), *_] if kind == RES_PROGRESS and number in self._builds:
                 self.done, self.expected = done, expected
+            case [int(done), int(expected), *_] if kind == RES_PROGRESS and number in self._copies:
+                self.paths_done, self.paths_expected = done, expected
             case [int(done), *_] if kind == RES_PROGRESS and number in self._transfers:
                 self.recorder.received(number, done)
+                self.received += max(0, done - self._sizes.get(number, 0))
+                self._sizes[number] = done
             case [str(line), *_] if kind == RES_BUILD_LOG_LINE and number in self._running:
                 name, text = self._running[number], plain(line)
                 self._tails.setdefault(name, collections.deque(maxlen=TAIL_LINES)).append(text)
                 self._write(f"{name}> {text}")
+                if self.fresh is not None:
+                    self.fresh.append(f"{name}> {text}")
 
     def _write(self, text: str) -> None:
         self.log.write(f"{text}\n")

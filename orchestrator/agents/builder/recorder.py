@@ -17,11 +17,11 @@ BUILTIN = "builtin"
 
 @dataclasses.dataclass
 class _Open:
-    """A step that has not ended: its derivation, or "" of a download."""
+    """A step that has not ended."""
 
     name: str
     began: float
-    derivation: str = ""
+    kind: StepKind
     size: int = 0
 
 
@@ -46,7 +46,8 @@ class Recorder:
 
     def begin(self, number: int, name: str, derivation: str = "") -> None:
         """Note that the step `name` begins; without a `derivation` it is a download."""
-        self._open[number] = _Open(name, self.clock() - self._began, derivation)
+        kind = self._kind(derivation)
+        self._open[number] = _Open(name, self.clock() - self._began, kind)
 
     def inner(self, number: int, parent: int) -> None:
         """Note that the activity `number` belongs to the one that Nix calls its parent."""
@@ -64,7 +65,7 @@ class Recorder:
         self._owners.pop(number, None)
         if not (found := self._open.pop(number, None)):
             return
-        kind = self._kind(found.derivation)
+        kind = found.kind
         seconds = round(self.clock() - self._began - found.began, 3)
         step = Step(kind, found.name, round(found.began, 3), seconds, found.size)
         old = self._sums.get(kind, Sum(kind, 0, 0.0, 0))
@@ -74,6 +75,15 @@ class Recorder:
         self.steps.append(step)
         if len(self.steps) >= 2 * LONGEST:
             self.steps = self._longest()
+
+    def builds(self) -> list[tuple[str, StepKind, float]]:
+        """Return name, kind and seconds so far of each build that runs, the oldest first."""
+        now = self.clock() - self._began
+        return [
+            (one.name, one.kind, round(now - one.began, 1))
+            for one in self._open.values()
+            if one.kind != "fetched"
+        ]
 
     def result(self) -> Steps:
         """Return what was recorded so far."""
