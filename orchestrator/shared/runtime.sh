@@ -21,11 +21,14 @@ if ! dpkg -s $packages > /dev/null 2>&1; then
 fi
 
 ln -sf /usr/share/python-wheels/pip-*.whl /opt/pip.whl
+jobs=
 for lock in agents orchestrator; do
   rm -rf "/opt/$lock"
   python3 /opt/pip.whl/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
-    --root-user-action ignore --target "/opt/$lock" --requirement "$lock.txt"
+    --root-user-action ignore --target "/opt/$lock" --requirement "$lock.txt" &
+  jobs="$jobs $!"
 done
+for job in $jobs; do wait "$job"; done
 
 # Nix, run by an ordinary user, needs a /nix that belongs to that user; a new volume gets the owner that the folder has here. The
 # lease's folder stays root's, which Podman needs.
