@@ -151,22 +151,27 @@ let
 
   # A system that the configuration names decides, as it does in NixOS: what was asked for is not another one. mkDefault, which
   # hardware-configuration.nix has, gives way to a system that somebody has asked for.
-  # Returns { own, where } of such a contradiction, or null.
+  # Returns { name, own, where } of such a contradiction, or null.
   contradiction = { evaluated, system, systemIsGiven }:
     let
       lax = evaluated.extendModules { modules = [{ _module.check = false; }]; };
-      option = lax.options.nixpkgs.hostPlatform;
-      own = option.value.system;
+      # The older names say the same, and NixOS takes them where there is no hostPlatform; the image always has one.
+      said = lib.filter
+        (one: (lax.options.nixpkgs.${one.name} or { highestPrio = 1500; }).highestPrio < (if systemIsGiven then 1000 else 1500) && one.own != system)
+        [
+          { name = "hostPlatform"; own = lax.options.nixpkgs.hostPlatform.value.system; }
+          { name = "system"; own = lax.options.nixpkgs.system.value; }
+          { name = "localSystem"; own = lax.options.nixpkgs.localSystem.value.system; }
+        ];
     in
-    if option.highestPrio < (if systemIsGiven then 1000 else 1500) && own != system
-    then { inherit own; where = placesOf lax [ "nixpkgs" "hostPlatform" ]; }
-    else null;
+    if said == [ ] then null
+    else lib.head said // { where = placesOf lax [ "nixpkgs" (lib.head said).name ]; };
 
   # imagesOf: makes images of a configuration that is evaluated already, for example by `nixosSystem`.
   imagesOf = { evaluated, formats, system ? evaluated.pkgs.stdenv.hostPlatform.system, systemIsGiven ? true, modules ? [ ], specialArgs ? { } }:
     let found = contradiction { inherit evaluated system systemIsGiven; }; in
     if found != null then
-      throw ("nixpkgs.hostPlatform${found.where} is ${found.own}, but the image is for ${system}: say --system ${found.own}"
+      throw ("nixpkgs.${found.name}${found.where} is ${found.own}, but the image is for ${system}: say --system ${found.own}"
         + lib.optionalString systemIsGiven ", or lib.mkDefault in the configuration")
     else
     let

@@ -147,6 +147,12 @@ let
       "secrets are appended to the initrd on the machine, and would be readable in the image"
       "deliver them to the running system: --inject, sops-nix, agenix, systemd credentials";
 
+  # Parameters of the kernel that name a device, which the initrd would take for its own or wait for.
+  namesOtherDevice = parameter:
+    builtins.match "(root|resume|mount\\.usr)=(/dev/|UUID=|LABEL=|PARTUUID=|PARTLABEL=).*|(rd\\.)?luks\\.(uuid|name)=.*|(root|usr)hash=.*|cryptdevice=.*" parameter != null
+    && ! lib.elem parameter [ "root=LABEL=${cfg.label}" "root=${byLabel cfg.label}" ];
+  deviceParameters = lib.filter namesOtherDevice (lib.concatMap (definition: lib.concatMap lib.toList (plain definition.value)) (definitionsOf declared.options.boot.kernelParams));
+
   # --- boot loaders -------------------------------------------------------------------------------
 
   # The loader that the image has; the others are off, or NixOS would have two installers.
@@ -267,7 +273,11 @@ in
 
   config = lib.mkMerge [
     {
-      assertions = map (one: { assertion = false; message = sentence one; }) refused;
+      assertions = map (one: { assertion = false; message = sentence one; }) refused
+        ++ lib.optional (onDisk && deviceParameters != [ ]) {
+          assertion = false;
+          message = "boot.kernelParams${at (placesOf [ "boot" "kernelParams" ])}: ${lib.head deviceParameters} names a device that is not in the image; leave it out, the image's initrd finds its root by itself";
+        };
       warnings =
         lib.optional (ignored != [ ]) "nixosImage.ignore: the image is made without ${listed ignored}"
         ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"

@@ -7,6 +7,8 @@ let
   cfg = config.nixosImage;
   table = cfg.partitionTableType;
   ours = lib.mkOverride 55;
+  # Stronger than a default of nixpkgs, weaker than what a configuration says.
+  growing = lib.mkOverride 950;
 
   filesystems = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/filesystems.toml)).filesystem;
   row = lib.findFirst (row: row.name == cfg.fsType) null filesystems;
@@ -100,10 +102,11 @@ in
         device = ours "/dev/disk/by-label/${cfg.label}";
         label = ours null;
         fsType = ours cfg.fsType;
-        autoResize = ours writable;
+        autoResize = if writable then growing true else ours false;
       };
       # growpart's package needs QEMU, which nixpkgs does not have for 32 bits: there, only the file system grows.
-      boot.growPartition = ours (table != "none" && !cfg.onlyNixStore && writable && ! repart && pkgs.stdenv.hostPlatform.is64bit);
+      boot.growPartition =
+        if table != "none" && !cfg.onlyNixStore && writable && ! repart && pkgs.stdenv.hostPlatform.is64bit then growing true else ours false;
       boot.loader.grub.enable = ours false;
     }
 

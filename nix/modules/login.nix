@@ -27,8 +27,19 @@ let
     # A hash that begins so locks the account (shadow(5)).
     || lib.any (field: let hash = user.${field} or null; in hash != null && ! lib.hasPrefix "!" hash && ! lib.hasPrefix "*" hash) [ "hashedPassword" "initialHashedPassword" ];
   hasKey = user: lib.any (one: isKey one.line) (linesOfUser user);
+  # sshd's lists of patterns (sshd_config(5)). One with a wildcard may mean anybody, so it lets in and shuts nobody out.
+  listed = field: let given = openssh.settings.${field} or null; in if given == null then [ ] else lib.concatMap (lib.splitString " ") (lib.toList given);
+  hasWildcard = pattern: builtins.match ".*[*?].*" pattern != null;
+  admits = field: names: listed field == [ ] || lib.any (one: hasWildcard one || lib.elem (lib.head (lib.splitString "@" one)) names) (listed field);
+  shutsOut = field: names: lib.any (one: one == "*" || lib.elem one names) (listed field);
+  groupsOf = name:
+    let user = config.users.users.${name} or { }; in
+    [ (user.group or "") ] ++ user.extraGroups or [ ] ++ lib.attrNames (lib.filterAttrs (_: group: lib.elem name group.members) config.users.groups);
+  takesKeys = ! lib.elem (openssh.settings.PubkeyAuthentication or true) [ false "no" ];
   # A root with `PermitRootLogin no` logs in elsewhere.
-  maySsh = name: openssh.enable && ! (name == "root" && openssh.settings.PermitRootLogin or "" == "no");
+  maySsh = name: openssh.enable && takesKeys && ! (name == "root" && openssh.settings.PermitRootLogin or "" == "no")
+    && admits "AllowUsers" [ name ] && ! shutsOut "DenyUsers" [ name ]
+    && admits "AllowGroups" (groupsOf name) && ! shutsOut "DenyGroups" (groupsOf name);
   isInjectedKey = path: lib.hasSuffix "/.ssh/authorized_keys" path || lib.hasPrefix "/etc/ssh/authorized_keys.d/" path;
   letsIn = user: hasShell user && (hasPassword user || maySsh user.name && hasKey user);
   displayManager = config.services.displayManager.autoLogin or { enable = false; };
@@ -50,7 +61,8 @@ let
       lib.optional (found != null) "${found.file}:${toString found.line}")
     options.users.users.definitionsWithLocations;
   where = name: attribute: lib.concatMapStrings (place: "\n  edit ${place}") (places name attribute);
-  rootOnly = lib.any (user: user.name == "root" && hasKey user) users && openssh.enable;
+  withKeys = lib.filter (user: hasShell user && hasKey user) users;
+  rootOnly = map (user: user.name) withKeys == [ "root" ] && openssh.settings.PermitRootLogin or "" == "no";
 in
 {
   key = "nixos-image/login";
@@ -68,10 +80,12 @@ in
     ++ [{
       assertion = canLogIn;
       message =
-        if rootOnly then
+        if openssh.enable && rootOnly then
           "nobody could log in: only root has an SSH key, and services.openssh.settings.PermitRootLogin is \"no\""
         else if lib.any hasKey users && ! openssh.enable then
           "nobody could log in: there are SSH keys, but services.openssh.enable is false"
+        else if withKeys != [ ] then
+          "nobody could log in: sshd lets no user in who has an SSH key; look at PubkeyAuthentication, AllowUsers, DenyUsers, AllowGroups and DenyGroups of services.openssh.settings"
         else
           "nobody could log in: no user who has a shell has an SSH key or a password.${lib.concatMapStrings (user: where user.name "keys") users}"
           + "\n  set users.users.NAME.openssh.authorizedKeys.keys, or nixosImage.allowNoLogin = true";

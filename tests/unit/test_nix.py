@@ -38,6 +38,11 @@ def test_nix_is_told_of_foreign_programs_only_where_they_run() -> None:
     assert "extra-platforms" not in config(Settings())
 
 
+def test_derivations_that_run_a_virtual_machine_may_be_built() -> None:
+    """Nix would refuse their feature where there is no /dev/kvm, after all else is built."""
+    assert config(Settings())["extra-system-features"] == "kvm"
+
+
 def test_nix_asks_the_caches_that_it_is_told_of_and_builds_on_the_volume() -> None:
     found = config(Settings(build_dir="/var/nixos-image/0badcafe/builds"))
     assert (found["substituters"], found["trusted-public-keys"]) == ("", "")

@@ -14,8 +14,10 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.architectures import this_system
 
-#: Program for chmod, in the sandbox and without it: a shell has no such builtin.
+#: Program for chmod, because a shell has no such builtin; and its place in the sandbox of the
+#: probe, below no folder that --option extra-sandbox-paths may show.
 BUSYBOX = "/usr/bin/busybox"
+SHOWN = "/nixos-image-probe/busybox"
 
 #: Content of the probe derivation's input file.
 INPUT = "input"
@@ -32,10 +34,12 @@ while read -r name rest; do
   case $name in *:*) echo "interface ${{name%%:*}}" ;; esac
 done < /proc/net/dev
 read -r text < "$input"
-if ! [ -x {BUSYBOX} ] || [ "$text" != {INPUT} ]; then
+tool={SHOWN}
+[ -x $tool ] || tool={BUSYBOX}
+if ! [ -x $tool ] || [ "$text" != {INPUT} ]; then
   echo "inputs untried"
-elif {{ {BUSYBOX} chmod u+w "$input" || echo {INPUT} > "$input"; }} 2> /dev/null; then
-  {BUSYBOX} chmod a-w "$input"
+elif {{ $tool chmod u+w "$input" || echo {INPUT} > "$input"; }} 2> /dev/null; then
+  $tool chmod a-w "$input"
   echo "inputs writable"
 else
   echo "inputs read-only"
@@ -118,7 +122,7 @@ def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
 
 def look(nix: Nix) -> tuple[View | None, str]:
     """Build the probe with `nix`; return its view, or None and the cause of the failure."""
-    paths = (*nix.settings.sandbox_paths, BUSYBOX)
+    paths = (*nix.settings.sandbox_paths, f"{SHOWN}={BUSYBOX}")
     shown = dataclasses.replace(nix.settings, sandbox_paths=paths)
     words = ["build", "--impure", "--no-link", "--print-build-logs", "--expr", EXPRESSION]
     probe = dataclasses.replace(nix, settings=shown)
