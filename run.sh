@@ -114,6 +114,7 @@ main() {
     *) run_terminal "$@" ;;
   esac
   code=$?
+  case $debug_shell$stopped$code in 14 | 16 | 113) open_shell ;; esac
   forget_run
   [ $code != 0 ] || heed_end
   [ -z "$down" ] || [ $code != 0 ] || forget "$@"

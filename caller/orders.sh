@@ -21,6 +21,10 @@ obey() {
       question) question=$asks ;;
       ask) [ ! -t 0 ] || [ ! -t 1 ] || mode=asks ;;
       then_boot) then_boot=1 ;;
+      debug_shell)
+        debug_shell=1
+        [ -t 0 ] && [ -t 1 ] || die 2 "--debug-shell needs a terminal" "leave it out, or call run.sh on a terminal, without pipes"
+        ;;
       flash) mode=flash image=$path ;;
       disk) disk_path=$path ;;
       yes) yes=1 ;;
@@ -54,6 +58,7 @@ may() {
     *:nothing: | *:terminal: | demo:send_keys: | init:send_keys: | init:ask: | test:send_checkout:) ;;
     *:send_bundle:) [ -n "$ca_bundle" ] ;;
     build:then_boot:) given --run "$@" ;;
+    demo:debug_shell: | build:debug_shell:) given --debug-shell "$@" ;;
     demo:question: | build:question:) ! given --yes "$@" ;;
     pins:out_locks:) given --update "$@" ;;
     init:out_dir:--out) if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted ./; fi ;;

@@ -39,6 +39,7 @@ disk_path=         # disk to write it to
 dry_run=           # 1 if nothing is written
 yes=               # 1 if nothing is asked
 no_verify=         # 1 if the disk is not read back
+debug_shell=       # 1 if a shell is opened in a derivation that fails
 then_boot=         # 1 if the first image is booted on the terminal afterwards
 out=               # output folder
 out_kib=           # free KiB in the output folder

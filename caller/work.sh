@@ -93,6 +93,15 @@ run_terminal() {
   return $code
 }
 
+# open_shell: opens a shell in the derivation that has failed, if one has; $code stays the failure's. A build fails with exit code 4
+# (disk or memory), 6 or 13.
+open_shell() {
+  failed=$code
+  : > "$state/send" && : > "$state/whole" && : > "$state/kept"
+  run_terminal debug-shell
+  code=$failed
+}
+
 # run_hosts test --hosts KINDS...: tests this project on simulated Docker hosts, and exits
 run_hosts() {
   shift 2

@@ -42,6 +42,12 @@ def main() -> int:
         if argv == ["receive"]:
             session.receive()
             return 0
+        if argv == ["debug-shell"]:
+            from orchestrator.run import (
+                debug_shell,
+            )  # Docker's client, which `prepare` must not load
+
+            return debug_shell.open_shell(who)
         verb, words = registry.find(argv[1:] if preparing else argv)
         request = verb.ask(words, who)
         if preparing:

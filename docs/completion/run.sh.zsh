@@ -122,6 +122,7 @@ _nixos_image() {
         '--dry-run[print the plan and make nothing]' \
         '--json[with --dry-run\: print the plan as JSON on stdout]' \
         '--yes[do not ask before a build that takes long or much disk]' \
+        '--debug-shell[if a derivation fails, open a shell in its folder, with its variables]' \
         '--memory=[memory limit of the builder (default\: nine tenths of Docker'\''s memory)]:SIZE: ' \
         '--sign=[sign the images'\'' checksums with this private SSH key]:FILE:_files' \
         '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \
@@ -192,6 +193,7 @@ _nixos_image() {
         '--dry-run[print the plan and make nothing]' \
         '--json[with --dry-run\: print the plan as JSON on stdout]' \
         '--yes[do not ask before a build that takes long or much disk]' \
+        '--debug-shell[if a derivation fails, open a shell in its folder, with its variables]' \
         '--memory=[memory limit of the builder (default\: nine tenths of Docker'\''s memory)]:SIZE: ' \
         '--sign=[sign the images'\'' checksums with this private SSH key]:FILE:_files' \
         '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \

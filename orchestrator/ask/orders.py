@@ -43,6 +43,7 @@ def image_orders(request: ImageRequest) -> Orders:
     """Return the orders that all verbs that make images share."""
     orders: Orders = [TERMINAL] if request.as_json else []
     if not request.dry_run:
+        orders += [["debug_shell"]] if request.debug_shell else []
         orders += [["force"]] if request.force else []
         orders.append(["out_dir", "--out", os.fspath(request.out)])
     orders += [QUESTION] if request.asks else []

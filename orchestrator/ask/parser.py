@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import typing
+from collections.abc import Sequence
 
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import AUTO, Caller, Emulation
@@ -29,8 +30,20 @@ class Parser(argparse.ArgumentParser):
     help.
     """
 
-    def __init__(self, verb: str, description: str, epilog: str = "") -> None:
-        """Make the parser of the arguments after `verb`."""
+    def __init__(
+        self,
+        verb: str,
+        description: str,
+        epilog: str = "",
+        examples: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Make the parser of the arguments after `verb`.
+
+        `examples` are pairs: arguments of ./run.sh, and what they do. They come last in the help,
+        where a terminal shows them.
+        """
+        self.examples = tuple(examples)
+        epilog = "\n\n".join(filter(None, [epilog, _examples(self.examples)]))
         super().__init__(
             prog=f"./run.sh {verb}",
             description=description,
@@ -51,6 +64,15 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(wrong.partition("=")[0], known, n=1)
             hint = f"did you mean {near[0]}?" if near else hint
         raise UsageError(message, hint=hint)
+
+
+def _examples(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return examples as aligned lines, or ""."""
+    if not pairs:
+        return ""
+    width = max(len(words) for words, _ in pairs)
+    lines = [f"  ./run.sh {words.ljust(width)}  {does}".rstrip() for words, does in pairs]
+    return "\n".join(["examples:", *lines])
 
 
 def add_run_arguments(parser: Parser, *, timeout: float) -> None:
@@ -93,6 +115,11 @@ def add_run_arguments(parser: Parser, *, timeout: float) -> None:
         "--yes", action="store_true", help="do not ask before a build that takes long or much disk"
     )
     parser.add_argument(
+        "--debug-shell",
+        action="store_true",
+        help="if a derivation fails, open a shell in its folder, with its variables",
+    )
+    parser.add_argument(
         "--memory",
         type=mebibytes,
         metavar="SIZE",
@@ -126,7 +153,17 @@ def run_arguments(found: argparse.Namespace, who: Caller) -> dict[str, typing.An
     if found.json and not found.dry_run:
         raise UsageError("--json: only with --dry-run", hint=found.help_of)
     names = (
-        *("force", "emulation", "qemu", "locked", "strict", "dry_run", "yes", "memory"),
+        *(
+            "force",
+            "emulation",
+            "qemu",
+            "locked",
+            "strict",
+            "dry_run",
+            "debug_shell",
+            "yes",
+            "memory",
+        ),
         *("emulation_timeout", "boot_timeout", "timeout"),
     )
     fields = {name: getattr(found, name) for name in names}

@@ -126,7 +126,8 @@ class ImageRequest:
     paths of `image` that it names. `qemu` is a version of the emulators, `AUTO`, or empty for the
     default. `memory` is the builder's limit in MiB, 0 for the default; `sign` a private SSH key.
     `force` replaces files in the output folder that no run made. A `dry_run` ends with the plan,
-    which is JSON on stdout with `as_json`; `yes` answers the question whether to build it.
+    which is JSON on stdout with `as_json`; `yes` answers the question whether to build it. With
+    `debug_shell` a failed derivation's folder is kept, and run.sh opens a shell in it afterwards.
     """
 
     out: pathlib.PurePosixPath
@@ -143,6 +144,7 @@ class ImageRequest:
     dry_run: bool
     as_json: bool
     yes: bool
+    debug_shell: bool
     sign: pathlib.PurePosixPath | None
     display: Display
     image: ImageOptions

@@ -70,6 +70,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         foreign=plan.foreign,
         private=plan.private,
         strict=request.strict,
+        keep_failed=request.debug_shell,
         wait_seconds=request.emulation_timeout,
         ca_bundle=ca_bundle,
         options=options,

@@ -32,7 +32,8 @@ BUILDER = "urn:nixos-image:appliance:v1"
 #: elsewhere.
 NOT_RECORDED = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run as_json yes display"
-    " sign ssh_key strict memory image nix_options force notes appliance written".split()
+    " debug_shell sign ssh_key strict memory image nix_options force notes appliance"
+    " written".split()
 )
 
 #: Image options of one device, or secret: only their names are recorded.

@@ -18,6 +18,10 @@ from orchestrator.shared.run import LATE, WORD, WORK
 #: Folder in the run's shared folder for files taken over from agents; only root may write to it.
 TAKEN = "taken"
 
+#: File there with the variables of Compose of a run that --debug-shell opens a shell in; a run's
+#: folder that has it is left to run.sh, which removes the volume.
+KEPT = "compose.env"
+
 #: Uid of the unprivileged user in the builder's and the boot image. With userns-remap, uids of all
 #: other containers are shifted; the owner of this file, root in the image, shows by how much.
 BUILDER_UID = pathlib.Path(__file__).stat().st_uid + 1000

@@ -14,7 +14,7 @@ from orchestrator.deliver import provenance, signing
 from orchestrator.docker import facts
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
-from orchestrator.run import github_keys
+from orchestrator.run import debug_shell, github_keys
 from orchestrator.run.appliance import Appliance
 from orchestrator.run.context import RunContext
 from orchestrator.run.repair import repair_if_harmless
@@ -119,7 +119,12 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             finally:
                 built.close()
 
-        retry_after_crash(request, plan.mode, attempt, progress)
+        try:
+            retry_after_crash(request, plan.mode, attempt, progress)
+        except ApplianceError:
+            if request.debug_shell:
+                debug_shell.keep(workspace)
+            raise
 
 
 def retry_after_crash(

@@ -12,6 +12,9 @@ from orchestrator.shared.nix_options import NixOptions
 #: Name of the task file in the run's folder.
 TASK = "task.json"
 
+#: Name of the file in the run's folder that tells of a derivation that failed, for --debug-shell.
+FAILED = "failed.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class DemoTask:
@@ -105,7 +108,8 @@ class Task:
 
     `foreign` are systems whose programs need an emulator, `private` those whose emulators the
     builder registers in its own binfmt_misc. With `leased` the builder holds cleanup's lease.
-    `strict` forbids builds without Nix' sandbox. With `asks` the builder waits for the
+    `strict` forbids builds without Nix' sandbox. With `keep_failed` a failed derivation's folder is
+    kept, and what it is told (`FAILED`). With `asks` the builder waits for the
     orchestrator's word between its plan and what that costs. With `late` the orchestrator sends
     files of `options` only when Nix has ended. With `verbose` it gets the log lines of builds.
     """
@@ -118,6 +122,7 @@ class Task:
     options: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     private: tuple[str, ...] = ()
     strict: bool = False
+    keep_failed: bool = False
     late: bool = False
     asks: bool = False
     verbose: bool = False

@@ -59,7 +59,16 @@ class Boot:
 
 
 def _parser() -> Parser:
-    parser = Parser("boot", "Boot a throwaway copy of an image in QEMU.")
+    parser = Parser(
+        "boot",
+        "Boot a throwaway copy of an image in QEMU.",
+        examples=(
+            ("boot out/pi.img", "on this terminal; Ctrl-A X leaves it"),
+            ("boot --test out/pi.img", "check that it boots and lets an SSH key in"),
+            ("boot --test --run 'df -h' out/pi.img", "show the output of a command there"),
+            ("boot --print-command out/pi.img", "for another computer with QEMU"),
+        ),
+    )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument(
         "--test",

@@ -52,6 +52,13 @@ def _parser() -> Parser:
         f"Without options: {APPLIANCE} of this folder if there is one, else {CONFIGURATION} of this"
         f"\nproject, for an SD card ({FORMAT})."
         "\nThe word `build` may be omitted. Other verbs: ./run.sh help",
+        examples=(
+            ("", "appliance.toml, or config/sd-card.nix"),
+            ("--image kiosk --dry-run", "what an image of it would cost"),
+            ("-c configuration.nix -f qcow-efi", "a configuration, for a virtual machine"),
+            ("--flake .#server -f amazon", "a configuration of a flake, for a cloud"),
+            ("-c pi.nix --debug-shell", "open a shell in a derivation that fails"),
+        ),
     )
     what = parser.add_argument_group("what is built")
     nix = parser.add_argument_group("Nix")

@@ -116,6 +116,10 @@ def _parser() -> Parser:
     parser = Parser(
         "clean",
         "Remove what dead runs have left on this Docker host, and old images of the appliance.",
+        examples=(
+            ("clean", "what killed runs have left"),
+            ("clean --store", "also what no recent image needs of the store"),
+        ),
     )
     parser.add_argument(
         "--all", action="store_true", help="end living runs, too, and remove what they have"

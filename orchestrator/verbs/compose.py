@@ -59,6 +59,10 @@ def _parser() -> Parser:
         "Run Docker Compose with this project's files: docker compose VERB ...",
         "`compose` may be omitted before Compose's verbs that are not verbs of this project:"
         "\n./run.sh ps",
+        (
+            ("compose config --services", "the services of compose.yaml"),
+            ("logs builder", "the log of the last plain `docker compose up`"),
+        ),
     )
     parser.usage = f"{parser.prog} VERB [ARGUMENT ...]"
     parser.add_argument("words", nargs="*", metavar="VERB ...", help="arguments for docker compose")

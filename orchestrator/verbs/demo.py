@@ -28,7 +28,16 @@ TIMEOUT_SECONDS = 6 * 3600.0
 
 
 def _parser() -> Parser:
-    parser = Parser("demo", "Build a small bootable system, deliver it to ./out, and boot it.")
+    parser = Parser(
+        "demo",
+        "Build a small bootable system, deliver it to ./out, and boot it.",
+        examples=(
+            ("demo", "a UEFI disk for another CPU, into ./out"),
+            ("demo --system riscv64-linux -f sd-riscv64", "an SD card for RISC-V"),
+            ("demo --ssh-key key.pub --no-boot", "with your key; the image is not booted"),
+            ("demo --dry-run", "only the plan"),
+        ),
+    )
     parser.add_argument(
         "--system",
         choices=sorted(DEBIAN_ARCHITECTURES),

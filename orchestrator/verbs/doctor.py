@@ -29,14 +29,6 @@ TYPE, SCHEMA = "urn:nixos-image:doctor:v1", 1
 #: Line between the text and the JSON document, which run.sh puts into two files of a bundle.
 BETWEEN = "\f\n"
 
-EXAMPLES = """\
-examples:
-  ./run.sh doctor                     # what is wrong here, and what to do
-  ./run.sh doctor --json | jq .state  # ok, warns or fails
-  ./run.sh doctor --bundle bug.tar.gz # an archive for a bug report, without secrets
-
-Exit code: 0 if nothing will fail, 3 if it is Docker, else 4. The rules: docs/doctor.md"""
-
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
@@ -58,7 +50,13 @@ def _parser() -> Parser:
         "Examine this computer, its Docker engine and its network: what was found, what is needed,"
         "\nwhy, and what to do. Then print the plan of a run. Nothing is built. Without Docker it"
         "\nstill says what it can.",
-        EXAMPLES,
+        "Exit code: 0 if nothing will fail, 3 if it is Docker, else 4. The rules: docs/doctor.md",
+        (
+            ("doctor", "what is wrong here, and what to do"),
+            ("doctor --json", "for a program"),
+            ("doctor --bundle bug.tar.gz", "an archive for a bug report, without secrets"),
+            ("doctor --privileges", "what each container may do"),
+        ),
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(

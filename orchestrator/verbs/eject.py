@@ -33,6 +33,10 @@ def _parser() -> Parser:
         "eject",
         "Write an appliance.toml as plain Nix: flake.nix, and a NixOS module for each image.\n"
         "It builds the same, and is yours to change. No file is replaced.",
+        examples=(
+            ("eject", "beside the appliance.toml of this folder"),
+            ("eject --appliance pi/appliance.toml -o pi-nix", "into another folder"),
+        ),
     )
     add_appliance_options(parser)
     parser.add_argument(

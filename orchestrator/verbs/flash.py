@@ -35,10 +35,11 @@ def _parser() -> Parser:
         "Write an image to a card or disk of this computer, and read it back. Without\n"
         "DEVICE the disks are listed. A packed image (.zst, .xz, .gz) is unpacked on the way; of\n"
         "an image with a block map beside it only the mapped blocks are written.",
-        epilog="examples:\n"
-        "  ./run.sh flash out/pi.img                  list the disks, and ask on a terminal\n"
-        "  ./run.sh flash out/pi.img.zst /dev/sdb     write, after a question\n"
-        "  ./run.sh flash out/pi.img /dev/sdb --yes   ask nothing\n",
+        examples=(
+            ("flash out/pi.img", "list the disks, and ask on a terminal"),
+            ("flash out/pi.img.zst /dev/sdb", "write, after a question"),
+            ("flash out/pi.img /dev/sdb --yes", "ask nothing"),
+        ),
     )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("device", metavar="DEVICE", nargs="?", help="disk, such as /dev/sdb")

@@ -34,7 +34,11 @@ def work(request: Formats, session: Session) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("formats", "Print the table of NixOS image formats, or the named rows of it.")
+    parser = Parser(
+        "formats",
+        "Print the table of NixOS image formats, or the named rows of it.",
+        examples=(("formats", "all formats"), ("formats amazon qcow-efi", "these rows")),
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     return parser
 

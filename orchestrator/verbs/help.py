@@ -46,7 +46,11 @@ def pages() -> dict[str, str]:
 
 
 def _parser() -> Parser:
-    parser = Parser("help", "Print all verbs of ./run.sh, or the options of one verb.")
+    parser = Parser(
+        "help",
+        "Print all verbs of ./run.sh, or the options of one verb.",
+        examples=(("help", "all verbs"), ("help build", "the options of a build")),
+    )
     parser.add_argument("verb", nargs="?", default="", metavar="VERB")
     return parser
 

@@ -42,6 +42,10 @@ def _parser() -> Parser:
         f"Write {APPLIANCE}, which describes an image without Nix. On a terminal it asks for what\n"
         "no option gives; elsewhere nothing is asked. No file is replaced.",
         "Then ./run.sh builds the image.",
+        (
+            ("init", "ask, and write ./appliance.toml"),
+            ("init --board raspberry-pi-4 --host-name kiosk --user ada", "ask only what is left"),
+        ),
     )
     parser.add_argument("--board", choices=sorted(BOARDS), help="the machine")
     parser.add_argument("--host-name", default="", metavar="NAME", help="its name (default: nixos)")

@@ -34,7 +34,15 @@ class Pins:
 
 
 def _parser() -> Parser:
-    parser = Parser("pins", "Print the pinned versions and hashes of all downloads (locks/).")
+    parser = Parser(
+        "pins",
+        "Print the pinned versions and hashes of all downloads (locks/).",
+        examples=(
+            ("pins", "what is pinned"),
+            ("pins --update", "renew the locks"),
+            ("pins --advisories", "known vulnerabilities of packages in our images"),
+        ),
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--update",

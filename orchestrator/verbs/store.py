@@ -30,15 +30,15 @@ TYPE, SCHEMA = "urn:nixos-image:store:v1", 1
 #: Seconds of each unit of --older-than.
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-EXAMPLES = """\
-examples:
-  ./run.sh store                       # sizes, and what each recent result holds
-  ./run.sh store gc                    # remove what no recent result needs
-  ./run.sh store gc --keep 3           # first let go of all but the three newest results
-  ./run.sh store gc --older-than 30d   # first let go of what is older than thirty days
-  ./run.sh store gc --max-size 20G     # first let go of the oldest, until 20 GiB are held
-  ./run.sh store verify --repair       # compare each file with its checksum, repair
-  ./run.sh store optimise              # store files with the same content once"""
+EXAMPLES = (
+    ("store", "sizes, and what each recent result holds"),
+    ("store gc", "remove what no recent result needs"),
+    ("store gc --keep 3", "first let go of all but the three newest results"),
+    ("store gc --older-than 30d", "first let go of what is older than thirty days"),
+    ("store gc --max-size 20G", "first let go of the oldest, until 20 GiB are held"),
+    ("store verify --repair", "compare each file with its checksum, repair"),
+    ("store optimise", "store files with the same content once"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _parser() -> Parser:
         "Tell what the Nix store's volume has, which all runs share: its size, what each recent"
         "\nresult holds, what no result needs. Or remove that (gc), compare all paths with their"
         "\nchecksums (verify), or store files with the same content once (optimise).",
-        EXAMPLES,
+        examples=EXAMPLES,
     )
     parser.add_argument("action", nargs="?", choices=typing.get_args(Action), default="list")
     gc = parser.add_argument_group("gc")

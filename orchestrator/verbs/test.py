@@ -24,6 +24,11 @@ def _parser() -> Parser:
         "test",
         "Run the test suite in its container image, which is built if needed.",
         "--hosts [NAME ...] runs the demo on simulated Docker hosts instead: docs/hosts.md",
+        (
+            ("test", "what every change must pass"),
+            ("test tests/tools/test_disk.py", "some tests"),
+            ("test --hosts podman ssh", "the demo on these kinds of hosts"),
+        ),
     )
     parser.add_argument("words", nargs="*", metavar="PYTEST ARGUMENT", help="arguments for pytest")
     return parser

@@ -16,6 +16,10 @@ def _parser() -> Parser:
     parser = Parser(
         "verify",
         "Check an image against its checksums, SBOM, provenance and signature beside it.",
+        examples=(
+            ("verify out/pi.img", "the files fit each other"),
+            ("verify out/pi.img --key signer.pub", "this key has signed them"),
+        ),
     )
     parser.add_argument("image", metavar="IMAGE")
     signer = parser.add_mutually_exclusive_group()

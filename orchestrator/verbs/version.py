@@ -37,6 +37,7 @@ def _parser() -> Parser:
         "version",
         "Print this project's version, its main pins (nixpkgs, Nix, the emulators, the base image)"
         "\nand the Docker engine's version, if it answers at once. ./run.sh pins prints all pins.",
+        examples=(("version", "for a bug report"),),
     )
 
 

@@ -53,6 +53,7 @@ def test_the_services_are_known() -> None:
     assert SERVICES.keys() == planned | {
         "boot",
         "boot-kvm",
+        "debug",
         "look",
         "pins",
         "probe",
@@ -69,7 +70,7 @@ TABLE = {"cleanup", "look", "registrar"}
 
 #: Services that may create user namespaces (orchestrator/docker/seccomp.json), without other
 #: privileges.
-UNPRIVILEGED = {"builder", "probe"}
+UNPRIVILEGED = {"builder", "debug", "probe"}
 
 
 # --- privileges -------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def test_who_may_make_user_namespaces_has_no_right_but_that(name: str) -> None:
         "systempaths=unconfined",
     ]
     assert value(name, "cap_add") is None
-    assert value(name, "user") == {"builder": "builder", "probe": "1000"}[name]
+    assert value(name, "user") == {"probe": "1000"}.get(name, "builder")
 
 
 @EVERY_SERVICE
@@ -130,6 +131,8 @@ def test_root_file_systems_are_read_only(name: str) -> None:
         ("builder", ["default", "lease"], None),
         ("emulators", None, "none"),
         ("probe", None, "none"),
+        ("debug", ["default"], None),
+        ("survey", None, "bridge"),
         ("look", None, "none"),
         ("stock", None, "none"),
         ("restock", None, "bridge"),
@@ -152,6 +155,8 @@ def test_networks(name: str, networks: list[str] | None, mode: str | None) -> No
         ("builder", "builder", {"store", "work", "lease", "emulators"}),
         ("emulators", None, {"emulators"}),
         ("probe", "1000", set()),
+        ("debug", "builder", {"store", "work", "emulators"}),
+        ("survey", "1000", set()),
         ("look", None, set()),
         ("stock", "builder", {"store"}),
         ("restock", "builder", {"store"}),

@@ -1,5 +1,7 @@
 """Tests the generated completion scripts and man page: they are of these parsers, and whole."""
 
+import shlex
+
 import pytest
 
 from orchestrator.manual import command_line
@@ -67,3 +69,20 @@ def test_the_page_has_every_option_exit_code_and_variable() -> None:
         assert f".B {kind.exit_code}\n" in MAN
     assert ".B NIXOS_IMAGE_PATIENCE\n" in MAN
     assert "NIXOS_IMAGE_RUN" not in MAN, "run.sh sets it, not a person"
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_each_verb_has_examples_that_its_parser_takes(name: str) -> None:
+    """They are the last lines of the help, where a terminal shows them."""
+    parser = registry.verb(name).parser()
+    assert parser.examples
+    said = parser.format_help().rstrip().splitlines()
+    count = len(parser.examples)
+    assert said[-count - 1] == "examples:"
+    assert max(map(len, said[-count:])) <= 100
+    for words, does in parser.examples:
+        assert does
+        verb, rest = registry.find(shlex.split(words))
+        assert verb is registry.verb(name), words
+        if not verb.passes_on:
+            verb.parser().parse_intermixed_args(rest)

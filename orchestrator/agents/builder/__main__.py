@@ -90,7 +90,10 @@ def build() -> None:
     waited = time.monotonic()
     # Only now Nix' extra-platforms may have the foreign systems, because their programs run.
     settings = Settings(
-        platforms=task.foreign, sandbox_paths=sandbox_paths(task), build_dir=make_build_dir(run)
+        platforms=task.foreign,
+        sandbox_paths=sandbox_paths(task),
+        build_dir=make_build_dir(run),
+        keep_failed=task.keep_failed,
     )
     recorder = Recorder(task.foreign)
     nix = Nix(

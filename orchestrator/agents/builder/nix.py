@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.agents import events, room
-from orchestrator.agents.builder import memory
+from orchestrator.agents.builder import debug, memory
 from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.recorder import Recorder
@@ -25,6 +25,7 @@ from orchestrator.shared import command as programs
 from orchestrator.shared.codes import CODES, recognise
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.paths import ROOT
+from orchestrator.shared.task import FAILED
 
 #: Nix' number of download attempts for a file, and seconds without data until the next attempt.
 ATTEMPTS = 5
@@ -78,7 +79,7 @@ class Settings:
 
     `sandbox` enables Nix' sandbox, which shows the container's files in `sandbox_paths`.
     `build_dir` is an existing folder for builds. With `restricted`, an evaluation can read only its
-    search path and what it fetches.
+    search path and what it fetches. With `keep_failed` the folder of a failed build is kept.
     """
 
     platforms: tuple[str, ...] = ()
@@ -88,6 +89,7 @@ class Settings:
     sandbox_paths: tuple[str, ...] = ()
     build_dir: str = BUILDS
     restricted: bool = False
+    keep_failed: bool = False
 
     def text(self) -> str:
         """Return the text of nix.conf."""
@@ -114,6 +116,8 @@ class Settings:
         }
         if self.platforms:
             lines["extra-platforms"] = " ".join(self.platforms)
+        if self.keep_failed:
+            lines["keep-failed"] = "true"
         if self.restricted:
             lines["restrict-eval"] = "true"
             lines["allowed-uris"] = " ".join(f"{scheme}:" for scheme in REMOTE)
@@ -262,6 +266,8 @@ class Nix:
         for warning in log.warnings:
             events.emit("configuration", level="warning", message=self._named(warning))
         if process.returncode != 0:
+            if self.settings.keep_failed and log.failed_path:
+                debug.note(self.log_file.with_name(FAILED), log.failed_path)
             starved = memory.kills() > kills
             raise self._failure(log, process.returncode, store, starved=starved)
         return output.strip(), log
