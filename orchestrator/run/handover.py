@@ -24,6 +24,7 @@ from orchestrator.shared.artifact import (
     IMAGE_RESULT,
     LOG,
     LOG_TYPE,
+    REPORT,
     RESULT,
     RESULT_TYPE,
     SERIAL_LOG,
@@ -119,9 +120,12 @@ class Handover:
             about = self._about(receipts, registered)
             story_of = functools.partial(self._story, boot=boot, problem=problem)
             warn = functools.partial(self._run.progress.say, level="warning")
-            for name in evidence.write(folder, self._images, about, story_of, warn):
+            beside = evidence.write(folder, self._images, about, story_of, warn)
+            for name in beside:
                 outgoing.send(name)
             outgoing.finish()
+        if report := next((name for name in beside if name.endswith(REPORT)), ""):
+            self._run.progress.say(f"report: {self._run.request.out / report}")
         if others:
             self._run.progress.say(table(self._images))
 

@@ -53,8 +53,14 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     bill = f"{image}.cdx.json"
     assert second.files()[bill] == files[bill], "the same image has the same bill of materials"
     sums = files[f"{image}.sha256"].decode()
-    for name in (image, bill, f"{image}.provenance.json"):
+    report = f"{image}.report.html"
+    for name in (image, bill, f"{image}.provenance.json", report):
         assert f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" in sums
+    assert f"report: /somewhere/out/{report}" in first.err
+    told = files[report].decode()
+    assert "Boot check: passed" in told
+    assert "nixos-image demo: ready" in told
+    assert "Boot check: not made in this run" in second.files()[report].decode()
 
 
 @pytest.mark.e2e
