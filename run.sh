@@ -45,6 +45,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/person.sh"
 . "$root/caller/orders.sh"
 . "$root/caller/send.sh"
+. "$root/caller/homes.sh"
 . "$root/caller/secrets.sh"
 . "$root/caller/repository.sh"
 . "$root/caller/commit.sh"

@@ -27,9 +27,10 @@ find_commit() {
   find_head
   commit=$head count=0 clean=1
   [ -n "$commit" ] || return 0
-  seconds=$(git_says cat-file commit "$commit" | awk '/^committer / { print $(NF - 1); exit } /^$/ { exit }')
+  git_says commit cat-file commit "$commit"
+  seconds=$(awk '/^committer / { print $(NF - 1); exit } /^$/ { exit }' "$state/commit")
   case $seconds in '' | *[!0-9]*) commit= ;; esac
-  [ -e "$common/shallow" ] || count=$(git_says rev-list --count "$commit") || count=0
+  [ -e "$common/shallow" ] || ! git_says count rev-list --count "$commit" || count=$(cat "$state/count")
   is_clean || clean=0
 }
 
@@ -37,22 +38,22 @@ find_commit() {
 # to skip or to take for unchanged. Submodules are not looked into: their own settings may name programs. Of the caller's own
 # configuration, git may run a filter (git-lfs) for a file that was touched.
 is_clean() {
-  git_says update-index -q --ignore-submodules --refresh > "$state/changed" # a file that was only touched is the same
-  git_says diff-index --cached --quiet --ignore-submodules=all "$head" > "$state/changed" \
-    && git_says diff-files --quiet --ignore-submodules=all > "$state/changed" \
-    && git_says ls-files -z --others --exclude-standard > "$state/changed" && [ ! -s "$state/changed" ] \
-    && git_says ls-files -v > "$state/changed" && ! grep -q '^[Sa-z]' "$state/changed"
+  git_says changed update-index -q --ignore-submodules --refresh # a file that was only touched is the same
+  git_says changed diff-index --cached --quiet --ignore-submodules=all "$head" \
+    && git_says changed diff-files --quiet --ignore-submodules=all \
+    && git_says changed ls-files -z --others --exclude-standard && [ ! -s "$state/changed" ] \
+    && git_says changed ls-files -v && ! grep -q '^[Sa-z]' "$state/changed"
 }
 
 # tell_commit WITH: appends to $state/commits what find_commit has found for $tree, and WITH, which is 1 if its submodules are sent,
 # else 0: six words that end with a zero byte
-tell_commit() { [ -z "$commit" ] || printf '%s\0' "$tree" "$commit" "$seconds" "$count" "$clean" "$1" >> "$state/commits"; }
+tell_commit() { [ -z "$commit" ] || printf '%s\0' "$tree" "$commit" "$seconds" "$count" "$clean" "$1" >> "$state/commits" || no_room; }
 
 # wants_modules: whether a flake in $state/found asks for its repository's submodules (`inputs.self.submodules = true`)
 wants_modules() {
   tr '\0' '\n' < "$state/found" | grep '/flake\.nix$' | (
     cd / && while read -r file; do
-      ! grep -q 'submodules *= *true' "$file" 2> /dev/null || exit 0
+      ! [ -f "$file" ] || ! grep -q 'submodules *= *true' "$file" 2> /dev/null || exit 0
     done
     exit 1
   )
@@ -63,12 +64,13 @@ wants_modules() {
 # shellcheck disable=SC2094 # the loop adds the submodules of submodules to the list that it reads
 list_modules() {
   top=$tree
-  find_modules '' > "$state/modules"
+  : > "$state/modules"
+  find_modules ''
   while read -r linked module; do
     tree=$top/$module
     if [ -e "$tree/.git" ] && [ "$(physical "$tree")" = "$(physical "$top")/$module" ] && in_repository "$1" "$tree"; then
       list_files "$1"
-      find_modules "$module/" >> "$state/modules"
+      find_modules "$module/"
       find_head
       [ "$head" = "$linked" ] && is_clean || clean=0
     else # not checked out
@@ -78,8 +80,9 @@ list_modules() {
   tree=$top
 }
 
-# find_modules PREFIX: prints a line for each submodule of $tree's repository: its commit, and its path after PREFIX
+# find_modules PREFIX: adds a line to $state/modules for each submodule of $tree's repository: its commit, and its path after PREFIX
 find_modules() {
-  git_says ls-files -s -z | tr '\0' '\n' \
-    | prefix=$1 awk '/^160000 / { commit = $2; sub(/^[^\t]*\t/, ""); print commit, ENVIRON["prefix"] $0 }'
+  git_says entries ls-files -s -z
+  tr '\0' '\n' < "$state/entries" \
+    | prefix=$1 awk '/^160000 / { commit = $2; sub(/^[^\t]*\t/, ""); print commit, ENVIRON["prefix"] $0 }' >> "$state/modules" || no_room
 }

@@ -45,12 +45,6 @@ write_with_dd() {
 # A file can ask xz for any amount of memory.
 unpack_image() { if [ -n "$packer" ]; then XZ_OPT=--memlimit-decompress=1GiB "$packer" -dc < "$image"; else cat "$image"; fi; }
 
-# put_sum: prints the SHA-256 of stdin
-put_sum() {
-  # shellcheck disable=SC2086  # a command's words
-  sum_line=$($hasher) && printf %s "${sum_line%% *}"
-}
-
 # dd_failed: ends run.sh with what dd has said
 dd_failed() {
   reason=$(last_line "$state/dd")
@@ -73,11 +67,12 @@ read_back() {
     | { head -c "$written"; cat > /dev/null; } | put_sum > "$state/back"
   end_family $ticker
   end_if_stopped "the reading back"
-  [ ! -e "$state/broken" ] || [ "$(cat "$state/back")" = "$(cat "$state/sum")" ] \
-    || die 17 "$disk_path could not be read back: $(last_line "$state/dd")" "use another card or card reader"
-  [ "$(cat "$state/back")" = "$(cat "$state/sum")" ] \
-    || die 17 "$disk_path does not hold what was written" "use another card or card reader; one that says too large a size is a forgery"
+  [ ! -e "$state/broken" ] || is_same || die 17 "$disk_path could not be read back: $(last_line "$state/dd")" "use another card or card reader"
+  is_same || die 17 "$disk_path does not hold what was written" "use another card or card reader; one that says too large a size is a forgery"
 }
+
+# is_same: whether the sums of what was written and of what was read back are there, and the same
+is_same() { is_sum "$(cat "$state/sum")" && [ "$(cat "$state/back")" = "$(cat "$state/sum")" ]; }
 
 # count_time WHAT: says WHAT every five seconds, unless a terminal shows dd's progress; must run in a subshell
 count_time() {

@@ -42,9 +42,7 @@ disk_parts() (
 # uses NAME: prints how the disk is used, one use a line: `mount FOLDER`, `swap DEVICE`, or `volume NAME` for a volume on it. The
 # kernel names the source of a mount by number, or, for btrfs, by its path only.
 uses() {
-  disk_parts "$1" > "$state/parts"
-  awk -v disk="$1" '
-    FNR == 1 { file++ }
+  disk_parts "$1" | awk '
     file == 1 { number[$2] = path["/dev/" $1] = 1; if ($3) path["/dev/mapper/" $3] = 1; if ($1 ~ /^(dm-|md)/) volume[$3 ? $3 : $1] = 1 }
     file == 2 {
       for (i = 7; $i != "-" && i < NF; i++);
@@ -52,7 +50,7 @@ uses() {
     }
     file == 3 && $1 in path { print "swap " $1 }
     END { for (name in volume) print "volume " name }
-  ' "$state/parts" "$proc/self/mountinfo" "$proc/swaps" | plain
+  ' file=1 - file=2 "$proc/self/mountinfo" file=3 "$proc/swaps" | plain
 }
 
 # is_system USES: whether the disk with these uses has the running system

@@ -13,8 +13,7 @@ source_state() {
       find $(parts) $left_out -o -type f -perm -100 -print | sed 's/^/program /' | LC_ALL=C sort
       echo "base $base_id"
       [ -z "$ca_bundle" ] || echo "certificates $(checksum "$ca_bundle")"
-    } > "$state/manifest"
-    checksum "$state/manifest"
+    } | put_sum
   )
 }
 
@@ -67,8 +66,7 @@ runtime_files() {
 
 # runtime_state: prints a checksum of the files in $state/runtime
 runtime_state() {
-  cat "$root/Dockerfile.runtime" "$state/runtime/"* > "$state/manifest"
-  checksum "$state/manifest"
+  cat "$root/Dockerfile.runtime" "$state/runtime/"* | put_sum
 }
 
 # build_runtime: makes the image of Dockerfile.runtime and writes its id to $state/id. Where run.sh made the base image, that is it,

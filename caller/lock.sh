@@ -17,7 +17,17 @@ lock_out() {
   done
   # The PID of this subshell; $$ is the main script's.
   pid=$(exec sh -c 'echo "$PPID"')
-  printf '%s %s %s\n' "$pid" "$(uname -n)" "$(born "$pid")" > "$lock/holder"
+  printf '%s %s %s\n' "$pid" "$(computer)" "$(born "$pid")" > "$lock/holder" || {
+    rm -rf "$lock"
+    refuse "$lock cannot be written to" "free space there"
+  }
+}
+
+# computer: prints one word for those whose processes can be seen from here: two computers may have one name, and containers of one
+# computer their own processes
+computer() {
+  printf '%s/' "$(uname -n)"
+  { cat /etc/machine-id; readlink /proc/self/ns/pid; } 2> /dev/null | put_sum | cut -c 1-16
 }
 
 # born PID: prints the start time of a process: another process may get the same PID later
@@ -28,8 +38,8 @@ born() {
 
 # is_dead: whether the run that holds the lock has ended. A run on another computer counts as alive.
 is_dead() {
-  if read -r pid host time < "$lock/holder"; then
-    [ "$host" = "$(uname -n)" ] && { [ "$(born "$pid")" != "$time" ] || { [ -z "$time" ] && ! kill -0 "$pid"; }; }
+  if is_file "$lock/holder" && read -r pid host time < "$lock/holder"; then
+    [ "$host" = "$(computer)" ] && { [ "$(born "$pid")" != "$time" ] || { [ -z "$time" ] && ! kill -0 "$pid"; }; }
   else
     [ -n "$(find "$lock" -prune -mmin +1)" ] # the holder of the lock died before it wrote its PID
   fi 2> /dev/null

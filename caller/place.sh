@@ -5,8 +5,9 @@
 is_ours() {
   is_file "$out/$1" || return
   case $1 in
-    result.json) ! has_mark "$1" result || return 0 ;;
-    build.log | build-*.log) ! has_mark "$1" log || return 0 ;;
+    result.json) has_mark "$1" result; return ;;
+    build.log) has_mark "$1" log; return ;;
+    build-*.log) ! has_mark "$1" log || return 0 ;;
   esac
   for suffix in $beside; do
     case $1 in *?"$suffix") ! has_mark "${1%"$suffix"}.provenance.json" build || return 0 ;; esac
@@ -24,7 +25,7 @@ is_there() { [ -e "$1" ] || [ -L "$1" ]; }
 list_kept() {
   [ -z "$force" ] || return 0
   for file in "$out"/*; do
-    if is_there "$file" && ! is_ours "${file##*/}"; then printf '%s\0' "${file##*/}"; fi
+    if is_there "$file" && ! is_ours "${file##*/}"; then printf '%s\0' "${file##*/}" || no_room; fi
   done > "$state/kept"
 }
 
@@ -63,9 +64,14 @@ each_file() {
   while read -r sum kind name && [ "$sum" != end ]; do "$1" "$name" "$kind" || return; done < "$folder/.complete"
 }
 
-# may_put NAME KIND: whether NAME is free or ours, and for an image all names beside it
+# may_put NAME KIND: whether NAME is free or ours, and for an image all names beside it. A provenance comes with its image only: beside
+# a file of the user's, it would let the next run take that for ours.
 may_put() {
   is_free "$1" || return
+  case $1 in
+    *.provenance.json) sed 's/^[^ ]* [^ ]* //' "$folder/.complete" | grep -qxF -e "${1%.provenance.json}" \
+      || { refuse "$1 came without its image"; return; } ;;
+  esac
   [ "$2" = image ] || return 0
   for behind in $beside; do is_free "$1$behind" || return; done
 }

@@ -31,7 +31,8 @@ unpack() {
   part=$out/.nixos-image-$run-$$.part
   # The stream may open the inner folder to other users: a member may be the folder itself. The outer folder stays closed.
   mkdir -m 700 "$part" && mkdir "$part/files" || { cat > /dev/null; return 8; }
-  (cd "$part/files" && tar -xomf -) 2> "$state/tar" || cat > /dev/null
+  # Without the flag, bsdtar gives files of root's the rights that the stream has for other users, capabilities, and flags.
+  (cd "$part/files" && tar -xomf - --no-same-permissions) 2> "$state/tar" || cat > /dev/null
   take "$part/files"
   taken=$?
   rm -rf "$part"

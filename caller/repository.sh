@@ -13,7 +13,7 @@ in_repository() {
     || die 2 "$1: $2 is in a git repository, but git is not installed to list its files" "install git"
   git_folders "$1"
   own_repository "$1"
-  git_says check-ignore -q . > /dev/null
+  git_says ignored check-ignore -q .
   case $? in
     0) return 1 ;;
     1) ;;
@@ -53,8 +53,8 @@ own_repository() {
   mkdir -p "$state/git/objects/info" "$state/git/refs" "$state/git/info"
   echo 'ref: refs/heads/none' > "$state/git/HEAD"
   printf '[core]\n\tbare = false\n\trepositoryformatversion = 1\n' > "$state/git/config"
-  printf '%s\n' "$common/objects" > "$state/git/objects/info/alternates"
-  [ ! -f "$common/info/exclude" ] || cp "$common/info/exclude" "$state/git/info/exclude"
+  printf '%s\n' "$common/objects" > "$state/git/objects/info/alternates" || no_room
+  [ ! -f "$common/info/exclude" ] || cp "$common/info/exclude" "$state/git/info/exclude" || die 2 "$1: $common/info/exclude cannot be copied"
   for index in "$git_folder/index" "$git_folder"/sharedindex.*; do
     [ -e "$index" ] || [ -L "$index" ] || continue # no index yet, or no shared index
     is_file "$index" || die 2 "$1: $index is not a file" "replace it by the file itself"
@@ -73,7 +73,7 @@ own_repository() {
 # copy_setting OPTION NAME [TYPE]: copies git's setting NAME from $config to $state/git, checked with git's TYPE; an error names
 # OPTION
 copy_setting() {
-  value=$(git_alone config --file "$config" --no-includes ${3:+"$3"} --get "$2" 2> "$state/words")
+  value=$(git_alone config --file "$config" --no-includes ${3:+"$3"} --get "$2" 2> "$state/log")
   case $? in
     0) ;;
     1) return 0 ;; # the setting does not exist
@@ -83,14 +83,28 @@ copy_setting() {
     core.excludesfile:/*) [ -f "$value" ] || return 0 ;;
     core.excludesfile:*) [ -f "$above/$value" ] || return 0 ;;
   esac
-  git_alone config --file "$state/git/config" "$2" "$value" > /dev/null 2> "$state/words" || git_fails "$1"
+  git_alone config --file "$state/git/config" "$2" "$value" > /dev/null 2> "$state/log" || git_fails "$1"
 }
 
-# git_says COMMAND...: runs git's COMMAND in $tree with the git folder $state/git; git's stderr goes to $state/words
-git_says() { git_alone --work-tree "$above" -C "$(physical "$tree")" "$@" 2> "$state/words"; }
+# git_says FILE COMMAND...: runs git's COMMAND in $tree with the git folder $state/git; its stdout is in $state/FILE, its stderr in
+# $state/log. A checkout may have pipes where git expects files, and git would wait for them: it has a limit of time, and signals end it.
+git_says() {
+  git_file=$1
+  shift
+  asking=1
+  with_life $((10 * patience)) "waiting for git in $tree" git_in_tree "$@"
+  git_code=$?
+  asking=
+  end_if_stopped "git's work in $tree"
+  [ ! -e "$state/late" ] || die 2 "git has not ended after $((10 * patience)) s in $tree" \
+    "look there for pipes in place of files, and at git status; or set NIXOS_IMAGE_PATIENCE above $patience"
+  return $git_code
+}
+
+git_in_tree() { git_alone --work-tree "$above" -C "$(physical "$tree")" "$@" > "$state/$git_file"; }
 
 git_fails() {
-  die 2 "$1: $tree is in a git repository, but git cannot list its files: $(tail -n 1 "$state/words")" \
+  die 2 "$1: $tree is in a git repository, but git cannot list its files: $(tail -n 1 "$state/log")" \
     "run git status there"
 }
 

@@ -47,4 +47,7 @@ page_of() {
   esac
 }
 
+# no_room: ends run.sh because a file of its own could not be written. A list that ends too early would name other files.
+no_room() { die 4 "nothing more can be written to ${state%/*}" "free space there, or set TMPDIR to another folder"; }
+
 last_words() { tail -n "${1:-15}" "$state/log" | plain >&2; }

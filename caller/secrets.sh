@@ -4,7 +4,7 @@
 # note_secret OPTION PATH: notes that no evaluation may read the file PATH, which was given to OPTION
 note_secret() {
   case $1 in
-    --appliance | --inject | --stamp | --wifi-password-file | --secure-boot-key | --nix-conf | --sign) printf '%s\t%s\n' "$1" "$2" >> "$state/secrets" ;;
+    --appliance | --inject | --stamp | --wifi-password-file | --secure-boot-key | --nix-conf | --sign) printf '%s\t%s\n' "$1" "$2" >> "$state/secrets" || no_room ;;
   esac
 }
 
@@ -20,12 +20,13 @@ refuse_aliases() {
     done
     absolute "$moved"
     moved=$absolute
+    # A name may have line ends: they become \001, which no path of the caller's has.
     # shellcheck disable=SC2012,SC2016  # an inode's number; another shell's program
-    (cd / && xargs -0 sh -c 'exec find "$@" -type f -inum "$0"' "$(ls -diL "$secret" | awk '{ print $1; exit }')") \
-      < "$state/whole" > "$state/same"
+    (cd / && secret=$secret xargs -0 sh -c 'exec find "$@" -type f -inum "$0" -exec sh -c "cmp -s \"\$0\" \"\$secret\"" {} \; -print0' \
+      "$(ls -diL "$secret" | awk '{ print $1; exit }')") < "$state/whole" | tr '\n\0' '\001\n' > "$state/same" || no_room
     while IFS= read -r file; do
       absolute "/$file"
-      [ "$absolute" = "$moved" ] || ! cmp -s "$absolute" "$secret" || die 2 "$option: $secret is also $absolute, which an evaluation could read" \
+      [ "$absolute" = "$moved" ] || die 2 "$option: $secret is also $absolute, which an evaluation could read" \
         "move it out of the folder that is sent"
     done < "$state/same"
   done < "$state/secrets"

@@ -12,7 +12,7 @@ send() {
 # send_path PATH: adds a path to the list of files to send. Paths end with a zero byte and become arguments of tar, because tars
 # differ in reading file lists.
 send_path() {
-  printf './%s\0' "${1#/}" >> "$state/send"
+  printf './%s\0' "${1#/}" >> "$state/send" || no_room
 }
 
 # send_result FILE: sends a file that a run has put beside an image, if it exists.
@@ -32,8 +32,8 @@ send_checkout() {
   (
     cd "$root" || exit
     find $(parts) $(other_parts) \( -name __pycache__ -o -path ./tests/nixpkgs \) -prune -o \( -type f -o -type l \) \
-      -exec sh -c 'root=$1; shift; for file; do printf "./%s/%s\0" "${root#/}" "${file#./}"; done' sh "$root" {} +
-  ) >> "$state/whole"
+      -exec sh -c 'root=$1; shift; for file; do printf "./%s/%s\0" "${root#/}" "${file#./}" || exit; done' sh "$root" {} +
+  ) >> "$state/whole" || no_room
 }
 
 # send_modules OPTION PATH: sends PATH as send_tree does, with its repository's submodules.
@@ -67,7 +67,7 @@ send_tree() {
   else
     not_home "$1"
     not_above_home "$1"
-    printf './%s/.\0' "${tree#/}" > "$state/found"
+    printf './%s/.\0' "${tree#/}" > "$state/found" || no_room
     kib=$(du -sk "$tree/." 2> /dev/null | awk '{ print $1 }')
   fi
   [ -s "$state/found" ] || die 2 "$1: git ignores all files of $tree" "git add the files to build"
@@ -75,15 +75,14 @@ send_tree() {
     "move it to a separate folder, or into a git repository that ignores the rest"
   tr '\0' '\n' < "$state/trees" | grep -qxF -e "$tree" || {
     say "sending $tree: $((kib / 1024)).$((kib % 1024 * 10 / 1024)) MiB"
-    printf '%s\0' "$tree" >> "$state/trees"
-    cat "$state/found" >> "$state/whole"
+    printf '%s\0' "$tree" >> "$state/trees" && cat "$state/found" >> "$state/whole" || no_room
   }
 }
 
 # list_files OPTION: adds to $state/found those files below $tree that git lists; an error names OPTION
 list_files() {
-  git_says ls-files -z --cached --others --exclude-standard > "$state/listed" || git_fails "$1"
-  xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" >> "$state/found"
+  git_says listed ls-files -z --cached --others --exclude-standard || git_fails "$1"
+  xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" >> "$state/found" || no_room
 }
 
 physical() { (cd -P "$1" && pwd -P); }
@@ -95,19 +94,6 @@ find_top() {
     [ "$tree" != / ] || die 2 "$1: $2 leads into its repository through a link" "use its real path"
     tree=$(dirname -- "$tree")
   done
-}
-
-not_home() {
-  case $(physical "$tree") in
-    / | "$(physical "${HOME:-/}")") die 2 "$1: all of $tree would be sent" "move it to a separate folder" ;;
-  esac
-}
-
-# not_above_home OPTION: dies if $tree, of which everything would be sent, has the caller's home; an error names OPTION.
-not_above_home() {
-  case $(physical "${HOME:-/}")/ in
-    "$(physical "$tree")/"*) die 2 "$1: all of $tree would be sent, your home folder, too" "move the file to a separate folder" ;;
-  esac
 }
 
 # Filters git's file names, relative to the folder $1 with the real path $2: keeps existing files and links that are not below a
@@ -123,7 +109,7 @@ only_files='
       cd -P "$real$folder" 2> /dev/null && [ "$PWD" = "$real$folder" ] && good=1
     fi
     [ -n "$good" ] || continue
-    if [ -L "$real/$file" ] || [ -f "$real/$file" ]; then printf "%s\0" "$name/$file"; fi
+    if [ -L "$real/$file" ] || [ -f "$real/$file" ]; then printf "%s\0" "$name/$file" || exit; fi
   done'
 
 # find_tar: sets $tar_holes and $tar_sends, the flags with which tar packs files unchanged

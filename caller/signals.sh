@@ -80,7 +80,7 @@ with_life() {
       if [ -n "$quiet" ] || { [ -n "$asking" ] && [ $seconds -lt 3 ]; }; then
         continue
       elif [ "$columns" -gt 0 ]; then
-        printf '\r  %s (%s s)' "$what" $seconds >&2
+        printf '\r  %s (%s s)' "$(printf '%s\n' "$what" | plain)" $seconds >&2
       elif [ $((seconds % 2)) = 1 ]; then
         say "$what ($seconds s)"
       fi

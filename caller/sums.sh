@@ -14,9 +14,12 @@ find_hasher() {
 }
 
 # checksum FILE: prints the file's SHA-256, or nothing
-checksum() {
+checksum() { put_sum < "$1"; }
+
+# put_sum: prints the SHA-256 of stdin, or nothing
+put_sum() {
   # shellcheck disable=SC2086  # a command's words
-  sum_line=$($hasher < "$1") || return
+  sum_line=$($hasher) || return
   is_sum "${sum_line%% *}" && printf %s "${sum_line%% *}"
 }
 

@@ -2,14 +2,17 @@
 # shellcheck shell=sh disable=SC2154  # the variables are lib.sh's
 
 # Fake docker program. It also plays the orchestrator: its orders come from the file `orders`, its stream from `stream`. Docker's
-# lists come from `listed`; received files go to `sent`, removals to `removed`, the content of an appliance.toml to `text`.
+# lists come from `listed`; received files go to `sent`, removals to `removed`, the content of an appliance.toml to `text`. What `deed.sh`
+# says is done before the orders are given.
 mkdir "$work/bin"
 cat > "$work/bin/docker" << 'EOF'
 #!/bin/sh
 here=$(dirname -- "$(dirname -- "$0")")
 case "$*" in
   version*) echo linux ;;
-  *' orchestrator prepare'*) printf %s "${NIXOS_IMAGE_APPLIANCE_TEXT-}" > "$here/text"; echo "$*" > "$here/prepared"; cat "$here/orders" ;;
+  *' orchestrator prepare'*) printf %s "${NIXOS_IMAGE_APPLIANCE_TEXT-}" > "$here/text"; echo "$*" > "$here/prepared"
+    [ ! -e "$here/deed.sh" ] || . "$here/deed.sh"
+    cat "$here/orders" ;;
   run*' orchestrator'*) echo "$*" > "$here/started"; cat > "$here/sent"; cat "$here/stream" ;;
   ps* | network\ ls* | volume\ ls* | images*) cat "$here/listed" ;;
   rm* | network\ rm* | volume\ rm*) echo "$*" >> "$here/removed" ;;

@@ -169,6 +169,21 @@ computer Plan9
 expect "elsewhere nothing is pretended" 0 'disks are not known here' flashes "$image" "$disk" --yes
 rm "$work/bin/uname"
 
+new_disk 4194304
+cp "$image" "$work/bare.img"
+# This program fails at what is as large as an image.
+cat > "$work/bin/openssl" << 'EOF'
+#!/bin/sh
+shift 3
+[ $# = 0 ] || exec sha256sum "$@"
+cat > "$0.$$"
+[ "$(wc -c < "$0.$$")" -gt 1000000 ] || sha256sum < "$0.$$"
+rm "$0.$$"
+EOF
+chmod +x "$work/bin/openssl"
+expect "sums that no program has made are not the same" 17 'does not hold what was written' flashes "$work/bare.img" "$disk" --yes
+rm "$work/bin/openssl"
+
 # --- the container ----------------------------------------------------------------------------------------------------------
 
 loop=

@@ -9,10 +9,10 @@ mkdir "$work/streams" "$work/elsewhere"
 cat > "$work/streams.py" << 'EOF'
 import hashlib, io, sys, tarfile
 
-def stream(*members, listed=(), data=b"x"):
+def stream(*members, listed=(), data=b"x", rights={}):
     """A tar of `members` (name, link) and a list of files that says that `listed` are in it.
 
-    A link that begins with = is a hard link. A member `.` is the folder into which the tar is unpacked.
+    Each member has the pax headers `rights`. A link that begins with = is a hard link. A member `.` is the folder into which the tar is unpacked.
     """
     buffer = io.BytesIO()
     lines = "".join(f"{hashlib.sha256(data).hexdigest()} image {name}\n" for name in listed)
@@ -24,7 +24,7 @@ def stream(*members, listed=(), data=b"x"):
                 info.type, info.linkname = tarfile.LNKTYPE, link[1:]
             if name == ".":
                 info.type = tarfile.DIRTYPE
-            info.mode = 0o6777
+            info.mode, info.pax_headers = 0o6777, rights
             content = f"{lines}end\n".encode() if name == ".complete" else b"x"
             info.size = len(content) if info.type == tarfile.REGTYPE else 0
             tar.addfile(info, io.BytesIO(content))
@@ -46,6 +46,10 @@ streams = {
     "hard-pair": stream(("b.img", ""), ("a.img", "=b.img"), complete, listed=["a.img"]),
     "open": stream((".", ""), ("a.img", ""), complete, listed=["a.img"]),
     "list": stream((".complete", f"{work}/list")),
+    "rights": stream(("a.img", ""), complete, listed=["a.img"], rights={
+        "SCHILY.acl.access": "user::rw-,user:1000:rwx:1000,group::r--,mask::rwx,other::r--",
+        "SCHILY.xattr.user.name": "value",
+    }),
     "outside": stream(("../../evil", ""), ("../evil", ""), complete, listed=["evil"]),
     "below": stream(("d", f"{work}/elsewhere"), ("d/evil", ""), ("a.img", ""), complete, listed=["a.img"]),
     "replaces": stream(("a.img", ""), complete, listed=["a.img"]),
@@ -100,6 +104,8 @@ expect "a stream wants its folder open to all users" 0 '' hand_over open
 rm "$work/bin/sync"
 check "and it stays closed to them" test -s "$work/modes" -a -z "$(grep -v '^drwx------' "$work/modes")"
 check "nor may others write to a file, or run it as its owner" test -z "$(find "$work/images" -type f \( -perm -4000 -o -perm -2000 -o -perm -0020 -o -perm -0002 \))"
+expect "a stream may give other users rights to a file" 0 '' hand_over rights
+check "but they do not arrive" python3 -c 'import os, sys; sys.exit(bool(os.listxattr(sys.argv[1])))' "$work/images/a.img"
 expect "a link in the list's place is no list" 8 'could not be written' hand_over list
 case ${NIXOS_IMAGE_TEST_TAR:-} in
   busybox*)
@@ -334,6 +340,7 @@ sends_secret() {
   : > "$work/orders"
   order send --inject "$1"
   order send_tree --configuration "$2"
+  : > "$work/sent"
   run_sh --inject "$1:/etc/secret" -c "$2"
 }
 checkout aliases
@@ -352,6 +359,31 @@ ln "$folder/secret" "$folder/hard"
 expect "a hard link is one" 2 "aliases/hard, which an evaluation could read" sends_secret "$folder/secret" "$folder/a.nix"
 echo hard > "$folder/.gitignore"
 expect "unless git ignores it" 0 '' sends_secret "$folder/secret" "$folder/a.nix"
+ln "$folder/secret" "$folder/$(printf 'a\nb')"
+expect "whatever its name is" 2 "aliases/a.b, which an evaluation could read" sends_secret "$folder/secret" "$folder/a.nix"
+rm "$folder/$(printf 'a\nb')"
+# The folder of temporary files is full as soon as there are orders: /dev/full takes the place of one file there.
+mkdir "$work/tmp"
+for list in send secrets found whole same; do
+  # shellcheck disable=SC2016  # another shell's program
+  printf 'for folder in "$TMPDIR"/nixos-image-*; do ln -sf /dev/full "$folder/%s"; done\n' "$list" > "$work/deed.sh"
+  TMPDIR=$work/tmp expect "nothing is sent where the list \`$list' has no room" 4 'nothing more can be written' sends_secret "$folder/secret" "$folder/a.nix"
+  check "nor is a part of it" test ! -s "$work/sent"
+done
+rm "$work/deed.sh"
+checkout waits
+mkfifo "$folder/.gitignore"
+NIXOS_IMAGE_PATIENCE=1 expect "git does not wait for a pipe for ever" 2 "git has not ended after 10 s in $folder" sends -c "$folder/a.nix"
+rm "$folder/.gitignore"
+mkdir -p "$folder/inner/.git/objects" "$folder/inner/.git/refs"
+mkfifo "$folder/inner/.git/HEAD"
+# terminated: runs run.sh, to which alone SIGTERM is sent after some seconds
+# shellcheck disable=SC2086  # a command's words
+terminated() {
+  SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" timeout --foreground --preserve-status --kill-after 20 5 ${NIXOS_IMAGE_TEST_SHELL:-sh} \
+    "$project/run.sh" -c "$folder/a.nix"
+}
+expect "and while it waits, a signal ends run.sh" 143 "terminated during git's work in $folder" terminated
 checkout linked
 mv "$folder/.git/index" "$work/index"
 ln -s "$work/index" "$folder/.git/index"

@@ -94,6 +94,16 @@ check "but replaced" is_of second
 check "for another one" is_of second
 rm "$out/a.img.provenance.json"
 expect "one without its provenance is nobody's of ours" 8 'exists and was not made' builds
+fresh
+echo mine > "$out/disk.img"
+echo mine > "$out/result.json"
+hands_over first disk.img.provenance.json
+expect "a provenance does not come without its image" 8 'disk.img.provenance.json came without its image' builds
+check "so the next run does not take the user's file for an image of ours" test "$(ls "$out")" = "$(printf '%s\n' disk.img result.json)"
+hands_over first result.json result.json.provenance.json
+builds > "$work/err" 2>&1
+expect "nor does one beside a list make it ours" 0 'result.json was not made by this project' builds
+check "which stays" holds result.json mine
 
 # --- lists and logs of a run ------------------------------------------------------------------------------------------------
 
@@ -251,21 +261,23 @@ holder() {
   mkdir "$out/.nixos-image.lock"
   [ -z "$1" ] || echo "$1" > "$out/.nixos-image.lock/holder"
 }
+# shellcheck disable=SC2016  # another shell's program
+here=$(sh -c 'for part in say sums lock; do . "$0/caller/$part.sh"; done; find_hasher; computer' "$project")
 born=$(sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20)
 sleep 300 &
 gone=$!
 kill $gone
 wait $gone 2> /dev/null
 whole third
-holder "$gone $(uname -n) 12345"
+holder "$gone $here 12345"
 expect "a dead run's lock is no obstacle" 0 '' builds
 check "and is gone" no_lock
-holder "$$ $(uname -n) ${born}1"
+holder "$$ $here ${born}1"
 expect "nor where its number is another process' by now" 0 '' builds
 holder ''
 touch -d '2 minutes ago' "$out/.nixos-image.lock"
 expect "nor one that nobody has signed" 0 '' builds
-holder "$gone $(uname -n) 12345"
+holder "$gone $here 12345"
 mkdir "$out/.nixos-image.lock.broken"
 touch -d '2 minutes ago' "$out/.nixos-image.lock.broken"
 expect "nor where somebody died who was breaking it" 0 '' builds
@@ -280,10 +292,16 @@ is_waited_for() {
   check "which one line says" test "$(grep -c '^waiting' "$work/err")" = 1
   wait $freed
 }
-is_waited_for "a living run's lock" "$$ $(uname -n) $born"
+is_waited_for "a living run's lock" "$$ $here $born"
 is_waited_for "another machine's lock" "$gone elsewhere.example 12345"
+# shellcheck disable=SC2016  # another shell's program
+printf '#!/bin/sh\necho "pid:[1]"\n' > "$work/bin/readlink"
+chmod +x "$work/bin/readlink"
+is_waited_for "that of another container, or of a computer with the same name," "$gone $here 12345"
+check "and not taken for a dead run's" grep -q '^waiting: another run' "$work/err"
+rm "$work/bin/readlink"
 is_waited_for "one that is just being made" ''
-holder "$$ $(uname -n) $born"
+holder "$$ $here $born"
 whole fourth
 : > "$work/err"
 # SIGINT has its default action, as in a terminal; a shell would ignore it for a process in the background.

@@ -229,8 +229,20 @@ expect "so is a git folder that is none" 2 'does not lead to a git repository' s
 mkdir -p "$work/homes/me" "$work/homes/meadow"
 folder=$work/homes
 echo '{ }' > "$folder/a.nix"
-HOME=$folder/me expect "a folder with the home is not sent" 2 "all of $folder would be sent, your home folder, too" sends -c "$folder/a.nix"
+HOME=$folder/me expect "a folder with the home is not sent" 2 "all of $folder would be sent, with a home folder in it" sends -c "$folder/a.nix"
 check "nor all homes" test ! -s "$work/sent"
+# judged TREE: whether not_home lets TREE be sent, where $HOME is another folder
+judged() {
+  # shellcheck disable=SC2016,SC2086  # another shell's program; a command's words
+  HOME=$work/homes/me state=$work stopped='' tree=$1 ${NIXOS_IMAGE_TEST_SHELL:-sh} -uc 'for part in say send homes; do . "$0/caller/$part.sh"; done
+    not_home -c' "$project"
+}
+home=$(sh -c "echo ~$(id -un)")
+SUDO_USER='' expect "nor the home of the user whom a folder belongs to" 2 "all of $home would be sent" judged "$home"
+SUDO_USER=bin expect "nor that of the user who has called sudo" 2 "all of $(realpath ~bin) would be sent" judged "$(realpath ~bin)"
+SUDO_USER='' expect "which is not everybody's" 0 '' judged "$(realpath ~bin)"
+SUDO_USER="x; touch $work/evil" expect "whose name is no program" 0 '' judged "$(realpath ~bin)"
+check "that runs" test ! -e "$work/evil"
 echo '{ }' > "$folder/me/a.nix"
 HOME=$folder/meadow expect "one whose name begins like that of the home" 0 '' sends -c "$folder/me/a.nix"
 folder=$folder/me
