@@ -15,7 +15,7 @@ find_terminal() {
 
 # terminal_size: sets $columns and $rows
 terminal_size() {
-  size=$(stty size 2> /dev/null < /dev/tty)
+  size=$(stty size <&2 2> /dev/null)
   rows=${size%% *} columns=${size##* }
   case $rows$columns in '' | *[!0123456789]*) rows=24 columns=80 ;; esac
 }
