@@ -1,6 +1,7 @@
 """Shows what the builder says it is doing; adds rates and the time that is left."""
 
 import collections
+import contextlib
 import time
 
 from orchestrator.decide.estimate import Estimate
@@ -8,6 +9,7 @@ from orchestrator.deliver.stream import as_announced
 from orchestrator.run.supervisor import Event
 from orchestrator.shared.activity import Activity, NixState
 from orchestrator.shared.cost import Cost
+from orchestrator.shared.errors import BuildError
 from orchestrator.shared.json_reader import FreeText
 from orchestrator.shared.progress import Progress
 
@@ -44,16 +46,22 @@ class Follower:
                 progress.to("build", EVALUATING)
             case "network" | "evaluating":
                 progress.to("build", message)
-            case "nix":
-                doing = "building" if self._cost else EVALUATING
-                progress.to("build", doing, self.activity(event.get("state")))
-            case "log":
-                lines = as_announced(tuple[FreeText, ...], event.get("lines"), "log")
-                progress.say("\n".join(lines), fields=event)
+            case "nix" | "log":
+                # What cannot be shown does not end a run.
+                with contextlib.suppress(BuildError):
+                    self._show_nix(progress, event)
             case "assemble":
                 progress.to("assemble", message)
             case "checked":
                 progress.say(message, fields=event)
+
+    def _show_nix(self, progress: Progress, event: Event) -> None:
+        if event["event"] == "log":
+            lines = as_announced(tuple[FreeText, ...], event.get("lines"), "log")
+            progress.say("\n".join(lines), fields=event)
+            return
+        doing = "building" if self._cost else EVALUATING
+        progress.to("build", doing, self.activity(event.get("state")))
 
     def activity(self, state: object) -> Activity:
         """Return the activity of the field `state` of the event `nix`; raises `BuildError`."""

@@ -19,7 +19,7 @@ from orchestrator.shared.steps import Steps
 LOOK_SECONDS = 0.3
 
 #: Stages after the build, which an estimate adds.
-LATER = ("assemble", "boot", "deliver")
+LATER = ("assemble", "boot", "deliver", "clean up")
 
 
 def verb_of(run: RunContext) -> str:

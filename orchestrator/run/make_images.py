@@ -1,8 +1,9 @@
 """Makes the images of `demo` and `build`; after an emulator's crash, with another version."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask import github
@@ -39,12 +40,25 @@ def make_images(
         error.stage = error.stage or progress.current
         raise
     finally:
+        progress.end()
         if progress.seconds:
             times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in progress.seconds.items())
             progress.say(
                 f"seconds: {times}; total {time.monotonic() - began:.1f}",
                 fields={"seconds": progress.seconds},
             )
+
+
+@contextlib.contextmanager
+def removal_shown(progress: Progress) -> Iterator[None]:
+    """Show, after a `with` block, that the run's files are removed: those sent may be many."""
+    try:
+        yield
+    except ApplianceError as error:
+        error.stage = error.stage or progress.current
+        raise
+    finally:
+        progress.to("clean up", "removing the run's files")
 
 
 def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
@@ -59,7 +73,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
     variables["NIXOS_IMAGE_DEADLINE_SECONDS"] = f"{request.timeout + SPARE_SECONDS:.0f}"
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
-    with run_workspace(who, variables) as (engine, workspace):
+    with run_workspace(who, variables) as (engine, workspace), removal_shown(progress):
         progress.to("look", "measuring facts of the Docker host")
         plan = _plan(request, engine, targets, who, progress)
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)

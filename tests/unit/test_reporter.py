@@ -167,6 +167,18 @@ def test_a_state_that_is_none_is_an_error(state: object) -> None:
         Follower().activity(state)
 
 
+def test_what_cannot_be_shown_does_not_end_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = make_progress(Display("plain"), Terminal())
+    events_: list[dict[str, object]] = [
+        {"event": "nix", "done": "\ud800"},
+        {"event": "log", "lines": 7},
+    ]
+    for event in events_:
+        Follower().show(progress, str(event["event"]), event)
+    progress.close()
+    assert capsys.readouterr().err == ""
+
+
 def test_log_lines_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     progress = make_progress(Display("plain"), Terminal())
     Follower().show(progress, "log", {"event": "log", "lines": ["a> one", "a> \x1b[2Jtwo"]})
