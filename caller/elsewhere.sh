@@ -31,7 +31,8 @@ EOF
 
 # tell_windows PATH: PATH is the image's Windows path
 tell_windows() {
-  path=$(printf '%s\n' "$1" | sed "s/'/''/g; s/.*/'&'/")
+  # PowerShell takes typographic quotes for plain ones.
+  path=$(printf '%s\n' "$1" | sed "s/'/&&/g; s/‘/&&/g; s/’/&&/g; s/‚/&&/g; s/‛/&&/g; s/.*/'&'/")
   say "run.sh writes no disk on Windows. In a PowerShell of an administrator; N is the card's number in the list:"
   [ -z "$packer" ] || say "(unpack the image first: $packer -d, or 7-Zip)"
   cat << EOF

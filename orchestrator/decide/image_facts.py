@@ -33,6 +33,9 @@ COMPRESSED = frozenset({".zst", ".xz", ".gz"})
 #: Number of leading bytes that are searched: boot partitions lie in them.
 HEAD_BYTES = 512 << 20
 
+#: Most letters that are read of a `result.json`: its values take many times as much memory.
+RESULT_LETTERS = 16 << 20
+
 #: Bytes that are read at a time.
 PIECE_BYTES = 1 << 20
 
@@ -67,7 +70,8 @@ def probe(image: pathlib.Path) -> ImageFacts:
             hint="copy or download it again; if it is a raw disk, call it .img",
         )
     try:
-        document = json.loads(image.with_name(f"{image.name}{IMAGE_RESULT}").read_text())
+        with image.with_name(f"{image.name}{IMAGE_RESULT}").open() as file:
+            document = json.loads(file.read(RESULT_LETTERS))
         for one in document["images"]:
             if pathlib.PurePosixPath(one["path"]).name == image.name:
                 facts = ImageFacts(one["system"], tuple(one["firmware"]), one["disk_format"])
@@ -80,10 +84,10 @@ def probe(image: pathlib.Path) -> ImageFacts:
         pass  # result.json is absent, foreign or old: examine the image
     if kind.packed or kind.disk_format not in {"raw", "iso"}:
         return ImageFacts("", (), kind.disk_format, kind.packed)
-    with image.open("rb") as file:
-        code = file.read(CODE_BYTES)
-        file.seek(0)
-        found = _found(file, (*EFI_NAMES.values(), EXTLINUX, RISCV_KERNEL))
+    with image.open("rb") as data:
+        code = data.read(CODE_BYTES)
+        data.seek(0)
+        found = _found(data, (*EFI_NAMES.values(), EXTLINUX, RISCV_KERNEL))
     systems = [system for system, name in EFI_NAMES.items() if name in found]
     if len(systems) == 1:
         return ImageFacts(systems[0], ("uefi",), kind.disk_format)

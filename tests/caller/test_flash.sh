@@ -164,6 +164,9 @@ check "and Imager is named with its list" grep -qxF "rpi-imager --repo '$image.g
 computer MINGW64_NT-10.0
 expect "on Windows those of PowerShell" 0 'writes no disk on Windows' flashes "$work/it's.img"
 check "with the image" grep -qF "OpenRead('$work/it''s.img')" "$work/out"
+cp "$image" "$work/a’;b‘c‚d‛e.img"
+expect "a name that ends PowerShell's quotes" 0 'writes no disk on Windows' flashes "$work/a’;b‘c‚d‛e.img"
+check "does not end them" grep -qF "OpenRead('$work/a’’;b‘‘c‚‚d‛‛e.img')" "$work/out"
 check "and the disk" grep -qF "'\\\\.\\PhysicalDriveN'" "$work/out"
 computer Plan9
 expect "elsewhere nothing is pretended" 0 'disks are not known here' flashes "$image" "$disk" --yes

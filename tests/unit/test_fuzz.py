@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from orchestrator.__main__ import tell
 from orchestrator.agents import events
 from orchestrator.agents.builder.nixlog import NixLog
+from orchestrator.decide import image_facts
 from orchestrator.decide.image_facts import ImageFacts, probe
 from orchestrator.image.bootspec import (
     BOOTSPEC_V1,
@@ -410,3 +411,15 @@ def test_what_breaks_readers_of_json_is_no_result(text: str, toplevel: pathlib.P
     (toplevel / "a.img.result.json").write_text(f'{{"images": {text}}}')
     facts = probe(toplevel / "a.img")
     assert facts == ImageFacts("x86_64-linux", ("bios",), "raw")
+
+
+def test_a_result_of_any_size_is_not_read_whole(
+    toplevel: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toplevel / "a.img").write_bytes(b"\xeb" * 512)
+    one = {"path": "a.img", "system": "riscv64-linux", "firmware": ["uefi"], "disk_format": "raw"}
+    text = json.dumps({"images": [one]})
+    (toplevel / "a.img.result.json").write_text(text)
+    assert probe(toplevel / "a.img").system == "riscv64-linux"
+    monkeypatch.setattr(image_facts, "RESULT_LETTERS", len(text) - 1)
+    assert probe(toplevel / "a.img").system == "x86_64-linux"
