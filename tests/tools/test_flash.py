@@ -324,6 +324,14 @@ def test_another_disk_of_the_same_name_is_not_touched(
     assert disk.read_bytes() == OLD * DISK_BYTES
 
 
+def test_nor_is_one_of_another_number(disk: pathlib.Path, image: pathlib.Path) -> None:
+    head = f"0 {image.stat().st_size} {DISK_BYTES} 8:16 none\n".encode()
+    done = here(disk, head + image.read_bytes(), verify=True)
+    assert done.code == UsageError.exit_code
+    assert "error: the engine's host has another disk of this name" in done.err
+    assert disk.read_bytes() == OLD * DISK_BYTES
+
+
 def test_without_run_sh_nothing_is_written(disk: pathlib.Path) -> None:
     done = here(disk, b"", verify=True)
     assert done.code == UsageError.exit_code

@@ -104,6 +104,21 @@ def test_what_does_not_go_together_is_refused(argv: list[str], said: str, it: Ca
         ask(argv, it)
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("/etc/../root/x", "the destination must not contain .."),
+        ("/nix/store/x", "/nix/store: only Nix may add files to the store"),
+        ("/proc/x", "/proc: the kernel's processes are mounted there"),
+    ],
+)
+def test_no_file_gets_where_an_image_has_none(target: str, said: str, who: Caller) -> None:
+    text = f'image.a.board = "pc"\n[[files]]\nsource = "x"\ntarget = "{target}"\n'
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
+    with pytest.raises(UsageError, match=rf"appliance.toml: {target}: {said}"):
+        ask([], it)
+
+
 def test_without_a_file_an_image_is_not_found(who: Caller) -> None:
     with pytest.raises(UsageError, match=r"--image x: there is no appliance.toml here"):
         ask(["--image", "x"], who)

@@ -49,6 +49,29 @@ def parsed(text: str) -> Blueprint:
             "two files have the target /etc/x",
         ),
         *(
+            (f"{IMAGE}{text}", "control characters are not allowed")
+            for text in (
+                'modules = ["./a\\nb"]',
+                '[[users]]\nname = "a"\nkeys = ["~/a\\tb"]',
+                'wifi = { ssid = "a", password-file = "a\\u001b" }',
+                'services.tailscale.auth-key-file = "a\\u007f"',
+            )
+        ),
+        (f'{IMAGE}wifi.ssid = "a\\u001b"', "wifi.ssid: control characters are not allowed"),
+        (f'nixpkgs = "a\\nb"\n{IMAGE}', "nixpkgs: control characters are not allowed"),
+        *(
+            (f'{IMAGE}[[users]]\nname = "a"\nkeys = ["github:{name}"]', "is not github: and a user")
+            for name in ("", "a/b", "..", "a.keys?", "a b", "a" * 40)
+        ),
+        *(
+            (f'[image."{name}"]\nboard = "pc"', "is not an image's name")
+            for name in ("", "..", "a/b", "-a", "a.b", "a b", "é")
+        ),
+        *(
+            (f'{IMAGE}[[users]]\nname = "{name}"', "is not a user's name")
+            for name in ("", "a.b", "a b", "a:b", "A", "../a")
+        ),
+        *(
             (f'{IMAGE}[[users]]\nname = "a"\nhashed-password = "${one}"', "has not the right form")
             for one in ("\\u0000", "a\\u001b[2J", "a:0:0::/:/bin/sh", "é")
         ),
