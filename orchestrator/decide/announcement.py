@@ -152,7 +152,7 @@ def _time(estimate: Estimate) -> str:
         return "not known: no run of this engine has ended yet"
     text = f"{_about(estimate)}, by past runs on this engine"
     if estimate.unknown:
-        text += f"; {number(estimate.unknown, 'derivation')} of them never built here"
+        text += f"; {number(estimate.unknown, 'derivation')} were never built here"
     return text
 
 

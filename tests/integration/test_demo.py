@@ -280,10 +280,11 @@ def test_the_table_is_looked_at_without_the_image_that_writes_it(orchestrate: Ru
         assert table().keys() == {"qemu-riscv64"}
 
 
-def test_dry_run_starts_nothing(orchestrate: Run) -> None:
+def test_a_dry_run_ends_with_the_plan(orchestrate: Run) -> None:
     outcome = orchestrate("demo", "--dry-run", "--emulation", "shared")
-    assert outcome.code == 0
+    assert outcome.code == 0, outcome.err
     assert "emulation  shared" in outcome.err
+    assert re.search(r"^time +\w", outcome.err, re.MULTILINE)
     assert outcome.tar == b""
 
 

@@ -106,9 +106,11 @@ def test_a_fixed_output_is_a_download_from_its_server(
     url: str, host: str, tmp_path: pathlib.Path
 ) -> None:
     out = '("out","/nix/store/o","sha256","00")'
-    text = f'Derive([{out}],[],[],"builtin","b",[],[("urls","{url} x")])'
-    found = forecast.work_of(drv(tmp_path, "a", text))
-    assert (found.kind, found.host) == ("source", host)
+    json_ = json.dumps(json.dumps({"name": "a", "urls": [url]}, separators=(",", ":")))
+    for variable in (f'("urls","{url} x")', f'("url","{url}")', f'("__json",{json_})'):
+        text = f'Derive([{out}],[],[],"builtin","b",[],[{variable}])'
+        found = forecast.work_of(drv(tmp_path, "a", text))
+        assert (found.kind, found.host) == ("source", host)
 
 
 PATHS = tuple(f"/nix/store/{letter * 32}-{letter}" for letter in "abcd")

@@ -33,7 +33,8 @@ MODULES = '("modules","/nix/store/'
 
 #: A fixed-output derivation: its first output has a kind of hash. Nearly all of them are downloads.
 FIXED = re.compile(r'Derive\(\[\("[^"]*","[^"]*","[^"]+",')
-URL = re.compile(r'\("urls?","([^"\s]+)')
+#: Its first address: a variable, or a field of the JSON that structured attributes are.
+URL = re.compile(r'\("urls?","([^"\s]+)|\\"urls?\\":\s*\[?\s*\\"([^"\\\s]+)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +165,7 @@ def work_of(derivation: str) -> Work:
     name = derivation_name(derivation)
     if FIXED.match(text):
         url = URL.search(text)
-        return Work("source", name, host=_server(url[1]) if url else "")
+        return Work("source", name, host=_server(url[1] or url[2]) if url else "")
     system, own = crash.system_of(text), this_system()
     emulated = system not in {"", own, "builtin", *RUNS_TOO.get(own, ())}
     kernel = bool(KERNEL.match(name)) and MODULES in text
