@@ -115,7 +115,7 @@ in
       boot.loader = {
         systemd-boot.enable = ours true;
         systemd-boot.configurationLimit = lib.mkDefault 5;
-        systemd-boot.xbootldrMountPoint = lib.mkIf two (ours "/boot");
+        systemd-boot.xbootldrMountPoint = ours (if two then "/boot" else null);
         efi.efiSysMountPoint = ours (if two then "/efi" else "/boot");
         # The image boots from the removable-media path, on any machine, so UEFI variables are not written.
         efi.canTouchEfiVariables = ours cfg.touchEFIVars;
