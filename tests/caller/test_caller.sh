@@ -97,6 +97,13 @@ order send_checkout
 expect "no other verb is" 70 'the orchestrator gave an order that run.sh refuses: send_checkout' run_sh doctor
 : > "$work/orders"
 
+# A shell in a failed build needs a terminal, and is opened only where the command line asks for it.
+order debug_shell
+expect "a debug shell without a terminal is refused before anything starts" 2 '^error: --debug-shell needs a terminal' run_sh demo --debug-shell
+expect "the page of an error is named" 2 '^see: docs/errors.md#usage$' run_sh demo --debug-shell
+expect "no debug shell is opened unasked" 70 'an order that run.sh refuses: debug_shell' run_sh demo
+: > "$work/orders"
+
 # --- the caller's environment -------------------------------------------------------------------------------------------------
 
 # names NIX_PATH FOLDER: whether run.sh takes FOLDER as the nixpkgs that NIX_PATH names

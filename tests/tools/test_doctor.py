@@ -38,6 +38,12 @@ SECRETS = {
     "flag": "argument-of-a-flag",
     "public": "AAAAC3NzaC1lZDI1NTE5AAAAIGrace",
     "mac": "52:54:00:ab:cd:ef",
+    "address": "onlyInAnAddress",
+    "bare key": "b3BlbnNzaC1rZXktdjEAAAAABare",
+    "bare bearer": "bareBearer7",
+    "bare hash": "$y$j9T$bareHash7",
+    "bare mail": "bare@mail.example",
+    "another": "lovelace",
 }
 
 
@@ -236,6 +242,9 @@ psk={SECRETS["inline"]}
 {{"a": 1, "password": "{SECRETS["inline"]}", "b": "stays, too"}}
 {{"password": "{SECRETS["json"]}", "c": 2}}
 --secret={SECRETS["flag"]}
+from https://me:{SECRETS["address"]}@intranet/ with {SECRETS["bare key"]}
+sent Bearer {SECRETS["bare bearer"]}
+found {SECRETS["bare hash"]} of {SECRETS["bare mail"]} in /home/{SECRETS["another"]}/x
 """
     )
     return {
