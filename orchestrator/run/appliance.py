@@ -185,7 +185,7 @@ class Appliance:
 
         Then verify that canaries of the registered systems do not run any more.
         """
-        if self._run.plan.mode != "shared":
+        if "cleanup" not in self._run.plan.services:
             return
         code = self._supervisor.wait_exit("cleanup", CLEAN_SECONDS)
         if code is None:
@@ -257,10 +257,12 @@ class Appliance:
         """
         try:
             cleanup = f"{self._run.engine.project}-cleanup-1"
-            if self._run.plan.mode == "shared" and cleanup in census.containers(self._run.engine):
+            if "cleanup" in self._run.plan.services and cleanup in census.containers(
+                self._run.engine
+            ):
                 self._end_cleanup(cleanup)
             # Without cleanup's container, which someone has removed, the host is repaired here.
-            elif self._run.plan.mode == "shared" and self._started:
+            elif "cleanup" in self._run.plan.services and self._started:
                 self._run.engine.remove(f"{self._run.engine.project}-registrar-1")
                 repair(self._run.engine, self._run.progress)
         finally:

@@ -36,9 +36,6 @@ def make_images(
     """Make images, then print each stage's duration; `began`: time of the monotonic clock."""
     try:
         _make(request, who, progress, stream)
-    except ApplianceError as error:
-        error.stage = error.stage or progress.current
-        raise
     finally:
         progress.end()
         if progress.seconds:
@@ -90,7 +87,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             if not request.as_json:
                 progress.say(plan.describe())
             # A dry run only evaluates, so it needs no emulator.
-            plan = dataclasses.replace(plan, services=("builder",), mode="native", boot=False)
+            plan = dataclasses.replace(plan, services=("builder",), boot=False)
             task = dataclasses.replace(task, leased=False, foreign=(), private=())
         else:
             progress.say(f"{', '.join(plan.systems)}, {plan.mode} emulation: {plan.reason}")

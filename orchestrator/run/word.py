@@ -14,6 +14,9 @@ from collections.abc import Callable
 from orchestrator.shared.errors import InterruptedRunError
 from orchestrator.shared.progress import Progress
 
+#: Stage of the question, for the error.
+STAGE = "plan"
+
 ASK = b"ask\n"
 GO = b"go\n"
 
@@ -51,7 +54,9 @@ class Word:
         progress.end()
         progress.say(f"a costly build: {why}", "warning")
         if not self._ask(look):
-            raise InterruptedRunError("the answer was no: nothing was fetched or built")
+            error = InterruptedRunError("the answer was no: nothing was fetched or built")
+            error.stage = STAGE
+            raise error
 
     def settle(self) -> None:
         """Tell run.sh that no question comes: files do, or nothing."""

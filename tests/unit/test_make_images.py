@@ -110,3 +110,18 @@ def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: 
     make_images.make_images(request, who, progress, 1, 0.0)
     progress.close()
     assert told == [[{"name": "as sent"}]] * 2
+
+
+def test_an_error_has_the_stage_in_which_it_came() -> None:
+    """The removal of the run's files is a stage, too, and comes later."""
+    progress = Progress(PlainTeller())
+
+    @make_images.removal_shown(progress)
+    def build() -> None:
+        progress.to("build")
+        raise BuildError("failed")
+
+    with pytest.raises(BuildError) as caught:
+        build()
+    assert (caught.value.stage, progress.current) == ("build", "clean up")
+    progress.close()

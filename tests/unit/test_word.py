@@ -49,8 +49,9 @@ def test_a_person_is_asked_once() -> None:
 
 
 def test_no_ends_the_run() -> None:
-    with pytest.raises(InterruptedRunError, match="the answer was no"):
+    with pytest.raises(InterruptedRunError, match="the answer was no") as caught:
         ask(NO)
+    assert caught.value.stage == "plan"
 
 
 def test_yes_on_the_command_line_is_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
