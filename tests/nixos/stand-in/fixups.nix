@@ -100,6 +100,44 @@ lib.genAttrs [
     printf '#!%s\nexec %s %s "$@"\n' ${debian.tools}/bin/bash ${debian.tools}/bin/python3 ${./make-initrd-ng.py} > "$first/bin/make-initrd-ng"
     chmod +x "$first/bin/make-initrd-ng"
   '';
+  # Debian's firmware, under nixpkgs' names.
+  OVMF = script ''
+    mkdir -p "$first/FV"
+    cp "$first/share/OVMF/OVMF_CODE_4M.fd" "$first/FV/OVMF_CODE.fd"
+    cp "$first/share/OVMF/OVMF_VARS_4M.fd" "$first/FV/OVMF_VARS.fd"
+  '';
+  # Debian's QEMU looks for its firmware below /usr.
+  qemu-host-cpu-only = script ''
+    cp -n "$first"/share/seabios/* "$first/share/qemu/"
+    for program in "$first"/bin/qemu-system-*; do
+      hidden=$first/bin/.$(basename "$program")
+      mv "$program" "$hidden"
+      printf '#!%s\nexec %s -L %s "$@"\n' ${debian.tools}/bin/bash "$hidden" "$first/share/qemu" > "$program"
+      chmod +x "$program"
+    done
+  '';
+  virtiofsd = script ''
+    mkdir -p "$first/bin"
+    ln -s ../libexec/virtiofsd "$first/bin/virtiofsd"
+  '';
+  # The kernel as a library: of its programs make-disk-image.nix runs `cptofs -p [-P NUMBER] -t ext4 -i DISK FOLDER/* /`, which here
+  # makes the file system anew, with its label.
+  lkl = script ''
+    mkdir -p "$first/bin"
+    cat > "$first/bin/cptofs" <<'END'
+    #!${debian.tools}/bin/bash
+    set -e
+    while getopts pP:t:i: option; do
+      case $option in P) number=$OPTARG ;; i) disk=$OPTARG ;; esac
+    done
+    shift $((OPTIND - 1))
+    if [ -n "$number" ]; then eval "$(partx "$disk" -o START,SECTORS --nr "$number" --pairs)"; fi
+    offset=$((512 * ''${START:-0}))
+    label=$(dumpe2fs -h "$disk?offset=$offset" 2>/dev/null | sed -n 's/^Filesystem volume name: *//p')
+    mke2fs -t ext4 -F -L "$label" -b 4096 -d "$(dirname "$1")" -E offset=$offset "$disk" ''${SECTORS:+$((SECTORS / 2))K}
+    END
+    chmod +x "$first/bin/cptofs"
+  '';
   lndir = script ''
     mkdir -p "$first/bin"
     printf '#!%s\n%s\n' ${debian.tools}/bin/bash '[ "$1" != -silent ] || shift; cp -rsn "$(realpath "$1")/." "''${2-.}/"' > "$first/bin/lndir"

@@ -34,6 +34,7 @@
     gnugrep = [ "grep" ];
     gnused = [ "sed" ];
     gnutar = [ "tar" ];
+    gptfdisk = [ "gdisk" ];
     grub = [ "grub-pc-bin" "grub-efi-amd64-bin" "grub-common" ];
     gzip = [ "gzip" ];
     hostname-debian = [ "hostname" ];
@@ -62,6 +63,7 @@
     nix = [ "nix-bin" "nix-setup-systemd" ];
     nss-cacert = [ "ca-certificates" ];
     openresolv = [ "openresolv" ];
+    OVMF = [ "ovmf" ];
     openssh = [ "openssh-client" "openssh-server" "openssh-sftp-server" ];
     parted = [ "parted" ];
     patch = [ "patch" ];
@@ -69,7 +71,8 @@
     pixz = [ "pixz" ];
     procps = [ "procps" ];
     python3 = [ "python3.13" "python3.13-minimal" "libpython3.13-minimal" "libpython3.13-stdlib" ];
-    qemu-host-cpu-only = [ "qemu-guest-agent" ];
+    qemu-host-cpu-only = [ "qemu-guest-agent" "qemu-system-x86" "qemu-system-common" "qemu-system-data" "seabios" "ipxe-qemu" "qemu-utils" ];
+    qemu-utils = [ "qemu-utils" ];
     rsync = [ "rsync" ];
     shadow = [ "passwd" "login" "login.defs" "uidmap" "util-linux" ];
     squashfs = [ "squashfs-tools" ];
@@ -82,6 +85,7 @@
     tzdata = [ "tzdata" "tzdata-legacy" ];
     util-linux = [ "util-linux" "util-linux-extra" "bsdutils" "bsdextrautils" "mount" "fdisk" "eject" "login" "lastlog2" ];
     util-linux-minimal = [ "util-linux" "util-linux-extra" "bsdutils" "bsdextrautils" "mount" "fdisk" "eject" "login" "lastlog2" ];
+    virtiofsd = [ "virtiofsd" ];
     which = [ "debianutils" ];
     xz = [ "xz-utils" ];
     zstd = [ "zstd" ];
@@ -89,9 +93,14 @@
 
   # Packages of nixpkgs that empty folders replace, because no test runs them.
   empty = [
-    "bash-completion" "bind" "distrobuilder-nixos-generator" "glibc-locales" "gnupg" "hicolor-icon-theme" "libfido2" "libressl"
-    "man-db" "mkpasswd" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng"
-    "sound-theme-freedesktop" "strace" "time" "tpm2-tss" "unzip" "xauth" "shellcheck"
+    "amazon-ec2-utils" "amazon-ssm-agent" "bash-completion" "bind" "brotli" "ccrypt" "cifs-utils" "cryptsetup" "ddrescue"
+    "distrobuilder-nixos-generator" "do-agent" "efibootmgr" "efivar" "ena" "f2fs-tools" "file" "fuse" "git" "glibc-locales"
+    "gnupg" "google-guest-configs" "google-guest-oslogin" "guest-agent" "hdparm" "hicolor-icon-theme" "hyperv-daemons-bin"
+    "inetutils" "iptables" "libfido2" "libressl" "lsof" "lzip" "man-db" "mkpasswd" "mktemp" "modemmanager" "mpack" "ms-sys"
+    "mtr" "networkmanager" "nfs-utils" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng" "nixos-render-docs"
+    "ntfs3g" "nvme-cli" "open-vm-tools" "openssl" "pciutils" "polkit" "screen" "sdparm" "sg3_utils" "shellcheck" "smartmontools"
+    "socat" "sound-theme-freedesktop" "sshfs-fuse" "strace" "sysstat" "tcpdump" "testdisk" "time" "tpm2-tss" "unzip"
+    "VirtualBox-GuestAdditions" "xauth"
   ];
 
   # Tools that builders run, for the build machine's architecture.
@@ -104,5 +113,7 @@
   alone = [ "openresolv" ];
 
   # Packages that Debian does not have for all architectures: a PC's boot loader.
-  only.amd64 = [ "grub-pc-bin" "grub-efi-amd64-bin" "isolinux" "syslinux-common" "syslinux-utils" ];
+  only.amd64 = [
+    "grub-pc-bin" "grub-efi-amd64-bin" "isolinux" "syslinux-common" "syslinux-utils" "ovmf" "qemu-system-x86" "seabios" "ipxe-qemu"
+  ];
 }

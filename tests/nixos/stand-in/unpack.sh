@@ -43,7 +43,7 @@ loader() {
   echo "$libraries"/lib/ld-linux-*.so.*
 }
 
-# relink FOLDER: patches programs and libraries in FOLDER to load libraries from FOLDER and $libraries
+# relink FOLDER: patches programs and libraries in FOLDER to load libraries from FOLDER and $libraries; what is in share is firmware
 relink() {
   local file magic programs=() dynamic=()
   while IFS= read -r file; do
@@ -55,7 +55,7 @@ relink() {
     elif [ -n "$(patchelf --print-needed "$file" 2>/dev/null)" ]; then
       dynamic+=("$file")
     fi
-  done < <(find "$1" -type f -size +3 ! -name '*.ko*' ! -name '*.o')
+  done < <(find "$1" -type f -size +3 ! -path '*/share/*' ! -name '*.ko*' ! -name '*.o')
   # Set RPATH, which libraries inherit, not RUNPATH; and before the interpreter: the other order breaks programs with a fixed load
   # address.
   [ -z "${dynamic[*]}" ] || patchelf --force-rpath --set-rpath "$1/lib:$1/lib/systemd:$libraries/lib:$libraries/lib/systemd" "${dynamic[@]}"
