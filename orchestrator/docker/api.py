@@ -1,8 +1,8 @@
 """The only module that calls the Docker Engine's API: with time limits and `DockerError`s.
 
-An engine can hang in two ways: it never answers a call, or it stops in the middle of a stream (a
-log, a wait). Each call has a time limit. A stream may be silent for hours, so its reader pings the
-engine periodically.
+An engine can hang in three ways: it never answers a call, it sends the answer a byte at a time, or
+it stops in the middle of a stream (a log, a wait). Each call has a time limit. A stream may be
+silent for hours, so its reader pings the engine periodically.
 """
 
 import contextlib
@@ -35,6 +35,9 @@ HEAVY = 3
 #: Time limit in seconds after an unanswered call, so that the teardown, which makes many calls,
 #: does not wait the full limit each time.
 LOST_SECONDS = 2.0
+
+#: Seconds beyond the time limit for the whole answer: a limit of docker-py's ends a read before.
+SPARE_SECONDS = 0.5
 
 #: Size of the connection pool: more than a run's containers, because each log needs a connection.
 POOL = 32
@@ -99,7 +102,7 @@ class Api:
         """
         limit = LOST_SECONDS if self._lost else times * self.patience
         try:
-            answer = self._told(what, limit, lambda: ask(self._client()))
+            answer = self._within(what, limit, lambda: ask(self._client()))
         except SilentEngineError:
             self._lost = True
             raise
@@ -170,6 +173,29 @@ class Api:
                 self._connected = Client(version, self._limits)
             return self._connected
 
+    def _within[Answer](self, what: str, limit: float, ask: Callable[[], Answer]) -> Answer:
+        """Call `ask` in a thread of its own, with a time limit for the whole answer.
+
+        The limit of docker-py is one for each read: an engine that sends a byte now and then would
+        hold a call for ever. Signal handlers can run meanwhile.
+        """
+        answers: queue.SimpleQueue[Answer | BaseException] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answers.put(self._told(what, limit, ask))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the call was made
+                answers.put(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            answer = answers.get(timeout=limit + SPARE_SECONDS)
+        except queue.Empty:
+            raise _silent(what, limit) from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
     def _told[Answer](self, what: str, limit: float, ask: Callable[[], Answer]) -> Answer:
         """Call `ask` with a time limit per request; convert its exceptions to our errors."""
         self._limits.seconds = None if limit == math.inf else limit
@@ -181,16 +207,20 @@ class Api:
             raise RefusedError(f"{what}: {_words(error)}") from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):
-                raise SilentEngineError(
-                    f"Docker does not answer: {what} for {limit:.0f} s",
-                    hint="restart Docker, then ./run.sh clean",
-                ) from error
+                raise _silent(what, limit) from error
             raise DockerError(
                 f"{what}: Docker cannot be reached: {_cause(error)}",
                 hint="check that Docker is running",
             ) from error
         except docker.errors.DockerException as error:
             raise DockerError(f"{what}: {error}") from error
+
+
+def _silent(what: str, limit: float) -> SilentEngineError:
+    return SilentEngineError(
+        f"Docker does not answer: {what} for {limit:.0f} s",
+        hint="restart Docker, then ./run.sh clean",
+    )
 
 
 @contextlib.contextmanager

@@ -120,6 +120,24 @@ def test_no_engine_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.collect()  # collects the socket that docker-py left open
 
 
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_answer_that_drips_ends_in_time(part: str, engine: Engine, stub: Server) -> None:
+    """The whole answer has a limit: each byte of it comes in time."""
+
+    def drip(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n")
+        handler.wfile.write(b"X: " if part == "head" else b"\r\n")
+        while not stub.ended.wait(PATIENCE / 5):
+            handler.wfile.write(b"x")
+
+    engine.api.ping()
+    stub.answers["GET /_ping"] = drip
+    began = time.monotonic()
+    with pytest.raises(SilentEngineError, match=r"^Docker does not answer: ping for "):
+        engine.api.ping()
+    assert time.monotonic() - began < 10
+
+
 CALLS: dict[str, Callable[[Engine], object]] = {
     "docker info": Engine.info,
     "docker ps": census.containers,
