@@ -61,6 +61,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if config.getoption("numprocesses", 0) is None and not named_files(config):
         config.option.tx, config.option.dist = ["popen"] * 2, "loadscope"
+        # In the order of the folders: tests/integration, which one worker runs, takes longest.
+        config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

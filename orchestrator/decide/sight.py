@@ -87,7 +87,7 @@ def look(
         unasked=unasked,
         forbidding=tuple(name for name in SYSCTLS if _sysctl(name) == FORBIDDING[name]),
         dead=tuple(sorted(runs)),
-        used=tuple(engine.usage()),
+        used=tuple(one for one in engine.usage() if engine.run not in one.name),
     )
 
 

@@ -56,6 +56,7 @@ def obtain_word(run: RunContext, supervisor: Supervisor, cost: Cost, found: Esti
         supervisor.next(LOOK_SECONDS)
 
     run.word.obtain(announcement.reasons(cost, found), run.progress, look)
+    run.progress.to("build", "fetching and building")  # a failure is one of this stage
     give_word(run.workspace.shared)
 
 
