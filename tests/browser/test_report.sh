@@ -6,7 +6,7 @@ cd "$(dirname -- "$0")/../.."
 
 for browser in chromium-headless-shell chromium google-chrome; do
   command -v "$browser" > /dev/null || continue
-  python3 -c 'import jinja2, pydantic' 2> /dev/null || break
+  python3 -c 'import sys, jinja2, pydantic; sys.exit(sys.version_info < (3, 13))' 2> /dev/null || break
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT
   python3 -m tests.browser.in_browser "$browser" "$folder"
