@@ -5,15 +5,19 @@ Without the orchestrator, events are plain text for a person.
 
 import os
 import sys
-
-import structlog
+import typing
 
 from orchestrator.shared.text import plain
 from orchestrator.shared.variables import read
 
+if typing.TYPE_CHECKING:
+    import structlog
+
 
 def configure(service: str) -> None:
     """Configure structlog once per process; `service` is the compose service's name."""
+    import structlog  # the orchestrator, which imports agents' modules, saves this time
+
     # The orchestrator sets NIXOS_IMAGE_LOG=json; otherwise a person reads the container's log.
     as_json = read(os.environ, "NIXOS_IMAGE_LOG") == "json"
     renderer = structlog.processors.JSONRenderer() if as_json else _plain
@@ -34,11 +38,13 @@ def emit(event: str, *, level: str = "info", **fields: object) -> None:
 
     The field `message`, if any, is the text for a person.
     """
+    import structlog
+
     getattr(structlog.get_logger(), level)(event, **fields)
     sys.stdout.flush()
 
 
-def _plain(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
+def _plain(_logger: object, _method: str, event: "structlog.typing.EventDict") -> str:
     """Render for a person: the message if there is one, else the event's name and fields."""
     service, name, level = event.pop("service", "agent"), event.pop("event"), event.pop("level")
     event.pop("kind", None)

@@ -14,10 +14,10 @@ SERVER = "https://github.com"
 
 def users(request: Demo | Build) -> tuple[str, ...]:
     """Return the users of GitHub whose keys get into the image of `request`."""
-    from orchestrator.blueprint.nix import key_sources
-
     if not request.appliance or (isinstance(request, Demo) and request.ssh_key):
         return ()
+    from orchestrator.blueprint.nix import key_sources
+
     return users_of(key_sources(request.appliance.blueprint))
 
 

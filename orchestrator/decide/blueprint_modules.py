@@ -7,7 +7,6 @@ from orchestrator.ask.github import keys_of
 from orchestrator.ask.request import Appliance, Build, Caller, Demo
 from orchestrator.ask.ssh_keys import public_keys, ssh_keys
 from orchestrator.ask.uploads import input_folder, received
-from orchestrator.blueprint import nix
 from orchestrator.blueprint.marks import GITHUB
 from orchestrator.decide.plan import machine_systems
 from orchestrator.shared.architectures import this_system
@@ -19,6 +18,8 @@ def machines(request: Build, who: Caller) -> tuple[Machine, ...]:
     appliance = request.appliance
     if not appliance:
         return ()
+    from orchestrator.blueprint import nix
+
     # Nix' messages name the caller's files by their paths there; this one stands for the file.
     folder = input_folder(who) / appliance.path.name
     folder.mkdir(exist_ok=True)
@@ -60,6 +61,8 @@ def keys(appliance: Appliance, who: Caller) -> dict[str, tuple[str, ...]]:
 
     Raises `UsageError`.
     """
+    from orchestrator.blueprint import nix
+
     found = {}
     for name in nix.key_sources(appliance.blueprint):
         if name.startswith(GITHUB):
@@ -73,6 +76,8 @@ def keys(appliance: Appliance, who: Caller) -> dict[str, tuple[str, ...]]:
 
 def ejected(appliance: Appliance, who: Caller, out: pathlib.PurePosixPath) -> dict[str, str]:
     """Return the files of `eject` for the caller's folder `out`, by name: text."""
+    from orchestrator.blueprint import nix
+
     lines = keys(appliance, who)
 
     def relative(name: str) -> str:

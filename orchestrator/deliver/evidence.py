@@ -8,7 +8,7 @@ import pathlib
 import typing
 from collections.abc import Callable
 
-from orchestrator.deliver import imager, provenance, report, signing
+from orchestrator.deliver import imager, provenance, signing
 from orchestrator.deliver.report_checks import Story
 from orchestrator.shared.artifact import (
     CHECKSUMS,
@@ -74,6 +74,8 @@ def _report(
 ) -> pathlib.Path | None:
     """Write the image's report; None if that failed, whatever the cause: the image is good."""
     try:
+        from orchestrator.deliver import report  # its templates cost time at each start
+
         return report.write(folder, image, document, about, story_of(image))
     except STOPPED:
         raise

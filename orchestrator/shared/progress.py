@@ -12,8 +12,6 @@ import time
 import typing
 from collections.abc import Iterator
 
-import structlog
-
 from orchestrator.shared import ci
 from orchestrator.shared.activity import Activity
 from orchestrator.shared.display import Ci, Display, Terminal
@@ -105,6 +103,8 @@ class JsonTeller:
 
     def __init__(self) -> None:
         """Configure structlog for this process."""
+        import structlog  # it costs time, which the other styles save
+
         structlog.configure(
             processors=[
                 structlog.processors.add_log_level,
