@@ -131,7 +131,9 @@ def test_our_commands_are_taken(
     words: list[str], appliance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.ask.appliance.is_public_key", is_key)
-    who = dataclasses.replace(CALLER, appliance="/work/appliance.toml", appliance_text=appliance)
+    who = dataclasses.replace(
+        CALLER, appliance="/home/ada/appliance.toml", appliance_text=appliance
+    )
     try:
         verb, rest = registry.find(words)
         verb.ask(rest, who)

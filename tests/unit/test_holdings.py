@@ -6,9 +6,11 @@ import pathlib
 import pytest
 
 from orchestrator.agents.builder.holdings import (
+    LARGEST_SPEC,
     Holding,
     StorePath,
     closure,
+    image_name,
     released,
     stock,
 )
@@ -59,11 +61,32 @@ def test_a_result_has_its_images_name(tmp_path: pathlib.Path) -> None:
     iso.write_bytes(b"\xff")
     bad = tmp_path / "0123456789abcdfghijklmnpqrsvwxyz-no-name.json"
     bad.write_text("[]")
+    lines = tmp_path / "0123456789abcdfghijklmnpqrsvwxyz-two-lines.json"
+    lines.write_text('{"name": "pi\\nerror: x"}')
+    deep = tmp_path / "0123456789abcdfghijklmnpqrsvwxyz-deep.json"
+    deep.write_text("[" * 200_000)
+    large = tmp_path / "0123456789abcdfghijklmnpqrsvwxyz-large.raw"
+    with large.open("wb") as file:
+        file.write(b'{"name": "large"')
+        file.truncate(LARGEST_SPEC + 1)
     links = []
-    for target in (spec, iso, bad):
+    for target in (spec, iso, bad, lines, deep, large):
         links.append(tmp_path / f"to-{target.name}")
         links[-1].symlink_to(target)
-    assert {one.name for one in stock(links, {}).holdings} == {"pi", "nixos.iso", "no-name.json"}
+    assert {one.name for one in stock(links, {}).holdings} == {
+        *("pi", "nixos.iso", "no-name.json", "two-lines.json", "deep.json", "large.raw")
+    }
+
+
+def test_a_large_result_is_not_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = tmp_path / "0123456789abcdfghijklmnpqrsvwxyz-large.raw"
+    large.write_bytes(b'{"name": "x"}')
+    link = tmp_path / "link"
+    link.symlink_to(large)
+    monkeypatch.setattr("orchestrator.agents.builder.holdings.LARGEST_SPEC", 5)
+    assert image_name(link) == "large.raw"
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,11 @@ def test_what_has_changed_is_an_error_until_it_is_repaired(
     assert told[-1][1]["message"] == "all paths of the store were checked: 1 repaired"
 
 
+@pytest.mark.parametrize("code", [1, -9])
 def test_a_check_that_could_not_be_made_is_no_verdict(
-    nix: Nix, monkeypatch: pytest.MonkeyPatch
+    code: int, nix: Nix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nix.code, nix.error = -9, "error: database is locked\n"
+    nix.code, nix.error = code, "error: database is locked\n"
     with pytest.raises(AgentError, match="nix-store --verify: error: database is locked"):
         wishes(Wish("verify"), monkeypatch)
 

@@ -8,9 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
+from orchestrator.shared.text import is_line
 
 #: Length of the hash and its dash before the name of a store path.
 HASH = 33
+
+#: Largest size in bytes of a file that is read for an image's name.
+LARGEST_SPEC = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +113,15 @@ def image_name(root: pathlib.Path) -> str:
     The result of a native assembly is the image's description, which has the name; of others it is
     nixpkgs' own image, which has the name in its path.
     """
+    result = root.readlink().name[HASH:]
     try:
+        # nixpkgs' own image may have any size.
+        if root.stat().st_size > LARGEST_SPEC:
+            return result
         name = json.loads(root.read_text())["name"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return root.readlink().name[HASH:]
-    return str(name)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return result
+    return name if isinstance(name, str) and is_line(name) else result
 
 
 def released(
