@@ -1,7 +1,9 @@
 """Helpers: parse a command line to a request, and to the orders that run.sh gets."""
 
 import dataclasses
+import functools
 import pathlib
+import typing
 
 from orchestrator.ask.orders import Orders
 from orchestrator.ask.request import Build, Caller, Demo
@@ -37,7 +39,13 @@ def demo(**changes: object) -> Demo:
 def ask(argv: list[str], who: Caller = CALLER) -> object:
     """Return the request of the command line `argv`."""
     verb, words = registry.find(argv)
-    return verb.ask(words, who)
+    return with_one_parser(verb).ask(words, who)
+
+
+@functools.cache
+def with_one_parser(verb: registry.Verb[typing.Any]) -> registry.Verb[typing.Any]:
+    """Return the verb with a parser that is made once: that takes longer than to parse."""
+    return dataclasses.replace(verb, parser=functools.cache(verb.parser))
 
 
 def orders(verb: str, request: object) -> Orders:

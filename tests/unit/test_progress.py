@@ -272,7 +272,7 @@ def test_json_has_what_nix_is_doing(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(found, dict)
     assert (found["done"], found["expected"], found["download"]) == (12, 34, 812 << 20)
     assert found["running"][0] == {"name": "linux", "kind": "emulated", "seconds": 600.0}
-    assert found["left"] == 0.0, "the time of the activity is long ago"
+    assert found["left"] <= 850.0, "the time of the activity is the start of the machine"
 
 
 # --- what Nix is doing ----------------------------------------------------------------------------
