@@ -1,5 +1,6 @@
 """Sees what the rules of `doctor` judge: the engine, its host, and servers."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -63,6 +64,10 @@ def look(
 ) -> Sight:
     """See the engine and its host; `folder` is an empty one on the disk of Docker's data."""
     info, facts, plan, problem = engine.info(), None, None, None
+    # An engine that adds up the sizes of its files takes seconds: all else is looked at meanwhile.
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    usage = pool.submit(engine.usage)
+    pool.shutdown(wait=False)
     try:
         facts = measure(engine, targets, None, private=demo.emulation in {"auto", "private"})
         plan = make_plan(demo, facts)
@@ -87,7 +92,7 @@ def look(
         unasked=unasked,
         forbidding=tuple(name for name in SYSCTLS if _sysctl(name) == FORBIDDING[name]),
         dead=tuple(sorted(runs)),
-        used=tuple(one for one in engine.usage() if engine.run not in one.name),
+        used=tuple(one for one in usage.result() if engine.run not in one.name),
     )
 
 
