@@ -21,7 +21,7 @@ from measuring import FOLDER, MIB, Json, best, measure
 
 from orchestrator.image import assemble, closure, convert, pack
 from orchestrator.image.bootspec import BOOTSPEC_V1
-from orchestrator.shared.spec import read_spec
+from orchestrator.shared.spec_reader import read_spec
 
 STORE = "/nix/store"
 

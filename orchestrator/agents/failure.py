@@ -5,41 +5,19 @@ from collections.abc import Callable
 
 from orchestrator.agents import events
 from orchestrator.shared.codes import CODES
+from orchestrator.shared.errors import ToldError
 
 #: Exit code of an agent that failed with an `AgentError`.
 EXIT_FAILED = 1
 
 
-class AgentError(Exception):
-    """A failure of an agent, with its reason and, if possible, a hint.
+class AgentError(ToldError):
+    """A failure of an agent; `kind` selects the orchestrator's error class (`errors.KINDS`)."""
 
-    `kind` selects the orchestrator's error class (`shared.errors.KINDS`), `code` is a row of
-    errors.toml, by default that of the class.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        hint: str = "",
-        kind: str = "failed",
-        detail: str = "",
-        code: str = "",
-        excerpt: str = "",
-        trace: str = "",
-    ) -> None:
-        """`message` is one line; `detail` may be several (the end of a build's log).
-
-        `excerpt` are lines of the caller's file that the message is about, `trace` is Nix' own
-        message.
-        """
-        super().__init__(message)
-        self.hint = hint
+    def __init__(self, message: str, *, kind: str = "failed", **told: str) -> None:
+        """Take the fields of `ToldError`; without `code`, it is that of the error's class."""
+        super().__init__(message, **told)
         self.kind = kind
-        self.detail = detail
-        self.code = code
-        self.excerpt = excerpt
-        self.trace = trace
 
 
 def disk_full(detail: str = "") -> AgentError:
@@ -62,18 +40,5 @@ def run_agent(service: str, body: Callable[[], None]) -> None:
     try:
         body()
     except AgentError as error:
-        fields = {
-            "kind": error.kind,
-            "hint": error.hint,
-            "detail": error.detail,
-            "code": error.code,
-            "excerpt": error.excerpt,
-            "trace": error.trace,
-        }
-        events.emit(
-            "failed",
-            level="error",
-            message=str(error),
-            **{key: text for key, text in fields.items() if text},
-        )
+        events.emit("failed", level="error", message=str(error), kind=error.kind, **error.told())
         sys.exit(EXIT_FAILED)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pydantic
 
-from orchestrator.blueprint import model
+from orchestrator.blueprint import fields, model
 from orchestrator.image import wifi
 from orchestrator.shared.spec import SpecError
 
@@ -14,7 +14,7 @@ Check = Callable[[str], bool | str]
 
 
 def fits(kind: typing.Any) -> Check:  # noqa: ANN401 - a type
-    """Return a check: the answer is a value of the type `kind` of the model."""
+    """Return a check: the answer is a value of the type `kind`."""
     adapter: pydantic.TypeAdapter[str] = pydantic.TypeAdapter(kind)
 
     def check(text: str) -> bool | str:
@@ -27,7 +27,7 @@ def fits(kind: typing.Any) -> Check:  # noqa: ANN401 - a type
     return check
 
 
-def _field(table: type[model.Table], name: str) -> Check:
+def _field(table: type[fields.Table], name: str) -> Check:
     field = table.model_fields[name]
     return fits(typing.Annotated[field.annotation, *field.metadata])
 
@@ -63,5 +63,5 @@ def _wifi(ssid: str, password: str) -> bool | str:
 
 
 #: Checks a host name, a user's name.
-host = fits(model.HostName)
-user = fits(model.UserName)
+host = fits(fields.HostName)
+user = fits(fields.UserName)

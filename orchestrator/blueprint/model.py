@@ -4,161 +4,38 @@ The field descriptions are the reference (docs/appliance.md) and the JSON Schema
 """
 
 import posixpath
-import re
 import typing
 
 import pydantic
-import pydantic_core
 
-from orchestrator.blueprint.marks import GITHUB, PATHS
-from orchestrator.blueprint.tables import BOARDS, SERVICES, ServiceOption
+from orchestrator.blueprint.fields import (
+    BoardName,
+    CompressionName,
+    FormatName,
+    FreeText,
+    FsName,
+    GroupName,
+    HostName,
+    Key,
+    Line,
+    Many,
+    Package,
+    Path,
+    Ports,
+    Size,
+    SystemName,
+    Table,
+    TableName,
+    UserName,
+    about,
+    pattern,
+    some,
+)
+from orchestrator.blueprint.services import Services
+from orchestrator.blueprint.tables import BOARDS
 from orchestrator.image import wifi
-from orchestrator.image.late import check_host
 from orchestrator.shared import nixos_formats
-from orchestrator.shared.architectures import SYSTEMS
-from orchestrator.shared.filesystems import ROOTS
-from orchestrator.shared.json_reader import UNUSABLE, UNWRITABLE
-from orchestrator.shared.spec import Compression, PartitionTable, SpecError
-
-#: The key `services` of the context in which a blueprint is validated: whether a text is a public
-#: SSH key. Without a context, keys are not looked into.
-IS_KEY = "is_public_key"
-
-
-def _line(text: str) -> str:
-    if UNUSABLE.search(text):
-        raise ValueError("control characters are not allowed")
-    return text
-
-
-def _free(text: str) -> str:
-    if UNWRITABLE.search(text):
-        raise ValueError("the character U+0000 is not allowed")
-    return text
-
-
-def _host(text: str) -> str:
-    try:
-        check_host(text, "host-name")
-    except SpecError as error:
-        raise ValueError(f"{text!r} is not a host name: letters, digits and -") from error
-    return text
-
-
-def _pattern(pattern: str, what: str) -> pydantic.AfterValidator:
-    """Return a validator: the whole text matches `pattern`; `what` says what was expected."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is not {what}")
-        return text
-
-    return pydantic.AfterValidator(check)
-
-
-def _near(known: typing.Iterable[str], what: str) -> pydantic.AfterValidator:
-    """Return a validator: the text is one of `known`, the names of `what`."""
-    names = list(known)
-
-    def check(text: str) -> str:
-        if text not in names:
-            raise pydantic_core.PydanticCustomError(
-                "unknown", "{text} is no {what}", {"text": text, "what": what, "known": names}
-            )
-        return text
-
-    return pydantic.AfterValidator(check)
-
-
-def _formats() -> list[str]:
-    table = nixos_formats.read_formats()
-    return sorted(name for one in table for name in (one.name, *one.aliases))
-
-
-class _Enum:
-    """Annotation of a text that is one of `known`, the names of `what`."""
-
-    def __init__(self, known: typing.Iterable[str], what: str) -> None:
-        self._names = sorted(known)
-        self._what = what
-
-    def __get_pydantic_core_schema__(
-        self, source: type, handler: pydantic.GetCoreSchemaHandler
-    ) -> pydantic_core.CoreSchema:
-        return _near(self._names, self._what).__get_pydantic_core_schema__(source, handler)
-
-    def __get_pydantic_json_schema__(
-        self, _schema: pydantic_core.CoreSchema, _handler: pydantic.GetJsonSchemaHandler
-    ) -> dict[str, typing.Any]:
-        return {"type": "string", "enum": self._names}
-
-
-def _key(text: str, info: pydantic.ValidationInfo) -> str:
-    judge = (info.context or {}).get(IS_KEY)
-    if text.startswith(PATHS):
-        return text
-    if text.startswith(GITHUB):
-        if not re.fullmatch(r"github:[A-Za-z0-9-]{1,39}", text):
-            raise ValueError(f"{text!r} is not github: and a user's name")
-        return text
-    if judge and not judge(text):
-        raise ValueError(
-            f"{text[:40]!r} is no public SSH key: write the line of a .pub file, the path of one"
-            " (beginning with ./, ../, ~/ or /), or github:NAME"
-        )
-    return text
-
-
-Line = typing.Annotated[str, pydantic.AfterValidator(_line)]
-FreeText = typing.Annotated[str, pydantic.AfterValidator(_free)]
-HostName = typing.Annotated[str, pydantic.AfterValidator(_host)]
-Port = typing.Annotated[int, pydantic.Field(ge=1, le=65535)]
-Ports = tuple[Port, ...]
-Path = typing.Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_line)]
-Size = typing.Annotated[
-    str,
-    _pattern(r"auto|[0-9]{1,9}[KMGT]?", "a size: auto, or a number of MiB, or one with M, G or T"),
-]
-UserName = typing.Annotated[str, _pattern(r"[a-z_][a-z0-9_-]{0,31}", "a user's name")]
-GroupName = typing.Annotated[str, _pattern(r"[a-z_][a-z0-9_-]{0,31}", "a group's name")]
-Key = typing.Annotated[str, pydantic.AfterValidator(_line), pydantic.AfterValidator(_key)]
-Package = typing.Annotated[
-    str,
-    _pattern(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_0-9][A-Za-z0-9_'-]*)*", "a package's name"),
-]
-BoardName = typing.Annotated[str, _Enum(BOARDS, "board")]
-FormatName = typing.Annotated[str, _Enum(_formats(), "format")]
-SystemName = typing.Annotated[str, _Enum(SYSTEMS, "system")]
-FsName = typing.Annotated[str, _Enum(ROOTS, "root file system")]
-TableName = typing.Annotated[
-    str, _Enum(set(typing.get_args(PartitionTable)) - {"sd-card"}, "partition table")
-]
-CompressionName = typing.Annotated[str, _Enum(typing.get_args(Compression), "compression")]
-
-
-def _dashed(name: str) -> str:
-    return name.rstrip("_").replace("_", "-")
-
-
-class Table(pydantic.BaseModel):
-    """A table: its keys are written with dashes, and no other key is allowed."""
-
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=_dashed, validate_by_name=True
-    )
-
-
-def about(text: str) -> typing.Any:  # noqa: ANN401 - as pydantic.Field
-    """Return an optional field without a value, with its description."""
-    return pydantic.Field(default=None, description=text)
-
-
-def some(text: str) -> typing.Any:  # noqa: ANN401 - as pydantic.Field
-    """Return a field that is empty by default, with its description."""
-    return pydantic.Field(default=(), description=text)
-
-
-Many = pydantic.Strict(False)  # TOML has arrays, a frozen model tuples
+from orchestrator.shared.spec import SpecError
 
 
 class Image(Table):
@@ -236,7 +113,7 @@ class Wifi(Table):
 
     ssid: Line = pydantic.Field(description="the network's name")
     country: typing.Annotated[
-        str | None, _pattern("[A-Z]{2}", "a country of two capital letters")
+        str | None, pattern("[A-Z]{2}", "a country of two capital letters")
     ] = about("the country whose rules for radio hold: DE")
     password_file: Path | None = about("a file with the password, which never gets into the store")
 
@@ -253,7 +130,7 @@ class Wifi(Table):
 class File(Table):
     """`[[files]]`: a file of the image."""
 
-    target: typing.Annotated[str, _pattern(r"/[^\x00-\x1f\x7f]+", "an absolute path")] = (
+    target: typing.Annotated[str, pattern(r"/[^\x00-\x1f\x7f]+", "an absolute path")] = (
         pydantic.Field(description="its path in the image")
     )
     source: Path | None = about(
@@ -291,67 +168,6 @@ class Firewall(Table):
     udp: typing.Annotated[Ports, Many] = some("open UDP ports")
 
 
-def _option_type(option: ServiceOption) -> typing.Any:  # noqa: ANN401 - a type
-    match option.type:
-        case "port":
-            return Port
-        case "boolean":
-            return bool
-        case "strings":
-            return typing.Annotated[tuple[Line, ...], Many]
-        case "choice":
-            return typing.Literal[option.words]
-        case "secret":
-            return Path
-    return FreeText
-
-
-def _service_type(name: str) -> typing.Any:  # noqa: ANN401 - a type
-    """Return the type of a service's value: a table of its options."""
-    fields: dict[str, typing.Any] = {
-        "enable": (bool, pydantic.Field(default=True, description="false switches it off"))
-    }
-    for option, row in SERVICES[name].options.items():
-        kind = _option_type(row)
-        fields[option.replace("-", "_")] = (kind | None, about(row.help))
-    return pydantic.create_model(
-        f"Service_{name.replace('-', '_')}",
-        __base__=Table,
-        __doc__=SERVICES[name].title,
-        **fields,
-    )
-
-
-SERVICE_TYPES = {name: _service_type(name) for name in SERVICES}
-
-
-def _table_of(value: object) -> object:
-    """Take `ssh = true` for `ssh = { enable = true }`."""
-    return {"enable": value} if isinstance(value, bool) else value
-
-
-_SERVICES: dict[str, typing.Any] = {
-    name.replace("-", "_"): (
-        typing.Annotated[
-            kind | None,
-            pydantic.BeforeValidator(_table_of, json_schema_input_type=bool | kind),
-        ],
-        about(SERVICES[name].title),
-    )
-    for name, kind in SERVICE_TYPES.items()
-}
-
-if typing.TYPE_CHECKING:
-    Services = Table
-else:
-    Services = pydantic.create_model(
-        "Services",
-        __base__=Table,
-        __doc__="`[services]`: what runs on the machine; `NAME = true`, or a table with options.",
-        **_SERVICES,
-    )
-
-
 class Blueprint(Table):
     """The whole file."""
 
@@ -360,10 +176,10 @@ class Blueprint(Table):
         " default: the pinned one"
     )
     state_version: typing.Annotated[
-        str | None, _pattern(r"[0-9]{2}\.(05|11)", "a release of NixOS: 26.05")
+        str | None, pattern(r"[0-9]{2}\.(05|11)", "a release of NixOS: 26.05")
     ] = about("the release whose defaults for stored data the machine keeps; write it once")
     image: dict[
-        typing.Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", "an image's name")],
+        typing.Annotated[str, pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", "an image's name")],
         Image,
     ] = pydantic.Field(description="the images, by name", min_length=1)
     users: typing.Annotated[tuple[User, ...], Many] = some("who may log in")

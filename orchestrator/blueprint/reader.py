@@ -11,8 +11,9 @@ from collections.abc import Callable
 import pydantic
 from pydantic_core import ErrorDetails
 
+from orchestrator.blueprint.fields import IS_KEY
 from orchestrator.blueprint.marks import BARE
-from orchestrator.blueprint.model import IS_KEY, Blueprint
+from orchestrator.blueprint.model import Blueprint
 from orchestrator.blueprint.positions import Path, Position, check_shape, positions
 from orchestrator.shared.errors import UsageError
 

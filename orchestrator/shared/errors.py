@@ -10,10 +10,11 @@ import re
 from typing import ClassVar
 
 
-class ApplianceError(Exception):
-    """Base class of all errors that are shown as one line; only subclasses are raised."""
+class ToldError(Exception):
+    """An error with what its reader is told; agents raise it as `AgentError`."""
 
-    exit_code: ClassVar[int] = 1
+    #: The fields beside the message. Each is a text, "" if there is nothing to tell.
+    FIELDS: ClassVar = ("hint", "detail", "code", "excerpt", "trace")
 
     def __init__(
         self,
@@ -25,21 +26,37 @@ class ApplianceError(Exception):
         excerpt: str = "",
         trace: str = "",
     ) -> None:
-        """`message` is one line; `hint` says what to do.
+        """`message` is one line that says what failed; `hint` says what to do.
 
-        `detail` has further lines, such as the end of a log. `code` is a row of errors.toml, by
-        default that of the class. `excerpt` are lines of the caller's file that the message is
-        about, `trace` is Nix' own message.
-
-        `stage` and `log` are set where they are known: the stage of the run that failed, and the
-        path of the log on the caller's computer.
+        `detail` has further lines, such as the end of a log. `code` is a row of errors.toml.
+        `excerpt` are lines of the caller's file that the message is about, `trace` is Nix' own
+        message.
         """
         super().__init__(message)
         self.hint = hint
         self.detail = detail
-        self.code = code or self.general()
+        self.code = code
         self.excerpt = excerpt
         self.trace = trace
+
+    def told(self) -> dict[str, str]:
+        """Return the fields that are not empty."""
+        found = {name: str(getattr(self, name)) for name in self.FIELDS}
+        return {name: text for name, text in found.items() if text}
+
+
+class ApplianceError(ToldError):
+    """Base class of all errors that are shown as one line; only subclasses are raised.
+
+    `code` is by default that of the class. `stage` and `log` are set where they are known: the
+    stage of the run that failed, and the path of the log on the caller's computer.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, code: str = "", **told: str) -> None:
+        """Take the fields of `ToldError`."""
+        super().__init__(message, code=code or self.general(), **told)
         self.stage = ""
         self.log = ""
 
@@ -190,14 +207,8 @@ KINDS: dict[str, type[ApplianceError]] = {
 
 def failure(kind: type[ApplianceError], event: dict[str, object]) -> ApplianceError:
     """Make an error of the class `kind` from an agent's `failed` event."""
-    return kind(
-        str(event.get("message", "")),
-        hint=str(event.get("hint", "")),
-        detail=str(event.get("detail", "")),
-        code=str(event.get("code", "")),
-        excerpt=str(event.get("excerpt", "")),
-        trace=str(event.get("trace", "")),
-    )
+    told = {name: str(event.get(name, "")) for name in ToldError.FIELDS}
+    return kind(str(event.get("message", "")), **told)
 
 
 def leaves() -> list[type[ApplianceError]]:

@@ -17,10 +17,8 @@ from orchestrator.shared.spec import (
     ImageSpec,
     PartitionTable,
     SpecError,
-    check,
-    too_large,
-    unreadable,
 )
+from orchestrator.shared.spec_reader import check, too_large, unreadable
 
 #: Command line options whose names are not those of their fields in `ImageOptions`.
 FLAGS = {"compression": "--compress", "injections": "--inject"}

@@ -14,7 +14,7 @@ import typing
 
 from orchestrator.agents.emulation import crash
 from orchestrator.shared.architectures import this_system
-from orchestrator.shared.spec import read_spec
+from orchestrator.shared.spec_reader import read_spec
 
 FORMATS = json.loads(pathlib.Path("/opt/nixos-image/nix/formats.json").read_text())
 

@@ -16,7 +16,8 @@ from orchestrator.shared.disk_formats import DISK_FORMATS
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.filesystems import FILESYSTEMS, ROOTS
 from orchestrator.shared.image_options import FLAGS, ImageOptions, apply
-from orchestrator.shared.spec import Extlinux, ImageSpec, PartitionTable, SpecError, read_spec
+from orchestrator.shared.spec import Extlinux, ImageSpec, PartitionTable, SpecError
+from orchestrator.shared.spec_reader import read_spec
 from tests.unit.asking import ask
 
 SPECS = pathlib.Path(__file__).parents[1] / "nixos/specs"

@@ -37,7 +37,8 @@ from orchestrator.shared.display import Display, Style, Terminal
 from orchestrator.shared.errors import BuildError, failure
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.progress import make_progress
-from orchestrator.shared.spec import ImageSpec, Late, SpecError, is_file_name, read_spec
+from orchestrator.shared.spec import ImageSpec, Late, SpecError, is_file_name
+from orchestrator.shared.spec_reader import read_spec
 from orchestrator.shared.text import plain
 from tests.unit.test_bootspec import BOOT
 from tests.unit.test_spec import JSON, SPEC, changed

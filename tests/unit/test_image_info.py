@@ -7,7 +7,8 @@ import pathlib
 import pytest
 
 from orchestrator.agents.builder.image_info import image_info
-from orchestrator.shared.spec import PartitionTable, read_spec
+from orchestrator.shared.spec import PartitionTable
+from orchestrator.shared.spec_reader import read_spec
 
 ROOT = pathlib.Path(__file__).parents[2]
 SPEC = read_spec((ROOT / "tests/nixos/specs/aarch64-linux/amazon.json").read_text())

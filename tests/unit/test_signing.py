@@ -6,7 +6,8 @@ import json
 import pytest
 
 from orchestrator.image.loaders import signing
-from orchestrator.shared.spec import PartitionTable, SpecError, read_spec
+from orchestrator.shared.spec import PartitionTable, SpecError
+from orchestrator.shared.spec_reader import read_spec
 from tests.unit.test_spec import SPEC
 
 

@@ -13,7 +13,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.shared.spec import ImageSpec, SpecError, read_spec
+from orchestrator.shared.spec import ImageSpec, SpecError
+from orchestrator.shared.spec_reader import read_spec
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -279,7 +280,7 @@ def test_identifiers_are_the_same_for_the_same_spec_and_differ_otherwise() -> No
 
 def test_identifiers_do_not_depend_on_the_process() -> None:
     """Identifiers are equal in another process, although Python's hashes are not."""
-    code = "from orchestrator.shared.spec import read_spec; "
+    code = "from orchestrator.shared.spec_reader import read_spec; "
     code += f"print(read_spec({json.dumps(SPEC)!r}).identifier('disk'))"
     expected = str(read_spec(json.dumps(SPEC)).identifier("disk"))
     for seed in ("1", "2"):

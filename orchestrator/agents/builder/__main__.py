@@ -41,7 +41,7 @@ from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import Artifact, Built
 from orchestrator.shared.image_options import ImageOptions, apply
 from orchestrator.shared.run import TOKEN_FILE, Run, this_run
-from orchestrator.shared.spec import read_spec
+from orchestrator.shared.spec_reader import read_spec
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 
 CLEANUP_ADDRESS = ("cleanup", PORT)

@@ -4,7 +4,8 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.image.layout import LayoutError, Sizes, plan_layout
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.image_options import ImageOptions, apply
-from orchestrator.shared.spec import SpecError, read_spec
+from orchestrator.shared.spec import SpecError
+from orchestrator.shared.spec_reader import read_spec
 
 
 def check_image(options: ImageOptions, spec: str) -> None:
