@@ -76,8 +76,8 @@ in
     contents = mkOption {
       type = types.listOf (types.submodule {
         options = {
-          source = mkOption { type = types.path; description = "File or folder to copy."; };
-          target = mkOption { type = types.str; description = "Absolute path in the image."; };
+          source = mkOption { type = types.path; description = "File or folder to copy, or a pattern with `*`. Links are followed."; };
+          target = mkOption { type = types.str; description = "Absolute path in the image; of a pattern, the folder of what matches."; };
           mode = mkOption { type = types.strMatching "[0-7]{0,4}"; default = ""; description = "File mode, octal; empty keeps the mode in the Nix store."; };
           user = mkOption { type = owner; default = 0; description = "Owner: number, or name of a user with a fixed uid."; };
           group = mkOption { type = owner; default = 0; description = "Group: number, or name of a group with a fixed gid."; };

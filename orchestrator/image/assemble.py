@@ -1,6 +1,7 @@
 """Assembles a raw image from a spec and the Nix store, in place: no VM, no mount, no root."""
 
 import dataclasses
+import glob
 import os
 import pathlib
 import tempfile
@@ -27,7 +28,7 @@ from orchestrator.image.loaders.signing import Signer
 from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
-from orchestrator.shared.spec import LOADERS, ImageSpec
+from orchestrator.shared.spec import LOADERS, Content, ImageSpec
 
 #: File that NixOS' first boot loads into the Nix database (`nix-store --load-db`) and deletes.
 REGISTRATION = "nix-path-registration"
@@ -125,10 +126,26 @@ def _fill(
             tree.add_from(content, f"boot/{name}", mode=0o644)
     for one in spec.contents:
         mode = int(one.mode, 8) if one.mode else None
-        target = one.target.strip("/")
-        tree.add_from(pathlib.Path(one.source), target, mode=mode, user=one.user, group=one.group)
+        for source, target in sources(one):
+            tree.add_from(source, target, mode=mode, user=one.user, group=one.group)
     for entry in late:
         tree.add(entry)
+
+
+def sources(one: Content) -> list[tuple[pathlib.Path, str]]:
+    """Return each source of `contents` with its place in the root file system.
+
+    As for nixpkgs' make-disk-image.nix, a source with `*` is a pattern, and the target the folder
+    of what matches. Raises `TreeError` if nothing does.
+    """
+    target = one.target.strip("/")
+    if "*" not in one.source:
+        return [(pathlib.Path(one.source), target)]
+    # As in a shell, hidden files are left out, which Path.glob would take.
+    found = sorted(glob.glob(one.source))  # noqa: PTH207
+    if not found:
+        raise TreeError(f"contents: nothing matches {one.source}")
+    return [(pathlib.Path(path), f"{target}/{pathlib.Path(path).name}") for path in found]
 
 
 def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
