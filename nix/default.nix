@@ -30,7 +30,7 @@ let
     if ! lib.elem system format.systems then
       throw "format ${name} supports ${lib.concatStringsSep ", " format.systems}, not ${system}"
     else
-      (if format.assembler == "vm" then onTarget system "format ${format.name}" else lib.id)
+      (if format.assembler == "vm" then onTarget system "format ${canonical name}" else lib.id)
         (format // { name = canonical name; guest = if format.guest == null then canonical name else format.guest; });
 
   evaluate = { modules ? [ ], specialArgs ? { } }: import (nixpkgs + "/nixos/lib/eval-config.nix") {

@@ -6,7 +6,7 @@
 #   options    of that evaluation, where each family of nix/options.toml is declared
 #   families   those that NixOS itself does not declare: lists of names
 #   kind       of the image where the partition table does not decide it, else null
-{ config, declared, lib, modulesPath, options, pkgs, ... }@arguments:
+{ config, declared, lib, modulesPath, options, pkgs, utils, ... }@arguments:
 let
   cfg = config.nixosImage;
   table = cfg.partitionTableType;
@@ -138,20 +138,13 @@ let
     (name: refuse "boot.initrd.luks.devices.${name}" (map (one: one.place) (saidOf [ "boot" "initrd" "luks" "devices" ] name))
       "the image is not encrypted, and its initrd would wait for that device" "")
     (lib.attrNames config.boot.initrd.luks.devices);
-  namesDevice = path: isEmpty: why: instead:
-    lib.optional (! isEmpty (lib.attrByPath path "" config)) (refuse (lib.concatStringsSep "." path) (placesOf path) why instead);
-  otherFindings =
-    namesDevice [ "boot" "resumeDevice" ] (value: value == "") "the image has no such device" ""
-    ++ namesDevice [ "boot" "zfs" "extraPools" ] (value: value == "" || value == [ ]) "the image has no ZFS pool" ""
-    ++ namesDevice [ "boot" "initrd" "secrets" ] (value: value == "" || value == { })
-      "secrets are appended to the initrd on the machine, and would be readable in the image"
-      "deliver them to the running system: --inject, sops-nix, agenix, systemd credentials";
-
-  # Parameters of the kernel that name a device, which the initrd would take for its own or wait for.
-  namesOtherDevice = parameter:
-    builtins.match "(root|resume|mount\\.usr)=(/dev/|UUID=|LABEL=|PARTUUID=|PARTLABEL=).*|(rd\\.)?luks\\.(uuid|name)=.*|(root|usr)hash=.*|cryptdevice=.*" parameter != null
-    && ! lib.elem parameter [ "root=LABEL=${cfg.label}" "root=${byLabel cfg.label}" ];
-  deviceParameters = lib.filter namesOtherDevice (lib.concatMap (definition: lib.concatMap lib.toList (plain definition.value)) (definitionsOf declared.options.boot.kernelParams));
+  devices = import ../devices.nix {
+    inherit lib definitionsOf isHarmless placeOf plain;
+    declared = declared.options;
+    escapePath = utils.escapeSystemdPath;
+    made = lib.attrValues made;
+  };
+  deviceFindings = lib.optionals (! lib.elem kind [ "own" "upstream" "vm" ]) (lib.concatMap (one: one.findings) devices);
 
   # --- boot loaders -------------------------------------------------------------------------------
 
@@ -222,26 +215,27 @@ let
   nameFindings = lib.optionals (kind != "own" && kind != "upstream") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
 
   diskFindings = fileSystemFindings ++ swapFindings ++ luksFindings;
-  findings = merged (lib.optionals (kind != "own" && kind != "upstream") ((lib.optionals (kind != "vm") (diskFindings ++ otherFindings ++ loaderFindings ++ grubFindings)) ++ nameFindings));
+  findings = merged (lib.optionals (kind != "own" && kind != "upstream") ((lib.optionals (kind != "vm") (diskFindings ++ map (one: finding one.name one.places true one.why one.instead // { inherit (one) without; }) deviceFindings ++ loaderFindings ++ grubFindings)) ++ nameFindings));
 
   # --- what the user has said to ignore -----------------------------------------------------------
 
   unquoted = lib.replaceStrings [ "\"" ] [ "" ];
+  # What only the configuration itself can leave out has a null instead of a definition.
+  mayIgnore = one: one.without or { } != null && isIgnored one.name;
   isIgnored = name: lib.any (given: let one = unquoted given; in unquoted name == one || lib.hasPrefix "${one}." (unquoted name)) cfg.ignore;
-  ignored = lib.filter (one: one.refused && isIgnored one.name) findings ++ dropped;
+  ignored = lib.filter (one: one.refused && mayIgnore one) findings ++ dropped;
   # What is not in this configuration any more, because it is ignored.
   dropped =
     map (mount: { name = fileSystemName mount; places = map (one: one.place) (said mount); }) (lib.filter (mount: isIgnored "fileSystems.${mount}") mountsOut)
     ++ map (name: { name = "boot.initrd.luks.devices.${name}"; places = map (one: one.place) (saidOf luksPath name); }) (lib.filter (name: isIgnored "boot.initrd.luks.devices.${name}") luksOut)
-    ++ lib.concatMap (path: let name = lib.concatStringsSep "." path; in lib.optional (isIgnored name && placesOf path != [ ]) { inherit name; places = placesOf path; })
-      [ [ "swapDevices" ] [ "boot" "initrd" "secrets" ] [ "boot" "resumeDevice" ] ];
-  refused = lib.filter (one: one.refused && ! isIgnored one.name) findings;
+    ++ lib.optional (isIgnored "swapDevices" && placesOf [ "swapDevices" ] != [ ]) { name = "swapDevices"; places = placesOf [ "swapDevices" ]; };
+  refused = lib.filter (one: one.refused && ! mayIgnore one) findings;
   inPlace = lib.filter (one: ! one.refused && ! isIgnored one.name) findings;
 
   at = places: lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " (lib.unique places)})";
   sentence = one: "${one.name}${at one.places}: ${one.why}."
     + lib.optionalString (one.instead != "") "\n  ${one.instead};"
-    + "\n  or nixosImage.ignore = [ ${builtins.toJSON (unquoted one.name)} ] to make the image without it"
+    + lib.optionalString (one.without or { } != null) "\n  or nixosImage.ignore = [ ${builtins.toJSON (unquoted one.name)} ] to make the image without it"
     + lib.optionalString (lib.any (place: lib.hasInfix "hardware-configuration.nix" place) one.places && lib.any (other: other.name == one.name) diskFindings)
     ", or --ignore-hardware (nixosImage.ignoreHardware = true) without the disks of that file";
   listed = found: lib.concatMapStringsSep ", " (one: "${one.name}${at one.places}") found;
@@ -271,13 +265,9 @@ in
 {
   _file = ./declared.nix;
 
-  config = lib.mkMerge [
+  config = lib.mkMerge ([
     {
-      assertions = map (one: { assertion = false; message = sentence one; }) refused
-        ++ lib.optional (onDisk && deviceParameters != [ ]) {
-          assertion = false;
-          message = "boot.kernelParams${at (placesOf [ "boot" "kernelParams" ])}: ${lib.head deviceParameters} names a device that is not in the image; leave it out, the image's initrd finds its root by itself";
-        };
+      assertions = map (one: { assertion = false; message = sentence one; }) refused;
       warnings =
         lib.optional (ignored != [ ]) "nixosImage.ignore: the image is made without ${listed ignored}"
         ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"
@@ -300,7 +290,7 @@ in
       boot.initrd.luks.devices = lib.mkMerge ([ (strong { }) ]
         ++ map (definition: strong (removeAttrs definition.value luksOut)) (lib.filter (definition: lib.isAttrs definition.value) (lib.attrByPath luksPath null declared.options).definitionsWithLocations));
     })
-    (lib.mkIf (isIgnored "boot.initrd.secrets") { boot.initrd.secrets = lib.mkForce { }; })
-    (lib.mkIf (isIgnored "boot.resumeDevice") { boot.resumeDevice = lib.mkForce ""; })
-  ];
+  ] ++ map
+    (one: lib.setAttrByPath one.option (lib.mkMerge (map (found: found.without) (lib.filter mayIgnore one.findings))))
+    (lib.filter (one: lib.hasAttrByPath one.option options) devices));
 }

@@ -1,7 +1,7 @@
 # Late values (host name, keys, Wi-Fi, injected files) are put into the image after the build. This module makes the system read
 # them, or refuses what the booted system would not see: files that NixOS' activation writes itself, and folders where something
 # else is mounted.
-{ config, lib, ... }@arguments:
+{ config, lib, modulesPath, ... }@arguments:
 let
   inherit (config.nixosImage) late onlyNixStore;
   isGiven = late.hostName || late.keyUsers != [ ] || late.wifi || late.injected != [ ];
@@ -38,6 +38,16 @@ let
   ownFolder = lib.any hasKeys late.keyUsers;
   keys = "etc/ssh/${if ownFolder then "device_keys.d" else "authorized_keys.d"}";
 
+  sshd = import ../sshd.nix { inherit config lib; };
+  # " (FILE:LINE)" of what the configuration itself says of an option
+  saidAt = path:
+    let
+      option = lib.attrByPath path { } arguments.options;
+      own = lib.filter (one: ! lib.hasPrefix "${toString modulesPath}/" one.file) (option.definitionsWithLocations or [ ]);
+      places = map (import ../place.nix { inherit lib arguments; } path [ ]) own;
+    in
+    lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " places})";
+
   inherit (config.networking) wireless networkmanager;
   # The file that wpa_supplicant's units read, from their own command line.
   supplicantUnits = lib.filterAttrs (name: _: name == "wpa_supplicant" || lib.hasPrefix "wpa_supplicant-" name) config.systemd.services;
@@ -46,8 +56,10 @@ let
     (lib.attrValues supplicantUnits));
   supplicantFile = if supplicantFiles == [ ] then "" else lib.head supplicantFiles;
   usesSupplicant = wireless.enable && ! networkmanager.enable;
+  # ConnMan tells wpa_supplicant and iwd what to join, and takes that from its own folder.
+  connman = config.services.connman.enable or false;
   wifi =
-    if ! late.wifi then { }
+    if ! late.wifi || connman then { }
     else if networkmanager.enable then { networkmanager = "etc/NetworkManager/system-connections"; }
     else if wireless.enable then { wpa_supplicant = lib.removePrefix "/" supplicantFile; }
     else if wireless.iwd.enable then { iwd = "var/lib/iwd"; }
@@ -157,11 +169,15 @@ in
             + lib.optionalString (! isMutable) " and system.etc.overlay.mutable = true";
         }
         {
-          assertion = late.keyUsers == [ ] || lib.elem "/${keys}/%u" config.services.openssh.authorizedKeysFiles;
+          assertion = lib.all (name: sshd.readsKeys name "/${keys}/%u") late.keyUsers;
           message = "--stamp, ssh_key: sshd does not read /${keys}/%u; add it to services.openssh.authorizedKeysFiles";
         }
         {
-          assertion = late.wifi -> wifi != { };
+          assertion = late.wifi -> ! connman;
+          message = "--wifi-ssid, --stamp: services.connman.enable${saidAt [ "services" "connman" "enable" ]}: ConnMan reads no network that an image gives it; take networking.networkmanager, networking.wireless or networking.wireless.iwd instead";
+        }
+        {
+          assertion = late.wifi && ! connman -> wifi != { };
           message = "--wifi-ssid, --stamp: nothing in the configuration joins a Wi-Fi network; set networking.networkmanager.enable, networking.wireless.enable or networking.wireless.iwd.enable = true";
         }
         {
@@ -174,6 +190,12 @@ in
           assertion = config.users.users ? ${name};
           message = "--stamp, ssh_key: the configuration has no user ${name}; set users.users.${name}";
         })
-        late.keyUsers;
+        late.keyUsers
+      ++ map
+        (name: {
+          assertion = sshd.refusal name == "";
+          message = "--stamp, ssh_key: sshd takes no key of ${name}: ${sshd.refusal name}; look at services.openssh.settings${saidAt [ "services" "openssh" "settings" ]} and extraConfig${saidAt [ "services" "openssh" "extraConfig" ]}";
+        })
+        (lib.filter (_: config.services.openssh.enable) late.keyUsers);
   }) ];
 }

@@ -27,20 +27,14 @@ let
     # A hash that begins so locks the account (shadow(5)).
     || lib.any (field: let hash = user.${field} or null; in hash != null && ! lib.hasPrefix "!" hash && ! lib.hasPrefix "*" hash) [ "hashedPassword" "initialHashedPassword" ];
   hasKey = user: lib.any (one: isKey one.line) (linesOfUser user);
-  # sshd's lists of patterns (sshd_config(5)). One with a wildcard may mean anybody, so it lets in and shuts nobody out.
-  listed = field: let given = openssh.settings.${field} or null; in if given == null then [ ] else lib.concatMap (lib.splitString " ") (lib.toList given);
-  hasWildcard = pattern: builtins.match ".*[*?].*" pattern != null;
-  admits = field: names: listed field == [ ] || lib.any (one: hasWildcard one || lib.elem (lib.head (lib.splitString "@" one)) names) (listed field);
-  shutsOut = field: names: lib.any (one: one == "*" || lib.elem one names) (listed field);
-  groupsOf = name:
-    let user = config.users.users.${name} or { }; in
-    [ (user.group or "") ] ++ user.extraGroups or [ ] ++ lib.attrNames (lib.filterAttrs (_: group: lib.elem name group.members) config.users.groups);
-  takesKeys = ! lib.elem (openssh.settings.PubkeyAuthentication or true) [ false "no" ];
-  # A root with `PermitRootLogin no` logs in elsewhere.
-  maySsh = name: openssh.enable && takesKeys && ! (name == "root" && openssh.settings.PermitRootLogin or "" == "no")
-    && admits "AllowUsers" [ name ] && ! shutsOut "DenyUsers" [ name ]
-    && admits "AllowGroups" (groupsOf name) && ! shutsOut "DenyGroups" (groupsOf name);
-  isInjectedKey = path: lib.hasSuffix "/.ssh/authorized_keys" path || lib.hasPrefix "/etc/ssh/authorized_keys.d/" path;
+  sshd = import ../sshd.nix { inherit config lib; };
+  # Keys of the configuration are in a file that activation writes.
+  maySsh = name: sshd.refusal name == "" && sshd.readsKeys name "/etc/ssh/authorized_keys.d/%u";
+  # Whom an injected file of keys lets in: the user whose home it is in, or who gives it its name.
+  injectedFor = user: path:
+    path == "${user.home}/.ssh/authorized_keys" && sshd.readsKeys user.name "%h/.ssh/authorized_keys"
+    || path == "/etc/ssh/authorized_keys.d/${user.name}" && sshd.readsKeys user.name "/etc/ssh/authorized_keys.d/%u";
+  hasInjectedKey = user: hasShell user && sshd.refusal user.name == "" && lib.any (injectedFor user) cfg.late.injected;
   letsIn = user: hasShell user && (hasPassword user || maySsh user.name && hasKey user);
   displayManager = config.services.displayManager.autoLogin or { enable = false; };
   canLogIn =
@@ -50,7 +44,8 @@ let
     || displayManager.enable
     || config.services.cloud-init.enable
     || openssh.enable && openssh.authorizedKeysCommand != "none"
-    || openssh.enable && (cfg.late.everyDeviceHasKey && lib.all maySsh cfg.late.keyUsers || lib.any isInjectedKey cfg.late.injected);
+    || cfg.late.everyDeviceHasKey # late.nix refuses keys of users whom sshd shuts out
+    || lib.any hasInjectedKey users;
 
   # File and line of the definitions of a user's keys, for the error message.
   places = name: attribute: lib.concatMap
@@ -62,7 +57,7 @@ let
     options.users.users.definitionsWithLocations;
   where = name: attribute: lib.concatMapStrings (place: "\n  edit ${place}") (places name attribute);
   withKeys = lib.filter (user: hasShell user && hasKey user) users;
-  rootOnly = map (user: user.name) withKeys == [ "root" ] && openssh.settings.PermitRootLogin or "" == "no";
+  shutOut = map (user: "${user.name} (${let why = sshd.refusal user.name; in if why != "" then why else "AuthorizedKeysFile has no /etc/ssh/authorized_keys.d/%u"})") withKeys;
 in
 {
   key = "nixos-image/login";
@@ -80,12 +75,10 @@ in
     ++ [{
       assertion = canLogIn;
       message =
-        if openssh.enable && rootOnly then
-          "nobody could log in: only root has an SSH key, and services.openssh.settings.PermitRootLogin is \"no\""
-        else if lib.any hasKey users && ! openssh.enable then
+        if lib.any hasKey users && ! openssh.enable then
           "nobody could log in: there are SSH keys, but services.openssh.enable is false"
         else if withKeys != [ ] then
-          "nobody could log in: sshd lets no user in who has an SSH key; look at PubkeyAuthentication, AllowUsers, DenyUsers, AllowGroups and DenyGroups of services.openssh.settings"
+          "nobody could log in: sshd lets no user in who has an SSH key: ${lib.concatStringsSep ", " shutOut}; look at services.openssh.settings and extraConfig"
         else
           "nobody could log in: no user who has a shell has an SSH key or a password.${lib.concatMapStrings (user: where user.name "keys") users}"
           + "\n  set users.users.NAME.openssh.authorizedKeys.keys, or nixosImage.allowNoLogin = true";

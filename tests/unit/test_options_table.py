@@ -9,6 +9,9 @@ TABLE = tomllib.loads((ROOT / "nix/options.toml").read_text())
 ROWS = TABLE["option"]
 GAPS = tomllib.loads((ROOT / "tests/nixos/gaps.toml").read_text())
 
+#: Options of the table by meaning that have no dot: other words there are values.
+OPTIONS = ("fileSystems", "swapDevices")
+
 KINDS = ("uefi", "bios", "bare", "card", "live", "container", "vm")
 
 #: What a row's kinds may be beside the kinds: nix/options.toml says what it means.
@@ -77,3 +80,20 @@ def test_what_can_be_refused_is_tried() -> None:
     for row in ROWS:
         if "why" in row:
             assert any(name in tried for name in row["names"]), row["names"]
+
+
+def test_what_is_told_by_meaning_is_tried() -> None:
+    """Each option of docs/nixos.md's table of disks is in a row of gaps.toml with that outcome."""
+    text = (ROOT / "docs/nixos.md").read_text()
+    table = text.partition("| declared | what happens |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    refused = [row["refused"].replace("\\", "") for row in GAPS.values() if "refused" in row]
+    taken = [row["given"] for row in GAPS.values() if "refused" not in row]
+    rows = [line.strip("| ").rsplit(" | ", 1) for line in table.splitlines()]
+    assert len(rows) > 15
+    for what, outcome in rows:
+        rows_of = taken if outcome.startswith(("honoured", "replaced")) else refused
+        for name in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z-]+)*)[`.]", what):
+            if name.startswith("lib.") or ("." not in name and name not in OPTIONS):
+                continue
+            tail = name.rpartition(".")[2]
+            assert any(tail in one for one in rows_of), (name, outcome)

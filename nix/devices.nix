@@ -1,0 +1,192 @@
+# What names a device in a configuration beside fileSystems, swapDevices and LUKS: units of mounts, /etc/fstab, /etc/crypttab, the
+# initrd's root and the like. The image has its own disk alone, so a boot would wait for any other device, or fail.
+#
+#   definitionsOf, placeOf, plain   those of nix/modules/declared.nix
+#   declared                        options of the configuration without the format's modules
+#   made                            { device, fsType } of each file system that the image has
+#   isHarmless                      whether an entry { device, fsType, options } of fstab needs no disk
+#
+# Returns a list of { option, findings }: a finding is { name, places, why, instead, without }, where `without` is a definition of the
+# option that leaves the thing out, null where only the configuration itself can.
+{ lib, declared, definitionsOf, escapePath, isHarmless, made, placeOf, plain }:
+let
+  strong = lib.mkOverride 45;
+  optionAt = path: lib.attrByPath path null declared;
+  definitionsAt = path: let option = optionAt path; in lib.optionals (option != null) (definitionsOf option);
+  placesAt = path: map (placeOf path [ ]) (definitionsAt path);
+  # An attribute of a definition's value, without mkIf and mkForce.
+  attribute = value: name: default: let found = plain (value.${name} or default); in if found == [ ] then default else lib.head found;
+
+  # Devices in memory, and those that a program makes: nobody waits for them.
+  isVirtual = device: builtins.match "/dev/(loop|zram|ram|fuse|null|zero|shm|hugepages|mqueue|pts|net|kvm|vfio).*" device != null;
+  labelOf = device: lib.removePrefix "/dev/disk/by-label/" device;
+  isMade = device: lib.any (one: device == one.device || device == "LABEL=${labelOf one.device}") made;
+  isAbsent = device:
+    (lib.hasPrefix "/dev/" device || builtins.match "(UUID|LABEL|PARTUUID|PARTLABEL|ID)=.*" device != null)
+    && ! isVirtual device && ! isMade device;
+
+  # --- options of one value -----------------------------------------------------------------------
+
+  singles = [
+    {
+      path = [ "boot" "resumeDevice" ];
+      none = "";
+      why = "the image has no such device";
+    }
+    {
+      path = [ "boot" "zfs" "extraPools" ];
+      none = [ ];
+      why = "the image has no ZFS pool";
+    }
+    {
+      path = [ "boot" "initrd" "secrets" ];
+      none = { };
+      why = "secrets are appended to the initrd on the machine, and would be readable in the image";
+      instead = "deliver them to the running system: --inject, sops-nix, agenix, systemd credentials";
+    }
+    {
+      path = [ "boot" "initrd" "systemd" "root" ];
+      none = "fstab";
+      why = "the image's root is found by its label, not by the type of its partition, and never by the kernel's command line";
+      instead = "leave it out";
+    }
+    {
+      path = [ "boot" "initrd" "systemd" "repart" "device" ];
+      none = null;
+      isWrong = isAbsent;
+      why = "the image has no such device";
+      instead = "leave it out, systemd-repart takes the disk of the root";
+    }
+    {
+      path = [ "zramSwap" "writebackDevice" ];
+      none = null;
+      isWrong = isAbsent;
+      why = "the image has no such device";
+    }
+    {
+      path = [ "boot" "iscsi-initiator" "name" ];
+      none = null;
+      why = "the image's root is on its own disk, and its initrd would wait for the iSCSI target";
+      instead = "take services.openiscsi, which the running system uses";
+    }
+  ];
+  ofSingle = { path, none, why, instead ? "", isWrong ? (_: true) }:
+    let option = optionAt path; in
+    lib.optional (definitionsAt path != [ ] && option.value != none && isWrong option.value) {
+      name = lib.concatStringsSep "." path;
+      places = placesAt path;
+      inherit why instead;
+      without = strong none;
+    };
+
+  # --- units --------------------------------------------------------------------------------------
+
+  starts = [ "wantedBy" "requiredBy" "upheldBy" ];
+  # A unit that nothing starts waits for nothing.
+  isStarted = unit: attribute unit "enable" true && lib.any (name: attribute unit name [ ] != [ ]) starts;
+  ofUnit = path: option: { key, unit, what, type, places }:
+    lib.optional (isAbsent what || lib.elem type [ "zfs" "bcachefs" ]) {
+      name = "${lib.concatStringsSep "." (path ++ [ option ])}.\"${key}\"";
+      inherit places;
+      why = "${what} is not in the image, and the boot would wait for it";
+      instead = "leave out its wantedBy and requiredBy if the device is attached later, and let systemd.automounts start it";
+      without.${unit} = { enable = strong false; } // lib.genAttrs starts (_: strong [ ]);
+    };
+  ofMounts = path: lib.concatMap
+    (definition: lib.concatMap
+      (mount: lib.concatLists (lib.optional (isStarted mount) (ofUnit path "mounts" {
+        key = attribute mount "where" "";
+        unit = "${escapePath (attribute mount "where" "")}.mount";
+        what = attribute mount "what" "";
+        type = attribute mount "type" "";
+        places = [ (placeOf (path ++ [ "mounts" ]) [ ] definition) ];
+      })))
+      (lib.filter lib.isAttrs (lib.concatMap plain (lib.toList definition.value))))
+    (definitionsAt (path ++ [ "mounts" ]));
+  # Units that are written as text: the value after `NAME=`.
+  lineOf = name: text: lib.findFirst (line: line != "") "" (map (line: lib.optionalString (lib.hasPrefix "${name}=" line) (lib.removePrefix "${name}=" line)) (lib.splitString "\n" text));
+  ofTexts = path: lib.concatMap
+    (definition: lib.concatLists (lib.mapAttrsToList
+      (unit: given: lib.concatMap
+        (one: lib.concatLists (lib.optional (lib.isAttrs one && isStarted one && lib.any (suffix: lib.hasSuffix suffix unit) [ ".mount" ".swap" ])
+          (let text = toString (attribute one "text" ""); in ofUnit path "units" {
+            key = unit;
+            inherit unit;
+            what = lineOf "What" text;
+            type = lineOf "Type" text;
+            places = [ (placeOf (path ++ [ "units" ]) [ unit ] definition) ];
+          })))
+        (plain given))
+      (lib.zipAttrsWith (_: lib.mkMerge) (lib.filter lib.isAttrs (plain definition.value)))))
+    (definitionsAt (path ++ [ "units" ]));
+  managers = [ [ "systemd" ] [ "boot" "initrd" "systemd" ] ];
+
+  # --- /etc/fstab and /etc/crypttab ---------------------------------------------------------------
+
+  wordsOf = line: lib.filter (word: word != "") (lib.splitString " " (lib.replaceStrings [ "\t" "\r" ] [ " " "" ] line));
+  linesOf = text: lib.filter (words: words != [ ] && ! lib.hasPrefix "#" (lib.head words)) (map wordsOf (lib.splitString "\n" text));
+  word = number: words: if number < lib.length words then lib.elemAt words number else "";
+  optionsOf = number: words: lib.splitString "," (word number words);
+  files = {
+    # crypttab(5): name, device, key, options
+    crypttab = words: lib.optional (isAbsent (word 1 words) && lib.intersectLists (optionsOf 3 words) [ "nofail" "noauto" "_netdev" ] == [ ]) (word 1 words);
+    # fstab(5): device, mount point, type, options
+    fstab = words:
+      let entry = { device = word 0 words; fsType = word 2 words; options = optionsOf 3 words; }; in
+      lib.optional (! isHarmless entry && (isAbsent entry.device || entry.fsType == "zfs")) entry.device;
+  };
+  # A store path that is not a derivation's output is there before the build.
+  isThere = source: lib.all (one: one.path or false) (lib.attrValues (builtins.getContext source)) && builtins.pathExists source;
+  # The text of a file, null where only the build would show it.
+  textOf = one:
+    let source = attribute one "source" null; in
+    if attribute one "text" null != null then attribute one "text" null
+    else if builtins.isPath source || lib.isString source && isThere source then builtins.readFile source
+    else null;
+  # `option` has files by name, of which /etc has one as `target`.
+  ofFile = option: prefix: lib.concatMap
+    (definition: lib.concatLists (lib.mapAttrsToList
+      (name: given: lib.concatMap
+        (one:
+          let
+            target = lib.removePrefix prefix (attribute one "target" name);
+            text = textOf one;
+            absent = lib.concatMap files.${target} (linesOf text);
+          in
+          lib.optional (lib.isAttrs one && files ? ${target} && attribute one "enable" true && (text == null || absent != [ ])) {
+            name = "${lib.concatStringsSep "." option}.${if lib.hasPrefix "/" name then "\"${name}\"" else name}";
+            places = [ (placeOf option [ name ] definition) ];
+            why = if text == null then "what is in the file is not known before the build" else "it names ${lib.concatStringsSep ", " absent}, which is not in the image";
+            instead = if target == "fstab" then "write the entry in fileSystems or swapDevices" else "add nofail to the options of a device that is attached later";
+            without = if target == "fstab" then null else { ${name}.enable = strong false; };
+          })
+        (plain given))
+      (lib.zipAttrsWith (_: lib.mkMerge) (lib.filter lib.isAttrs (plain definition.value)))))
+    (definitionsAt option);
+
+  # --- the kernel's parameters --------------------------------------------------------------------
+
+  # Those that the initrd takes for its root, or waits for.
+  device = "(/dev/|UUID=|LABEL=|PARTUUID=|PARTLABEL=|ZFS=|zfs:).*";
+  namesOther = parameter:
+    builtins.match "(resume|mount\\.usr)=${device}|root=.+|(rd\\.)?luks\\.(uuid|name)=.*|(root|usr)hash=.*|cryptdevice=.*|(rd\\.)?systemd\\.(mount|swap)-extra=${device}" parameter != null
+    && ! lib.elem parameter ([ "root=fstab" ] ++ lib.concatMap (one: [ "root=${one.device}" "root=LABEL=${labelOf one.device}" ]) made);
+  parameters = lib.filter namesOther (lib.concatMap (definition: lib.concatMap lib.toList (plain definition.value)) (definitionsAt [ "boot" "kernelParams" ]));
+in
+# A configuration's structure must not depend on its own values, so nothing of one is in the list's length and its `option`s.
+map (single: { option = single.path; findings = ofSingle single; }) singles
+++ map (path: { option = path ++ [ "units" ]; findings = ofMounts path ++ ofTexts path; }) managers
+++ [
+  { option = [ "environment" "etc" ]; findings = ofFile [ "environment" "etc" ] ""; }
+  { option = [ "boot" "initrd" "systemd" "contents" ]; findings = ofFile [ "boot" "initrd" "systemd" "contents" ] "/etc/"; }
+  {
+    option = [ "boot" "kernelParams" ];
+    findings = lib.optional (parameters != [ ]) {
+      name = "boot.kernelParams";
+      places = placesAt [ "boot" "kernelParams" ];
+      why = "${lib.concatStringsSep ", " parameters} names a device that is not in the image";
+      instead = "leave it out, the image's initrd finds its root by itself";
+      without = null;
+    };
+  }
+]
