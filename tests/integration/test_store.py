@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.docker import seccomp
 from tests.integration.conftest import Outcome, Run, docker
-from tests.integration.test_private import UNPRIVILEGED
+from tests.integration.test_private import DOCKERS_OWN, UNPRIVILEGED
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -145,7 +145,8 @@ with sqlite3.connect("/nix/var/nix/db/db.sqlite") as database:
 
 def in_store(script: str, *arguments: str) -> str:
     """Run `script` with the store's volume, as a build would; return its output."""
-    options = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix"]
+    options = ["--rm", "--user", "builder", "--env", "HOME=/tmp", "--network", "none"]
+    options += ["--volume", "nixos-image-store:/nix"]
     command = ["--entrypoint", "python3", "nixos-image-builder", "-c", script, *arguments]
     return docker("run", *options, *command)
 
@@ -187,6 +188,47 @@ def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
     mended, again = demo(orchestrate)
     assert f"{path} was changed since Nix made it" in mended.err
     assert again["sha256"] == image["sha256"]
+
+
+#: Script that builds a path which lists the network interfaces that its build sees, changes it, and
+#: prints it.
+SEEN = """
+import pathlib, subprocess
+from orchestrator.agents.builder.nix import Settings
+script = "while read -r name rest; do echo $name; done < /proc/net/dev > $out"
+expression = (
+    'derivation { name = "seen"; system = builtins.currentSystem; builder = "/bin/sh";'
+    f' args = [ "-c" "{script}" ]; ' "}"
+)
+command = ["nix", "build", "--impure", "--no-link", "--print-out-paths", "--expr", expression]
+environment = Settings().environment()
+done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+path = pathlib.Path(done.stdout.strip())
+path.chmod(0o644)
+path.write_text("poison")
+print(path)
+"""
+
+
+def test_a_repair_builds_in_the_sandbox(orchestrate: Run) -> None:
+    """The container that repairs has a network, its builds have none."""
+    path = in_store(SEEN)
+    found = orchestrate("store", "verify")
+    assert found.code == 15, found.err
+    assert path in found.err
+    repaired = orchestrate("store", "verify", "--repair")
+    assert repaired.code == 0, repaired.err
+    interfaces = in_store(f"print(open({path!r}).read())").splitlines()
+    assert [name for name in interfaces if name.endswith(":")] == ["lo:"]
+
+
+def test_without_a_sandbox_a_repair_builds_nothing(orchestrate: Run) -> None:
+    path = in_store(SEEN)
+    outcome = orchestrate("store", "verify", "--repair", NIXOS_IMAGE_SECCOMP=DOCKERS_OWN)
+    assert outcome.code == 15, outcome.err
+    assert "what no cache has cannot be built again: Nix' sandbox does not work here" in outcome.err
+    assert in_store(f"print(open({path!r}).read())") == "poison"
+    assert orchestrate("store", "verify", "--repair").code == 0
 
 
 #: Script: the sandbox probe, with options and nix.conf lines of the caller's that may disable the

@@ -70,7 +70,7 @@ TABLE = {"cleanup", "look", "registrar"}
 
 #: Services that may create user namespaces (orchestrator/docker/seccomp.json), without other
 #: privileges.
-UNPRIVILEGED = {"builder", "debug", "probe"}
+UNPRIVILEGED = {"builder", "debug", "probe", "restock"}
 
 
 # --- privileges -------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import typing
 
 import pytest
 
-from orchestrator.agents.builder import collect, stock
+from orchestrator.agents.builder import collect, sandbox, stock
+from orchestrator.agents.builder.nixos import CACHE, CACHE_KEY
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.store import Wish
@@ -27,9 +28,11 @@ class Nix:
         self.code = 0
         self.text = ""
         self.error = ""
+        self.settings = ""
 
-    def run(self, words: list[str], **_: object) -> object:
+    def run(self, words: list[str], variables: dict[str, str] | None = None, **_: object) -> object:
         self.asked.append(words)
+        self.settings = (variables or os.environ)["NIX_CONFIG"]
         return types.SimpleNamespace(
             code=self.code,
             text=self.text,
@@ -42,6 +45,7 @@ class Nix:
 def nix(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Nix:
     found = Nix()
     monkeypatch.setattr(command, "run", found.run)
+    monkeypatch.setattr("orchestrator.agents.builder.nix.preloaded", str)
     monkeypatch.setattr(collect, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(collect, "ROOTS", tmp_path / "roots")
     monkeypatch.setattr(stock, "STORE", tmp_path)
@@ -91,8 +95,8 @@ def test_what_has_changed_is_an_error_until_it_is_repaired(
         wishes(Wish("verify", repair=repair), monkeypatch)
     assert caught.value.kind == "store"
     assert ("down -v" if repair else "--repair") in caught.value.hint
-    assert ("--repair" in nix.asked[0]) is repair
-    assert told[0][1]["path"] == "/nix/store/a-x"
+    assert ("--repair" in nix.asked[-1]) is repair
+    assert [fields["path"] for event, fields in told if event == "changed"] == ["/nix/store/a-x"]
     nix.code = 0
     wishes(Wish("verify", repair=True), monkeypatch)
     assert told[-1][1]["message"] == "all paths of the store were checked: 1 repaired"
@@ -139,9 +143,51 @@ def test_a_collection_beside_a_run_lets_go_of_nothing(
     assert nix.asked == []
 
 
-def test_the_caches_of_the_call_are_beside_nix_own(
+#: What the sandbox' probe prints where a build is alone.
+ALONE = (
+    ("user", "1000"),
+    ("name", "nobody"),
+    ("interface", "lo"),
+    ("inputs", "read-only"),
+    ("end", ""),
+)
+
+
+@pytest.mark.parametrize(
+    ("view", "builds", "cause"),
+    [
+        (dict(ALONE), True, ""),
+        (dict(ALONE) | {"inputs": "writable"}, False, "it can change its inputs"),
+        ({}, False, "Nix printed no cause"),
+    ],
+)
+def test_a_repair_builds_in_the_sandbox_or_not_at_all(
+    view: dict[str, str],
+    builds: bool,
+    cause: str,
+    nix: Nix,
+    told: list[tuple[str, dict[str, typing.Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nix.error = "".join(
+        f"{sandbox.NAME}> {key} {word}\n".replace(" \n", "\n") for key, word in view.items()
+    )
+    wishes(Wish("verify", repair=True), monkeypatch)
+    assert "--repair" in nix.asked[-1]
+    assert "sandbox = true\nsandbox-fallback = false\n" in nix.settings
+    assert ("max-jobs = auto\n" in nix.settings, "max-jobs = 0\n" in nix.settings) == (
+        builds,
+        not builds,
+    )
+    warned = [fields["message"] for event, fields in told if event == "sandbox"]
+    assert len(warned) == (not builds)
+    assert all(cause in message for message in warned)
+
+
+def test_a_repair_asks_the_caches_of_the_call_beside_nixos_own(
     nix: Nix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wish = Wish("verify", repair=True, substituters=("https://a",), trusted_keys=("k", "l"))
-    assert "extra-substituters = https://a\n" in stock.config(wish)
-    assert "extra-trusted-public-keys = k l\n" in stock.config(wish)
+    wishes(wish, monkeypatch)
+    assert f"\nsubstituters = {CACHE} https://a\n" in nix.settings
+    assert f"\ntrusted-public-keys = {CACHE_KEY} k l\n" in nix.settings

@@ -46,9 +46,6 @@ from orchestrator.shared.task import DemoTask, NixosTask, Task
 
 CLEANUP_ADDRESS = ("cleanup", PORT)
 
-#: User of the builder in the container's /etc/passwd.
-USER = "builder"
-
 #: Interval in seconds between two progress events while waiting.
 LIFE_SECONDS = 1.0
 
@@ -104,7 +101,7 @@ def build() -> None:
         recorder=recorder,
         verbose=task.verbose,
     )
-    nix = sandbox.obtain(nix, USER, strict=task.strict)
+    nix = sandbox.obtain(nix, sandbox.USER, strict=task.strict)
     results = _built(run, task, nix)
     keeper = Keeper(nix)
     built = time.monotonic()

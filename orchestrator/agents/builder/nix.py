@@ -80,6 +80,7 @@ class Settings:
     `sandbox` enables Nix' sandbox, which shows the container's files in `sandbox_paths`.
     `build_dir` is an existing folder for builds. With `restricted`, an evaluation can read only its
     search path and what it fetches. With `keep_failed` the folder of a failed build is kept.
+    Without `builds` Nix only fetches.
     """
 
     platforms: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ class Settings:
     build_dir: str = BUILDS
     restricted: bool = False
     keep_failed: bool = False
+    builds: bool = True
 
     def text(self) -> str:
         """Return the text of nix.conf."""
@@ -107,7 +109,7 @@ class Settings:
             "extra-sandbox-paths": " ".join(self.sandbox_paths),
             "build-users-group": "",
             "build-dir": self.build_dir,
-            "max-jobs": "auto",
+            "max-jobs": "auto" if self.builds else "0",
             # Derivations that run a virtual machine ask for it; their QEMU emulates without KVM.
             "extra-system-features": "kvm",
             "connect-timeout": "10",

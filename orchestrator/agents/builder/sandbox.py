@@ -14,6 +14,9 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.architectures import this_system
 
+#: User of the builder in its container's /etc/passwd.
+USER = "builder"
+
 #: Program for chmod, because a shell has no such builtin; and its place in the sandbox of the
 #: probe, below no folder that --option extra-sandbox-paths may show.
 BUSYBOX = "/usr/bin/busybox"
@@ -91,33 +94,37 @@ def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
     """
     wanted = dataclasses.replace(nix, settings=dataclasses.replace(nix.settings, sandbox=True))
     asked = effective.ask(wanted).weakens()
-    view, cause = look(wanted)
-    if view and (leaks := view.leaks(container_user)):
-        cause = f"a build inside is not alone: {', '.join(leaks)}"
-    works = view is not None and not cause
-    if view and works and not asked:
+    view, cause = examine(wanted, container_user)
+    if view and not cause and not asked:
         fields = {"sandbox": True, **_fields(view)}
         events.emit("sandbox", message=ALL_WELL, **fields)
         return wanted
-    cause = asked or cause
     if strict:
         problem = "is not for all builds" if asked else "does not work here"
         raise AgentError(
-            f"Nix' sandbox {problem}: {cause}",
+            f"Nix' sandbox {problem}: {asked or cause}",
             hint="omit --strict, which forbids builds without a sandbox",
             kind="host",
         )
-    used = wanted if works else nix
+    used = nix if cause else wanted
     view, _ = look(used)
     events.emit(
         "sandbox",
         level="warning",
-        message=f"builds are not sandboxed: {cause}",
+        message=f"builds are not sandboxed: {asked or cause}",
         sandbox=False,
-        cause=cause,
+        cause=asked or cause,
         **(_fields(view) if view else {}),
     )
     return used
+
+
+def examine(nix: Nix, container_user: str) -> tuple[View | None, str]:
+    """Build the probe with `nix`; return its view, if any, and why it is no sandbox, or ""."""
+    view, cause = look(nix)
+    if view and (leaks := view.leaks(container_user)):
+        cause = f"a build inside is not alone: {', '.join(leaks)}"
+    return view, cause
 
 
 def look(nix: Nix) -> tuple[View | None, str]:

@@ -6,13 +6,15 @@ Its argument is a JSON object; `Wish` has the fields. The verb `store` starts it
 
 import dataclasses
 import os
+import pathlib
 import re
 import sys
 import time
 
 from orchestrator.agents import events
-from orchestrator.agents.builder import collect, holdings
-from orchestrator.agents.builder.nix import STORE
+from orchestrator.agents.builder import collect, demo, holdings, sandbox
+from orchestrator.agents.builder.nix import STORE, Nix, Settings
+from orchestrator.agents.builder.nixos import CACHE, CACHE_KEY
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
 from orchestrator.shared.constants import MIB
@@ -32,20 +34,32 @@ def stock() -> None:
     """Do what the first argument asks for; without one, collect as `clean --store` does."""
     text = sys.argv[1] if len(sys.argv) > 1 else '{"action": "gc"}'
     wish = from_json(Wish, read_json(text, "wish"), "wish")
-    os.environ["NIX_CONFIG"] = config(wish)
+    os.environ["NIX_CONFIG"] = Settings().text()
     {"list": tell, "gc": gc, "verify": verify, "optimise": optimise}[wish.action](wish)
 
 
-def config(wish: Wish) -> str:
-    """Return the settings of Nix, which has no root here and repairs without a sandbox."""
-    lines = {
-        "experimental-features": "nix-command",
-        "build-users-group": "",
-        "sandbox": "false",
-        "extra-substituters": " ".join(wish.substituters),
-        "extra-trusted-public-keys": " ".join(wish.trusted_keys),
-    }
-    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+def repairing(wish: Wish) -> dict[str, str]:
+    """Return the environment in which Nix repairs: it builds in the sandbox, or not at all.
+
+    Where the sandbox does not work, a build could change other paths of the store, so what no cache
+    has stays as it is, and a warning says why.
+    """
+    settings = Settings(
+        substituters=(CACHE, *wish.substituters),
+        trusted_keys=(CACHE_KEY, *wish.trusted_keys),
+        sandbox=True,
+        sandbox_paths=(demo.UNPACKER,),
+    )
+    _view, cause = sandbox.examine(Nix(settings, pathlib.Path(os.devnull)), sandbox.USER)
+    if cause:
+        events.emit(
+            "sandbox",
+            level="warning",
+            message="what no cache has cannot be built again:"
+            f" Nix' sandbox does not work here: {cause}",
+        )
+        settings = dataclasses.replace(settings, sandbox_paths=(), builds=False)
+    return settings.environment()
 
 
 def tell(_wish: Wish) -> None:
@@ -83,7 +97,8 @@ def verify(wish: Wish) -> None:
     """Compare each store path with its checksum; with `repair`, fetch or build a changed one."""
     words = ["nix-store", "--verify", "--check-contents", *(["--repair"] if wish.repair else [])]
     with collect.in_use():
-        done = command.run(words, check=False)
+        variables = repairing(wish) if wish.repair else None
+        done = command.run(words, variables=variables, check=False)
     changed = CHANGED.findall(done.stderr.decode(errors="replace"))
     for path in changed:
         events.emit("changed", message=f"changed since it was built: {path}", path=path)
@@ -93,7 +108,8 @@ def verify(wish: Wish) -> None:
         what = f"{len(changed)} paths of the store" if len(changed) != 1 else changed[0]
         raise AgentError(
             f"{what} cannot be repaired: {done.last}" if wish.repair else f"{what} has changed",
-            hint="./run.sh down -v empties the store"
+            hint="a run that needs it builds it again, for other CPUs, too;"
+            " ./run.sh down -v empties the store"
             if wish.repair
             else "./run.sh store verify --repair fetches or builds what has changed",
             kind="store",
