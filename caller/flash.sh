@@ -66,7 +66,8 @@ confirm() {
   [ "$answer" = yes ] || die 2 "nothing was written"
 }
 
-# write_in_container: writes in a container that has only the disk; the image is its stdin, after a line of facts and the map
+# write_in_container: writes in a container that has only the disk; the image is its stdin, after a line of facts and the map. Its
+# memory is for an unpacker with 1 GiB (orchestrator/deliver/flash.py) and a block map.
 write_in_container() {
   container=nixos-image-$run
   set --
@@ -80,7 +81,7 @@ write_in_container() {
       echo "$map_bytes $image_bytes $disk_bytes $disk_number ${packer:-none}"
       cat ${map:+"$map"} "$image"
     } 2> /dev/null | client run --rm --interactive --log-driver none $userns --name "$container" --label $label \
-      --label "org.nixos-image.run=$run" --network none --read-only --cap-drop ALL --security-opt no-new-privileges --pids-limit 64 \
+      --label "org.nixos-image.run=$run" --network none --read-only --cap-drop ALL --security-opt no-new-privileges --pids-limit 64 --memory 1536m \
       --device "$disk_path:/dev/nixos-image-disk" --env NIXOS_IMAGE_COLUMNS="$columns" \
       "$orchestrator_id" orchestrator flash "$@" -- "$image" "$disk_path"
   } &

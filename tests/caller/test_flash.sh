@@ -202,6 +202,7 @@ if [ -n "$loop" ]; then
   expect "with a local engine a container writes" 0 '^by:    a container that has only this disk' flashes "$image" "$loop" --yes
   check "it has the disk" grep -q -- "--device $loop:/dev/nixos-image-disk" "$work/started"
   check "and no socket, no network, no capability" grep -q -- '--network none --read-only --cap-drop ALL' "$work/started"
+  check "and limits of memory and processes" grep -q -- '--pids-limit 64 --memory [0-9]*m ' "$work/started"
   check "nor anything else" sh -c "! grep -qE -- '--mount|--volume|docker.sock|--privileged' '$work/started'"
   { echo "0 $size 4194304 $number none"; cat "$image"; } > "$work/expected"
   check "it is sent the facts and the image" cmp "$work/expected" "$work/sent"
