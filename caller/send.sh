@@ -15,8 +15,10 @@ send_path() {
   printf './%s\0' "${1#/}" >> "$state/send" || no_room
 }
 
-# send_result FILE: sends a file that a run has put beside an image, if it exists.
+# send_result FILE: sends a file that a run has put beside an image, if it exists. Runs make no links: whoever has made a link there
+# may want a file sent that nobody has named.
 send_result() {
+  [ ! -L "$1" ] || die 2 "$1 is a link, which no run makes" "put the file itself beside the image"
   if [ -f "$1" ] && [ -r "$1" ]; then send_path "$1"; fi
 }
 
