@@ -1,12 +1,13 @@
 """The public keys that GitHub has for users whom an appliance.toml names.
 
-A container fetches them (`run/github_keys.py`); they lie beside the files that the caller has sent.
+A container fetches them (`run/github_keys.py`). They lie beside run.sh's lists: no agent may read
+them.
 """
 
 import pathlib
 
 from orchestrator.ask.request import Build, Caller, Demo
-from orchestrator.ask.uploads import input_folder
+from orchestrator.ask.uploads import list_folder
 from orchestrator.blueprint.marks import GITHUB
 
 SERVER = "https://github.com"
@@ -28,7 +29,7 @@ def users_of(sources: tuple[str, ...]) -> tuple[str, ...]:
 
 def keys_of(who: Caller, user: str) -> pathlib.Path:
     """Return the file of the keys of GitHub's `user`, once they are fetched."""
-    return input_folder(who) / ".github-keys" / user
+    return list_folder(who) / "github-keys" / user
 
 
 def address(user: str) -> str:

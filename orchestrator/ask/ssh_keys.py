@@ -1,7 +1,9 @@
 """Checks public SSH keys with OpenSSH before anything is built."""
 
 import base64
+import contextlib
 import hashlib
+import pathlib
 import re
 
 from orchestrator.ask.request import Caller, Demo
@@ -77,13 +79,28 @@ def fingerprint(line: str) -> str:
     return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
+def fingerprints(text: str) -> list[str]:
+    """Return the fingerprints of the public keys in `text`, one for each line that is a key."""
+    found = []
+    for _number, line in _lines(text):
+        with contextlib.suppress(ValueError):
+            found.append(fingerprint(line))
+    return found
+
+
+def key_files(request: Demo, who: Caller) -> list[pathlib.Path]:
+    """Return the received files that `ssh_keys` reads."""
+    if request.ssh_key:
+        return [received(who, request.ssh_key)]
+    return sorted((received(who, who.home) / ".ssh").glob("*.pub"))
+
+
 def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
     """Return the public keys that run.sh sent: of --ssh-key, else of the caller's ~/.ssh."""
+    files = key_files(request, who)
+    texts = [file.read_text("utf-8-sig", errors="replace") for file in files]
     if request.ssh_key:
-        text = received(who, request.ssh_key).read_text("utf-8-sig", errors="replace")
-        return tuple(dict.fromkeys(public_keys(text, f"--ssh-key {request.ssh_key}")))
-    folder = received(who, who.home) / ".ssh"
-    texts = [file.read_text("utf-8-sig", errors="replace") for file in sorted(folder.glob("*.pub"))]
+        return tuple(dict.fromkeys(public_keys(texts[0], f"--ssh-key {request.ssh_key}")))
     lines = [line for text in texts for _number, line in _lines(text)]
     return tuple(line for line in dict.fromkeys(lines) if is_public_key(line))
 

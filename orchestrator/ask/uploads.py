@@ -19,6 +19,10 @@ from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import LATE, WORK
 from orchestrator.shared.task import Commit
 
+#: Folder in the run's folder for what is about the caller's files, such as the lists of run.sh.
+#: Only root may read it: an evaluation may read all of the upload folder.
+LISTS = "lists"
+
 #: File with the list of folders that were sent whole. run.sh sends it last: without it the upload
 #: is incomplete.
 TREES = ".trees"
@@ -52,6 +56,23 @@ def input_folder(who: Caller) -> pathlib.Path:
     return WORK / who.run / "input"
 
 
+def list_folder(who: Caller) -> pathlib.Path:
+    """Return the folder of lists, which no agent may read."""
+    return WORK / who.run / LISTS
+
+
+def take_lists(who: Caller) -> None:
+    """Move run.sh's lists out of the upload folder, before an agent starts.
+
+    They tell of files that nobody has named to be sent, such as those in the output folder.
+    """
+    folder = list_folder(who)
+    folder.mkdir(mode=0o700)
+    for name in (TREES, KEPT, COMMITS, EARLIER):
+        if os.path.lexists(place := input_folder(who) / name):
+            place.rename(folder / name)
+
+
 def keep_late(who: Caller, path: pathlib.PurePosixPath, kept: pathlib.Path) -> str:
     """Move the received file `path` to the folder `kept`; returns its later path in the builder.
 
@@ -80,7 +101,7 @@ def received_file(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
 def trees(who: Caller) -> tuple[pathlib.Path, ...]:
     """Return the folders that were sent whole, innermost first."""
     try:
-        names = os.fsdecode((input_folder(who) / TREES).read_bytes()).split("\0")[:-1]
+        names = os.fsdecode((list_folder(who) / TREES).read_bytes()).split("\0")[:-1]
     except FileNotFoundError:
         raise DeliveryError("not all of the caller's files arrived") from None
     found = {received(who, pathlib.PurePosixPath(name)) for name in names}
@@ -90,18 +111,15 @@ def trees(who: Caller) -> tuple[pathlib.Path, ...]:
 def kept(who: Caller) -> frozenset[str]:
     """Return the names of files in the output folder that no run made, if run.sh sent them."""
     try:
-        names = (input_folder(who) / KEPT).read_bytes()
+        names = (list_folder(who) / KEPT).read_bytes()
     except FileNotFoundError:
         return frozenset()
     return frozenset(os.fsdecode(names).split("\0")[:-1])
 
 
 def keep_earlier(who: Caller, kept: pathlib.Path) -> None:
-    """Move earlier images' bills of materials, if run.sh sent any, to the new folder `kept`.
-
-    An evaluation may read the upload folder, and nobody has named these files to be sent.
-    """
-    sent = input_folder(who) / EARLIER
+    """Move earlier images' bills of materials, if run.sh sent any, to the new folder `kept`."""
+    sent = list_folder(who) / EARLIER
     if sent.is_dir(follow_symlinks=False):
         shutil.move(sent, kept)
 
@@ -115,7 +133,7 @@ def earlier_bills(kept: pathlib.Path) -> tuple[pathlib.Path, ...]:
 def commit_of(who: Caller, tree: pathlib.Path) -> Commit | None:
     """Return the commit that the sent folder `tree` is based on, if run.sh knows one."""
     try:
-        words = os.fsdecode((input_folder(who) / COMMITS).read_bytes()).split("\0")[:-1]
+        words = os.fsdecode((list_folder(who) / COMMITS).read_bytes()).split("\0")[:-1]
     except FileNotFoundError:
         return None
     told = {

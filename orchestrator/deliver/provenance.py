@@ -15,7 +15,7 @@ import typing
 
 from orchestrator.ask import github
 from orchestrator.ask.request import Build, Caller, Demo
-from orchestrator.ask.ssh_keys import fingerprint, public_keys
+from orchestrator.ask.ssh_keys import fingerprints, key_files
 from orchestrator.ask.uploads import received, tree_of, trees
 from orchestrator.blueprint.marks import GITHUB
 from orchestrator.shared.artifact import BUILD_TYPE, Artifact
@@ -170,7 +170,7 @@ def locks(home: pathlib.Path, request: Demo | Build) -> list[dict[str, typing.An
 
 
 def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
-    """Return what was sent of a configuration, and the keys that GitHub had, with their hashes.
+    """Return what was sent of a configuration, and the files of public keys, with their hashes.
 
     Call it before an agent starts: the builder may write to the folders.
     """
@@ -178,18 +178,7 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
     if request.appliance:
         digest = hashlib.sha256(request.appliance.text.encode()).hexdigest()
         found.append({"name": request.appliance.path.name, "digest": {"sha256": digest}})
-    for user in github.users(request):
-        answer = github.keys_of(who, user).read_bytes()
-        text = answer.decode("utf-8-sig", errors="replace")
-        fingerprints = [fingerprint(line) for line in public_keys(text, f"{GITHUB}{user}")]
-        found.append(
-            {
-                "name": f"{GITHUB}{user}",
-                "uri": github.address(user),
-                "digest": {"sha256": hashlib.sha256(answer).hexdigest()},
-                "annotations": {"fingerprints": fingerprints},
-            }
-        )
+    found += _keys(request, who)
     if isinstance(request, Demo):
         return found
     for option, path in request.trees:
@@ -199,6 +188,34 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
             inside = place.relative_to(tree).as_posix()
             one = {"name": option.lstrip("-"), "digest": {"dirHash": directory_hash(tree)}}
             found.append({**one, "annotations": {"path": inside}})
+    return found
+
+
+def _keys(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
+    """Return the files of public keys, and GitHub's answers, that log in to the image."""
+    files: list[tuple[str, pathlib.Path]] = []
+    users = request.appliance.blueprint.users if request.appliance else ()
+    if isinstance(request, Demo) and (request.ssh_key or not users):
+        files = [(place.name, place) for place in key_files(request, who)]
+    elif request.appliance:
+        from orchestrator.blueprint.nix import key_sources
+
+        files = [
+            (name, github.keys_of(who, name.removeprefix(GITHUB)))
+            if name.startswith(GITHUB)
+            else (pathlib.PurePosixPath(name).name, received(who, request.appliance.place(name)))
+            for name in key_sources(request.appliance.blueprint)
+        ]
+    found: list[dict[str, typing.Any]] = []
+    for name, place in files:
+        data = place.read_bytes()
+        keys = fingerprints(data.decode("utf-8-sig", errors="replace"))
+        if keys:
+            one: dict[str, typing.Any] = {"name": name}
+            if name.startswith(GITHUB):
+                one["uri"] = github.address(name.removeprefix(GITHUB))
+            one["digest"] = {"sha256": hashlib.sha256(data).hexdigest()}
+            found.append({**one, "annotations": {"fingerprints": keys}})
     return found
 
 

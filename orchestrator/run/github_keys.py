@@ -21,7 +21,7 @@ def fetch(
     who: Caller,
     progress: Progress,
 ) -> None:
-    """Put the keys of GitHub's users `names`, whom `appliance` names, beside the caller's files.
+    """Put the keys of GitHub's users `names`, whom `appliance` names, to their place (`keys_of`).
 
     Raises `NetworkError` if GitHub cannot be asked.
     """

@@ -59,6 +59,7 @@ class Session:
         folder = make_shared(self.who.run)
         try:
             stream.receive(uploads.input_folder(self.who))
+            uploads.take_lists(self.who)
             uploads.trees(self.who)  # raises if the list of trees, which is sent last, is missing
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

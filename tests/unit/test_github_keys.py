@@ -1,6 +1,7 @@
 """Tests keys that are fetched from GitHub: the agent's questions (real HTTP), and their files."""
 
 import dataclasses
+import hashlib
 import http.server
 import json
 import pathlib
@@ -115,6 +116,10 @@ def test_those_whose_keys_are_used_are_asked_for_and_recorded(
     request = asking.ask(argv, it)
     assert isinstance(request, Build | Demo)
     assert request.appliance
+    if not used:
+        place = uploads.received(it, it.cwd / "id.pub")
+        place.parent.mkdir(parents=True)
+        place.write_text(f"{KEY} me\n")
     engine = mock.Mock()
     engine.run_service.return_value = json.dumps(
         {"keys": dict.fromkeys(used, f"{KEY}\n# no key\n{KEY} again\n")}
@@ -124,9 +129,29 @@ def test_those_whose_keys_are_used_are_asked_for_and_recorded(
     assert engine.run_service.called == bool(used)
     (it_self, *found) = provenance.sent(request, it)
     assert it_self["name"] == "appliance.toml"
-    assert [(one["name"], one["uri"]) for one in found] == [
+    assert [(one["name"], one.get("uri")) for one in found] == [
         (f"github:{name}", f"https://github.com/{name}.keys") for name in used
-    ]
+    ] or [("id.pub", None)]
     for one in found:
-        assert one["annotations"] == {"fingerprints": [FINGERPRINT] * 2}
+        assert set(one["annotations"]["fingerprints"]) == {FINGERPRINT}
         assert re.fullmatch("[0-9a-f]{64}", one["digest"]["sha256"])
+
+
+def test_the_demos_own_keys_are_recorded_by_file(
+    who: Caller, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the caller's ~/.ssh only files with keys are named."""
+    monkeypatch.setattr(uploads, "WORK", tmp_path)
+    folder = uploads.received(who, who.home) / ".ssh"
+    folder.mkdir(parents=True)
+    (folder / "id.pub").write_text(f"# mine\n{KEY} me@home\n")
+    (folder / "notes.pub").write_text("nothing\n")
+    request = asking.ask(["demo"], who)
+    assert isinstance(request, Demo)
+    assert provenance.sent(request, who) == [
+        {
+            "name": "id.pub",
+            "digest": {"sha256": hashlib.sha256((folder / "id.pub").read_bytes()).hexdigest()},
+            "annotations": {"fingerprints": [FINGERPRINT]},
+        }
+    ]

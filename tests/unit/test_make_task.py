@@ -9,8 +9,8 @@ import typing
 import pytest
 
 from orchestrator.ask import uploads
+from orchestrator.ask.github import keys_of
 from orchestrator.ask.request import Build, Caller
-from orchestrator.ask.uploads import earlier_bills
 from orchestrator.decide import make_task as module
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
@@ -44,6 +44,7 @@ def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     """Make received files: a configuration, a flake in a repository's folder, a nixpkgs."""
     here = tmp_path / "input"
     monkeypatch.setattr(uploads, "input_folder", lambda _who: here)
+    monkeypatch.setattr(uploads, "list_folder", lambda _who: here)
     monkeypatch.setattr(module, "input_folder", lambda _who: here)
     monkeypatch.setattr(os, "chown", lambda *_args, **_options: None)
     for name in ("checkout/config", "me/my machines/pi", "n"):
@@ -194,15 +195,25 @@ def test_secrets_are_in_no_folder_that_an_agent_sees(
 
 
 def test_what_nobody_has_named_is_in_no_folder_that_an_evaluation_sees(
-    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+    who: Caller, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """run.sh sends bills of materials of earlier images by itself."""
-    (sent / ".earlier").mkdir()
+    """run.sh sends lists, and bills of materials of earlier images, by itself."""
+    monkeypatch.setattr(uploads, "WORK", tmp_path / "work")
+    sent = uploads.input_folder(who)
+    (sent / ".earlier").mkdir(parents=True)
     (sent / ".earlier/a.img.cdx.json").write_text("{}")
     (sent / ".earlier/b.img.cdx.json").symlink_to("/etc/passwd")
-    made(BUILD, who, tmp_path)
-    assert not (sent / ".earlier").exists()
-    assert earlier_bills(tmp_path / "own/bills") == (tmp_path / "own/bills/a.img.cdx.json",)
+    for name in (".kept", ".commits", ".trees"):
+        (sent / name).write_text("a\0")
+    (sent / "mine").write_text("")
+    uploads.take_lists(who)
+    assert [one.name for one in sent.iterdir()] == ["mine"]
+    assert uploads.list_folder(who).stat().st_mode & 0o777 == 0o700
+    assert not uploads.list_folder(who).is_relative_to(sent)
+    assert not keys_of(who, "ada").is_relative_to(sent)
+    assert uploads.kept(who) == {"a"}
+    uploads.keep_earlier(who, tmp_path / "bills")
+    assert uploads.earlier_bills(tmp_path / "bills") == (tmp_path / "bills/a.img.cdx.json",)
 
 
 def test_without_late_values_nobody_waits_for_any(

@@ -18,6 +18,7 @@ def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     """Make the received folder /home/me/machines."""
     folder = tmp_path / "input"
     monkeypatch.setattr(uploads, "input_folder", lambda _who: folder)
+    monkeypatch.setattr(uploads, "list_folder", lambda _who: folder)
     tree = folder / "home/me/machines"
     (tree / "hosts").mkdir(parents=True)
     (tree / "hosts/pi.nix").write_text("{ }\n")
