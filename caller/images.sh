@@ -88,15 +88,20 @@ build_runtime() {
 # build_orchestrator: makes the orchestrator's image of the image that build_runtime has made: by its id, because another checkout
 # may have given its name to another image. The files are unpacked and compiled in one container, which becomes the image: in a
 # build each file, each program and each label is a step, and Docker's storage driver may walk the whole image for a step. One label
-# has the parent's id, too, for all other images.
+# has the parent's id, too, for all other images. An image has its container's variables. Docker's client sets those of the proxies that
+# ~/.docker/config.json names, with their passwords, unless options set them.
 build_orchestrator() {
   parent=$(cat "$state/id")
   is_id "$parent" || return
-  context | client run --interactive --name "$maker" --network none --security-opt no-new-privileges --entrypoint sh "$parent" -c \
-    'tar -xf - --no-same-owner && exec python3 -m compileall -q -j 2 orchestrator' \
+  # shellcheck disable=SC2046,SC2086  # options are split on purpose
+  context | client run --interactive --name "$maker" $(printf ' --env %s=' $proxies) --network none --security-opt no-new-privileges \
+    --entrypoint sh "$parent" -c 'tar -xf - --no-same-owner && exec python3 -m compileall -q -j 2 orchestrator' \
     && client commit --change "LABEL org.nixos-image.source=\"$source $parent\"" --change 'ENTRYPOINT ["python3", "-m"]' --change 'CMD []' \
       "$maker" "$orchestrator" > "$state/id"
 }
+
+# variables of proxies that Docker's client may set in a container
+proxies='HTTP_PROXY http_proxy HTTPS_PROXY https_proxy FTP_PROXY ftp_proxy NO_PROXY no_proxy ALL_PROXY all_proxy'
 
 # forget_maker: removes the container that build_orchestrator has made
 forget_maker() {

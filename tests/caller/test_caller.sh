@@ -79,6 +79,9 @@ check "the orchestrator's image has one label: its checksum, its parent's id" \
   test "$(grep '^LABEL' "$work/built/words")" = "LABEL org.nixos-image.source=\"0123 $parent\""
 check "it is made of the image below it, by id" grep -qxF "$parent" "$work/built/words"
 check "of the checkout's files" sh -c "tar -tf '$work/built/stdin' | grep -q orchestrator/shared/packages"
+for name in HTTP_PROXY http_proxy HTTPS_PROXY https_proxy FTP_PROXY ftp_proxy NO_PROXY no_proxy ALL_PROXY all_proxy; do
+  check "without $name of Docker's client" grep -qxF "$name=" "$work/built/words"
+done
 check "in one step" test "$(grep -c '^commit$' "$work/built/words"):$(cat "$work/built/id")" = 1:sha256:new
 
 # The test suite gets the checkout without the user's own files.
