@@ -42,7 +42,7 @@ write_bundle() {
     { ask_within 10 version; cat "$state/said" "$state/log"; } > "$raw/docker-version.txt" 2> /dev/null
     { ask_within 10 info; grep -vE '^ *(Name|ID|Username):' "$state/said"; cat "$state/log"; } > "$raw/docker-info.txt" 2> /dev/null
   fi
-  [ ! -f appliance.toml ] || [ ! -r appliance.toml ] || head -c 100000 appliance.toml > "$raw/appliance.toml"
+  ! is_readable appliance.toml || head -c 100000 appliance.toml > "$raw/appliance.toml"
   collect_logs
   known_secrets > "$state/known"
   for file in "$raw"/*; do redact < "$file" > "$clean/${file##*/}" || return 8; done
@@ -68,10 +68,13 @@ collect_settings() {
 collect_logs() {
   # shellcheck disable=SC2012  # names of logs are an image's, which have no line ends
   ls -t out/*.log 2> /dev/null | sed 5q | while IFS= read -r log; do
-    [ -f "$log" ] && [ -r "$log" ] && tail -n 3000 "$log" > "$raw/log-${log##*/}"
+    is_readable "$log" && tail -n 3000 "$log" > "$raw/log-${log##*/}"
   done
-  [ ! -f out/result.json ] || [ ! -r out/result.json ] || head -c 1000000 out/result.json > "$raw/result.json"
+  ! is_readable out/result.json || head -c 1000000 out/result.json > "$raw/result.json"
 }
+
+# is_readable FILE: whether the caller may read the FILE, which is no link: a link of another's folder may lead to any file
+is_readable() { is_file "$1" && [ -r "$1" ]; }
 
 tell_contents() {
   echo "What ./run.sh doctor has found, for a bug report. Secrets, names of people and computers, e-mail addresses and public keys were"

@@ -43,22 +43,43 @@ redact() {
       }
       return out line
     }
-    # hides what follows a name that means a secret: the quoted text, else all to the end of the line
-    function hidden(line,   out, end, mark) {
+    function indent(line) { return match(line, /[^ \t]/) ? RSTART - 1 : 0 }
+    # hides what follows a name that means a secret: the quoted text, else all to the end of the line. A text of several lines sets
+    # `close_mark`, or `depth`: the lines that are indented more deeply have it.
+    function hidden(line,   out, end, mark, whole) {
       out = ""
+      whole = line
       while (match(tolower(line), name)) {
         out = out substr(line, 1, RSTART + RLENGTH - 1)
         line = substr(line, RSTART + RLENGTH)
-        if (line ~ /^[\[{]?[ \t,;]*$/) return out line
-        mark = substr(line, 1, 1) == "\\" ? substr(line, 1, 2) : substr(line, 1, 1)
-        if (mark != "\"" && mark != quote && mark != "\\\"") return out blank
+        if (line ~ /^\{[ \t]*$/) return out line
+        if (line ~ /^\[?[ \t,;]*$/ || line ~ /^[|>][0-9+-]*[ \t]*$/) {
+          depth = indent(whole)
+          return out line
+        }
+        if (match(line, "^(\"\"\"|" quote quote quote "?|\\\\\"|[\"" quote "])")) mark = substr(line, 1, RLENGTH)
+        else return out blank
         line = substr(line, length(mark) + 1)
         do {
           end = index(line, mark)
           escaped = end > 1 && substr(line, end - 1, 1) == "\\"
           line = end ? substr(line, end + length(mark)) : ""
         } while (escaped)
+        if (!end && length(mark) == 3) close_mark = mark
+        else if (!end && mark == quote quote) depth = indent(whole) # a string of Nix
+        if (mark !~ /^\\/) sub(/^[^] \t,;:)}]+/, "", line) # a word of a shell goes on behind a quote
         out = out mark blank mark
+      }
+      return out line
+    }
+    # hides the word after an option that means a secret
+    function optioned(line,   out, found) {
+      out = ""
+      while (match(tolower(line), option)) {
+        found = substr(line, RSTART, RLENGTH)
+        out = out substr(line, 1, RSTART + RLENGTH - 1)
+        line = substr(line, RSTART + RLENGTH)
+        if (found !~ /-file[ \t]+$/ && sub(/^[^ \t-][^ \t]*/, "", line)) out = out blank
       }
       return out line
     }
@@ -67,7 +88,10 @@ redact() {
       while ((getline secret < ENVIRON["known"]) > 0) secrets[++count] = secret
       home = ENVIRON["HOME"]
       people = split(ENVIRON["names"], person, " ")
-      name = "(passw|passphrase|secret|token|psk|credential|api_?key|auth|private[_-]?key|cookie|ssid|_key|identity)[a-z0-9_.-]*[\"" quote "]?[ \t]*[:=]+[ \t]*"
+      depth = -1
+      means = "passw|passphrase|secret|token|psk|credential|api_?key|auth|(private|shared|client)[_-]?key|cookie|ssid|_key|identity|pwd"
+      name = "((" means ")[a-z0-9_.-]*|pass|pw)[\"" quote "]?[ \t]*[:=]+[ \t]*"
+      option = "(^|[ \t])--?[a-z-]*(" means ")[a-z-]*[ \t]+"
       blank = "[...]"
     }
     /-----BEGIN [A-Z ]*PRIVATE KEY/ {
@@ -76,6 +100,8 @@ redact() {
       next
     }
     inside { if (/-----END/) inside = 0; next }
+    close_mark { if (index($0, close_mark)) close_mark = ""; print blank; next }
+    depth >= 0 { if (/^[ \t]*$/ || indent($0) > depth) { print blank; next } depth = -1 }
     {
       line = $0
       for (i = 1; i <= count; i++) line = replaced(line, secrets[i], blank)
@@ -88,7 +114,9 @@ redact() {
       gsub(/\$(1|5|6|7|y|gy|2a|2b|2y)\$[A-Za-z0-9.\/$,=+]+/, blank, line)
       gsub(/[A-Za-z0-9._+-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]+/, "[e-mail]", line)
       gsub(/[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]/, "[mac]", line)
-      line = hidden(line)
+      gsub(/(-u|--user)[ =]+[^ :]+:[^ ]+/, "--user [...]", line)
+      gsub(/sshpass -p *[^ ]+/, "sshpass -p [...]", line)
+      line = optioned(hidden(line))
       if (length(home) > 1) line = replaced(line, home, "~")
       gsub(/\/(home|Users)\/[^\/ ":]+/, "/home/[...]", line)
       for (i = 1; i <= people; i++)

@@ -44,6 +44,16 @@ SECRETS = {
     "bare hash": "$y$j9T$bareHash7",
     "bare mail": "bare@mail.example",
     "another": "lovelace",
+    "lines of TOML": "toml-lines-9",
+    "lines of Nix": "nix-lines-9",
+    "lines of YAML": "yaml-lines-9",
+    "a list": "list-lines-9",
+    "Nix": "nix-quoted-9",
+    "shell": "shell-goes-on-9",
+    "WireGuard": "wireguard-9",
+    "short name": "short-name-9",
+    "option": "option-word-9",
+    "curl": "curl-login-9",
 }
 
 
@@ -242,6 +252,26 @@ psk={SECRETS["inline"]}
 {{"a": 1, "password": "{SECRETS["inline"]}", "b": "stays, too"}}
 {{"password": "{SECRETS["json"]}", "c": 2}}
 --secret={SECRETS["flag"]}
+password = \"\"\"
+{SECRETS["lines of TOML"]}
+\"\"\"
+stays after TOML
+  token = \'\'
+    {SECRETS["lines of Nix"]}
+  \'\';
+stays after Nix
+  secret: |
+    {SECRETS["lines of YAML"]}
+  stays: after YAML
+tokens = [
+  "{SECRETS["a list"]}",
+]
+psk = \'\'{SECRETS["Nix"]}\'\'; stays = 1;
+password=\'a\'"{SECRETS["shell"]}"
+PresharedKey = {SECRETS["WireGuard"]}
+pass: {SECRETS["short name"]}
+--wifi-password-file stays.txt --password {SECRETS["option"]} --stays
+curl -u me:{SECRETS["curl"]} stays
 from https://me:{SECRETS["address"]}@intranet/ with {SECRETS["bare key"]}
 sent Bearer {SECRETS["bare bearer"]}
 found {SECRETS["bare hash"]} of {SECRETS["bare mail"]} in /home/{SECRETS["another"]}/x
@@ -276,10 +306,26 @@ def test_the_archive_has_no_secret(computer: Computer, shell: str, tmp_path: pat
     assert '"b": "stays, too"' in log
     assert '"c": 2' in log
     assert "building in ~/src" in log
+    for word in (" after TOML", " after Nix", ": after YAML", " = 1;", ".txt --password", "\n"):
+        assert f"stays{word}" in log
     assert 'name = "ada"' in files["appliance.toml"].read_text()
     assert json.loads(files["doctor.json"].read_text())["state"] == "fails"
     assert "Docker is installed, but not running" in files["doctor.txt"].read_text()
     assert oct((computer.work / "b.tgz").stat().st_mode)[-2:] in {"00", "44", "64"}
+
+
+def test_no_link_is_followed(computer: Computer, tmp_path: pathlib.Path) -> None:
+    """The checkout in the working directory may be another's: its links lead anywhere."""
+    (computer.home / "notes").write_text("only-at-home")
+    (computer.work / "out").mkdir()
+    for name in ("appliance.toml", "out/build.log", "out/result.json"):
+        (computer.work / name).symlink_to(computer.home / "notes")
+    computer.doctor("--bundle", "b.tgz")
+    with tarfile.open(computer.work / "b.tgz") as archive:
+        archive.extractall(tmp_path / "there", filter="data")
+    files = list((tmp_path / "there/nixos-image-doctor").iterdir())
+    assert files
+    assert not [path.name for path in files if "only-at-home" in path.read_text()]
 
 
 def test_a_secret_that_would_stay_is_not_written(computer: Computer) -> None:
