@@ -155,7 +155,7 @@ def _work(request: Store, session: Session) -> int:
             if event["event"] == "stock":
                 text = as_json(event) if request.json else describe(event)
                 session.write(text)
-            elif message := event.get("message"):
+            elif (message := event.get("message")) and event.get("level") != "warning":
                 progress.say(str(message), fields=event)
         progress.end()
         engine.down()

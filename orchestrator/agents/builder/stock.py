@@ -16,6 +16,8 @@ from orchestrator.agents.builder import collect, demo, holdings, sandbox
 from orchestrator.agents.builder.nix import STORE, Nix, Settings
 from orchestrator.agents.builder.nixos import CACHE, CACHE_KEY
 from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.image import closure
+from orchestrator.image.tree import TreeError
 from orchestrator.shared import command
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.json_reader import from_json, read_json
@@ -23,6 +25,9 @@ from orchestrator.shared.store import Wish
 
 #: Line of `nix-store --verify` about a path whose content is not what it was when it was built.
 CHANGED = re.compile(r"path '([^']+)' was modified!")
+
+#: Number of Nix' errors that are shown.
+SHOWN = 5
 
 
 def main() -> None:
@@ -99,23 +104,38 @@ def verify(wish: Wish) -> None:
     with collect.in_use():
         variables = repairing(wish) if wish.repair else None
         done = command.run(words, variables=variables, check=False)
-    changed = CHANGED.findall(done.stderr.decode(errors="replace"))
-    for path in changed:
+        found = CHANGED.findall(done.stderr.decode(errors="replace"))
+        try:
+            # Nix succeeds, too, if it could not start a build for a repair.
+            left = closure.changed(found) if wish.repair else found
+        except TreeError as error:
+            raise AgentError(f"nix-store --verify: {error}", kind="store") from error
+    for path in found:
         events.emit("changed", message=f"changed since it was built: {path}", path=path)
-    if done.code != 0 and not changed:
+    if done.code != 0 and not found:
         raise AgentError(f"nix-store --verify: {done.last}")
+    if left:
+        what = f"{len(left)} paths of the store" if len(left) != 1 else left[0]
+        if wish.repair:
+            problem = "cannot be repaired"
+            hint = (
+                "a run that needs it builds it again, for other CPUs, too; ./run.sh down -v empties"
+                " the store"
+            )
+        else:
+            problem = "has changed" if len(left) == 1 else "have changed"
+            hint = "./run.sh store verify --repair fetches or builds what has changed"
+        raise AgentError(f"{what} {problem}", hint=hint, kind="store", detail=_errors(done.stderr))
     if done.code != 0:
-        what = f"{len(changed)} paths of the store" if len(changed) != 1 else changed[0]
-        raise AgentError(
-            f"{what} cannot be repaired: {done.last}" if wish.repair else f"{what} has changed",
-            hint="a run that needs it builds it again, for other CPUs, too;"
-            " ./run.sh down -v empties the store"
-            if wish.repair
-            else "./run.sh store verify --repair fetches or builds what has changed",
-            kind="store",
-        )
-    repaired = f"{len(changed)} repaired" if changed else "nothing has changed"
+        raise AgentError(f"nix-store --verify: {done.last}")
+    repaired = f"{len(found)} repaired" if found else "nothing has changed"
     events.emit("verified", message=f"all paths of the store were checked: {repaired}")
+
+
+def _errors(stderr: bytes) -> str:
+    """Return the last errors of Nix in its log `stderr`."""
+    lines = stderr.decode(errors="replace").splitlines()
+    return "\n".join([line for line in lines if line.startswith("error:")][-SHOWN:])
 
 
 def optimise(_wish: Wish) -> None:
