@@ -4,6 +4,7 @@
 out_dir() {
   out=$1
   mkdir -p "$out" 2> /dev/null && [ -d "$out" ] && [ -w "$out" ] || die 2 "$out cannot be written to" "choose another folder with -o"
+  [ ! -L "$out" ] || say "delivering to $(physical "$out"), to which $out leads"
   out_kib=$(df -Pk "$out" | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p') # device names may contain spaces
   # Remove partial deliveries of dead runs; they are named after run and process. A process of another user or machine is
   # invisible, so the run's orchestrator must not run either, and the folder must be older than 10 minutes.

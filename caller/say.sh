@@ -7,9 +7,16 @@ say() { printf '%s\n' "$*" | plain >&2; }
 # the marks that hide text or change its direction
 steering=$(printf 's/\302[\200-\237]/?/g; s/\342\200[\213-\217\250-\256]/?/g; s/\342\201[\240-\257]/?/g')
 
+# sed script that adds a blank to what GitHub's runner would take for a command (orchestrator/shared/ci.py)
+commands='s/##\[/## [/g; s/^\([[:space:]]*\):\(:\)/\1: \2/'
+
 # plain: replaces whatever could steer a terminal in text that others have written by question marks. Other letters stay: paths may
 # have any. busybox' tr knows no class [:print:].
-plain() { LC_ALL=C tr '\000-\010\013-\037\177' '?' | LC_ALL=C sed "$steering"; }
+plain() {
+  shown=$steering
+  [ "${ci:-}" != github ] || shown="$steering; $commands"
+  LC_ALL=C tr '\000-\010\013-\037\177' '?' | LC_ALL=C sed "$shown"
+}
 
 # is_plain TEXT: whether TEXT is one line that cannot steer a terminal
 is_plain() {
@@ -26,7 +33,7 @@ die() {
   esac
   case $1 in 130 | 143) ;; *) [ -z "${examining:-}" ] || report_alone "${lack:-start}" "$2" "${3:-}" ;; esac
   say "error: $2"
-  [ "${ci:-}" != github ] || say "::error::$2"
+  [ "${ci:-}" != github ] || printf '::error::%s\n' "$(printf %s "$2" | plain | tr '\n' ' ')" >&2
   [ $# -lt 3 ] || say "try: $3"
   page=$(page_of "$1")
   [ -z "$page" ] || say "see: $page"

@@ -69,7 +69,8 @@ def main() -> int:
                 f"bug in the appliance: {error!r}",
                 detail=traceback.format_exc(),
                 hint="please report this bug with the lines above",
-            )
+            ),
+            ci=who.ci,
         )
         return BugError.exit_code
 

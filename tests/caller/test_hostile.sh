@@ -168,6 +168,10 @@ refused "a path that begins as one that was named" "send\t--ssh-key\t$work/key2"
 refused "a folder that nobody has named" "out_dir\t--out\t$work/elsewhere" demo
 refused "the default where another one was named" "out_dir\t--out\t$work/elsewhere/out" demo
 refused "a folder for a verb that has none" "out_dir\t--out\t$work/images" ps -o "$work/images"
+mkdir "$work/target" && ln -s ../target "$work/elsewhere/out"
+printf 'out_dir\t--out\t%s\n' "$work/elsewhere/out" > "$work/orders"
+expect "a link in the output folder's place is named" 0 "^delivering to $work/target, to which $work/elsewhere/out leads" in_elsewhere demo
+rm "$work/elsewhere/out"
 refused "the checkout's locks" "out_locks" demo
 refused "keys for a verb that takes none" "send_keys" -c "$work/key"
 refused "a value in an argument's place" "send\tboot\t$work/key" boot --identity "$work/key" image
@@ -199,6 +203,12 @@ echo key > "$work/toml/inside"
 printf 'send\t--appliance\t%s\n' "$work/key" "$work/toml/inside" > "$work/orders"
 expect "a file outside of an appliance.toml's folder is named" 0 "^sending $work/key, which " in_elsewhere --appliance "$work/toml/appliance.toml"
 check "one inside is not" test "$(grep -c '^sending ' "$work/err")" = 1
+printf 'keys = ["##[set-output name=a]b"]\n' > "$work/toml/appliance.toml"
+printf 'send\t--appliance\t%s\n' "$work/toml/##[set-output name=a]b" > "$work/orders"
+in_github() (export GITHUB_ACTIONS=true && in_elsewhere --appliance "$work/toml/appliance.toml")
+expect "a name is no command of GitHub's runner" 2 'toml/## \[set-output name=a\]b does not exist' in_github
+check "anywhere" sh -c "! grep -qF '##[' '$work/err'"
+check "only run.sh's own is" test "$(grep -c '^ *::' "$work/err"):$(grep -c '^::error::--appliance: ' "$work/err")" = 1:1
 mkdir "$work/private" && echo key > "$work/private/key"
 ln -s ../private/key "$work/toml/link" && ln -s ../private "$work/toml/folder" && ln -s inside "$work/toml/near" && ln -s loop "$work/toml/loop"
 printf 'keys = ["link", "folder/key", "near", "loop"]\nmodules = ["folder/key"]\n' > "$work/toml/appliance.toml"
