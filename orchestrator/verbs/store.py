@@ -210,13 +210,21 @@ def describe(event: "Event") -> str:
     rows += [
         (
             plain(one["name"]),
-            f"{datetime.datetime.fromtimestamp(one['since'], datetime.UTC):%Y-%m-%d %H:%M}",
+            minute(one["since"]),
             mib(one["size"]),
             mib(one["alone"]),
         )
         for one in reversed(holdings)
     ]
     return f"{text}\n{columns(rows)}"
+
+
+def minute(since: float) -> str:
+    """Return a time in seconds since 1970 as text; a build may have set one of any year."""
+    try:
+        return f"{datetime.datetime.fromtimestamp(since, datetime.UTC):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return "?"
 
 
 def mib(size: object) -> str:

@@ -232,6 +232,9 @@ if [ "$(id -u)" = 0 ]; then # another user's
   chown 1 "$work/tmp/nixos-image-4194307.other"
 fi
 touch -d '2 days ago' "$work/tmp"/*.dead "$work/tmp"/*.alive "$work/tmp"/*.other "$work/tmp/nixos-image-24.05"
+for name in /nonexistent -dash; do
+  TMPDIR=$name expect "a TMPDIR that is none is told: $name" 2 "^error: no folder can be made in $name" run_sh ps
+done
 TMPDIR=$work/tmp expect "a killed run.sh's folder is removed" 0 '' run_sh help
 check "and no other one, nor another user's" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 8 -a ! -e "$work/tmp/nixos-image-4194305.dead"
 check "nor a folder of the user's with such a name" test -e "$work/tmp/nixos-image-24.05/of-the-user"

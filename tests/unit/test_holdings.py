@@ -54,6 +54,14 @@ def test_what_only_one_result_needs_would_go_with_it(roots: list[pathlib.Path]) 
     )
 
 
+def test_a_link_of_a_builds_to_a_pipe_is_not_read(tmp_path: pathlib.Path) -> None:
+    """A build without a sandbox may put anything into the folder of roots."""
+    pipe = tmp_path / "0123456789abcdfghijklmnpqrsvwxyz-pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "root").symlink_to(pipe)
+    assert image_name(tmp_path / "root") == "pipe"
+
+
 def test_a_result_has_its_images_name(tmp_path: pathlib.Path) -> None:
     spec = tmp_path / "0123456789abcdfghijklmnpqrsvwxyz-image-spec.json"
     spec.write_text('{"name": "pi"}')

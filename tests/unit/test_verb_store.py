@@ -87,3 +87,9 @@ def test_a_program_reads_bytes_and_all_results() -> None:
     assert document["size"] == 5 << 30
     assert document["holdings"] == EVENT["holdings"]
     assert "service" not in document
+
+
+def test_a_result_of_any_year_is_listed() -> None:
+    """A build without a sandbox may set the time of a root."""
+    one = {"root": "a", "name": "far", "since": 1e18, "size": 1, "alone": 0}
+    assert "far            ?" in describe(EVENT | {"holdings": [one]})

@@ -48,8 +48,8 @@ def keep(results: Iterable[pathlib.Path]) -> None:
 
 
 def roots() -> list[pathlib.Path]:
-    """Return the links to recent results."""
-    return list(ROOTS.iterdir()) if ROOTS.exists() else []
+    """Return the links to recent results, and nothing else that a build may have put there."""
+    return [one for one in ROOTS.iterdir() if one.is_symlink()] if ROOTS.exists() else []
 
 
 def collect(release: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import stat
 import typing
 from collections.abc import Iterable, Mapping
 
@@ -115,8 +116,10 @@ def image_name(root: pathlib.Path) -> str:
     """
     result = root.readlink().name[HASH:]
     try:
-        # nixpkgs' own image may have any size.
-        if root.stat().st_size > LARGEST_SPEC:
+        # nixpkgs' own image may have any size. A build without a sandbox may have made the link, to
+        # a pipe for example.
+        found = root.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_SPEC:
             return result
         name = json.loads(root.read_text())["name"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
