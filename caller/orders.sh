@@ -70,6 +70,7 @@ may() {
       else is_wanted out; fi ;;
     demo:send:--secure-boot-key | demo:send:--secure-boot-cert | build:send:--secure-boot-key | build:send:--secure-boot-cert)
       named "$about" "$@" ;;
+    demo:send:--sign-key | demo:send:--push-credentials | build:send:--sign-key | build:send:--push-credentials) named "$about" "$@" ;;
     demo:send:--inject | demo:send:--stamp | demo:send:--wifi-password-file | demo:send:--sign | demo:send:--ssh-key) named "$about" "$@" ;;
     build:send:--inject | build:send:--stamp | build:send:--wifi-password-file | build:send:--sign | build:send:--nix-conf)
       named "$about" "$@" ;;

@@ -5,10 +5,11 @@
 _nixos_image_options() {
   case $1 in
     boot) options="-h --help --test --system --firmware --identity --user --seed --print-command --run --grow --boot-timeout --progress --log-format -q --quiet -v --verbose" ;;
-    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --progress --log-format -q --quiet -v --verbose" ;;
+    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
+    cache) options="-h --help --listen --port --json --progress --log-format -q --quiet -v --verbose" ;;
     clean) options="-h --help --all --store --progress --log-format -q --quiet -v --verbose" ;;
     compose) options="-h --help" ;;
-    demo) options="-h --help --system -f --format --root-fs --ssh-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --progress --log-format -q --quiet -v --verbose" ;;
+    demo) options="-h --help --system -f --format --root-fs --ssh-key --substituter --trusted-public-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
     doctor) options="-h --help --json --bundle --privileges --system --emulation --progress --log-format -q --quiet -v --verbose" ;;
     eject) options="-h --help --appliance --image -o --out --progress --log-format -q --quiet -v --verbose" ;;
     flash) options="-h --help --dry-run --yes --no-verify" ;;
@@ -79,12 +80,20 @@ _nixos_image_value() {
     build:--stamp:1) kind='file' ;;
     build:--secure-boot-key:1) kind='file' ;;
     build:--secure-boot-cert:1) kind='file' ;;
+    build:--push:1) ;;
+    build:--sign-key:1) kind='file' ;;
+    build:--push-credentials:1) kind='file' ;;
     build:--progress:1 | build:--log-format:1) words="auto plain live json" ;;
+    cache:--listen:1) ;;
+    cache:--port:1) ;;
+    cache:--progress:1 | cache:--log-format:1) words="auto plain live json" ;;
     clean:--progress:1 | clean:--log-format:1) words="auto plain live json" ;;
     demo:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
     demo:-f:1 | demo:--format:1) words="qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64" ;;
     demo:--root-fs:1) words="ext4 btrfs xfs erofs f2fs" ;;
     demo:--ssh-key:1) kind='file' ;;
+    demo:--substituter:1) ;;
+    demo:--trusted-public-key:1) ;;
     demo:--appliance:1) kind='file' ;;
     demo:--image:1) ;;
     demo:-o:1 | demo:--out:1 | demo:--out-link:1) kind='folder' ;;
@@ -109,6 +118,9 @@ _nixos_image_value() {
     demo:--stamp:1) kind='file' ;;
     demo:--secure-boot-key:1) kind='file' ;;
     demo:--secure-boot-cert:1) kind='file' ;;
+    demo:--push:1) ;;
+    demo:--sign-key:1) kind='file' ;;
+    demo:--push-credentials:1) kind='file' ;;
     demo:--progress:1 | demo:--log-format:1) words="auto plain live json" ;;
     doctor:--bundle:1) kind='file' ;;
     doctor:--system:1) words="aarch64-linux riscv64-linux x86_64-linux" ;;
@@ -149,9 +161,10 @@ _nixos_image_argument() {
   words='' kind=none
   case $1 in
     boot) kind='file' ;;
+    cache) words="info serve stop" ;;
     flash) kind='file' ;;
     formats) words="amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware" ;;
-    help) words="boot build clean compose demo doctor eject flash formats help init pins store test verify version" ;;
+    help) words="boot build cache clean compose demo doctor eject flash formats help init pins store test verify version" ;;
     store) words="list gc verify optimise" ;;
     test) kind='file' ;;
     verify) kind='file' ;;
@@ -167,7 +180,7 @@ _nixos_image() {
   local option=${COMP_WORDS[at - 1]}
   if [ "$option" = = ]; then option=${COMP_WORDS[at - 2]}; fi
   if [ "$COMP_CWORD" = 1 ] && [[ $current != -* ]]; then
-    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot clean compose demo doctor eject flash formats help init pins store test verify" kind=none
+    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot cache clean compose demo doctor eject flash formats help init pins store test verify" kind=none
   elif ! _nixos_image_value "$verb:$option:1" \
     && ! { [ "$at" -gt 2 ] && _nixos_image_value "$verb:${COMP_WORDS[at - 2]}:2"; }; then
     if [[ $current == -* ]]; then

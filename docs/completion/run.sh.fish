@@ -53,6 +53,7 @@ complete -c run.sh -n __nixos_image_first -a version -d 'this project\'s version
 complete -c run.sh -n __nixos_image_first -a wait -d 'docker compose wait'
 complete -c run.sh -n __nixos_image_first -a watch -d 'docker compose watch'
 complete -c run.sh -n __nixos_image_first -a boot -d 'boot an image on this terminal, or check that it boots'
+complete -c run.sh -n __nixos_image_first -a cache -d 'a signed binary cache of what runs have built'
 complete -c run.sh -n __nixos_image_first -a clean -d 'remove leftovers of dead runs, or of the store'
 complete -c run.sh -n __nixos_image_first -a compose -d 'docker compose with any of its verbs'
 complete -c run.sh -n __nixos_image_first -a demo -d 'build a small bootable system for another CPU, and boot it'
@@ -141,9 +142,22 @@ complete -c run.sh -n '__nixos_image_verb build' -l wifi-password-file -r -F -d 
 complete -c run.sh -n '__nixos_image_verb build' -l stamp -r -F -d 'CSV file of devices (host, ssh_key, ...): one image per row'
 complete -c run.sh -n '__nixos_image_verb build' -l secure-boot-key -r -F -d 'sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)'
 complete -c run.sh -n '__nixos_image_verb build' -l secure-boot-cert -r -F -d 'certificate of the --secure-boot-key (PEM)'
+complete -c run.sh -n '__nixos_image_verb build' -l push -x -d 'copy what was built to a binary cache (http:, https:); file: is the one of ./run.sh cache'
+complete -c run.sh -n '__nixos_image_verb build' -l sign-key -r -F -d 'sign it with this key (nix key generate-secret)'
+complete -c run.sh -n '__nixos_image_verb build' -l push-credentials -r -F -d 'file with the cache\'s user name and password, as netrc(5) describes it'
 complete -c run.sh -n '__nixos_image_verb build' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
 complete -c run.sh -n '__nixos_image_verb build' -s q -l quiet -d 'say only warnings, errors and results'
 complete -c run.sh -n '__nixos_image_verb build' -s v -l verbose -d 'show the log lines of builds, too'
+
+# cache
+complete -c run.sh -n '__nixos_image_verb cache' -s h -l help -d 'show this help message and exit'
+complete -c run.sh -n '__nixos_image_verb cache' -l listen -x -d 'address of the engine\'s host (default: 127.0.0.1, which no other computer reaches)'
+complete -c run.sh -n '__nixos_image_verb cache' -l port -x -d 'TCP port (default: 5000)'
+complete -c run.sh -n '__nixos_image_verb cache' -l json -d 'info as JSON, for programs'
+complete -c run.sh -n '__nixos_image_verb cache' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb cache' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb cache' -s v -l verbose -d 'show the log lines of builds, too'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb cache' -a 'info serve stop'
 
 # clean
 complete -c run.sh -n '__nixos_image_verb clean' -s h -l help -d 'show this help message and exit'
@@ -162,6 +176,8 @@ complete -c run.sh -n '__nixos_image_verb demo' -l system -x -a 'aarch64-linux r
 complete -c run.sh -n '__nixos_image_verb demo' -s f -l format -x -a 'qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64' -d ''
 complete -c run.sh -n '__nixos_image_verb demo' -l root-fs -x -a 'ext4 btrfs xfs erofs f2fs' -d ''
 complete -c run.sh -n '__nixos_image_verb demo' -l ssh-key -r -F -d 'public keys that may log in (default: ~/.ssh/*.pub)'
+complete -c run.sh -n '__nixos_image_verb demo' -l substituter -x -d 'binary cache to ask'
+complete -c run.sh -n '__nixos_image_verb demo' -l trusted-public-key -x -d ''
 complete -c run.sh -n '__nixos_image_verb demo' -l appliance -r -F -d 'file that describes images without Nix (default: ./appliance.toml if it exists)'
 complete -c run.sh -n '__nixos_image_verb demo' -l image -x -d 'only this image of the file (repeatable)'
 complete -c run.sh -n '__nixos_image_verb demo' -l no-boot -d 'do not boot the image afterwards'
@@ -196,6 +212,9 @@ complete -c run.sh -n '__nixos_image_verb demo' -l wifi-password-file -r -F -d '
 complete -c run.sh -n '__nixos_image_verb demo' -l stamp -r -F -d 'CSV file of devices (host, ssh_key, ...): one image per row'
 complete -c run.sh -n '__nixos_image_verb demo' -l secure-boot-key -r -F -d 'sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)'
 complete -c run.sh -n '__nixos_image_verb demo' -l secure-boot-cert -r -F -d 'certificate of the --secure-boot-key (PEM)'
+complete -c run.sh -n '__nixos_image_verb demo' -l push -x -d 'copy what was built to a binary cache (http:, https:); file: is the one of ./run.sh cache'
+complete -c run.sh -n '__nixos_image_verb demo' -l sign-key -r -F -d 'sign it with this key (nix key generate-secret)'
+complete -c run.sh -n '__nixos_image_verb demo' -l push-credentials -r -F -d 'file with the cache\'s user name and password, as netrc(5) describes it'
 complete -c run.sh -n '__nixos_image_verb demo' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
 complete -c run.sh -n '__nixos_image_verb demo' -s q -l quiet -d 'say only warnings, errors and results'
 complete -c run.sh -n '__nixos_image_verb demo' -s v -l verbose -d 'show the log lines of builds, too'
@@ -233,7 +252,7 @@ complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb formats' 
 
 # help
 complete -c run.sh -n '__nixos_image_verb help' -s h -l help -d 'show this help message and exit'
-complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build clean compose demo doctor eject flash formats help init pins store test verify version'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build cache clean compose demo doctor eject flash formats help init pins store test verify version'
 
 # init
 complete -c run.sh -n '__nixos_image_verb init' -s h -l help -d 'show this help message and exit'

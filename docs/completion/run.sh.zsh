@@ -36,6 +36,7 @@ _nixos_image() {
       'wait:docker compose wait'
       'watch:docker compose watch'
       'boot:boot an image on this terminal, or check that it boots'
+      'cache:a signed binary cache of what runs have built'
       'clean:remove leftovers of dead runs, or of the store'
       'compose:docker compose with any of its verbs'
       'demo:build a small bootable system for another CPU, and boot it'
@@ -144,12 +145,30 @@ _nixos_image() {
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
+        '--push=[copy what was built to a binary cache (http\:, https\:); file\: is the one of ./run.sh cache]:URL: ' \
+        '--sign-key=[sign it with this key (nix key generate-secret)]:FILE:_files' \
+        '--push-credentials=[file with the cache'\''s user name and password, as netrc(5) describes it]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \
         '--quiet[say only warnings, errors and results]' \
         '-v[show the log lines of builds, too]' \
         '--verbose[show the log lines of builds, too]'
+      ;;
+    cache)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--listen=[address of the engine'\''s host (default\: 127.0.0.1, which no other computer reaches)]:ADDRESS: ' \
+        '--port=[TCP port (default\: 5000)]:N: ' \
+        '--json[info as JSON, for programs]' \
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]' \
+        '*:action:(info serve stop)'
       ;;
     clean)
       _arguments \
@@ -179,6 +198,8 @@ _nixos_image() {
         '--format=[]:VALUE:(qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64)' \
         '--root-fs=[]:VALUE:(ext4 btrfs xfs erofs f2fs)' \
         '--ssh-key=[public keys that may log in (default\: ~/.ssh/*.pub)]:FILE:_files' \
+        '*--substituter=[binary cache to ask]:URL: ' \
+        '*--trusted-public-key=[]:KEY: ' \
         '--appliance=[file that describes images without Nix (default\: ./appliance.toml if it exists)]:FILE:_files' \
         '*--image=[only this image of the file (repeatable)]:NAME: ' \
         '--no-boot[do not boot the image afterwards]' \
@@ -215,6 +236,9 @@ _nixos_image() {
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
+        '--push=[copy what was built to a binary cache (http\:, https\:); file\: is the one of ./run.sh cache]:URL: ' \
+        '--sign-key=[sign it with this key (nix key generate-secret)]:FILE:_files' \
+        '--push-credentials=[file with the cache'\''s user name and password, as netrc(5) describes it]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \
@@ -272,7 +296,7 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '*:VERB:(boot build clean compose demo doctor eject flash formats help init pins store test verify version)'
+        '*:VERB:(boot build cache clean compose demo doctor eject flash formats help init pins store test verify version)'
       ;;
     init)
       _arguments \

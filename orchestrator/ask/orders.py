@@ -55,6 +55,7 @@ def image_orders(request: ImageRequest) -> Orders:
         ("--secure-boot-cert", request.image.secure_boot_cert),
         ("--sign", os.fspath(request.sign) if request.sign else ""),
     ]
+    named += request.push.files.items() if request.push else ()
     # run.sh looks for a path where the order says that it is named.
     return orders + [
         ["send", "--appliance" if path in request.written else option, path]

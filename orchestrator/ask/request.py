@@ -10,6 +10,7 @@ from orchestrator.shared.display import Ci, Display, Terminal
 from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
+from orchestrator.shared.push import Push
 
 if typing.TYPE_CHECKING:
     from orchestrator.blueprint.model import Blueprint
@@ -128,6 +129,7 @@ class ImageRequest:
     `force` replaces files in the output folder that no run made. A `dry_run` ends with the plan,
     which is JSON on stdout with `as_json`; `yes` answers the question whether to build it. With
     `debug_shell` a failed derivation's folder is kept, and run.sh opens a shell in it afterwards.
+    What was built is copied to the cache of `push`.
     """
 
     out: pathlib.PurePosixPath
@@ -150,6 +152,7 @@ class ImageRequest:
     image: ImageOptions
     appliance: Appliance | None
     written: frozenset[str]
+    push: Push | None
 
     @property
     def asks(self) -> bool:
@@ -168,6 +171,8 @@ class Demo(ImageRequest):
     format: str
     root_fs: FsType
     ssh_key: pathlib.PurePosixPath | None
+    substituters: tuple[str, ...] = ()
+    trusted_keys: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

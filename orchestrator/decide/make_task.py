@@ -28,6 +28,7 @@ from orchestrator.docker.workspace import Workspace
 from orchestrator.image.late import Device, one_device, read_devices
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.push import CREDENTIALS, SIGN_KEY, public_key
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
 
@@ -58,6 +59,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
     if isinstance(request, Build) and (nix_conf := request.nix_options.nix_conf):
         source = received_file(who, pathlib.PurePosixPath(nix_conf))
         shutil.move(source, workspace.nix_conf)
+    take_keys(request, who, workspace.keys)
     options = _options(request.image, who, workspace.late)
     ca_bundle = ""
     if who.ca_bundle:  # only after check_trees: this read follows links
@@ -89,6 +91,24 @@ def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:
     return tuple(device.host for device in read_devices(text))
 
 
+def take_keys(request: Demo | Build, who: Caller, place: pathlib.Path) -> None:
+    """Move the keys of --push to the folder `place`; raises `UsageError` for a wrong one."""
+    if not request.push or not request.push.files:
+        return
+    place.mkdir()
+    for name, path in ((SIGN_KEY, request.push.sign_key), (CREDENTIALS, request.push.credentials)):
+        if path:
+            source = received_file(who, pathlib.PurePosixPath(path))
+            shutil.move(source, place / name)
+    try:
+        public_key((place / SIGN_KEY).read_bytes())
+    except ValueError:
+        raise UsageError(
+            f"--sign-key {request.push.sign_key}: not a secret key of Nix",
+            hint="nix key generate-secret --key-name NAME makes one",
+        ) from None
+
+
 def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
     return DemoTask(
         system=plan.systems[0],
@@ -97,6 +117,8 @@ def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
         authorized_keys=demo_keys(request, who),
         locked=request.locked,
         dry_run=request.dry_run,
+        substituters=request.substituters,
+        trusted_keys=request.trusted_keys,
     )
 
 

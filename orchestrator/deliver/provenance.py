@@ -33,7 +33,7 @@ BUILDER = "urn:nixos-image:appliance:v1"
 NOT_RECORDED = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run as_json yes display"
     " debug_shell sign ssh_key strict memory image nix_options force notes appliance"
-    " written".split()
+    " push written".split()
 )
 
 #: Image options of one device, or secret: only their names are recorded.

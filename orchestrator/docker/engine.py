@@ -7,6 +7,7 @@ from orchestrator.docker.api import Api, Json
 from orchestrator.docker.compose import Compose
 from orchestrator.docker.containers import LOOK_SECONDS, Containers
 from orchestrator.docker.labels import PROJECT, STORE_VOLUME, work_volume
+from orchestrator.docker.server import Server
 from orchestrator.docker.stored import BuildError, Recipe, Stored
 from orchestrator.shared.debian_package import DPKG_FORMAT, NIX, NIX_LIST, Package, read_line
 from orchestrator.shared.errors import DockerError
@@ -35,7 +36,7 @@ class EngineInfo:
     security: tuple[str, ...] = ()
 
 
-class Engine(Containers, Stored, Compose):
+class Engine(Containers, Stored, Compose, Server):
     """Containers, networks and volumes of one run; `env_file` has Compose's variables."""
 
     def __init__(self, run: str, env_file: pathlib.Path, api: Api | None = None) -> None:

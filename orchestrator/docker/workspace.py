@@ -13,6 +13,7 @@ import shutil
 import stat
 
 from orchestrator.shared.errors import BuildError
+from orchestrator.shared.push import KEYS
 from orchestrator.shared.run import LATE, WORD, WORK
 
 #: Folder in the run's shared folder for files taken over from agents; only root may write to it.
@@ -50,6 +51,11 @@ class Workspace:
         return self.own / "late"
 
     @property
+    def keys(self) -> pathlib.Path:
+        """Folder of the keys of --push, which the agent `push` alone may read."""
+        return self.own / "keys"
+
+    @property
     def bills(self) -> pathlib.Path:
         """Folder of earlier images' bills of materials, if run.sh sent any."""
         return self.own / "bills"
@@ -73,7 +79,7 @@ def make_shared(run: str) -> pathlib.Path:
 def open_to_agents(folder: pathlib.Path) -> None:
     """Let agents create files in `folder`; sticky, so that existing files cannot be moved."""
     (folder / TAKEN).mkdir(exist_ok=True)  # a run's second attempt finds the folders
-    for name in (LATE, WORD):
+    for name in (LATE, WORD, KEYS):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o1777)
 
@@ -96,6 +102,13 @@ def give_late(kept: pathlib.Path, folder: pathlib.Path) -> None:
     for one in kept.iterdir():
         give(one, late / one.name)
     os.chown(late, BUILDER_UID, BUILDER_UID)
+
+
+def give_keys(kept: pathlib.Path, folder: pathlib.Path) -> None:
+    """Give the agent `push` the keys in `kept`, if there are any; no other agent may run then."""
+    for one in kept.iterdir() if kept.exists() else ():
+        give(one, folder / KEYS / one.name)
+    os.chown(folder / KEYS, BUILDER_UID, BUILDER_UID)
 
 
 def give_word(folder: pathlib.Path) -> None:

@@ -15,7 +15,7 @@ from orchestrator.deliver.names import check_free
 from orchestrator.docker import census, privileges
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.workspace import give, give_late, open_to_agents
-from orchestrator.run import forecast
+from orchestrator.run import forecast, push
 from orchestrator.run.activity import Follower
 from orchestrator.run.bootcheck import finish_boot, start_boot
 from orchestrator.run.context import RunContext
@@ -31,6 +31,7 @@ from orchestrator.shared.errors import (
     BuildError,
     CleanupError,
     DockerError,
+    PushError,
 )
 from orchestrator.shared.run import BUILT, NIX_CONF
 from orchestrator.shared.task import Task
@@ -42,11 +43,14 @@ CLEAN_SECONDS = 20
 #: Longest time in seconds from cleanup's start until its signal handlers are installed.
 READY_SECONDS = 5
 
+#: Longest time in seconds from the builder's announcement of images until its container's end.
+LATE_SECONDS = 60
+
 #: Longest time in seconds to read the last log lines of an ended container.
 LOG_SECONDS = 3
 
 #: After these errors the image is still delivered; only the exit code reports them.
-AFTER_THE_IMAGE = BootError | CleanupError
+AFTER_THE_IMAGE = BootError | CleanupError | PushError
 
 
 class Appliance:
@@ -82,6 +86,8 @@ class Appliance:
             if self._run.plan.boot:
                 self._start_boot(images[0])
             self._prove_clean()
+            if images and self._run.request.push:
+                self._push(self._run.request.push.url)
             if self._run.plan.boot:
                 seconds = self._run.request.boot_timeout
                 boot = finish_boot(self._supervisor, self._run.progress, seconds)
@@ -173,6 +179,13 @@ class Appliance:
             elif service == "builder":
                 self._follower.show(self._run.progress, name, event)
 
+    def _push(self, url: str) -> None:
+        """Copy what was built to a cache. The builder's end is the end of all that builds left."""
+        if self._supervisor.wait_exit("builder", LATE_SECONDS) is None:
+            raise PushError("the builder does not end: its container could read the keys of --push")
+        announced = (self._supervisor.event("builder", "images") or {}).get("results")
+        push.push(self._run, url, stream.as_announced(tuple[str, ...], announced, "results"))
+
     def _give_nix_conf(self) -> None:
         """Copy the caller's nix.conf for an attempt; the builder deletes it before Nix starts."""
         place = self._folder / NIX_CONF
@@ -244,7 +257,7 @@ class Appliance:
         there = census.containers(self._run.engine).keys()
         services = [
             service
-            for service in (*self._run.plan.services, "boot")
+            for service in (*self._run.plan.services, "push", "boot")
             if f"{project}-{service}-1" in there
         ]
         found = self._run.engine.inspect([f"{project}-{service}-1" for service in services])

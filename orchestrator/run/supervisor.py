@@ -22,6 +22,7 @@ from orchestrator.shared.errors import (
     DockerError,
     EmulationError,
     HostError,
+    PushError,
     TimeLimitError,
     failure,
 )
@@ -36,6 +37,7 @@ SILENT_DEATH = {
     "emulators": EmulationError,
     "builder": BuildError,
     "boot": BootError,
+    "push": PushError,
 }
 
 #: Exit code of a container that does not exist any more.

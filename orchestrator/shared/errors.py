@@ -166,6 +166,12 @@ class FlashError(ApplianceError):
     exit_code = 17
 
 
+class PushError(ApplianceError):
+    """The image was delivered, but what was built is not in the binary cache of `--push`."""
+
+    exit_code = 18
+
+
 class BugError(ApplianceError):
     """A bug in the appliance: a traceback is in the log."""
 
@@ -200,6 +206,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "host": HostError,
     "memory": HostError,
     "network": NetworkError,
+    "push": PushError,
     "store": StoreError,
     "usage": UsageError,
 }

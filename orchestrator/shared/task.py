@@ -26,6 +26,8 @@ class DemoTask:
     authorized_keys: tuple[FreeText, ...] = ()
     locked: bool = False
     dry_run: bool = False
+    substituters: tuple[str, ...] = ()
+    trusted_keys: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from orchestrator.ask.parser import (
     caller_path,
     run_arguments,
 )
+from orchestrator.ask.push_arguments import add_push_options, push_options
 from orchestrator.ask.request import Appliance, Build, Caller
 from orchestrator.ask.source import (
     CONFIGURATION,
@@ -101,6 +102,7 @@ def _parser() -> Parser:
     )
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
     add_image_options(parser)
+    add_push_options(parser)
     add_display_options(parser)
     return parser
 
@@ -135,6 +137,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
         ignore_hardware=found.ignore_hardware,
         boot_on_terminal=found.boot_on_terminal,
         **source_arguments(found, appliance, who),
+        push=push_options(found, who),
         **run_arguments(found, who),
     )
 

@@ -15,6 +15,7 @@ from orchestrator.ask.parser import (
     caller_path,
     run_arguments,
 )
+from orchestrator.ask.push_arguments import add_push_options, push_options
 from orchestrator.ask.request import Caller, Demo
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 from orchestrator.shared.demo_formats import FORMATS
@@ -48,10 +49,15 @@ def _parser() -> Parser:
     parser.add_argument(
         "--ssh-key", metavar="FILE", help="public keys that may log in (default: ~/.ssh/*.pub)"
     )
+    parser.add_argument(
+        "--substituter", action="append", default=[], metavar="URL", help="binary cache to ask"
+    )
+    parser.add_argument("--trusted-public-key", action="append", default=[], metavar="KEY")
     add_appliance_options(parser)
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
     add_image_options(parser)
+    add_push_options(parser)
     add_display_options(parser)
     return parser
 
@@ -82,9 +88,12 @@ def _request(found: argparse.Namespace, who: Caller) -> Demo:
         root_fs=found.root_fs,
         ssh_key=None if found.ssh_key is None else caller_path(found.ssh_key, who),
         boot=not found.no_boot,
+        substituters=tuple(found.substituter),
+        trusted_keys=tuple(found.trusted_public_key),
         image=image,
         appliance=appliance,
         written=written,
+        push=push_options(found, who),
         **run_arguments(found, who),
     )
 

@@ -1,5 +1,6 @@
 """Tests that a run's secrets are not visible in containers, processes, logs or volumes."""
 
+import base64
 import pathlib
 import subprocess
 import threading
@@ -165,3 +166,27 @@ def test_secrets_are_nowhere_to_be_seen(
         store = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix:ro"]
         grep = ["--entrypoint", "grep", "nixos-image-builder", "-rlF", secret, "/nix"]
         assert said("run", *store, *grep) == ""
+
+
+def test_the_keys_of_push_are_nowhere_to_be_seen(orchestrate: Run, watcher: Watcher) -> None:
+    """No cache listens: the image is delivered nevertheless, and the exit code tells of it."""
+    key = base64.b64encode(bytes(range(60, 124))).decode()
+    outcome = orchestrate(
+        "demo",
+        *("--no-boot", "--push", "http://127.0.0.1:9"),
+        *("--sign-key", "/home/me/key", "--push-credentials", "/home/me/netrc"),
+        files={
+            "/home/me/key": f"me-1:{key}\n".encode(),
+            "/home/me/netrc": f"machine 127.0.0.1 login me password {PASSWORD}\n".encode(),
+        },
+    )
+    watcher.stop()
+    assert outcome.code == 18, outcome.err
+    assert "http://127.0.0.1:9" in outcome.err
+    files = outcome.files()
+    assert any(name.endswith(".img") for name in files)
+    assert any(name.startswith("docker inspect") and "-push-1" in name for name in watcher.seen)
+    seen = watcher.seen | {"stderr": outcome.err}
+    seen |= {name: data.decode(errors="replace") for name, data in files.items()}
+    for secret in (PASSWORD, key[:40]):
+        assert [name for name, text in seen.items() if secret in text] == []

@@ -28,6 +28,7 @@ BUILD = Build(
     image=ImageOptions(),
     appliance=None,
     written=frozenset(),
+    push=None,
     configuration=pathlib.PurePosixPath("/checkout/config/sd-card.nix"),
     flake=None,
     attribute="",
@@ -68,6 +69,7 @@ DEMO = Demo(
     image=ImageOptions(),
     appliance=None,
     written=frozenset(),
+    push=None,
 )
 
 #: A caller on a Linux host without a terminal.

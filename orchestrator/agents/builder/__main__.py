@@ -121,6 +121,7 @@ def build() -> None:
         "images",
         message=hand_over(run, images),
         images=[dataclasses.asdict(image) for image in images],
+        results=[os.fspath(result.path) for result in results],
         materials=_materials(results),
         steps=dataclasses.asdict(recorder.result()),
         seconds={
@@ -136,6 +137,12 @@ def _built(run: Run, task: Task, nix: Nix) -> list[Built]:
     demands = task.work
     if isinstance(demands, NixosTask):
         nix = nixos.prepare(demands, nix, task.options)
+    elif demands.substituters:
+        found = nixos.reachable(demands.substituters)
+        own = dataclasses.replace(
+            nix.settings, substituters=found, trusted_keys=demands.trusted_keys
+        )
+        nix = dataclasses.replace(nix, settings=own)
     told = effective.tell(nix).told
     forecast = Forecast(
         substituters=tuple(told.get("substituters", "").split()),

@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.agents import events
+from orchestrator.agents.builder import own_cache
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.constants import MIB
@@ -61,10 +62,12 @@ def collect(release: Callable[[], None]) -> None:
         with _locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
             release()
             said = command.run(["nix-store", "--gc"], fails=AgentError)
+            own = own_cache.prune() // MIB
     except BlockingIOError:
         events.emit("busy", message="the store stays as it is: a run is at work")
         return
     message = f"the store's garbage is collected: {said.text.strip()}"
+    message += f"; {own} MiB of the binary cache" if own else ""
     events.emit("collected", message=message)
 
 

@@ -178,12 +178,7 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
     replaced = (reference for _name, reference in task.overrides)
     named = (_needed_nixpkgs(task), task.flake, *replaced)
     sources = [reference for reference in named if host_of(reference)]
-    asked = {
-        cache: f"{public(cache).rstrip('/')}/nix-cache-info" for cache in caches if _is_web(cache)
-    }
-    asked |= {source: host_of(source) for source in sources}
-    with concurrent.futures.ThreadPoolExecutor(max_workers=len(asked)) as pool:
-        problems = dict(zip(asked, pool.map(answers, asked.values()), strict=True))
+    problems = _problems(caches, sources)
     states = {public(name): problem or "reachable" for name, problem in problems.items()}
     found = [f"{name}: {state}" for name, state in states.items()]
     events.emit("network", message="; ".join(found), found=states)
@@ -193,21 +188,39 @@ def look_around(task: NixosTask, settings: Settings) -> Settings:
             hint=WAY_OUT,
             kind="network",
         )
-    good = tuple(cache for cache in caches if not problems.get(cache))
+    return dataclasses.replace(
+        settings,
+        substituters=_reached(caches, problems),
+        trusted_keys=(CACHE_KEY, *task.nix_options.trusted_keys),
+        restricted=True,
+    )
+
+
+def reachable(caches: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the binary `caches` that answer; warn of the others."""
+    return _reached(caches, _problems(caches, []))
+
+
+def _problems(caches: tuple[str, ...], sources: list[str]) -> dict[str, str]:
+    """Ask all at once; return what is wrong with each, "" if nothing is."""
+    asked = {
+        cache: f"{public(cache).rstrip('/')}/nix-cache-info" for cache in caches if _is_web(cache)
+    }
+    asked |= {source: host_of(source) for source in sources}
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(asked) or 1) as pool:
+        return dict(zip(asked, pool.map(answers, asked.values()), strict=True))
+
+
+def _reached(caches: tuple[str, ...], problems: dict[str, str]) -> tuple[str, ...]:
     for cache in caches:
-        if cache not in good:
+        if problems.get(cache):
             events.emit(
                 "cache-lost",
                 level="warning",
                 message=f"{public(cache)} cannot be reached ({problems[cache]}):"
                 " its packages are built from source",
             )
-    return dataclasses.replace(
-        settings,
-        substituters=good,
-        trusted_keys=(CACHE_KEY, *task.nix_options.trusted_keys),
-        restricted=True,
-    )
+    return tuple(cache for cache in caches if not problems.get(cache))
 
 
 def _needed_nixpkgs(task: NixosTask) -> str:

@@ -1,0 +1,78 @@
+"""Copies what runs have built to a binary cache, by the agent `push`."""
+
+import dataclasses
+import json
+import shutil
+
+from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.engine import Engine
+from orchestrator.docker.workspace import Workspace, give_keys, take
+from orchestrator.run.context import RunContext
+from orchestrator.run.memory import FOLDER
+from orchestrator.run.supervisor import Event, Exit, Supervisor
+from orchestrator.shared.errors import DockerError, PushError
+from orchestrator.shared.progress import Progress
+from orchestrator.shared.push import KEYS, OWN, SIGN_KEY, Order
+from orchestrator.shared.text import public
+
+#: Key of this engine's own cache, on the volume that only orchestrators mount.
+OWN_KEY = FOLDER / "cache.key"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pusher:
+    """Starts the agent for one run; `deadline` is a time of the monotonic clock."""
+
+    engine: Engine
+    workspace: Workspace
+    progress: Progress
+    deadline: float
+
+    def copy(self, url: str, paths: tuple[str, ...]) -> None:
+        """Copy the closures of store `paths`, by default all recent results; raises `PushError`.
+
+        No container in which a build ran may be left: it could read the keys.
+        """
+        if url == OWN:
+            self.own_key()
+        give_keys(self.workspace.keys, self.workspace.shared)
+        self.order(Order("copy", url, paths))
+
+    def own_key(self) -> bytes:
+        """Return the secret key of this engine's own cache, which is made if there is none."""
+        if not OWN_KEY.exists():
+            give_keys(self.workspace.keys, self.workspace.shared)
+            self.order(Order("key"))
+            made = take(self.workspace.shared, f"{KEYS}/{SIGN_KEY}", OWN_KEY.name)
+            made.chmod(0o600)
+            shutil.move(made, OWN_KEY)
+        self.workspace.keys.mkdir(exist_ok=True)
+        shutil.copyfile(OWN_KEY, self.workspace.keys / SIGN_KEY)
+        return OWN_KEY.read_bytes()
+
+    def order(self, order: Order) -> Event:
+        """Have the agent do `order`; return its last event. Raises `PushError`."""
+        name = f"{self.engine.project}-push-1"
+        words = ["orchestrator.agents.builder.push", json.dumps(dataclasses.asdict(order))]
+        told: Event = {}
+        try:
+            self.engine.remove(name)
+            self.engine.create_one("push", name, words)
+            supervisor = Supervisor(self.engine, self.progress, self.deadline)
+            supervisor.follow("push", name)
+            while not isinstance(item := supervisor.next(), Exit):
+                if item:
+                    told = item[1]
+                    if message := told.get("message"):
+                        self.progress.say(str(message), fields=told)
+        except SilentEngineError:
+            raise
+        except DockerError as error:
+            raise PushError(str(error), hint=error.hint, detail=error.detail) from error
+        return told
+
+
+def push(run: RunContext, url: str, paths: tuple[str, ...]) -> None:
+    """Copy what a run has built to the cache `url`; raises `PushError`."""
+    run.progress.to("push", public(url))
+    Pusher(run.engine, run.workspace, run.progress, run.deadline).copy(url, paths)

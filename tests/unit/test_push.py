@@ -1,0 +1,137 @@
+"""Tests `--push`, `cache` and this engine's own cache: requests, refusals, what Nix is told."""
+
+import base64
+import os
+import pathlib
+
+import pytest
+
+from orchestrator.agents.builder import own_cache, push
+from orchestrator.decide.make_task import take_keys
+from orchestrator.docker.server import _place
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.push import OWN, OWN_FOLDER, Push, public_key
+from orchestrator.verbs.cache import Cache, describe
+from tests.unit.asking import ask, demo, orders
+from tests.unit.requests import CALLER
+
+WEB = "https://cache.example.org"
+SECRET = "me-1:" + base64.b64encode(bytes(range(64))).decode()
+
+
+@pytest.mark.parametrize("verb", ["demo", "build"])
+def test_keys_are_sent_and_are_paths_of_the_caller(verb: str) -> None:
+    words = [verb, "--push", WEB, "--sign-key", "a/key", "--push-credentials=/c"]
+    request = ask(words)
+    assert getattr(request, "push") == Push(WEB, f"{CALLER.cwd}/a/key", "/c")  # noqa: B009 - any verb
+    sent = [one for one in orders(verb, request) if one[0] == "send" and "key" in one[1] + one[2]]
+    assert ["send", "--sign-key", f"{CALLER.cwd}/a/key"] in sent
+    assert ["send", "--push-credentials", "/c"] in orders(verb, request)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--sign-key k", "only with --push"),
+        ("--push-credentials k", "only with --push"),
+        (f"--push {WEB}", "without a signature"),
+        ("--push file: --sign-key k", "no other key than the cache's own"),
+        ("--push file:///srv/cache --sign-key k", "no folder of this computer"),
+        ("--push ftp://host --sign-key k", "not the URL of a binary cache"),
+        ("--push http:cache --sign-key k", "not the URL of a binary cache"),
+        ("--push http://cache?secret-key=/k --sign-key k", "names a file that is not sent"),
+        ("--push s3://cache --sign-key k", "without S3's authentication"),
+        ("--push ssh-ng://me@host --sign-key k", "not the URL of a binary cache"),
+        ("--push https://me:word@host --sign-key k", "would be seen in process lists"),
+    ],
+)
+def test_what_cannot_be_pushed_to_is_refused(words: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        ask(["demo", *words.split()])
+    assert error.value.hint
+    assert "word@" not in str(error.value)
+
+
+def test_a_wrong_key_is_refused_before_anything_is_built(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    monkeypatch.setattr("orchestrator.decide.make_task.received_file", lambda _who, _path: file)
+    request = demo(push=Push(WEB, "/key"))
+    for text in ("no key", "me-1:AAAA", f"me 1:{SECRET.partition(':')[2]}"):
+        file.write_text(text)
+        with pytest.raises(UsageError, match="--sign-key /key: not a secret key of Nix"):
+            take_keys(request, CALLER, tmp_path / f"kept{len(text)}")
+    file.write_text(SECRET + "\n")
+    take_keys(request, CALLER, tmp_path / "kept")
+    assert (tmp_path / "kept/sign-key").read_text() == SECRET + "\n"
+    assert not file.exists()  # an evaluation may read the folder of sent files
+
+
+def test_the_public_key_is_the_second_half_of_the_secret_one() -> None:
+    assert public_key(SECRET.encode()) == f"me-1:{base64.b64encode(bytes(range(32, 64))).decode()}"
+
+
+def test_each_kind_of_cache_gets_its_keys_by_path(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIX_CONFIG", "")
+    key = f"secret-key={tmp_path}/sign-key"
+    assert push.target(OWN, tmp_path) == f"file://{OWN_FOLDER}?{key}&compression=zstd"
+    assert push.target(f"{WEB}?compression=xz", tmp_path) == f"{WEB}?compression=xz&{key}"
+    assert os.environ["NIX_CONFIG"] == ""
+    (tmp_path / "credentials").touch()
+    assert push.target(WEB, tmp_path) == f"{WEB}?{key}&compression=zstd"
+    assert os.environ["NIX_CONFIG"] == f"netrc-file = {tmp_path}/credentials\n"
+
+
+def test_the_own_cache_loses_what_the_store_has_lost(tmp_path: pathlib.Path) -> None:
+    cache, kept = tmp_path / "cache", tmp_path / "kept"
+    (cache / "nar").mkdir(parents=True)
+    kept.touch()
+    (cache / "nix-cache-info").write_text("StoreDir: /nix/store\n")
+    for name, path in (("a", kept), ("b", tmp_path / "gone")):
+        (cache / f"{name}.narinfo").write_text(f"StorePath: {path}\nURL: nar/{name}.nar.zst\n")
+        (cache / f"nar/{name}.nar.zst").write_bytes(b"x" * 1000)
+    (cache / "c.narinfo").write_bytes(b"\xff nothing that Nix has written")
+    (cache / "d.narinfo").symlink_to("/nonexistent")
+    assert own_cache.content(cache).paths == 4
+    assert own_cache.prune(cache) > 1000
+    left = sorted(one.name for one in cache.rglob("*") if one.is_file())
+    assert left == ["a.nar.zst", "a.narinfo", "nix-cache-info"]
+    assert own_cache.content(cache).paths == 1
+    assert own_cache.prune(tmp_path / "none") == 0
+
+
+def test_the_cache_listens_where_it_is_told() -> None:
+    default = ask(["cache", "serve"])
+    assert isinstance(default, Cache)
+    assert (default.action, default.listen, default.port) == ("serve", "127.0.0.1", 5000)
+    told = ask("cache serve --listen [::] --port 80".split())
+    assert isinstance(told, Cache)
+    assert (told.listen, told.port) == ("::", 80)
+    assert (_place("::", 80), _place("10.0.0.1", 80)) == ("[::]:80", "10.0.0.1:80")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--port 80", "for cache serve"),
+        ("stop --listen ::", "for cache serve"),
+        ("serve --json", "for cache info"),
+        ("serve --port 0", "not a port"),
+        ("serve --port 65536", "not a port"),
+        ("serve --listen here", "not an IP address"),
+    ],
+)
+def test_options_of_another_action_are_refused(words: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ask(["cache", *words.split()])
+
+
+def test_another_machine_is_told_what_it_needs() -> None:
+    facts = {"paths": 3, "size": 5 << 20, "public_key": "k:AAAA", "url": "http://10.0.0.1:5000"}
+    text = describe(facts)
+    assert "3 store paths, 5 MiB" in text
+    assert "--substituter http://10.0.0.1:5000 --trusted-public-key k:AAAA" in text
+    assert "--substituter" not in describe({**facts, "url": ""})
