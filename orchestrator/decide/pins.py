@@ -19,9 +19,6 @@ NOT_PINNED = (
     " ./run.sh pins --installed\n"
 )
 
-#: Lock of the packages in the test suite's stand-in for nixpkgs; tests/nixos/make-tree renews it.
-STAND_INS = pathlib.PurePosixPath("tests/nixos/stand-in/debian.json")
-
 
 @dataclasses.dataclass(frozen=True)
 class Pin:
@@ -67,14 +64,8 @@ def read_pins(home: pathlib.Path) -> list[Pin]:
 
 
 def table(home: pathlib.Path) -> str:
-    """Format the pins for a person; the tests' stand-in packages are one row."""
-    stand_ins = json.loads((home / STAND_INS).read_text())
-    tests = Pin(
-        "debian, tests", f"{len(stand_ins['packages'])} packages", stand_ins["snapshot"], "",
-        str(STAND_INS),
-    )  # fmt: skip
-    rows = [COLUMNS, *(pin.row for pin in read_pins(home)), tests.row]
-    return columns(rows) + NOT_PINNED
+    """Format the pins for a person."""
+    return columns([COLUMNS, *(pin.row for pin in read_pins(home))]) + NOT_PINNED
 
 
 def pinned_nix(home: pathlib.Path) -> str:

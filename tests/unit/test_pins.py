@@ -17,6 +17,9 @@ from tests.unit.requests import CALLER
 
 ROOT = pathlib.Path(__file__).parents[2]
 
+#: run.sh's list of what the orchestrator's image is made of.
+IMAGES_SH = ROOT / "caller/images.sh"
+
 
 def test_every_lock_is_in_the_table_with_all_that_it_has() -> None:
     found = pins.read_pins(ROOT)
@@ -57,7 +60,14 @@ def test_the_table_says_what_is_not_pinned() -> None:
     lines = pins.table(ROOT).splitlines()
     assert lines[0].split() == list(pins.COLUMNS)
     assert lines[-1].startswith("not pinned: the Debian packages that container images install")
-    assert re.match(r"debian, tests +\d+ packages +\d{8}T\d{6}Z ", lines[-2])
+
+
+def test_the_table_needs_only_files_that_the_orchestrators_image_has(tmp_path: pathlib.Path) -> None:
+    listed = re.search(r"\nparts\(\) \{\n +for part in ((?:.*\\\n)*.*); do", IMAGES_SH.read_text())
+    assert listed
+    for part in listed[1].replace("\\\n", " ").split():
+        (tmp_path / part).symlink_to(ROOT / part)
+    assert pins.table(tmp_path) == pins.table(ROOT)
 
 
 # --- renewal --------------------------------------------------------------------------------------
