@@ -31,6 +31,7 @@ obey() {
       no_verify) no_verify=1 ;;
       force) force=1 ;;
       out_dir) out_dir "$path" && list_kept && note_earlier ;;
+      images) images=$path ;;
       out_locks) out_locks ;;
       send) tell_outside "$option" "$path"; send "$option" "$path" ;;
       send_checkout) send_checkout ;;
@@ -65,7 +66,7 @@ may() {
     eject:out_dir:--out)
       if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted "${appliance%/*}/."; fi ;;
     demo:force: | build:force:) given --force "$@" ;;
-    demo:out_dir:--out | build:out_dir:--out)
+    build:images:--out | demo:out_dir:--out | build:out_dir:--out)
       if given --out "$@" || given --out-link "$@" || given -o "$@"; then named --out "$@" || named --out-link "$@" || named -o "$@"
       else is_wanted out; fi ;;
     demo:send:--secure-boot-key | demo:send:--secure-boot-cert | build:send:--secure-boot-key | build:send:--secure-boot-cert)

@@ -45,8 +45,9 @@ send_modules() {
   modules=
 }
 
-# send_tree OPTION PATH: sends PATH with its surroundings: its git repository without ignored files, else its folder. Unless it is
-# the configuration, one of its modules or the flake, only the folder itself is sent, not the whole repository. OPTION may be a variable, too.
+# send_tree OPTION PATH: sends PATH with its surroundings: its git repository without ignored files, else its folder, and never the
+# output folder in it. Unless it is the configuration, one of its modules or the flake, only the folder itself is sent, not the
+# whole repository. OPTION may be a variable, too.
 send_tree() {
   [ -e "$2" ] || die 2 "$1: $2 does not exist"
   [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
@@ -65,14 +66,13 @@ send_tree() {
       if [ -n "$modules" ] || wants_modules; then with=1; list_modules "$1"; fi
       tell_commit $with
     fi
-    [ ! -s "$state/found" ] || kib=$( (cd / && xargs -0 du -k) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
+    [ -s "$state/found" ] || die 2 "$1: git ignores all files of $tree" "git add the files to build"
   else
     not_home "$1"
     not_above_home "$1"
-    printf './%s/.\0' "${tree#/}" > "$state/found" || no_room
-    kib=$(du -sk "$tree/." 2> /dev/null | awk '{ print $1 }')
+    list_folder > "$state/found" || no_room
   fi
-  [ -s "$state/found" ] || die 2 "$1: git ignores all files of $tree" "git add the files to build"
+  kib=$( (cd / && xargs -0 du -sk) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
   [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
     "move it to a separate folder, or into a git repository that ignores the rest"
   tr '\0' '\n' < "$state/trees" | grep -qxF -e "$tree" || {
@@ -81,9 +81,34 @@ send_tree() {
   }
 }
 
-# list_files OPTION: adds to $state/found those files below $tree that git lists; an error names OPTION
+# list_folder: prints $tree, or, if the output folder is in it, everything in $tree but that. Each build would send the images of
+# the last one, and a flake that is no repository would have another hash each time.
+list_folder() {
+  rest=$(images_below "$(physical "$tree")") || { printf './%s/.\0' "${tree#/}"; return; }
+  level=${tree#/}
+  while :; do
+    for entry in "/$level"/* "/$level"/.[!.]* "/$level"/..?*; do
+      [ "${entry##*/}" = "${rest%%/*}" ] || { [ ! -e "$entry" ] && [ ! -L "$entry" ]; } || printf './%s\0' "${entry#/}" || return
+    done
+    case $rest in */*) level=$level/${rest%%/*} rest=${rest#*/} ;; *) break ;; esac
+  done
+}
+
+# images_below FOLDER: prints the path of the output folder relative to FOLDER, a real path, if it lies in it
+images_below() {
+  [ -n "$images" ] && [ -d "$images" ] || return
+  folder=$(physical "$images")
+  case $folder in "$1"/*) printf '%s\n' "${folder#"$1"/}" ;; *) return 1 ;; esac
+}
+
+# list_files OPTION: adds to $state/found those files below $tree that git lists, but none in the output folder that git does not
+# track; an error names OPTION
 list_files() {
-  git_says listed ls-files -z --cached --others --exclude-standard || git_fails "$1"
+  set -- "$1" ls-files -z --cached --others --exclude-standard
+  if rest=$(images_below "$above"); then set -- "$@" "--exclude=/$(printf %s "$rest" | sed 's/[][*?\\]/\\&/g')/"; fi
+  about=$1
+  shift
+  git_says listed "$@" || git_fails "$about"
   xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" >> "$state/found" || no_room
 }
 

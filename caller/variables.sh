@@ -42,6 +42,7 @@ no_verify=         # 1 if the disk is not read back
 debug_shell=       # 1 if a shell is opened in a derivation that fails
 then_boot=         # 1 if the first image is booted on the terminal afterwards
 out=               # output folder
+images=            # output folder of a build, also if it delivers nothing: it is not sent
 out_kib=           # free KiB in the output folder
 modules=           # 1 while a folder is sent with its submodules
 over=              # name of the one received lock that belongs above the output folder

@@ -238,6 +238,8 @@ def _orders(request: Build | Formats) -> Orders:
     if isinstance(request, Formats):
         return [TERMINAL]
     orders = image_orders(request)
+    # A folder that is sent may have the output folder in it.
+    orders += [["images", "--out", os.fspath(request.out)]] if request.trees else []
     for option, path in request.trees:
         whole = option == "--flake" and request.submodules
         orders.append(["send_modules" if whole else "send_tree", option, os.fspath(path)])

@@ -252,4 +252,43 @@ git init -q "$folder"
 printf 'me*\n' > "$folder/.gitignore"
 HOME=$folder/me expect "a repository around the home" 0 '' sends -c "$folder/a.nix"
 check "is sent without what git ignores" sent .gitignore a.nix
+
+# --- the output folder is not sent ----------------------------------------------------------------------------------------
+
+# builds_into FOLDER FILE: runs run.sh with the orders of a dry run of FILE, whose images go to FOLDER
+builds_into() {
+  : > "$work/orders"
+  : > "$work/sent"
+  order images --out "$1"
+  order send_tree --configuration "$2"
+  run_sh --dry-run -c "$2" -o "$1"
+}
+
+# images FOLDER: makes an output folder with two images
+images() {
+  mkdir -p "$1/.part"
+  touch "$1/a.img" "$1/.part/b.img"
+}
+
+for below in out 'deep/.my [out]*'; do
+  folder=$work/machines
+  rm -rf "$folder"
+  mkdir -p "$folder/deep/empty"
+  touch "$folder/a.nix" "$folder/.hidden" "$folder/..odd" "$folder/deep/b.nix" "$folder/outer"
+  images "$folder/$below"
+  ln -s nowhere "$folder/dangling"
+  expect "a folder with the images in $below is sent" 0 '^sending' builds_into "$folder/$below" "$folder/a.nix"
+  check "without them" sent ..odd .hidden a.nix dangling deep/b.nix outer
+  check "with its folders" sh -c "tar -tf '$work/sent' | grep -q 'deep/empty/$'"
+  expect "where the images go elsewhere" 0 '^sending' builds_into "$work/elsewhere/out" "$folder/a.nix"
+  check "all is sent" sent ..odd .hidden a.nix dangling deep/b.nix outer "$below/.part/b.img" "$below/a.img"
+
+  rm -rf "$work/tracked"
+  filled "$work/tracked"
+  images "$folder/$below"
+  touch "$folder/$below/mine"
+  git -C "$folder" add -f "$folder/$below/mine"
+  expect "a repository with the images in $below is sent" 0 '^sending' builds_into "$folder/$below" "$folder/sub/b.nix"
+  check "without them, but with what git tracks there" sent .gitignore a.nix new sub/b.nix "$below/mine"
+done
 finish

@@ -243,6 +243,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
             [
                 ["out_dir", "--out", "/home/me/project/out"],
                 ["question"],
+                ["images", "--out", "/home/me/project/out"],
                 ["send_tree", "--configuration", "/checkout/config/sd-card.nix"],
             ],
         ),
@@ -259,6 +260,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
                 boot_on_terminal=True,
             ),
             [
+                ["images", "--out", "/home/me/project/out"],
                 ["send_tree", "--flake", "/f"],
                 ["send_tree", "--nixpkgs", "/n"],
                 ["send_tree", "--override-input", "/o"],
@@ -308,6 +310,7 @@ def test_the_configuration_of_the_callers_computer_is_not_built_unasked() -> Non
 def test_submodules_are_sent_if_they_are_asked_for() -> None:
     flake = build(configuration=None, flake=P("/f"), nixpkgs=P("/n"), submodules=True, dry_run=True)
     assert orders("build", flake) == [
+        ["images", "--out", "/home/me/project/out"],
         ["send_modules", "--flake", "/f"],
         ["send_tree", "--nixpkgs", "/n"],
     ]
