@@ -44,6 +44,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/environment.sh"
 . "$root/caller/person.sh"
 . "$root/caller/orders.sh"
+. "$root/caller/folder.sh"
 . "$root/caller/send.sh"
 . "$root/caller/homes.sh"
 . "$root/caller/secrets.sh"

@@ -2,11 +2,20 @@
 # shellcheck shell=sh
 
 send() {
-  [ -e "$2" ] || die 2 "$1: $2 does not exist"
+  [ -e "$2" ] || is_missing "$1" "$2"
   [ -f "$2" ] || die 2 "$1: $2 is not a file"
   [ -r "$2" ] || die 2 "$1: $2 cannot be read"
   send_path "$2"
   note_secret "$@"
+}
+
+# is_missing OPTION PATH: dies because the file PATH does not exist
+is_missing() {
+  case $1:$2 in
+    --appliance:*.pub) die 2 "$appliance: $2 does not exist" "name another key under keys; ssh-keygen -t ed25519 makes one" ;;
+    --appliance:*) die 2 "$appliance: $2 does not exist" "mend its path in $appliance: paths are relative to that file" ;;
+    *) die 2 "$1: $2 does not exist" ;;
+  esac
 }
 
 # send_path PATH: adds a path to the list of files to send. Paths end with a zero byte and become arguments of tar, because tars
@@ -79,26 +88,6 @@ send_tree() {
     say "sending $tree: $((kib / 1024)).$((kib % 1024 * 10 / 1024)) MiB"
     printf '%s\0' "$tree" >> "$state/trees" && cat "$state/found" >> "$state/whole" || no_room
   }
-}
-
-# list_folder: prints $tree, or, if the output folder is in it, everything in $tree but that. Each build would send the images of
-# the last one, and a flake that is no repository would have another hash each time.
-list_folder() {
-  rest=$(images_below "$(physical "$tree")") || { printf './%s/.\0' "${tree#/}"; return; }
-  level=${tree#/}
-  while :; do
-    for entry in "/$level"/* "/$level"/.[!.]* "/$level"/..?*; do
-      [ "${entry##*/}" = "${rest%%/*}" ] || { [ ! -e "$entry" ] && [ ! -L "$entry" ]; } || printf './%s\0' "${entry#/}" || return
-    done
-    case $rest in */*) level=$level/${rest%%/*} rest=${rest#*/} ;; *) break ;; esac
-  done
-}
-
-# images_below FOLDER: prints the path of the output folder relative to FOLDER, a real path, if it lies in it
-images_below() {
-  [ -n "$images" ] && [ -d "$images" ] || return
-  folder=$(physical "$images")
-  case $folder in "$1"/*) printf '%s\n' "${folder#"$1"/}" ;; *) return 1 ;; esac
 }
 
 # list_files OPTION: adds to $state/found those files below $tree that git lists, but none in the output folder that git does not

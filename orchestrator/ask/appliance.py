@@ -12,6 +12,7 @@ from orchestrator.ask.parser import caller_path
 from orchestrator.ask.request import Appliance, Caller, Machine
 from orchestrator.ask.ssh_keys import is_public_key
 from orchestrator.blueprint.marks import APPLIANCE
+from orchestrator.shared import nixos_formats
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
 
@@ -62,6 +63,24 @@ def read_appliance(found: argparse.Namespace, who: Caller) -> Appliance | None:
         system = image.system or (BOARDS[image.board].system if image.board else "")
         machines.append(Machine(name, image.names, (system,) if system else ()))
     return Appliance(path, who.home, who.appliance_text, blueprint, tuple(machines))
+
+
+def check_login(appliance: Appliance, options: ImageOptions) -> None:
+    """Raise `UsageError` if nobody could log in to an image, as far as the file alone decides.
+
+    Modules and late values may give a user a key, too: then the evaluation judges.
+    """
+    blueprint, table = appliance.blueprint, nixos_formats.read_formats()
+    if blueprint.modules or options.stamp or options.injections:
+        return
+    if any(user.keys or user.hashed_password for user in blueprint.users):
+        return
+    for machine in appliance.machines:
+        if any(one.login for one in nixos_formats.chosen(machine.formats, table)):
+            raise UsageError(
+                f"{appliance.path.name}: nobody could log in to {machine.name}: no user has a key",
+                hint='keys = ["~/.ssh/id_ed25519.pub"] in a table [[users]], or --allow-no-login',
+            )
 
 
 def with_late_values(

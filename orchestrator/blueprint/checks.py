@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pydantic
 
 from orchestrator.blueprint import fields, model
+from orchestrator.blueprint.reader import why
 from orchestrator.image import wifi
 from orchestrator.shared.spec import SpecError
 
@@ -21,7 +22,7 @@ def fits(kind: typing.Any) -> Check:  # noqa: ANN401 - a type
         try:
             adapter.validate_python(text)
         except pydantic.ValidationError as error:
-            return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            return why(error.errors()[0])
         return True
 
     return check
@@ -33,10 +34,10 @@ def _field(table: type[fields.Table], name: str) -> Check:
 
 
 #: Checks a time zone, a locale, a keyboard, a country.
-zone = _field(model.Image, "time_zone")
+zone = fits(fields.TimeZone)
 locale = _field(model.Image, "locale")
 keymap = _field(model.Image, "keymap")
-country = _field(model.Wifi, "country")
+country = fits(fields.Country)
 
 
 def optional(check: Check) -> Check:
@@ -46,19 +47,20 @@ def optional(check: Check) -> Check:
 
 def network(text: str) -> bool | str:
     """Check a network's name."""
-    return _wifi(text, "")
+    return _wifi(text, "", "a name has at most 32 bytes")
 
 
 def password(text: str) -> bool | str:
     """Check a network's password."""
-    return _wifi("x", text)
+    return _wifi("x", text, "8 to 63 ASCII characters are needed")
 
 
-def _wifi(ssid: str, password: str) -> bool | str:
+def _wifi(ssid: str, password: str, needed: str) -> bool | str:
+    # A prompt shows one line, also on a terminal of 40 columns.
     try:
         wifi.check(ssid, password, "wifi")
-    except SpecError as error:
-        return str(error).removeprefix("wifi: ")
+    except SpecError:
+        return needed
     return True
 
 

@@ -2,10 +2,12 @@
 
 import re
 import typing
+from collections.abc import Callable
 
 import pydantic
 import pydantic_core
 
+from orchestrator.blueprint import places
 from orchestrator.blueprint.marks import GITHUB, PATHS
 from orchestrator.blueprint.tables import BOARDS
 from orchestrator.image.late import check_host
@@ -51,18 +53,24 @@ def pattern(wanted: str, what: str) -> pydantic.AfterValidator:
     return pydantic.AfterValidator(check)
 
 
-def _near(known: typing.Iterable[str], what: str) -> pydantic.AfterValidator:
-    """Return a validator: the text is one of `known`, the names of `what`."""
-    names = list(known)
+def _near(known: Callable[[], list[str]], what: str) -> pydantic.AfterValidator:
+    """Return a validator: the text is one of `known`, the names of `what`, listed when needed."""
 
     def check(text: str) -> str:
-        if text not in names:
+        if text not in (names := known()):
             raise pydantic_core.PydanticCustomError(
                 "unknown", "{text} is no {what}", {"text": text, "what": what, "known": names}
             )
         return text
 
     return pydantic.AfterValidator(check)
+
+
+def _country(text: str) -> str:
+    # Of two letters every code is like every other: no likely one is named.
+    if text not in places.countries():
+        raise ValueError(f"{text!r} is no country's code of ISO 3166, such as DE, GB or US")
+    return text
 
 
 def _formats() -> list[str]:
@@ -80,7 +88,7 @@ class _Enum:
     def __get_pydantic_core_schema__(
         self, source: type, handler: pydantic.GetCoreSchemaHandler
     ) -> pydantic_core.CoreSchema:
-        return _near(self._names, self._what).__get_pydantic_core_schema__(source, handler)
+        return _near(lambda: self._names, self._what).__get_pydantic_core_schema__(source, handler)
 
     def __get_pydantic_json_schema__(
         self, _schema: pydantic_core.CoreSchema, _handler: pydantic.GetJsonSchemaHandler
@@ -114,12 +122,23 @@ Size = typing.Annotated[
     str,
     pattern(r"auto|[0-9]{1,9}[KMGT]?", "a size: auto, or a number of MiB, or one with M, G or T"),
 ]
-UserName = typing.Annotated[str, pattern(r"[a-z_][a-z0-9_-]{0,31}", "a user's name")]
-GroupName = typing.Annotated[str, pattern(r"[a-z_][a-z0-9_-]{0,31}", "a group's name")]
+SMALL = r"[a-z_][a-z0-9_-]{0,31}"
+UserName = typing.Annotated[str, pattern(SMALL, "a user's name: small letters, digits, - and _")]
+GroupName = typing.Annotated[str, pattern(SMALL, "a group's name: small letters, digits, - and _")]
 Key = typing.Annotated[str, pydantic.AfterValidator(_line), pydantic.AfterValidator(_key)]
 Package = typing.Annotated[
     str,
     pattern(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_0-9][A-Za-z0-9_'-]*)*", "a package's name"),
+]
+TimeZone = typing.Annotated[
+    str,
+    pydantic.Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"),
+    _near(places.zones, "time zone"),
+]
+Country = typing.Annotated[
+    str,
+    pattern("[A-Z]{2}", "a country of two capital letters"),
+    pydantic.AfterValidator(_country),
 ]
 BoardName = typing.Annotated[str, _Enum(BOARDS, "board")]
 FormatName = typing.Annotated[str, _Enum(_formats(), "format")]

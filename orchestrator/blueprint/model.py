@@ -11,6 +11,7 @@ import pydantic
 from orchestrator.blueprint.fields import (
     BoardName,
     CompressionName,
+    Country,
     FormatName,
     FreeText,
     FsName,
@@ -26,6 +27,7 @@ from orchestrator.blueprint.fields import (
     SystemName,
     Table,
     TableName,
+    TimeZone,
     UserName,
     about,
     pattern,
@@ -48,9 +50,7 @@ class Image(Table):
         "the system to build for (default: the board's, else this computer's if the format has it)"
     )
     host_name: HostName | None = about("the machine's name (default: the image's name)")
-    time_zone: typing.Annotated[
-        str | None, pydantic.Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")
-    ] = about("a time zone: Europe/Berlin")
+    time_zone: TimeZone | None = about("a time zone: Europe/Berlin")
     locale: typing.Annotated[
         str | None, pydantic.Field(pattern=r"^[A-Za-z]+(_[A-Z]{2})?(\.[A-Za-z0-9-]+)?(@[a-z]+)?$")
     ] = about("the language: de_DE.UTF-8")
@@ -112,9 +112,7 @@ class Wifi(Table):
     """`[wifi]`: the network that the machine joins; it is put into the finished image."""
 
     ssid: Line = pydantic.Field(description="the network's name")
-    country: typing.Annotated[
-        str | None, pattern("[A-Z]{2}", "a country of two capital letters")
-    ] = about("the country whose rules for radio hold: DE")
+    country: Country | None = about("the country whose rules for radio hold: DE")
     password_file: Path | None = about("a file with the password, which never gets into the store")
 
     @pydantic.field_validator("ssid")

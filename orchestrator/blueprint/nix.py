@@ -3,6 +3,7 @@
 import json
 import re
 import typing
+import urllib.parse
 from collections.abc import Callable
 
 from orchestrator.blueprint.marks import GITHUB, PATHS
@@ -127,11 +128,14 @@ def module(
     return f"# The image {name} of appliance.toml.\n{{ lib, pkgs, ... }}:\n{{\n{body}\n}}\n"
 
 
-def flake(blueprint: Blueprint, systems: dict[str, str]) -> str:
-    """Return a flake with the module NAME.nix of each image; `systems` has each image's system."""
-    release = f"github:NixOS/nixpkgs/nixos-{pinned_release()}"
-    named = reference(blueprint) or release
-    url = named if ":" in named else f"path:{named}"
+def flake(systems: dict[str, str], nixpkgs: str) -> str:
+    """Return a flake with the module NAME.nix of each image; `systems` has each image's system.
+
+    `nixpkgs` is a reference, a path as the flake may have it, or "" for the pinned release.
+    """
+    url = nixpkgs or f"github:NixOS/nixpkgs/nixos-{pinned_release()}"
+    if nixpkgs.startswith(PATHS):
+        url = f"path:{urllib.parse.quote(nixpkgs)}"
     lines = [
         f"      {_name(name)} = nixpkgs.lib.nixosSystem {{"
         f" modules = [ ./{name}.nix {{ nixpkgs.hostPlatform = {_text(system)}; }} ]; }};"

@@ -112,10 +112,10 @@ def _fault(error: ErrorDetails, places: dict[Path, Position]) -> Fault:
     if path[:1] == ("services",) and len(path) == 2 and error["type"] == "model_type":
         found = _kind(error["input"])
         return Fault(where, f"{shown}: expected true, false or a table, found {found}")
-    return Fault(where, f"{_prefix(shown)}{_why(error)}")
+    return Fault(where, f"{_prefix(shown)}{why(error)}")
 
 
-def _why(error: ErrorDetails) -> str:
+def why(error: ErrorDetails) -> str:
     """Return what is wrong with a value, in words for people."""
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "unknown":

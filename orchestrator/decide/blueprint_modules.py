@@ -5,6 +5,7 @@ import pathlib
 
 from orchestrator.ask.github import keys_of
 from orchestrator.ask.request import Appliance, Build, Caller, Demo
+from orchestrator.ask.source import nixpkgs_of
 from orchestrator.ask.ssh_keys import public_keys, ssh_keys
 from orchestrator.ask.uploads import input_folder, received
 from orchestrator.blueprint.marks import GITHUB
@@ -80,17 +81,21 @@ def ejected(appliance: Appliance, who: Caller, out: pathlib.PurePosixPath) -> di
 
     lines = keys(appliance, who)
 
-    def relative(name: str) -> str:
-        path = os.path.relpath(appliance.place(name), out)
-        leaves = path.split("/")[0] == ".."
-        return nix.quoted_path(os.fspath(appliance.place(name)) if leaves else f"./{path}")
+    def relative(place: pathlib.PurePosixPath) -> str:
+        path = os.path.relpath(place, out)
+        return os.fspath(place) if path.split("/")[0] == ".." else f"./{path}"
+
+    def module_path(name: str) -> str:
+        return nix.quoted_path(relative(appliance.place(name)))
 
     machines = appliance.machines
     files = {
-        f"{one.name}.nix": nix.module(appliance.blueprint, one.name, path=relative, keys=lines)
+        f"{one.name}.nix": nix.module(appliance.blueprint, one.name, path=module_path, keys=lines)
         for one in machines
     }
     systems = {
         one.name: machine_systems(one.formats, one.systems, this_system())[0] for one in machines
     }
-    return {"flake.nix": nix.flake(appliance.blueprint, systems), **files}
+    nixpkgs = nixpkgs_of(appliance)
+    named = nixpkgs if isinstance(nixpkgs, str) else relative(nixpkgs)
+    return {"flake.nix": nix.flake(systems, named), **files}

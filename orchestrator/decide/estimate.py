@@ -20,6 +20,11 @@ class Estimate:
     unknown: int
     whole: bool
 
+    @property
+    def tells(self) -> bool:
+        """Whether `seconds` say when the end is: of few builds the sum is no hint at all."""
+        return self.seconds is not None and self.unknown <= self.known
+
 
 def estimate(cost: Cost, history: History, verb: str, stages: Iterable[str]) -> Estimate:
     """Estimate what is left when the plan is known; `stages` are those after the build."""

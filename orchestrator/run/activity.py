@@ -73,7 +73,8 @@ class Follower:
         then, before = self._received[0]
         rate = (found.received - before) / (now - then) if now - then >= 1 else 0.0
         left, whole = None, True
-        if self._estimate and self._estimate.seconds is not None:
+        if self._estimate and self._estimate.tells:
+            assert self._estimate.seconds is not None
             left, whole = self._estimate.seconds - (now - self._began), self._estimate.whole
         return Activity(
             state=found,

@@ -61,7 +61,7 @@ class Activity:
     def fetched(self) -> str:
         """How much is fetched, for a person; empty if nothing is."""
         state = self.state
-        if not state.received and not state.paths_expected:
+        if not state.received and not (state.paths_expected and self.download):
             return ""
         whole = f" of {size(self.download)}" if self.download >= state.received else ""
         rate = f", {size(self.rate)}/s" if self.rate else ""

@@ -36,7 +36,9 @@ class NixosFormat:
 
     `otherwise` is the format whose guest it has on systems without a PC's BIOS. `tried`
     is what the project's tests do with it.
-    `modules` are its NixOS modules; `diskFormat` is the default of a format assembled here.
+    `modules` are its NixOS modules. With `login` an image that nobody can log in to is refused: no
+    provider and no installer gives it a user. `diskFormat` is the default of a format assembled
+    here.
     """
 
     name: str
@@ -49,6 +51,7 @@ class NixosFormat:
     otherwise: str | None
     tried: typing.Literal["booted", "built", "evaluated"]
     modules: tuple[str, ...]
+    login: bool
     diskFormat: DiskFormat | None = None  # noqa: N815 - nix/formats.nix'
 
     @property

@@ -9,7 +9,12 @@ import dataclasses
 import os
 import pathlib
 
-from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
+from orchestrator.ask.appliance import (
+    add_appliance_options,
+    check_login,
+    read_appliance,
+    with_late_values,
+)
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.nix_arguments import add_nix_options, nix_options
 from orchestrator.ask.orders import TERMINAL, Orders, appliance_orders, image_orders
@@ -117,6 +122,8 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
     image, appliance, written = image_options(found, who), _appliance(found, who), frozenset[str]()
     if appliance:
         image, written = with_late_values(image, appliance)
+        if not found.allow_no_login:
+            check_login(appliance, image)
         chosen = tuple(dict.fromkeys(one for each in appliance.machines for one in each.formats))
     else:
         chosen = _formats(found.format, tuple(found.system), bool(format_paths))

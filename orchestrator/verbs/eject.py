@@ -12,6 +12,7 @@ from orchestrator.ask.appliance import add_appliance_options, read_appliance, wi
 from orchestrator.ask.orders import Orders
 from orchestrator.ask.parser import Parser, add_display_options, caller_path, display
 from orchestrator.ask.request import Appliance, Caller
+from orchestrator.ask.source import nixpkgs_of
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
@@ -102,15 +103,24 @@ def _work(request: Eject, session: Session) -> int:
             outgoing.send(name)
         outgoing.finish()
         progress.say(f"plain Nix is in {out}; this builds the same:")
-        for machine in request.appliance.machines:
-            words = [
-                *(who.program, "build", "-c", os.fspath(out / f"{machine.name}.nix")),
-                *(word for name in machine.formats for word in ("-f", name)),
-                *(word for name in machine.systems for word in ("--system", name)),
-                *_late_words(request.late),
-            ]
+        for words in commands(request, who):
             progress.say(f"  {shlex.join(words)}")
     return 0
+
+
+def commands(request: Eject, who: Caller) -> list[list[str]]:
+    """Return the words of a command for each image, which builds it from its module."""
+    nixpkgs = os.fspath(nixpkgs_of(request.appliance))
+    return [
+        [
+            *(who.program, "build", "-c", os.fspath(request.out / f"{machine.name}.nix")),
+            *(word for name in machine.formats for word in ("-f", name)),
+            *(word for name in machine.systems for word in ("--system", name)),
+            *(["--nixpkgs", nixpkgs] if nixpkgs else []),
+            *_late_words(request.late),
+        ]
+        for machine in request.appliance.machines
+    ]
 
 
 def _late_words(late: ImageOptions) -> list[str]:

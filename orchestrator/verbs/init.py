@@ -178,8 +178,15 @@ def _with_defaults(answers: Answers, who: Caller, *, keys: bool = True) -> Answe
         host_name=answers.host_name or "nixos",
         user=answers.user or (who.user if who.user != "root" else "") or "nixos",
         keys=answers.keys or (found if keys else ()),
-        time_zone=answers.time_zone or who.zone,
+        time_zone=answers.time_zone or _known_zone(who.zone),
     )
+
+
+def _known_zone(name: str) -> str:
+    """Return this computer's time zone, or nothing if the file could not have it."""
+    from orchestrator.blueprint import checks
+
+    return name if name and checks.zone(name) is True else ""
 
 
 def _key_files(who: Caller) -> list[str]:
@@ -212,8 +219,10 @@ def _write(request: Init, answers: Answers, who: Caller, answered: pathlib.Path)
         command += ["-f", BOARDS[answers.board].format]
         command += ["--wifi-ssid", answers.ssid] if answers.ssid else []
         if blueprint.wifi and (file := blueprint.wifi.password_file):
-            place = file if file.startswith("~/") else os.fspath(request.out / file)
-            command += ["--wifi-password-file", os.path.normpath(place)]
+            # shlex quotes ~, and no shell would expand it.
+            below = who.home if file.startswith("~/") else request.out
+            place = os.path.normpath(below / file.removeprefix("~/"))
+            command += ["--wifi-password-file", place]
     if answers.password:
         files[PASSWORD] = f"{answers.password}\n"
     check_absent(files, request.out, uploads.kept(who))

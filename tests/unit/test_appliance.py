@@ -7,9 +7,10 @@ import pytest
 
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.blueprint.tables import SERVICES
+from orchestrator.decide import blueprint_modules
 from orchestrator.decide.plan import target_systems
 from orchestrator.shared.errors import UsageError
-from orchestrator.verbs.eject import Eject
+from orchestrator.verbs.eject import Eject, commands
 from tests.unit.asking import ask
 from tests.unit.test_orders import asked, obeyed, words
 
@@ -104,6 +105,35 @@ def test_what_does_not_go_together_is_refused(argv: list[str], said: str, it: Ca
         ask(argv, it)
 
 
+NOBODY = '[image.pi]\nboard = "raspberry-pi-4"\n[[users]]\nname = "ada"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "argv"),
+    [
+        (f'{NOBODY}keys = ["~/.ssh/id.pub"]', []),
+        (f'{NOBODY}hashed-password = "$y$x"', []),
+        (f'modules = ["./x.nix"]\n{NOBODY}', []),
+        (NOBODY, ["--allow-no-login"]),
+        (NOBODY, ["--stamp", "x.csv"]),
+        (NOBODY, ["--inject", "x:/root/.ssh/authorized_keys"]),
+        ('[image.a]\nboard = "aws"', []),
+    ],
+)
+def test_who_may_log_in_may_be_said_elsewhere(text: str, argv: list[str], who: Caller) -> None:
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
+    assert build(argv, it).appliance
+
+
+@pytest.mark.parametrize("text", [NOBODY, '[image.pi]\nformats = ["amazon", "qcow-efi"]'])
+def test_an_image_that_lets_nobody_in_is_refused_before_anything_starts(
+    text: str, who: Caller
+) -> None:
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
+    with pytest.raises(UsageError, match=r"appliance.toml: nobody could log in to pi: no user has"):
+        ask([], it)
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
@@ -113,7 +143,7 @@ def test_what_does_not_go_together_is_refused(argv: list[str], said: str, it: Ca
     ],
 )
 def test_no_file_gets_where_an_image_has_none(target: str, said: str, who: Caller) -> None:
-    text = f'image.a.board = "pc"\n[[files]]\nsource = "x"\ntarget = "{target}"\n'
+    text = f'image.a.board = "aws"\n[[files]]\nsource = "x"\ntarget = "{target}"\n'
     it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
     with pytest.raises(UsageError, match=rf"appliance.toml: {target}: {said}"):
         ask([], it)
@@ -205,6 +235,33 @@ def test_eject_writes_beside_the_file(it: Caller) -> None:
     request = ask(["eject"], it)
     assert isinstance(request, Eject)
     assert request.out == it.cwd
+
+
+@pytest.mark.parametrize(
+    ("nixpkgs", "out", "option", "url"),
+    [
+        ("", ".", None, "github:NixOS/nixpkgs/nixos-"),
+        ("channel:x", ".", "channel:x", "channel:x"),
+        ("25.11", ".", "github:NixOS/nixpkgs/nixos-25.11", "github:NixOS/nixpkgs/nixos-25.11"),
+        ("./pkgs", ".", "/home/me/project/pkgs", "path:./pkgs"),
+        ("./pkgs", "new", "/home/me/project/pkgs", "path:/home/me/project/pkgs"),
+        ("~/my pkgs", ".", "/home/me/my pkgs", "path:/home/me/my%20pkgs"),
+    ],
+)
+def test_what_is_ejected_has_the_nixpkgs_of_the_file(
+    nixpkgs: str, out: str, option: str | None, url: str, who: Caller
+) -> None:
+    line = f'nixpkgs = "{nixpkgs}"\n' if nixpkgs else ""
+    text = f'{line}image.pi.board = "pc"\n'
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
+    request = ask(["eject", "-o", out], it)
+    assert isinstance(request, Eject)
+    (words,) = commands(request, it)
+    assert words[1:4] == ["build", "-c", f"{request.out}/pi.nix"]
+    given = words[words.index("--nixpkgs") + 1] if "--nixpkgs" in words else None
+    assert given == option
+    flake = blueprint_modules.ejected(request.appliance, it, request.out)["flake.nix"]
+    assert f'  inputs.nixpkgs.url = "{url}' in flake
 
 
 @pytest.mark.parametrize("name", ["flake", "Flake"])  # macOS takes one for the other

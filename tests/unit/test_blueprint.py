@@ -53,6 +53,8 @@ tcp = ["80"]
 
 LONG = "x" * 33
 ONE = "appliance.toml:1"
+WIFI = "appliance.toml:4:1: wifi"
+AT = "appliance.toml:3:1: "
 HOST = "host-name"
 
 ANOTHER = (
@@ -67,7 +69,7 @@ appliance.toml:4:1: image.pi.hostname is unknown: did you mean host-name?
 appliance.toml:7:1: image.web.disk-size: expected a text, found a number: write "8"
 appliance.toml:8:8: image.none: a board or a format is missing: board = … or format = …
 appliance.toml:9:8: image.two: format sd-aarch64 is not for x86_64-linux: aarch64-linux
-appliance.toml:13:1: users[1].name: 'Ada' is not a user's name
+appliance.toml:13:1: users[1].name: 'Ada' is not a user's name: small letters, digits, - and _
 appliance.toml:14:9: users[1].keys[1]: 'ssh-rsa ...' is no public SSH key: {ANOTHER}
 appliance.toml:15:1: users[1].grouhs is unknown: did you mean groups?
 appliance.toml:16:3: users[2]: name is missing
@@ -120,7 +122,15 @@ def test_all_faults_are_told_at_once_with_their_places() -> None:
         ),
         (
             '[image.a]\nboard = "pc"\n[wifi]\nssid = "' + LONG + '"',
-            f"appliance.toml:4:1: wifi.ssid: {LONG!r} is not a network's name: at most 32 bytes",
+            f"{WIFI}.ssid: {LONG!r} is not a network's name: at most 32 bytes",
+        ),
+        (
+            '[image.a]\nboard = "pc"\ntime-zone = "europe/berln"',
+            f"{AT}image.a.time-zone: 'europe/berln' is no time zone: did you mean Europe/Berlin?",
+        ),
+        (
+            '[image.a]\nboard = "pc"\n[wifi]\ncountry = "UK"\nssid = "x"',
+            f"{WIFI}.country: 'UK' is no country's code of ISO 3166, such as DE, GB or US",
         ),
     ],
 )
@@ -128,6 +138,12 @@ def test_a_fault_is_told(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         parsed(text)
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC", "Etc/GMT+3", "US/Pacific"])
+def test_old_and_new_names_of_time_zones_are_known(zone: str) -> None:
+    found = parsed(f'[image.a]\nboard = "pc"\ntime-zone = "{zone}"')
+    assert found.image["a"].time_zone == zone
 
 
 def test_a_file_that_says_little_makes_a_machine_with_its_images_name() -> None:
@@ -232,10 +248,7 @@ def test_each_option_of_a_service_can_be_given() -> None:
 
 
 def test_a_flake_has_every_image() -> None:
-    text = nix.flake(
-        parsed('image.a.board = "pc"\nimage."b-c".board = "qemu"'),
-        {"a": "x86_64-linux", "b-c": "aarch64-linux"},
-    )
+    text = nix.flake({"a": "x86_64-linux", "b-c": "aarch64-linux"}, "")
     assert 'inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-' in text
     assert './b-c.nix { nixpkgs.hostPlatform = "aarch64-linux"; }' in text
 

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.ask import questions, ssh_keys, uploads
 from orchestrator.ask.request import Caller
+from orchestrator.blueprint import checks
 from orchestrator.blueprint.reader import read
 from orchestrator.blueprint.writer import Answers, write
 from orchestrator.docker import workspace
@@ -150,6 +151,31 @@ def test_without_a_terminal_options_and_defaults_count(person: Caller) -> None:
     assert found.users[0].keys == ("~/.ssh/id.pub",)
 
 
+def test_a_time_zone_of_this_computer_that_is_none_is_left_out(person: Caller) -> None:
+    odd = dataclasses.replace(person, zone="posix/Nowhere")
+    text = answered(odd, ["--board", "pc"])["appliance.toml"]
+    assert read(text, "appliance.toml", lambda line: line == KEY).image["nixos"].time_zone is None
+
+
+def test_what_a_prompt_says_of_a_wrong_answer_fits_on_a_narrow_terminal() -> None:
+    wrong = {
+        checks.password: "short",
+        checks.network: "x" * 33,
+        checks.user: "Ada",
+        checks.host: "a b",
+        checks.zone: "UTZ",
+    }
+    said = [str(check(text)) for check, text in wrong.items()]
+    assert said == [
+        "8 to 63 ASCII characters are needed",
+        "a name has at most 32 bytes",
+        "'Ada' is not a user's name: small letters, digits, - and _",
+        "'a b' is not a host name: letters, digits and -",
+        "'UTZ' is no time zone: did you mean UTC?",
+    ]
+    assert all(len(one.partition(":")[0]) <= 40 for one in said), "what failed is seen"
+
+
 def test_nix_gets_the_key_itself(person: Caller) -> None:
     ((name, text),) = answered(person, ["--board", "pc", "--nix", "--host-name", "web"]).items()
     assert name == "web.nix"
@@ -161,7 +187,9 @@ def test_nix_gets_the_key_itself(person: Caller) -> None:
     [
         ({"home": pathlib.PurePosixPath("/none")}, [], "no public SSH key was found"),
         ({}, ["--host-name", "a b"], "--host-name 'a b': 'a b' is not a host name"),
-        ({}, ["--time-zone", "a b"], "--time-zone 'a b': "),
+        ({}, ["--time-zone", "a b"], "--time-zone 'a b': 'a b' has not the right form"),
+        ({}, ["--time-zone", "Europe/Berln"], "is no time zone: did you mean Europe/Berlin"),
+        ({}, ["--wifi-ssid", "x", "--wifi-country", "UK"], "'UK' is no country's code"),
         ({}, ["--key", "x.pub", "--nix"], "--nix writes the key itself"),
     ],
 )
@@ -193,12 +221,16 @@ def test_paths_are_those_of_the_working_directory(person: Caller) -> None:
             ["--nix", "-o", "/n", "--wifi-ssid", "a b", "--wifi-password-file", "/pw"],
             "{run} -c /n/nixos.nix -f sd-aarch64 --wifi-ssid 'a b' --wifi-password-file /pw",
         ),
+        (
+            ["--nix", "--wifi-ssid", "x", "--wifi-password-file", "~/pw"],
+            "{run} -c {cwd}/nixos.nix -f sd-aarch64 --wifi-ssid x --wifi-password-file {home}/pw",
+        ),
     ],
 )
 def test_the_command_builds_what_was_written(argv: list[str], command: str, person: Caller) -> None:
     answered(person, ["--board", "raspberry-pi-4", *argv])
     told = (workspace.make_shared(person.run) / init.COMMAND).read_text()
-    assert told == command.replace("{run}", person.program)
+    assert told == command.format(run=person.program, cwd=person.cwd, home=person.home)
 
 
 def test_no_file_is_replaced(person: Caller) -> None:

@@ -62,7 +62,9 @@ def test_the_table_says_what_is_not_pinned() -> None:
     assert lines[-1].startswith("not pinned: the Debian packages that container images install")
 
 
-def test_the_table_needs_only_files_that_the_orchestrators_image_has(tmp_path: pathlib.Path) -> None:
+def test_the_table_needs_only_files_that_the_orchestrators_image_has(
+    tmp_path: pathlib.Path,
+) -> None:
     listed = re.search(r"\nparts\(\) \{\n +for part in ((?:.*\\\n)*.*); do", IMAGES_SH.read_text())
     assert listed
     for part in listed[1].replace("\\\n", " ").split():

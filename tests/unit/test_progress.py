@@ -292,6 +292,11 @@ def test_a_time_that_has_passed_is_not_told() -> None:
     assert dataclasses.replace(ACTIVITY, whole=False).remaining(0.0) == "more than 14 min left"
 
 
+def test_where_nothing_is_fetched_no_fetch_is_told() -> None:
+    assert Activity(NixState(paths_expected=3), 0.0).fetched == ""
+    assert Activity(NixState(paths_expected=3), 0.0, download=1 << 20).fetched == "0 MiB of 1 MiB"
+
+
 def test_names_of_builds_steer_nothing() -> None:
     state = NixState(running=(Running(EVIL, "native", 1.0),))
     assert not set("\x1b\x07\r\x08") & set(Activity(state, 0.0).line(0.0))

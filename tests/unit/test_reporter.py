@@ -159,6 +159,10 @@ def test_rate_and_time_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.rate, found.download, found.left, found.whole) == (400.0, 5000, 55.0, True)
     now = 130.0
     assert follower.activity(sent(NixState(received=3000))).rate == 0.0
+    follower.begin(COST, Estimate(60.0, 4, 404, whole=False))
+    assert follower.activity(sent(NixState())).left is None, "404 builds take longer than 4"
+    follower.begin(COST, Estimate(60.0, 4, 4, whole=False))
+    assert follower.activity(sent(NixState())).left
 
 
 @pytest.mark.parametrize("state", [None, [], {"done": -1}, {"running": [{"name": "a\nb"}]}])
