@@ -178,6 +178,12 @@ def test_a_disk_that_fills_up_in_a_derivation_is_told() -> None:
     assert error.kind == "disk"
 
 
+def test_a_derivation_that_failed_for_its_own_reasons_tells_the_next_step() -> None:
+    error = failure(f"Cannot build '{DRV}'.\nReason: builder failed with exit code 1", tail=("so",))
+    assert (str(error), error.code) == ("derivation linux failed", "")
+    assert error.hint == "see the log; --debug-shell opens a shell in the failed build"
+
+
 def test_a_disk_that_a_derivation_makes_and_fills_is_not_dockers() -> None:
     error = failure(
         f"Cannot build '{DRV}'.\nReason: builder failed with exit code 1",
