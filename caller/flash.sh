@@ -91,6 +91,11 @@ write_in_container() {
   heed_end
   case $code in
     125) die 3 "Docker could not start the writer" "see Docker's message above; docs/flash.md says how to write by hand" ;;
+    126 | 127) # its runtime could not start the program: so it is where the engine itself is in a user namespace
+      say "the engine cannot give $disk_path to a container: dd${sudo:+ and sudo} writes"
+      write_with_dd
+      return
+      ;;
     137) die 17 "the writer was killed: the content of $disk_path is incomplete" "repeat the command" ;;
   esac
   return $code

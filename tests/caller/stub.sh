@@ -2,7 +2,7 @@
 # shellcheck shell=sh disable=SC2154  # the variables are lib.sh's
 
 # Fake docker program. It also plays the orchestrator: its orders come from the file `orders`, its stream from `stream`. Docker's
-# lists come from `listed`; received files go to `sent`, removals to `removed`, the content of an appliance.toml to `text`. What `deed.sh`
+# lists come from `listed`; where `no-start` is, a writer of a disk ends at once with the code that it has; received files go to `sent`, removals to `removed`, the content of an appliance.toml to `text`. What `deed.sh`
 # says is done before the orders are given.
 mkdir "$work/bin"
 cat > "$work/bin/docker" << 'EOF'
@@ -13,6 +13,7 @@ case "$*" in
   *' orchestrator prepare'*) printf %s "${NIXOS_IMAGE_APPLIANCE_TEXT-}" > "$here/text"; echo "$*" > "$here/prepared"
     [ ! -e "$here/deed.sh" ] || . "$here/deed.sh"
     cat "$here/orders" ;;
+  run*' orchestrator flash '*) echo "$*" > "$here/started"; [ ! -e "$here/no-start" ] || exit "$(cat "$here/no-start")"; cat > "$here/sent" ;;
   run*' orchestrator'*) echo "$*" > "$here/started"; cat > "$here/sent"; cat "$here/stream" ;;
   ps* | network\ ls* | volume\ ls* | images*) cat "$here/listed" ;;
   rm* | network\ rm* | volume\ rm*) echo "$*" >> "$here/removed" ;;

@@ -221,6 +221,19 @@ if [ -n "$loop" ]; then
   expect "a link with colons is followed" 0 '' flashes "$image" "$work/usb:1:0" --yes
   check "to the disk" grep -q -- "--device $loop:/dev/nixos-image-disk" "$work/started"
 
+  for code in 126 127; do
+    echo $code > "$work/no-start"
+    head -c 4194304 /dev/zero > "$loop"
+    expect "where the engine's runtime cannot start the writer ($code)" 0 "the engine cannot give $loop to a container: dd" \
+      flashes "$image" "$loop" --yes
+    check "dd has written the image" cmp -n "$size" "$image" "$loop"
+  done
+  echo 125 > "$work/no-start"
+  head -c 4194304 /dev/zero > "$loop"
+  expect "where the engine itself fails, that is told" 3 'Docker could not start the writer' flashes "$image" "$loop" --yes
+  check "and nothing is written" cmp -n 4194304 "$loop" /dev/zero
+  rm "$work/no-start"
+
   DOCKER_HOST=ssh://elsewhere
   expect "with a remote engine dd writes" 0 '^by:    dd.*, because the engine is on another computer' flashes "$image" "$loop" --yes
   check "the image" cmp -n "$size" "$image" "$loop"
