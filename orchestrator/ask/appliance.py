@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import os
 import typing
+from collections.abc import Callable
 
 from orchestrator.ask.injections import check_others, destination
 from orchestrator.ask.nix_arguments import Group
@@ -100,16 +101,7 @@ def with_late_values(
         named.append(os.fspath(appliance.place(name)))
         return named[-1]
 
-    added: dict[str, typing.Any] = {}
-    if blueprint.wifi and options.stamp:
-        raise UsageError(
-            f"--stamp and [wifi] of {appliance.path.name} exclude each other",
-            hint="write the network into the CSV file's columns wifi_ssid and wifi_password",
-        )
-    if blueprint.wifi and not options.wifi_ssid:
-        added["wifi_ssid"] = blueprint.wifi.ssid
-        if blueprint.wifi.password_file:
-            added["wifi_password_file"] = path(blueprint.wifi.password_file)
+    added: dict[str, typing.Any] = {**_wifi(appliance, options, path)}
     files = [
         (one.source, one.target, one.mode or "600", one.user, one.group)
         for one in blueprint.files
@@ -128,3 +120,38 @@ def with_late_values(
         injections.append(Injection(path(source), place, int(mode, 8), user, group))
     added["injections"] = tuple(injections)
     return dataclasses.replace(options, **added), frozenset(named)
+
+
+def check_network(appliance: Appliance, options: ImageOptions) -> None:
+    """Raise `UsageError` if an image joins a network that nothing names."""
+    found = appliance.blueprint.wifi
+    if not found or found.ssid or options.wifi_ssid or options.stamp:
+        return
+    if any(appliance.blueprint.joins(one.name) for one in appliance.machines):
+        raise UsageError(
+            f"{appliance.path.name}: wifi: ssid is missing",
+            hint="ssid names the network; without, --stamp FILE gives one to each device",
+        )
+
+
+def _wifi(
+    appliance: Appliance, options: ImageOptions, path: Callable[[str], str]
+) -> dict[str, str]:
+    """Return the options of the file's network, if one of the images joins it.
+
+    `path` returns the caller's path of a file that the file names. Raises `UsageError`.
+    """
+    found = appliance.blueprint.wifi
+    if not found or not any(appliance.blueprint.joins(one.name) for one in appliance.machines):
+        return {}
+    if found.ssid and options.stamp:
+        raise UsageError(
+            f"--stamp and the ssid in [wifi] of {appliance.path.name} exclude each other",
+            hint="leave ssid and password-file out: the list has columns for them",
+        )
+    if options.wifi_ssid or options.stamp:
+        return {}
+    if not found.ssid:
+        return {}
+    password = {"wifi_password_file": path(found.password_file)} if found.password_file else {}
+    return {"wifi_ssid": found.ssid, **password}

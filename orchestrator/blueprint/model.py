@@ -111,13 +111,18 @@ class User(Table):
 class Wifi(Table):
     """`[wifi]`: the network that the machine joins; it is put into the finished image."""
 
-    ssid: Line = pydantic.Field(description="the network's name")
+    ssid: Line | None = about("the network's name; without, a --stamp list has that of each device")
     country: Country | None = about("the country whose rules for radio hold: DE")
     password_file: Path | None = about("a file with the password, which never gets into the store")
+    images: typing.Annotated[tuple[Line, ...], Many] = some(
+        "names of the images that join it (default: all)"
+    )
 
     @pydantic.field_validator("ssid")
     @classmethod
-    def _network(cls, text: str) -> str:
+    def _network(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
         try:
             wifi.check(text, "", "wifi")
         except SpecError as error:
@@ -192,6 +197,10 @@ class Blueprint(Table):
         "NixOS modules, for everything that this file has no key for"
     )
 
+    def joins(self, image: str) -> bool:
+        """Whether the machine of the `image` of that name joins the Wi-Fi network."""
+        return self.wifi is not None and (not self.wifi.images or image in self.wifi.images)
+
     @pydantic.model_validator(mode="after")
     def _names(self) -> typing.Self:
         seen: dict[tuple[str, str], str] = {}
@@ -204,6 +213,9 @@ class Blueprint(Table):
                         " another host-name"
                     )
                 seen[key] = name
+        for name in self.wifi.images if self.wifi else ():
+            if name not in self.image:
+                raise ValueError(f"wifi.images: there is no image {name}")
         users = [user.name for user in self.users]
         if twice := [name for name in users if users.count(name) > 1]:
             raise ValueError(f"the user {twice[0]} is there twice")

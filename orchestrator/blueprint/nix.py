@@ -101,14 +101,14 @@ def module(
     image = blueprint.image[name]
     board = BOARDS[image.board] if image.board else None
     # Options of the image builder, which plain NixOS does not have.
-    ours = {**_disk(image), **_board(board)}
+    ours = {**_disk(image), **_board(board), **_offline(blueprint, name)}
     ours = {option: value for option, value in ours.items() if option.startswith(OURS)}
     parts: list[tuple[str, dict[Option, typing.Any]]] = [
         ("", _imports(blueprint, path, ours)),
         ("", _machine(image, name)),
         (board.title if board else "", _without(_board(board), ours)),
         ("Who may log in", _users(blueprint.users, keys)),
-        ("Wi-Fi: its name and password are late values, not in this file", _wifi(blueprint)),
+        ("Wi-Fi: its name and password are late values, not in this file", _wifi(blueprint, name)),
         *_services(blueprint),
         ("Files", _etc(blueprint.files)),
         ("Open ports", _firewall(blueprint)),
@@ -224,8 +224,15 @@ def _users(users: tuple[User, ...], keys: dict[str, tuple[str, ...]]) -> dict[Op
     return found
 
 
-def _wifi(blueprint: Blueprint) -> dict[Option, typing.Any]:
-    if not blueprint.wifi:
+def _offline(blueprint: Blueprint, name: str) -> dict[str, typing.Any]:
+    """Say of an image that does not join the network of others that it gets no Wi-Fi's values."""
+    if not blueprint.wifi or blueprint.joins(name):
+        return {}
+    return {f"{OURS}late.wifi": Code("lib.mkForce false")}
+
+
+def _wifi(blueprint: Blueprint, name: str) -> dict[Option, typing.Any]:
+    if not blueprint.wifi or not blueprint.joins(name):
         return {}
     found: dict[Option, typing.Any] = {"networking.wireless.enable": True}
     if blueprint.wifi.country:

@@ -12,6 +12,7 @@ import pathlib
 from orchestrator.ask.appliance import (
     add_appliance_options,
     check_login,
+    check_network,
     read_appliance,
     with_late_values,
 )
@@ -121,6 +122,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
     format_paths = tuple(caller_path(path, who) for path in found.format_path)
     image, appliance, written = image_options(found, who), _appliance(found, who), frozenset[str]()
     if appliance:
+        check_network(appliance, image)
         image, written = with_late_values(image, appliance)
         if not found.allow_no_login:
             check_login(appliance, image)

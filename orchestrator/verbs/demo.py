@@ -67,6 +67,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Demo:
         raise UsageError(f"--root-fs {found.root_fs}: {REFUSED[found.root_fs]}", hint=found.help_of)
     image, written = image_options(found, who), frozenset[str]()
     if appliance := read_appliance(found, who):
+        appliance = dataclasses.replace(appliance, machines=appliance.machines[:1])
         image, written = with_late_values(image, appliance)
         first = appliance.machines[0].name
         own = appliance.blueprint.image[first].host_name or first

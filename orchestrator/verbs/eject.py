@@ -117,16 +117,16 @@ def commands(request: Eject, who: Caller) -> list[list[str]]:
             *(word for name in machine.formats for word in ("-f", name)),
             *(word for name in machine.systems for word in ("--system", name)),
             *(["--nixpkgs", nixpkgs] if nixpkgs else []),
-            *_late_words(request.late),
+            *_late_words(request.late, wifi=request.appliance.blueprint.joins(machine.name)),
         ]
         for machine in request.appliance.machines
     ]
 
 
-def _late_words(late: ImageOptions) -> list[str]:
-    """Return the options that give these late values."""
-    words = ["--wifi-ssid", late.wifi_ssid] if late.wifi_ssid else []
-    if late.wifi_password_file:
+def _late_words(late: ImageOptions, *, wifi: bool) -> list[str]:
+    """Return the options that give these late values, those of a network only with `wifi`."""
+    words = ["--wifi-ssid", late.wifi_ssid] if wifi and late.wifi_ssid else []
+    if wifi and late.wifi_password_file:
         words += ["--wifi-password-file", late.wifi_password_file]
     for one in late.injections:
         source, target = (text.replace(":", "::") for text in (one.source, one.target))

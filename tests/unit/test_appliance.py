@@ -92,7 +92,7 @@ def test_images_are_picked(it: Caller) -> None:
         (["--image", "pi", "-c", "x"], "--image excludes --configuration and --flake"),
         (["--appliance", "appliance.toml", "--flake", "."], "--appliance excludes --configuration"),
         (["--format-path", "x.nix"], "--format-path x.nix: not with appliance.toml"),
-        (["--stamp", "x.csv"], r"--stamp and \[wifi\] of appliance.toml exclude each other"),
+        (["--stamp", "x.csv"], r"--stamp and the ssid in \[wifi\] of appliance.toml exclude each"),
         (
             ["--inject", "b:/srv/x", "--inject", "x:/etc/shadow"],
             "appliance.toml: /etc/shadow: another file is put at /etc/shadow",
@@ -235,6 +235,43 @@ def test_eject_writes_beside_the_file(it: Caller) -> None:
     request = ask(["eject"], it)
     assert isinstance(request, Eject)
     assert request.out == it.cwd
+
+
+TWO = """\
+[image.pi]
+board = "raspberry-pi-4"
+[image.web]
+board = "aws"
+[[users]]
+name = "ada"
+keys = ["~/.ssh/id.pub"]
+[wifi]
+images = ["pi"]
+"""
+
+
+def test_only_images_that_join_the_network_get_its_values(who: Caller) -> None:
+    text = f'{TWO}ssid = "x"\npassword-file = "./pw"\n'
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=text)
+    both, web = build([], it), build(["--image", "web"], it)
+    assert (both.image.wifi_ssid, both.image.wifi_password_file) == ("x", f"{it.cwd}/pw")
+    assert (web.image.wifi_ssid, web.image.wifi_password_file, web.written) == ("", "", frozenset())
+    request = ask(["eject"], it)
+    assert isinstance(request, Eject)
+    assert ["--wifi-ssid" in words for words in commands(request, it)] == [True, False]
+    demo = ask(["demo", "--image", "web"], it)
+    assert isinstance(demo, Demo)
+    assert not demo.image.wifi_ssid
+
+
+def test_a_list_may_name_the_network_of_each_device(who: Caller) -> None:
+    it = dataclasses.replace(who, appliance=f"{who.cwd}/appliance.toml", appliance_text=TWO)
+    assert build(["--stamp", "x.csv"], it).image.stamp
+    assert build(["--wifi-ssid", "x"], it).image.wifi_ssid == "x"
+    assert build(["--image", "web"], it).image.wifi_ssid == ""
+    with pytest.raises(UsageError, match=r"appliance.toml: wifi: ssid is missing"):
+        build([], it)
+    assert isinstance(ask(["eject"], it), Eject)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,10 @@ def test_all_faults_are_told_at_once_with_their_places() -> None:
             f"{WIFI}.ssid: {LONG!r} is not a network's name: at most 32 bytes",
         ),
         (
+            '[image.a]\nboard = "pc"\n[wifi]\nimages = ["b"]\nssid = "x"',
+            f"{ONE}:1: wifi.images: there is no image b",
+        ),
+        (
             '[image.a]\nboard = "pc"\ntime-zone = "europe/berln"',
             f"{AT}image.a.time-zone: 'europe/berln' is no time zone: did you mean Europe/Berlin?",
         ),
@@ -174,6 +178,17 @@ def test_sudo_asks_for_a_password_where_there_is_one(password: str, asks: bool) 
         f'image.a.board = "pc"\n[[users]]\nname = "ada"\ngroups = ["wheel"]\n{password}'
     )["a"]
     assert ("security.sudo.wheelNeedsPassword = false;" in text) is not asks
+
+
+def test_a_network_may_be_that_of_some_images() -> None:
+    two = 'image.a.board = "pc"\nimage.b.board = "aws"\n[wifi]\nssid = "x"\ncountry = "DE"\n'
+    texts = modules(f'{two}images = ["a"]')
+    assert "networking.wireless.enable = true" in texts["a"]
+    assert "nixosImage" not in texts["a"]
+    assert "networking.wireless" not in texts["b"]
+    assert "ieee80211" not in texts["b"]
+    assert "nixosImage.late.wifi = lib.mkForce false;" in texts["b"]
+    assert all("networking.wireless.enable = true" in text for text in modules(two).values())
 
 
 def test_the_builders_own_options_are_no_options_of_plain_nixos() -> None:
