@@ -115,3 +115,12 @@ named_paths() {
       }
     }'
 }
+
+# is_missing OPTION PATH: dies because the file PATH does not exist
+is_missing() {
+  case $1:$2 in
+    --appliance:*.pub) die 2 "$appliance: $2 does not exist" "name another key under keys; ssh-keygen -t ed25519 makes one" ;;
+    --appliance:*) die 2 "$appliance: $2 does not exist" "mend its path in $appliance: paths are relative to that file" ;;
+    *) die 2 "$1: $2 does not exist" ;;
+  esac
+}

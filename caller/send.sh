@@ -9,15 +9,6 @@ send() {
   note_secret "$@"
 }
 
-# is_missing OPTION PATH: dies because the file PATH does not exist
-is_missing() {
-  case $1:$2 in
-    --appliance:*.pub) die 2 "$appliance: $2 does not exist" "name another key under keys; ssh-keygen -t ed25519 makes one" ;;
-    --appliance:*) die 2 "$appliance: $2 does not exist" "mend its path in $appliance: paths are relative to that file" ;;
-    *) die 2 "$1: $2 does not exist" ;;
-  esac
-}
-
 # send_path PATH: adds a path to the list of files to send. Paths end with a zero byte and become arguments of tar, because tars
 # differ in reading file lists.
 send_path() {

@@ -234,7 +234,8 @@ def test_the_command_builds_what_was_written(argv: list[str], command: str, pers
 
 
 def test_no_file_is_replaced(person: Caller) -> None:
-    (uploads.input_folder(person) / uploads.KEPT).write_bytes(b"appliance.toml\0pc.nix\0")
+    uploads.list_folder(person).mkdir(exist_ok=True)
+    (uploads.list_folder(person) / uploads.KEPT).write_bytes(b"appliance.toml\0pc.nix\0")
     with pytest.raises(DeliveryError, match=r"/out/appliance.toml exists, and no file is replaced"):
         answered(person, ["--board", "pc", "-o", "/out"])
     with pytest.raises(DeliveryError, match=r"pc\.nix exists"):
