@@ -12,16 +12,12 @@ import shutil
 import stat
 
 from orchestrator.ask.request import Caller
-from orchestrator.docker.workspace import BUILDER_UID
+from orchestrator.docker.workspace import BUILDER_UID, ROOTS_OWN
 from orchestrator.shared.artifact import SBOM
 from orchestrator.shared.errors import DeliveryError, UsageError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import LATE, WORK
 from orchestrator.shared.task import Commit
-
-#: Folder in the run's folder for what is about the caller's files, such as the lists of run.sh.
-#: Only root may read it: an evaluation may read all of the upload folder.
-LISTS = "lists"
 
 #: File with the list of folders that were sent whole. run.sh sends it last: without it the upload
 #: is incomplete.
@@ -57,8 +53,8 @@ def input_folder(who: Caller) -> pathlib.Path:
 
 
 def list_folder(who: Caller) -> pathlib.Path:
-    """Return the folder of lists, which no agent may read."""
-    return WORK / who.run / LISTS
+    """Return the folder of run.sh's lists, which no agent may read."""
+    return WORK / who.run / ROOTS_OWN
 
 
 def take_lists(who: Caller) -> None:
@@ -67,7 +63,7 @@ def take_lists(who: Caller) -> None:
     They tell of files that nobody has named to be sent, such as those in the output folder.
     """
     folder = list_folder(who)
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     for name in (TREES, KEPT, COMMITS, EARLIER):
         if os.path.lexists(place := input_folder(who) / name):
             place.rename(folder / name)

@@ -19,6 +19,10 @@ from orchestrator.shared.run import LATE, WORD, WORK
 #: Folder in the run's shared folder for files taken over from agents; only root may write to it.
 TAKEN = "taken"
 
+#: Folder in the run's shared folder that only root may read, for what agents must neither see nor
+#: name. An evaluation may read all of the upload folder; an image may have any name in TAKEN.
+ROOTS_OWN = "root"
+
 #: File there with the variables of Compose of a run that --debug-shell opens a shell in; a run's
 #: folder that has it is left to run.sh, which removes the volume.
 KEPT = "compose.env"
@@ -79,7 +83,7 @@ def make_shared(run: str) -> pathlib.Path:
 def open_to_agents(folder: pathlib.Path) -> None:
     """Let agents create files in `folder`; sticky, so that existing files cannot be moved."""
     (folder / TAKEN).mkdir(exist_ok=True)  # a run's second attempt finds the folders
-    for name in (LATE, WORD, KEYS):
+    for name in (LATE, WORD, KEYS, ROOTS_OWN):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o1777)
 

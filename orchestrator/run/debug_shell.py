@@ -9,7 +9,7 @@ import sys
 
 from orchestrator.ask.request import Caller
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.workspace import KEPT, TAKEN, Workspace
+from orchestrator.docker.workspace import KEPT, ROOTS_OWN, Workspace
 from orchestrator.shared.run import WORK
 from orchestrator.shared.task import FAILED, Task
 
@@ -17,7 +17,7 @@ from orchestrator.shared.task import FAILED, Task
 def keep(workspace: Workspace) -> None:
     """Keep the run's folder and Compose's variables, if the builder has noted a derivation."""
     if (workspace.shared / FAILED).is_file(follow_symlinks=False):
-        shutil.copyfile(workspace.variables, workspace.shared / TAKEN / KEPT)
+        shutil.copyfile(workspace.variables, workspace.shared / ROOTS_OWN / KEPT)
 
 
 def open_shell(who: Caller) -> int:
@@ -26,7 +26,7 @@ def open_shell(who: Caller) -> int:
     Without a derivation that has failed, for example after an error of the evaluation, say so.
     """
     folder = WORK / who.run
-    variables = folder / TAKEN / KEPT
+    variables = folder / ROOTS_OWN / KEPT
     if not variables.is_file(follow_symlinks=False):
         sys.stderr.write("--debug-shell: no derivation has failed, so there is no shell\n")
         return 0

@@ -12,7 +12,7 @@ from orchestrator.docker.census import COMPOSE_RUN
 from orchestrator.docker.compose import IDS
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import work_volume
-from orchestrator.docker.workspace import KEPT, TAKEN, Workspace, make_shared
+from orchestrator.docker.workspace import KEPT, ROOTS_OWN, Workspace, make_shared
 from orchestrator.run.appliance import CLEAN_SECONDS
 from orchestrator.shared.errors import STOPPED, ApplianceError, UsageError
 
@@ -38,7 +38,7 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
             raise
         finally:
             engine.api.close()
-            if not (workspace.shared / TAKEN / KEPT).exists():
+            if not (workspace.shared / ROOTS_OWN / KEPT).exists():
                 shutil.rmtree(workspace.shared, ignore_errors=True)
 
 

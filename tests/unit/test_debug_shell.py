@@ -12,7 +12,7 @@ from orchestrator.agents.builder.debug import Failed, kept_folder, known_of, rea
 from orchestrator.agents.builder.nix import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.workspace import KEPT, TAKEN, Workspace
+from orchestrator.docker.workspace import KEPT, ROOTS_OWN, Workspace, open_to_agents, take
 from orchestrator.run import debug_shell
 from orchestrator.shared import command
 from orchestrator.shared.task import FAILED, DemoTask, Task
@@ -126,18 +126,35 @@ def test_the_option_becomes_an_order_and_a_dry_run_needs_none() -> None:
 
 def test_a_runs_folder_is_kept_only_if_a_derivation_was_noted(tmp_path: pathlib.Path) -> None:
     workspace = Workspace(tmp_path / "shared", tmp_path / "own")
-    (workspace.shared / TAKEN).mkdir(parents=True)
+    (workspace.shared / ROOTS_OWN).mkdir(parents=True)
     workspace.own.mkdir()
     workspace.variables.write_text("A='b'\n")
     debug_shell.keep(workspace)
-    assert not (workspace.shared / TAKEN / KEPT).exists()
+    assert not (workspace.shared / ROOTS_OWN / KEPT).exists()
     (workspace.shared / FAILED).symlink_to("/etc/passwd")
     debug_shell.keep(workspace)
-    assert not (workspace.shared / TAKEN / KEPT).exists(), "a link is none of the builder's notes"
+    assert not (workspace.shared / ROOTS_OWN / KEPT).exists(), (
+        "a link is none of the builder's notes"
+    )
     (workspace.shared / FAILED).unlink()
     (workspace.shared / FAILED).write_text("{}")
     debug_shell.keep(workspace)
-    assert (workspace.shared / TAKEN / KEPT).read_text() == "A='b'\n"
+    assert (workspace.shared / ROOTS_OWN / KEPT).read_text() == "A='b'\n"
+
+
+def test_an_image_of_that_name_is_no_file_of_variables(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe gives its files any name; Compose's variables say what containers may do."""
+    monkeypatch.setattr(debug_shell, "WORK", tmp_path)
+    monkeypatch.setattr(os, "chown", lambda *_arguments, **_options: None)
+    folder = tmp_path / CALLER.run
+    (folder / "image").mkdir(parents=True)
+    open_to_agents(folder)
+    (folder / "image" / KEPT).write_text("NIXOS_IMAGE_ID_BUILDER='hostile'\n")
+    take(folder, f"image/{KEPT}", KEPT)
+    assert debug_shell.open_shell(CALLER) == 0
+    assert "no derivation has failed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("private", [(), ("aarch64-linux",)])
@@ -156,8 +173,8 @@ def test_the_shell_gets_the_emulators_that_the_build_had(
     assert "no derivation has failed" in capsys.readouterr().err
     assert did == []
     folder = tmp_path / CALLER.run
-    (folder / TAKEN).mkdir(parents=True)
-    (folder / TAKEN / KEPT).write_text("")
+    (folder / ROOTS_OWN).mkdir(parents=True)
+    (folder / ROOTS_OWN / KEPT).write_text("")
     Task(DemoTask("aarch64-linux"), leased=False, foreign=private, private=private).write(folder)
     assert debug_shell.open_shell(CALLER) == 0
     assert did == [*(["emulators"] if private else []), "debug", "down"]

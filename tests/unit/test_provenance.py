@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from orchestrator.ask.uploads import LISTS, TREES
+from orchestrator.ask.uploads import TREES
 from orchestrator.deliver import provenance
+from orchestrator.docker.workspace import ROOTS_OWN
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.nix_options import NixOptions
 from tests.unit.artifacts import ABOUT, IMAGE
@@ -180,8 +181,8 @@ def test_a_configuration_is_there_by_the_hash_of_its_folder(
     tree = tmp_path / CALLER.run / "input/home/me/pi"
     (tree / "hosts").mkdir(parents=True)
     (tree / "hosts/configuration.nix").write_text("{ }")
-    (tmp_path / CALLER.run / LISTS).mkdir()
-    (tmp_path / CALLER.run / LISTS / TREES).write_text("/home/me/pi\0/home/me/nixpkgs\0")
+    (tmp_path / CALLER.run / ROOTS_OWN).mkdir()
+    (tmp_path / CALLER.run / ROOTS_OWN / TREES).write_text("/home/me/pi\0/home/me/nixpkgs\0")
     request = dataclasses.replace(
         BUILD,
         configuration=P("/home/me/pi/hosts/configuration.nix"),

@@ -15,7 +15,15 @@ from orchestrator.ask.request import Caller
 from orchestrator.deliver import stream
 from orchestrator.docker import workspace
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.workspace import TAKEN, give, give_late, make_shared, open_to_agents, take
+from orchestrator.docker.workspace import (
+    ROOTS_OWN,
+    TAKEN,
+    give,
+    give_late,
+    make_shared,
+    open_to_agents,
+    take,
+)
 from orchestrator.run import runs
 from orchestrator.shared.errors import BuildError, UsageError
 from orchestrator.shared.run import LATE
@@ -67,6 +75,7 @@ def test_nobody_else_looks_into_a_run_before_its_agents_start(
     assert folder.stat().st_mode & 0o7777 == 0o1777
     # The folder belongs to root from the start, so that no agent can make its own.
     assert (folder / TAKEN).stat().st_mode & 0o7777 == 0o755
+    assert (folder / ROOTS_OWN).stat().st_mode & 0o7777 == 0o700
 
 
 def test_a_file_is_moved_to_where_root_alone_gives_names(shared: pathlib.Path) -> None:
