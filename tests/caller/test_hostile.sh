@@ -100,7 +100,8 @@ done
 # Shows who may enter the folder of received files while they are checked.
 printf '#!/bin/sh\nls -ld "%s"/images/.nixos-image-*.part >> "%s/modes"\n' "$work" "$work" > "$work/bin/sync"
 chmod +x "$work/bin/sync"
-expect "a stream wants its folder open to all users" 0 '' hand_over open
+hand_over_freely() (umask 0 && hand_over "$@")
+expect "a stream wants its folder open to all users, and so does the caller's umask" 0 '' hand_over_freely open
 rm "$work/bin/sync"
 check "and it stays closed to them" test -s "$work/modes" -a -z "$(grep -v '^drwx------' "$work/modes")"
 check "nor may others write to a file, or run it as its owner" test -z "$(find "$work/images" -type f \( -perm -4000 -o -perm -2000 -o -perm -0020 -o -perm -0002 \))"
