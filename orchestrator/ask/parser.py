@@ -19,6 +19,10 @@ from orchestrator.shared.json_reader import TOO_LARGE_MIB, UNUSABLE
 LOST = "\N{REPLACEMENT CHARACTER}"
 
 
+#: Lines of a usage at most: a longer one says no more than the list of options below it.
+USAGE_LINES = 6
+
+
 #: Width of help texts: they are files (docs/help) and do not depend on the terminal.
 HELP_COLUMNS = 80
 
@@ -54,6 +58,13 @@ class Parser(argparse.ArgumentParser):
             ),
         )
         self.set_defaults(help_of=f"{self.prog} --help")
+
+    def format_help(self) -> str:
+        """Return the help; of many options the usage is short, so that less scrolls by."""
+        if not self.usage and len(self.format_usage().splitlines()) > USAGE_LINES:
+            named = [str(one.metavar or one.dest) for one in self._get_positional_actions()]
+            self.usage = " ".join(["%(prog)s [OPTIONS]", *named])
+        return super().format_help()
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise a `UsageError` with argparse's `message`, where argparse would exit."""

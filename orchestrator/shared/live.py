@@ -129,7 +129,11 @@ class LiveTeller:
         return table
 
     def _run(self, text: str) -> Text:
-        return self._line(f"    {text}", "yellow" if text.endswith("(emulated)") else "")
+        # On a narrow terminal the name is cut, not the time and that it is emulated.
+        name, _, rest = text.partition(" ")
+        room = self._columns - len(f"     {rest}")
+        shown = f"{name[: room - 1]}…" if len(name) > room > 8 else name
+        return self._line(f"    {shown} {rest}", "yellow" if text.endswith("(emulated)") else "")
 
     def _line(self, text: str, style: str = "", room: int = 0) -> Text:
         line = Text(text, style=style, no_wrap=True, overflow="ellipsis")

@@ -16,7 +16,7 @@ from orchestrator.verbs import registry
 from orchestrator.verbs.registry import Session, Verb
 
 #: Width of the overview's first column, which has the command.
-WIDTH = 32
+WIDTH = 35
 
 CLOSING = """\
 Each verb has --help. Exit codes: docs/exit-codes.md

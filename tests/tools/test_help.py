@@ -57,6 +57,23 @@ def test_the_files_are_what_the_parsers_say() -> None:
         assert (ROOT / path).read_text() == text, path
 
 
+def test_a_page_begins_with_what_it_is_about() -> None:
+    """A usage that has every option fills a screen, and says what the list below says."""
+    for path, text in PAGES.items():
+        if path.startswith("docs/help/"):
+            usage, _, rest = text.partition("\n\n")
+            assert len(usage.splitlines()) <= 6, path
+            assert rest, path
+    assert PAGES["docs/help/build.txt"].startswith("usage: ./run.sh build [OPTIONS]\n")
+    assert PAGES["docs/help/boot.txt"].startswith("usage: ./run.sh boot [OPTIONS] IMAGE\n")
+
+
+def test_no_command_of_the_overview_runs_into_its_words() -> None:
+    rows = [line for line in help_verb.overview().splitlines() if line.startswith("  ./run.sh")]
+    for line in rows:
+        assert line[help_verb.WIDTH : help_verb.WIDTH + 2].strip() == "", line
+
+
 @pytest.mark.parametrize(
     ("words", "page"),
     [

@@ -371,6 +371,17 @@ def test_live_lines_fit_the_terminal(
     assert any("assemble" in line for line in shown())
 
 
+def test_on_a_narrow_terminal_the_name_of_a_build_is_cut(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    teller, shown = live(capsys, tmp_path, Terminal(40, 24))
+    running = (Running("security-wrapper-newuidmap", "emulated", 4.0), Running("a", "native", 2.0))
+    state = dataclasses.replace(STATE, running=running)
+    teller.stage("build", "", 1.0, Activity(state, time.monotonic()))
+    assert "    security-wrapper-ne… 4 s (emulated)" in shown()
+    assert "    a 2 s" in shown()
+
+
 def test_live_lines_fit_a_low_terminal(
     capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
