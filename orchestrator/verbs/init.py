@@ -254,6 +254,8 @@ def _deliver(request: Init, session: Session, answered: pathlib.Path) -> None:
     outgoing.finish()
     progress = make_progress(Display("plain"), Terminal())
     progress.say(f"{', '.join(names)}: written to {request.out}")
+    if PASSWORD in names:
+        progress.say(f"{PASSWORD} has the password of your Wi-Fi: keep it out of git")
     progress.say(f"to build the image: {answered.with_name(COMMAND).read_text()}")
     progress.close()
 

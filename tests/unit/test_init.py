@@ -1,8 +1,10 @@
 """Tests `init`: the file it writes, with and without questions."""
 
 import dataclasses
+import os
 import pathlib
 import typing
+from unittest import mock
 
 import prompt_toolkit.input
 import prompt_toolkit.output
@@ -255,6 +257,25 @@ def test_the_agents_keys_are_offered(person: Caller) -> None:
     )
     text = answered(who, ["--board", "pc"])["appliance.toml"]
     assert read(text, "appliance.toml", lambda line: line == KEY).users[0].keys == (KEY,)
+
+
+@pytest.mark.parametrize("password", [True, False])
+def test_the_file_of_the_password_is_kept_out_of_git(
+    password: bool, person: Caller, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ask(["init", "--board", "pc"], person)
+    assert isinstance(request, init.Init)
+    folder = workspace.make_shared(person.run) / init.ANSWERED
+    answers = init._with_defaults(request.answers, person)
+    if password:
+        answers = dataclasses.replace(answers, ssid="x", password="passw0rd")
+    init._write(request, answers, person, folder)
+    stream = os.open(tmp_path / "stream", os.O_WRONLY | os.O_CREAT)
+    init._deliver(request, mock.Mock(who=person, stream=stream), folder)
+    said = capsys.readouterr().err
+    assert ("wifi-password has the password of your Wi-Fi: keep it out of git" in said) is password
+    assert "passw0rd" not in said
+    assert said.splitlines()[-1].startswith("to build the image: ")
 
 
 @pytest.mark.parametrize("argv", [["init"], ["init", "-o", "x"], ["init", "--nix"]], ids=str)
