@@ -182,7 +182,8 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
     if isinstance(request, Demo):
         return found
     for option, path in request.trees:
-        if option not in LOOKED_INTO:
+        # nixpkgs may be named by an appliance.toml or NIX_PATH, too.
+        if option not in LOOKED_INTO and path != request.nixpkgs:
             place = received(who, path)
             tree = tree_of(place, trees(who))
             inside = place.relative_to(tree).as_posix()

@@ -174,8 +174,9 @@ def test_the_hash_of_a_folder_is_what_the_specifications_command_says(
     assert provenance.directory_hash(tmp_path) != expected
 
 
+@pytest.mark.parametrize("by", ["--nixpkgs", "-I nixpkgs", "NIX_PATH", "--appliance nixpkgs"])
 def test_a_configuration_is_there_by_the_hash_of_its_folder(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    by: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.ask.uploads.WORK", tmp_path)
     tree = tmp_path / CALLER.run / "input/home/me/pi"
@@ -187,6 +188,7 @@ def test_a_configuration_is_there_by_the_hash_of_its_folder(
         BUILD,
         configuration=P("/home/me/pi/hosts/configuration.nix"),
         nixpkgs=P("/home/me/nixpkgs"),
+        nixpkgs_by=by,
     )
     assert provenance.sent(request, CALLER) == [
         {
