@@ -72,8 +72,9 @@ may() {
     demo:send:--secure-boot-key | demo:send:--secure-boot-cert | build:send:--secure-boot-key | build:send:--secure-boot-cert)
       named "$about" "$@" ;;
     demo:send:--sign-key | demo:send:--push-credentials | build:send:--sign-key | build:send:--push-credentials) named "$about" "$@" ;;
-    demo:send:--inject | demo:send:--stamp | demo:send:--wifi-password-file | demo:send:--sign | demo:send:--ssh-key) named "$about" "$@" ;;
-    build:send:--inject | build:send:--stamp | build:send:--wifi-password-file | build:send:--sign | build:send:--nix-conf)
+    demo:send:--inject | demo:send:--stamp | demo:send:--identity-seed | demo:send:--wifi-password-file | demo:send:--sign | demo:send:--ssh-key)
+      named "$about" "$@" ;;
+    build:send:--inject | build:send:--stamp | build:send:--identity-seed | build:send:--wifi-password-file | build:send:--sign | build:send:--nix-conf)
       named "$about" "$@" ;;
     build:send_tree:--configuration)
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"

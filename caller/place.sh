@@ -6,6 +6,7 @@ is_ours() {
   is_file "$out/$1" || return
   case $1 in
     result.json) has_mark "$1" result; return ;;
+    known_hosts) has_mark "$1" known-hosts; return ;;
     build.log) has_mark "$1" log; return ;;
     build-*.log) ! has_mark "$1" log || return 0 ;;
   esac
@@ -16,7 +17,7 @@ is_ours() {
   has_mark "$1.provenance.json" build && [ -z "$(find "$out/$1" -prune -newer "$out/$1.provenance.json")" ]
 }
 
-# has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log)
+# has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log, known-hosts)
 has_mark() { is_file "$out/$1" && grep -qF "urn:nixos-image:$2:v1" "$out/$1"; }
 
 is_there() { [ -e "$1" ] || [ -L "$1" ]; }
@@ -81,7 +82,7 @@ is_free() {
   [ ! -d "$out/$1" ] || { refuse "$out/$1 is a folder"; return; }
   [ -z "$force" ] && ! is_ours "$1" || return 0
   case $1 in
-    result.json | build.log)
+    result.json | build.log | known_hosts)
       say "$out/$1 was not made by this project: it is left unchanged"
       printf '%s\n' "$1" >> "$state/left"
       ;;

@@ -5,11 +5,11 @@
 _nixos_image_options() {
   case $1 in
     boot) options="-h --help --test --system --firmware --identity --user --seed --print-command --run --grow --boot-timeout --progress --log-format -q --quiet -v --verbose" ;;
-    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
+    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --identity-seed --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
     cache) options="-h --help --listen --port --json --progress --log-format -q --quiet -v --verbose" ;;
     clean) options="-h --help --all --store --progress --log-format -q --quiet -v --verbose" ;;
     compose) options="-h --help" ;;
-    demo) options="-h --help --system -f --format --root-fs --ssh-key --substituter --trusted-public-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
+    demo) options="-h --help --system -f --format --root-fs --ssh-key --substituter --trusted-public-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --identity-seed --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
     doctor) options="-h --help --json --bundle --privileges --system --emulation --progress --log-format -q --quiet -v --verbose" ;;
     eject) options="-h --help --appliance --image -o --out --progress --log-format -q --quiet -v --verbose" ;;
     flash) options="-h --help --dry-run --yes --no-verify" ;;
@@ -78,6 +78,7 @@ _nixos_image_value() {
     build:--wifi-ssid:1) ;;
     build:--wifi-password-file:1) kind='file' ;;
     build:--stamp:1) kind='file' ;;
+    build:--identity-seed:1) kind='file' ;;
     build:--secure-boot-key:1) kind='file' ;;
     build:--secure-boot-cert:1) kind='file' ;;
     build:--push:1) ;;
@@ -116,6 +117,7 @@ _nixos_image_value() {
     demo:--wifi-ssid:1) ;;
     demo:--wifi-password-file:1) kind='file' ;;
     demo:--stamp:1) kind='file' ;;
+    demo:--identity-seed:1) kind='file' ;;
     demo:--secure-boot-key:1) kind='file' ;;
     demo:--secure-boot-cert:1) kind='file' ;;
     demo:--push:1) ;;

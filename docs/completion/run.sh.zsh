@@ -143,6 +143,7 @@ _nixos_image() {
         '--wifi-ssid=[]:NAME: ' \
         '--wifi-password-file=[]:FILE:_files' \
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
+        '--identity-seed=[derive SSH host key, machine-id and serial number of each device from this secret]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
         '--push=[copy what was built to a binary cache (http\:, https\:); file\: is the one of ./run.sh cache]:URL: ' \
@@ -234,6 +235,7 @@ _nixos_image() {
         '--wifi-ssid=[]:NAME: ' \
         '--wifi-password-file=[]:FILE:_files' \
         '--stamp=[CSV file of devices (host, ssh_key, ...)\: one image per row]:FILE:_files' \
+        '--identity-seed=[derive SSH host key, machine-id and serial number of each device from this secret]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
         '--push=[copy what was built to a binary cache (http\:, https\:); file\: is the one of ./run.sh cache]:URL: ' \

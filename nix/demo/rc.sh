@@ -25,6 +25,8 @@ fi
 
 mkdir -p /var/lib/dropbear
 key=/var/lib/dropbear/ed25519
+own=/etc/ssh/ssh_host_ed25519_key # a late value of this device
+if [ -s $own ] && [ ! -s $key ]; then @dropbear@/usr/bin/dropbearconvert openssh dropbear $own $key > /dev/null 2>&1; fi
 [ -s $key ] || @dropbear@/usr/bin/dropbearkey -t ed25519 -f $key > /dev/null &
 ip link set lo up
 for device in /sys/class/net/*; do

@@ -4,7 +4,7 @@
 { config, lib, modulesPath, ... }@arguments:
 let
   inherit (config.nixosImage) late onlyNixStore;
-  isGiven = late.hostName || late.keyUsers != [ ] || late.wifi || late.injected != [ ];
+  isGiven = late.hostName || late.keyUsers != [ ] || late.wifi || late.identity || late.injected != [ ];
   placesOf = option: path: attribute:
     lib.concatMapStringsSep ", " (import ../place.nix { inherit lib arguments; } path [ attribute ])
       (lib.filter (one: one.value ? ${attribute}) (option.definitionsWithLocations or [ ]));
@@ -47,6 +47,14 @@ let
       places = map (import ../place.nix { inherit lib arguments; } path [ ]) own;
     in
     lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " places})";
+
+  # Where sshd reads its Ed25519 host key.
+  hostKeys = lib.optionals config.services.openssh.enable (lib.filter (key: key.type == "ed25519") config.services.openssh.hostKeys);
+  hostKey = if late.identity && hostKeys != [ ] then lib.removePrefix "/" (lib.head hostKeys).path else "";
+  identityFiles = lib.optionals late.identity ([ "/etc/machine-id" "/etc/device-serial" ] ++ lib.optionals (hostKey != "") [ "/${hostKey}" "/${hostKey}.pub" ]);
+  identityProblem = path:
+    let found = lib.filter (problem: problem != "") [ (etcProblem path) (mountProblem path) (tmpfilesProblem path) (contentsProblem path) ]; in
+    if found == [ ] then "" else lib.head found;
 
   inherit (config.networking) wireless networkmanager;
   # The file that wpa_supplicant's units read, from their own command line.
@@ -100,6 +108,7 @@ let
   # Files that are put into the image for another reason.
   taken =
     map (name: "/${keys}/${name}") late.keyUsers
+    ++ identityFiles
     ++ map (place: "/${place}") (lib.attrValues wifi)
     ++ map (name: "/boot/${name}") [ "grub" "kernels" "nixos" "extlinux" ];
   takenProblem = path:
@@ -140,7 +149,7 @@ in
       })
       (lib.optionals (! onlyNixStore) config.nixosImage.contents);
   } (lib.mkIf isGiven {
-    nixosImage.late.places = { inherit keys wifi; etc = if overlay then ".rw-etc/upper" else "etc"; };
+    nixosImage.late.places = { inherit keys wifi hostKey; etc = if overlay then ".rw-etc/upper" else "etc"; };
 
     # Without NixOS' own file the device's name stays, whatever is activated. Avahi takes the host's name if it is told none.
     environment.etc.hostname.enable = lib.mkIf late.hostName (lib.mkOverride 45 false);
@@ -152,7 +161,7 @@ in
       map (path: { assertion = injectedProblem path == ""; message = "--inject ${path}: the booted system would not see the file: ${injectedProblem path}"; }) late.injected
       ++ [
         {
-          assertion = late.hostName || late.keyUsers != [ ] || late.wifi -> ! onlyNixStore;
+          assertion = late.hostName || late.keyUsers != [ ] || late.wifi || late.identity -> ! onlyNixStore;
           message = "late values: the image contains only the Nix store (nixosImage.onlyNixStore)";
         }
         {
@@ -185,6 +194,12 @@ in
           message = "--wifi-ssid, --stamp: wpa_supplicant's units read no file of the device's; set networking.wireless.allowAuxiliaryImperativeNetworks = true";
         }
       ]
+      ++ map
+        (path: {
+          assertion = identityProblem path == "";
+          message = "--identity-seed: the booted system would not see ${path}: ${identityProblem path}";
+        })
+        identityFiles
       ++ map
         (name: {
           assertion = config.users.users ? ${name};

@@ -210,6 +210,7 @@ in
       keyUsers = { of = types.listOf types.str; default = [ ]; };
       everyDeviceHasKey = { of = types.bool; default = false; };
       wifi = { of = types.bool; default = false; };
+      identity = { of = types.bool; default = false; };
       injected = { of = types.listOf types.str; default = [ ]; };
       places = { of = types.attrsOf types.raw; default = { }; };
     };

@@ -67,6 +67,11 @@ def add_image_options(parser: Parser) -> None:
         help="CSV file of devices (host, ssh_key, ...): one image per row",
     )
     late.add_argument(
+        "--identity-seed",
+        metavar="FILE",
+        help="derive SSH host key, machine-id and serial number of each device from this secret",
+    )
+    late.add_argument(
         "--secure-boot-key",
         metavar="FILE",
         help="sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)",
@@ -84,6 +89,8 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
             raise UsageError(f"{option} and --stamp exclude each other", hint=found.help_of)
     if found.wifi_password_file and not found.wifi_ssid:
         raise UsageError("--wifi-password-file needs --wifi-ssid", hint=found.help_of)
+    if found.identity_seed and not (found.host_name or found.stamp):
+        raise UsageError("--identity-seed needs --stamp or --host-name", hint=found.help_of)
     if bool(found.secure_boot_key) != bool(found.secure_boot_cert):
         raise UsageError(
             "--secure-boot-key and --secure-boot-cert need each other", hint=found.help_of
@@ -113,6 +120,7 @@ def image_options(found: argparse.Namespace, who: Caller) -> ImageOptions:
         wifi_password_file=_sent(found.wifi_password_file, who),
         injections=files,
         stamp=_sent(found.stamp, who),
+        identity_seed=_sent(found.identity_seed, who),
         secure_boot_key=_sent(found.secure_boot_key, who),
         secure_boot_cert=_sent(found.secure_boot_cert, who),
     )

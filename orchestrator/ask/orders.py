@@ -50,6 +50,7 @@ def image_orders(request: ImageRequest) -> Orders:
     named = [("--inject", one.source) for one in request.image.injections]
     named += [
         ("--stamp", request.image.stamp),
+        ("--identity-seed", request.image.identity_seed),
         ("--wifi-password-file", request.image.wifi_password_file),
         ("--secure-boot-key", request.image.secure_boot_key),
         ("--secure-boot-cert", request.image.secure_boot_cert),

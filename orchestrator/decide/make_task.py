@@ -22,6 +22,7 @@ from orchestrator.ask.uploads import (
     tree_of,
     trees,
 )
+from orchestrator.decide import identities
 from orchestrator.decide.blueprint_modules import demo_keys, machines
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
@@ -60,7 +61,8 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         source = received_file(who, pathlib.PurePosixPath(nix_conf))
         shutil.move(source, workspace.nix_conf)
     take_keys(request, who, workspace.keys)
-    options = _options(request.image, who, workspace.late)
+    named = [device.host for device in devices if device.host]
+    options = _options(request.image, who, workspace.late, named)
     ca_bundle = ""
     if who.ca_bundle:  # only after check_trees: this read follows links
         bundle = workspace.shared / "ca-bundle.crt"
@@ -227,8 +229,16 @@ def _reference(tree: pathlib.Path, inside: pathlib.PurePath) -> str:
     return f"path:{urllib.parse.quote(os.fspath(tree))}{query}"
 
 
-def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOptions:
-    """Replace the caller's paths of late files by their later paths in the builder."""
+def _options(
+    options: ImageOptions, who: Caller, kept: pathlib.Path, hosts: list[str]
+) -> ImageOptions:
+    """Replace the caller's paths of late files by their later paths in the builder.
+
+    The seed of identities is replaced by the identities of the devices `hosts`.
+    """
+    if options.identity_seed:
+        seed = received_file(who, pathlib.PurePosixPath(options.identity_seed))
+        _derive(seed, hosts)
 
     def here(path: str) -> str:
         return keep_late(who, pathlib.PurePosixPath(path), kept) if path else ""
@@ -239,10 +249,22 @@ def _options(options: ImageOptions, who: Caller, kept: pathlib.Path) -> ImageOpt
             dataclasses.replace(one, source=here(one.source)) for one in options.injections
         ),
         stamp=here(options.stamp),
+        identity_seed=here(options.identity_seed),
         wifi_password_file=here(options.wifi_password_file),
         secure_boot_key=here(options.secure_boot_key),
         secure_boot_cert=here(options.secure_boot_cert),
     )
+
+
+def _derive(file: pathlib.Path, hosts: list[str]) -> None:
+    """Replace the seed in `file` by the identities of the devices `hosts`.
+
+    So the seed, which could tell the identities of further devices, gets nowhere else.
+    """
+    text = identities.derive(identities.seed_of(file.read_bytes()), hosts)
+    file.unlink()
+    file.touch(mode=0o600)
+    file.write_text(text)
 
 
 def late_facts(options: ImageOptions, devices: list[Device]) -> dict[str, typing.Any]:
@@ -255,6 +277,7 @@ def late_facts(options: ImageOptions, devices: list[Device]) -> dict[str, typing
         "keyUsers": sorted({device.user for device in devices if device.ssh_key}),
         "everyDeviceHasKey": all(device.ssh_key for device in devices),
         "wifi": any(device.wifi_ssid for device in devices),
+        "identity": bool(options.identity_seed),
         "injected": [one.target for one in options.injections],
     }
     return found if any(found.values()) else {}

@@ -39,7 +39,7 @@ NOT_RECORDED = frozenset(
 #: Image options of one device, or secret: only their names are recorded.
 LATE = (
     *("host_name", "wifi_ssid", "wifi_password_file", "injections", "stamp"),
-    *("secure_boot_key", "secure_boot_cert"),
+    *("secure_boot_key", "secure_boot_cert", "identity_seed"),
 )
 
 #: Options of large trees that are not hashed: the system's store path depends on every file that

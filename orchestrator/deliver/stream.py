@@ -16,7 +16,13 @@ import typing
 
 from orchestrator.docker.workspace import take
 from orchestrator.shared import command as programs
-from orchestrator.shared.artifact import BUILD_LOG, RESULT, Artifact
+from orchestrator.shared.artifact import (
+    BUILD_LOG,
+    KNOWN_HOSTS,
+    KNOWN_HOSTS_TYPE,
+    RESULT,
+    Artifact,
+)
 from orchestrator.shared.errors import BuildError, DeliveryError
 from orchestrator.shared.json_reader import JsonError, from_json
 from orchestrator.shared.spec import is_file_name
@@ -30,6 +36,23 @@ MANIFEST = ".complete"
 #: Delivery fails if the caller reads nothing for this many seconds: its disk hangs, or the
 #: connection is gone.
 STALL_SECONDS = 300
+
+
+#: Public key of an image's SSH host, with a comment.
+HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]+=* [A-Za-z0-9.-]+")
+
+
+def known_hosts(images: list[Artifact]) -> str:
+    """Return the known_hosts file (sshd(8)) of devices whose host keys are known, "" without one.
+
+    A name without dots is the device's name in multicast DNS, too.
+    """
+    keys = {image.host: image.ssh_host_key for image in images if image.ssh_host_key}
+    lines = [
+        f"{host if '.' in host else f'{host},{host}.local'} {' '.join(key.split()[:2])}\n"
+        for host, key in keys.items()
+    ]
+    return "".join([f"# {KNOWN_HOSTS_TYPE}\n", *lines]) if lines else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +113,10 @@ def as_announced[T](kind: type[T], value: object, what: str) -> T:
 def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
     others = (image.sbom, *image.extras)
     for name in (image.name, image.file_name, *map(_name_of, others)):
-        if not is_file_name(name) or name in {RESULT, BUILD_LOG}:
+        if not is_file_name(name) or name in {RESULT, BUILD_LOG, KNOWN_HOSTS}:
             raise BuildError(f"{name!r} is not allowed as a delivered file's name")
+    if image.ssh_host_key and not HOST_KEY.fullmatch(image.ssh_host_key):
+        raise BuildError(f"{image.file_name}: {image.ssh_host_key!r} is not a host key")
     for digest in (image.sha256, image.unpacked_sha256):
         if not re.fullmatch("[0-9a-f]{64}", digest):
             raise BuildError(f"{image.file_name}: {digest!r} is not a SHA-256")

@@ -5,12 +5,12 @@ bmap-tools, version 2.0 (`bmaptool/BmapCreate.py`).
 """
 
 import dataclasses
-import errno
 import hashlib
-import os
 import pathlib
 import re
 from collections.abc import Iterator
+
+from orchestrator.image.sparse import data_ranges
 
 BLOCK = 4096
 
@@ -54,16 +54,9 @@ def block_map(image: pathlib.Path) -> str:
 
 def _ranges(file: int, size: int) -> Iterator[tuple[int, int]]:
     """Yield (first, last) block of each written range, split at 64 MiB."""
-    offset, last_block = 0, -1
-    while offset < size:
-        try:
-            start = os.lseek(file, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return  # the rest of the file is a hole
-            raise
-        offset = os.lseek(file, start, os.SEEK_HOLE)
-        first, last = max(start // BLOCK, last_block + 1), (offset - 1) // BLOCK
+    last_block = -1
+    for start, end in data_ranges(file, size):
+        first, last = max(start // BLOCK, last_block + 1), (end - 1) // BLOCK
         while first <= last:
             last_block = min(last, first + (64 << 20) // BLOCK - 1)
             yield first, last_block

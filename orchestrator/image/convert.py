@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 
 from orchestrator.image import vagrant
+from orchestrator.image.crc32c import crc32c
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import SECTOR
 from orchestrator.shared import command as programs
@@ -33,12 +34,21 @@ def convert(raw: pathlib.Path, kind: DiskFormat, target: pathlib.Path, identity:
         command += ["-o", row.options]
     disk = target.with_name(f"{target.name}.disk") if row.box else target
     _run([*command, os.fspath(raw), os.fspath(disk)])
-    if fix := FIXES.get(row.driver):
-        with disk.open("r+b") as image:
-            fix(image, identity)
+    _identify(disk, row.driver, identity)
     if row.box:
         vagrant.pack(disk, raw.stat().st_size, target)
         disk.unlink()
+
+
+def identify(image: pathlib.Path, kind: DiskFormat, identity: uuid.UUID) -> None:
+    """Give a copy of an image in the format `kind` its own identifiers; raw images have none."""
+    _identify(image, DISK_FORMATS[kind].driver, identity)
+
+
+def _identify(image: pathlib.Path, driver: str, identity: uuid.UUID) -> None:
+    if fix := FIXES.get(driver):
+        with image.open("r+b") as file:
+            fix(file, identity)
 
 
 def compress(image: pathlib.Path, how: Compression, target: pathlib.Path) -> None:
@@ -150,16 +160,6 @@ def _fix_vmdk(image: typing.BinaryIO, identity: uuid.UUID) -> None:
     if count != 1:
         raise FilesystemError("qemu-img has made a VMDK without one content ID")
     _write_at(image, place, fixed.ljust(size, b"\0"))
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli, RFC 3720 appendix B.4): polynomial 0x1EDC6F41, reflected."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
 
 
 #: Functions that make a converted file reproducible, by QEMU driver. Other drivers' files already

@@ -1,7 +1,7 @@
 """Late values: files added to an image after the build, never in the Nix store or a log.
 
-Late values come from `--inject` (files), `--host-name`, `--wifi-ssid`, `--wifi-password-file`, and
-`--stamp` (one row per device).
+Late values come from `--inject` (files), `--host-name`, `--wifi-ssid`, `--wifi-password-file`,
+`--stamp` (one row per device), and `--identity-seed`.
 """
 
 import csv
@@ -9,11 +9,11 @@ import dataclasses
 import io
 import pathlib
 import re
-import stat
 from collections.abc import Callable
 
-from orchestrator.image import wifi
-from orchestrator.image.tree import BLOCK, Entry
+from orchestrator.image import identity, wifi
+from orchestrator.image.identity import Identity
+from orchestrator.image.tree import Entry
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import Late, SpecError
 from orchestrator.shared.text import is_line
@@ -25,9 +25,6 @@ COLUMNS = ("host", "ssh_key", "ssh_user", "wifi_ssid", AS_IT_IS)
 
 #: File with the host's name.
 HOST_NAME = "etc/hostname"
-
-#: Shortest secret that `misplaced` searches for, in bytes: WPA's shortest passphrase.
-SECRET_BYTES = 8
 
 #: One label of a host name (RFC 1123, section 2.1).
 HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -102,10 +99,12 @@ def one_device(options: ImageOptions) -> Device:
     return device
 
 
-def late_entries(options: ImageOptions, device: Device, places: Late) -> tuple[Entry, ...]:
+def late_entries(
+    options: ImageOptions, device: Device, places: Late, known: Identity | None = None
+) -> tuple[Entry, ...]:
     """Return the root file system's entries for the late values of `device` and `--inject`.
 
-    `places` says where the image's system reads them.
+    `places` says where the image's system reads them; `known` is the device's identity.
     """
     entries = []
     for one in options.injections:
@@ -120,6 +119,8 @@ def late_entries(options: ImageOptions, device: Device, places: Late) -> tuple[E
         entries.append(_file(f"{places.keys}/{device.user}", f"{device.ssh_key}\n"))
     for program, place in places.wifi.items() if device.wifi_ssid else ():
         entries += wifi.entries(program, place, device.wifi_ssid, device.wifi_password)
+    if known:
+        entries += identity.entries(known, places.hostKey)
     return tuple(dataclasses.replace(one, path=_below(places.etc, one.path)) for one in entries)
 
 
@@ -145,49 +146,3 @@ def _check_device(device: Device, where: str) -> None:
 
 def _file(path: str, text: str) -> Entry:
     return Entry(path, "file", 0o644, data=text.encode())
-
-
-def secrets(entries: tuple[Entry, ...]) -> list[Entry]:
-    """Return the files of `entries` that are readable only by their owner."""
-    return [
-        entry
-        for entry in entries
-        if entry.kind == "file" and entry.data and not entry.mode & (stat.S_IRWXG | stat.S_IRWXO)
-    ]
-
-
-def misplaced(
-    image: pathlib.Path, entries: tuple[Entry, ...], *, inline_copies: int = 1
-) -> list[str]:
-    """Search the whole raw image for every secret file's content.
-
-    Returns the paths of secrets that occur more or less often than in `entries`. A file system may
-    keep a small file in its metadata, of which there are `inline_copies`.
-    """
-    files = secrets(entries)
-    if not files:
-        return []
-    # Only a file's first block is searched for: its blocks need not be contiguous. Short or uniform
-    # content is skipped, because it may occur anywhere by chance.
-    needles = {
-        entry.path: entry.data[:BLOCK]
-        for entry in files
-        if len(entry.data) >= SECRET_BYTES and len(set(entry.data[:BLOCK])) > 1
-    }
-    everything = [entry.data for entry in entries if entry.kind == "file"]
-    wanted = {
-        path: sum(data.count(needle) for data in everything) for path, needle in needles.items()
-    }
-    found = dict.fromkeys(needles, 0)
-    with image.open("rb") as file:
-        keep = b""
-        while chunk := file.read(16 << 20):
-            text = keep + chunk
-            for path, needle in needles.items():
-                # Matches within `keep`, the end of the previous chunk, were counted already.
-                found[path] += text.count(needle) - keep.count(needle)
-            keep = text[-(BLOCK - 1) :]
-    times = {1, inline_copies}
-    return sorted(
-        path for path in needles if found[path] not in {wanted[path] * time for time in times}
-    )

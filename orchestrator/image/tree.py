@@ -59,6 +59,12 @@ class Entry:
         return self.source.stat().st_size if self.source else len(self.data)
 
 
+def pieces(data: bytes) -> Iterator[bytes]:
+    """Yield `data` in blocks, the last one filled up with zeros."""
+    for at in range(0, len(data), BLOCK):
+        yield data[at : at + BLOCK].ljust(BLOCK, b"\0")
+
+
 class Tree:
     """Content of a root file system: store paths and further entries."""
 

@@ -14,7 +14,7 @@ from orchestrator.ask.uploads import earlier_bills, kept
 from orchestrator.deliver import evidence
 from orchestrator.deliver.provenance import About
 from orchestrator.deliver.report_checks import Story
-from orchestrator.deliver.stream import SCHEMA, Delivery, Result, as_announced
+from orchestrator.deliver.stream import SCHEMA, Delivery, Result, as_announced, known_hosts
 from orchestrator.docker.privileges import Receipt
 from orchestrator.docker.workspace import take
 from orchestrator.run.context import RunContext
@@ -22,6 +22,7 @@ from orchestrator.run.supervisor import Supervisor
 from orchestrator.shared.artifact import (
     BUILD_LOG,
     IMAGE_RESULT,
+    KNOWN_HOSTS,
     LOG,
     LOG_TYPE,
     REPORT,
@@ -114,6 +115,10 @@ class Handover:
                 outgoing.send(take(self._folder, NIX_LOG, f"{first.file_name}{LOG}").name)
             whole = self._result(self._images, boot, receipts, registered)
             outgoing.send(whole.write(folder / RESULT))
+            if known := known_hosts(self._images):
+                with (folder / KNOWN_HOSTS).open("x") as file:
+                    file.write(known)
+                outgoing.send(KNOWN_HOSTS)
             for image in self._images:
                 own = self._result([image], None if image in others else boot, receipts, registered)
                 outgoing.send(own.write(folder / f"{image.file_name}{IMAGE_RESULT}"))

@@ -30,8 +30,9 @@ LOG = ".log"
 DOCUMENTS = (SBOM, PROVENANCE, CHECKSUMS, SIGNATURE, BLOCK_MAP, IMAGE_INFO, IMAGER, REPORT)
 BESIDE = (*DOCUMENTS, IMAGE_RESULT, SERIAL_LOG, LOG)
 
-#: File that lists the last run's images, and Nix' log of a run that failed.
+#: Files that list the last run's images and their SSH host keys, and Nix' log of a run that failed.
 RESULT = "result.json"
+KNOWN_HOSTS = "known_hosts"
 BUILD_LOG = "build.log"
 
 #: Marks in the files that runs make: by these run.sh (caller/place.sh) knows them, whatever their
@@ -39,6 +40,7 @@ BUILD_LOG = "build.log"
 BUILD_TYPE = "urn:nixos-image:build:v1"
 RESULT_TYPE = "urn:nixos-image:result:v1"
 LOG_TYPE = "urn:nixos-image:log:v1"
+KNOWN_HOSTS_TYPE = "urn:nixos-image:known-hosts:v1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Artifact:
 
     `virtual_size` is the size of the disk in the image, `firmware` the kinds that can boot it,
     `sbom` the path of its bill of materials, `unpacked_sha256` the SHA-256 of the image before it
-    was compressed.
+    was compressed. `serial` and `ssh_host_key`, a public key, are the device's, "" if they are not
+    derived (`--identity-seed`).
     """
 
     path: str
@@ -90,6 +93,8 @@ class Artifact:
     unpacked_sha256: str
     extras: tuple[str, ...]
     sbom: str
+    serial: str = ""
+    ssh_host_key: str = ""
 
     @property
     def file_name(self) -> str:
@@ -105,6 +110,8 @@ class Artifact:
             "store_path": self.toplevel,
             "path": os.fspath(out / self.file_name),
             "host": self.host,
+            "serial": self.serial,
+            "ssh_host_key": self.ssh_host_key,
             "disk_format": self.disk_format,
             "compression": self.compression,
             "firmware": list(self.firmware),

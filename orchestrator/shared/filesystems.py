@@ -27,6 +27,7 @@ class Row:
     grub_module: str = ""
     block_map: bool = False
     inline_copies: Natural = 1
+    replaces: bool = False
     packages: tuple[str, ...] = ()
     kernel_modules: tuple[str, ...] = ()
 

@@ -44,8 +44,9 @@ class ImageOptions:
 
     A `disk_size` or `boot_size` of 0 is `auto`: what the content needs.
 
-    `stamp` is a CSV file, with one image per row. `secure_boot_key` and `secure_boot_cert` are PEM
-    files.
+    `stamp` is a CSV file, with one image per row. `identity_seed` is the file with the secret from
+    which devices' identities are derived; in the builder, that with the identities.
+    `secure_boot_key` and `secure_boot_cert` are PEM files.
     """
 
     partition_table: PartitionTable | None = None
@@ -57,6 +58,7 @@ class ImageOptions:
     compression: Compression | None = None
     bmap: bool = False
     check: bool = False
+    identity_seed: str = ""
     host_name: str = ""
     wifi_ssid: FreeText = ""
     wifi_password_file: str = ""
@@ -68,7 +70,7 @@ class ImageOptions:
     @property
     def secret(self) -> bool:
         """Whether the images may have secrets, so that others must not read them."""
-        return bool(self.injections or self.stamp or self.wifi_password_file)
+        return bool(self.injections or self.stamp or self.wifi_password_file or self.identity_seed)
 
     @property
     def given(self) -> tuple[str, ...]:

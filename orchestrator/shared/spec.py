@@ -197,10 +197,12 @@ class Late:
 
     `etc` is the folder that becomes /etc at boot, `keys` that of the users' public keys. `wifi` has
     the place of each program that joins a Wi-Fi network: a file for wpa_supplicant, else a folder.
+    `hostKey` is the path of sshd's private Ed25519 key, "" if the system has no sshd.
     """
 
     etc: str = "etc"
     keys: str = "etc/ssh/authorized_keys.d"
+    hostKey: str = "etc/ssh/ssh_host_ed25519_key"
     wifi: dict[str, str] = dataclasses.field(
         default_factory=lambda: {
             "networkmanager": "etc/NetworkManager/system-connections",
@@ -251,16 +253,27 @@ class ImageSpec:
     late: Late = dataclasses.field(default_factory=Late)
     secureBoot: SecureBoot | None = None
 
+    @property
+    def disk(self) -> typing.Self:
+        """The spec without what only the file around the disk has.
+
+        Images with equal ones have the same raw image.
+        """
+        return dataclasses.replace(
+            self, name="", format="", diskFormat="raw", compression="none", readyText=""
+        )
+
     def identifier(self, what: str) -> uuid.UUID:
         """Return the UUID of `what` (a file system, a partition).
 
-        The UUID is derived from the spec: equal specs have equal UUIDs.
+        The UUID is derived from the disk's spec: equal disks have equal UUIDs, whatever the names
+        and formats of their files are.
         """
         given = {"root": self.root.uuid, "partition nixos": self.root.partUuid}.get(what)
         if given:
             return uuid.UUID(given)
         return uuid.uuid5(
-            _NAMESPACE, f"{json.dumps(dataclasses.asdict(self), sort_keys=True)}/{what}"
+            _NAMESPACE, f"{json.dumps(dataclasses.asdict(self.disk), sort_keys=True)}/{what}"
         )
 
     @property

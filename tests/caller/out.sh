@@ -20,6 +20,7 @@ files() {
   for name; do
     case $name in
       *.provenance.json) printf '{"type": "urn:nixos-image:build:v1", "run": "%s"}\n' "$text" ;;
+      *known_hosts) printf '# urn:nixos-image:known-hosts:v1\npi ssh-ed25519 %s\n' "$text" ;;
       *result.json) printf '{"type": "urn:nixos-image:result:v1", "run": "%s"}\n' "$text" ;;
       build.log) printf '# urn:nixos-image:log:v1: run %s\n' "$text" ;;
       *.sha256) (cd "$work/stream.d" && sha256sum ./*.img | sed 's| \./| |') ;;

@@ -117,6 +117,17 @@ whole second
 expect "with --force it does not" 0 '' builds --force
 check "stay" holds result.json second
 fresh
+echo 'github.com ssh-ed25519 AAAA' > "$out/known_hosts"
+hands_over first known_hosts
+expect "a known_hosts that is the user's" 0 'known_hosts was not made by this project: it is left unchanged' builds
+check "stays" holds known_hosts 'github.com ssh-ed25519 AAAA'
+fresh
+hands_over first known_hosts
+builds > /dev/null 2>&1
+hands_over second known_hosts
+expect "and one of ours" 0 '' builds
+check "is replaced" grep -q second "$out/known_hosts"
+fresh
 echo mine > "$out/build.log"
 hands_over first build.log
 expect "a build.log that is the user's" 0 'build.log was not made by this project' builds

@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -138,10 +139,13 @@ def test_a_root_of_another_kind_boots_and_is_the_same_twice(
 
 
 def devices(orchestrate: Run) -> Outcome:
-    """Make images of two devices by a `--stamp` file."""
+    """Make images of two devices by a `--stamp` file, with identities."""
     rows = b"host,wifi_ssid,wifi_password\nalpha,net,first secret\nbeta,net,second secret\n"
     options = ["--system", X86, "--stamp", "/home/me/hosts.csv", "--bmap", "--no-boot"]
-    return orchestrate("demo", *options, files={"/home/me/hosts.csv": rows})
+    options += ["--identity-seed", "/home/me/seed"]
+    return orchestrate(
+        "demo", *options, files={"/home/me/hosts.csv": rows, "/home/me/seed": b"made-up " * 4}
+    )
 
 
 def test_each_row_of_a_list_becomes_a_device(orchestrate: Run) -> None:
@@ -155,6 +159,8 @@ def test_each_row_of_a_list_becomes_a_device(orchestrate: Run) -> None:
     assert b"first secret" in alpha
     assert b"second secret" not in alpha
     assert b"first secret" not in beta
+    assert not any(b"made-up made-up" in content for content in files.values())
+    assert len(files["known_hosts"].splitlines()) == 3
     assert files[str(images[0]["bmap"])].startswith(b"<?xml")
 
 
@@ -163,6 +169,14 @@ def test_such_a_device_boots_by_its_name(orchestrate: Run) -> None:
     built = devices(orchestrate)
     path = str(described(built)[1]["path"])
     beta = built.files()[pathlib.PurePosixPath(path).name]
-    outcome = orchestrate("boot", "--test", "--run", "hostname", path, files={path: beta})
+    keys = "$(ls -d /nix/store/*dropbear*)/usr/bin/dropbearkey -y -f /var/lib/dropbear/ed25519"
+    asked = f"hostname; cat /etc/machine-id; cat /etc/device-serial; {keys}"
+    outcome = orchestrate("boot", "--test", "--run", asked, path, files={path: beta})
     assert outcome.code == 0, outcome.err
     assert "\nbeta\n" in outcome.err
+    lines = outcome.err.splitlines()
+    image = described(built)[1]
+    assert image["serial"] in lines
+    assert any(re.fullmatch("[0-9a-f]{12}4[0-9a-f]{19}", line) for line in lines)
+    _kind, key, _comment = str(image["ssh_host_key"]).split()
+    assert any(line.startswith(f"ssh-ed25519 {key} ") for line in lines)

@@ -13,9 +13,9 @@ import pytest
 from orchestrator.image.assemble import assemble
 from orchestrator.image.closure import Record, changed, records, registration
 from orchestrator.image.filesystems.filesystem import FilesystemError
-from orchestrator.image.late import misplaced
 from orchestrator.image.layout import LayoutError
 from orchestrator.image.pack import ChangedError
+from orchestrator.image.search import misplaced
 from orchestrator.image.tree import Entry, TreeError
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import ImageSpec, PartitionTable

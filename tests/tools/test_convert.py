@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.image import convert, examine, vagrant
+from orchestrator.image.crc32c import crc32c
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.shared.disk_formats import ASSEMBLED, DISK_FORMATS, DiskFormat
 from orchestrator.shared.spec import Compression
@@ -150,7 +151,7 @@ def test_identities_lie_where_the_formats_want_them(
         header = vhdx[place : place + 4096]
         assert header[:4] == b"head"
         blank = header[:4] + bytes(4) + header[8:]
-        assert int.from_bytes(header[4:8], "little") == convert.crc32c(blank)
+        assert int.from_bytes(header[4:8], "little") == crc32c(blank)
     assert f"\nCID={IDENTITY.hex[:8]}\n".encode() in twice["vmdk"][0].read_bytes()
 
 
@@ -257,4 +258,4 @@ def test_no_compression_renames(tmp_path: pathlib.Path) -> None:
 )
 def test_the_checksum_is_castagnolis(data: bytes, expected: int) -> None:
     """Test vectors of RFC 3720, B.4, and the usual one."""
-    assert convert.crc32c(data) == expected
+    assert crc32c(data) == expected

@@ -6,9 +6,10 @@ import pathlib
 import pytest
 
 from orchestrator.agents.builder import imaging, sbom
+from orchestrator.agents.builder.imaging import Wanted
 from orchestrator.image import assemble, convert
 from orchestrator.image.filesystems.filesystem import FilesystemError
-from orchestrator.image.late import Device
+from orchestrator.image.late import Device, late_entries
 from orchestrator.image.layout import Layout
 from orchestrator.image.loaders.signing import Signer
 from orchestrator.image.tree import Entry
@@ -39,7 +40,8 @@ def make(run: Run, spec: ImageSpec, options: ImageOptions) -> list[str]:
     try:
         wanted = apply(options, spec)
         parts = sbom.parts_of_spec(wanted, ())
-        imaging.make_artifact(run, folder, wanted, options, Device(), parts)
+        late = late_entries(options, Device(), wanted.late)
+        imaging.Group(run, folder, options, [Wanted(wanted, Device(), late, parts)]).make()
     finally:
         found = sorted(path.name for path in folder.iterdir())
     return found

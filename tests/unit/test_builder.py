@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.agents import room
 from orchestrator.agents.builder import __main__ as builder
+from orchestrator.agents.builder import fleet
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary
@@ -110,7 +111,7 @@ def test_a_disk_is_full_only_if_it_was_measured(
     def full(*_arguments: object) -> list[Artifact]:
         raise FilesystemError("sfdisk: No space left on device")
 
-    monkeypatch.setattr(builder, "_assemble", full)
+    monkeypatch.setattr(fleet, "make", full)
     monkeypatch.setattr(room, "SCARCE", (1 << 62) if scarce else 0)
     result = Built(run.folder / "spec.json", "x86_64-linux", "raw")
     keeper = Keeper(Nix(Settings(), run.folder / "log"))

@@ -155,6 +155,7 @@ def test_an_image_with_secrets_is_its_owners_alone(folder: pathlib.Path) -> None
         (["--wifi-ssid", "x", "--wifi-password-file", "pw"], True),
         (["--inject", "key:/etc/key"], True),
         (["--stamp", "devices.csv"], True),
+        (["--host-name", "x", "--identity-seed", "seed"], True),
     ],
 )
 def test_each_secret_makes_an_image_its_owners_alone(
@@ -305,3 +306,25 @@ def test_a_stream_that_is_cut_off_is_told(cut: int, tmp_path: pathlib.Path) -> N
     data = tar_of((tarfile.TarInfo("a"), b"x" * 20_000))
     with pytest.raises(DeliveryError, match="not all files that"):
         receive(tmp_path / "in", data[:cut])
+
+
+def test_known_hosts_has_each_device_once_under_its_names() -> None:
+    keys = {"pi": "ssh-ed25519 AAAA pi", "gate.example.org": "ssh-ed25519 BBBB= gate", "x": ""}
+    images = [
+        dataclasses.replace(IMAGE, path=f"image/{name}", host=host, ssh_host_key=key)
+        for name in ("a.img", "b.qcow2")
+        for host, key in keys.items()
+    ]
+    assert stream.known_hosts(images) == (
+        "# urn:nixos-image:known-hosts:v1\n"
+        "pi,pi.local ssh-ed25519 AAAA\n"
+        "gate.example.org ssh-ed25519 BBBB=\n"
+    )
+    assert stream.known_hosts(images[2:3]) == ""
+
+
+@pytest.mark.parametrize(
+    "key", ["ssh-ed25519 AAAA\nevil ssh-rsa BBBB a", "ssh-rsa AAAA a", "* ssh-ed25519 AAAA", "a"]
+)
+def test_a_host_key_that_is_none_is_refused(key: str) -> None:
+    assert not stream.HOST_KEY.fullmatch(key)

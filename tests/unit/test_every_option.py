@@ -37,12 +37,17 @@ VALUES: dict[str, list[str]] = {
     "--host-name": ["alpha"],
     "--wifi-ssid": ["net"],
     "--stamp": ["/a.csv"],
+    "--identity-seed": ["/seed"],
     "--root-fs": list(ROOTS),
     "--secure-boot-key": ["/key.pem"],
 }
 
 #: Options that make no sense without another one.
-NEEDS = {"--wifi-password-file": "--wifi-ssid", "--secure-boot-cert": "--secure-boot-key"}
+NEEDS = {
+    "--wifi-password-file": "--wifi-ssid",
+    "--identity-seed": "--stamp or --host-name",
+    "--secure-boot-cert": "--secure-boot-key",
+}
 
 NIXOS = nixos_formats.read_formats()
 CASES = [(flag, value) for flag, values in VALUES.items() for value in values]
@@ -50,6 +55,7 @@ CASES = [(flag, value) for flag, values in VALUES.items() for value in values]
 
 def words(flag: str, value: str) -> list[str]:
     more = ["--secure-boot-cert", "/cert.pem"] if flag == "--secure-boot-key" else []
+    more += ["--host-name", "a"] if flag == "--identity-seed" else []
     return [flag, value, *more] if value else [flag]
 
 
@@ -83,7 +89,11 @@ def made(spec: ImageSpec) -> tuple[object, ...]:
 
 def has_effect(image: ImageOptions, spec: ImageSpec) -> bool:
     """Whether the options change the image, its late files, or what is made beside it."""
-    beside = image.bmap or image.check or bool(image.stamp or image.secure_boot_key)
+    beside = (
+        image.bmap
+        or image.check
+        or bool(image.stamp or image.secure_boot_key or image.identity_seed)
+    )
     device = Device(host=image.host_name, wifi_ssid=image.wifi_ssid)
     late = late_entries(dataclasses.replace(image, injections=()), device, spec.late)
     changed = made(apply(image, spec)) != made(spec)

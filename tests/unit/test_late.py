@@ -7,8 +7,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.image import late
-from orchestrator.image.late import COLUMNS, Device, late_entries, misplaced, read_devices
+from orchestrator.image import late, search
+from orchestrator.image.identity import Identity
+from orchestrator.image.late import COLUMNS, Device, late_entries, read_devices
+from orchestrator.image.search import misplaced
 from orchestrator.image.tree import Entry, Tree
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.spec import Late, SpecError
@@ -339,6 +341,24 @@ def test_a_device_is_shown_without_its_password() -> None:
     assert "pi-1" in repr(device)
 
 
+def test_an_identity_becomes_files_where_the_system_reads_them() -> None:
+    known = Identity("PRIVATE\n", "ssh-ed25519 AAAA pi", "0" * 32, "0A0A")
+    for etc, host_key in (("etc", "etc/ssh/key"), (".rw-etc/upper", "persist/key"), ("etc", "")):
+        places = Late(etc=etc, hostKey=host_key)
+        found = late_entries(ImageOptions(), Device("pi"), places, known)
+        files = {one.path: (one.mode, one.data) for one in found}
+        assert files[f"{etc}/machine-id"] == (0o444, b"0" * 32 + b"\n")
+        assert files[f"{etc}/device-serial"] == (0o444, b"0A0A\n")
+        key = host_key.replace("etc/", f"{etc}/") if host_key.startswith("etc/") else host_key
+        assert (key in files) == bool(host_key)
+        if host_key:
+            assert files[key] == (0o600, b"PRIVATE\n")
+            assert files[f"{key}.pub"] == (0o644, b"ssh-ed25519 AAAA pi\n")
+        assert len(files) == (5 if host_key else 3)
+    assert "PRIVATE" not in repr(known)
+    assert "0" * 32 not in repr(known)
+
+
 # --- secrets ----------------------------------------------------------------------------------
 
 
@@ -348,7 +368,7 @@ def test_a_device_is_shown_without_its_password() -> None:
 )
 def test_a_secret_is_what_only_its_owner_may_read(mode: int, secret: bool) -> None:
     entry = Entry("a", "file", mode, data=b"x")
-    assert late.secrets((entry,)) == ([entry] if secret else [])
+    assert search.secrets((entry,)) == ([entry] if secret else [])
 
 
 def test_folders_links_and_empty_files_are_no_secrets() -> None:
@@ -357,7 +377,7 @@ def test_folders_links_and_empty_files_are_no_secrets() -> None:
         Entry("b", "link", 0o600, target="a"),
         Entry("c", "file", 0o600),
     )
-    assert late.secrets(entries) == []
+    assert search.secrets(entries) == []
 
 
 SECRET = Entry("etc/key", "file", 0o600, data=bytes(range(256)) * 3)

@@ -11,9 +11,11 @@ import pytest
 from orchestrator.ask import uploads
 from orchestrator.ask.github import keys_of
 from orchestrator.ask.request import Build, Caller
+from orchestrator.decide import identities
 from orchestrator.decide import make_task as module
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
+from orchestrator.image.identity import read_identities
 from orchestrator.image.late import Device
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
@@ -194,6 +196,35 @@ def test_secrets_are_in_no_folder_that_an_agent_sees(
             assert not re.search("a.secret", place.read_text()), place
 
 
+def test_the_seed_of_a_fleet_stays_with_the_orchestrator(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents get the identities that are derived from it, and those only with the late values."""
+    monkeypatch.setattr(identities, "_public", lambda private: private[::-1])
+    seed = "0123456789abcdef" * 4
+    (sent / "rows").write_text("host\nalpha\nbeta\n")
+    (sent / "seed").write_text(f"{seed}\n")
+    image = ImageOptions(stamp="/rows", identity_seed="/seed")
+    task, work = made(dataclasses.replace(BUILD, image=image), who, tmp_path)
+    assert work.late["identity"]
+    [place] = (tmp_path / "own").rglob(pathlib.Path(task.options.identity_seed).name)
+    known = read_identities(place.read_text())
+    assert known["beta"] == identities.identity(seed.encode(), "beta")
+    assert known.keys() == {"alpha", "beta"}
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or seed not in file.read_text(), file
+        assert file == place or not file.is_file() or known["beta"].serial not in file.read_text()
+
+
+def test_a_seed_that_could_be_guessed_is_refused(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / "seed").write_text("x" * 31 + "\n\n")
+    image = ImageOptions(host_name="a", identity_seed="/seed")
+    with pytest.raises(UsageError, match=r"^--identity-seed: the file has 31 bytes, a seed"):
+        made(dataclasses.replace(BUILD, image=image), who, tmp_path)
+
+
 def test_what_nobody_has_named_is_in_no_folder_that_an_evaluation_sees(
     who: Caller, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +342,7 @@ def test_the_configuration_knows_which_late_values_there_are_not_what_they_are()
         "keyUsers": ["me"],
         "everyDeviceHasKey": False,
         "wifi": True,
+        "identity": False,
         "injected": ["/etc/key"],
     }
     assert module.late_facts(ImageOptions(), [Device()]) == {}

@@ -118,6 +118,7 @@ SECRETIVE = dataclasses.replace(
         compression="zstd",
         wifi_ssid="MyNetwork",
         wifi_password_file="/home/me/mypassword",
+        identity_seed="/home/me/mypassword",
         injections=(Injection("/home/me/mypassword", "/etc/x", 0o600),),
         secure_boot_key="/home/me/secret.key",
         secure_boot_cert="/home/me/secret.crt",
@@ -138,7 +139,7 @@ def test_parameters_are_what_was_asked_for_without_secrets_and_homes() -> None:
     assert found["image"] == {"compression": "zstd"}
     assert found["late"] == [
         *("wifi_ssid", "wifi_password_file", "injections"),
-        *("secure_boot_key", "secure_boot_cert"),
+        *("secure_boot_key", "secure_boot_cert", "identity_seed"),
     ]
     assert found["search_path"] == [["a", "a"], ["b", "https://example.org/b"]]
     assert found["arguments"] == [["who", "world"]]

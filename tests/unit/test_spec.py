@@ -77,6 +77,7 @@ SPEC: dict[str, typing.Any] = {
     "late": {
         "etc": "etc",
         "keys": "etc/ssh/authorized_keys.d",
+        "hostKey": "etc/ssh/ssh_host_ed25519_key",
         "wifi": {"iwd": "var/lib/iwd"},
     },
     "secureBoot": {"keyFile": "/db.key", "certFile": "/db.crt"},
@@ -267,15 +268,31 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_identifiers_are_the_same_for_the_same_spec_and_differ_otherwise() -> None:
     spec, same = read_spec(json.dumps(SPEC)), read_spec(json.dumps(SPEC))
     others = [
-        read_spec(changed("name", "b")),
         read_spec(changed("esp.sizeMiB", 97)),
         read_spec(changed("root.label", "b")),
     ]
     names = ("disk", "esp", "root", "hash seed", "partition ESP", "partition nixos")
     assert [spec.identifier(name) for name in names] == [same.identifier(name) for name in names]
-    assert len({one.identifier(name) for one in (spec, *others) for name in names}) == 4 * len(
+    assert len({one.identifier(name) for one in (spec, *others) for name in names}) == 3 * len(
         names
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "b"),
+        ("format", "qcow-efi"),
+        ("diskFormat", "qcow2"),
+        ("compression", "zstd"),
+        ("readyText", "b"),
+    ],
+)
+def test_a_disk_has_the_same_identifiers_in_each_file(field: str, value: str) -> None:
+    spec, other = read_spec(json.dumps(SPEC)), read_spec(changed(field, value))
+    assert spec != other
+    assert spec.disk == other.disk
+    assert spec.identifier("disk") == other.identifier("disk")
 
 
 def test_identifiers_do_not_depend_on_the_process() -> None:

@@ -121,6 +121,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             for text in ("0", "-1", "1P", "x", "1.5G", "99999T", "", "16T")
         ),
         (["demo", "--wifi-password-file", "p"], "needs --wifi-ssid", "./run.sh demo --help"),
+        (["demo", "--identity-seed", "p"], "needs --stamp or --host-name", "./run.sh demo --help"),
         (["demo", "--secure-boot-key", "k"], "need each other", "./run.sh demo --help"),
         (["demo", "--secure-boot-cert", "c"], "need each other", "./run.sh demo --help"),
         (["demo", "--root-fs", "f2fs"], "--root-fs f2fs: it cannot grow", "./run.sh demo --help"),
@@ -159,6 +160,16 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
                 ["question"],
                 ["send", "--inject", "/s"],
                 ["send", "--stamp", "/c"],
+                ["send_keys"],
+            ],
+        ),
+        (
+            demo(image=ImageOptions(stamp="/c", identity_seed="/seed")),
+            [
+                ["out_dir", "--out", "/home/me/project/out"],
+                ["question"],
+                ["send", "--stamp", "/c"],
+                ["send", "--identity-seed", "/seed"],
                 ["send_keys"],
             ],
         ),

@@ -17,6 +17,7 @@ from orchestrator.agents.builder import (
     collect,
     demo,
     effective,
+    fleet,
     memory,
     nixos,
     sandbox,
@@ -25,7 +26,6 @@ from orchestrator.agents.builder import (
     word,
 )
 from orchestrator.agents.builder.forecast import Forecast
-from orchestrator.agents.builder.imaging import make_artifact, take_artifacts
 from orchestrator.agents.builder.nix import Nix, Settings
 from orchestrator.agents.builder.nix import version as nix_version
 from orchestrator.agents.builder.recorder import Recorder
@@ -34,14 +34,11 @@ from orchestrator.agents.emulation import canary, emulators, private
 from orchestrator.agents.emulation.lease import PORT, Holder
 from orchestrator.agents.failure import AgentError, disk_full, run_agent
 from orchestrator.image import staging
-from orchestrator.image.closure import closure_of
-from orchestrator.image.late import one_device, read_devices
 from orchestrator.shared import retry
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import Artifact, Built
-from orchestrator.shared.image_options import ImageOptions, apply
+from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.run import TOKEN_FILE, Run, this_run
-from orchestrator.shared.spec_reader import read_spec
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 
 CLEANUP_ADDRESS = ("cleanup", PORT)
@@ -238,24 +235,14 @@ def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> 
 def assemble_images(
     run: Run, results: list[Built], options: ImageOptions, keeper: Keeper
 ) -> list[Artifact]:
-    """Make the image files from Nix' build results.
-
-    If a result is an image spec, it is assembled, once or for each row of the `--stamp` file; if it
-    is a folder, its files are copied.
-    """
+    """Make the image files from Nix' build results."""
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     kills, disk = memory.kills(), room.Room(folder)
     try:
-        artifacts = []
         with disk.watched():
-            for result in results:
-                if result.path.is_dir():
-                    keeper.hold([str(result.path)])
-                    artifacts += take_artifacts(run, folder, result)
-                else:
-                    artifacts += _assemble(run, folder, result, options, keeper)
+            artifacts = fleet.make(run, folder, results, options, keeper)
     except store.ERRORS as error:
         # A tool says the same of the image that it fills.
         if room.said(str(error)) and disk.scarce:
@@ -271,28 +258,6 @@ def assemble_images(
         if error.errno != errno.ENOSPC:
             raise
         raise disk_full() from error
-    return artifacts
-
-
-def _assemble(
-    run: Run, folder: pathlib.Path, built: Built, options: ImageOptions, keeper: Keeper
-) -> list[Artifact]:
-    keeper.hold([str(built.path)])
-    spec = apply(options, read_spec(built.path.read_text()))
-    # Store paths that the spec names: boot loaders and other files, besides the system.
-    named = closure_of([str(built.path)])
-    keeper.hold(set(named).difference(closure_of([spec.toplevel, *spec.additionalPaths])))
-    parts = sbom.parts_of_spec(spec, built.materials)
-    if options.stamp:
-        devices = read_devices(pathlib.Path(options.stamp).read_text("utf-8-sig", errors="replace"))
-    else:
-        devices = [one_device(options)]
-    artifacts = []
-    for device in devices:
-        name = f"{spec.name}-{device.host}" if device.host else spec.name
-        own = dataclasses.replace(spec, name=name)
-        make = functools.partial(make_artifact, run, folder, own, options, device, parts)
-        artifacts.append(keeper.attempt(named, make))
     return artifacts
 
 

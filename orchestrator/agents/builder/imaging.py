@@ -1,188 +1,289 @@
-"""Makes the delivered files of an image: raw image, checks, conversion, checksum, SBOM."""
+"""Makes the delivered files of images: raw image, checks, conversion, checksum, SBOM."""
 
+import concurrent.futures
+import dataclasses
 import functools
-import glob
-import json
+import itertools
+import os
 import pathlib
 import shutil
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Sequence
 
-from orchestrator.agents import events
+from orchestrator.agents import events, room
 from orchestrator.agents.builder import sbom
 from orchestrator.agents.builder.image_info import DESCRIBED, image_info
-from orchestrator.image import bmap, compare, convert, examine, late
+from orchestrator.agents.failure import AgentError
+from orchestrator.image import bmap, changes, compare, convert, examine, late, search, sparse
 from orchestrator.image.assemble import assemble
 from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.image.identity import Identity
 from orchestrator.image.layout import Layout
 from orchestrator.image.loaders.signing import Signer
-from orchestrator.shared.artifact import BLOCK_MAP, IMAGE_INFO, Artifact, Built, sha256_of
-from orchestrator.shared.disk_formats import of_suffix
+from orchestrator.image.stamping import Late, Stamper
+from orchestrator.shared.artifact import BLOCK_MAP, IMAGE_INFO, Artifact, sha256_of
+from orchestrator.shared.codes import CODES
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.image_options import ImageOptions
-from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
 from orchestrator.shared.spec import ImageSpec, is_file_name
 
-#: Table of formats, which has the firmware of images that nixpkgs assembles.
-FORMATS = ROOT / "nix/formats.json"
-
-#: File name of the raw image before its conversion; images are made one at a time.
+#: File name of the raw image before its conversion; raw images are assembled one at a time.
 RAW = "image.raw"
 
+#: Most images that are copied and hashed at a time: more only compete for the disk.
+AT_A_TIME = 4
 
-def make_artifact(
-    run: Run,
-    folder: pathlib.Path,
-    spec: ImageSpec,
-    options: ImageOptions,
-    device: late.Device,
-    parts: sbom.Parts,
-) -> Artifact:
-    """Make the image of `spec` in `folder`, with the late values of `device`.
 
-    `parts` are listed in its bill of materials. Raises the assembler's errors; partial files are
-    removed.
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """An image to make: `late` are its device's entries, `parts` are listed in its bill.
+
+    `identity` is the device's, if it is derived.
     """
-    events.emit("assemble", message=f"assembling {spec.file_name}")
-    entries = late.late_entries(options, device, spec.late)
-    raw, second, signed = folder / RAW, folder / "second", folder / "signed"
-    target = folder / spec.file_name
-    if not is_file_name(target.name):  # a --stamp row's host is part of the name
-        raise FilesystemError(f"{target.name!r} is not allowed as a file name: too long?")
-    if target.exists():
-        raise FilesystemError(
-            f"{target.name}: two images of this run have that name; build one at a time, or do"
-            " not set nixosImage.baseName"
-        )
-    try:
-        make = functools.partial(
-            assemble,
-            spec,
-            scratch=run.folder,
-            late=entries,
-            mapped=options.bmap,
-            signer=_signer(options, signed),
-        )
-        layout = make(raw)
-        if options.check:
-            _check_raw(raw, second / RAW, make)
-        examine.raw_image(raw, layout, spec.root.fsType)
-        if wrong := late.misplaced(
-            raw, entries, inline_copies=FILESYSTEMS[spec.root.fsType].inline_copies
+
+    spec: ImageSpec
+    device: late.Device
+    late: Late
+    parts: sbom.Parts
+    identity: Identity | None = None
+
+
+class Group:
+    """Images that one raw image serves: one disk, late entries of one shape.
+
+    They are delivered as they are made; nothing is left of a group that fails.
+    """
+
+    def __init__(
+        self, run: Run, folder: pathlib.Path, options: ImageOptions, wanted: Sequence[Wanted]
+    ) -> None:
+        """Make nothing yet; the files go to `folder`."""
+        self._run, self._folder, self._options = run, folder, options
+        # A raw file is what the others are made from, so its turn comes last.
+        self._wanted = sorted(wanted, key=lambda one: (_is_raw(one.spec), *_kind(one.spec)))
+        self._first = self._wanted[0]
+        self._second = folder / "second"
+
+    def make(self) -> list[Artifact]:
+        """Make all images of the group; raises the assembler's errors."""
+        for one in self._wanted:
+            self._check_name(one.spec)
+        made: list[pathlib.Path] = []
+        try:
+            stamper, layout = self._assembled()
+            found = []
+            for _kind_of, group in itertools.groupby(self._wanted, key=lambda one: _kind(one.spec)):
+                found += self._of_one_kind(list(group), stamper, layout, made)
+        except BaseException:
+            for path in made:
+                path.unlink(missing_ok=True)
+            raise
+        finally:
+            (self._folder / RAW).unlink(missing_ok=True)
+            for folder in (self._second, self._folder / "signed"):
+                shutil.rmtree(folder, ignore_errors=True)
+        return found
+
+    def _check_name(self, spec: ImageSpec) -> None:
+        target = self._folder / spec.file_name
+        if not is_file_name(target.name):  # a --stamp row's host is part of the name
+            raise FilesystemError(f"{target.name!r} is not allowed as a file name: too long?")
+        names = [one.spec.file_name for one in self._wanted]
+        if target.exists() or names.count(target.name) > 1:
+            raise FilesystemError(
+                f"{target.name}: two images of this run have that name; build one at a time, or do"
+                " not set nixosImage.baseName"
+            )
+
+    def _assembled(self) -> tuple[Stamper, Layout]:
+        """Assemble the raw image with the first device's late values, and check it."""
+        first, raw = self._first, self._folder / RAW
+        events.emit("assemble", message=f"assembling {first.spec.file_name}")
+        layout = self._assemble(first, raw)
+        examine.raw_image(raw, layout, first.spec.root.fsType)
+        if wrong := search.misplaced(
+            raw,
+            first.late,
+            others=[entry for one in self._wanted for entry in one.late],
+            inline_copies=FILESYSTEMS[first.spec.root.fsType].inline_copies,
         ):
             raise FilesystemError(
                 f"/{wrong[0]}: the image also has the first bytes of this secret elsewhere"
                 " (with mode 644 the file is not treated as a secret)"
             )
-        extras = []
-        if options.bmap:
-            mapped = folder / f"{spec.file_name}{BLOCK_MAP}"
-            mapped.write_text(bmap.block_map(raw))
-            extras.append(mapped)
-        if spec.format in DESCRIBED:
-            described = folder / f"{spec.file_name}{IMAGE_INFO}"
-            described.write_text(image_info(spec, layout.size))
-            extras.append(described)
-        unpacked = _finish(spec, raw, target)
-        if options.check:
-            _finish(spec, second / RAW, second / spec.file_name)
-            _check_file(target, second / spec.file_name)
-    except BaseException:
-        for path in folder.glob(f"{glob.escape(spec.name)}*"):
-            path.unlink()
-        raw.unlink(missing_ok=True)
-        raise
-    finally:
-        shutil.rmtree(second, ignore_errors=True)
-        shutil.rmtree(signed, ignore_errors=True)
-    digest = unpacked if spec.compression == "none" else sha256_of(target)
-    return Artifact(
-        path=target.relative_to(run.folder).as_posix(),
-        name=spec.name,
-        system=spec.system,
-        format=spec.format,
-        disk_format=spec.diskFormat,
-        compression=spec.compression,
-        firmware=spec.boots_under,
-        host=device.host,
-        toplevel=spec.toplevel,
-        ready_text=spec.readyText,
-        size=target.stat().st_size,
-        virtual_size=layout.size,
-        sha256=digest,
-        unpacked_sha256=unpacked,
-        extras=tuple(path.relative_to(run.folder).as_posix() for path in extras),
-        sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
-    )
+        return Stamper(raw, layout, first.spec, [one.late for one in self._wanted]), layout
 
-
-def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifact]:
-    """Copy the files that nixpkgs' recipe has made to `folder`, except those for Hydra."""
-    found = sorted(
-        path
-        for path in built.path.rglob("*")
-        if path.is_file() and "nix-support" not in path.relative_to(built.path).parts
-    )
-    if not found:
-        raise FilesystemError(f"{built.path}: nixpkgs' recipe made no file")
-    formats = json.loads(FORMATS.read_text()).items()
-    named = (one for name, one in formats if built.format in (name, *one["aliases"]))
-    firmware = tuple(next(named, {"firmware": ()})["firmware"])
-    parts = sbom.parts_of_output(built.path)
-    artifacts = []
-    for path in found:
-        events.emit("assemble", message=f"copying {path.name}")
-        target = folder / path.name
-        if target.exists():  # an image of another format or system has this name
-            target = folder / f"{built.format}-{built.system}-{path.name}"
-        if not is_file_name(target.name):
-            raise FilesystemError(f"{target.name!r} is not allowed as a file name")
-        shutil.copyfile(path, target)
-        disk_format = of_suffix(path.suffix)
-        examine.packed(target)
-        examine.disk_file(target, disk_format)
-        target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-        digest = sha256_of(target)
-        artifacts.append(
-            Artifact(
-                path=target.relative_to(run.folder).as_posix(),
-                name=target.name.partition(".")[0],
-                system=built.system,
-                format=built.format,
-                disk_format=disk_format,
-                compression="none",
-                firmware=firmware,
-                host="",
-                toplevel="",
-                ready_text="",
-                size=target.stat().st_size,
-                virtual_size=target.stat().st_size,
-                sha256=digest,
-                unpacked_sha256=digest,
-                extras=(),
-                sbom=sbom.write(target, digest, parts).relative_to(run.folder).as_posix(),
-            )
+    def _assemble(self, one: Wanted, target: pathlib.Path) -> Layout:
+        return assemble(
+            one.spec,
+            target,
+            scratch=self._run.folder,
+            late=one.late,
+            mapped=self._options.bmap,
+            signer=_signer(self._options, self._folder / "signed"),
         )
-    return artifacts
+
+    def _of_one_kind(
+        self, wanted: list[Wanted], stamper: Stamper, layout: Layout, made: list[pathlib.Path]
+    ) -> list[Artifact]:
+        """Make images of one disk format and compression; their files are added to `made`."""
+        first, *others = wanted
+        finish = functools.partial(self._finished, layout=layout, made=made)
+        target, unpacked = self._converted(first, stamper, made)
+        found = [finish(first, target, unpacked)]
+        self._check_room(target, len(others))
+        packed = first.spec.compression != "none" or not others
+        where = [] if packed else changes.extents(target, first.spec.diskFormat)
+        template = functools.partial(changes.placed, where=where)
+        if packed or template(stamper.changes(first.late)) is None:
+            return [*found, *(finish(one, *self._converted(one, stamper, made)) for one in others)]
+
+        def copied(one: Wanted) -> Artifact:
+            events.emit("assemble", message=f"stamping {one.spec.file_name}")
+            copy = self._folder / one.spec.file_name
+            made.append(copy)
+            sparse.copy(target, copy)
+            changes.write(copy, template(stamper.changes(one.late)) or [])
+            convert.identify(copy, one.spec.diskFormat, _identity(one.spec))
+            examine.disk_file(copy, one.spec.diskFormat)
+            return finish(one, copy, sha256_of(copy))
+
+        # Second assemblies use one folder.
+        workers = 1 if self._options.check else min(AT_A_TIME, len(os.sched_getaffinity(0)))
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            return [*found, *pool.map(copied, others)]
+
+    def _converted(
+        self, one: Wanted, stamper: Stamper, made: list[pathlib.Path]
+    ) -> tuple[pathlib.Path, str]:
+        """Make the file of `one` from the raw image; returns it, and the SHA-256 before packing."""
+        stamper.turn_to(one.late)
+        target = self._folder / one.spec.file_name
+        made.append(target)
+        return target, _finish(one.spec, stamper.raw, target)
+
+    def _finished(
+        self,
+        one: Wanted,
+        target: pathlib.Path,
+        unpacked: str,
+        *,
+        layout: Layout,
+        made: list[pathlib.Path],
+    ) -> Artifact:
+        """Check the image `target`, write the files beside it, and describe it."""
+        spec = one.spec
+        if self._options.check:
+            self._check(one, target)
+        extras = []
+        if self._options.bmap:
+            extras.append((BLOCK_MAP, bmap.block_map(self._raw_of(one, target))))
+        if spec.format in DESCRIBED:
+            extras.append((IMAGE_INFO, image_info(spec, layout.size)))
+        files = []
+        for suffix, text in extras:
+            files.append(target.with_name(f"{target.name}{suffix}"))
+            made.append(files[-1])
+            files[-1].write_text(text)
+        digest = unpacked if spec.compression == "none" else sha256_of(target)
+        bill = sbom.write(target, digest, one.parts)
+        made.append(bill)
+        return Artifact(
+            path=target.relative_to(self._run.folder).as_posix(),
+            name=spec.name,
+            system=spec.system,
+            format=spec.format,
+            disk_format=spec.diskFormat,
+            compression=spec.compression,
+            firmware=spec.boots_under,
+            host=one.device.host,
+            toplevel=spec.toplevel,
+            ready_text=spec.readyText,
+            size=target.stat().st_size,
+            virtual_size=layout.size,
+            sha256=digest,
+            unpacked_sha256=unpacked,
+            extras=tuple(path.relative_to(self._run.folder).as_posix() for path in files),
+            sbom=bill.relative_to(self._run.folder).as_posix(),
+            serial=one.identity.serial if one.identity else "",
+            ssh_host_key=one.identity.public_key if one.identity and spec.late.hostKey else "",
+        )
+
+    def _raw_of(self, one: Wanted, target: pathlib.Path) -> pathlib.Path:
+        """Return the raw image that the raw or packed file `target` has."""
+        return target if _is_raw(one.spec) else self._folder / RAW
+
+    def _check(self, one: Wanted, target: pathlib.Path) -> None:
+        """Assemble the image a second time, at another time and path, and compare."""
+        events.emit("assemble", message="assembling a second time, to compare")
+        self._second.mkdir()
+        time.sleep(1.1)  # then even times in whole seconds differ
+        raw = self._second / RAW
+        layout = self._assemble(one, raw)
+        offset = None
+        if _is_raw(one.spec):
+            offset = compare.first_difference(target, raw)
+        elif (self._folder / RAW).exists():
+            offset = compare.first_difference(self._folder / RAW, raw)
+        if offset is not None:
+            raise FilesystemError(
+                f"two raw images differ at byte {offset}: {compare.describe(raw, layout, offset)}"
+            )
+        again = self._second / one.spec.file_name
+        _finish(one.spec, raw, again)
+        offset = compare.first_difference(target, again)
+        if offset is not None:
+            raise FilesystemError(f"two builds of {target.name} differ at byte {offset}")
+        shutil.rmtree(self._second)
+        events.emit("checked", message="two builds are identical")
+
+    def _check_room(self, target: pathlib.Path, others: int) -> None:
+        """Raise `AgentError` if `others` more images like `target` would fill the disk."""
+        needed = others * target.stat().st_blocks * 512
+        free = room.Room(self._folder).least - room.SCARCE
+        if needed > free:
+            raise AgentError(
+                f"{others} more images of {target.name}'s size need {-(-needed // MIB)} MiB, and"
+                f" the disk of Docker's data has {max(free, 0) // MIB} MiB",
+                hint=f"build fewer rows of the --stamp file at a time; {CODES['disk-full'].remedy}",
+                kind="disk",
+                code="disk-full",
+            )
+
+
+def _kind(spec: ImageSpec) -> tuple[str, str]:
+    return spec.diskFormat, spec.compression
+
+
+def _is_raw(spec: ImageSpec) -> bool:
+    return _kind(spec) == ("raw", "none")
+
+
+def _identity(spec: ImageSpec) -> uuid.UUID:
+    """Return the identifier of the image's file, which VirtualBox and others tell files by."""
+    return spec.identifier(f"image {spec.name}")
 
 
 def _finish(spec: ImageSpec, raw: pathlib.Path, target: pathlib.Path) -> str:
-    """Convert and compress `raw` to the delivered file `target`; `raw` is removed.
+    """Convert and compress `raw` to the delivered file `target`; only to deliver it, raw is moved.
 
     Returns the SHA-256 of the image before it is compressed.
     """
+    plain = raw
     if spec.diskFormat != "raw":
         events.emit("assemble", message=f"converting the image to {spec.diskFormat}")
-    plain = raw.with_name(f"{spec.name}.plain")
-    convert.convert(raw, spec.diskFormat, plain, spec.identifier("image"))
-    raw.unlink(missing_ok=True)
-    examine.disk_file(plain, spec.diskFormat)
+        plain = raw.with_name(f"{spec.name}.plain")
+        convert.convert(raw, spec.diskFormat, plain, _identity(spec))
+        examine.disk_file(plain, spec.diskFormat)
     digest = sha256_of(plain)
     if spec.compression != "none":
         events.emit("assemble", message=f"compressing with {spec.compression}")
     convert.compress(plain, spec.compression, target)
-    plain.unlink(missing_ok=True)
+    if plain != raw:
+        plain.unlink(missing_ok=True)
     examine.packed(target)
     return digest
 
@@ -192,26 +293,3 @@ def _signer(options: ImageOptions, folder: pathlib.Path) -> Signer | None:
     if not options.secure_boot_key:
         return None
     return Signer(options.secure_boot_key, options.secure_boot_cert, folder)
-
-
-def _check_raw(
-    first: pathlib.Path, second: pathlib.Path, make: Callable[[pathlib.Path], Layout]
-) -> None:
-    """Assemble a second raw image, at another time and path, and compare."""
-    events.emit("assemble", message="assembling a second time, to compare")
-    second.parent.mkdir()
-    time.sleep(1.1)  # then even times in whole seconds differ
-    layout = make(second)
-    offset = compare.first_difference(first, second)
-    if offset is not None:
-        raise FilesystemError(
-            f"two raw images differ at byte {offset}: {compare.describe(second, layout, offset)}"
-        )
-
-
-def _check_file(first: pathlib.Path, second: pathlib.Path) -> None:
-    """Compare the delivered file with that of the second build."""
-    offset = compare.first_difference(first, second)
-    if offset is not None:
-        raise FilesystemError(f"two builds of {first.name} differ at byte {offset}")
-    events.emit("checked", message="two builds are identical")
