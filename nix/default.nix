@@ -56,6 +56,7 @@ let
   # Kind of the image for nix/options.toml, null where the partition table decides it.
   kindOf = format:
     if format.assembler == "native" then null
+    else if format.recipe == "vm-bootloader" then "machine"
     else if lib.hasPrefix "vm" format.recipe then "vm"
     else if format.assembler == "vm" then "upstream"
     else { iso = "live"; kexec = "live"; kexec-bundle = "live"; format-path = "own"; }.${format.recipe} or "container";

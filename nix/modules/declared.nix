@@ -64,7 +64,7 @@ let
       // lib.optionalAttrs (table == "legacy+boot") { "/boot" = { device = byLabel "BOOT"; fsType = "vfat"; }; };
   isMade = mount: made ? ${mount};
   # A live system has its own root, a container that of who runs it; what starts the image has its place from the format.
-  isReplaced = mount: ! isMade mount && (! onDisk && mount == "/" || lib.elem mount [ "/boot" "/boot/efi" "/efi" ]);
+  isReplaced = mount: kind != "upstream" && ! isMade mount && (! onDisk && mount == "/" || lib.elem mount [ "/boot" "/boot/efi" "/efi" ]);
 
   # Partitions of a disk: the image's takes their place. Anything else is a device that the image would have to make.
   isPartition = device: builtins.match "/dev/(disk/by-(uuid|partuuid|id|path)/.*|[hsv]d[a-z]+[0-9]*|nvme[0-9]+n[0-9]+(p[0-9]+)?|mmcblk[0-9]+(p[0-9]+)?)" device != null;
@@ -144,7 +144,7 @@ let
     escapePath = utils.escapeSystemdPath;
     made = lib.attrValues made;
   };
-  deviceFindings = lib.optionals (! lib.elem kind [ "own" "upstream" "vm" ]) (lib.concatMap (one: one.findings) devices);
+  deviceFindings = lib.optionals (! lib.elem kind [ "own" "vm" "machine" ]) (lib.concatMap (one: one.findings) devices);
 
   # --- boot loaders -------------------------------------------------------------------------------
 
@@ -190,7 +190,9 @@ let
   refuseBy = rule: name: places: refuse (if rule.whole or false then rule.of else name) places (rule.why or "this format has no use for it") (rule.instead or "");
   outcomeOf = path: places:
     let rule = ruleOf path; in
-    if has "honoured" rule || lib.elem "declared" (rule.honoured or [ ]) && lib.hasAttrByPath path options then [ ]
+    # nixpkgs' own builder follows what its module and NixOS declare; of this project's options it knows none.
+    if kind == "upstream" && lib.head path != "nixosImage" && lib.hasAttrByPath path options then [ ]
+    else if has "honoured" rule || lib.elem "declared" (rule.honoured or [ ]) && lib.hasAttrByPath path options then [ ]
     else if has "replaced" rule then [ (replaced (lib.concatStringsSep "." path) places) ]
     else [ (refuseBy rule (lib.concatStringsSep "." path) places) ];
   byName = family: lib.concatMap
@@ -212,10 +214,10 @@ let
   # One for each name.
   merged = found: map (name: let same = lib.filter (one: one.name == name) found; in lib.head same // { places = lib.concatMap (one: one.places) same; })
     (lib.unique (map (one: one.name) found));
-  nameFindings = lib.optionals (kind != "own" && kind != "upstream") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
+  nameFindings = lib.optionals (kind != "own") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
 
   diskFindings = fileSystemFindings ++ swapFindings ++ luksFindings;
-  findings = merged (lib.optionals (kind != "own" && kind != "upstream") ((lib.optionals (kind != "vm") (diskFindings ++ map (one: finding one.name one.places true one.why one.instead // { inherit (one) without; }) deviceFindings ++ loaderFindings ++ grubFindings)) ++ nameFindings));
+  findings = merged (lib.optionals (kind != "own") ((lib.optionals (! lib.elem kind [ "vm" "machine" ]) (diskFindings ++ map (one: finding one.name one.places true one.why one.instead // { inherit (one) without; }) deviceFindings ++ loaderFindings ++ grubFindings)) ++ nameFindings));
 
   # --- what the user has said to ignore -----------------------------------------------------------
 
@@ -273,7 +275,8 @@ in
         ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"
         ++ lib.optional (cfg.ignoreHardware && fromHardware != [ ]) "nixosImage.ignoreHardware: the image is made without the disks of ${lib.concatStringsSep ", " (lib.unique (map (place: lib.head (lib.splitString ":" place)) fromHardware))}";
     }
-    (lib.mkIf (kind != "own" && kind != "upstream") {
+    # NixOS' own installer puts the configuration's boot loader onto a machine's disk.
+    (lib.mkIf (! lib.elem kind [ "own" "upstream" "machine" ]) {
       boot.loader = lib.genAttrs otherLoaders (name: { enable = lib.mkOverride (if isIgnored "boot.loader.${name}.enable" then 45 else 55) false; });
     })
     (lib.mkIf (kind == "uefi" && isIgnored "boot.loader.systemd-boot.enable") { boot.loader.systemd-boot.enable = strong true; })
