@@ -127,6 +127,10 @@ cat > "$work/own/flake.nix" << 'NIX'
         card = derivation (one "sd-aarch64" { }) // { inherit ((one "sd-aarch64" { }).spec) partitionTable; };
         tarball = derivation (one "lxc" { });
         site = (one "raw-efi" { modules = [ ./configuration.nix ({ site, ... }: { nixosImage.label = site; }) ]; specialArgs.site = "moon"; }).spec.root.label;
+        overlaid = (one "raw-efi" {
+          pkgs = import nixpkgs { inherit system; overlays = [ (_: _: { mark = "overlaid"; }) ]; };
+          modules = [ ./configuration.nix ({ pkgs, ... }: { nixosImage.label = pkgs.mark; }) ];
+        }).spec.root.label;
         mine = (one "mine" {
           customFormats.mine = lib.formats.raw-efi // { modules = lib.formats.raw-efi.modules ++ [{ nixosImage.partitionTableType = "efixbootldr"; }]; };
         }).spec.partitionTable;
@@ -146,7 +150,7 @@ docker cp -q "$work/own" "$library:/tmp/own" && docker cp -q "$work/checkout" "$
 expect "the library is used by another flake" 0 '' docker start -a "$library"
 docker rm "$library" > /dev/null
 for fact in '"partitionTable":"sd-card","system":"x86_64-linux"' '"tarball":{"drvPath":"[^"]*","system":"x86_64-linux"' '"site":"moon"' \
-  '"mine":"efixbootldr"' '"several":{"docker":"a file","qcow-efi":"qcow2","raw-efi":"raw"}' '"declared":"own"' \
+  '"overlaid":"overlaid"' '"mine":"efixbootldr"' '"several":{"docker":"a file","qcow-efi":"qcow2","raw-efi":"raw"}' '"declared":"own"' \
   '"root":"/dev/disk/by-label/own"' '"template":true'; do
   check "the library: $fact" grep -q "$fact" "$work/out"
 done

@@ -168,6 +168,18 @@ lib.genAttrs [
   '';
   "kmod-debian-aliases.conf" = script '': > "$first"'';
   kmod-blacklist = script ''mkdir -p "$first"; : > "$first/modprobe.conf"'';
+  # Debian's grub-install looks for its modules below /usr.
+  grub = script ''
+    if [ -e "$first/bin/grub-install" ]; then
+      mv "$first/bin/grub-install" "$first/bin/.grub-install"
+      {
+        printf '#!/bin/sh\ncase "$*" in *x86_64-efi*) kind=x86_64-efi ;; *) kind=i386-pc ;; esac\n'
+        echo "exec $first/bin/.grub-install --directory=$first/lib/grub/\$kind \"\$@\""
+      } > "$first/bin/grub-install"
+      chmod +x "$first/bin/grub-install"
+    fi
+  '';
+  VirtualBox-GuestAdditions = silent [ "mount.vboxsf" ];
   mypy = silent [ "mypy" ];
   shared-mime-info = silent [ "update-mime-database" ];
   desktop-file-utils = silent [ "update-desktop-database" ];

@@ -35,7 +35,7 @@
     gnused = [ "sed" ];
     gnutar = [ "tar" ];
     gptfdisk = [ "gdisk" ];
-    grub = [ "grub-pc-bin" "grub-efi-amd64-bin" "grub-common" ];
+    grub = [ "grub-pc-bin" "grub-efi-amd64-bin" "grub-common" "grub2-common" ];
     gzip = [ "gzip" ];
     hostname-debian = [ "hostname" ];
     iana-etc = [ "netbase" ];
@@ -100,7 +100,7 @@
     "mtr" "networkmanager" "nfs-utils" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng" "nixos-render-docs"
     "ntfs3g" "nvme-cli" "open-vm-tools" "openssl" "pciutils" "polkit" "screen" "sdparm" "sg3_utils" "shellcheck" "smartmontools"
     "socat" "sound-theme-freedesktop" "sshfs-fuse" "strace" "sysstat" "tcpdump" "testdisk" "time" "tpm2-tss" "unzip"
-    "VirtualBox-GuestAdditions" "xauth"
+    "xauth"
   ];
 
   # Tools that builders run, for the build machine's architecture.
@@ -114,6 +114,7 @@
 
   # Packages that Debian does not have for all architectures: a PC's boot loader.
   only.amd64 = [
-    "grub-pc-bin" "grub-efi-amd64-bin" "isolinux" "syslinux-common" "syslinux-utils" "ovmf" "qemu-system-x86" "seabios" "ipxe-qemu"
+    "grub-pc-bin" "grub-efi-amd64-bin" "grub2-common" "isolinux" "syslinux-common" "syslinux-utils" "ovmf" "qemu-system-x86" "seabios"
+    "ipxe-qemu"
   ];
 }
