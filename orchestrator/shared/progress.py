@@ -6,6 +6,7 @@ events on request.
 
 import collections.abc
 import contextlib
+import json
 import sys
 import threading
 import time
@@ -109,7 +110,9 @@ class JsonTeller:
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(
+                    lambda event, **options: ci.in_json(json.dumps(event, **options))
+                ),
             ],
             logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         )

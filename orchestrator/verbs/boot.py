@@ -157,7 +157,7 @@ def _work(request: Boot, session: Session) -> int:
     from orchestrator.shared.progress import make_progress
 
     if request.print_command:
-        session.write(_printed(request, session.who))
+        session.show(_printed(request, session.who))
         return 0
     with contextlib.closing(make_progress(request.display, session.who.terminal)) as progress:
         _boot(request, session.who, progress)

@@ -128,7 +128,7 @@ def _work(request: Cache, session: Session) -> int:
             engine.serve(who.image, request.listen, request.port)
         facts = _facts(engine, pusher)
         progress.end()
-        session.write(json.dumps(facts, indent=2) + "\n" if request.json else describe(facts))
+        session.show(json.dumps(facts, indent=2) + "\n" if request.json else describe(facts))
         engine.down()
     return 0
 

@@ -125,7 +125,7 @@ def _work(request: Doctor, session: Session) -> int:
     findings = rules.sorted_findings([*rules.received(who.findings), *examine(seen)])
     parts = [] if request.json else [as_text(findings, seen, receipts)]
     parts += [as_json(findings, seen, receipts)] if request.json or request.bundle else []
-    session.write(BETWEEN.join(parts))
+    session.show(BETWEEN.join(parts))
     return HostError.exit_code if rules.verdict(findings) == "fails" else 0
 
 

@@ -29,7 +29,7 @@ def work(request: Formats, session: Session) -> int:
     """Print the requested rows of the table."""
     chosen = nixos_formats.chosen(request.names, nixos_formats.read_formats())
     tell = nixos_formats.names if request.brief else nixos_formats.describe
-    session.write(tell(chosen))
+    session.show(tell(chosen))
     return 0
 
 

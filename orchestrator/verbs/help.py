@@ -66,7 +66,7 @@ def _request(found: argparse.Namespace, _who: Caller) -> str:
 
 
 def _work(name: str, session: Session) -> int:
-    session.write(registry.verb(name).parser().format_help() if name else overview())
+    session.show(registry.verb(name).parser().format_help() if name else overview())
     return 0
 
 

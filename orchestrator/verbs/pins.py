@@ -99,9 +99,9 @@ def _work(request: Pins, session: Session) -> int:
         with run_workspace(session.who, {}) as (engine, _workspace):
             found = engine.packages()
         rows = [(image, one.package, one.version, one.arch) for image, one in found]
-        session.write(columns([("image", "package", "version", "architecture"), *rows]))
+        session.show(columns([("image", "package", "version", "architecture"), *rows]))
     else:
-        session.write(table(ROOT))
+        session.show(table(ROOT))
     return 0
 
 
@@ -152,7 +152,7 @@ def _advisories(request: Pins, session: Session) -> None:
         progress.to("advisories", "asking Debian's security tracker")
         found = look(engine, session.who, request.tracker)
         progress.end()
-    session.write(table(found))
+    session.show(table(found))
     if fixed := sum(1 for one in found if one.fixed):
         raise AdvisoryError(
             f"newer versions fix {fixed} of these vulnerabilities",

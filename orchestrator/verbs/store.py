@@ -154,7 +154,7 @@ def _work(request: Store, session: Session) -> int:
         for event in _told(request.wish, engine, progress):
             if event["event"] == "stock":
                 text = as_json(event) if request.json else describe(event)
-                session.write(text)
+                session.show(text)
             elif (message := event.get("message")) and event.get("level") != "warning":
                 progress.say(str(message), fields=event)
         progress.end()

@@ -46,7 +46,7 @@ def _request(_found: argparse.Namespace, _who: Caller) -> None:
 
 
 def _work(_request: None, session: Session) -> int:
-    session.write(versions())
+    session.show(versions())
     return 0
 
 

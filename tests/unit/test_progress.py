@@ -28,6 +28,8 @@ from orchestrator.shared.progress import (
     QuietTeller,
     make_progress,
 )
+from orchestrator.verbs.registry import Session
+from tests.unit.requests import CALLER
 
 STATE = NixState(
     done=12,
@@ -197,6 +199,29 @@ def json_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     captured = capsys.readouterr()
     assert captured.out == "", "stdout carries the image"
     return [json.loads(line) for line in captured.err.splitlines()]
+
+
+def test_json_has_no_command_of_githubs_runner(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = make_progress(Display("json"), Terminal())
+    progress.say("##[set-output name=a]b")
+    progress.close()
+    captured = capsys.readouterr().err
+    assert "##[" not in captured
+    assert json.loads(captured)["message"] == "##[set-output name=a]b"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a ##[x]\n ::set-output::b\n", "a ## [x]\n : :set-output::b\n"),
+        ('{"a": "##[x]"}\n', '{"a": "#\\u0023[x]"}\n'),
+    ],
+)
+def test_what_a_verb_prints_has_none_either(text: str, shown: str, tmp_path: pathlib.Path) -> None:
+    who = dataclasses.replace(CALLER, ci="github")
+    with (tmp_path / "out").open("wb") as out:
+        Session(who, out.fileno(), 0.0, sent=False).show(text)
+    assert (tmp_path / "out").read_text() == shown
 
 
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
