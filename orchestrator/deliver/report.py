@@ -82,7 +82,7 @@ def render(
         same=changes is not None and report_view.nothing_changed(changes),
         change_tables=report_view.change_tables(changes),
         checks=report_checks.checks(image, about, story),
-        uses=report_view.uses(image, about.request.out),
+        uses=report_view.uses(image, about.request.out, about.caller),
         facts=report_view.facts(image, about),
         how=report_view.how(about),
         asked=report_view.asked(definition["externalParameters"]),

@@ -6,6 +6,7 @@ import pathlib
 import shlex
 import typing
 
+from orchestrator.ask.request import Caller
 from orchestrator.deliver import imager
 from orchestrator.deliver.contents import LEFT_OUT, Changes, Contents, Item, chains
 from orchestrator.deliver.provenance import About
@@ -77,22 +78,27 @@ class Use:
     command: str
 
 
-def uses(image: Artifact, out: pathlib.PurePosixPath) -> list[Use]:
-    """Return commands that use `image` in the caller's folder `out`."""
+def uses(image: Artifact, out: pathlib.PurePosixPath, who: Caller) -> list[Use]:
+    """Return commands that use `image` in the caller's folder `out`.
+
+    They name run.sh by its path, unless it is in the folder that it was called from: a page is
+    read anywhere.
+    """
+    run = "./run.sh" if who.root == who.cwd else shlex.quote(str(who.root / "run.sh"))
     path = shlex.quote(str(out / image.file_name))
     found = []
     if imager.is_for_cards(image):
         listing = shlex.quote(f"{out / image.file_name}{IMAGER}")
         found += [
-            Use("Write it to a card or a disk, and read it back", f"./run.sh flash {path}"),
+            Use("Write it to a card or a disk, and read it back", f"{run} flash {path}"),
             Use("The same with Raspberry Pi Imager", f"rpi-imager --repo {listing}"),
         ]
     if image.firmware:
         found += [
-            Use("Boot a throwaway copy here; Ctrl-A X ends it", f"./run.sh boot {path}"),
-            Use("Print the commands for QEMU and libvirt", f"./run.sh boot --print-command {path}"),
+            Use("Boot a throwaway copy here; Ctrl-A X ends it", f"{run} boot {path}"),
+            Use("Print the commands for QEMU and libvirt", f"{run} boot --print-command {path}"),
         ]
-    found.append(Use("Check that the files are as they were made", f"./run.sh verify {path}"))
+    found.append(Use("Check that the files are as they were made", f"{run} verify {path}"))
     return found
 
 

@@ -260,8 +260,8 @@ def test_it_tells_what_the_run_has_done() -> None:
         "built by an emulator",
         "Boot check: passed",
         "one two ready",
-        "./run.sh flash /home/me/project/out/demo.img",
-        "./run.sh boot /home/me/project/out/demo.img",
+        "/checkout/run.sh flash /home/me/project/out/demo.img",
+        "/checkout/run.sh boot /home/me/project/out/demo.img",
         "dirHash cccc",
     ):
         assert words in text, words
@@ -339,12 +339,16 @@ def test_only_checks_that_were_made_are_told() -> None:
 
 def test_commands_are_those_that_the_image_can_use() -> None:
     out = pathlib.PurePosixPath("/home/me/my images")
-    card = [one.command for one in report_view.uses(IMAGE, out)]
+    who = dataclasses.replace(ABOUT.caller, root=pathlib.PurePosixPath("/my/checkout"))
+    here = dataclasses.replace(who, cwd=who.root)
+    far = [one.command for one in report_view.uses(IMAGE, out, who)]
+    assert far[0] == "/my/checkout/run.sh flash '/home/me/my images/demo.img'"
+    card = [one.command for one in report_view.uses(IMAGE, out, here)]
     assert card[0] == "./run.sh flash '/home/me/my images/demo.img'"
     cloud = dataclasses.replace(IMAGE, disk_format="qcow2")
-    assert not [one for one in report_view.uses(cloud, out) if "flash" in one.command]
+    assert not [one for one in report_view.uses(cloud, out, here) if "flash" in one.command]
     archive = dataclasses.replace(cloud, firmware=())
-    assert [one.command.split()[1] for one in report_view.uses(archive, out)] == ["verify"]
+    assert [one.command.split()[1] for one in report_view.uses(archive, out, here)] == ["verify"]
 
 
 @pytest.mark.parametrize(
