@@ -46,6 +46,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/orders.sh"
 . "$root/caller/folder.sh"
 . "$root/caller/send.sh"
+. "$root/caller/trees.sh"
 . "$root/caller/homes.sh"
 . "$root/caller/secrets.sh"
 . "$root/caller/repository.sh"
@@ -91,7 +92,7 @@ main() {
   ensure_base
   [ "${1:-} ${2:-}" != "test --hosts" ] || run_hosts "$@"
   ensure_images
-  : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits" && mkdir "$state/.earlier"
+  : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits" && : > "$state/mounts" && : > "$state/mounted" && mkdir "$state/.earlier"
   create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
   new_run
   [ -z "$examining" ] || hand_findings
@@ -108,6 +109,7 @@ main() {
   container=
   obey "$@"
   end_if_stopped "the start"
+  keep_trees
   [ $mode = flash ] || mounted=1
   case ${examining:+doctor}$mode in
     doctor*) run_doctor "$@" ;;

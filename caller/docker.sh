@@ -76,7 +76,16 @@ start() {
   options=
   while [ "$1" != -- ]; do options="$options $1"; shift; done
   shift
-  [ "${1-}" = prepare ] || options="$options --mount $(work_mount) --mount $history_mount"
+  case ${1-} in
+    prepare) ;;
+    trees) options="$options --mount $history_mount" ;;
+    *) options="$options --mount $(work_mount) --mount $history_mount" ;;
+  esac
+  set -- "$orchestrator_id" orchestrator "$@"
+  case ${3-} in
+    prepare | trees) ;;
+    *) while IFS= read -r mount; do set -- --mount "$mount" "$@"; done < "$state/mounts" ;;
+  esac
   if [ -n "$tar_holes" ]; then sparse=1; else sparse=0; fi
   # shellcheck disable=SC2086 # options are split on purpose
   client "$how" --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
@@ -91,7 +100,7 @@ start() {
     --env NIXOS_IMAGE_USER --env NIXOS_IMAGE_ZONE --env NIXOS_IMAGE_AGENT_KEYS --env NIXOS_IMAGE_FINDINGS \
     --env NIXOS_IMAGE_ORCHESTRATOR="$orchestrator_id" --env NIXOS_IMAGE_PATIENCE --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \
     --env PIP_INDEX_URL --env PIP_EXTRA_INDEX_URL --env PIP_TRUSTED_HOST \
-    "$orchestrator_id" orchestrator "$@"
+    "$@"
 }
 
 # work_mount: prints the mount option of the run's work volume. The engine creates the volume together with the first container,

@@ -10,22 +10,28 @@ note_secret() {
   esac
 }
 
+# find_moved SECRET: sets $moved to the file that the orchestrator takes away: the one that a link leads to
+find_moved() {
+  moved=$1
+  while [ -L "$moved" ]; do
+    target=$(readlink "$moved")
+    case $target in /*) moved=$target ;; *) moved=$(dirname -- "$moved")/$target ;; esac
+  done
+  absolute "$moved"
+  moved=$absolute
+}
+
 # refuse_aliases: dies if a secret is sent twice, under its own name and, with a folder, under another one: a hard link, or the same
 # file by a link to a folder above. The orchestrator moves the secret away by its own name (orchestrator/ask/uploads.py).
 refuse_aliases() {
-  [ -s "$state/whole" ] || return 0
+  cat "$state/whole" > "$state/all" && if [ "$larges" != 0 ]; then cat "$state"/large.*.list >> "$state/all"; fi || no_room
+  [ -s "$state/all" ] && [ -s "$state/secrets" ] || return 0
   while IFS="$tab" read -r option secret; do
-    moved=$secret
-    while [ -L "$moved" ]; do # the orchestrator moves the file that a link leads to
-      target=$(readlink "$moved")
-      case $target in /*) moved=$target ;; *) moved=$(dirname -- "$moved")/$target ;; esac
-    done
-    absolute "$moved"
-    moved=$absolute
+    find_moved "$secret"
     # A name may have line ends: they become \001, which no path of the caller's has.
     # shellcheck disable=SC2012,SC2016  # an inode's number; another shell's program
     (cd / && secret=$secret xargs -0 sh -c 'exec find "$@" -type f -inum "$0" -exec sh -c "cmp -s \"\$0\" \"\$secret\"" {} \; -print0' \
-      "$(ls -diL "$secret" | awk '{ print $1; exit }')") < "$state/whole" | tr '\n\0' '\001\n' > "$state/same" || no_room
+      "$(ls -diL "$secret" | awk '{ print $1; exit }')") < "$state/all" | tr '\n\0' '\001\n' > "$state/same" || no_room
     while IFS= read -r file; do
       absolute "/$file"
       [ "$absolute" = "$moved" ] || die 2 "$option: $secret is also $absolute, which an evaluation could read" \

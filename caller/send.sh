@@ -76,8 +76,13 @@ send_tree() {
   [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
     "move it to a separate folder, or into a git repository that ignores the rest"
   tr '\0' '\n' < "$state/trees" | grep -qxF -e "$tree" || {
-    say "sending $tree: $((kib / 1024)).$((kib % 1024 * 10 / 1024)) MiB"
-    printf '%s\0' "$tree" >> "$state/trees" && cat "$state/found" >> "$state/whole" || no_room
+    printf '%s\0' "$tree" >> "$state/trees" || no_room
+    if [ "$kib" -ge "$large" ]; then
+      note_large
+    else
+      say "sending $tree: $(mebibytes)"
+      cat "$state/found" >> "$state/whole" || no_room
+    fi
   }
 }
 
@@ -137,6 +142,6 @@ pack() {
   [ ! -s "$state/send" ] || xargs -0 tar -chf - $tar_holes $tar_sends -C / < "$state/send" || return
   # shellcheck disable=SC2086
   [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return
-  for list in kept commits trees; do cp "$state/$list" "$state/.$list" || return; done
-  tar -cf - -C "$state" .earlier .kept .commits .trees
+  for list in kept commits mounted trees; do cp "$state/$list" "$state/.$list" || return; done
+  tar -cf - -C "$state" .earlier .kept .commits .mounted .trees
 }

@@ -44,6 +44,7 @@ then_boot=         # 1 if the first image is booted on the terminal afterwards
 out=               # output folder
 images=            # output folder of a build, also if it delivers nothing: it is not sent
 out_kib=           # free KiB in the output folder
+larges=0           # number of large folders that are sent
 modules=           # 1 while a folder is sent with its submodules
 over=              # name of the one received lock that belongs above the output folder
 force=             # 1 if files in the output folder that no run made may be replaced

@@ -8,7 +8,7 @@ run_streams() {
     # A closed terminal signals all its processes at once, as `timeout` does. Only the main script handles the signal and passes
     # it to the orchestrator; these processes wait for the orchestrator's end.
     trap '' HUP TERM
-    if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/kept" ] || [ -n "$(ls "$state/.earlier")" ]; then
+    if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/mounted" ] || [ -s "$state/kept" ] || [ -n "$(ls "$state/.earlier")" ]; then
       { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
     else
       { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack
@@ -55,7 +55,7 @@ run_terminal() {
   flags=-i
   sent=
   if [ -t 0 ] && [ -t 1 ]; then flags=-it terminal=$(stty -g); fi
-  if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/kept" ]; then
+  if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/mounted" ] || [ -s "$state/kept" ]; then
     sent=1
     # The container is created first, so that the run's work volume always belongs to a container.
     container=nixos-image-$run

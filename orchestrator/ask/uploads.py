@@ -3,6 +3,7 @@
 Received files lie in the run's folder, below their paths on the caller's host.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -19,6 +20,9 @@ from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import LATE, WORK
 from orchestrator.shared.task import Commit
 
+#: Folder of the caller's files in a run's folder.
+INPUT = "input"
+
 #: File with the list of folders that were sent whole. run.sh sends it last: without it the upload
 #: is incomplete.
 TREES = ".trees"
@@ -33,6 +37,11 @@ EARLIER = ".earlier"
 #: commits up to it, 1 if the folder has exactly the commit's files, and 1 if submodules were sent.
 COMMITS = ".commits"
 COMMIT_WORDS = 6
+
+#: File with the folders whose copies are mounted (`run/kept_trees.py`). For each: the folder, the
+#: key and the generation of its copy.
+MOUNTED = ".mounted"
+MOUNTED_WORDS = 3
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 #: Library for formats of nixos-generators that come without theirs.
@@ -49,7 +58,7 @@ def received(who: Caller, path: pathlib.PurePosixPath) -> pathlib.Path:
 
 def input_folder(who: Caller) -> pathlib.Path:
     """Return the folder of all files that the caller has sent."""
-    return WORK / who.run / "input"
+    return WORK / who.run / INPUT
 
 
 def list_folder(who: Caller) -> pathlib.Path:
@@ -64,7 +73,7 @@ def take_lists(who: Caller) -> None:
     """
     folder = list_folder(who)
     folder.mkdir(mode=0o700, exist_ok=True)
-    for name in (TREES, KEPT, COMMITS, EARLIER):
+    for name in (TREES, KEPT, COMMITS, MOUNTED, EARLIER):
         if os.path.lexists(place := input_folder(who) / name):
             place.rename(folder / name)
 
@@ -102,6 +111,29 @@ def trees(who: Caller) -> tuple[pathlib.Path, ...]:
         raise DeliveryError("not all of the caller's files arrived") from None
     found = {received(who, pathlib.PurePosixPath(name)) for name in names}
     return tuple(sorted(found, key=lambda tree: len(tree.parts), reverse=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mounted:
+    """A folder of the caller's whose copy is mounted: its path, key and generation."""
+
+    path: pathlib.PurePosixPath
+    key: str
+    generation: str
+
+
+def mounted(who: Caller) -> tuple[Mounted, ...]:
+    """Return the folders whose copies are mounted; raises `DeliveryError` for odd words."""
+    try:
+        words = os.fsdecode((list_folder(who) / MOUNTED).read_bytes()).split("\0")[:-1]
+    except FileNotFoundError:
+        return ()
+    if len(words) % MOUNTED_WORDS:
+        raise DeliveryError("the list of folders that are kept is damaged")
+    return tuple(
+        Mounted(pathlib.PurePosixPath(path), key, generation)
+        for path, key, generation in itertools.batched(words, MOUNTED_WORDS, strict=True)
+    )
 
 
 def kept(who: Caller) -> frozenset[str]:
@@ -155,7 +187,10 @@ def check_trees(who: Caller) -> None:
 
     A link into the Nix store (`result` of `nix build`) is removed.
     """
+    copies = {received(who, one.path) for one in mounted(who)}  # checked when they were made
     for tree in trees(who):
+        if tree in copies:
+            continue
         os.chown(tree, BUILDER_UID, BUILDER_UID, follow_symlinks=False)
         # fwalk uses descriptors: resolving each of nixpkgs' 90,000 paths from the root is slow.
         for folder, folders, files, descriptor in os.fwalk(tree):

@@ -11,7 +11,7 @@ COMPOSE_RUN = "compose"
 
 #: Suffixes of containers that run.sh starts before the orchestrator; they are not services.
 SEND = "-send"
-RUN_SH_SUFFIXES = ("-prepare", SEND)
+RUN_SH_SUFFIXES = ("-prepare", "-trees", SEND)
 
 #: Suffix of the name of a run's cleanup container.
 CLEANUP = "-cleanup-1"

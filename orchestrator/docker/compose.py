@@ -26,6 +26,9 @@ PROFILE_REFUSED = "opening seccomp profile failed"
 #: profile allows namespaces and mounts, but not sethostname, which Nix' sandbox needs.
 INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
 
+#: File beside the variables with what a run adds to compose.yaml: mounts of sent folders.
+MORE = "more.json"
+
 #: Variables of compose.yaml with the id of each service's image, and of the parent of all images.
 IDS = {
     "boot": "NIXOS_IMAGE_ID_BOOT",
@@ -49,10 +52,12 @@ class Compose:
     def compose_command(self) -> list[str]:
         """Return the `docker compose` command with this project's files, without a verb."""
         env = ["--env-file", os.fspath(self._env_file)] if self._env_file.exists() else []
+        more = self._env_file.with_name(MORE)
         return [
             # Compose warns of the store's volume, which all projects share.
             *(command.resolve("docker"), "--log-level", "error", "compose"),
             *("--file", os.fspath(ROOT / "compose.yaml")),
+            *(["--file", os.fspath(more)] if more.exists() else []),
             *env,
             *("--project-name", self.project, "--project-directory", os.fspath(ROOT)),
         ]

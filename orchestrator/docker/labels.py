@@ -20,6 +20,11 @@ OLD_WORK_VOLUME = f"{PROJECT}-work"
 HOST_VOLUME = f"{PROJECT}-host"
 
 
+def tree_volume(key: str) -> str:
+    """Name of the volume with the copy of a folder that a caller sends; run.sh uses it, too."""
+    return f"{PROJECT}-tree-{key}"
+
+
 def work_volume(run: str) -> str:
     """Name of the volume that `run` shares with its agents; run.sh and compose.yaml use it, too."""
     return f"{PROJECT}-work-{run or 'compose'}"

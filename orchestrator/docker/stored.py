@@ -251,6 +251,16 @@ class Stored:
             return {}
         return found.get("Labels") or {}
 
+    def volume_made(self, name: str) -> str:
+        """Return when a volume was made, in the engine's words; "" if it does not exist."""
+        try:
+            found: Json = self.api.call(
+                f"docker volume inspect {name}", lambda client: client.inspect_volume(name)
+            )
+        except NotThereError:
+            return ""
+        return str(found.get("CreatedAt") or "")
+
     def make_volume(self, name: str, labels: dict[str, str]) -> None:
         """Create a volume; an existing one is not changed."""
         with signals_wait():

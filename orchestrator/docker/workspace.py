@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import stat
 
@@ -77,7 +78,22 @@ def make_shared(run: str) -> pathlib.Path:
     WORK.chmod(0o1777)
     folder = WORK / run
     folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)  # the engine has made it if a copy of a sent folder is mounted in it
     return folder
+
+
+def mount_points() -> frozenset[pathlib.Path]:
+    """Return this container's mount points.
+
+    `os.path.ismount` takes a volume for a folder if both are on one file system.
+    """
+    lines = pathlib.Path("/proc/self/mounts").read_bytes().splitlines()
+
+    def plain(word: bytes) -> pathlib.Path:  # proc(5): a space is \040
+        digits = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), word)
+        return pathlib.Path(os.fsdecode(digits))
+
+    return frozenset(plain(line.split(b" ")[1]) for line in lines)
 
 
 def open_to_agents(folder: pathlib.Path) -> None:

@@ -2,20 +2,23 @@
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterator
 
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask import github
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
+from orchestrator.ask.uploads import mounted
 from orchestrator.decide.host import measure
 from orchestrator.decide.make_task import hosts, make_task
 from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.deliver import provenance, signing
 from orchestrator.docker import facts
+from orchestrator.docker.compose import MORE
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
-from orchestrator.run import debug_shell, github_keys
+from orchestrator.run import debug_shell, github_keys, kept_trees
 from orchestrator.run.appliance import Appliance
 from orchestrator.run.context import RunContext
 from orchestrator.run.repair import repair_if_harmless
@@ -71,6 +74,10 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
     if request.locked:
         variables["NIXOS_IMAGE_LOCKED"] = "1"
     with run_workspace(who, variables) as (engine, workspace), removal_shown(progress):
+        if copies := mounted(who):
+            kept_trees.hold(who, engine)
+            words = json.dumps(kept_trees.volumes(copies, who))
+            workspace.variables.with_name(MORE).write_text(words)
         progress.to("look", "measuring facts of the Docker host")
         plan = _plan(request, engine, targets, who, progress)
         variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)

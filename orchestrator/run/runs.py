@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Iterator
 
 from orchestrator.ask.request import Caller
+from orchestrator.ask.uploads import INPUT
 from orchestrator.docker import census
 from orchestrator.docker.census import COMPOSE_RUN
 from orchestrator.docker.compose import IDS
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import work_volume
-from orchestrator.docker.workspace import KEPT, ROOTS_OWN, Workspace, make_shared
+from orchestrator.docker.workspace import KEPT, ROOTS_OWN, Workspace, make_shared, mount_points
 from orchestrator.run.appliance import CLEAN_SECONDS
 from orchestrator.shared.errors import STOPPED, ApplianceError, UsageError
 
@@ -39,7 +40,19 @@ def run_workspace(who: Caller, variables: dict[str, str]) -> Iterator[tuple[Engi
         finally:
             engine.api.close()
             if not (workspace.shared / ROOTS_OWN / KEPT).exists():
-                shutil.rmtree(workspace.shared, ignore_errors=True)
+                remove_shared(workspace.shared)
+
+
+def remove_shared(folder: pathlib.Path) -> None:
+    """Remove a run's folder; what is mounted in it is not the run's own, and stays."""
+    mounts = any(mount.is_relative_to(folder) for mount in mount_points())
+    for one in folder.iterdir() if folder.is_dir() else ():
+        if one.is_dir(follow_symlinks=False) and not (mounts and one.name == INPUT):
+            shutil.rmtree(one, ignore_errors=True)
+        elif not one.is_dir(follow_symlinks=False):
+            one.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # run.sh removes the volume with what is left
 
 
 def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, str]) -> None:

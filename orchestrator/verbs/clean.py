@@ -37,6 +37,7 @@ def work(request: Clean, session: Session) -> int:
     """
     from orchestrator.docker import census
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
+    from orchestrator.run import kept_trees
     from orchestrator.run.repair import repair_if_harmless
     from orchestrator.run.runs import forget_dead_runs, run_workspace
     from orchestrator.run.supervisor import read_event
@@ -76,6 +77,8 @@ def work(request: Clean, session: Session) -> int:
             if event := read_event(line):
                 progress.say(str(event.get("message", "")), fields=event)
         repair_if_harmless(engine, progress)
+        for copy in kept_trees.forget(engine):
+            progress.say(f"removed the copy of a sent folder: {copy.path}")
         # A living run may be about to use an image.
         until = math.inf if request.everything else time.time() - census.BUILD_SECONDS
         if not others and (images := engine.remove_old_images(_current(engine, who), until)):
@@ -84,9 +87,10 @@ def work(request: Clean, session: Session) -> int:
         engine.down()
         if (gained := (shutil.disk_usage(WORK).free - free) // MIB) > 0:
             progress.say(f"{gained} MiB more are free on the disk of Docker's data")
-        left = engine.image_tags()
+        left, copies = engine.image_tags(), len(kept_trees.copies(engine))
         progress.say(
-            f"kept: the Nix store (./run.sh store tells what it has), {len(left)} images"
+            f"kept: the Nix store (./run.sh store tells what it has), {len(left)} images,"
+            f" copies of {copies} sent folders"
             " (./run.sh down --rmi all -v removes both)"
         )
     return 0

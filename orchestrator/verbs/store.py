@@ -21,6 +21,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 if typing.TYPE_CHECKING:
     from orchestrator.docker.engine import Engine
+    from orchestrator.run.kept_trees import Record
     from orchestrator.run.supervisor import Event
     from orchestrator.shared.progress import Progress
 
@@ -134,6 +135,8 @@ def _work(request: Store, session: Session) -> int:
     """Have the agent stock do what is wished; print what it tells."""
     from orchestrator.decide.plan import builders_memory
     from orchestrator.docker.images import Images
+    from orchestrator.run import kept_trees
+    from orchestrator.run.kept_trees import UNUSED_SECONDS
     from orchestrator.run.runs import run_workspace, write_variables
     from orchestrator.shared.progress import make_progress
 
@@ -151,9 +154,13 @@ def _work(request: Store, session: Session) -> int:
         finally:
             images.close()
         progress.to("store", STAGES[request.wish.action])
+        if request.wish.action == "gc":
+            for copy in kept_trees.forget(engine, request.wish.older_than or UNUSED_SECONDS):
+                progress.say(f"the copy of {plain(copy.path)} is removed: {mib(copy.size)}")
         for event in _told(request.wish, engine, progress):
             if event["event"] == "stock":
-                text = as_json(event) if request.json else describe(event)
+                copies = tuple(kept_trees.copies(engine).values())
+                text = as_json(event, copies) if request.json else describe(event, copies)
                 session.show(text)
             elif (message := event.get("message")) and event.get("level") != "warning":
                 progress.say(str(message), fields=event)
@@ -186,21 +193,29 @@ def _told(wish: Wish, engine: "Engine", progress: "Progress") -> "typing.Iterato
             yield item[1]
 
 
-def as_json(event: "Event") -> str:
+def as_json(event: "Event", copies: "tuple[Record, ...]" = ()) -> str:
     """Return the document of --json; sizes are in bytes, times in seconds since 1970."""
     fields = ("paths", "size", "unneeded", "free", "holdings")
+    folders = [
+        {"path": one.path, "files": one.files, "size": one.size, "used": one.used} for one in copies
+    ]
     document = {"type": TYPE, "schema": SCHEMA, **{name: event[name] for name in fields}}
+    document["folders"] = folders
     return json.dumps(document, indent=2) + "\n"
 
 
-def describe(event: "Event") -> str:
-    """Return what the store has as text; `event` is the agent's `stock`."""
+def describe(event: "Event", copies: "tuple[Record, ...]" = ()) -> str:
+    """Return what the store has as text; `event` is the agent's `stock`.
+
+    `copies` are those of folders that callers have sent.
+    """
     holdings = typing.cast("list[dict[str, typing.Any]]", event["holdings"])
     hint = " (./run.sh store gc removes it)"
     text = columns(
         [
             ("the store", f"{mib(event['size'])} in {event['paths']} paths"),
             ("no result needs", mib(event["unneeded"]) + (hint if event["unneeded"] else "")),
+            *(("copy of a sent folder", f"{mib(one.size)} {plain(one.path)}") for one in copies),
             ("free on the disk", mib(event["free"])),
         ]
     )

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.needs("git", "script", "dash", "bash", "busybox", "tar"
 CASES = [
     ("dash", "tar", "test_hostile.sh"),
     ("bash --posix", "bsdtar", "test_repository.sh"),
-    ("busybox sh", "busybox tar", "test_caller.sh"),
+    ("busybox sh", "busybox tar", "test_caller.sh", "test_kept.sh"),
 ]
 
 #: The other combinations, and the suites that take a minute.
 SLOW = [
     ("dash", "tar", "test_caller.sh", "test_repository.sh", "test_out.sh", "test_flash.sh"),
-    ("bash --posix", "bsdtar", "test_caller.sh", "test_hostile.sh", "test_out.sh"),
+    ("bash --posix", "bsdtar", "test_caller.sh", "test_hostile.sh", "test_out.sh", "test_kept.sh"),
     *((shell, "tar", "test_flash.sh") for shell in ("bash --posix", "busybox sh")),
     ("busybox sh", "busybox tar", "test_repository.sh", "test_hostile.sh", "test_out.sh"),
     *((shell, "tar", "test_silence.sh") for shell in ("dash", "bash --posix", "busybox sh")),

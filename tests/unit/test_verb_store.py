@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from orchestrator.run.kept_trees import Record
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.store import Wish
@@ -93,3 +94,10 @@ def test_a_result_of_any_year_is_listed() -> None:
     """A build without a sandbox may set the time of a root."""
     one = {"root": "a", "name": "far", "since": 1e18, "size": 1, "alone": 0}
     assert "far            ?" in describe(EVENT | {"holdings": [one]})
+
+
+def test_copies_of_sent_folders_are_told() -> None:
+    copy = Record("/home/me/nixpkgs", "today", "f", 3, 442 << 20, 5.0)
+    assert "copy of a sent folder  442 MiB /home/me/nixpkgs" in describe(EVENT, (copy,))
+    (told,) = json.loads(as_json(EVENT, (copy,)))["folders"]
+    assert told == {"path": "/home/me/nixpkgs", "files": 3, "size": 442 << 20, "used": 5.0}

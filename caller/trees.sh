@@ -1,0 +1,129 @@
+# Large folders that are sent stay with the engine, each in a volume of its own: of a folder that was sent before, only what has changed is
+# sent again. orchestrator/run/kept_trees.py is the other side.
+# shellcheck shell=sh
+
+# Least size in KiB of a folder that is kept: a smaller one is sent faster than it is compared.
+large=8192
+
+# note_large: keeps for keep_trees the list $state/found of the files of $tree, which has $kib KiB
+note_large() {
+  larges=$((larges + 1))
+  printf %s "$tree" > "$state/large.$larges.tree"
+  printf %s "$kib" > "$state/large.$larges.kib"
+  cp "$state/found" "$state/large.$larges.list" || no_room
+}
+
+# keep_trees: brings the engine's copies of the large folders up to date. A folder that cannot be kept is sent whole, with the other files.
+keep_trees() {
+  number=0
+  while [ $number -lt "$larges" ]; do
+    number=$((number + 1))
+    tree=$(cat "$state/large.$number.tree") kib=$(cat "$state/large.$number.kib")
+    if may_keep && list_facts && keep_tree; then
+      printf '%s\0' "$tree" "$key" "$generation" >> "$state/mounted" || no_room
+      # A field of comma-separated values may have any letters between quotes.
+      printf 'type=volume,source=nixos-image-tree-%s,readonly,"target=/var/nixos-image/%s/input%s"\n' "$key" "$run" \
+        "$(printf %s "$tree" | sed 's/"/""/g')" >> "$state/mounts" || no_room
+    else
+      say "sending $tree: $(mebibytes)"
+      cat "$state/large.$number.list" >> "$state/whole" || no_room
+    fi
+  done
+}
+
+mebibytes() { printf '%s.%s MiB' $((kib / 1024)) $((kib % 1024 * 10 / 1024)); }
+
+# may_keep: whether $tree may be kept. A folder with a secret may not: the secret must be taken out of what is sent, and an earlier copy of
+# the folder, of a run that did not call it a secret, has to go. Nor may a folder in another one that is sent, because volumes cannot
+# overlap the files of others.
+may_keep() {
+  key=$(printf '%s\0' "$(uname -n)" "$(id -u)" "$tree" > "$state/key"; checksum "$state/key")
+  key=$(printf %.32s "$key")
+  within=0
+  while IFS="$tab" read -r _option secret; do
+    find_moved "$secret"
+    case $secret$tab$moved in "$tree"/* | *"$tab$tree"/*) within=1 ;; esac
+  done < "$state/secrets"
+  if [ $within = 1 ]; then
+    regardless ask_within "$heavy" volume rm "nixos-image-tree-$key" || :
+    return 1
+  fi
+  tr '\0' '\n' < "$state/trees" | (
+    while IFS= read -r other; do
+      case $other in "$tree") ;; "$tree"/*) exit 1 ;; *) case $tree in "${other%/}"/*) exit 1 ;; esac ;; esac
+    done
+  )
+}
+
+# list_facts: writes to $state/facts a line for each file, folder and link below $tree: inode, size, times of change of content and of the
+# file itself, mode in hexadecimal digits, path. Nobody can set the second time. Fails if stat cannot tell, or a name has a line end.
+list_facts() {
+  find_stat || return
+  printf '%s\n%s\n' "$(date +%s)" "$tree" > "$state/facts"
+  if [ "$(tr -cd '\0' < "$state/large.$number.list" | wc -c)" -eq 1 ]; then
+    (cd / && find "./${tree#/}" -print0) > "$state/names" 2> "$state/log" || return
+  else
+    cp "$state/large.$number.list" "$state/names" || no_room
+  fi
+  # shellcheck disable=SC2086 # a word and its value
+  (cd / && xargs -0 stat $stat_option "$stat_format" < "$state/names") > "$state/lines" 2> "$state/log" || return
+  [ "$(tr -cd '\0' < "$state/names" | wc -c)" -eq "$(wc -l < "$state/lines")" ] || return
+  cat "$state/lines" >> "$state/facts" || no_room
+}
+
+# find_stat: sets $stat_option and $stat_format for this computer's stat, with fractions of seconds where it has them
+find_stat() {
+  stat_option=-c
+  for second in .9 ''; do
+    stat_format="%i %s %${second}Y %${second}Z %f %n"
+    case $(stat -c "$stat_format" / 2> /dev/null) in
+      *[0-9]' '[0-9]*.[0-9]*' '[0-9]*.[0-9]*' '[0-9a-f]*' /') return ;;
+      *.* | *%* | '') ;;
+      *[0-9]' '[0-9]*' '[0-9]*' '[0-9a-f]*' /') return ;;
+    esac
+  done
+  stat_option=-f stat_format='%i %z %Fm %Fc %Xp %N'
+  case $(stat -f "$stat_format" / 2> /dev/null) in *[0-9]' '[0-9]*' /') ;; *) return 1 ;; esac
+}
+
+# keep_tree: has the engine's copy of $tree compared with $state/facts, and sends what has changed; sets $generation to the copy's name.
+# The engine says numbers of lines: it can ask for no file that is not in the list.
+keep_tree() {
+  with_trees compare pack_facts || return
+  IFS= read -r generation < "$state/answer"
+  case $generation in
+    same' '*) generation=${generation#same }; say "$tree: as it was, nothing is sent" ;;
+    new | changed)
+      awk 'FILENAME == ARGV[1] { if (FNR > 1) wanted[$1 + 0]; next }
+           FNR in wanted { sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, ""); print }' "$state/answer" "$state/lines" \
+        | tr '\n' '\0' > "$state/changed"
+      count=$(tr -cd '\0' < "$state/changed" | wc -c)
+      if [ "$generation" = new ]; then say "sending $tree: $(mebibytes)"; else say "sending $tree: $((count)) changed files"; fi
+      with_trees update pack_changed "--mount type=volume,source=nixos-image-tree-$key,target=/tree,volume-label=$label" || return
+      IFS= read -r generation < "$state/answer"
+      ;;
+    *) return 1 ;;
+  esac
+  case $generation in '' | *[!0-9a-f]*) return 1 ;; esac
+}
+
+pack_facts() { cat "$state/facts"; }
+
+# pack_changed: writes the files of $state/changed as a tar stream
+pack_changed() {
+  # shellcheck disable=SC2086 # flags, or none
+  [ ! -s "$state/changed" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/changed"
+}
+
+# with_trees ACTION FEEDER [OPTIONS]: has the orchestrator do ACTION for the copy $key, with what FEEDER writes and docker's OPTIONS; its
+# answer is in $state/answer
+with_trees() {
+  container=nixos-image-$run-trees
+  { trap '' HUP TERM; $2 | start -i "${3-}" -- trees "$1" "$key" > "$state/answer" 2> "$state/log"; } &
+  await_client $!
+  trees_code=$?
+  container=
+  end_if_stopped "the sending of files"
+  heed_end
+  [ $trees_code = 0 ]
+}

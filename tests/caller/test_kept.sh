@@ -1,0 +1,85 @@
+#!/bin/sh
+# Tests large folders, which the engine keeps: what is sent again, what never is, and what is not kept. run.sh runs with a fake docker.
+# Needs no engine.
+. "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/stub.sh"
+
+# The orchestrator's answers: to a comparison, and to an update. What it is told, and sent, goes to `compared` and `update`.
+cat > "$work/bin/trees" << 'EOF'
+#!/bin/sh
+here=$(dirname -- "$(dirname -- "$0")")
+echo "$*" >> "$here/asked"
+case "$*" in
+  *' trees compare '*) cat > "$here/compared"; cat "$here/compare.answer" ;;
+  *' trees update '*) cat > "$here/update"; cat "$here/update.answer" ;;
+esac
+EOF
+chmod +x "$work/bin/trees"
+sed -i.old "2a case \"\$*\" in *' orchestrator trees '*) exec \"\$(dirname -- \"\$0\")/trees\" \"\$@\" ;; esac" "$work/bin/docker"
+folder="$work/my \"large\", tree"
+mkdir -p "$folder/lib"
+head -c 9000000 /dev/zero > "$folder/large"
+printf 0 | dd of="$folder/large" bs=1 seek=8999999 conv=notrunc 2> /dev/null
+echo '{ }' > "$folder/default.nix"
+echo c > "$folder/lib/c"
+generation=0123456789abcdef0123456789abcdef
+
+# keeps COMPARE [OPTIONS]: runs run.sh with this answer to the comparison
+keeps() {
+  printf %b "$1" > "$work/compare.answer"
+  echo "$generation" > "$work/update.answer"
+  shift
+  : > "$work/orders"
+  : > "$work/asked"
+  : > "$work/removed"
+  : > "$work/sent"
+  rm -f "$work/update" "$work/compared"
+  order send_tree --nixpkgs "$folder"
+  [ $# = 0 ] || order send --inject "${2%%:/*}"
+  run_sh --nixpkgs "$folder" "$@"
+}
+# of_tar ARCHIVE NAME...: whether the archive has exactly these files of the folder
+of_tar() {
+  tar -tf "$1" 2> /dev/null | grep -v '/$' | sed -n "s|^\./${folder#/}/\(\./\)*||p" | sort > "$work/names"
+  shift
+  printf '%s\n' "$@" | sort | diff - "$work/names" >> "$work/err"
+}
+number() { grep -n " \./${folder#/}/$1\$" "$work/compared" | sed 's/:.*//' | awk '{ print $1 - 2 }'; }
+
+expect "a folder that is as it was is not sent" 0 'as it was, nothing is sent$' keeps "same $generation\n"
+check "only the lists are" sh -c "! tar -tf '$work/sent' | grep -q large"
+check "which name the copy" sh -c "tar -xOf '$work/sent' .mounted | tr '\\0' '\\n' | grep -qx $generation"
+check "its copy is mounted, read-only" grep -q "source=nixos-image-tree-[0-9a-f]*,readonly,\"target=/var/nixos-image/[0-9a-f]*/input$work/my \"\"large\"\", tree\"" "$work/started"
+check "its times are told, with the kernel's" grep -Eq "^[0-9]+ 9000000 [0-9.]+ [0-9.]+ 81[0-9a-f]+ \./${folder#/}/large\$" "$work/compared"
+lib=$(number lib/c)
+expect "what has changed is sent" 0 ': 1 changed files$' keeps "changed\n$lib\n"
+check "and nothing else" of_tar "$work/update" lib/c
+expect "an engine that wants other files" 0 '' keeps "changed\n$lib\n0\n-1\n99999\n../../etc/passwd\n/etc/passwd\n$lib ./etc/passwd\n"
+check "the engine gets files of the list alone" of_tar "$work/update" lib/c
+expect "an engine that keeps nothing" 0 "^sending .*tree: 8[.][0-9] MiB$" keeps "odd\n"
+check "gets the whole folder" of_tar "$work/sent" default.nix large lib/c
+check "and mounts nothing" sh -c "! grep -q nixos-image-tree '$work/started'"
+generation='../../etc'
+expect "a copy with an odd name" 0 '' keeps "changed\n$lib\n"
+check "does not count" of_tar "$work/sent" default.nix large lib/c
+generation=0123456789abcdef0123456789abcdef
+
+touch "$folder/odd
+name"
+expect "a name with a line end" 0 '' keeps "same $generation\n"
+check "is sent, not told" sh -c "! grep -q compare '$work/asked'"
+rm "$folder/odd
+name"
+echo word > "$folder/lib/secret"
+expect "a secret in the folder" 0 '' keeps "same $generation\n" --inject "$folder/lib/secret:/etc/secret"
+check "a folder with a secret is not kept" sh -c "! grep -q compare '$work/asked'"
+check "and an earlier copy is removed" grep -q "volume rm nixos-image-tree-" "$work/removed"
+mkdir "$work/links"
+ln -s "$folder/lib/secret" "$work/links/secret"
+expect "a link from elsewhere to a secret in the folder" 0 '' keeps "same $generation\n" --inject "$work/links/secret:/etc/secret"
+check "is one in the folder" sh -c "! grep -q compare '$work/asked'"
+ln "$folder/lib/secret" "$folder/other"
+expect "a secret with another name in a large folder is refused" 2 'which an evaluation could read' keeps "same $generation\n" --inject "$folder/lib/secret:/etc/secret"
+rm "$folder/other"
+
+finish

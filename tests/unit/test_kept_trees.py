@@ -1,0 +1,281 @@
+"""Tests copies of sent folders: only changes are sent, and no run gets what another one has."""
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import time
+import typing
+
+import pytest
+
+from orchestrator.ask import uploads
+from orchestrator.ask.uploads import MOUNTED, Mounted
+from orchestrator.docker.stored import Stored
+from orchestrator.run import kept_trees
+from orchestrator.run.kept_trees import UnkeptError
+from orchestrator.run.runs import remove_shared
+from orchestrator.shared.errors import DeliveryError, UsageError
+from orchestrator.shared.paths import ROOT
+from tests.unit.requests import CALLER
+
+KEY, OTHER = "0" * 32, "1" * 32
+
+
+class Volumes:
+    """Stands in for the engine: when each volume was made."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, str] = {}
+
+    def volume_made(self, name: str) -> str:
+        return self.made.get(name, "")
+
+    def remove_volume(self, name: str) -> None:
+        self.made.pop(name, None)
+
+
+@dataclasses.dataclass
+class Host:
+    """A caller's folder, run.sh's lists of it, and the engine's copy."""
+
+    tree: pathlib.Path
+    copy: pathlib.Path
+    records: pathlib.Path
+    volumes: Volumes
+
+    @property
+    def engine(self) -> Stored:
+        return typing.cast("Stored", self.volumes)
+
+    def facts(self, *, late: float = 60.0) -> str:
+        """Return what run.sh finds, `late` seconds after now."""
+        names = [self.tree, *sorted(self.tree.rglob("*"))]
+        lines = []
+        for path in names:
+            found = path.lstat()
+            lines.append(
+                f"{found.st_ino} {found.st_size} {found.st_mtime_ns / 1e9:.9f}"
+                f" {found.st_ctime_ns / 1e9:.9f} {found.st_mode:x} .{path}"
+            )
+        return "\n".join([str(int(time.time() + late)), str(self.tree), *lines]) + "\n"
+
+    def compare(self, facts: str = "", key: str = KEY) -> list[str]:
+        said = kept_trees.compare(key, facts or self.facts(), self.engine, self.records)
+        return said.split("\n")[:-1]
+
+    def update(self, answer: list[str], facts: str = "", key: str = KEY) -> str:
+        lines = (facts or self.facts()).split("\n")[2:-1]
+        names = [lines[int(number) - 1].split(" ", 5)[5] for number in answer[1:]]
+        self.volumes.made[f"nixos-image-tree-{key}"] = "today"
+        with (self.records / "tar").open("wb") as file:
+            words = ["tar", "-cf", "-", "-C", "/", *names]
+            subprocess.run(words, stdout=file, check=True)
+        with (self.records / "tar").open("rb") as file:
+            return kept_trees.update(key, self.engine, file.fileno(), self.copy, self.records)
+
+    def send(self, facts: str = "") -> int:
+        """Send what has changed; return the number of files."""
+        answer = self.compare(facts)
+        if answer[0].startswith("same "):
+            return 0
+        self.update(answer, facts)
+        return len(answer) - 1
+
+    def content(self, top: pathlib.Path) -> dict[str, str]:
+        return {
+            str(path.relative_to(top)): str(path.readlink())
+            if path.is_symlink()
+            else path.read_text()
+            if path.is_file()
+            else "/"
+            for path in top.rglob("*")
+        }
+
+
+@pytest.fixture
+def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(kept_trees, "BUILDER_UID", os.getuid())
+    found = Host(tmp_path / "a tree", tmp_path / "copy", tmp_path / "records", Volumes())
+    for folder in (found.tree, found.copy, found.records):
+        folder.mkdir()
+    (found.tree / "empty").mkdir()
+    (found.tree / "lib").mkdir()
+    for name in ("a", "b", "lib/c"):
+        (found.tree / name).write_text(name)
+    (found.tree / "lib/link").symlink_to("../a")
+    return found
+
+
+def test_what_has_not_changed_is_not_sent_again(host: Host) -> None:
+    assert host.compare()[0] == "new"
+    assert host.send() == 4
+    assert host.content(host.copy) == host.content(host.tree)
+    generation = host.compare()[0]
+    assert generation.startswith("same ")
+    assert host.send() == 0
+    (host.tree / "lib/c").write_text("d")  # of the same size
+    assert host.send() == 1
+    assert host.content(host.copy) == host.content(host.tree)
+    assert host.compare()[0] not in {generation, "changed"}
+
+
+def test_a_folder_that_lies_about_its_times_is_seen(host: Host) -> None:
+    host.send()
+    before = (host.tree / "a").stat()
+    with (host.tree / "a").open("r+") as file:  # the same inode and size
+        file.write("x")
+    os.utime(host.tree / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert host.send() == 1
+    assert (host.copy / "a").read_text() == "x"
+
+
+def test_a_file_that_has_just_changed_is_sent_again(host: Host) -> None:
+    """Its times may be those of another content a moment later."""
+    facts = host.facts(late=0)
+    host.update(host.compare(facts), facts)
+    assert host.compare(facts)[0] == "changed"
+    assert len(host.compare()) == 5
+
+
+def test_another_callers_folder_is_another_copy(host: Host) -> None:
+    """The same times, sizes and inodes of another computer, user or path find nothing."""
+    host.send()
+    assert host.compare(key=OTHER)[0] == "new"
+
+
+def test_what_is_gone_goes_and_a_kind_may_change(host: Host) -> None:
+    host.send()
+    (host.tree / "lib/c").unlink()
+    (host.tree / "lib/link").unlink()
+    (host.tree / "lib").rmdir()
+    (host.tree / "lib").write_text("now a file")
+    (host.tree / "b").unlink()
+    (host.tree / "b").mkdir()
+    (host.tree / "b/new").write_text("new")
+    host.send()
+    assert host.content(host.copy) == host.content(host.tree)
+
+
+def test_a_volume_that_was_made_anew_is_filled_anew(host: Host) -> None:
+    host.send()
+    host.volumes.made[f"nixos-image-tree-{KEY}"] = "tomorrow"
+    assert host.compare()[0] == "new"
+    assert len(host.compare()) == 5
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../outside"])
+def test_a_link_that_leads_out_is_not_kept(host: Host, target: str) -> None:
+    (host.tree / "lib/out").symlink_to(target)
+    with pytest.raises(UnkeptError, match="leads out"):
+        host.send()
+    assert kept_trees.read_record(KEY, host.engine, host.records) is None
+
+
+def test_a_pipe_and_a_name_that_climbs_are_not_kept(host: Host) -> None:
+    facts = host.facts()
+    with pytest.raises(UnkeptError):
+        host.compare(f"{facts}1 1 1 1 81a4 .{host.tree}/../../etc/shadow\n")
+    with pytest.raises(UnkeptError):
+        host.compare(f"{facts}1 1 1 1 81a4 ./etc/shadow\n")
+    os.mkfifo(host.tree / "pipe")
+    with pytest.raises(UnkeptError):
+        host.compare()
+
+
+def test_what_changes_on_the_way_is_sent_again(host: Host) -> None:
+    facts = host.facts()
+    answer = host.compare(facts)
+    (host.tree / "a").write_text("longer than it was")
+    host.update(answer, facts)
+    assert host.compare(facts)[0] == "changed"
+
+
+def test_an_update_that_fails_leaves_no_copy_that_counts(host: Host) -> None:
+    host.send()
+    (host.tree / "a").write_text("new")
+    host.compare()
+    with (host.records / "tar").open("wb") as file:
+        file.write(b"no archive" * 200)
+    with (host.records / "tar").open("rb") as file, pytest.raises(UnkeptError):
+        kept_trees.update(KEY, host.engine, file.fileno(), host.copy, host.records)
+    assert host.compare()[0] == "new"
+    assert host.send() == 4
+
+
+def test_a_copy_that_a_run_uses_does_not_change(
+    host: Host, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.send()
+    generation = host.compare()[0].partition(" ")[2]
+    sent = tmp_path / "input"
+    sent.mkdir()
+    monkeypatch.setattr(uploads, "input_folder", lambda _who: sent)
+    monkeypatch.setattr(uploads, "list_folder", lambda _who: sent)
+    monkeypatch.setattr(kept_trees, "mount_points", lambda: {sent / str(host.tree)[1:]})
+    (sent / MOUNTED).write_bytes(f"{host.tree}\0{KEY}\0{generation}\0".encode())
+    assert uploads.mounted(CALLER) == (Mounted(pathlib.PurePosixPath(host.tree), KEY, generation),)
+    kept_trees.hold(CALLER, host.engine, host.records)
+    assert host.send() == 0  # as it is, another run may use it, too
+    (host.tree / "a").write_text("new")
+    with pytest.raises(UnkeptError, match="another run"):
+        host.compare()
+    facts = host.facts()
+    (host.records / f"{KEY}.new").write_text(facts)  # a run may have begun since the comparison
+    with pytest.raises(UnkeptError, match="another run"):
+        host.update(["changed", "2"], facts)
+    assert kept_trees.forget(host.engine, -1, host.records) == []
+
+
+def test_a_copy_that_has_changed_since_it_was_compared_ends_the_run(
+    host: Host, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.send()
+    monkeypatch.setattr(uploads, "list_folder", lambda _who: tmp_path)
+    (tmp_path / MOUNTED).write_bytes(f"{host.tree}\0{KEY}\0{'f' * 32}\0".encode())
+    with pytest.raises(DeliveryError, match="another run has changed the copy"):
+        kept_trees.hold(CALLER, host.engine, host.records)
+
+
+def test_copies_that_nobody_uses_go(host: Host) -> None:
+    host.send()
+    assert kept_trees.forget(host.engine, 60, host.records) == []
+    (gone,) = kept_trees.forget(host.engine, -1, host.records)
+    assert (gone.path, gone.files) == (str(host.tree), 3)
+    assert host.volumes.made == {}
+    assert not list(host.records.glob(f"{KEY}.json"))
+
+
+def test_the_builder_gets_copies_read_only_where_the_files_would_be() -> None:
+    path = pathlib.PurePosixPath("/home/me/$nix, pkgs")
+    found = kept_trees.volumes((Mounted(path, KEY, "f"),), CALLER)
+    services = typing.cast("dict[str, typing.Any]", found["services"])
+    (mount,) = services["builder"]["volumes"]
+    assert mount["read_only"] is True
+    assert mount["target"].endswith("/input/home/me/$$nix, pkgs")
+    assert services.keys() == {"builder"}
+
+
+def test_a_key_is_no_path() -> None:
+    with pytest.raises(UsageError):
+        kept_trees.answer(["compare", "../../etc"], typing.cast("Stored", Volumes()), 1)
+
+
+def test_the_end_of_a_run_does_not_remove_what_is_mounted(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("input/home/tree", "image"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "input/home/tree/file").touch()
+    monkeypatch.setattr(
+        "orchestrator.run.runs.mount_points", lambda: [tmp_path / "input/home/tree"]
+    )
+    remove_shared(tmp_path)
+    assert sorted(one.name for one in tmp_path.rglob("*")) == ["file", "home", "input", "tree"]
+    monkeypatch.setattr("orchestrator.run.runs.mount_points", list)
+    remove_shared(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_run_sh_calls_volumes_by_the_same_name() -> None:
+    assert "nixos-image-tree-%s" in (ROOT / "caller/trees.sh").read_text()
