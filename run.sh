@@ -41,6 +41,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/images.sh"
 . "$root/caller/named.sh"
 . "$root/caller/appliance.sh"
+. "$root/caller/builders.sh"
 . "$root/caller/environment.sh"
 . "$root/caller/person.sh"
 . "$root/caller/orders.sh"
@@ -82,6 +83,7 @@ main() {
   [ "${1:-}" != doctor ] || examine_here "$@"
   refuse_passwords
   find_appliance "$@"
+  find_builders "$@"
   [ "${1-}" != init ] || find_person
   find_docker
   find_hasher

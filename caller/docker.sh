@@ -95,7 +95,7 @@ start() {
     --env NIXOS_IMAGE_COLUMNS="$columns" --env NIXOS_IMAGE_OUT_KIB="$out_kib" --env NIXOS_IMAGE_SOCKET="$socket" \
     --env NIXOS_IMAGE_SOURCE="$source" --env NIXOS_IMAGE_SPARSE="$sparse" --env NIXOS_IMAGE_CA_BUNDLE="$ca_bundle" \
     --env NIXOS_IMAGE_COMPUTER="$(uname -n)" --env NIXOS_IMAGE_NIXPKGS="$nixpkgs" --env NIXOS_CONFIG --env NIX_PATH \
-    --env NIXOS_IMAGE_APPLIANCE="$appliance" --env NIXOS_IMAGE_APPLIANCE_TEXT \
+    --env NIXOS_IMAGE_APPLIANCE="$appliance" --env NIXOS_IMAGE_APPLIANCE_TEXT --env NIXOS_IMAGE_BUILDERS \
     --env NIXOS_IMAGE_ROWS="$rows" --env NIXOS_IMAGE_CI="$ci" --env NIXOS_IMAGE_ASKS="$asks" --env NO_COLOR \
     --env NIXOS_IMAGE_USER --env NIXOS_IMAGE_ZONE --env NIXOS_IMAGE_AGENT_KEYS --env NIXOS_IMAGE_FINDINGS \
     --env NIXOS_IMAGE_ORCHESTRATOR="$orchestrator_id" --env NIXOS_IMAGE_PATIENCE --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY --env http_proxy --env https_proxy --env no_proxy \

@@ -22,7 +22,7 @@ left_out='-name __pycache__ -prune'
 
 # parts: prints the files and folders of the checkout that images are made of.
 parts() {
-  for part in Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup Dockerfile.runtime Dockerfile.test compose.yaml flake.lock locks nix \
+  for part in Dockerfile.boot Dockerfile.builder Dockerfile.qemu-setup Dockerfile.runtime Dockerfile.test Dockerfile.worker compose.yaml flake.lock locks nix \
     orchestrator pyproject.toml; do
     [ ! -e "$root/$part" ] || printf './%s ' "$part"
   done

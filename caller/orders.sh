@@ -56,7 +56,7 @@ may() {
   shift 3
   case ${1--} in -*) verb=build ;; *) verb=$1 ;; esac
   case $verb:$asked:$about in
-    *:nothing: | *:terminal: | demo:send_keys: | init:send_keys: | init:ask: | test:send_checkout:) ;;
+    *:nothing: | *:terminal: | demo:send_keys: | init:send_keys: | worker:send_keys: | init:ask: | test:send_checkout:) ;;
     *:send_bundle:) [ -n "$ca_bundle" ] ;;
     build:then_boot:) given --run "$@" ;;
     demo:debug_shell: | build:debug_shell:) given --debug-shell "$@" ;;
@@ -76,6 +76,8 @@ may() {
       named "$about" "$@" ;;
     build:send:--inject | build:send:--stamp | build:send:--identity-seed | build:send:--wifi-password-file | build:send:--sign | build:send:--nix-conf)
       named "$about" "$@" ;;
+    build:send:--builders | demo:send:--builders) in_builders ;;
+    worker:send:--authorized-key) named "$about" "$@" ;;
     build:send_tree:--configuration)
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"
       else ! given --flake "$@" && is_wanted "$root/config/sd-card.nix"; fi ;;

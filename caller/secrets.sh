@@ -4,7 +4,7 @@
 # note_secret OPTION PATH: notes that no evaluation may read the file PATH, which was given to OPTION
 note_secret() {
   case $1 in
-    --appliance | --inject | --stamp | --identity-seed | --wifi-password-file | --secure-boot-key | --nix-conf | --sign | --sign-key | --push-credentials)
+    --appliance | --builders | --inject | --stamp | --identity-seed | --wifi-password-file | --secure-boot-key | --nix-conf | --sign | --sign-key | --push-credentials)
       printf '%s\t%s\n' "$1" "$2" >> "$state/secrets" || no_room
       ;;
   esac

@@ -5,11 +5,11 @@
 _nixos_image_options() {
   case $1 in
     boot) options="-h --help --test --system --firmware --identity --user --seed --print-command --run --grow --boot-timeout --progress --log-format -q --quiet -v --verbose" ;;
-    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --identity-seed --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
+    build) options="-h --help --appliance --image -c --configuration --flake --nixpkgs --override-input -I -f --format --format-path --system --root-fs --allow-no-login --ignore-hardware --list --option --nix-conf --special-arg --substituter --trusted-public-key --cores --show-trace --boot --run -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --builders --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --identity-seed --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
     cache) options="-h --help --listen --port --json --progress --log-format -q --quiet -v --verbose" ;;
     clean) options="-h --help --all --store --progress --log-format -q --quiet -v --verbose" ;;
     compose) options="-h --help" ;;
-    demo) options="-h --help --system -f --format --root-fs --ssh-key --substituter --trusted-public-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --identity-seed --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
+    demo) options="-h --help --system -f --format --root-fs --ssh-key --substituter --trusted-public-key --appliance --image --no-boot -o --out --out-link --force --emulation --qemu --locked --strict --dry-run --json --yes --debug-shell --memory --sign --emulation-timeout --boot-timeout --timeout --builders --partition-table --disk-size --boot-size --firmware-size --additional-space --disk-format --compress --bmap --check --inject --host-name --wifi-ssid --wifi-password-file --stamp --identity-seed --secure-boot-key --secure-boot-cert --push --sign-key --push-credentials --progress --log-format -q --quiet -v --verbose" ;;
     doctor) options="-h --help --json --bundle --privileges --system --emulation --progress --log-format -q --quiet -v --verbose" ;;
     eject) options="-h --help --appliance --image -o --out --progress --log-format -q --quiet -v --verbose" ;;
     flash) options="-h --help --dry-run --yes --no-verify" ;;
@@ -21,6 +21,7 @@ _nixos_image_options() {
     test) options="-h --help" ;;
     verify) options="-h --help --key --allowed-signers" ;;
     version) options="-h --help" ;;
+    worker) options="-h --help --listen --port --authorized-key --jobs --progress --log-format -q --quiet -v --verbose" ;;
     *) options= ;;
   esac
 }
@@ -66,6 +67,7 @@ _nixos_image_value() {
     build:--emulation-timeout:1) ;;
     build:--boot-timeout:1) ;;
     build:--timeout:1) ;;
+    build:--builders:1) kind='file' ;;
     build:--partition-table:1) words="none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card" ;;
     build:--disk-size:1) ;;
     build:--boot-size:1) ;;
@@ -105,6 +107,7 @@ _nixos_image_value() {
     demo:--emulation-timeout:1) ;;
     demo:--boot-timeout:1) ;;
     demo:--timeout:1) ;;
+    demo:--builders:1) kind='file' ;;
     demo:--partition-table:1) words="none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card" ;;
     demo:--disk-size:1) ;;
     demo:--boot-size:1) ;;
@@ -154,6 +157,11 @@ _nixos_image_value() {
     store:--progress:1 | store:--log-format:1) words="auto plain live json" ;;
     verify:--key:1) kind='file' ;;
     verify:--allowed-signers:1) kind='file' ;;
+    worker:--listen:1) ;;
+    worker:--port:1) ;;
+    worker:--authorized-key:1) kind='file' ;;
+    worker:--jobs:1) ;;
+    worker:--progress:1 | worker:--log-format:1) words="auto plain live json" ;;
     *) return 1 ;;
   esac
 }
@@ -166,10 +174,11 @@ _nixos_image_argument() {
     cache) words="info serve stop" ;;
     flash) kind='file' ;;
     formats) words="amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware" ;;
-    help) words="boot build cache clean compose demo doctor eject flash formats help init pins store test verify version" ;;
+    help) words="boot build cache clean compose demo doctor eject flash formats help init pins store test verify version worker" ;;
     store) words="list gc verify optimise" ;;
     test) kind='file' ;;
     verify) kind='file' ;;
+    worker) words="start status stop" ;;
   esac
 }
 
@@ -182,7 +191,7 @@ _nixos_image() {
   local option=${COMP_WORDS[at - 1]}
   if [ "$option" = = ]; then option=${COMP_WORDS[at - 2]}; fi
   if [ "$COMP_CWORD" = 1 ] && [[ $current != -* ]]; then
-    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot cache clean compose demo doctor eject flash formats help init pins store test verify" kind=none
+    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot cache clean compose demo doctor eject flash formats help init pins store test verify worker" kind=none
   elif ! _nixos_image_value "$verb:$option:1" \
     && ! { [ "$at" -gt 2 ] && _nixos_image_value "$verb:${COMP_WORDS[at - 2]}:2"; }; then
     if [[ $current == -* ]]; then

@@ -67,6 +67,7 @@ complete -c run.sh -n __nixos_image_first -a pins -d 'pinned versions and hashes
 complete -c run.sh -n __nixos_image_first -a store -d 'what the Nix store has, and what each result holds'
 complete -c run.sh -n __nixos_image_first -a test -d 'run the test suite (--hosts: on simulated Docker hosts)'
 complete -c run.sh -n __nixos_image_first -a verify -d 'check an image against its checksum, SBOM and signature'
+complete -c run.sh -n __nixos_image_first -a worker -d 'build for other machines, in a container of its own'
 
 # boot
 complete -c run.sh -n '__nixos_image_verb boot' -s h -l help -d 'show this help message and exit'
@@ -126,6 +127,7 @@ complete -c run.sh -n '__nixos_image_verb build' -l sign -r -F -d 'sign the imag
 complete -c run.sh -n '__nixos_image_verb build' -l emulation-timeout -x -d 'how long to wait until programs of another architecture run (default: 60)'
 complete -c run.sh -n '__nixos_image_verb build' -l boot-timeout -x -d 'how long to wait until the image is ready (default: 300)'
 complete -c run.sh -n '__nixos_image_verb build' -l timeout -x -d 'time limit of the whole run'
+complete -c run.sh -n '__nixos_image_verb build' -l builders -r -F -d 'build on another machine, too: \'ssh-ng://USER@HOST SYSTEM KEY JOBS SPEED FEATURES - HOSTKEY\', as in /etc/nix/machines (repeatable)'
 complete -c run.sh -n '__nixos_image_verb build' -l partition-table -x -a 'none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card' -d ''
 complete -c run.sh -n '__nixos_image_verb build' -l disk-size -x -d 'size of the disk (default: the configuration\'s, else auto: what its content needs, and --additional-space)'
 complete -c run.sh -n '__nixos_image_verb build' -l boot-size -x -d 'size of the boot partition; auto: three times what its first files need'
@@ -197,6 +199,7 @@ complete -c run.sh -n '__nixos_image_verb demo' -l sign -r -F -d 'sign the image
 complete -c run.sh -n '__nixos_image_verb demo' -l emulation-timeout -x -d 'how long to wait until programs of another architecture run (default: 60)'
 complete -c run.sh -n '__nixos_image_verb demo' -l boot-timeout -x -d 'how long to wait until the image is ready (default: 300)'
 complete -c run.sh -n '__nixos_image_verb demo' -l timeout -x -d 'time limit of the whole run'
+complete -c run.sh -n '__nixos_image_verb demo' -l builders -r -F -d 'build on another machine, too: \'ssh-ng://USER@HOST SYSTEM KEY JOBS SPEED FEATURES - HOSTKEY\', as in /etc/nix/machines (repeatable)'
 complete -c run.sh -n '__nixos_image_verb demo' -l partition-table -x -a 'none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card' -d ''
 complete -c run.sh -n '__nixos_image_verb demo' -l disk-size -x -d 'size of the disk (default: the configuration\'s, else auto: what its content needs, and --additional-space)'
 complete -c run.sh -n '__nixos_image_verb demo' -l boot-size -x -d 'size of the boot partition; auto: three times what its first files need'
@@ -254,7 +257,7 @@ complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb formats' 
 
 # help
 complete -c run.sh -n '__nixos_image_verb help' -s h -l help -d 'show this help message and exit'
-complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build cache clean compose demo doctor eject flash formats help init pins store test verify version'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build cache clean compose demo doctor eject flash formats help init pins store test verify version worker'
 
 # init
 complete -c run.sh -n '__nixos_image_verb init' -s h -l help -d 'show this help message and exit'
@@ -308,3 +311,14 @@ complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb verify' -
 
 # version
 complete -c run.sh -n '__nixos_image_verb version' -s h -l help -d 'show this help message and exit'
+
+# worker
+complete -c run.sh -n '__nixos_image_verb worker' -s h -l help -d 'show this help message and exit'
+complete -c run.sh -n '__nixos_image_verb worker' -l listen -x -d 'address of this machine to listen at (default: 127.0.0.1, this machine alone)'
+complete -c run.sh -n '__nixos_image_verb worker' -l port -x -d '(default: 2222)'
+complete -c run.sh -n '__nixos_image_verb worker' -l authorized-key -r -F -d 'public keys that may build here (repeatable; default: ~/.ssh/*.pub)'
+complete -c run.sh -n '__nixos_image_verb worker' -l jobs -x -d 'builds at a time (default: the number of CPUs)'
+complete -c run.sh -n '__nixos_image_verb worker' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb worker' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb worker' -s v -l verbose -d 'show the log lines of builds, too'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb worker' -a 'start status stop'

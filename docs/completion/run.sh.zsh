@@ -50,6 +50,7 @@ _nixos_image() {
       'store:what the Nix store has, and what each result holds'
       'test:run the test suite (--hosts\: on simulated Docker hosts)'
       'verify:check an image against its checksum, SBOM and signature'
+      'worker:build for other machines, in a container of its own'
     )
     _describe verb verbs
     return
@@ -129,6 +130,7 @@ _nixos_image() {
         '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \
         '--boot-timeout=[how long to wait until the image is ready (default\: 300)]:SECONDS: ' \
         '--timeout=[time limit of the whole run]:SECONDS: ' \
+        '*--builders=[build on another machine, too\: '\''ssh-ng\://USER@HOST SYSTEM KEY JOBS SPEED FEATURES - HOSTKEY'\'', as in /etc/nix/machines (repeatable)]:LINE|@FILE:_files' \
         '--partition-table=[]:VALUE:(none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card)' \
         '--disk-size=[size of the disk (default\: the configuration'\''s, else auto\: what its content needs, and --additional-space)]:SIZE|auto: ' \
         '--boot-size=[size of the boot partition; auto\: three times what its first files need]:SIZE|auto: ' \
@@ -221,6 +223,7 @@ _nixos_image() {
         '--emulation-timeout=[how long to wait until programs of another architecture run (default\: 60)]:SECONDS: ' \
         '--boot-timeout=[how long to wait until the image is ready (default\: 300)]:SECONDS: ' \
         '--timeout=[time limit of the whole run]:SECONDS: ' \
+        '*--builders=[build on another machine, too\: '\''ssh-ng\://USER@HOST SYSTEM KEY JOBS SPEED FEATURES - HOSTKEY'\'', as in /etc/nix/machines (repeatable)]:LINE|@FILE:_files' \
         '--partition-table=[]:VALUE:(none legacy legacy+boot legacy+gpt efi efixbootldr hybrid sd-card)' \
         '--disk-size=[size of the disk (default\: the configuration'\''s, else auto\: what its content needs, and --additional-space)]:SIZE|auto: ' \
         '--boot-size=[size of the boot partition; auto\: three times what its first files need]:SIZE|auto: ' \
@@ -298,7 +301,7 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '*:VERB:(boot build cache clean compose demo doctor eject flash formats help init pins store test verify version)'
+        '*:VERB:(boot build cache clean compose demo doctor eject flash formats help init pins store test verify version worker)'
       ;;
     init)
       _arguments \
@@ -371,6 +374,22 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]'
+      ;;
+    worker)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--listen=[address of this machine to listen at (default\: 127.0.0.1, this machine alone)]:ADDRESS: ' \
+        '--port=[(default\: 2222)]:N: ' \
+        '*--authorized-key=[public keys that may build here (repeatable; default\: ~/.ssh/*.pub)]:FILE:_files' \
+        '--jobs=[builds at a time (default\: the number of CPUs)]:N: ' \
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]' \
+        '*:action:(start status stop)'
       ;;
   esac
 }

@@ -44,4 +44,5 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         asks=read(environment, "NIXOS_IMAGE_ASKS") == "1",
         findings=read(environment, "NIXOS_IMAGE_FINDINGS"),
         appliance_text=read(environment, "NIXOS_IMAGE_APPLIANCE_TEXT"),
+        builders=read(environment, "NIXOS_IMAGE_BUILDERS"),
     )

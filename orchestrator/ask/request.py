@@ -6,6 +6,7 @@ import pathlib
 import typing
 
 from orchestrator.blueprint.marks import PATHS
+from orchestrator.shared.builders import Builder
 from orchestrator.shared.display import Ci, Display, Terminal
 from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.image_options import ImageOptions
@@ -38,7 +39,8 @@ class Caller:
     has found, and `appliance_text` its content; both are empty without one. For `init` there are
     the caller's name (`user`), time zone and the lines of public keys that the SSH agent has.
     `rows`, `color` and `ci` are those of `Terminal`; `asks` says whether run.sh can ask a person.
-    For `doctor` there are run.sh's own `findings` (`shared/rules.py`).
+    For `doctor` there are run.sh's own `findings` (`shared/rules.py`). `builders` are the lines of
+    --builders, after a line @FOLDER for each (`ask/builders.py`).
     """
 
     cwd: pathlib.PurePosixPath
@@ -66,6 +68,7 @@ class Caller:
     ci: Ci = ""
     asks: bool = False
     findings: str = ""
+    builders: str = ""
 
     @property
     def terminal(self) -> Terminal:
@@ -124,12 +127,12 @@ class ImageRequest:
     """What a verb that makes images is asked for; timeouts are in seconds.
 
     `appliance` is the appliance.toml that describes the images, if one does; `written` are those
-    paths of `image` that it names. `qemu` is a version of the emulators, `AUTO`, or empty for the
-    default. `memory` is the builder's limit in MiB, 0 for the default; `sign` a private SSH key.
-    `force` replaces files in the output folder that no run made. A `dry_run` ends with the plan,
-    which is JSON on stdout with `as_json`; `yes` answers the question whether to build it. With
-    `debug_shell` a failed derivation's folder is kept, and run.sh opens a shell in it afterwards.
-    What was built is copied to the cache of `push`.
+    paths of `image` that it names. `builders` are other machines that build. `qemu` is a version of
+    the emulators, `AUTO`, or empty for the default. `memory` is the builder's limit in MiB, 0 for
+    the default; `sign` a private SSH key. `force` replaces files in the output folder that no run
+    made. A `dry_run` ends with the plan, which is JSON on stdout with `as_json`; `yes` answers the
+    question whether to build it. With `debug_shell` a failed derivation's folder is kept, and
+    run.sh opens a shell in it afterwards. What was built is copied to the cache of `push`.
     """
 
     out: pathlib.PurePosixPath
@@ -153,6 +156,7 @@ class ImageRequest:
     appliance: Appliance | None
     written: frozenset[str]
     push: Push | None
+    builders: tuple[Builder, ...]
 
     @property
     def asks(self) -> bool:

@@ -2,13 +2,12 @@
 
 import base64
 import contextlib
-import hashlib
 import pathlib
 import re
 
 from orchestrator.ask.request import Caller, Demo
 from orchestrator.ask.uploads import received
-from orchestrator.shared import command
+from orchestrator.shared import builders, command
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.text import is_line
 
@@ -75,8 +74,7 @@ def bare_key(line: str) -> str:
 
 def fingerprint(line: str) -> str:
     """Return the fingerprint of the public key `line`, as OpenSSH shows it; raises `ValueError`."""
-    digest = hashlib.sha256(base64.b64decode(bare_key(line).split()[1])).digest()
-    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+    return builders.fingerprint(bare_key(line))
 
 
 def fingerprints(text: str) -> list[str]:
@@ -101,6 +99,17 @@ def ssh_keys(request: Demo, who: Caller) -> tuple[str, ...]:
     texts = [file.read_text("utf-8-sig", errors="replace") for file in files]
     if request.ssh_key:
         return tuple(dict.fromkeys(public_keys(texts[0], f"--ssh-key {request.ssh_key}")))
+    return _valid(texts)
+
+
+def keys_at_home(who: Caller) -> tuple[str, ...]:
+    """Return the public keys of the caller's ~/.ssh, which run.sh sent."""
+    files = sorted((received(who, who.home) / ".ssh").glob("*.pub"))
+    return _valid([file.read_text("utf-8-sig", errors="replace") for file in files])
+
+
+def _valid(texts: list[str]) -> tuple[str, ...]:
+    """Return the lines of files that are public keys, each once."""
     lines = [line for text in texts for _number, line in _lines(text)]
     return tuple(line for line in dict.fromkeys(lines) if is_public_key(line))
 

@@ -37,6 +37,7 @@ from orchestrator.blueprint.services import Services
 from orchestrator.blueprint.tables import BOARDS
 from orchestrator.image import wifi
 from orchestrator.shared import nixos_formats
+from orchestrator.shared.builders import read_line
 from orchestrator.shared.spec import SpecError
 
 
@@ -171,6 +172,14 @@ class Firewall(Table):
     udp: typing.Annotated[Ports, Many] = some("open UDP ports")
 
 
+def _builder(line: str) -> str:
+    read_line(line)  # its error is a ValueError
+    return line
+
+
+_BUILDER = pydantic.AfterValidator(_builder)
+
+
 class Blueprint(Table):
     """The whole file."""
 
@@ -193,6 +202,9 @@ class Blueprint(Table):
     services: Services | None = about("what runs on the machine")
     files: typing.Annotated[tuple[File, ...], Many] = some("files of the image")
     firewall: Firewall | None = about("open ports")
+    builders: typing.Annotated[tuple[typing.Annotated[Line, _BUILDER], ...], Many] = some(
+        "other machines that build, one line each: ssh-ng://USER@HOST SYSTEM KEY …"
+    )
     modules: typing.Annotated[tuple[Path, ...], Many] = some(
         "NixOS modules, for everything that this file has no key for"
     )

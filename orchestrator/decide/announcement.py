@@ -63,6 +63,7 @@ def shortages(cost: Cost, out_free: int | None) -> list[str]:
 BUILDS: tuple[tuple[str, str, WorkKind], ...] = (
     ("build", " here", "native"),
     ("emulate", "", "emulated"),
+    ("elsewhere", " on builders", "remote"),
 )
 
 

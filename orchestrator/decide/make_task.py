@@ -27,6 +27,7 @@ from orchestrator.decide.blueprint_modules import demo_keys, machines
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
 from orchestrator.image.late import Device, one_device, read_devices
+from orchestrator.shared.builders import Keyed, write_keyed
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.push import CREDENTIALS, SIGN_KEY, public_key
@@ -63,6 +64,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
     take_keys(request, who, workspace.keys)
     named = [device.host for device in devices if device.host]
     options = _options(request.image, who, workspace.late, named)
+    keep_builders(request, who, workspace)
     ca_bundle = ""
     if who.ca_bundle:  # only after check_trees: this read follows links
         bundle = workspace.shared / "ca-bundle.crt"
@@ -82,6 +84,31 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         asks=not request.dry_run,
         verbose=request.display.detail == "verbose",
     )
+
+
+def with_plan(task: Task, plan: Plan) -> Task:
+    """Return `task` for another `plan` of the same systems."""
+    return dataclasses.replace(
+        task, leased=plan.mode == "shared", foreign=plan.foreign, private=plan.private
+    )
+
+
+def keep_builders(request: Demo | Build, who: Caller, workspace: Workspace) -> None:
+    """Move the builders' SSH keys, which run.sh has sent, to the private folder of `workspace`.
+
+    They must be in no folder that an evaluation may read.
+    """
+    if request.dry_run or not request.builders:
+        return
+    secrets: dict[str, str] = {}
+    for key in dict.fromkeys(one.key for one in request.builders):
+        source = received_file(who, pathlib.PurePosixPath(key))
+        secrets[key] = source.read_text(errors="replace")
+    for key in secrets:
+        received_file(who, pathlib.PurePosixPath(key)).unlink()
+    keyed = tuple(Keyed(one, secrets[one.key]) for one in request.builders)
+    workspace.builders.touch(mode=0o600)
+    workspace.builders.write_text(write_keyed(keyed))
 
 
 def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:

@@ -31,11 +31,12 @@ MEMORY_SHARE = 0.9
 #: What a format costs that nixpkgs makes in a virtual machine: the builder has no KVM.
 IN_MACHINE = "made in a virtual machine that QEMU emulates, without KVM: minutes to an hour"
 
-Mode = typing.Literal["native", "private", "host", "shared"]
+Mode = typing.Literal["native", "builder", "private", "host", "shared"]
 
 #: Containers of a run by mode, in starting order.
 SERVICES: dict[Mode, tuple[str, ...]] = {
     "native": ("builder",),
+    "builder": ("builder",),
     "private": ("emulators", "builder"),
     "host": ("builder",),
     "shared": ("cleanup", "registrar", "builder"),
@@ -50,7 +51,8 @@ class Plan:
     """Plan of a run: target systems, mode of emulation with its reason, containers.
 
     `systems` are the target systems; the registrar registers emulators for those in `register`, the
-    builder for those in `private` in its own binfmt_misc; those in `natively` need no emulator;
+    builder for those in `private` in its own binfmt_misc; those in `natively` need no emulator, nor
+    do those in `remote`, which builders on other machines build;
     programs of those in `ran_before` ran on this host before the run. `memory` is the builder's
     limit in MiB. `boot` says whether the first image is booted, `kvm` whether KVM may be tried.
     `machines` are formats that nixpkgs makes in a virtual machine.
@@ -68,6 +70,7 @@ class Plan:
     machines: tuple[str, ...]
     natively: frozenset[str]
     ran_before: frozenset[str]
+    remote: tuple[str, ...] = ()
 
     @property
     def guest(self) -> str:
@@ -77,7 +80,8 @@ class Plan:
     @property
     def foreign(self) -> tuple[str, ...]:
         """Target systems whose programs need an emulator."""
-        return tuple(system for system in self.systems if system not in self.natively)
+        without = {*self.natively, *self.remote}
+        return tuple(system for system in self.systems if system not in without)
 
     @property
     def host(self) -> tuple[str, ...]:
@@ -92,7 +96,7 @@ class Plan:
 
     def describe(self) -> str:
         """Describe the plan for a person (`--dry-run`)."""
-        lines = [f"system     {system}" for system in self.systems]
+        lines = [f"system     {system}{self._how(system)}" for system in self.systems]
         lines += [f"emulation  {self.mode}: {self.reason}"]
         lines += [f"container  {name}" for name in self.services]
         lines += [f"machine    {name}: {IN_MACHINE}" for name in self.machines]
@@ -103,15 +107,25 @@ class Plan:
         )
         return "\n".join(lines)
 
+    def _how(self, system: str) -> str:
+        """Return how the programs of `system` run, where the run has builders."""
+        if not self.remote:
+            return ""
+        if system in self.remote:
+            return ": built by builders"
+        return ": native" if system in self.natively else f": {self.mode} emulation"
+
 
 def builders_memory(engines: int) -> int:
     """Return the default memory limit of a builder in MiB; `engines` is the engine's in bytes."""
     return int(engines * MEMORY_SHARE) // MIB
 
 
-def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
+def make_plan(request: Demo | Build, facts: HostFacts, *, alone: bool = False) -> Plan:
     """Decide a run's target systems, modes of emulation, containers and memory limit.
 
+    What builders on other machines build for is not emulated, unless the host is `alone`: they were
+    lost.
     Raises `HostError` if disk space is too small, `EmulationError` if the host does not support the
     requested mode.
     """
@@ -122,10 +136,10 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
             hint=f"--boot supports {', '.join(qemu.GUESTS)}",
         )
     check_space(request, facts)
-    modes = {system: _emulation(request, facts, system) for system in systems}
+    modes = {system: _mode(request, facts, system, alone=alone) for system in systems}
     # A run has one emulation mode, the most demanding one that any of its systems needs. From the
-    # most demanding one on, these are: shared, private, host, native.
-    order = ("shared", "private", "host", "native")
+    # most demanding one on, these are: shared, private, host, builder, native.
+    order = ("shared", "private", "host", "builder", "native")
     first = sorted(systems, key=lambda system: order.index(modes[system][0]))
     mode, reason = modes[first[0]]
     return Plan(
@@ -141,6 +155,7 @@ def make_plan(request: Demo | Build, facts: HostFacts) -> Plan:
         machines=_in_machines(request),
         natively=facts.natively,
         ran_before=facts.runs,
+        remote=tuple(system for system in systems if modes[system][0] == "builder"),
     )
 
 
@@ -225,6 +240,17 @@ def check_space(request: Demo | Build, facts: HostFacts) -> None:
                 f"the disk of {name} has {free // MIB} MiB free, {what} needs {needed // MIB} MiB",
                 hint=hint,
             )
+
+
+def _mode(request: Demo | Build, facts: HostFacts, system: str, *, alone: bool) -> tuple[Mode, str]:
+    """Return how programs of `system` run, and why."""
+    able = [one.uri for one in request.builders if system in one.systems]
+    if able and not alone and system not in facts.natively:
+        return (
+            "builder",
+            f"{', '.join(able)} {'builds' if len(able) == 1 else 'build'} for {system}",
+        )
+    return _emulation(request, facts, system)
 
 
 def _emulation(request: Demo | Build, facts: HostFacts, system: str) -> tuple[Mode, str]:

@@ -33,7 +33,7 @@ BUILDER = "urn:nixos-image:appliance:v1"
 NOT_RECORDED = frozenset(
     "out boot boot_on_terminal emulation_timeout boot_timeout timeout dry_run as_json yes display"
     " debug_shell sign ssh_key strict memory image nix_options force notes appliance"
-    " push written".split()
+    " push written builders".split()
 )
 
 #: Image options of one device, or secret: only their names are recorded.
@@ -53,8 +53,9 @@ class About:
 
     `emulators` are the registered ones, `nix` is Nix' version, `settings` are its effective
     settings and `others` the names of those that may be secret, `sandbox` the probe's view of Nix'
-    sandbox. `sent` is the result of the function `sent`, `materials` come from the builder,
-    `containers` are image digests by service, `began` and `ended` are seconds since 1970.
+    sandbox, `builders` the other machines that have built parts. `sent` is the result of the
+    function `sent`, `materials` come from the builder, `containers` are image digests by service,
+    `began` and `ended` are seconds since 1970.
     """
 
     request: Demo | Build
@@ -65,6 +66,7 @@ class About:
     settings: dict[str, str]
     others: list[str]
     sandbox: dict[str, object]
+    builders: list[dict[str, object]]
     sent: list[dict[str, typing.Any]]
     materials: list[dict[str, typing.Any]]
     containers: dict[str, str]
@@ -95,6 +97,7 @@ def statement(image: Artifact, sbom_sha256: str, about: About) -> dict[str, typi
                     "nixSettings": about.settings,
                     "otherNixSettings": list(about.others),
                     "sandbox": about.sandbox,
+                    "builders": about.builders,
                 },
                 "resolvedDependencies": [
                     *locks(ROOT, about.request),

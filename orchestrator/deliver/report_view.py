@@ -30,11 +30,13 @@ KIND_NAMES: dict[StepKind, str] = {
     "fetched": "fetched",
     "native": "built by this CPU",
     "emulated": "built by an emulator",
+    "remote": "built on another machine",
 }
 
 #: How foreign programs ran, by the plan's mode.
 MODES = {
     "native": "All programs ran on this CPU.",
+    "builder": "Programs of the other CPU ran on builders, which have that CPU.",
     "private": "Programs of the other CPU ran in QEMU, which only the builder's container knew.",
     "host": "Programs of the other CPU ran in the emulator that the host had registered.",
     "shared": "Programs of the other CPU ran in QEMU, which the host knew during the build.",

@@ -79,6 +79,7 @@ class Result:
     nix_settings: dict[str, str]
     other_nix_settings: list[str]
     sandbox: dict[str, typing.Any]
+    builders: list[dict[str, typing.Any]]
     boot: dict[str, typing.Any] | None
     images: list[dict[str, typing.Any]]
     seconds: dict[str, float]

@@ -9,6 +9,9 @@ from orchestrator.docker.labels import LABEL, PROJECT, RUN_LABEL
 #: Run ID of a plain `docker compose up` (the default in compose.yaml).
 COMPOSE_RUN = "compose"
 
+#: Run ID of the worker's container (compose.yaml), which is part of no run and outlives all.
+WORKER_RUN = "worker"
+
 #: Suffixes of containers that run.sh starts before the orchestrator; they are not services.
 SEND = "-send"
 RUN_SH_SUFFIXES = ("-prepare", "-trees", SEND)
@@ -43,9 +46,10 @@ def containers(engine: Engine) -> dict[str, tuple[str, bool]]:
 def runs(engine: Engine) -> set[str]:
     """Return all runs that have a container, network or volume.
 
-    The run of a plain `docker compose up` is not included.
+    The run of a plain `docker compose up` is not included, nor is the worker.
     """
-    found = {run for run, _running in containers(engine).values()} - {COMPOSE_RUN}
+    there = {run for run, _running in containers(engine).values()}
+    found = there - {COMPOSE_RUN, WORKER_RUN}
     labels = [one.get("Labels") or {} for one in engine.networks(LABEL)]
     projects = {one.get("com.docker.compose.project", "") for one in labels}
     found |= {

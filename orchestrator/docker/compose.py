@@ -37,6 +37,7 @@ IDS = {
     "orchestrator": "NIXOS_IMAGE_ID_ORCHESTRATOR",
     "runtime": "NIXOS_IMAGE_ID_RUNTIME",
     "test": "NIXOS_IMAGE_ID_TEST",
+    "worker": "NIXOS_IMAGE_ID_WORKER",
 }
 
 

@@ -38,6 +38,7 @@ IMAGES = {
     "builder": Image("nixos-image-builder", "Dockerfile.builder"),
     "boot": Image("nixos-image-boot-{guest}", "Dockerfile.boot"),
     "test": Image("nixos-image-test", "Dockerfile.test", after="builder"),
+    "worker": Image("nixos-image-worker", "Dockerfile.worker", after="builder"),
 }
 
 #: A word that may be a path in the checkout, not part of another path.

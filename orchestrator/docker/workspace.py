@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 
+from orchestrator.shared.builders import BUILDERS
 from orchestrator.shared.errors import BuildError
 from orchestrator.shared.push import KEYS
 from orchestrator.shared.run import LATE, WORD, WORK
@@ -64,6 +65,11 @@ class Workspace:
     def bills(self) -> pathlib.Path:
         """Folder of earlier images' bills of materials, if run.sh sent any."""
         return self.own / "bills"
+
+    @property
+    def builders(self) -> pathlib.Path:
+        """File with the builders and their SSH keys, if given."""
+        return self.own / BUILDERS
 
     @property
     def nix_conf(self) -> pathlib.Path:

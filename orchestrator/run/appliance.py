@@ -24,6 +24,7 @@ from orchestrator.run.repair import repair
 from orchestrator.run.supervisor import Exit, Supervisor
 from orchestrator.shared import retry
 from orchestrator.shared.artifact import Artifact
+from orchestrator.shared.builders import BUILDERS
 from orchestrator.shared.errors import (
     STOPPED,
     ApplianceError,
@@ -77,7 +78,8 @@ class Appliance:
         try:
             self._run.images.wait(self._run.plan.images, self._run.progress, self._run.deadline)
             task.write(self._folder)
-            self._give_nix_conf()
+            self._give_secret(self._run.workspace.nix_conf, NIX_CONF)
+            self._give_secret(self._run.workspace.builders, BUILDERS)
             open_to_agents(self._folder)
             images = self._build(stream)
             self._run.word.settle()
@@ -186,12 +188,12 @@ class Appliance:
         announced = (self._supervisor.event("builder", "images") or {}).get("results")
         push.push(self._run, url, stream.as_announced(tuple[str, ...], announced, "results"))
 
-    def _give_nix_conf(self) -> None:
-        """Copy the caller's nix.conf for an attempt; the builder deletes it before Nix starts."""
-        place = self._folder / NIX_CONF
-        if self._run.workspace.nix_conf.exists():
+    def _give_secret(self, kept: pathlib.Path, name: str) -> None:
+        """Copy a file for an attempt if there is one; the builder deletes it before Nix starts."""
+        place = self._folder / name
+        if kept.exists():
             place.unlink(missing_ok=True)  # the previous attempt may have left it
-            give(self._run.workspace.nix_conf, place)
+            give(kept, place)
 
     def _prove_clean(self) -> None:
         """Wait for cleanup's end.

@@ -32,6 +32,7 @@ from orchestrator.shared.artifact import (
     Artifact,
     Material,
 )
+from orchestrator.shared.builders import fingerprint
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.errors import (
     ApplianceError,
@@ -193,6 +194,22 @@ class Handover:
         found = self._supervisor.event("builder", "sandbox") or {}
         return {name: found.get(name) for name in SANDBOX_FIELDS}
 
+    def _builders(self) -> list[dict[str, object]]:
+        """Return the builders that have built something, with their number of builds."""
+        announced = self._supervisor.event("builder", "images") or {}
+        steps: Steps = as_announced(Steps, announced.get("steps", {}), "steps")
+        known = {one.uri: one for one in self._run.request.builders}
+        return [
+            {
+                "uri": hand.uri,
+                "host_key": fingerprint(known[hand.uri].host_key),
+                "builds": hand.count,
+                "seconds": hand.seconds,
+            }
+            for hand in steps.hands
+            if hand.uri in known
+        ]
+
     def _result(
         self,
         images: list[Artifact],
@@ -218,6 +235,7 @@ class Handover:
             nix_settings=self._settings(),
             other_nix_settings=self._others(),
             sandbox=self._sandbox(),
+            builders=self._builders(),
             boot=boot,
             images=[image.describe(self._run.request.out) for image in images],
             seconds={
@@ -267,6 +285,7 @@ class Handover:
             settings=self._settings(),
             others=self._others(),
             sandbox=self._sandbox(),
+            builders=self._builders(),
             sent=self._run.sent,
             materials=[
                 dataclasses.asdict(one)

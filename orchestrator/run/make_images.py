@@ -11,7 +11,7 @@ from orchestrator.ask import github
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
 from orchestrator.ask.uploads import mounted
 from orchestrator.decide.host import measure
-from orchestrator.decide.make_task import hosts, make_task
+from orchestrator.decide.make_task import hosts, make_task, with_plan
 from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.deliver import provenance, signing
 from orchestrator.docker import facts
@@ -25,7 +25,12 @@ from orchestrator.run.repair import repair_if_harmless
 from orchestrator.run.runs import forget_dead_runs, run_workspace, write_variables
 from orchestrator.run.word import Word
 from orchestrator.shared.architectures import this_system
-from orchestrator.shared.errors import ApplianceError, EmulationError, EmulatorCrashError
+from orchestrator.shared.errors import (
+    ApplianceError,
+    BuilderError,
+    EmulationError,
+    EmulatorCrashError,
+)
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.task import DemoTask
 
@@ -138,7 +143,13 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                 built.close()
 
         try:
-            retry_after_crash(request, plan.mode, attempt, progress)
+            try:
+                retry_after_crash(request, plan.mode, attempt, progress)
+            except BuilderError as error:
+                plan = _plan_alone(request, engine, targets, who, progress, error)
+                variables["NIXOS_IMAGE_SYSTEMS"] = " ".join(plan.register or targets)
+                task = with_plan(task, plan)
+                retry_after_crash(request, plan.mode, attempt, progress)
         except ApplianceError:
             if request.debug_shell:
                 debug_shell.keep(workspace)
@@ -175,17 +186,44 @@ def _plan(
     targets: tuple[str, ...],
     who: Caller,
     progress: Progress,
+    *,
+    alone: bool = False,
 ) -> Plan:
-    """Measure the host and make the plan; entries of dead runs are removed first."""
+    """Measure the host and make the plan; entries of dead runs are removed first.
+
+    `alone`: builders on other machines were lost, and cannot be planned with.
+    """
     private = request.emulation in {"auto", "private"}
     facts = measure(engine, targets, who.out_kib, private=private)
-    plan = make_plan(request, facts)
+    plan = make_plan(request, facts, alone=alone)
     if not plan.host or request.dry_run:
         return plan
     # The emulator in use may be the host's own, or a dead or living run's: find out.
     lent = repair_if_harmless(engine, progress)
     facts = measure(engine, targets, who.out_kib, private=private)
-    return make_plan(request, dataclasses.replace(facts, lent=lent))
+    return make_plan(request, dataclasses.replace(facts, lent=lent), alone=alone)
+
+
+def _plan_alone(
+    request: Demo | Build,
+    engine: Engine,
+    targets: tuple[str, ...],
+    who: Caller,
+    progress: Progress,
+    lost: BuilderError,
+) -> Plan:
+    """Return a plan that emulates what lost builders were for, as --emulation says.
+
+    Raises `lost` where emulation is not possible or not wanted.
+    """
+    progress.to("look", "looking for another way than the builders")
+    try:
+        plan = _plan(request, engine, targets, who, progress, alone=True)
+    except EmulationError as error:
+        lost.hint = f"{lost.hint}; an emulator is no way out: {error}"
+        raise lost from error
+    progress.say(f"{lost}: going on with {plan.mode} emulation: {plan.reason}", level="warning")
+    return plan
 
 
 def _image_tag(qemu: str) -> str:

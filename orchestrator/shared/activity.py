@@ -11,6 +11,10 @@ from orchestrator.shared.text import plain
 NAMED = 8
 
 
+#: What is said of a build that this CPU does not run.
+WHERE: dict[StepKind, str] = {"emulated": " (emulated)", "remote": " (elsewhere)"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Running:
     """A build that runs since `seconds`."""
@@ -70,8 +74,7 @@ class Activity:
     def runs(self, now: float) -> list[str]:
         """Return a line for each build that runs."""
         lines = [
-            f"{plain(one.name)} {duration(one.seconds + now - self.since)}"
-            f"{' (emulated)' if one.kind == 'emulated' else ''}"
+            f"{plain(one.name)} {duration(one.seconds + now - self.since)}{WHERE.get(one.kind, '')}"
             for one in self.state.running
         ]
         return lines + ([f"and {self.state.others} more"] if self.state.others else [])

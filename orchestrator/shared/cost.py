@@ -5,8 +5,9 @@ import typing
 
 from orchestrator.shared.json_reader import Natural
 
-#: Builds that this CPU runs, builds that an emulator runs, downloads of sources by a derivation.
-WorkKind = typing.Literal["native", "emulated", "source"]
+#: Builds that this CPU runs, builds that an emulator runs, those of a foreign system that builders
+#: on other machines run, downloads of sources by a derivation.
+WorkKind = typing.Literal["native", "emulated", "remote", "source"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -172,6 +172,12 @@ class PushError(ApplianceError):
     exit_code = 18
 
 
+class BuilderError(ApplianceError):
+    """No builder on another machine is left for a system, and nothing else builds for it."""
+
+    exit_code = 19
+
+
 class BugError(ApplianceError):
     """A bug in the appliance: a traceback is in the log."""
 
@@ -198,6 +204,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "assembly": AssemblyError,
     "boot": BootError,
     "build": BuildError,
+    "builder": BuilderError,
     "cleanup": CleanupError,
     "disk": HostError,
     "emulation": EmulationError,

@@ -5,8 +5,8 @@ import typing
 
 from orchestrator.shared.json_reader import Natural
 
-#: Downloads, builds that this CPU ran, builds that an emulator ran.
-StepKind = typing.Literal["fetched", "native", "emulated"]
+#: Downloads, builds that this CPU ran, builds that an emulator ran, builds on other machines.
+StepKind = typing.Literal["fetched", "native", "emulated", "remote"]
 KINDS: tuple[StepKind, ...] = typing.get_args(StepKind)
 
 
@@ -32,8 +32,21 @@ class Sum:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hand:
+    """The builds on one builder, by its address: their number and seconds.
+
+    Builds that have failed there count, too.
+    """
+
+    uri: str
+    count: Natural
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Steps:
-    """The longest steps, in the order of their begin, and the sums of all."""
+    """The longest steps, in the order of their begin, the sums of all, and those of builders."""
 
     longest: tuple[Step, ...] = ()
     sums: tuple[Sum, ...] = ()
+    hands: tuple[Hand, ...] = ()

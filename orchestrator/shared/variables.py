@@ -70,6 +70,12 @@ VARIABLES = {
             "path of the appliance.toml on the caller's host, if there is one",
         ),
         Variable("NIXOS_IMAGE_APPLIANCE_TEXT", "run.sh", "content of the appliance.toml"),
+        Variable(
+            "NIXOS_IMAGE_BUILDERS",
+            "run.sh",
+            "the lines of `--builders`: each option's after a line with `@` and the folder from"
+            " which its keys' paths are seen",
+        ),
         Variable("NIXOS_IMAGE_USER", "run.sh", "the caller's name, for `init`"),
         Variable("NIXOS_IMAGE_ZONE", "run.sh", "the caller's time zone, for `init`"),
         Variable(
@@ -143,6 +149,35 @@ VARIABLES = {
             "id or name of the test image",
             "nixos-image-test",
         ),
+        Variable(
+            "NIXOS_IMAGE_ID_WORKER",
+            "Compose",
+            "id or name of the worker's image",
+            "nixos-image-worker",
+        ),
+        Variable(
+            "NIXOS_IMAGE_WORKER_KEYS",
+            "Compose",
+            "public SSH keys that the worker lets in, separated by commas",
+        ),
+        Variable(
+            "NIXOS_IMAGE_WORKER_JOBS",
+            "Compose",
+            "builds at a time in the worker's builder line; default: its number of CPUs",
+        ),
+        Variable(
+            "NIXOS_IMAGE_WORKER_LISTEN",
+            "Compose",
+            "address of the host at which the worker listens",
+            "127.0.0.1",
+        ),
+        Variable(
+            "NIXOS_IMAGE_WORKER_ADDRESS",
+            "Compose",
+            "name or address of the host in the worker's builder line",
+            "127.0.0.1",
+        ),
+        Variable("NIXOS_IMAGE_WORKER_PORT", "Compose", "port of the host for the worker", "2222"),
         Variable("NIXOS_IMAGE_QEMU", "Compose", "version of the emulators", "latest"),
         Variable("NIXOS_IMAGE_LOCKED", "Compose", "1 allows only the pinned versions of packages"),
         Variable(

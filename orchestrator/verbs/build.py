@@ -16,6 +16,7 @@ from orchestrator.ask.appliance import (
     read_appliance,
     with_late_values,
 )
+from orchestrator.ask.builders import add_builders_option, builders_orders, read_builders
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.nix_arguments import add_nix_options, nix_options
 from orchestrator.ask.orders import TERMINAL, Orders, appliance_orders, image_orders
@@ -107,6 +108,7 @@ def _parser() -> Parser:
         help="boot the first image on this terminal afterwards",
     )
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
+    add_builders_option(parser)
     add_image_options(parser)
     add_push_options(parser)
     add_display_options(parser)
@@ -137,6 +139,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
         image=image,
         appliance=appliance,
         written=written,
+        builders=read_builders(found.builders, appliance, who),
         formats=chosen,
         format_paths=format_paths,
         systems=tuple(dict.fromkeys(found.system)),
@@ -253,7 +256,7 @@ def _orders(request: Build | Formats) -> Orders:
         whole = option == "--flake" and request.submodules
         orders.append(["send_modules" if whole else "send_tree", option, os.fspath(path)])
     orders += [["send", option, path] for option, path in request.nix_options.files.items()]
-    orders += appliance_orders(request)
+    orders += [*appliance_orders(request), *builders_orders(request)]
     return orders + ([["then_boot"]] if request.boot_on_terminal else [])
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 
 from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
+from orchestrator.ask.builders import add_builders_option, builders_orders, read_builders
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.orders import Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
@@ -56,6 +57,7 @@ def _parser() -> Parser:
     add_appliance_options(parser)
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
+    add_builders_option(parser)
     add_image_options(parser)
     add_push_options(parser)
     add_display_options(parser)
@@ -95,6 +97,7 @@ def _request(found: argparse.Namespace, who: Caller) -> Demo:
         appliance=appliance,
         written=written,
         push=push_options(found, who),
+        builders=read_builders(found.builders, appliance, who),
         **run_arguments(found, who),
     )
 
@@ -104,7 +107,7 @@ def _orders(request: Demo) -> Orders:
     keys = [["send", "--ssh-key", os.fspath(key)]] if key else [["send_keys"]]
     if not key and request.appliance and request.appliance.blueprint.users:
         keys = appliance_orders(request)
-    return [*image_orders(request), *keys]
+    return [*image_orders(request), *builders_orders(request), *keys]
 
 
 def _work(request: Demo, session: Session) -> int:

@@ -62,7 +62,7 @@ def _work(request: Suite, session: Session) -> int:
         images = Images(engine, "aarch64", workspace.logs, own=who.image)
         with contextlib.closing(make_progress(Display(), who.terminal)) as progress:
             try:
-                others = ("cleanup", "builder") if needs_images(request.words) else ()
+                others = ("cleanup", "builder", "worker") if needs_images(request.words) else ()
                 wanted = (*others, "test")
                 images.want(wanted)
                 images.wait(wanted, progress)

@@ -31,6 +31,7 @@ ABOUT = About(
     nix="2.34.8",
     settings={"sandbox": "true"},
     others=["access-tokens"],
+    builders=[],
     sandbox={"on": True},
     sent=[{"name": "flake", "digest": {"dirHash": "c" * 64}}],
     materials=[

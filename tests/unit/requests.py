@@ -29,6 +29,7 @@ BUILD = Build(
     appliance=None,
     written=frozenset(),
     push=None,
+    builders=(),
     configuration=pathlib.PurePosixPath("/checkout/config/sd-card.nix"),
     flake=None,
     attribute="",
@@ -70,6 +71,7 @@ DEMO = Demo(
     appliance=None,
     written=frozenset(),
     push=None,
+    builders=(),
 )
 
 #: A caller on a Linux host without a terminal.

@@ -63,6 +63,7 @@ def test_the_services_are_known() -> None:
         "survey",
         "sweep",
         "test",
+        "worker",
     }
 
 
@@ -71,7 +72,7 @@ TABLE = {"cleanup", "look", "registrar"}
 
 #: Services that may create user namespaces (orchestrator/docker/seccomp.json), without other
 #: privileges.
-UNPRIVILEGED = {"builder", "debug", "probe", "restock"}
+UNPRIVILEGED = {"builder", "debug", "probe", "restock", "worker"}
 
 
 # --- privileges -------------------------------------------------------------------------------
@@ -91,8 +92,11 @@ def test_a_capability_is_added_only_where_the_table_is_written(name: str) -> Non
 
 @EVERY_SERVICE
 def test_nothing_is_privileged_and_nothing_is_published(name: str) -> None:
-    for key in ("privileged", "ports", "pid", "ipc", "userns_mode", "cgroup", "uts"):
+    for key in ("privileged", "pid", "ipc", "userns_mode", "cgroup", "uts"):
         assert value(name, key) is None
+    # The worker is there for other machines, and yet listens on this machine alone unless told.
+    port = "${NIXOS_IMAGE_WORKER_LISTEN:-127.0.0.1}:${NIXOS_IMAGE_WORKER_PORT:-2222}:2222"
+    assert value(name, "ports") == ([port] if name == "worker" else None)
     assert value(name, "network_mode") != "host"
     assert not {"seccomp=unconfined", "seccomp:unconfined"}.intersection(
         value(name, "security_opt") or []
@@ -143,6 +147,7 @@ def test_root_file_systems_are_read_only(name: str) -> None:
         ("boot-kvm", None, "none"),
         ("pins", None, "bridge"),
         ("test", None, "bridge"),
+        ("worker", None, "bridge"),
     ],
 )
 def test_networks(name: str, networks: list[str] | None, mode: str | None) -> None:
@@ -167,6 +172,7 @@ def test_networks(name: str, networks: list[str] | None, mode: str | None) -> No
         ("boot", "builder", {"work"}),
         ("boot-kvm", "0", {"work"}),
         ("pins", "1000", set()),
+        ("worker", "builder", {"worker"}),
     ],
 )
 def test_users_and_volumes(name: str, user: str | None, volumes: set[str]) -> None:
@@ -245,7 +251,11 @@ def test_project_labels_and_volumes_are_those_of_the_code() -> None:
     named = {
         name: volume["name"] for name, volume in COMPOSE["volumes"].items() if "name" in volume
     }
-    assert named == {"store": STORE_VOLUME, "work": work_volume("${NIXOS_IMAGE_RUN:-compose}")}
+    assert named == {
+        "store": STORE_VOLUME,
+        "worker": f"{PROJECT}-worker-store",
+        "work": work_volume("${NIXOS_IMAGE_RUN:-compose}"),
+    }
     assert f"source={work_volume('$run')},target={WORK}," in RUN_SH
     assert f"work:{WORK}" in value("builder", "volumes")
 
@@ -290,6 +300,8 @@ def test_what_an_image_is_made_of_is_what_its_dockerfile_names() -> None:
         | {"locks/clover.json", "locks/debian.json"},
         "Dockerfile.boot": agents | {"Dockerfile.boot", "orchestrator/image"},
         "Dockerfile.test": {"Dockerfile.test", "locks/debian.json", "locks/test.txt"},
+        "Dockerfile.worker": agents
+        | {"Dockerfile.worker", "orchestrator/image", "locks/debian.json"},
     }
 
 

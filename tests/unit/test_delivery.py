@@ -226,6 +226,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
         nix_settings={"sandbox": "true"},
         other_nix_settings=[],
         sandbox={"sandbox": True},
+        builders=[],
         boot=None,
         images=[{"name": "demo"}],
         seconds={"total": 1.5},
@@ -235,7 +236,7 @@ def test_the_result_is_json_with_every_field(tmp_path: pathlib.Path) -> None:
     assert document["path"] == "/out/demo.img"
     assert document["boot"] is None
     assert document["seconds"] == {"total": 1.5}
-    assert len(document) == 19
+    assert len(document) == 20
     with pytest.raises(FileExistsError):  # the builder may have put a link there
         result.write(tmp_path / "result.json")
 

@@ -132,7 +132,10 @@ def test_our_commands_are_taken(
 ) -> None:
     monkeypatch.setattr("orchestrator.ask.appliance.is_public_key", is_key)
     who = dataclasses.replace(
-        CALLER, appliance="/home/ada/appliance.toml", appliance_text=appliance
+        CALLER,
+        appliance="/home/ada/appliance.toml",
+        appliance_text=appliance,
+        builders="@/home/ada/\nssh-ng://builder@192.0.2.7 aarch64-linux key",
     )
     try:
         verb, rest = registry.find(words)

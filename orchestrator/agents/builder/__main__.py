@@ -15,6 +15,7 @@ from orchestrator.agents import events, room
 from orchestrator.agents.builder import (
     alone,
     collect,
+    crew,
     demo,
     effective,
     fleet,
@@ -99,6 +100,7 @@ def build() -> None:
         verbose=task.verbose,
     )
     nix = sandbox.obtain(nix, sandbox.USER, strict=task.strict)
+    nix = dataclasses.replace(nix, crew=crew.hire(run))
     results = _built(run, task, nix)
     keeper = Keeper(nix)
     built = time.monotonic()

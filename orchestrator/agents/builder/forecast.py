@@ -69,7 +69,7 @@ class Forecast:
         self, nix: Nix, named: list[str], wanted: Sequence[tuple[str, str]], missing: "Missing"
     ) -> None:
         """Report the cost of what is `missing` for the derivations `named`."""
-        works = tuple(work_of(path) for path in missing.derivations)
+        works = tuple(work_of(path, nix.crew.systems) for path in missing.derivations)
         fetches = sources(nix, self.substituters, missing)
         present = present_bytes(named)
         store, work = os.statvfs(STORE), os.statvfs(WORK)
@@ -159,8 +159,11 @@ def _known(nix: Nix, url: str, paths: set[str]) -> dict[str, tuple[int, int]]:
         return {}  # the substituter does not answer: this only says less of the plan
 
 
-def work_of(derivation: str) -> Work:
-    """Return what kind of build the derivation (a .drv path) is."""
+def work_of(derivation: str, elsewhere: frozenset[str] = frozenset()) -> Work:
+    """Return what kind of build the derivation (a .drv path) is.
+
+    `elsewhere` are systems that builders on other machines build for.
+    """
     text = pathlib.Path(derivation).read_text(errors="replace")
     name = derivation_name(derivation)
     if FIXED.match(text):
@@ -169,7 +172,9 @@ def work_of(derivation: str) -> Work:
     system, own = crash.system_of(text), this_system()
     emulated = system not in {"", own, "builtin", *RUNS_TOO.get(own, ())}
     kernel = bool(KERNEL.match(name)) and MODULES in text
-    return Work("emulated" if emulated else "native", name, kernel)
+    if emulated:
+        return Work("remote" if system in elsewhere else "emulated", name, kernel)
+    return Work("native", name, kernel)
 
 
 def _server(url: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.agents import events, room
 from orchestrator.agents.builder import debug, memory
+from orchestrator.agents.builder.crew import FULL, Crew
 from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.recorder import Recorder
@@ -51,6 +52,9 @@ REMOTE = (
 #: Lowest number of a descriptor that Nix inherits: Nix' helpers use low ones.
 DESCRIPTOR = 64
 
+#: Nix' words for a system that neither it nor a builder builds for.
+PLATFORM = re.compile(r"Required system: '([^']+)'")
+
 #: Nix' build-dir where a run sets none: Nix' own default depends on its version.
 BUILDS = "/nix/var/nix/builds"
 
@@ -71,6 +75,10 @@ def version() -> str:
             kind="host",
         )
     return match[1]
+
+
+class _LostError(AgentError):
+    """A builder was lost, and Nix has failed, for whichever reason: it may succeed without it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +181,9 @@ class Nix:
     name a place below `nixpkgs`. `copy` is a folder of the store, and the one of `sources` that it
     is a copy of: messages name the latter.
 
-    `recorder` gets the downloads and builds of all commands. With `verbose` the log lines of builds
-    are events, too.
+    `recorder` gets the downloads and builds of all commands. `crew` are the builders on other
+    machines; one that is lost while Nix builds is left out, and Nix is run again. With `verbose`
+    the log lines of builds are events, too.
     """
 
     settings: Settings
@@ -188,6 +197,7 @@ class Nix:
     options: tuple[str, ...] = ()
     check: Callable[[str], None] = dataclasses.field(default=lambda _spec: None, repr=False)
     recorder: Recorder = dataclasses.field(default_factory=Recorder, repr=False, compare=False)
+    crew: Crew = dataclasses.field(default_factory=Crew, repr=False, compare=False)
 
     def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
         """Run `nix build`; return the `number` outputs in the order of the arguments.
@@ -247,6 +257,18 @@ class Nix:
 
         The log file has the command's log; with `again` also what it had before.
         """
+        while True:
+            try:
+                return self._run_once(arguments, again=again)
+            except _LostError:
+                again = True
+
+    def _run_once(self, arguments: list[str], *, again: bool) -> tuple[str, NixLog]:
+        """Run one Nix command as `run_logged` does, with the builders that are alive.
+
+        Raises `AgentError`; `_LostError` if that may be because a builder was lost: `crew` has
+        fewer builders then.
+        """
         kills, store, lock = memory.kills(), Room(STORE), threading.Lock()
         with (
             store.watched(),
@@ -264,14 +286,20 @@ class Nix:
                         events.emit("file", message=None, file=log.files.pop())
                     if log.specs:
                         self.check(log.specs.pop())
+                    if log.failed_for_good:
+                        process.terminate()
             output = process.stdout.read().decode(errors="replace")
         for warning in log.warnings:
             events.emit("configuration", level="warning", message=self._named(warning))
+        fewer = self._leave_out(log)
         if process.returncode != 0:
             if self.settings.keep_failed and log.failed_path:
                 debug.note(self.log_file.with_name(FAILED), log.failed_path)
             starved = memory.kills() > kills
-            raise self._failure(log, process.returncode, store, starved=starved)
+            failure = self._failure(log, process.returncode, store, starved=starved)
+            if fewer and not log.failed_for_good:
+                raise _LostError(str(failure)) from failure
+            raise failure
         return output.strip(), log
 
     def _start(self, arguments: list[str], descriptors: tuple[int, ...]) -> programs.Process:
@@ -287,7 +315,22 @@ class Nix:
     def _environment(self, descriptors: tuple[int, ...]) -> dict[str, str]:
         """Return the environment; NIX_CONFIG ends with an include of each descriptor."""
         included = "".join(f"include /proc/self/fd/{one}\n" for one in descriptors)
-        return {**self.settings.environment(), "NIX_CONFIG": self.settings.text() + included}
+        own = self.settings.text() + self.crew.text()
+        variables = {**self.settings.environment(), **self.crew.variables()}
+        return {**variables, "NIX_CONFIG": own + included}
+
+    def _leave_out(self, log: NixLog) -> bool:
+        """Leave out builders that were lost during the command with the log `log`.
+
+        Returns whether there are any.
+        """
+        before = len(self.crew.lost)
+        for uri, causes in log.lost.items():
+            if builder := self.crew.find(uri):
+                full = next((one for one in causes if FULL.search(one)), "")
+                cause = "its disk is full" if full else (causes[0] if causes else "no answer")
+                self.crew.lose(builder, f"lost while it built: {cause}")
+        return len(self.crew.lost) > before
 
     def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
         """Make the error for a Nix command that ended with exit code `code`.
@@ -296,6 +339,8 @@ class Nix:
         has killed a process of this container meanwhile.
         """
         text = "\n".join([*log.errors, log.tail]).strip()
+        if (wanted := PLATFORM.search(text)) and (missed := self.crew.missed(wanted[1])):
+            return missed
         if lost := unreachable(text, log.problem):
             return lost
         if room.said(text) and store.scarce:

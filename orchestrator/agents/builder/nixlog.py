@@ -35,6 +35,18 @@ FAILED = re.compile(
     r"|build of '([^']+\.drv)'.* failed"
 )
 
+#: Nix' message about a derivation that has failed on a builder; without it, the builder was lost.
+THERE = re.compile(r"build of '([^']+\.drv)' on '([^']+)' failed: (?s:(.*))")
+
+#: What Nix says first of a builder's own failure, not of the derivation's.
+NOT_BUILT = re.compile(r"No space left on device", re.IGNORECASE)
+
+#: Nix' message about a builder that it cannot use.
+UNUSED = re.compile(r"cannot build on '([^']+)': (?:error: )?(.*)")
+
+#: A warning of Nix, which those of builders have as level error.
+LOUD = "warning:"
+
 #: Prefix of a warning of the evaluated expression, for example of NixOS' option `warnings`.
 WARNING = "evaluation warning:"
 
@@ -82,6 +94,8 @@ class NixLog:
     `log` gets the text, `recorder` the begin and end of downloads and builds. `done` and `expected`
     are numbers of builds, `paths_done` and `paths_expected` of store paths that are fetched,
     `received` the bytes of all downloads. If `fresh` is not None, it gets the builds' log lines.
+    `machines` has the address of the builder of each derivation (.drv path) that is built on
+    another machine, `refused` why Nix could not use a builder, by its address.
     """
 
     log: typing.TextIO
@@ -98,6 +112,8 @@ class NixLog:
     warnings: list[str] = dataclasses.field(default_factory=list)
     files: list[typing.Any] = dataclasses.field(default_factory=list)
     specs: list[str] = dataclasses.field(default_factory=list)
+    machines: dict[str, str] = dataclasses.field(default_factory=dict)
+    refused: dict[str, str] = dataclasses.field(default_factory=dict)
     _running: dict[int, str] = dataclasses.field(default_factory=dict)
     _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
     _sizes: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -126,6 +142,40 @@ class NixLog:
     def tail(self) -> str:
         """Last lines of the failed derivation's log."""
         return "\n".join(self._tails.get(self.failed, ()))
+
+    @property
+    def lost(self) -> dict[str, list[str]]:
+        """Builders that were lost, by address, with what was said of it.
+
+        A derivation has failed that Nix had given to one, and not by the derivation's own fault; or
+        Nix could not connect.
+        """
+        told = {match[1]: match[3] for one in self.errors if (match := THERE.search(one))}
+        found: dict[str, list[str]] = {}
+        for drv in self._failures():
+            if (uri := self.machines.get(drv)) and (drv not in told or NOT_BUILT.search(told[drv])):
+                said = [told[drv]] if drv in told else self._disconnects()
+                found.setdefault(uri, []).extend(said or ["the connection ended"])
+        for uri, cause in self.refused.items():
+            found.setdefault(uri, []).append(cause)
+        return found
+
+    @property
+    def failed_for_good(self) -> bool:
+        """Whether a derivation has failed by its own fault, while builders may build on."""
+        if not self.machines or not self.problem:
+            return False
+        lost = self.lost
+        return any(self.machines.get(drv) not in lost for drv in self._failures())
+
+    def _failures(self) -> list[str]:
+        """Return the paths of derivations that have failed."""
+        found = (FAILED.search(error) for error in self.errors)
+        return list(dict.fromkeys(match[1] or match[2] for match in found if match))
+
+    def _disconnects(self) -> list[str]:
+        """Return Nix' words for lost connections."""
+        return [one for one in self.errors if "disconnected" in one or "end-of-file" in one]
 
     def feed(self, line: str) -> None:
         """Parse one line, JSON or not."""
@@ -161,6 +211,10 @@ class NixLog:
 
     def _error(self, event: dict[str, typing.Any], text: str) -> None:
         """Record a message of level error; only real errors have `raw_msg`, notes do not."""
+        if text.startswith(LOUD):
+            return
+        if match := UNUSED.match(text):
+            self.refused[match[1]] = match[2]
         if "raw_msg" not in event:
             self.notes.append(text)
             self.errors.append(text)
@@ -187,14 +241,22 @@ class NixLog:
         subject = plain(str(fields[0])) if isinstance(fields, list) and fields else ""
         if isinstance(parent := event.get("parent"), int) and parent:
             self.recorder.inner(number, parent)
+        within = event.get("parent") and bool(self.machines)  # what a builder says of itself
         if kind == ACT_BUILD:
-            self.recorder.begin(number, derivation_name(subject), subject)
             self._running[number] = derivation_name(subject)
-            self._write(f"building {self._running[number]}")
+            if within and subject in self.machines:
+                return
+            machine = _second(fields)
+            if machine:
+                self.machines[subject] = machine
+            self.recorder.begin(number, derivation_name(subject), subject, machine)
+            self._write(f"building {self._running[number]}{machine and f' on {machine}'}")
         elif kind == ACT_FILE_TRANSFER:
             self._transfers[number] = pathlib.PurePosixPath(subject).name
         elif kind == ACT_SUBSTITUTE:
             self.recorder.begin(number, derivation_name(subject))
+        elif kind in {ACT_BUILDS, ACT_COPY_PATHS} and within:
+            return
         elif kind == ACT_BUILDS:
             self._builds.add(number)
         elif kind == ACT_COPY_PATHS:
@@ -219,3 +281,11 @@ class NixLog:
 
     def _write(self, text: str) -> None:
         self.log.write(f"{text}\n")
+
+
+def _second(fields: object) -> str:
+    """Return the second field of an activity if it is a text, or ""."""
+    match fields:
+        case [_, str(text), *_]:
+            return plain(text)
+    return ""

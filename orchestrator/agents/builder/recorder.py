@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.agents.emulation import crash
-from orchestrator.shared.steps import KINDS, Step, StepKind, Steps, Sum
+from orchestrator.shared.steps import KINDS, Hand, Step, StepKind, Steps, Sum
 
 #: Number of single steps that are kept; of all others only the sums.
 LONGEST = 200
@@ -23,6 +23,7 @@ class _Open:
     began: float
     kind: StepKind
     size: int = 0
+    machine: str = ""
 
 
 @dataclasses.dataclass
@@ -38,16 +39,20 @@ class Recorder:
     _sums: dict[StepKind, Sum] = dataclasses.field(default_factory=dict)
     _open: dict[int, _Open] = dataclasses.field(default_factory=dict)
     _owners: dict[int, int] = dataclasses.field(default_factory=dict)
+    _hands: dict[str, Hand] = dataclasses.field(default_factory=dict)
     _began: float = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to measure."""
         self._began = self.clock()
 
-    def begin(self, number: int, name: str, derivation: str = "") -> None:
-        """Note that the step `name` begins; without a `derivation` it is a download."""
-        kind = self._kind(derivation)
-        self._open[number] = _Open(name, self.clock() - self._began, kind)
+    def begin(self, number: int, name: str, derivation: str = "", machine: str = "") -> None:
+        """Note that the step `name` begins; without a `derivation` it is a download.
+
+        `machine` is the address of the builder that it runs on, empty for this one.
+        """
+        kind: StepKind = "remote" if machine else self._kind(derivation)
+        self._open[number] = _Open(name, self.clock() - self._began, kind, machine=machine)
 
     def inner(self, number: int, parent: int) -> None:
         """Note that the activity `number` belongs to the one that Nix calls its parent."""
@@ -72,6 +77,11 @@ class Recorder:
         self._sums[kind] = Sum(
             kind, old.count + 1, round(old.seconds + seconds, 3), old.size + step.size
         )
+        if found.machine:
+            hand = self._hands.get(found.machine, Hand(found.machine, 0, 0.0))
+            self._hands[found.machine] = Hand(
+                found.machine, hand.count + 1, round(hand.seconds + seconds, 3)
+            )
         self.steps.append(step)
         if len(self.steps) >= 2 * LONGEST:
             self.steps = self._longest()
@@ -89,7 +99,8 @@ class Recorder:
         """Return what was recorded so far."""
         steps = sorted(self._longest(), key=lambda one: (one.began, one.name))
         sums = (self._sums[kind] for kind in KINDS if kind in self._sums)
-        return Steps(tuple(steps), tuple(sums))
+        hands = (self._hands[uri] for uri in sorted(self._hands))
+        return Steps(tuple(steps), tuple(sums), tuple(hands))
 
     def _longest(self) -> list[Step]:
         return sorted(self.steps, key=lambda one: (-one.seconds, one.began, one.name))[:LONGEST]

@@ -1,0 +1,247 @@
+"""Tests of builders on other machines: their lines, what is planned, what is told of a loss."""
+
+import base64
+import dataclasses
+import io
+import json
+import pathlib
+
+import pytest
+
+from orchestrator.agents.builder.crew import Crew, why
+from orchestrator.agents.builder.nixlog import PREFIX, NixLog
+from orchestrator.ask.builders import builders_orders, read_builders
+from orchestrator.ask.request import Emulation
+from orchestrator.decide.host import HostFacts
+from orchestrator.decide.plan import make_plan
+from orchestrator.shared.builders import (
+    Builder,
+    Keyed,
+    LineError,
+    encoded,
+    fingerprint,
+    read_keyed,
+    read_line,
+    write_keyed,
+)
+from orchestrator.shared.errors import EmulationError, UsageError
+from tests.unit.requests import CALLER, DEMO
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMD6ccbLnqR7RHMUG3pljNRvLPqSBNAnJUJlHpatnROK"
+URI = "ssh-ng://builder@192.0.2.7:2222"
+LINE = f"{URI} aarch64-linux key 4 2 kvm,big-parallel - {encoded(KEY)}"
+BUILDER = read_line(LINE)
+DRV = "/nix/store/00000000000000000000000000000000-linux.drv"
+
+FACTS = HostFacts(
+    system="x86_64-linux",
+    natively=frozenset({"x86_64-linux"}),
+    kernel="6.12",
+    engine="26.1",
+    runs=frozenset({"x86_64-linux"}),
+    no_private="no user namespaces",
+    no_shared="",
+    memory=8 << 30,
+    data_free=1 << 40,
+    out_free=None,
+)
+
+
+def test_a_line_is_read_and_written() -> None:
+    assert (
+        Builder(URI, ("aarch64-linux",), "key", 4, 2, ("kvm", "big-parallel"), (), KEY) == BUILDER
+    )
+    assert BUILDER.line("key") == LINE
+    assert (BUILDER.host, BUILDER.port) == ("192.0.2.7", 2222)
+    assert BUILDER.known == f"[192.0.2.7]:2222 {KEY}"
+    plain = read_line("ssh-ng://[2001:db8::1] i686-linux,x86_64-linux ~/k")
+    assert (plain.host, plain.port, plain.jobs, plain.host_key) == ("2001:db8::1", 22, 1, "")
+    assert plain.systems == ("i686-linux", "x86_64-linux")
+    assert fingerprint(KEY) == "SHA256:Dthi21vKoA77GcgZn41LmJvrK5AnqTtlPtdUKyP4Yl4"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("ssh://me@host aarch64-linux key", "no address of a builder"),
+        ("ssh-ng://-oProxyCommand=x aarch64-linux key", "no address of a builder"),
+        ("ssh-ng://me@host?remote-program=x aarch64-linux key", "no address of a builder"),
+        ("ssh-ng://me@host:99999 aarch64-linux key", "no address of a builder"),
+        ("ssh-ng://localhost aarch64-linux key", "the container itself"),
+        ("ssh-ng://me@127.0.0.1:2222 aarch64-linux key", "the container itself"),
+        ("ssh-ng://me@host aarch64-linux", "no SSH key"),
+        ("ssh-ng://me@host aarch64 key", "no system"),
+        ("ssh-ng://me@host aarch64-linux key 0", "jobs: '0'"),
+        ("ssh-ng://me@host aarch64-linux key 1 1 a;b", "no feature"),
+        ("ssh-ng://me@host aarch64-linux key 1 1 - - AAAA", "no host key"),
+        (f"ssh-ng://me@host aarch64-linux key 1 1 - - {encoded(KEY)} x", "ninth word"),
+        (
+            "ssh-ng://me@host aarch64-linux key 1 1 - - "
+            + base64.b64encode(b"ssh-rsa AAAA\n* ssh-rsa BBBB").decode(),
+            "no host key",
+        ),
+    ],
+)
+def test_a_line_that_nix_or_ssh_would_take_otherwise_is_refused(line: str, problem: str) -> None:
+    with pytest.raises(LineError, match=problem):
+        read_line(line)
+
+
+def test_lines_come_from_options_and_files_and_their_keys_from_where_they_stand() -> None:
+    file = f"# comment\n{URI}1 i686-linux k; {URI}2 i686-linux ~/k"
+    text = f"@/home/me/project/\n{LINE}\n@/etc/nix/\n{file}"
+    who = dataclasses.replace(CALLER, builders=text)
+    found = read_builders([LINE, "@/etc/nix/machines"], None, who)
+    assert [one.key for one in found] == ["/home/me/project/key", "/etc/nix/k", "/home/me/k"]
+    request = dataclasses.replace(DEMO, builders=found)
+    orders = [["send", "--builders", one.key] for one in found]
+    assert builders_orders(request) == orders
+    assert builders_orders(dataclasses.replace(request, dry_run=True)) == []
+    with pytest.raises(UsageError, match="--builders: 'x' is no address"):
+        read_builders(["x"], None, dataclasses.replace(CALLER, builders="@/\nx"))
+    with pytest.raises(UsageError, match="there is no builder"):
+        read_builders(["@f"], None, dataclasses.replace(CALLER, builders="@/\n# nothing"))
+
+
+def test_keys_travel_and_are_not_shown() -> None:
+    keyed = (Keyed(BUILDER, "-----BEGIN\nsecret\n"),)
+    assert read_keyed(write_keyed(keyed)) == keyed
+    assert "secret" not in repr(keyed)
+
+
+@pytest.mark.parametrize("emulation", ["auto", "native", "shared"])
+def test_what_builders_build_for_is_not_emulated(emulation: Emulation) -> None:
+    request = dataclasses.replace(
+        DEMO, system="aarch64-linux", builders=(BUILDER,), emulation=emulation
+    )
+    plan = make_plan(request, FACTS)
+    assert (plan.mode, plan.services, plan.foreign) == ("builder", ("builder",), ())
+    assert (plan.register, plan.private, plan.host) == ((), (), ())
+    assert plan.remote == ("aarch64-linux",)
+    assert "aarch64-linux: built by builders" in plan.describe()
+
+
+def test_without_its_builder_a_system_is_emulated_as_the_user_says() -> None:
+    request = dataclasses.replace(DEMO, system="aarch64-linux", builders=(BUILDER,))
+    plan = make_plan(request, FACTS, alone=True)
+    assert (plan.mode, plan.remote, plan.register) == ("shared", (), ("aarch64-linux",))
+    native = dataclasses.replace(request, emulation="native")
+    with pytest.raises(EmulationError):
+        make_plan(native, FACTS, alone=True)
+
+
+def test_a_builder_of_this_machines_system_changes_nothing_of_the_plan() -> None:
+    own = dataclasses.replace(BUILDER, systems=("x86_64-linux",))
+    request = dataclasses.replace(DEMO, system="x86_64-linux", builders=(own,))
+    assert make_plan(request, FACTS).mode == "native"
+
+
+# --- what is told of a builder --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("ssh: connect to host h port 22: Connection refused\nerror: failed", "Connection refused"),
+        ("builder@h: Permission denied (publickey).\nerror: failed", "refuses the key"),
+        (
+            (
+                "@@@@\nThe fingerprint for the ED25519 key sent by the remote host is\n"
+                "SHA256:abc.\nHost key verification failed."
+            ),
+            "another host key, SHA256:abc,",
+        ),
+        ("error: writing to file: No space left on device", "its disk is full"),
+        ("\x1b[31mTimeout, server h not responding.", "Timeout, server h not responding."),
+    ],
+)
+def test_what_ssh_says_is_told_in_words(said: str, told: str) -> None:
+    assert told in why(said, BUILDER)
+
+
+def test_a_lost_builder_is_told_where_nothing_else_builds_for_its_system(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    crew = Crew((BUILDER,), pathlib.Path("/run"))
+    assert crew.setting == (
+        f"{URI} aarch64-linux /run/builder-192.0.2.7-2222.pub 4 2 kvm,big-parallel - -"
+    )
+    assert crew.missed("aarch64-linux") is None
+    crew.lose(BUILDER, "it refuses the key")
+    assert "it refuses the key" in capsys.readouterr().out
+    assert crew.text() == ""
+    error = crew.missed("aarch64-linux")
+    assert error
+    assert (error.kind, str(error)) == (
+        "builder",
+        f"no builder for aarch64-linux is left ({URI}: it refuses the key)",
+    )
+    assert crew.missed("riscv64-linux") is None
+
+
+def log_of(*events: dict[str, object]) -> NixLog:
+    log = NixLog(io.StringIO())
+    for event in events:
+        log.feed(PREFIX + json.dumps(event))
+    return log
+
+
+def begun(machine: str) -> dict[str, object]:
+    fields = [DRV, machine, 1, 1]
+    return {"action": "start", "id": 1, "type": 105, "parent": 0, "fields": fields}
+
+
+def error(text: str, *, raw: bool = True) -> dict[str, object]:
+    told = {"raw_msg": text} if raw else {}
+    return {"action": "msg", "level": 0, "msg": f"error: {text}", **told}
+
+
+FAILED = error(f"Cannot build '{DRV}'.\nReason: builder failed with exit code 1.")
+
+
+def test_a_build_that_ends_with_the_connection_is_the_builders_loss() -> None:
+    gone = error("Nix daemon disconnected unexpectedly (maybe it crashed?)", raw=False)
+    log = log_of(begun(URI), gone, FAILED)
+    assert list(log.lost) == [URI]
+    assert "disconnected" in log.lost[URI][0]
+    assert not log.failed_for_good
+
+
+def test_a_build_that_fails_there_by_its_own_fault_is_no_loss() -> None:
+    there = error(f"build of '{DRV}' on '{URI}' failed: Cannot build '{DRV}'.", raw=False)
+    log = log_of(begun(URI), there, FAILED)
+    assert log.lost == {}
+    assert log.failed_for_good
+
+
+def test_a_full_disk_there_is_the_builders_loss() -> None:
+    there = error(f"build of '{DRV}' on '{URI}' failed: No space left on device", raw=False)
+    assert list(log_of(begun(URI), there, FAILED).lost) == [URI]
+
+
+def test_a_build_that_fails_here_while_builders_build_is_final() -> None:
+    other = {**begun(URI), "id": 2, "fields": [f"{DRV[:-4]}-2.drv", URI, 1, 1]}
+    assert log_of(other, begun(""), FAILED).failed_for_good
+
+
+def test_a_builder_that_nix_cannot_reach_is_lost() -> None:
+    refused = error(f"cannot build on '{URI}': error: failed to start SSH connection", raw=False)
+    refused["msg"] = str(refused["msg"]).removeprefix("error: ")
+    assert log_of(refused).lost == {URI: ["failed to start SSH connection"]}
+
+
+def test_what_a_builder_says_of_its_own_build_is_no_second_one() -> None:
+    inner = {**begun(""), "id": 2, "parent": 9}
+    line = {"action": "result", "id": 2, "type": 101, "fields": ["compiling"]}
+    log = log_of(begun(URI), inner, line, {"action": "stop", "id": 2}, {"action": "stop", "id": 1})
+    steps = log.recorder.result()
+    assert [(one.kind, one.count) for one in steps.sums] == [("remote", 1)]
+    assert [(one.uri, one.count) for one in steps.hands] == [(URI, 1)]
+    assert isinstance(log.log, io.StringIO)
+    assert "linux> compiling" in log.log.getvalue()
+
+
+def test_a_warning_of_a_builder_is_no_error() -> None:
+    loud = error("warning: unable to download 'https://cache.example/x': no network", raw=False)
+    loud["msg"] = str(loud["msg"]).removeprefix("error: ")
+    assert log_of(loud).errors == []
