@@ -61,9 +61,12 @@ def appliance(text: str) -> Appliance:
 
 
 def derivations(
-    files: dict[str, pathlib.Path], found: Appliance, folder: pathlib.Path
+    files: dict[str, pathlib.Path], found: Appliance, folder: pathlib.Path, *, wifi: bool = False
 ) -> typing.Any:  # noqa: ANN401
-    """Evaluate all machines as a run does; returns machine, system, format: derivation."""
+    """Evaluate all machines as a run does; returns machine, system, format: derivation.
+
+    With `wifi` the run has a network's late values.
+    """
     inputs = folder / "inputs.json"
     machines = {
         one.name: {
@@ -84,7 +87,7 @@ def derivations(
                 "machines": machines,
                 "modules": [os.fspath(others)],
                 "late": {"hostName": False, "keyUsers": [], "everyDeviceHasKey": False}
-                | {"wifi": False, "injected": []},
+                | {"wifi": wifi, "injected": []},
                 "buildSystem": this_system(),
             }
         )
@@ -136,6 +139,17 @@ def test_every_service_evaluates_with_all_of_its_options(tmp_path: pathlib.Path)
     found = appliance("\n".join(lines))
     made = derivations(written(found, tmp_path), found, tmp_path)
     assert made["it"]["x86_64-linux"]["raw-efi"].endswith(".drv")
+
+
+def test_an_image_outside_of_the_network_takes_none_of_its_values(tmp_path: pathlib.Path) -> None:
+    """Nothing in its configuration joins a Wi-Fi network, which the run's values need."""
+    found = appliance(
+        '[image.pi]\nboard = "raspberry-pi-4"\n[image.web]\nboard = "qemu"\n'
+        '[wifi]\nssid = "x"\nimages = ["pi"]'
+    )
+    made = derivations(written(found, tmp_path), found, tmp_path, wifi=True)
+    for image, system in (("pi", "aarch64-linux"), ("web", "x86_64-linux")):
+        assert any(str(path).endswith(".drv") for path in made[image][system].values()), image
 
 
 def test_ejected_files_make_the_same_derivations(tmp_path: pathlib.Path) -> None:
