@@ -29,6 +29,7 @@ from orchestrator.run.memory import FOLDER
 from orchestrator.shared import command
 from orchestrator.shared.errors import DeliveryError, UsageError
 from orchestrator.shared.json_reader import JsonError, from_json, read_json
+from orchestrator.shared.nar import Hashed, hash_folder
 
 #: Folder of the records, and mount point of a copy that is brought up to date.
 RECORDS = FOLDER / "trees"
@@ -59,7 +60,8 @@ class UnkeptError(Exception):
 class Record:
     """What is known of a copy: the caller's `path`, and when its volume was made (Docker's words).
 
-    `generation` changes with the copy. `size` is in bytes, `used` in seconds since 1970.
+    `generation` changes with the copy. `size` is in bytes, `used` in seconds since 1970. `nar_hash`
+    and `modified` are those of `Hashed`, "" until a flake has asked.
     """
 
     path: str
@@ -68,6 +70,8 @@ class Record:
     files: int
     size: int
     used: float
+    nar_hash: str = ""
+    modified: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,6 +335,24 @@ def hold(who: Caller, engine: Stored, records: pathlib.Path = RECORDS) -> None:
             )
         if received(who, one.path) not in mount_points():
             raise DeliveryError(f"{one.path}: the copy of this folder is not there")
+
+
+def hashed(who: Caller, engine: Stored, records: pathlib.Path = RECORDS) -> dict[str, Hashed]:
+    """Return Nix' hashes of the run's copies by their places; only new copies are read.
+
+    This process holds the copies (`hold`), which are mounted read-only.
+    """
+    found = {}
+    for one in mounted(who):
+        place, record = received(who, one.path), read_record(one.key, engine, records)
+        if not record or record.generation != one.generation:
+            continue
+        if not record.nar_hash:
+            nar_hash, modified = hash_folder(place)
+            record = dataclasses.replace(record, nar_hash=nar_hash, modified=modified)
+            _write(records / f"{one.key}.json", record)
+        found[os.fspath(place)] = Hashed(record.nar_hash, record.modified)
+    return found
 
 
 def volumes(found: tuple[Mounted, ...], who: Caller) -> dict[str, object]:

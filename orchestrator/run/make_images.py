@@ -32,7 +32,7 @@ from orchestrator.shared.errors import (
     EmulatorCrashError,
 )
 from orchestrator.shared.progress import Progress
-from orchestrator.shared.task import DemoTask
+from orchestrator.shared.task import Copy, DemoTask, NixosTask
 
 #: Extra seconds beyond --timeout until cleanup ends a run by itself.
 SPARE_SECONDS = 600
@@ -91,6 +91,11 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             named = github.users(request)
             github_keys.fetch(engine, workspace, named, request.appliance, who, progress)
         task = make_task(request, plan, who, workspace)
+        if copies and isinstance(task.work, NixosTask) and task.work.flake:
+            with progress.stage("look", "hashing sent folders"):
+                hashes = kept_trees.hashed(who, engine)
+            known = tuple(Copy(path, *one) for path, one in hashes.items())
+            task = dataclasses.replace(task, work=dataclasses.replace(task.work, copies=known))
         names = hosts(task.options, workspace)
         # Hashed before an agent starts, because the builder may write to the sent folders.
         sent = [] if request.dry_run else provenance.sent(request, who)

@@ -57,6 +57,18 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True)
+class Copy:
+    """A sent folder in the builder that is as in an earlier run: its path and Nix' hash of it.
+
+    `modified` is the time of the newest file in seconds since 1970.
+    """
+
+    path: str
+    nar_hash: str
+    modified: Natural
+
+
+@dataclasses.dataclass(frozen=True)
 class NixosTask:
     """Task: build NixOS images, one for each of `formats` and `systems`. Paths: in the builder.
 
@@ -68,6 +80,8 @@ class NixosTask:
     further formats, by name. `disk` are options of `nixosImage`. `systems_given` is false if
     the user named no system. `name` is the configuration file's, for the names of images.
     `sources` is the folder with the caller's files, under their paths on the caller's host.
+    `copies` are folders there whose hashes are known: a flake's tree that the store has by its
+    hash is not copied there again.
     `late` says which late values there are (`nixosImage.late`), not what they are.
     """
 
@@ -90,6 +104,7 @@ class NixosTask:
     commit: Commit | None = None
     late: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
     machines: tuple[Machine, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     @property
     def images(self) -> tuple[tuple[str, ...], ...]:

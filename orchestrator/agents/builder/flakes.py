@@ -4,12 +4,13 @@ import dataclasses
 import datetime
 import pathlib
 import typing
+import urllib.parse
 
 from orchestrator.agents.builder.nix import Nix, answer
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.artifact import Material
-from orchestrator.shared.task import Commit, NixosTask
+from orchestrator.shared.task import Commit, Copy, NixosTask
 from orchestrator.shared.text import public
 
 #: Types of inputs whose `rev` is a git commit.
@@ -54,10 +55,11 @@ def lock_flake(task: NixosTask, nix: Nix, arguments: list[str]) -> Flake:
         return Flake()
     words = ["flake", "metadata", "--json", "--no-write-lock-file"]
     for name, reference in task.overrides:
-        words += ["--override-input", name, fetchable(reference)]
-    said = nix.run([*words, *arguments, task.flake])
+        words += ["--override-input", name, known(fetchable(reference), task.copies)]
+    said = nix.run([*words, *arguments, known(task.flake, task.copies)])
 
     def take(found: dict[str, typing.Any]) -> Flake:
+        _name_folders(found, task.copies)
         lock, root = found["locks"], str(found["locks"]["root"])
         for name, _reference in task.overrides:
             _check_input(name, lock)
@@ -91,6 +93,36 @@ def fetchable(reference: str) -> str:
     return f"{CHANNELS}/{reference.removeprefix('channel:')}/nixexprs.tar.xz"
 
 
+def known(reference: str, copies: tuple[Copy, ...]) -> str:
+    """Return `reference`, or that of the same tree in the store, which Nix need not copy there.
+
+    Either has the time of the folder's newest file: the lock must not depend on which it is.
+    """
+    path, _, query = reference.partition("?")
+    for one in copies:
+        if path != f"path:{urllib.parse.quote(one.path)}":
+            continue
+        place = store_path(one.nar_hash)
+        words = ["nix-store", "--check-validity", place]
+        path = f"path:{place}" if command.run(words, check=False).code == 0 else path
+        return f"{path}?{query}{'&' if query else ''}lastModified={one.modified}"
+    return reference
+
+
+def _name_folders(found: dict[str, typing.Any], copies: tuple[Copy, ...]) -> None:
+    """Put the sent folders' names into Nix' answer where it has those of the store."""
+    hashes = {one.nar_hash: one.path for one in copies}
+    nodes = [node["locked"] for node in found["locks"]["nodes"].values() if "locked" in node]
+    for locked in (found["locked"], *nodes):
+        if locked["type"] == "path" and locked["path"] == store_path_of(locked):
+            locked["path"] = hashes.get(locked["narHash"], locked["path"])
+
+
+def store_path_of(locked: dict[str, typing.Any]) -> str:
+    """Return the store path of a locked tree, or ""."""
+    return store_path(str(locked["narHash"])) if "narHash" in locked else ""
+
+
 def source(place: str, locked: dict[str, typing.Any]) -> dict[str, typing.Any]:
     """Return what Nix tells a flake of a tree: its `place` in the store, and facts of its lock."""
     facts: dict[str, typing.Any] = {}
@@ -122,7 +154,7 @@ def _commit(commit: Commit | None) -> dict[str, typing.Any]:
 
 def _in_store(locked: dict[str, typing.Any]) -> dict[str, typing.Any] | None:
     """Return what Nix tells of an input that the store has: it needs no network."""
-    place = store_path(str(locked["narHash"])) if "narHash" in locked else ""
+    place = store_path_of(locked)
     return source(place, locked) if place and pathlib.Path(place).exists() else None
 
 
