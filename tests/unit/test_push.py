@@ -3,13 +3,15 @@
 import base64
 import os
 import pathlib
+import types
 
 import pytest
 
 from orchestrator.agents.builder import own_cache, push
 from orchestrator.decide.make_task import take_keys
 from orchestrator.docker.server import _place
-from orchestrator.shared.errors import UsageError
+from orchestrator.run import appliance
+from orchestrator.shared.errors import PushError, UsageError
 from orchestrator.shared.push import OWN, OWN_FOLDER, Push, public_key
 from orchestrator.verbs.cache import Cache, describe
 from tests.unit.asking import ask, demo, orders
@@ -135,3 +137,31 @@ def test_another_machine_is_told_what_it_needs() -> None:
     assert "3 store paths, 5 MiB" in text
     assert "--substituter http://10.0.0.1:5000 --trusted-public-key k:AAAA" in text
     assert "--substituter" not in describe({**facts, "url": ""})
+
+
+def test_keys_come_only_when_the_builders_container_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a build has left there could read them."""
+    asked: list[str] = []
+    ends: list[int | None] = [None, 0]
+
+    def wait_exit(service: str, _seconds: float) -> int | None:
+        asked.append(service)
+        return ends.pop(0)
+
+    supervisor = types.SimpleNamespace(
+        wait_exit=wait_exit,
+        event=lambda _service, _name: {"results": ["/nix/store/spec"]},
+    )
+    run = object.__new__(appliance.Appliance)
+    monkeypatch.setattr(run, "_supervisor", supervisor, raising=False)
+    monkeypatch.setattr(run, "_run", None, raising=False)
+    pushed: list[object] = []
+    monkeypatch.setattr("orchestrator.run.push.push", lambda *words: pushed.append(words))
+    with pytest.raises(PushError, match="builder does not end"):
+        run._push(OWN)
+    assert not pushed
+    run._push(OWN)
+    assert pushed == [(None, OWN, ("/nix/store/spec",))]
+    assert asked == ["builder", "builder"]
