@@ -14,7 +14,7 @@
 # onDevice    modules of nixpkgs that the image's /etc/nixos/configuration.nix imports (nix/on-device.nix), as nixpkgs' own image has it;
 #             "./NAME" is a file that the cloud's own tools may write into /etc/nixos, too; [ ]: no such file
 # otherwise   name of the format whose guest the systems without a PC's BIOS get, or null
-# tried       what the project's tests do with it: it is "booted", "built" and looked into, or only "evaluated"
+# tried       what the project's tests were seen to do with it: it is "booted", "built" and looked into, or only "evaluated"
 # login       whether the configuration must allow a login: a key or a password, without a provider's help
 let
   architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
@@ -81,7 +81,7 @@ let
 in
 {
   # Disks for any machine
-  raw = bios "raw-efi" { upstream = "raw"; tried = "booted"; suffix = "img"; };
+  raw = bios "raw-efi" { upstream = "raw"; tried = "built"; suffix = "img"; };
   raw-efi = uefi { upstream = "raw-efi"; tried = "booted"; suffix = "img"; };
   qemu = bios "qemu-efi" { upstream = "qemu"; aliases = [ "qcow" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   qemu-efi = uefi { upstream = "qemu-efi"; tried = "booted"; aliases = [ "qcow-efi" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
@@ -158,6 +158,6 @@ in
   vm-nogui = script "vm" { modules = [ "./vm-nogui.nix" ]; };
 
   # nixpkgs' builders that run the target's programs: they install a boot loader, or make ZFS
-  vm-bootloader = script "vm-bootloader" { assembler = "vm"; };
+  vm-bootloader = script "vm-bootloader" { assembler = "vm"; tried = "built"; };
   openstack-zfs = provider "openstack-zfs" { } // onTarget "qcow2";
 }
