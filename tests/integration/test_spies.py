@@ -20,11 +20,13 @@ FILES = {
     "/home/me/wifi": b"made-up-wifi-password\n",
     "/home/me/key": b"made-up-injected-file\n",
     "/home/me/rows": b"host,wifi_ssid,wifi_password\npi,net,made-up-stamped-password\n",
+    "/home/me/seed": b"made-up-seed-of-all-the-devices-of-a-fleet\n",
     "/home/me/nix.conf": b"access-tokens = example.org=made-up-token\n",
 }
-MARKS = ("made-up-wifi", "made-up-injected", "made-up-stamped", "made-up-token")
+MARKS = ("made-up-wifi", "made-up-injected", "made-up-stamped", "made-up-seed", "made-up-token")
 LATE = (
     *("--inject", "/home/me/key:/etc/key", "--stamp", "/home/me/rows"),
+    *("--identity-seed", "/home/me/seed"),
     *("--nix-conf", "/home/me/nix.conf"),
 )
 
