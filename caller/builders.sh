@@ -39,8 +39,8 @@ tell_builders() {
 in_builders() {
   printf '%s\n' "${NIXOS_IMAGE_BUILDERS:-}" | builders_keys > "$state/paths"
   if [ -n "$appliance" ]; then
-    printf '%s\n' "$NIXOS_IMAGE_APPLIANCE_TEXT" | named_paths ' builders ' | sed "1i\\
-@${appliance%/*}/" | builders_keys >> "$state/paths"
+    { printf '@%s/\n' "${appliance%/*}" && printf '%s\n' "$NIXOS_IMAGE_APPLIANCE_TEXT" | named_paths ' builders '; } |
+      builders_keys >> "$state/paths"
   fi
   while IFS= read -r path_named; do
     ! is_wanted "$path_named" || return 0

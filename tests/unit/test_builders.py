@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import pathlib
+import subprocess
 
 import pytest
 
@@ -26,6 +28,8 @@ from orchestrator.shared.builders import (
 )
 from orchestrator.shared.errors import EmulationError, UsageError
 from tests.unit.requests import CALLER, DEMO
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMD6ccbLnqR7RHMUG3pljNRvLPqSBNAnJUJlHpatnROK"
 URI = "ssh-ng://builder@192.0.2.7:2222"
@@ -245,3 +249,31 @@ def test_a_warning_of_a_builder_is_no_error() -> None:
     loud = error("warning: unable to download 'https://cache.example/x': no network", raw=False)
     loud["msg"] = str(loud["msg"]).removeprefix("error: ")
     assert log_of(loud).errors == []
+
+
+# --- run.sh ---------------------------------------------------------------------------------------
+
+SHELL = r"""
+for file in variables named appliance builders; do . "$0/caller/$file.sh"; done
+state=$PWD
+die() { echo "$2" >&2; exit "$1"; }
+find_builders demo --builders @machines '--builders=ssh-ng://h aarch64-linux k2; ssh-ng://i s ~/k3'
+appliance=/srv/app/appliance.toml
+NIXOS_IMAGE_APPLIANCE_TEXT='builders = ["ssh-ng://j riscv64-linux sub/k4 1"]'
+for wanted; do if in_builders; then echo yes; else echo no; fi; done
+"""
+
+
+def test_run_sh_sends_the_keys_that_lines_name_and_no_other_file(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "machines").write_text("# mine\nssh-ng://g aarch64-linux k1 # a comment\n")
+    named = [f"{tmp_path}/k1", f"{tmp_path}/k2", "/home/me/k3", "/srv/app/sub/k4"]
+    others = ["/etc/passwd", f"{tmp_path}/k4", "/home/me/.ssh/id_ed25519"]
+    done = subprocess.run(
+        ["sh", "-euc", SHELL, ROOT, *named, *others],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": "/home/me"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["yes"] * len(named) + ["no"] * len(others), done.stderr
