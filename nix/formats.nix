@@ -83,7 +83,7 @@ in
   # Disks for any machine
   raw = bios "raw-efi" { upstream = "raw"; tried = "built"; suffix = "img"; };
   raw-efi = uefi { upstream = "raw-efi"; tried = "booted"; suffix = "img"; };
-  qemu = bios "qemu-efi" { upstream = "qemu"; aliases = [ "qcow" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  qemu = bios "qemu-efi" { upstream = "qemu"; tried = "built"; aliases = [ "qcow" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   qemu-efi = uefi { upstream = "qemu-efi"; tried = "booted"; aliases = [ "qcow-efi" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
 
   # SD cards
@@ -131,7 +131,7 @@ in
   proxmox = provider "proxmox" { modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   # Vagrant starts the box itself: no firmware of ours starts the file.
   vagrant-virtualbox = provider "vagrant-virtualbox" { systems = [ "x86_64-linux" ]; diskFormat = "vagrant"; suffix = "box"; firmware = [ ]; };
-  virtualbox = provider "virtualbox" { systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
+  virtualbox = provider "virtualbox" { tried = "built"; systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
   vmware = provider "vmware" { login = true; diskFormat = "vmdk"; suffix = "vmdk"; };
 
   # Live systems and installers
