@@ -14,6 +14,9 @@ LOCKED = "-locked"
 #: The Nix store's volume, which is kept between runs; and the work volume of earlier versions,
 #: which all runs shared.
 STORE_VOLUME = f"{PROJECT}-store"
+
+#: Volume with /nix of the worker.
+WORKER_STORE_VOLUME = f"{PROJECT}-worker-store"
 OLD_WORK_VOLUME = f"{PROJECT}-work"
 
 #: Volume whose labels remember facts of the host (`facts.py`).

@@ -275,14 +275,15 @@ class Stored:
             self._remove_volume(name)
 
     def remove_stored(self, label: str, keep: Collection[str]) -> None:
-        """Remove networks and volumes with `label`, except volumes named in `keep`.
+        """Remove networks and volumes with `label`, except those named in `keep`.
 
         Another process may do the same at the same time.
         """
 
         def remove() -> None:
             for network in self.networks(label):
-                self._remove_network(network["Name"], network["Id"])
+                if network["Name"] not in keep:
+                    self._remove_network(network["Name"], network["Id"])
             for volume in self.volumes(label):
                 if volume["Name"] not in keep:
                     self._remove_volume(volume["Name"])

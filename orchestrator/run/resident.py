@@ -7,7 +7,7 @@ import time
 from orchestrator.ask.request import Caller
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
-from orchestrator.docker.labels import LABEL, PROJECT
+from orchestrator.docker.labels import LABEL, PROJECT, STORE_VOLUME, WORKER_STORE_VOLUME
 from orchestrator.docker.workspace import Workspace
 from orchestrator.run.runs import write_variables
 from orchestrator.run.supervisor import Event, Exit, Supervisor, read_event
@@ -60,12 +60,22 @@ def start(
     resident.use(SERVICE, image)
     progress.to("worker", "starting the SSH server")
     stop(engine)
-    resident.create((SERVICE,))
+    _create(resident)
     try:
         return _ready(resident, progress)
     except BaseException:
         stop(engine)
         raise
+
+
+def _create(resident: Engine) -> None:
+    """Create the container, and of what Compose makes beside it, leave only the worker's store."""
+    label = f"com.docker.compose.project={resident.project}"
+    there = {one["Name"] for one in [*resident.networks(label), *resident.volumes(label)]}
+    try:
+        resident.create((SERVICE,))
+    finally:
+        resident.remove_stored(label, there | {STORE_VOLUME, WORKER_STORE_VOLUME})
 
 
 def _ready(resident: Engine, progress: Progress) -> Event:

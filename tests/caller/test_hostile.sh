@@ -209,7 +209,7 @@ printf 'send\t--appliance\t%s\n' "$work/toml/##[set-output name=a]b" > "$work/or
 in_github() (export GITHUB_ACTIONS=true && in_elsewhere --appliance "$work/toml/appliance.toml")
 expect "a name is no command of GitHub's runner" 2 'toml/## \[set-output name=a\]b does not exist' in_github
 check "anywhere" sh -c "! grep -qF '##[' '$work/err'"
-check "only run.sh's own is" test "$(grep -c '^ *::' "$work/err"):$(grep -c '^::error::--appliance: ' "$work/err")" = 1:1
+check "only run.sh's own is" test "$(grep -c '^ *::' "$work/err"):$(grep -c "^::error::$work/toml/appliance.toml: " "$work/err")" = 1:1
 mkdir "$work/private" && echo key > "$work/private/key"
 ln -s ../private/key "$work/toml/link" && ln -s ../private "$work/toml/folder" && ln -s inside "$work/toml/near" && ln -s loop "$work/toml/loop"
 printf 'keys = ["link", "folder/key", "near", "loop"]\nmodules = ["folder/key"]\n' > "$work/toml/appliance.toml"
