@@ -219,6 +219,7 @@ def test_builders_build_and_are_named(worker: Worker, pair: Pair) -> None:
     assert seen.lost == ""
 
 
+@pytest.mark.slow
 def test_a_derivation_that_fails_there_is_not_tried_elsewhere(worker: Worker, pair: Pair) -> None:
     seen = build(pair, [worker.builder()], expression(1, "echo boo; exit 3"))
     assert "derivation t-0 failed" in seen.events["failed"]["message"], seen.text
@@ -226,6 +227,7 @@ def test_a_derivation_that_fails_there_is_not_tried_elsewhere(worker: Worker, pa
     assert (seen.lost, seen.hands) == ("", {worker.address: 1})
 
 
+@pytest.mark.slow
 def test_an_unreachable_builder_is_told_and_the_build_goes_on(worker: Worker, pair: Pair) -> None:
     gone = dataclasses.replace(worker.builder(), uri=f"{worker.address[: -len(worker.port)]}9")
     seen = build(pair, [gone], expression(1, QUICK))
@@ -233,6 +235,7 @@ def test_an_unreachable_builder_is_told_and_the_build_goes_on(worker: Worker, pa
     assert (seen.texts, seen.hands) == (["here\n"], {})
 
 
+@pytest.mark.slow
 def test_a_refused_key_is_told_and_the_build_goes_on(
     worker: Worker, tmp_path: pathlib.Path
 ) -> None:
@@ -241,6 +244,7 @@ def test_a_refused_key_is_told_and_the_build_goes_on(
     assert (seen.texts, seen.hands) == (["here\n"], {})
 
 
+@pytest.mark.slow
 def test_another_host_key_is_told_and_nothing_is_sent(
     worker: Worker, pair: Pair, tmp_path: pathlib.Path
 ) -> None:
@@ -261,6 +265,7 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint(worker: Worker, pai
     assert "made" not in seen.events
 
 
+@pytest.mark.slow
 def test_a_builder_that_dies_while_it_builds_is_left_out(worker: Worker, pair: Pair) -> None:
     def kill() -> None:
         time.sleep(4)
@@ -271,6 +276,7 @@ def test_a_builder_that_dies_while_it_builds_is_left_out(worker: Worker, pair: P
     assert (seen.texts, seen.hands) == (["here\n"], {worker.address: 1})
 
 
+@pytest.mark.slow
 def test_a_builder_that_hangs_while_it_builds_is_left_out(worker: Worker, pair: Pair) -> None:
     def freeze() -> None:
         time.sleep(4)
@@ -281,6 +287,7 @@ def test_a_builder_that_hangs_while_it_builds_is_left_out(worker: Worker, pair: 
     assert seen.texts == ["here\n"]
 
 
+@pytest.mark.slow
 def test_a_builder_whose_disk_is_full_is_left_out(nothing_left: None, pair: Pair) -> None:
     small = "--tmpfs /nix:exec,uid=1000,size=48m --tmpfs /var/nixos-image:uid=1000".split()
     one = Worker(pair.public, *small)
@@ -294,6 +301,7 @@ def test_a_builder_whose_disk_is_full_is_left_out(nothing_left: None, pair: Pair
         one.remove()
 
 
+@pytest.mark.slow
 def test_what_only_a_lost_builder_builds_for_ends_with_what_was_wrong(
     worker: Worker, pair: Pair
 ) -> None:

@@ -184,6 +184,9 @@ def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> 
     assert "capabilities  none" in blocks["builder"]
     assert "seccomp=orchestrator/docker/seccomp.json" in blocks["builder"]
 
+
+@pytest.mark.slow
+def test_so_is_what_other_kinds_of_runs_would_use(orchestrate: Run) -> None:
     native = orchestrate("doctor", "--privileges", "--system", this_system())
     blocks = {block.split()[0]: block for block in native.tar.decode().split("\n\n")[1:]}
     assert blocks.keys() == {"builder", "boot-kvm"}

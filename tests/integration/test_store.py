@@ -222,6 +222,7 @@ def test_a_repair_builds_in_the_sandbox(orchestrate: Run) -> None:
     assert [name for name in interfaces if name.endswith(":")] == ["lo:"]
 
 
+@pytest.mark.slow
 def test_without_a_sandbox_a_repair_builds_nothing(orchestrate: Run) -> None:
     path = in_store(SEEN)
     outcome = orchestrate("store", "verify", "--repair", NIXOS_IMAGE_SECCOMP=DOCKERS_OWN)
