@@ -77,22 +77,41 @@ with_life() {
         # shellcheck disable=SC2046  # numbers
         if [ -n "$asking" ]; then kill -KILL $(family $job); else kill -TERM $(family $job); fi 2> /dev/null
       fi
-      if [ -n "$quiet" ] || { [ -n "$asking" ] && [ $seconds -lt 3 ]; }; then
-        continue
-      elif [ "$columns" -gt 0 ]; then
-        printf '\r  %s (%s s)' "$(printf '%s\n' "$what" | plain)" $seconds >&2
-      elif [ $((seconds % 2)) = 1 ]; then
-        say "$what ($seconds s)"
-      fi
+      if [ -z "$asking" ] || [ $seconds -ge 3 ]; then tell_life "$what" $seconds; fi
     done
   ) &
   ticker=$!
   await $job
   result=$?
+  end_life
+  return $result
+}
+
+# show_life WHAT JOB: prints WHAT every 2 seconds while the process JOB lives, until end_life
+show_life() {
+  what=$1 job=$2
+  (
+    seconds=0
+    while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 "$job" 2> /dev/null; do tell_life "$what" $seconds; done
+  ) &
+  ticker=$!
+}
+
+end_life() {
   kill $ticker 2> /dev/null
   wait $ticker 2> /dev/null
   [ "$columns" = 0 ] || printf '\r\033[2K' >&2
-  return $result
+}
+
+# tell_life WHAT SECONDS: on a terminal it is a line that the next one replaces
+tell_life() {
+  if [ -n "$quiet" ]; then
+    return
+  elif [ "$columns" -gt 0 ]; then
+    printf '\r  %s (%s s)' "$(printf '%s\n' "$1" | plain)" "$2" >&2
+  elif [ $(($2 % 2)) = 1 ]; then
+    say "$1 ($2 s)"
+  fi
 }
 
 # watch_terminal: ends run.sh when its terminal is closed. Some parents, such as nohup, ignore SIGHUP, and then nobody could quit

@@ -120,8 +120,11 @@ pack_changed() {
 with_trees() {
   container=nixos-image-$run-trees
   { trap '' HUP TERM; $2 | start -i "${3-}" -- trees "$1" "$key" > "$state/answer" 2> "$state/log"; } &
-  await_client $!
+  sender=$!
+  case $1 in compare) show_life "comparing $tree with the engine's copy" $sender ;; *) show_life "sending $tree" $sender ;; esac
+  await_client $sender
   trees_code=$?
+  end_life
   container=
   end_if_stopped "the sending of files"
   heed_end

@@ -11,7 +11,7 @@ here=$(dirname -- "$(dirname -- "$0")")
 echo "$*" >> "$here/asked"
 case "$*" in
   *' trees compare '*) cat > "$here/compared"; cat "$here/compare.answer" ;;
-  *' trees update '*) cat > "$here/update"; cat "$here/update.answer" ;;
+  *' trees update '*) [ ! -e "$here/slow" ] || sleep 2; cat > "$here/update"; cat "$here/update.answer" ;;
 esac
 EOF
 chmod +x "$work/bin/trees"
@@ -54,6 +54,9 @@ check "its times are told, with the kernel's" grep -Eq "^[0-9]+ 9000000 [0-9.]+ 
 lib=$(number lib/c)
 expect "what has changed is sent" 0 ': 1 changed files$' keeps "changed\n$lib\n"
 check "and nothing else" of_tar "$work/update" lib/c
+touch "$work/slow"
+expect "what takes longer shows that it lives" 0 '^sending .*tree [(]1 s[)]$' keeps "changed\n$lib\n"
+rm "$work/slow"
 expect "an engine that wants other files" 0 '' keeps "changed\n$lib\n0\n-1\n99999\n../../etc/passwd\n/etc/passwd\n$lib ./etc/passwd\n"
 check "the engine gets files of the list alone" of_tar "$work/update" lib/c
 expect "an engine that keeps nothing" 0 "^sending .*tree: 8[.][0-9] MiB$" keeps "odd\n"
