@@ -17,6 +17,7 @@ from rich.text import Text
 
 from orchestrator.shared.activity import Activity
 from orchestrator.shared.display import Terminal
+from orchestrator.shared.progress import PlainTeller
 
 #: Seconds between two redraws: each costs a few milliseconds.
 REDRAW_SECONDS = 0.5
@@ -29,6 +30,9 @@ BARS = 60
 
 #: File with the terminal's rows and columns after a change.
 SIZE = pathlib.Path("/tmp/terminal")  # noqa: S108 - this container's own
+
+#: Stages in which run.sh prints to the same terminal (the images' paths): nothing is redrawn then.
+CALM = ("clean up",)
 
 SPINNER = "|/-\\"
 STYLES = {"warning": "yellow", "error": "bold red"}
@@ -55,9 +59,14 @@ class LiveTeller:
         self._frame = 0
         self._drawn = 0.0
         self._shown: tuple[str, str, Activity | None] = ("", "", None)
+        self._calm = PlainTeller()
 
     def stage(self, name: str, detail: str, seconds: float, activity: Activity | None) -> None:
-        """Redraw, at once for a new stage, else each REDRAW_SECONDS."""
+        """Redraw, at once for a new stage, else each REDRAW_SECONDS; of CALM stages print lines."""
+        if name in CALM:
+            self._stop()
+            self._calm.stage(name, detail, seconds, None)
+            return
         now = time.monotonic()
         if self._live and name == self._shown[0] and now - self._drawn < REDRAW_SECONDS:
             return

@@ -8,6 +8,7 @@ import itertools
 import json
 import pathlib
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -438,6 +439,19 @@ def test_live_lines_are_redrawn_twice_a_second_at_most(
     assert shown()[0].endswith("first")
     teller.stage("boot", "third", 1.0, None)
     assert shown()[0].endswith("third"), "a new stage is shown at once"
+
+
+def test_nothing_is_redrawn_while_run_sh_prints_paths(
+    capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    teller, shown = live(capsys, tmp_path, Terminal(100, 24))
+    teller.stage("deliver", "a.img", 1.0, None)
+    teller.stage("clean up", "removing files", 0.0, None)
+    sys.stderr.write("/out/a.img\n")
+    teller.stage("clean up", "removing files", 0.5, None)
+    teller.done("clean up", 1.0, False)
+    lines = [line for line in shown() if line]
+    assert lines == ["clean up: removing files", "/out/a.img", "✓ clean up     1.0 s"]
 
 
 @pytest.mark.parametrize("color", [True, False])
