@@ -210,6 +210,7 @@ print(path)
 """
 
 
+@pytest.mark.slow
 def test_a_repair_builds_in_the_sandbox(orchestrate: Run) -> None:
     """The container that repairs has a network, its builds have none."""
     path = in_store(SEEN)
