@@ -249,11 +249,11 @@ mistake() {
   check "$1: without Nix' trace" sh -c "! grep -qE '… (while|from)|/var/nixos-image' '$work/err'"
 }
 mistake missing-file "path '$folder/none.nix' does not exist" './none.nix'
-mistake unknown-option "The option .services.sssh' does not exist" '{ services.sssh.enable = true; }'
+mistake unknown-option "$folder/unknown-option.nix:1: there is no option services.sssh" '{ services.sssh.enable = true; }'
 mistake assertion 'failed assertion: the moon is wrong' '{ assertions = [ { assertion = false; message = "the moon is wrong"; } ]; }'
 mistake recursion "$folder/recursion.nix:1: infinite recursion" '{ config, ... }: { imports = if config.networking.hostName == "x" then [ ] else [ ]; }'
 mistake undefined "$folder/undefined.nix:1: undefined variable 'foo'" '{ networking.hostName = foo; }'
-mistake type "A definition for option .networking.hostName' is not of type" '{ networking.hostName = 5; }'
+mistake type "$folder/type.nix:1: the value of networking.hostName is not of type" '{ networking.hostName = 5; }'
 mistake keyless "failed assertion: nobody could log in: there are SSH keys" '{ lib, ... }: { services.openssh.enable = lib.mkForce false; }'
 printf '{ ... }: { x = ; }\n' > "$folder/syntax.nix"
 expect "a syntax error is told" 6 "^error: $folder/syntax.nix:1: syntax error" dry -c "$folder/syntax.nix" -f qcow-efi --log-format plain
