@@ -314,8 +314,8 @@ complete -c run.sh -n '__nixos_image_verb version' -s h -l help -d 'show this he
 
 # worker
 complete -c run.sh -n '__nixos_image_verb worker' -s h -l help -d 'show this help message and exit'
-complete -c run.sh -n '__nixos_image_verb worker' -l listen -x -d 'address of this machine to listen at (default: 127.0.0.1, this machine alone)'
-complete -c run.sh -n '__nixos_image_verb worker' -l port -x -d '(default: 2222)'
+complete -c run.sh -n '__nixos_image_verb worker' -l listen -x -d 'address of the engine\'s host (default: 127.0.0.1, which no other computer reaches)'
+complete -c run.sh -n '__nixos_image_verb worker' -l port -x -d 'TCP port (default: 2222)'
 complete -c run.sh -n '__nixos_image_verb worker' -l authorized-key -r -F -d 'public keys that may build here (repeatable; default: ~/.ssh/*.pub)'
 complete -c run.sh -n '__nixos_image_verb worker' -l jobs -x -d 'builds at a time (default: the number of CPUs)'
 complete -c run.sh -n '__nixos_image_verb worker' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'

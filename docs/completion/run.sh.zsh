@@ -379,8 +379,8 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '--listen=[address of this machine to listen at (default\: 127.0.0.1, this machine alone)]:ADDRESS: ' \
-        '--port=[(default\: 2222)]:N: ' \
+        '--listen=[address of the engine'\''s host (default\: 127.0.0.1, which no other computer reaches)]:ADDRESS: ' \
+        '--port=[TCP port (default\: 2222)]:N: ' \
         '*--authorized-key=[public keys that may build here (repeatable; default\: ~/.ssh/*.pub)]:FILE:_files' \
         '--jobs=[builds at a time (default\: the number of CPUs)]:N: ' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \

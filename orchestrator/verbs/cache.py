@@ -3,11 +3,11 @@
 import argparse
 import contextlib
 import dataclasses
-import ipaddress
 import json
 import math
 import typing
 
+from orchestrator.ask.listening import LOOPBACK, add_listen_options
 from orchestrator.ask.parser import Parser, add_display_options, display
 from orchestrator.ask.request import Caller
 from orchestrator.shared.constants import MIB
@@ -24,8 +24,8 @@ if typing.TYPE_CHECKING:
 #: Type and version of the JSON document.
 TYPE, SCHEMA = "urn:nixos-image:cache:v1", 1
 
-#: Where the cache listens if nothing is said: on the engine's host alone.
-LOOPBACK, PORT = "127.0.0.1", 5000
+#: Default port.
+PORT = 5000
 
 Action = typing.Literal["info", "serve", "stop"]
 
@@ -48,23 +48,6 @@ class Cache:
     display: Display
 
 
-def port(text: str) -> int:
-    """Parse a TCP port."""
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 1 << 16):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
-    return int(text)
-
-
-def address(text: str) -> str:
-    """Parse an IP address."""
-    try:
-        return str(ipaddress.ip_address(text.strip("[]")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an IP address, such as 127.0.0.1, 0.0.0.0 (all) or [::]"
-        ) from None
-
-
 def _parser() -> Parser:
     parser = Parser(
         "cache",
@@ -75,13 +58,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("action", nargs="?", choices=typing.get_args(Action), default="info")
     serve = parser.add_argument_group("serve")
-    serve.add_argument(
-        "--listen",
-        type=address,
-        metavar="ADDRESS",
-        help=f"address of the engine's host (default: {LOOPBACK}, which no other computer reaches)",
-    )
-    serve.add_argument("--port", type=port, metavar="N", help=f"TCP port (default: {PORT})")
+    add_listen_options(serve, PORT)
     parser.add_argument("--json", action="store_true", help="info as JSON, for programs")
     add_display_options(parser)
     return parser

@@ -8,6 +8,7 @@ import os
 import pathlib
 import typing
 
+from orchestrator.ask.listening import EVERYWHERE, LOOPBACK, add_listen_options
 from orchestrator.ask.orders import TERMINAL, Orders
 from orchestrator.ask.parser import Parser, add_display_options, caller_path, display
 from orchestrator.ask.request import Caller
@@ -24,9 +25,8 @@ if typing.TYPE_CHECKING:
 
 Action = typing.Literal["start", "status", "stop"]
 
-#: Address that only this machine reaches, and one that stands for all of a machine's addresses.
-LOOPBACK = "127.0.0.1"
-EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
+#: Default port.
+PORT = 2222
 
 EXAMPLES = (
     ("worker --listen 192.0.2.7 --authorized-key key.pub", "for who has that key"),
@@ -59,13 +59,7 @@ def _parser() -> Parser:
         examples=EXAMPLES,
     )
     parser.add_argument("action", nargs="?", choices=typing.get_args(Action), default="start")
-    parser.add_argument(
-        "--listen",
-        default=LOOPBACK,
-        metavar="ADDRESS",
-        help=f"address of this machine to listen at (default: {LOOPBACK}, this machine alone)",
-    )
-    parser.add_argument("--port", type=_port, default=2222, metavar="N", help="(default: 2222)")
+    add_listen_options(parser, PORT)
     parser.add_argument(
         "--authorized-key",
         action="append",
@@ -84,12 +78,6 @@ def _parser() -> Parser:
     return parser
 
 
-def _port(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text[:6]) < 1 << 16):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port")
-    return int(text)
-
-
 def _jobs(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text[:6]) <= MOST):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST}")
@@ -98,21 +86,17 @@ def _jobs(text: str) -> int:
 
 def _request(found: argparse.Namespace, who: Caller) -> Worker:
     given = {
-        "--listen": found.listen != LOOPBACK,
+        "--listen": found.listen is not None,
+        "--port": found.port is not None,
         "--authorized-key": bool(found.authorized_key),
         "--jobs": bool(found.jobs),
     }
     for flag, one in given.items():
         if one and found.action != "start":
             raise UsageError(f"{flag} is no option of worker {found.action}", hint=found.help_of)
-    try:
-        ipaddress.ip_address(found.listen)
-    except ValueError:
-        raise UsageError(
-            f"--listen {found.listen}: no address", hint="for example --listen 192.0.2.7"
-        ) from None
+    listen, port = found.listen or LOOPBACK, found.port or PORT
     keys = tuple(caller_path(one, who) for one in found.authorized_key)
-    return Worker(found.action, found.listen, found.port, found.jobs, keys, display(found))
+    return Worker(found.action, listen, port, found.jobs, keys, display(found))
 
 
 def _orders(request: Worker) -> Orders:

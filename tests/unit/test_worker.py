@@ -63,6 +63,8 @@ def test_a_worker_listens_on_its_machine_alone_unless_told() -> None:
     assert ask("--listen", "::1", "--port", "22").port == 22
     for wrong in (
         ["--listen", "host"],
+        ["stop", "--port", "2222"],
+        ["--port", "\N{ARABIC-INDIC DIGIT FIVE}"],
         ["--port", "0"],
         ["--jobs", "x"],
         ["status", "--jobs", "2"],
