@@ -32,7 +32,8 @@ PROGRAM = r"""
 import dataclasses, json, os, pathlib, sys
 from orchestrator.agents import events
 from orchestrator.agents.builder import crew
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import run_agent
 from orchestrator.shared.run import WORK, Run
 

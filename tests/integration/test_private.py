@@ -31,7 +31,8 @@ import os, pathlib
 from orchestrator.agents import events
 from orchestrator.agents.builder import sandbox
 from orchestrator.agents.emulation import private
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 events.configure("test")
 for folder in ("/nix/store", "/nix/var/nix/builds"):
     pathlib.Path(folder).mkdir(parents=True)

@@ -215,7 +215,7 @@ def test_a_flakes_inputs_are_no_way_to_them(orchestrate: Run) -> None:
 #: a JSON list of exit code, stdout and stderr of each.
 EVALUATE = r"""
 import json, os, pathlib, subprocess, sys
-from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents.builder.nix_settings import Settings
 
 run = pathlib.Path("/var/nixos-image/0badcafe")
 sent = run / "input/home/me"

@@ -35,7 +35,7 @@ exit 1
 #: Expression of that build, with or without sandbox; `impureEnvVars` requests Nix' own variables.
 BUILD = """
 import pathlib, subprocess, sys
-from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents.builder.nix_settings import Settings
 for folder in ("/nix/store", "/nix/var/nix/builds", "/var/nixos-image/shown", "/tmp/tree/inner"):
     pathlib.Path(folder).mkdir(parents=True)
 shown = ("/usr/bin/busybox", "/var/nixos-image/shown", "/shown=/var/nixos-image")
@@ -62,14 +62,15 @@ for path in pathlib.Path("/nix/store").glob("*-tree"):
 UNPROTECTED = """
 import pathlib
 from orchestrator.agents import events
-from orchestrator.agents.builder import nix, sandbox
+from orchestrator.agents.builder import nix, nix_settings, sandbox
 from orchestrator.agents.failure import AgentError
 events.configure("test")
 for folder in ("/nix/store", "/nix/var/nix/builds"):
     pathlib.Path(folder).mkdir(parents=True)
-nix.READONLY = nix.READONLY.with_name("still.so")
+nix_settings.READONLY = nix_settings.READONLY.with_name("still.so")
 try:
-    sandbox.obtain(nix.Nix(nix.Settings(), pathlib.Path("/tmp/log")), "builder", strict=True)
+    settings = nix_settings.Settings()
+    sandbox.obtain(nix.Nix(settings, pathlib.Path("/tmp/log")), "builder", strict=True)
 except AgentError as error:
     print(error)
 """
@@ -194,7 +195,7 @@ def test_what_cannot_be_made_again_ends_the_run(orchestrate: Run) -> None:
 #: prints it.
 SEEN = """
 import pathlib, subprocess
-from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents.builder.nix_settings import Settings
 script = "while read -r name rest; do echo $name; done < /proc/net/dev > $out"
 expression = (
     'derivation { name = "seen"; system = builtins.currentSystem; builder = "/bin/sh";'
@@ -238,7 +239,7 @@ def test_without_a_sandbox_a_repair_builds_nothing(orchestrate: Run) -> None:
 SET_AGAINST = """
 import pathlib
 from orchestrator.agents import events
-from orchestrator.agents.builder import effective, nix, sandbox
+from orchestrator.agents.builder import effective, nix, nix_settings, sandbox
 from orchestrator.agents.failure import AgentError
 events.configure("test")
 for folder in ("/nix/store", "/nix/var/nix/builds"):
@@ -250,7 +251,7 @@ for secret, options in (
     ("sandbox = false\\n", ("--option", "sandbox", "true")),
     ("access-tokens = example.org=hunter2\\n", ()),
 ):
-    one = nix.Nix(nix.Settings(), pathlib.Path("/tmp/log"), secret=secret, options=options)
+    one = nix.Nix(nix_settings.Settings(), pathlib.Path("/tmp/log"), secret=secret, options=options)
     try:
         found = sandbox.obtain(one, "builder", strict=True)
     except AgentError as error:

@@ -14,10 +14,10 @@ import urllib.parse
 
 import pytest
 
-from orchestrator.agents.builder import nix as nix_module
-from orchestrator.agents.builder import nixos
+from orchestrator.agents.builder import nix_settings, nixos
 from orchestrator.agents.builder.flakes import lock_flake
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.task import Commit, NixosTask
@@ -57,7 +57,7 @@ FLAKE = """{{
 @pytest.fixture
 def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """Make a folder for a flake; Nix has the settings of a run, and no network."""
-    monkeypatch.setattr(nix_module, "preloaded", lambda _library: "")
+    monkeypatch.setattr(nix_settings, "preloaded", lambda _library: "")
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
     text = (HERE / "configuration.nix").read_text()
     (tmp_path / "configuration.nix").write_text(text)

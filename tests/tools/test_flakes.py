@@ -9,7 +9,8 @@ import typing
 import pytest
 
 from orchestrator.agents.builder.flakes import lock_flake
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.task import Commit

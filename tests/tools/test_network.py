@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orchestrator.agents import debian
-from orchestrator.agents.builder import nix
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder import nix, nix_settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.debian import Pin
 from orchestrator.agents.failure import AgentError
 from tests.tools import nix_store
@@ -154,7 +155,7 @@ def test_a_network_that_stays_away_is_named_in_the_end(
         substitute(cache, tmp_path)
     assert caught.value.kind == "network"
     assert "check the network" in caught.value.hint
-    assert server.asked == nix.ATTEMPTS
+    assert server.asked == nix_settings.ATTEMPTS
     assert not pathlib.Path(path).exists()
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.agents.builder.forecast import Missing, read_missing
-from orchestrator.agents.builder.nix import DESCRIPTOR, Nix, Settings
+from orchestrator.agents.builder.nix import DESCRIPTOR, Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import this_system
 

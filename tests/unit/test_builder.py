@@ -7,7 +7,8 @@ import pytest
 from orchestrator.agents import room
 from orchestrator.agents.builder import __main__ as builder
 from orchestrator.agents.builder import fleet
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary
 from orchestrator.agents.failure import AgentError

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.agents.builder import debug
 from orchestrator.agents.builder.debug import Failed, kept_folder, known_of, read_failed, start_file
-from orchestrator.agents.builder.nix import Settings
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.workspace import KEPT, ROOTS_OWN, Workspace, open_to_agents, take

@@ -7,7 +7,8 @@ import pytest
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import effective
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.agents.builder import flakes, nixos
 from orchestrator.agents.builder.flakes import Flake, lock_flake, material
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.artifact import Material
 from orchestrator.shared.task import Commit

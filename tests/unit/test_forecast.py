@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.agents.builder import forecast, word
 from orchestrator.agents.builder.forecast import Forecast, Missing
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.command import Done

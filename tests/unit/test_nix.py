@@ -12,7 +12,8 @@ import pytest
 from orchestrator.agents import room
 from orchestrator.agents.builder import memory, nix, nixos
 from orchestrator.agents.builder.forecast import Forecast, present_bytes
-from orchestrator.agents.builder.nix import Nix, Settings, attribute_paths
+from orchestrator.agents.builder.nix import Nix, attribute_paths
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.room import SCARCE, Room

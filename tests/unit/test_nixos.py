@@ -10,7 +10,8 @@ import pytest
 from orchestrator.agents.builder import nixos
 from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import Flake
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.json_reader import JsonError

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import effective, sandbox
-from orchestrator.agents.builder.nix import DESCRIPTOR, Nix, Settings
+from orchestrator.agents.builder.nix import DESCRIPTOR, Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 
 NIX = Nix(Settings(), pathlib.Path("/nowhere/log"))
@@ -174,7 +175,7 @@ def test_the_probe_has_the_settings_that_builds_have(tmp_path: pathlib.Path) -> 
     spy.chmod(0o755)
     nix = dataclasses.replace(NIX, secret="x = secret\n", options=("--option", "sandbox", "false"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestrator.agents.builder.nix.preloaded", lambda _: "")
+        patch.setattr("orchestrator.agents.builder.nix_settings.preloaded", lambda _: "")
         patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         sandbox.look(nix)
     said = (tmp_path / "said").read_text().splitlines()

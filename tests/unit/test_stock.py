@@ -46,7 +46,7 @@ class Nix:
 def nix(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Nix:
     found = Nix()
     monkeypatch.setattr(command, "run", found.run)
-    monkeypatch.setattr("orchestrator.agents.builder.nix.preloaded", str)
+    monkeypatch.setattr("orchestrator.agents.builder.nix_settings.preloaded", str)
     monkeypatch.setattr(collect, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(collect, "ROOTS", tmp_path / "roots")
     monkeypatch.setattr(stock, "STORE", tmp_path)

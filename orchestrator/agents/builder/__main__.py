@@ -27,8 +27,9 @@ from orchestrator.agents.builder import (
     word,
 )
 from orchestrator.agents.builder.forecast import Forecast
-from orchestrator.agents.builder.nix import Nix, Settings
+from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix import version as nix_version
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary, emulators, private

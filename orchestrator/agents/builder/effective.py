@@ -8,7 +8,8 @@ import re
 import typing
 
 from orchestrator.agents import events
-from orchestrator.agents.builder.nix import Nix, Settings, answer
+from orchestrator.agents.builder.nix import Nix, answer
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.text import public
 

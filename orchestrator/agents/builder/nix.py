@@ -1,4 +1,4 @@
-"""Runs Nix: settings, progress as events, failures as `AgentError`."""
+"""Runs Nix: progress as events, failures as `AgentError`."""
 
 import contextlib
 import dataclasses
@@ -15,22 +15,17 @@ from orchestrator.agents import events, room
 from orchestrator.agents.builder import debug, memory
 from orchestrator.agents.builder.crew import FULL, Crew
 from orchestrator.agents.builder.evaluation import explain, unreachable
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.agents.builder.reporter import Reporter
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.room import Room
-from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared import command as programs
 from orchestrator.shared.codes import CODES, recognise
 from orchestrator.shared.constants import KILLED
-from orchestrator.shared.paths import ROOT
 from orchestrator.shared.task import FAILED
-
-#: Nix' number of download attempts for a file, and seconds without data until the next attempt.
-ATTEMPTS = 5
-STALL_SECONDS = 60
 
 STORE = pathlib.Path("/nix")
 
@@ -41,26 +36,11 @@ STORE = pathlib.Path("/nix")
 LOWEST = (2, 34, 7)
 HOLES = ("CVE-2026-44028", "CVE-2026-39860", "CVE-2025-46415")
 
-#: URL schemes that an evaluation may fetch (`allowed-uris`, nix.conf(5)): all of Nix' but those of
-#: local files.
-REMOTE = (
-    *("http", "https", "ftp", "ssh", "git", "channel", "flake", "github", "gitlab", "sourcehut"),
-    *("git+http", "git+https", "git+ssh", "hg+http", "hg+https", "hg+ssh"),
-    *("tarball+http", "tarball+https", "file+http", "file+https", "s3"),
-)
-
 #: Lowest number of a descriptor that Nix inherits: Nix' helpers use low ones.
 DESCRIPTOR = 64
 
 #: Nix' words for a system that neither it nor a builder builds for.
 PLATFORM = re.compile(r"Required system: '([^']+)'")
-
-#: Nix' build-dir where a run sets none: Nix' own default depends on its version.
-BUILDS = "/nix/var/nix/builds"
-
-#: Library compiled from `readonly.c` into the builder's image: makes the inputs of sandboxed builds
-#: read-only.
-READONLY = ROOT / "readonly.so"
 
 
 def version() -> str:
@@ -79,64 +59,6 @@ def version() -> str:
 
 class _LostError(AgentError):
     """A builder was lost, and Nix has failed, for whichever reason: it may succeed without it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Nix settings of a run: foreign `platforms` whose programs run, substituters and keys.
-
-    `sandbox` enables Nix' sandbox, which shows the container's files in `sandbox_paths`.
-    `build_dir` is an existing folder for builds. With `restricted`, an evaluation can read only its
-    search path and what it fetches. With `keep_failed` the folder of a failed build is kept.
-    Without `builds` Nix only fetches.
-    """
-
-    platforms: tuple[str, ...] = ()
-    substituters: tuple[str, ...] = ()
-    trusted_keys: tuple[str, ...] = ()
-    sandbox: bool = False
-    sandbox_paths: tuple[str, ...] = ()
-    build_dir: str = BUILDS
-    restricted: bool = False
-    keep_failed: bool = False
-    builds: bool = True
-
-    def text(self) -> str:
-        """Return the text of nix.conf."""
-        return "".join(f"{line}\n" for line in self.lines())
-
-    def lines(self) -> list[str]:
-        """Return the lines of nix.conf."""
-        lines = {
-            "experimental-features": "nix-command flakes",
-            "substituters": " ".join(self.substituters),
-            "trusted-public-keys": " ".join(self.trusted_keys),
-            "sandbox": "true" if self.sandbox else "false",
-            # The sandbox was probed: Nix must not fall back to none silently.
-            "sandbox-fallback": "false",
-            "extra-sandbox-paths": " ".join(self.sandbox_paths),
-            "build-users-group": "",
-            "build-dir": self.build_dir,
-            "max-jobs": "auto" if self.builds else "0",
-            # Derivations that run a virtual machine ask for it; their QEMU emulates without KVM.
-            "extra-system-features": "kvm",
-            "connect-timeout": "10",
-            "download-attempts": str(ATTEMPTS),
-            "stalled-download-timeout": str(STALL_SECONDS),
-        }
-        if self.platforms:
-            lines["extra-platforms"] = " ".join(self.platforms)
-        if self.keep_failed:
-            lines["keep-failed"] = "true"
-        if self.restricted:
-            lines["restrict-eval"] = "true"
-            lines["allowed-uris"] = " ".join(f"{scheme}:" for scheme in REMOTE)
-        return [f"{name} = {value}" for name, value in lines.items()]
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment of a Nix command that builds."""
-        readonly = {"LD_PRELOAD": preloaded(READONLY), "READONLY_EXCEPT": self.build_dir}
-        return {**os.environ, "NIX_CONFIG": self.text(), **readonly}
 
 
 @contextlib.contextmanager

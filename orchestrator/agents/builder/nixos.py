@@ -14,7 +14,8 @@ from orchestrator.agents import events, network
 from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import CHANNELS, Flake, fetchable, lock_flake, store_path
 from orchestrator.agents.builder.forecast import Forecast
-from orchestrator.agents.builder.nix import Nix, Settings, answer, attribute_paths
+from orchestrator.agents.builder.nix import Nix, answer, attribute_paths
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import Built, Material
