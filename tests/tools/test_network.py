@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orchestrator.agents import debian
-from orchestrator.agents.builder import nix, nix_settings
+from orchestrator.agents.builder import nix_settings
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.debian import Pin
@@ -132,7 +132,7 @@ def test_nix_goes_on_after_a_dropped_connection(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(nix, "STALL_SECONDS", 2)
+    monkeypatch.setattr(nix_settings, "STALL_SECONDS", 2)
     server, _key, path = cache
     server.failures, server.fault = 1, fault
     substitute(cache, tmp_path)
@@ -148,7 +148,7 @@ def test_a_network_that_stays_away_is_named_in_the_end(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(nix, "ATTEMPTS", 3)
+    monkeypatch.setattr(nix_settings, "ATTEMPTS", 3)
     server, _key, path = cache
     server.failures, server.fault = 1000, fault
     with pytest.raises(AgentError, match=r"/nar/\S+ cannot be fetched: ") as caught:
