@@ -21,6 +21,9 @@ from orchestrator.shared.text import plain
 #: Longest silence of plain output in seconds, just below the promised two.
 LIFE_SECONDS = 1.8
 
+#: Seconds from one look of the ticker at the open stage to its next.
+TICK_SECONDS = 0.2
+
 #: Least columns of a terminal with live lines.
 NARROWEST = 20
 
@@ -217,7 +220,7 @@ class Progress:
         self._teller.stage(self._name, self._detail, seconds, self._activity)
 
     def _tick(self) -> None:
-        while not self._stop.wait(0.2):
+        while not self._stop.wait(TICK_SECONDS):
             with self._lock:
                 if self._name:
                     self._show()

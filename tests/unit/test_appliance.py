@@ -12,7 +12,7 @@ from orchestrator.decide.plan import target_systems
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.eject import Eject, commands
 from tests.unit.asking import ask
-from tests.unit.test_orders import asked, obeyed, words
+from tests.unit.orders import asked, obeyed, words
 
 TEXT = """\
 nixpkgs = "./pkgs"   # "./not-this"

@@ -19,7 +19,7 @@ from orchestrator.docker import workspace
 from orchestrator.shared.errors import DeliveryError, InterruptedRunError, UsageError
 from orchestrator.verbs import init
 from tests.unit.asking import ask
-from tests.unit.test_orders import asked, obeyed, words
+from tests.unit.orders import asked, obeyed, words
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMj1rPZb5MVRbXBWXbT8RrDvXL7XYyzYQ7gkVJm8w9aX me"
 DOWN, ENTER, SPACE, INTERRUPT = "\x1b[B", "\r", " ", "\x03"

@@ -63,19 +63,20 @@ class Recorder:
 def test_plain_output_shows_that_a_long_stage_lives(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIFE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "LIFE_SECONDS", 0.06)
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.02)
     progress = Progress(PlainTeller())
     with progress.stage("build", "linux"):
-        time.sleep(1.2)
+        time.sleep(0.35)
     progress.close()
     lines = capsys.readouterr().err.splitlines()
     alive = [line for line in lines if line.startswith("build: linux")]
     assert 3 <= len(alive) <= 6, "a ticker that keeps quiet within the time, and only then"
-    assert lines[-1].startswith("done: build (1.")
+    assert lines[-1].startswith("done: build (0.")
 
 
 def test_the_promise_of_two_seconds_is_kept_with_the_tickers_step() -> None:
-    assert module.LIFE_SECONDS + 0.2 <= 2.0
+    assert module.LIFE_SECONDS + module.TICK_SECONDS <= 2.0
 
 
 def test_plain_output_tells_news_at_once_and_nothing_twice(
@@ -155,7 +156,10 @@ def test_stages_end_when_the_next_begins_and_details_do_not_end_them() -> None:
     ]
 
 
-def test_closing_ends_the_ticker_and_the_open_stage_as_failed() -> None:
+def test_closing_ends_the_ticker_and_the_open_stage_as_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.02)
     before = threading.active_count()
     recorder = Recorder()
     progress = Progress(recorder)
@@ -163,7 +167,7 @@ def test_closing_ends_the_ticker_and_the_open_stage_as_failed() -> None:
     progress.close()
     assert recorder.told[-1][0] == "done"
     assert recorder.told[-1][3] is True
-    time.sleep(0.5)
+    time.sleep(0.1)
     assert threading.active_count() <= before
     assert recorder.told[-1][0] == "done"
 
@@ -247,10 +251,11 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_shows_life_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIFE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "LIFE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.02)
     progress = make_progress(Display("json"), Terminal())
     with progress.stage("build"):
-        time.sleep(0.9)
+        time.sleep(0.3)
     progress.close()
     assert len([event for event in json_lines(capsys) if event["event"] == "stage"]) >= 3
 

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.ask.request import Caller
 from orchestrator.verbs.flash import Flash
 from tests.unit.asking import ask, orders
-from tests.unit.test_orders import asked, obeyed, words
+from tests.unit.orders import asked, obeyed, words
 
 P = pathlib.PurePosixPath
 
