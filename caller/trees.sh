@@ -58,7 +58,7 @@ may_keep() {
 # list_facts: writes to $state/facts a line for each file, folder and link below $tree: inode, size, times of change of content and of the
 # file itself, mode in hexadecimal digits, path. Nobody can set the second time. Fails if stat cannot tell, or a name has a line end.
 list_facts() {
-  find_stat || return
+  tells_changes && find_stat || return
   printf '%s\n%s\n' "$(date +%s)" "$tree" > "$state/facts"
   if [ "$(tr -cd '\0' < "$state/large.$number.list" | wc -c)" -eq 1 ]; then
     (cd / && find "./${tree#/}" -print0) > "$state/names" 2> "$state/log" || return
@@ -69,6 +69,17 @@ list_facts() {
   (cd / && xargs -0 stat $stat_option "$stat_format" < "$state/names") > "$state/lines" 2> "$state/log" || return
   [ "$(tr -cd '\0' < "$state/names" | wc -c)" -eq "$(wc -l < "$state/lines")" ] || return
   cat "$state/lines" >> "$state/facts" || no_room
+}
+
+# tells_changes: whether the file system of $tree has a time of change that this computer's kernel alone sets. FAT has none, and another
+# computer may say anything: there a file can change and look as it was before. A mount below $tree may be such a one.
+tells_changes() {
+  ! mount | below=" on $(physical "$tree")/" awk 'index($0, ENVIRON["below"]) { found = 1 } END { exit !found }' || return 1
+  kind=$(stat -f -c %T "$tree" 2> /dev/null) || {
+    device=$(df "$tree" 2> /dev/null | awk 'END { print $1 }')
+    kind=$(mount | device=$device awk 'index($0, ENVIRON["device"] " on ") == 1 { sub(/.*\(/, ""); sub(/[,)].*/, ""); print; exit }')
+  }
+  case $kind in msdos* | vfat | exfat | *fuse* | ntfs* | smb* | cifs | nfs* | v9fs | webdav | UNKNOWN* | '') return 1 ;; esac
 }
 
 # find_stat: sets $stat_option and $stat_format for this computer's stat, with fractions of seconds where it has them
@@ -99,7 +110,8 @@ keep_tree() {
         | tr '\n' '\0' > "$state/changed"
       count=$(tr -cd '\0' < "$state/changed" | wc -c)
       if [ "$generation" = new ]; then say "sending $tree: $(mebibytes)"; else say "sending $tree: $((count)) changed files"; fi
-      with_trees update pack_changed "--mount type=volume,source=nixos-image-tree-$key,target=/tree,volume-label=$label" || return
+      with_trees update pack_changed "--mount type=volume,source=nixos-image-tree-$key,target=/tree,volume-label=$label" \
+        "$(checksum "$state/facts")" || return
       IFS= read -r generation < "$state/answer"
       ;;
     *) return 1 ;;
@@ -115,11 +127,11 @@ pack_changed() {
   [ ! -s "$state/changed" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/changed"
 }
 
-# with_trees ACTION FEEDER [OPTIONS]: has the orchestrator do ACTION for the copy $key, with what FEEDER writes and docker's OPTIONS; its
-# answer is in $state/answer
+# with_trees ACTION FEEDER [OPTIONS [SUM]]: has the orchestrator do ACTION for the copy $key, with what FEEDER writes, docker's OPTIONS and
+# the SHA-256 of what was compared; its answer is in $state/answer
 with_trees() {
   container=nixos-image-$run-trees
-  { trap '' HUP TERM; $2 | start -i "${3-}" -- trees "$1" "$key" > "$state/answer" 2> "$state/log"; } &
+  { trap '' HUP TERM; $2 | start -i "${3-}" -- trees "$1" "$key" ${4+"$4"} > "$state/answer" 2> "$state/log"; } &
   sender=$!
   case $1 in compare) show_life "comparing $tree with the engine's copy" $sender ;; *) show_life "sending $tree" $sender ;; esac
   await_client $sender

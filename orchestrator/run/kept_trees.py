@@ -10,6 +10,7 @@ setting times. And a line counts for the same computer, user and path only.
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -147,6 +148,7 @@ def compare(key: str, text: str, engine: Stored, records: pathlib.Path = RECORDS
 
 def update(
     key: str,
+    digest: str,
     engine: Stored,
     stdin: int,
     place: pathlib.Path = PLACE,
@@ -154,10 +156,14 @@ def update(
 ) -> str:
     """Bring the copy at `place` up to date by the tar stream; return its new generation.
 
+    `digest` is the SHA-256 of the list that was compared: another run's may have come since.
     Raises `UnkeptError`.
     """
     with _locked(key, fcntl.LOCK_EX, records):
-        text = (records / f"{key}.new").read_text()
+        data = (records / f"{key}.new").read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise UnkeptError("another run has had the folder compared since")
+        text = os.fsdecode(data)
         tree, entries = read_facts(text)
         record = read_record(key, engine, records)
         known = _lines(key, records) if record else set()
@@ -172,6 +178,9 @@ def update(
         for entry in fresh:
             if not _arrived(entry, place):
                 kept = kept - {entry.kept} | {CHANGED + entry.line}
+        for entry in entries:
+            if entry.kind == "link":
+                _check_link(entry.name, place)
         os.chown(place, BUILDER_UID, BUILDER_UID)
         for entry in entries:  # Nix tells a flake the time of the newest
             if entry.kind == "folder":
@@ -220,28 +229,29 @@ def _extract(stdin: int, place: pathlib.Path, depth: int) -> None:
 
 
 def _arrived(entry: Entry, place: pathlib.Path) -> bool:
-    """Give what has arrived to the builder's user; whether it is as it was when it was listed.
-
-    Raises `UnkeptError` for a link that leads out, or that is not the same at another place.
-    """
+    """Give what has arrived to the builder's user; whether it is as it was when it was listed."""
     path = place / entry.name
     try:
         status = path.lstat()
     except FileNotFoundError:
         return False
     os.chown(path, BUILDER_UID, BUILDER_UID, follow_symlinks=False)
-    if entry.kind == "link":
-        target = path.readlink()
-        if target.is_relative_to("/nix/store"):
-            path.unlink()  # as uploads.check_trees does
-        elif target.is_absolute() or not (path.parent.resolve() / target).resolve().is_relative_to(
-            place.resolve()
-        ):
-            raise UnkeptError(f"{entry.name} leads out of the folder")
-        return True
-    if entry.kind == "folder":
+    if entry.kind != "file":
         return True
     return stat.S_ISREG(status.st_mode) and status.st_size == entry.size
+
+
+def _check_link(name: str, place: pathlib.Path) -> None:
+    """Raise `UnkeptError` for a link that leads out, or that is not the same at another place.
+
+    A link that has not changed may lead elsewhere since another one has.
+    """
+    path = place / name
+    target = path.readlink() if path.is_symlink() else None  # an earlier update may have removed it
+    if target and target.is_relative_to("/nix/store"):
+        path.unlink()  # as uploads.check_trees does
+    elif target and (target.is_absolute() or not path.resolve().is_relative_to(place.resolve())):
+        raise UnkeptError(f"{name} leads out of the folder")
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -371,16 +381,16 @@ def volumes(found: tuple[Mounted, ...], who: Caller) -> dict[str, object]:
 
 
 def answer(words: list[str], engine: Stored, stream: int) -> int:
-    """Do what run.sh asks for: `compare KEY` or `update KEY`; returns the exit code."""
-    action, key = words
+    """Do what run.sh asks for: `compare KEY` or `update KEY DIGEST`; returns the exit code."""
+    _action, key, *digest = words
     if not KEY.fullmatch(key):
         raise UsageError(f"{key!r} is not the key of a copy", hint="./run.sh help")
     try:
-        if action == "compare":
+        if digest:
+            text = update(key, digest[0], engine, sys.stdin.fileno()) + "\n"
+        else:
             forget(engine)
             text = compare(key, sys.stdin.read(), engine)
-        else:
-            text = update(key, engine, sys.stdin.fileno()) + "\n"
     except UnkeptError as error:
         sys.stderr.write(f"{error}\n")
         return DeliveryError.exit_code

@@ -54,6 +54,7 @@ check "its times are told, with the kernel's" grep -Eq "^[0-9]+ 9000000 [0-9.]+ 
 lib=$(number lib/c)
 expect "what has changed is sent" 0 ': 1 changed files$' keeps "changed\n$lib\n"
 check "and nothing else" of_tar "$work/update" lib/c
+check "with the checksum of what was compared" grep -q " trees update [0-9a-f]* $(sha256sum < "$work/compared" | cut -d ' ' -f 1)$" "$work/asked"
 touch "$work/slow"
 expect "what takes longer shows that it lives" 0 '^sending .*tree [(]1 s[)]$' keeps "changed\n$lib\n"
 rm "$work/slow"
@@ -73,6 +74,21 @@ expect "a name with a line end" 0 '' keeps "same $generation\n"
 check "is sent, not told" sh -c "! grep -q compare '$work/asked'"
 rm "$folder/odd
 name"
+# A file system whose times others may set
+# shellcheck disable=SC2016 # another script's words
+printf '#!/bin/sh\ncase $* in "-f -c %%T "*) echo "$KIND" ;; *) exec %s "$@" ;; esac\n' "$(command -v stat)" > "$work/bin/stat"
+chmod +x "$work/bin/stat"
+for KIND in msdos exfat fuseblk smb2 v9fs 'UNKNOWN (0x1)'; do
+  export KIND
+  expect "a folder on $KIND" 0 "^sending .*tree: 8[.][0-9] MiB$" keeps "same $generation\n"
+  check "is not kept: its times may lie" sh -c "! grep -q compare '$work/asked'"
+done
+rm "$work/bin/stat"
+printf "#!/bin/sh\necho '/dev/sdz1 on %s/lib/card type vfat (rw)'\n" "$folder" > "$work/bin/mount"
+chmod +x "$work/bin/mount"
+expect "a folder with another file system in it" 0 "^sending .*tree: 8[.][0-9] MiB$" keeps "same $generation\n"
+check "is not kept either" sh -c "! grep -q compare '$work/asked'"
+rm "$work/bin/mount"
 echo word > "$folder/lib/secret"
 expect "a secret in the folder" 0 '' keeps "same $generation\n" --inject "$folder/lib/secret:/etc/secret"
 check "a folder with a secret is not kept" sh -c "! grep -q compare '$work/asked'"

@@ -1,6 +1,7 @@
 """Tests copies of sent folders: only changes are sent, and no run gets what another one has."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import subprocess
@@ -65,14 +66,18 @@ class Host:
         return said.split("\n")[:-1]
 
     def update(self, answer: list[str], facts: str = "", key: str = KEY) -> str:
-        lines = (facts or self.facts()).split("\n")[2:-1]
+        facts = facts or (self.records / f"{key}.new").read_text()
+        lines = facts.split("\n")[2:-1]
         names = [lines[int(number) - 1].split(" ", 5)[5] for number in answer[1:]]
         self.volumes.made[f"nixos-image-tree-{key}"] = "today"
         with (self.records / "tar").open("wb") as file:
             words = ["tar", "-cf", "-", "-C", "/", *names]
             subprocess.run(words, stdout=file, check=True)
         with (self.records / "tar").open("rb") as file:
-            return kept_trees.update(key, self.engine, file.fileno(), self.copy, self.records)
+            digest = hashlib.sha256(facts.encode()).hexdigest()
+            return kept_trees.update(
+                key, digest, self.engine, file.fileno(), self.copy, self.records
+            )
 
     def send(self, facts: str = "") -> int:
         """Send what has changed; return the number of files."""
@@ -172,6 +177,30 @@ def test_a_link_that_leads_out_is_not_kept(host: Host, target: str) -> None:
     assert kept_trees.read_record(KEY, host.engine, host.records) is None
 
 
+def test_a_link_that_leads_out_since_another_has_changed_is_not_kept(host: Host) -> None:
+    (host.tree / "deep/in/it").mkdir(parents=True)
+    (host.tree / "lib/short").symlink_to("../deep/in/it")
+    (host.tree / "lib/far").symlink_to("short/../../../lib")
+    host.send()
+    (host.tree / "lib/short").unlink()
+    (host.tree / "lib/short").mkdir()
+    (host.tree / "b").write_text("new")
+    with pytest.raises(UnkeptError, match="lib/far leads out"):
+        host.send()
+    assert kept_trees.read_record(KEY, host.engine, host.records) is None
+
+
+def test_what_another_run_has_had_compared_meanwhile_is_not_recorded(host: Host) -> None:
+    """Its list has the times of a content that this run has not sent."""
+    facts = host.facts()
+    answer = host.compare(facts)
+    (host.tree / "a").write_text("x")
+    host.compare()
+    with pytest.raises(UnkeptError, match="another run"):
+        host.update(answer, facts)
+    assert host.compare()[0] == "new"
+
+
 def test_a_pipe_and_a_name_that_climbs_are_not_kept(host: Host) -> None:
     facts = host.facts()
     with pytest.raises(UnkeptError):
@@ -194,11 +223,13 @@ def test_what_changes_on_the_way_is_sent_again(host: Host) -> None:
 def test_an_update_that_fails_leaves_no_copy_that_counts(host: Host) -> None:
     host.send()
     (host.tree / "a").write_text("new")
-    host.compare()
+    facts = host.facts()
+    host.compare(facts)
+    digest = hashlib.sha256(facts.encode()).hexdigest()
     with (host.records / "tar").open("wb") as file:
         file.write(b"no archive" * 200)
     with (host.records / "tar").open("rb") as file, pytest.raises(UnkeptError):
-        kept_trees.update(KEY, host.engine, file.fileno(), host.copy, host.records)
+        kept_trees.update(KEY, digest, host.engine, file.fileno(), host.copy, host.records)
     assert host.compare()[0] == "new"
     assert host.send() == 4
 
