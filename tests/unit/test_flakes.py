@@ -183,6 +183,49 @@ def test_a_sent_folder_is_what_it_is_to_git(
     assert own == known | facts | {"lastModifiedDate": f"1970010100010{seconds - 60}"}
 
 
+def _locked_to(reference: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Flake:
+    """Lock a sent flake that has an input `reference`, whose content Nix has copied."""
+    said = json.loads(json.dumps(SAID))
+    said["locks"]["nodes"]["x"] = {"locked": reference | {"narHash": "sha256-X="}}
+    monkeypatch.setattr(SayingNix, "said", json.dumps(said))
+    return lock_flake(task(flake="path:/f", sources="/var/nixos-image/1/input"), NIX, [])
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"type": "path", "path": "/var/nixos-image/1/task.json"},
+        {"type": "path", "path": "/var/nixos-image/1/input/../task.json"},
+        {"type": "path", "path": "/nix/store/other-source"},
+        {"type": "path", "path": "/var/nixos-image/1/inputs"},
+        {"type": "file", "url": "file:///etc/passwd"},
+        {"type": "tarball", "url": "file:///nix/var/nix/db/db.sqlite"},
+        {"type": "git", "url": "file:///var/nixos-image/%31"},
+        {"type": "git", "url": "git+file:///var/nixos-image/1"},
+    ],
+)
+def test_an_input_is_no_way_to_files_that_were_not_sent(
+    reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nix copies such an input without asking `restrict-eval`."""
+    with pytest.raises(AgentError, match=r"the flake's input x is /.*, which was not sent"):
+        _locked_to(reference, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"type": "path", "path": "/var/nixos-image/1/input/home/me/lib"},
+        {"type": "path", "path": "./sub"},
+        {"type": "git", "url": "https://example.org/file:///x.git", "rev": "c" * 40},
+    ],
+)
+def test_an_input_that_was_sent_or_is_remote_is_taken(
+    reference: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "x" in _locked_to(reference, monkeypatch).document["lock"]["nodes"]
+
+
 def test_without_a_flake_nobody_is_asked() -> None:
     assert lock_flake(task(), NIX, []) == Flake()
     assert SayingNix.asked == []

@@ -63,6 +63,7 @@ def lock_flake(task: NixosTask, nix: Nix, arguments: list[str]) -> Flake:
         lock, root = found["locks"], str(found["locks"]["root"])
         for name, _reference in task.overrides:
             _check_input(name, lock)
+        _check_places(lock, task.sources)
         inputs = {key: node["locked"] for key, node in lock["nodes"].items() if "locked" in node}
         sources = {key: known for key, node in inputs.items() if (known := _in_store(node))}
         own = source(str(found["path"]), found["locked"])
@@ -179,6 +180,26 @@ def _check_input(name: str, lock: dict[str, typing.Any]) -> None:
                 kind="usage",
             )
         key = _key(inputs[part], lock)
+
+
+def _check_places(lock: dict[str, typing.Any], sources: str) -> None:
+    """Raise `AgentError` for an input that is a file or folder outside of `sources`.
+
+    Nix has copied it, although an evaluation may not read it: it is not the caller's.
+    """
+    top = pathlib.Path(sources).resolve()
+    for key, node in lock["nodes"].items():
+        locked = node.get("locked", {})
+        url = urllib.parse.urlsplit(str(locked.get("url", "")))
+        place = locked.get("path", "") if locked.get("type") == "path" else ""
+        if url.scheme.rpartition("+")[2] == "file":
+            place = urllib.parse.unquote(url.path)
+        if place.startswith("/") and not pathlib.Path(place).resolve().is_relative_to(top):
+            raise AgentError(
+                f"the flake's input {key} is {place}, which was not sent",
+                hint=f"./run.sh --override-input {key} PATH sends a folder in its place",
+                kind="usage",
+            )
 
 
 def _key(named: typing.Any, lock: dict[str, typing.Any]) -> str:  # noqa: ANN401 - JSON
