@@ -17,10 +17,14 @@ import typing
 from orchestrator.docker.workspace import take
 from orchestrator.shared import command as programs
 from orchestrator.shared.artifact import (
+    BESIDE,
+    BLOCK_MAP,
     BUILD_LOG,
+    IMAGE_INFO,
     KNOWN_HOSTS,
     KNOWN_HOSTS_TYPE,
     RESULT,
+    SBOM,
     Artifact,
 )
 from orchestrator.shared.errors import BuildError, DeliveryError
@@ -32,6 +36,9 @@ SCHEMA = 1
 STDIN = 0
 
 MANIFEST = ".complete"
+
+#: Suffixes of the files that the orchestrator writes beside an image.
+WRITTEN = frozenset(BESIDE) - {SBOM, BLOCK_MAP, IMAGE_INFO}
 
 #: Delivery fails if the caller reads nothing for this many seconds: its disk hangs, or the
 #: connection is gone.
@@ -100,6 +107,10 @@ def received_images(announced: object, folder: pathlib.Path) -> list[Artifact]:
     images = as_announced(tuple[Artifact, ...], announced, "images")
     if not images:
         raise BuildError("the builder announced no image")
+    reserved = {f"{image.file_name}{suffix}" for image in images for suffix in WRITTEN}
+    for name in (name for image in images for name in _names(image)):
+        if not is_file_name(name) or name in {RESULT, BUILD_LOG, KNOWN_HOSTS} | reserved:
+            raise BuildError(f"{name!r} is not allowed as a delivered file's name")
     return [_received(image, folder) for image in images]
 
 
@@ -113,9 +124,6 @@ def as_announced[T](kind: type[T], value: object, what: str) -> T:
 
 def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
     others = (image.sbom, *image.extras)
-    for name in (image.name, image.file_name, *map(_name_of, others)):
-        if not is_file_name(name) or name in {RESULT, BUILD_LOG, KNOWN_HOSTS}:
-            raise BuildError(f"{name!r} is not allowed as a delivered file's name")
     if image.ssh_host_key and not HOST_KEY.fullmatch(image.ssh_host_key):
         raise BuildError(f"{image.file_name}: {image.ssh_host_key!r} is not a host key")
     for digest in (image.sha256, image.unpacked_sha256):
@@ -130,6 +138,11 @@ def _received(image: Artifact, folder: pathlib.Path) -> Artifact:
         sbom=bill.relative_to(folder).as_posix(),
         extras=tuple(extra.relative_to(folder).as_posix() for extra in extras),
     )
+
+
+def _names(image: Artifact) -> tuple[str, ...]:
+    """Return the names that the builder gives an image and its files."""
+    return (image.name, image.file_name, *map(_name_of, (image.sbom, *image.extras)))
 
 
 def _name_of(path: str) -> str:

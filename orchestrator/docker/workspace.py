@@ -142,15 +142,16 @@ def give_word(folder: pathlib.Path) -> None:
     os.chown(folder / WORD, BUILDER_UID, BUILDER_UID)
 
 
-def take(folder: pathlib.Path, path: str, name: str) -> pathlib.Path:
-    """Take over the file `path` of the run's `folder` as `name`; returns its new path.
+def take(folder: pathlib.Path, path: str, name: str, into: str = TAKEN) -> pathlib.Path:
+    """Take over the file `path` of the run's `folder` as `name` in its folder `into`.
 
+    Returns its new path. Only root may write to `into`.
     No link in the path is followed. Raises `BuildError` if it is not a regular file.
     """
     parts = pathlib.PurePosixPath(path).parts
     if not parts or ".." in parts or parts[0] == "/":
         raise BuildError(f"{path!r} is not a path in this run's folder")
-    taken = folder / TAKEN
+    taken = folder / into
     if os.path.lexists(taken / name):
         raise BuildError(f"{name}: two files of this run have that name")
     with contextlib.ExitStack() as stack:

@@ -6,7 +6,7 @@ import shutil
 
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.workspace import Workspace, give_keys, take
+from orchestrator.docker.workspace import ROOTS_OWN, Workspace, give_keys, take
 from orchestrator.run.context import RunContext
 from orchestrator.run.memory import FOLDER
 from orchestrator.run.supervisor import Event, Exit, Supervisor
@@ -43,7 +43,8 @@ class Pusher:
         if not OWN_KEY.exists():
             give_keys(self.workspace.keys, self.workspace.shared)
             self.order(Order("key"))
-            made = take(self.workspace.shared, f"{KEYS}/{SIGN_KEY}", OWN_KEY.name)
+            # Root's own folder: an image may have any name among the files that are taken.
+            made = take(self.workspace.shared, f"{KEYS}/{SIGN_KEY}", OWN_KEY.name, ROOTS_OWN)
             made.chmod(0o600)
             shutil.move(made, OWN_KEY)
         self.workspace.keys.mkdir(exist_ok=True)

@@ -4,15 +4,20 @@ import base64
 import os
 import pathlib
 import types
+import typing
 
 import pytest
 
 from orchestrator.agents.builder import own_cache, push
 from orchestrator.decide.make_task import take_keys
+from orchestrator.docker.engine import Engine
 from orchestrator.docker.server import _place
+from orchestrator.docker.workspace import ROOTS_OWN, TAKEN, Workspace
 from orchestrator.run import appliance
+from orchestrator.run.push import Pusher
 from orchestrator.shared.errors import PushError, UsageError
-from orchestrator.shared.push import OWN, OWN_FOLDER, Push, public_key
+from orchestrator.shared.progress import Progress
+from orchestrator.shared.push import KEYS, OWN, OWN_FOLDER, SIGN_KEY, Order, Push, public_key
 from orchestrator.verbs.cache import Cache, describe
 from tests.unit.asking import ask, demo, orders
 from tests.unit.requests import CALLER
@@ -68,6 +73,28 @@ def test_a_wrong_key_is_refused_before_anything_is_built(
     take_keys(request, CALLER, tmp_path / "kept")
     assert (tmp_path / "kept/sign-key").read_text() == SECRET + "\n"
     assert not file.exists()  # an evaluation may read the folder of sent files
+
+
+def test_an_image_named_like_the_key_does_not_keep_the_key_away(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "run"
+    for folder in (shared / TAKEN, shared / ROOTS_OWN, shared / KEYS):
+        folder.mkdir(parents=True)
+    (shared / TAKEN / "cache.key").write_text("an image")
+    monkeypatch.setattr(os, "chown", lambda *_args, **_options: None)
+    monkeypatch.setattr("orchestrator.run.push.OWN_KEY", tmp_path / "cache.key")
+    none = typing.cast("Engine", None)
+    pusher = Pusher(none, Workspace(shared, tmp_path / "own"), typing.cast("Progress", None), 0)
+
+    def made(_order: Order) -> None:
+        (shared / KEYS / SIGN_KEY).write_text(SECRET)
+
+    monkeypatch.setattr(Pusher, "order", lambda _self, order: made(order))
+    (tmp_path / "own").mkdir()
+    assert pusher.own_key() == SECRET.encode()
+    assert (tmp_path / "cache.key").stat().st_mode & 0o777 == 0o600
+    assert (shared / TAKEN / "cache.key").read_text() == "an image"
 
 
 def test_the_public_key_is_the_second_half_of_the_secret_one() -> None:

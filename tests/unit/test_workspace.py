@@ -159,6 +159,8 @@ def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
         ({"sbom": "../secret"}, "is not a path in this run's folder"),
         ({"sbom": ""}, "is not allowed as a delivered file's name"),
         ({"extras": ["image/ "]}, "is not allowed as a delivered file's name"),
+        ({"extras": ["image/a.img.result.json"]}, "is not allowed as a delivered file's name"),
+        ({"sbom": "image/a.img.sha256"}, "is not allowed as a delivered file's name"),
         ({"sha256": "end"}, "is not a SHA-256"),
         ({"unpacked_sha256": "end"}, "is not a SHA-256"),
         ({"sha256": SHA256.upper()}, "is not a SHA-256"),
@@ -170,6 +172,16 @@ def test_an_image_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(BuildError, match=message):
         stream.received_images([ANNOUNCED | changes], shared)
+
+
+def test_no_image_has_the_name_of_a_file_beside_another(shared: pathlib.Path) -> None:
+    """The orchestrator writes these files later, in the place of the image."""
+    for suffix in (".sha256", ".provenance.json", ".result.json", ".log", ".report.html"):
+        (shared / f"image/a.img{suffix}").write_text("x")
+        other = ANNOUNCED | {"path": f"image/a.img{suffix}", "extras": []}
+        with pytest.raises(BuildError, match="is not allowed as a delivered file's name"):
+            stream.received_images([ANNOUNCED, other], shared)
+    assert list((shared / TAKEN).iterdir()) == []
 
 
 @pytest.mark.parametrize("announced", [None, [], {}, [ANNOUNCED, 1], "images", [[]]])
