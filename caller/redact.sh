@@ -9,7 +9,7 @@ known_secrets() {
       for (name in ENVIRON) {
         value = ENVIRON[name]
         if (toupper(name) ~ /TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|PRIVATE|_KEY$|PSK/ && value !~ /^\//) print value
-        while (match(value, /:\/\/[^\/@ ]*@/)) {
+        while (match(value, /:\/\/[^\/ ]*@/)) {
           login = substr(value, RSTART + 3, RLENGTH - 4)
           value = substr(value, RSTART + RLENGTH)
           sub(/^[^:]*:/, "", login)
@@ -89,7 +89,7 @@ redact() {
       home = ENVIRON["HOME"]
       people = split(ENVIRON["names"], person, " ")
       depth = -1
-      means = "passw|passphrase|secret|token|psk|credential|api_?key|auth|(private|shared|client)[_-]?key|cookie|ssid|_key|identity|pwd"
+      means = "passw|passphrase|secret|token|psk|credential|api[_-]?key|accountkey|signature|[?&]sig|auth|(private|shared|client)[_-]?key|cookie|ssid|_key|identity|pwd"
       name = "((" means ")[a-z0-9_.-]*|pass|pw)[\"" quote "]?[ \t]*[:=]+[ \t]*"
       option = "(^|[ \t])--?[a-z-]*(" means ")[a-z-]*[ \t]+"
       blank = "[...]"
@@ -105,7 +105,10 @@ redact() {
     {
       line = $0
       for (i = 1; i <= count; i++) line = replaced(line, secrets[i], blank)
-      gsub(/:\/\/[^\/@ "]*@/, "://[...]@", line)
+      gsub(/:\/\/[^\/ "]*@/, "://[...]@", line)
+      gsub(/(hooks\.slack\.com\/services|discord(app)?\.com\/api\/webhooks|api\.telegram\.org\/bot)[^ "]*/, blank, line)
+      gsub(/login +[^ ]+ +password +[^ ]+/, "login [...] password [...]", line)
+      if (line ~ /docker login|mysql/) gsub(/ -p *[^ ]+/, " -p [...]", line)
       gsub(/(ssh-[a-z0-9]+|ecdsa-[a-z0-9-]+|sk-[a-z0-9@.-]+) AAAA[A-Za-z0-9+\/=]+( [^ "]+)?/, "[public key]", line)
       gsub(/b3BlbnNzaC1rZXk[A-Za-z0-9+\/=]*/, blank, line)
       gsub(/(gh[a-z]_|github_pat_|glpat-|xox[a-z]-|AKIA|tskey-|AGE-SECRET-KEY-|hf_|sk-|dop_v1_)[A-Za-z0-9_-]+/, blank, line)

@@ -44,6 +44,15 @@ SECRETS = {
     "bare hash": "$y$j9T$bareHash7",
     "bare mail": "bare@mail.example",
     "another": "lovelace",
+    "@ in an address": "word-behind-an-at",
+    "signed address": "sig9Signature",
+    "bucket": "bucketSignature9",
+    "webhook": "webhookPath9",
+    "bot": "123456789:AAbotToken9",
+    "netrc line": "netrcLine9",
+    "login": "loginWord9",
+    "header": "apiHeader9",
+    "account": "accountKey9",
     "lines of TOML": "toml-lines-9",
     "lines of Nix": "nix-lines-9",
     "lines of YAML": "yaml-lines-9",
@@ -274,6 +283,15 @@ pass: {SECRETS["short name"]}
 curl -u me:{SECRETS["curl"]} stays
 from https://me:{SECRETS["address"]}@intranet/ with {SECRETS["bare key"]}
 sent Bearer {SECRETS["bare bearer"]}
+by http://me:p@{SECRETS["@ in an address"]}@proxy:3128 to
+https://a.blob.example/x?sv=1&sig={SECRETS["signed address"]}
+https://s3.example/k?X-Amz-Signature={SECRETS["bucket"]}
+posting to https://hooks.slack.com/services/T0/B0/{SECRETS["webhook"]} and
+https://api.telegram.org/bot{SECRETS["bot"]}/getMe
+machine y login you password {SECRETS["netrc line"]}
+docker login registry.example -u me -p {SECRETS["login"]}
+x-api-key: {SECRETS["header"]}
+AccountKey={SECRETS["account"]};EndpointSuffix=x
 found {SECRETS["bare hash"]} of {SECRETS["bare mail"]} in /home/{SECRETS["another"]}/x
 """
     )
