@@ -12,12 +12,13 @@ import types
 from orchestrator.ask.caller import read_caller
 from orchestrator.ask.orders import NOTHING, as_text
 from orchestrator.shared.ci import annotation, harmless
-from orchestrator.shared.codes import page
+from orchestrator.shared.codes import CODES, DISK_FULL, FULL_DISK, is_full, page
 from orchestrator.shared.display import Ci
 from orchestrator.shared.errors import (
     STOPPED,
     ApplianceError,
     BugError,
+    HostError,
     InterruptedRunError,
     TerminatedRunError,
 )
@@ -71,15 +72,21 @@ def main() -> int:
         tell(error, shlex.join([who.program, *argv]), who.ci)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - reports any bug as BugError
-        tell(
-            BugError(
-                f"bug in the appliance: {error!r}",
-                detail=traceback.format_exc(),
-                hint="please report this bug with the lines above",
-            ),
-            ci=who.ci,
-        )
-        return BugError.exit_code
+        unforeseen = _unforeseen(error)
+        tell(unforeseen, ci=who.ci)
+        return unforeseen.exit_code
+
+
+def _unforeseen(error: Exception) -> ApplianceError:
+    """Return what is told of an error that no function has foreseen."""
+    if isinstance(error, OSError) and is_full(error):  # any file of a run may be the one
+        hint = CODES[DISK_FULL].remedy
+        return HostError(FULL_DISK, hint=hint, detail=str(error), code=DISK_FULL)
+    return BugError(
+        f"bug in the appliance: {error!r}",
+        detail=traceback.format_exc(),
+        hint="please report this bug with the lines above",
+    )
 
 
 def tell(error: ApplianceError, command: str = "", ci: Ci = "") -> None:

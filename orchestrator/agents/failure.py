@@ -1,10 +1,11 @@
 """The error that agents raise on purpose; it is printed as an event, without a traceback."""
 
 import sys
+import typing
 from collections.abc import Callable
 
 from orchestrator.agents import events
-from orchestrator.shared.codes import CODES
+from orchestrator.shared.codes import CODES, DISK_FULL, FULL_DISK, is_full
 from orchestrator.shared.errors import ToldError
 
 #: Exit code of an agent that failed with an `AgentError`.
@@ -22,23 +23,26 @@ class AgentError(ToldError):
 
 def disk_full(detail: str = "") -> AgentError:
     """Return the error for a full disk of Docker's volumes (store, builds, images)."""
-    return AgentError(
-        "the disk of Docker's data is full",
-        hint=CODES["disk-full"].remedy,
-        kind="disk",
-        detail=detail,
-        code="disk-full",
-    )
+    hint = CODES[DISK_FULL].remedy
+    return AgentError(FULL_DISK, hint=hint, kind="disk", detail=detail, code=DISK_FULL)
 
 
 def run_agent(service: str, body: Callable[[], None]) -> None:
     """Run `body` as the main function of `service`.
 
-    An `AgentError` becomes a `failed` event and exit code 1.
+    An `AgentError`, or a full disk, becomes a `failed` event and exit code 1.
     """
     events.configure(service)
     try:
         body()
     except AgentError as error:
-        events.emit("failed", level="error", message=str(error), kind=error.kind, **error.told())
-        sys.exit(EXIT_FAILED)
+        _tell(error)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        _tell(disk_full(str(error)))
+
+
+def _tell(error: AgentError) -> typing.NoReturn:
+    events.emit("failed", level="error", message=str(error), kind=error.kind, **error.told())
+    sys.exit(EXIT_FAILED)

@@ -4,6 +4,7 @@ The codes are rows of errors.toml. `python3 -m orchestrator.shared.codes` prints
 """
 
 import dataclasses
+import errno
 import pathlib
 import re
 import tomllib
@@ -14,6 +15,10 @@ from orchestrator.shared.json_reader import from_json
 
 #: The page about all codes; a code is its section's anchor.
 PAGE = "docs/errors.md"
+
+#: Code and message of a full disk of Docker's volumes: the store, builds and images are there.
+DISK_FULL = "disk-full"
+FULL_DISK = "the disk of Docker's data is full"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,11 @@ def recognise(message: str, *, in_build: bool = False) -> Told | None:
             text, remedy = _filled(row.tell, groups), _filled(row.remedy, groups)
             return Told(row.name, text, remedy, row.whole)
     return None
+
+
+def is_full(error: OSError) -> bool:
+    """Whether `error` tells of a full disk, or of a used-up quota."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def _filled(text: str, groups: list[str]) -> str:

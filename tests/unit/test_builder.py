@@ -1,12 +1,16 @@
 """Tests the builder: reading its task, waiting for canaries and the token."""
 
+import errno
+import os
 import pathlib
+import types
+import typing
 
 import pytest
 
-from orchestrator.agents import room
+from orchestrator.agents import failure, room
 from orchestrator.agents.builder import __main__ as builder
-from orchestrator.agents.builder import fleet
+from orchestrator.agents.builder import fleet, imaging
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.store import Keeper
@@ -17,9 +21,12 @@ from orchestrator.shared import run as run_module
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.artifact import Artifact, Built
 from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
+from orchestrator.shared.spec_reader import read_spec
 from orchestrator.shared.task import DemoTask, Task
 
+SPEC = read_spec((ROOT / "tests/nixos/specs/aarch64-linux/amazon.json").read_text())
 FOREIGN = foreign_system(this_system())
 
 
@@ -120,3 +127,30 @@ def test_a_disk_is_full_only_if_it_was_measured(
         builder.assemble_images(run, [result], ImageOptions(), keeper)
     assert caught.value.kind == kind
     assert "down -v" not in caught.value.hint
+
+
+def test_one_image_alone_needs_no_further_room(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is there already: a nearly full disk must not cost it."""
+    monkeypatch.setattr(room, "SCARCE", 1 << 62)
+    image = tmp_path / "a.img"
+    image.write_bytes(b"x" * 5000)
+    wanted = typing.cast("imaging.Wanted", types.SimpleNamespace(spec=SPEC))
+    group = imaging.Group(typing.cast("Run", None), tmp_path, ImageOptions(), [wanted])
+    group._check_room(image, 0)
+    with pytest.raises(AgentError, match="1 more images") as caught:
+        group._check_room(image, 1)
+    assert caught.value.kind == "disk"
+
+
+def test_a_full_disk_is_told_whichever_file_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    for number, kind in ((errno.ENOSPC, "disk"), (errno.EDQUOT, "disk"), (errno.EIO, "")):
+
+        def body(number: int = number) -> None:
+            raise OSError(number, os.strerror(number), "/var/nixos-image/x")
+
+        with pytest.raises(SystemExit if kind else OSError):
+            failure.run_agent("builder", body)
+        said = capsys.readouterr().out
+        assert ("the disk of Docker's data is full" in said) is bool(kind)

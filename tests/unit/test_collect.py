@@ -1,5 +1,6 @@
 """The store's collection: never beside a run, and recent results stay."""
 
+import errno
 import fcntl
 import os
 import pathlib
@@ -9,6 +10,7 @@ import types
 import pytest
 
 from orchestrator.agents.builder import collect
+from orchestrator.agents.failure import AgentError
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +80,32 @@ def test_recent_results_are_kept(beside: pathlib.Path, monkeypatch: pytest.Monke
     assert {os.fspath(root.readlink()) for root in (beside / "roots").iterdir()} == {
         f"/nix/store/{name}" for name in "cad"
     }
+
+
+def test_a_volume_that_came_empty_gets_its_folders(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker fills only volumes that it has made itself."""
+    monkeypatch.setattr(collect, "LOCK", tmp_path / "var/nix/lock")
+    monkeypatch.setattr(collect, "LEAST", 0)
+    collect.make_room()
+    with collect.in_use():
+        assert collect.LOCK.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EACCES, r"volume of the Nix store cannot be used: Permission denied \(/nix"),
+        (errno.EROFS, r"volume of the Nix store cannot be used: Read-only"),
+    ],
+)
+def test_a_volume_that_cannot_be_used_is_told(
+    number: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/nix/var")
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", fails)
+    with pytest.raises(AgentError, match=message):
+        collect.make_room()

@@ -1,11 +1,20 @@
 """Tests the lines that an error ends a run with."""
 
+import errno
+import os
 import shlex
 
 import pytest
 
 from orchestrator.__main__ import main, tell
-from orchestrator.shared.errors import ApplianceError, BuildError, InterruptedRunError, UsageError
+from orchestrator.shared.errors import (
+    ApplianceError,
+    BugError,
+    BuildError,
+    HostError,
+    InterruptedRunError,
+    UsageError,
+)
 
 
 def told(error: ApplianceError, capsys: pytest.CaptureFixture[str], command: str = "") -> list[str]:
@@ -53,15 +62,10 @@ def test_no_part_of_an_error_steers_the_terminal(capsys: pytest.CaptureFixture[s
     assert [line[-1] for line in lines] == ["a", "c", "d", "b", "d", "e", "g", "f"]
 
 
-def test_the_command_is_repeated_as_it_was_typed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A word that a shell would take apart is quoted; the path is that of run.sh."""
-    words = ["doctor", "--bundle", "it's a file", "--emulation", "native", "$HOME"]
+def ends(error: Exception, words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have the command line `words` end with `error`; return the exit code."""
 
     def fail(_argv: list[str]) -> None:
-        error = BuildError("no")
-        error.stage = "build"
         raise error
 
     monkeypatch.setattr("orchestrator.verbs.registry.find", fail)
@@ -70,6 +74,30 @@ def test_the_command_is_repeated_as_it_was_typed(
     monkeypatch.setenv("NIXOS_IMAGE_CWD", "/home/me")
     monkeypatch.setenv("NIXOS_IMAGE_ROOT", "/home/me/appliance")
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    assert main() == BuildError.exit_code
+    return main()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_no_bug(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = number != errno.EIO
+    error = OSError(number, os.strerror(number), "/var/nixos-image/x")
+    expected = HostError if full else BugError
+    assert ends(error, ["demo"], monkeypatch) == expected.exit_code
+    said = capsys.readouterr().err
+    assert ("docs/errors.md#disk-full" in said) is full
+    assert ("Traceback" in said) is not full
+
+
+def test_the_command_is_repeated_as_it_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word that a shell would take apart is quoted; the path is that of run.sh."""
+    words = ["doctor", "--bundle", "it's a file", "--emulation", "native", "$HOME"]
+
+    error = BuildError("no")
+    error.stage = "build"
+    assert ends(error, words, monkeypatch) == BuildError.exit_code
     (again,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("again: "))
     assert shlex.split(again)[1:] == ["appliance/run.sh", *words]

@@ -4,7 +4,6 @@ The agent runs as an ordinary user, never as root.
 """
 
 import dataclasses
-import errno
 import functools
 import os
 import pathlib
@@ -257,10 +256,6 @@ def assemble_images(
                 kind="memory",
             ) from error
         raise AgentError(str(error), kind="assembly") from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise disk_full() from error
     return artifacts
 
 

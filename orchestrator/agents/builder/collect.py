@@ -17,6 +17,7 @@ from orchestrator.agents import events
 from orchestrator.agents.builder import own_cache
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
+from orchestrator.shared.codes import is_full
 from orchestrator.shared.constants import MIB
 
 #: The collection's lock, and the folder of links to what it keeps; on the store's volume.
@@ -73,7 +74,8 @@ def collect(release: Callable[[], None]) -> None:
 
 def make_room() -> None:
     """Collect the garbage if the store's disk is nearly full, unless another run is at work."""
-    disk = os.statvfs(LOCK.parent)
+    with _locked(fcntl.LOCK_SH):  # makes the folder
+        disk = os.statvfs(LOCK.parent)
     free = disk.f_bavail * disk.f_frsize
     if free < LEAST:
         message = f"the disk of Docker's data has only {free // MIB} MiB left: making room"
@@ -83,8 +85,23 @@ def make_room() -> None:
 
 @contextlib.contextmanager
 def _locked(flags: int) -> Iterator[None]:
-    """Hold the lock; with `LOCK_NB`, raises `BlockingIOError` if another process holds it."""
-    file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the lock; with `LOCK_NB`, raises `BlockingIOError` if another process holds it.
+
+    A volume that Docker has not made itself may come empty, and belong to another user: then raises
+    `AgentError`.
+    """
+    try:
+        LOCK.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise AgentError(
+            f"the volume of the Nix store cannot be used: {error.strerror} ({error.filename})",
+            hint=f"its folder must belong to user {os.getuid()}, who builds; without a volume of"
+            " your own Docker makes a right one (docker volume rm nixos-image-store)",
+            kind="host",
+        ) from error
     try:
         fcntl.flock(file, flags)
         yield

@@ -23,7 +23,7 @@ from orchestrator.image.layout import Layout
 from orchestrator.image.loaders.signing import Signer
 from orchestrator.image.stamping import Late, Stamper
 from orchestrator.shared.artifact import BLOCK_MAP, IMAGE_INFO, Artifact, sha256_of
-from orchestrator.shared.codes import CODES
+from orchestrator.shared.codes import CODES, DISK_FULL
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.image_options import ImageOptions
@@ -244,13 +244,13 @@ class Group:
         """Raise `AgentError` if `others` more images like `target` would fill the disk."""
         needed = others * target.stat().st_blocks * 512
         free = room.Room(self._folder).least - room.SCARCE
-        if needed > free:
+        if others and needed > free:
             raise AgentError(
                 f"{others} more images of {target.name}'s size need {-(-needed // MIB)} MiB, and"
                 f" the disk of Docker's data has {max(free, 0) // MIB} MiB",
-                hint=f"build fewer rows of the --stamp file at a time; {CODES['disk-full'].remedy}",
+                hint=f"build fewer rows of the --stamp file at a time; {CODES[DISK_FULL].remedy}",
                 kind="disk",
-                code="disk-full",
+                code=DISK_FULL,
             )
 
 
