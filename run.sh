@@ -40,6 +40,9 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/sums.sh"
 . "$root/caller/images.sh"
 . "$root/caller/named.sh"
+. "$root/caller/kit.sh"
+. "$root/caller/manifest.sh"
+. "$root/caller/load.sh"
 . "$root/caller/appliance.sh"
 . "$root/caller/builders.sh"
 . "$root/caller/environment.sh"
@@ -91,6 +94,7 @@ main() {
   find_socket
   case "${1:-} ${2:-}" in "down "* | "compose down") down=1 ;; esac
   [ -z "$down" ] || has_image $orchestrator || say "building an image first, which checks binfmt_misc for entries of dead runs"
+  case "${1:-} ${2:-}" in "kit import") check_kit "$@" && load_kit ;; esac
   ensure_base
   [ "${1:-} ${2:-}" != "test --hosts" ] || run_hosts "$@"
   ensure_images
@@ -116,6 +120,7 @@ main() {
   case ${examining:+doctor}$mode in
     doctor*) run_doctor "$@" ;;
     flash) flash ;;
+    kit) send_kit "$@" ;;
     streams) run_streams "$@" ;;
     asks) run_terminal "$@" && run_streams "$@" ;;
     *) run_terminal "$@" ;;

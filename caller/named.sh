@@ -91,8 +91,8 @@ source_of() {
   done
 }
 
-# is_positional NUMBER ARGUMENTS...: whether the positional argument with this number is the path $wanted. All options of boot, flash and
-# verify have a value, except those listed here.
+# is_positional NUMBER ARGUMENTS...: whether the positional argument with this number is the path $wanted. All options of boot, flash, kit
+# and verify have a value, except those listed here.
 is_positional() {
   number=$1 follows='' all=''
   shift
@@ -100,7 +100,8 @@ is_positional() {
     if [ -n "$follows" ]; then follows=; continue; fi
     case $all$word in
       --) all=1 ;;
-      --dry-run | --no-verify | --print-command | --quiet | --test | --verbose | --yes | --*=*) ;;
+      --dry-run | --force | --no-verify | --print-command | --quiet | --test | --verbose | --yes | --*=*) ;;
+      -q | -v) ;;
       --*) follows=1 ;;
       *)
         number=$((number - 1))

@@ -26,11 +26,13 @@ obey() {
         [ -t 0 ] && [ -t 1 ] || die 2 "--debug-shell needs a terminal" "leave it out, or call run.sh on a terminal, without pipes"
         ;;
       flash) mode=flash image=$path ;;
+      kit) mode=kit ;;
       disk) disk_path=$path ;;
       yes) yes=1 ;;
       no_verify) no_verify=1 ;;
       force) force=1 ;;
       out_dir) out_dir "$path" && list_kept && note_earlier ;;
+      out_file) out_dir "${path%/*}/" && list_kept ;;
       images) images=$path ;;
       out_locks) out_locks ;;
       send) tell_outside "$option" "$path"; send "$option" "$path" ;;
@@ -89,6 +91,10 @@ may() {
     build:send_tree:--appliance) in_appliance ' modules ' ;;
     build:send_tree:"--appliance nixpkgs") in_appliance ' nixpkgs ' ;;
     build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
+    kit:kit:) [ -n "$kit" ] ;;
+    kit:out_file:kit) shift; is_positional 2 "$@" ;;
+    kit:force:) given --force "$@" ;;
+    kit:send:--sign-key) named "$about" "$@" ;;
     flash:flash:flash) shift; is_positional 1 "$@" ;;
     flash:disk:flash) shift; is_positional 2 "$@" ;;
     flash:yes:) given --yes "$@" ;;

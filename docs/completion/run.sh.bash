@@ -16,6 +16,7 @@ _nixos_image_options() {
     formats) options="-h --help" ;;
     help) options="-h --help" ;;
     init) options="-h --help --board --host-name --user --key --time-zone --locale --keymap --wifi-ssid --wifi-country --wifi-password-file --service --nix -o --out" ;;
+    kit) options="-h --help --with --sign-key --force --public-key --progress --log-format -q --quiet -v --verbose" ;;
     pins) options="-h --help --update --installed --advisories --tracker --progress --log-format -q --quiet -v --verbose" ;;
     store) options="-h --help --keep --older-than --max-size --repair --substituter --trusted-public-key --json --progress --log-format -q --quiet -v --verbose" ;;
     test) options="-h --help" ;;
@@ -147,6 +148,10 @@ _nixos_image_value() {
     init:--wifi-password-file:1) kind='file' ;;
     init:--service:1) words="adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale" ;;
     init:-o:1 | init:--out:1) kind='folder' ;;
+    kit:--with:1) ;;
+    kit:--sign-key:1) kind='file' ;;
+    kit:--public-key:1) kind='file' ;;
+    kit:--progress:1 | kit:--log-format:1) words="auto plain live json" ;;
     pins:--tracker:1) ;;
     pins:--progress:1 | pins:--log-format:1) words="auto plain live json" ;;
     store:--keep:1) ;;
@@ -174,7 +179,8 @@ _nixos_image_argument() {
     cache) words="info serve stop" ;;
     flash) kind='file' ;;
     formats) words="amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware" ;;
-    help) words="boot build cache clean compose demo doctor eject flash formats help init pins store test verify version worker" ;;
+    help) words="boot build cache clean compose demo doctor eject flash formats help init kit pins store test verify version worker" ;;
+    kit) words="export import" ;;
     store) words="list gc verify optimise" ;;
     test) kind='file' ;;
     verify) kind='file' ;;
@@ -191,7 +197,7 @@ _nixos_image() {
   local option=${COMP_WORDS[at - 1]}
   if [ "$option" = = ]; then option=${COMP_WORDS[at - 2]}; fi
   if [ "$COMP_CWORD" = 1 ] && [[ $current != -* ]]; then
-    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot cache clean compose demo doctor eject flash formats help init pins store test verify worker" kind=none
+    words="attach build config cp create down events exec images kill logs ls pause port ps pull push restart rm run scale start stats stop top unpause up version wait watch boot cache clean compose demo doctor eject flash formats help init kit pins store test verify worker" kind=none
   elif ! _nixos_image_value "$verb:$option:1" \
     && ! { [ "$at" -gt 2 ] && _nixos_image_value "$verb:${COMP_WORDS[at - 2]}:2"; }; then
     if [[ $current == -* ]]; then

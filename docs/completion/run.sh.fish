@@ -63,6 +63,7 @@ complete -c run.sh -n __nixos_image_first -a flash -d 'write an image to a card,
 complete -c run.sh -n __nixos_image_first -a formats -d 'the formats of NixOS images'
 complete -c run.sh -n __nixos_image_first -a help -d 'print this overview, or the options of one verb'
 complete -c run.sh -n __nixos_image_first -a init -d 'write an appliance.toml: describe an image without Nix'
+complete -c run.sh -n __nixos_image_first -a kit -d 'all that a machine without a network needs, in a file'
 complete -c run.sh -n __nixos_image_first -a pins -d 'pinned versions and hashes of all downloads'
 complete -c run.sh -n __nixos_image_first -a store -d 'what the Nix store has, and what each result holds'
 complete -c run.sh -n __nixos_image_first -a test -d 'run the test suite (--hosts: on simulated Docker hosts)'
@@ -257,7 +258,7 @@ complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb formats' 
 
 # help
 complete -c run.sh -n '__nixos_image_verb help' -s h -l help -d 'show this help message and exit'
-complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build cache clean compose demo doctor eject flash formats help init pins store test verify version worker'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build cache clean compose demo doctor eject flash formats help init kit pins store test verify version worker'
 
 # init
 complete -c run.sh -n '__nixos_image_verb init' -s h -l help -d 'show this help message and exit'
@@ -274,6 +275,17 @@ complete -c run.sh -n '__nixos_image_verb init' -l wifi-password-file -r -F -d '
 complete -c run.sh -n '__nixos_image_verb init' -l service -x -a 'adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale' -d 'a service that the image runs (repeatable)'
 complete -c run.sh -n '__nixos_image_verb init' -l nix -d 'write a NixOS module with comments instead'
 complete -c run.sh -n '__nixos_image_verb init' -s o -l out -x -a '(__fish_complete_directories)' -d 'default: this folder'
+
+# kit
+complete -c run.sh -n '__nixos_image_verb kit' -s h -l help -d 'show this help message and exit'
+complete -c run.sh -n '__nixos_image_verb kit' -l with -x -d 'what the demo needs for this system (default: the one foreign to this host); what a recent result, which ./run.sh store names, is and was built of; the image of the test suite; repeatable'
+complete -c run.sh -n '__nixos_image_verb kit' -l sign-key -r -F -d 'sign the kit with this private SSH key'
+complete -c run.sh -n '__nixos_image_verb kit' -l force -d 'replace FILE'
+complete -c run.sh -n '__nixos_image_verb kit' -l public-key -r -F -d 'refuse the kit unless this SSH key has signed it'
+complete -c run.sh -n '__nixos_image_verb kit' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb kit' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb kit' -s v -l verbose -d 'show the log lines of builds, too'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb kit' -a 'export import'
 
 # pins
 complete -c run.sh -n '__nixos_image_verb pins' -s h -l help -d 'show this help message and exit'

@@ -46,6 +46,7 @@ _nixos_image() {
       'formats:the formats of NixOS images'
       'help:print this overview, or the options of one verb'
       'init:write an appliance.toml\: describe an image without Nix'
+      'kit:all that a machine without a network needs, in a file'
       'pins:pinned versions and hashes of all downloads'
       'store:what the Nix store has, and what each result holds'
       'test:run the test suite (--hosts\: on simulated Docker hosts)'
@@ -301,7 +302,7 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '*:VERB:(boot build cache clean compose demo doctor eject flash formats help init pins store test verify version worker)'
+        '*:VERB:(boot build cache clean compose demo doctor eject flash formats help init kit pins store test verify version worker)'
       ;;
     init)
       _arguments \
@@ -321,6 +322,22 @@ _nixos_image() {
         '--nix[write a NixOS module with comments instead]' \
         '-o+[default\: this folder]:DIR:_files -/' \
         '--out=[default\: this folder]:DIR:_files -/'
+      ;;
+    kit)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '*--with=[what the demo needs for this system (default\: the one foreign to this host); what a recent result, which ./run.sh store names, is and was built of; the image of the test suite; repeatable]:SYSTEM|NAME|tests: ' \
+        '--sign-key=[sign the kit with this private SSH key]:FILE:_files' \
+        '--force[replace FILE]' \
+        '--public-key=[refuse the kit unless this SSH key has signed it]:FILE:_files' \
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]' \
+        '*:action:(export import)'
       ;;
     pins)
       _arguments \

@@ -107,6 +107,9 @@ in
 {
   inherit toplevel;
 
+  # What a kit carries to a machine without a network.
+  trees = builtins.attrValues packages;
+
   # The image's file name is printed while Nix evaluates, as in nix/build.nix.
   imageSpec = builtins.trace "nixos-image-file ${builtins.toJSON { inherit name; inherit (demo) diskFormat; }}" onTarget "image-spec.json" ./image-spec.sh {
     spec = builtins.toJSON {

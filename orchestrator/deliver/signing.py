@@ -22,8 +22,11 @@ NAMESPACE = "nixos-image"
 MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - only the orchestrator is in its container
 
 
-def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
-    """Move the received private key to memory; raises `UsageError` if it cannot sign."""
+def take_key(who: Caller, path: pathlib.PurePosixPath, option: str = "--sign") -> None:
+    """Move the received private key to memory; raises `UsageError` if it cannot sign.
+
+    `option` is how the caller has named the key.
+    """
     file = received_file(who, path)
     key = file.read_bytes()
     file.unlink()
@@ -35,21 +38,23 @@ def take_key(who: Caller, path: pathlib.PurePosixPath) -> None:
     said = done.stderr.decode(errors="replace").strip()
     if "passphrase" in said:
         raise UsageError(
-            f"--sign {path}: the key has a passphrase, and the container cannot ask for it",
-            hint=f"omit --sign, then: ssh-keygen -Y sign -n {NAMESPACE} -f {path} IMAGE.sha256",
+            f"{option} {path}: the key has a passphrase, and the container cannot ask for it",
+            hint=f"omit {option}, then: ssh-keygen -Y sign -n {NAMESPACE} -f {path} IMAGE.sha256"
+            if option == "--sign"
+            else "name a key without a passphrase",
         )
     if b"PRIVATE KEY" not in key:
         raise UsageError(
-            f"--sign {path}: not a private SSH key", hint="make one: ssh-keygen -t ed25519"
+            f"{option} {path}: not a private SSH key", hint="make one: ssh-keygen -t ed25519"
         )
-    raise UsageError(f"--sign {path}: cannot sign: {said.splitlines()[-1].rpartition(': ')[2]}")
+    raise UsageError(f"{option} {path}: cannot sign: {said.splitlines()[-1].rpartition(': ')[2]}")
 
 
-def sign(who: Caller, data: bytes) -> bytes:
-    """Sign `data` with the key of `take_key`."""
-    done = _sign(who, data)
+def sign(who: Caller, data: bytes, namespace: str = NAMESPACE) -> bytes:
+    """Sign `data` with the key of `take_key`; a signature is good for one `namespace` only."""
+    done = _sign(who, data, namespace)
     if done.code != 0:
-        raise BugError(f"the --sign key does not sign any more: {done.last}")
+        raise BugError(f"the signing key does not sign any more: {done.last}")
     return done.stdout
 
 
@@ -87,8 +92,8 @@ def _place(who: Caller) -> pathlib.Path:
     return MEMORY / f"{NAMESPACE}-{who.run}.key"
 
 
-def _sign(who: Caller, data: bytes) -> command.Done:
-    return _ssh_keygen(["-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(_place(who))], data)
+def _sign(who: Caller, data: bytes, namespace: str = NAMESPACE) -> command.Done:
+    return _ssh_keygen(["-Y", "sign", "-q", "-n", namespace, "-f", str(_place(who))], data)
 
 
 def _ssh_keygen(arguments: list[str], data: bytes) -> command.Done:

@@ -39,6 +39,9 @@ LOST_SECONDS = 2.0
 #: Seconds beyond the time limit for the whole answer: a limit of docker-py's ends a read before.
 SPARE_SECONDS = 0.5
 
+#: Number of items of a stream that are read ahead.
+AHEAD = 64
+
 #: Size of the connection pool: more than a run's containers, because each log needs a connection.
 POOL = 32
 
@@ -129,7 +132,8 @@ class Api:
 
         Signal handlers can run while it waits. If the stream is silent, the engine is pinged.
         """
-        items: queue.Queue[Item | DockerError | None] = queue.Queue()
+        # What nobody reads yet must not fill the memory: an image has more than that.
+        items: queue.Queue[Item | DockerError | None] = queue.Queue(AHEAD)
 
         def take() -> None:
             for item in ask(self._client()):

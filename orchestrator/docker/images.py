@@ -184,6 +184,10 @@ class Images:
             )
         return str(found["Id"])
 
+    def name(self, service: str) -> str:
+        """Return the name of the image of `service`, "" if that is the orchestrator's own."""
+        return "" if service in self._ready else IMAGES[service].name.format(**self._names)
+
     def close(self) -> None:
         """Cancel builds that have not started; running ones end with this process."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -26,6 +26,9 @@ ENDPOINT_SECONDS = 10
 #: Time limit in seconds of a pull.
 PULL_SECONDS = 7200
 
+#: Size of the pieces in which saved images are read, in bytes.
+SAVED_BYTES = 1 << 20
+
 #: Number of lines of a failed image build that an error has.
 BUILD_LINES = 25
 
@@ -133,6 +136,27 @@ class Stored:
         if failure:
             lines = log.read_text(errors="replace").splitlines()
             raise BuildError("\n".join(lines[-BUILD_LINES:]))
+
+    def layers(self, image: str) -> tuple[str, tuple[str, ...]]:
+        """Return the id of `image`, and its layers' SHA-256; raises `DockerError` without it."""
+        found = self.image(image)
+        if not found:
+            raise DockerError(f"the image {image} is missing", hint="run ./run.sh again")
+        layers = tuple(str(one) for one in (found.get("RootFS") or {}).get("Layers") or [])
+        return str(found["Id"]), layers
+
+    def save_images(self, images: Collection[str]) -> Iterable[bytes]:
+        """Yield the archive of `docker save` with all `images`, which share layers."""
+
+        def save(client: Client) -> Iterable[bytes]:
+            # docker-py's own call takes one image, and the layers would come once for each.
+            url = client._url("/images/get")
+            answer = client._get(url, params={"names": list(images)}, stream=True)
+            client._raise_for_status(answer)
+            chunks: Iterable[bytes] = answer.iter_content(SAVED_BYTES)
+            return chunks
+
+        return self.api.stream("docker save", save)
 
     def image_tags(self) -> list[str]:
         """Return the tags of this project's images, sorted."""

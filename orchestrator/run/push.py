@@ -1,7 +1,6 @@
 """Copies what runs have built to a binary cache, by the agent `push`."""
 
 import dataclasses
-import json
 import shutil
 
 from orchestrator.docker.api import SilentEngineError
@@ -9,7 +8,8 @@ from orchestrator.docker.engine import Engine
 from orchestrator.docker.workspace import ROOTS_OWN, Workspace, give_keys, take
 from orchestrator.run.context import RunContext
 from orchestrator.run.memory import FOLDER
-from orchestrator.run.supervisor import Event, Exit, Supervisor
+from orchestrator.run.once import run_once
+from orchestrator.run.supervisor import Event
 from orchestrator.shared.errors import DockerError, PushError
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.push import KEYS, OWN, SIGN_KEY, Order
@@ -53,24 +53,13 @@ class Pusher:
 
     def order(self, order: Order) -> Event:
         """Have the agent do `order`; return its last event. Raises `PushError`."""
-        name = f"{self.engine.project}-push-1"
-        words = ["orchestrator.agents.builder.push", json.dumps(dataclasses.asdict(order))]
-        told: Event = {}
+        agent = "orchestrator.agents.builder.push"
         try:
-            self.engine.remove(name)
-            self.engine.create_one("push", name, words)
-            supervisor = Supervisor(self.engine, self.progress, self.deadline)
-            supervisor.follow("push", name)
-            while not isinstance(item := supervisor.next(), Exit):
-                if item:
-                    told = item[1]
-                    if message := told.get("message"):
-                        self.progress.say(str(message), fields=told)
+            return run_once(self.engine, self.progress, self.deadline, "push", agent, order)
         except SilentEngineError:
             raise
         except DockerError as error:
             raise PushError(str(error), hint=error.hint, detail=error.detail) from error
-        return told
 
 
 def push(run: RunContext, url: str, paths: tuple[str, ...]) -> None:

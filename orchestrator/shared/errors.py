@@ -216,6 +216,7 @@ KINDS: dict[str, type[ApplianceError]] = {
     "push": PushError,
     "store": StoreError,
     "usage": UsageError,
+    "verification": VerificationError,
 }
 
 

@@ -31,7 +31,7 @@ fi
 # in_parts FUNCTION ARGUMENTS...: runs a function of caller/ on the checkout at $root
 in_parts() {
   mkdir -p "$work/state"
-  PATH="$work/bin:$PATH" root=${root:-$project} state="$work/state" ca_bundle=${bundle:-} base_id=sha256:$(printf %064d 1) sh -uc '
+  PATH="$work/bin:$PATH" root=${root:-$project} state="$work/state" ca_bundle=${bundle:-} base_id=${base_id:-sha256:$(printf %064d 1)} sh -uc '
     for part in say sums images; do . "$root/caller/$part.sh"; done
     stopped=
     find_hasher

@@ -9,13 +9,15 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-pytestmark = pytest.mark.needs("git", "script", "dash", "bash", "busybox", "tar", "bsdtar")
+pytestmark = pytest.mark.needs(
+    "git", "script", "dash", "bash", "busybox", "tar", "bsdtar", "ssh-keygen"
+)
 
 
 #: A shell and a tar with which run.sh must work, and the suites that run with them.
 CASES = [
     ("dash", "tar", "test_hostile.sh"),
-    ("bash --posix", "bsdtar", "test_repository.sh"),
+    ("bash --posix", "bsdtar", "test_repository.sh", "test_kit.sh"),
     ("busybox sh", "busybox tar", "test_caller.sh", "test_kept.sh"),
 ]
 
@@ -25,6 +27,8 @@ SLOW = [
     ("bash --posix", "bsdtar", "test_caller.sh", "test_hostile.sh", "test_out.sh", "test_kept.sh"),
     *((shell, "tar", "test_flash.sh") for shell in ("bash --posix", "busybox sh")),
     ("busybox sh", "busybox tar", "test_repository.sh", "test_hostile.sh", "test_out.sh"),
+    ("dash", "tar", "test_kit.sh"),
+    ("busybox sh", "busybox tar", "test_kit.sh"),
     *((shell, "tar", "test_silence.sh") for shell in ("dash", "bash --posix", "busybox sh")),
 ]
 

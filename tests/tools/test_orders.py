@@ -153,12 +153,12 @@ def test_run_sh_takes_what_its_environment_names(who: Caller) -> None:
 
 
 def test_run_sh_knows_which_options_have_no_value(who: Caller) -> None:
-    """Positional arguments of `boot`, `flash` and `verify` are files."""
+    """Positional arguments of `boot`, `flash`, `kit` and `verify` are files."""
     text = (CALLER / "named.sh").read_text()
     (known,) = re.findall(r"^ *((?:--[a-z-]+ \| )+)--\*=\*\) ;;", text, re.MULTILINE)
     flags = {
         option
-        for verb in ("boot", "flash", "verify")
+        for verb in ("boot", "flash", "kit", "verify")
         for action in registry.verb(verb).parser()._actions
         for option in action.option_strings
         if action.nargs == 0 and option.startswith("--")

@@ -63,6 +63,7 @@ def test_the_services_are_known() -> None:
         "survey",
         "sweep",
         "test",
+        "unpack",
         "worker",
     }
 
@@ -142,6 +143,7 @@ def test_root_file_systems_are_read_only(name: str) -> None:
         ("stock", None, "none"),
         ("restock", None, "bridge"),
         ("push", None, "bridge"),
+        ("unpack", None, "none"),
         ("sweep", None, "none"),
         ("boot", None, "none"),
         ("boot-kvm", None, "none"),
@@ -168,6 +170,7 @@ def test_networks(name: str, networks: list[str] | None, mode: str | None) -> No
         ("stock", "builder", {"store"}),
         ("restock", "builder", {"store"}),
         ("push", "builder", {"store", "work"}),
+        ("unpack", "builder", {"store", "work"}),
         ("sweep", "1000", {"store"}),
         ("boot", "builder", {"work"}),
         ("boot-kvm", "0", {"work"}),

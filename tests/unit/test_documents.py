@@ -27,6 +27,7 @@ ACTORS = (
     "client of a worker",
     "image",
     "engine",
+    "kit",
     "other run",
     "other user",
 )

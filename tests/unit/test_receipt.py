@@ -143,7 +143,7 @@ def test_every_service_has_limits() -> None:
     services = text.split("\nservices:\n")[1].split("\nnetworks:\n")[0]
     blocks = re.split(r"^  (?=[\w-]+:$)", services, flags=re.MULTILINE)
     blocks = [block for block in blocks if re.match(r"[\w-]+:\n", block)]
-    assert len(blocks) == 17
+    assert len(blocks) == 18
     for block in blocks:
         name = block.partition(":")[0]
         # The test suite has Docker's socket: limits would not restrict it.

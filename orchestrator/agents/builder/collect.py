@@ -24,6 +24,9 @@ from orchestrator.shared.constants import MIB
 LOCK = pathlib.Path("/nix/var/nix/nixos-image.lock")
 ROOTS = pathlib.Path("/nix/var/nix/gcroots/nixos-image")
 
+#: Folder of links to what the last imported kit has brought (`kit.py`).
+KIT_ROOTS = ROOTS.with_name("nixos-image-kit")
+
 #: Number of recent results that are kept; a run may have several.
 KEPT = 20
 
@@ -52,6 +55,11 @@ def keep(results: Iterable[pathlib.Path]) -> None:
 def roots() -> list[pathlib.Path]:
     """Return the links to recent results, and nothing else that a build may have put there."""
     return [one for one in ROOTS.iterdir() if one.is_symlink()] if ROOTS.exists() else []
+
+
+def kit_roots() -> list[pathlib.Path]:
+    """Return the links to what the last imported kit has brought."""
+    return [one for one in KIT_ROOTS.iterdir() if one.is_symlink()] if KIT_ROOTS.exists() else []
 
 
 def collect(release: Callable[[], None]) -> None:

@@ -86,8 +86,8 @@ def size(names: Iterable[str], paths: Paths) -> int:
     return sum(paths[name].size for name in names)
 
 
-def stock(roots: Iterable[pathlib.Path], paths: Paths) -> Stock:
-    """Return what the store has; `roots` are links to the results."""
+def stock(roots: Iterable[pathlib.Path], paths: Paths, kit: Iterable[pathlib.Path] = ()) -> Stock:
+    """Return what the store has; `roots` are links to the results, `kit` to what a kit brought."""
     ordered = sorted(roots, key=lambda root: (root.lstat().st_mtime_ns, root.name))
     closures = {root: closure(str(root.readlink()), paths) for root in ordered}
     held: dict[str, int] = {}
@@ -105,6 +105,7 @@ def stock(roots: Iterable[pathlib.Path], paths: Paths) -> Stock:
         for root, names in closures.items()
     ]
     whole = size(paths, paths)
+    held.update(dict.fromkeys(held_by(kit, paths), 1))
     return Stock(len(paths), whole, whole - size(held, paths), tuple(holdings))
 
 

@@ -314,5 +314,11 @@ def _pinned() -> dict[str, typing.Any]:
     return typing.cast("dict[str, typing.Any]", document["nodes"]["nixpkgs"]["locked"])
 
 
+def pinned_tree() -> tuple[str, ...]:
+    """Return the store path of the pinned nixpkgs, if the store has it."""
+    place = store_path(_pinned()["narHash"])
+    return (place,) if pathlib.Path(place).exists() else ()
+
+
 def _pinned_url(locked: dict[str, typing.Any]) -> str:
     return f"https://github.com/{locked['owner']}/{locked['repo']}/archive/{locked['rev']}.tar.gz"

@@ -71,7 +71,7 @@ def repairing(wish: Wish) -> dict[str, str]:
 def tell(_wish: Wish) -> None:
     """Report what the store has and what each result holds."""
     with collect.in_use():
-        found = holdings.stock(collect.roots(), holdings.read_paths())
+        found = holdings.stock(collect.roots(), holdings.read_paths(), collect.kit_roots())
     disk = os.statvfs(STORE)
     events.emit("stock", **dataclasses.asdict(found), free=disk.f_bavail * disk.f_frsize)
 

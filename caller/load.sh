@@ -1,0 +1,69 @@
+# Gives a checked kit (caller/kit.sh) to the engine: its images by ids, then, by the orchestrator, its store paths.
+# shellcheck shell=sh
+
+# load_kit: loads the images of $kit, sees that they are the ones of its manifest, and gives them their names
+load_kit() {
+  if images_here; then
+    say "the engine has the images of $kit"
+  else
+    docker_works "loading the images" load_images || {
+      end_if_stopped "the loading of images"
+      last_words
+      die 3 "Docker cannot load the images of $kit" "see Docker's lines above; the usual cause is a full disk"
+    }
+    images_here || bad_kit "Docker has made other images of it than its manifest says, as containerd's image store does"
+  fi
+  id=$(id_of nixos-image-orchestrator)
+  ask image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' "$id"
+  [ "$(cat "$state/said")" = "$made $parents" ] || bad_kit "its orchestrator was made of other files than this checkout's"
+  while read -r kind name id rest; do
+    [ "$kind" != image ] || ask tag "sha256:$id" "$name" || die 3 "the image $name cannot be tagged"
+  done < "$state/lines"
+}
+
+id_of() { sed -n "s/^image $1 \\([0-9a-f]*\\) .*/sha256:\\1/p" "$state/manifest"; }
+
+# images_here: whether the engine has each image of the kit, under the id that its content gives it
+images_here() {
+  while read -r kind name id rest; do
+    [ "$kind" = image ] || continue
+    ask image inspect --format '{{.Id}}' "sha256:$id" && [ "$(cat "$state/said")" = "sha256:$id" ] || return
+  done < "$state/lines"
+}
+
+# load_images: has Docker load the images. They come without names: those would be Docker's to give. The list of images is made of the
+# checked manifest, behind the members that it is about.
+load_images() {
+  mkdir -p "$state/list" && awk '
+    BEGIN { printf "[" }
+    $1 == "image" {
+      printf "%s{\"Config\":\"%s.json\",\"RepoTags\":null,\"Layers\":[", between, $3
+      for (i = 4; i <= NF; i++) printf "%s\"%s.tar\"", (i > 4 ? "," : ""), $i
+      printf "]}"
+      between = ","
+    }
+    END { print "]" }' "$state/lines" > "$state/list/manifest.json" || return
+  { blocks "$(store_at)" < "$kit" && tar -cf - -C "$state/list" manifest.json; } | client load
+}
+
+# store_at: prints the block of the kit at which the first member begins that is no part of an image
+store_at() { awk '$1 !~ /^[0-9a-f]*\.(json|tar)$/ { exit } { at += 1 + int(($2 + 511) / 512) } END { print at + 0 }' "$state/members"; }
+
+# send_kit ARGUMENTS...: has the orchestrator, called with ARGUMENTS, put the store paths of the kit into the store
+send_kit() {
+  container=nixos-image-$run
+  {
+    trap '' HUP TERM
+    {
+      sed -n "s/^file \\([0-9a-f]*\\) \\([0-9]*\\) store\\.tar\$/\\1 \\2 $(printf %s "$kit_key" | sed 's/\//\\\//g')/p" "$state/manifest"
+      size=$(sed -n 's/^store\.tar //p' "$state/members")
+      dd if="$kit" bs=512 skip=$(($(store_at) + 1)) count=$(((size + 511) / 512)) 2> /dev/null
+    } | start -i -- "$@"
+  } &
+  await_client $!
+  code=$?
+  container=
+  heed_end
+  after_death
+  return "$code"
+}

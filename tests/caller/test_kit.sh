@@ -1,0 +1,223 @@
+#!/bin/sh
+# Tests that `kit import` gives the engine what its manifest says and nothing of a hostile kit: run.sh with a fake Docker. Needs no
+# engine.
+. "$(dirname -- "$0")/lib.sh"
+. "$(dirname -- "$0")/stub.sh"
+
+# Fake docker program of an engine without images: it has those that were loaded, by the ids of the kit's manifest. `lies` makes it
+# have others, `other` makes the orchestrator's image one of other files.
+cat > "$work/bin/docker" << 'EOF'
+#!/bin/sh
+here=$(dirname -- "$(dirname -- "$0")")
+case "$*" in
+  version*) echo linux ;;
+  info*Architecture*) echo x86_64 ;;
+  load) cat > "$here/loaded" ;;
+  tag*) echo "$*" >> "$here/tagged" ;;
+  *' orchestrator prepare'*) cat "$here/orders" ;;
+  run*' orchestrator kit import'*) cat > "$here/sent" ;;
+  'image inspect --format {{.Id}} nixos-image-base') cat "$here/base" ;;
+  'image inspect --format {{.Id}} sha256:'*) [ -e "$here/loaded" ] && [ ! -e "$here/lies" ] && echo "${*##* }" ;;
+  'image inspect --format {{.Id}} {{'*) echo "$(cat "$here/base") $(cat "$here/source") $(cat "$here/base")" ;;
+  'image inspect --format {{index'*) if [ -e "$here/other" ]; then echo other; else echo "$(cat "$here/source") $(cat "$here/base")"; fi ;;
+esac
+EOF
+
+# A kit as `kit export` writes it, and kits that lie.
+cat > "$work/kits.py" << 'EOF'
+import hashlib, io, pathlib, subprocess, sys, tarfile
+from orchestrator.deliver.kit import KitImage, KitWriter, image_line
+
+work, source, key = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+digest = lambda data: hashlib.sha256(data).hexdigest()
+parts = [b"base", b"orchestrator", b"l" * 1500000, b"more"]
+names = [digest(part) for part in parts]
+images = [
+    KitImage("nixos-image-base", names[0], (names[2],)),
+    KitImage("nixos-image-runtime", names[0], (names[2],)),
+    KitImage("nixos-image-orchestrator", names[1], (names[2], names[3])),
+]
+
+def sign(data):
+    command = ["ssh-keygen", "-Y", "sign", "-q", "-n", "nixos-image-kit", "-f", key]
+    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+
+def saved(parts):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for number, part in enumerate(parts):
+            info = tarfile.TarInfo(f"blobs/sha256/{number}")
+            info.size = len(part)
+            tar.addfile(info, io.BytesIO(part))
+    return [buffer.getvalue()]
+
+HEADS = ["version 1", "architecture x86_64", f"source {source}", "key nixos-image:AAAA"]
+
+def kit(name, heads=HEADS, images=images, sign=None, change=None):
+    with (work / f"{name}.kit").open("wb") as file:
+        writer = KitWriter(file)
+        writer.add_images(images, saved(parts))
+        writer.add("store.tar", io.BytesIO(b"the store"))
+        if change:
+            change(writer)
+        writer.finish([*heads, *map(image_line, images)], sign)
+
+def rename(old, new):
+    """The manifest says `new` where it would say `old`."""
+    def change(writer):
+        assert any(old in line for line in writer._lines), old
+        writer._lines = [line.replace(old, new) for line in writer._lines]
+    return change
+
+def member(name, **facts):
+    """A further member, with a header that has these facts, which the manifest lists."""
+    def change(writer):
+        info = tarfile.TarInfo(name)
+        for fact, value in facts.items():
+            setattr(info, fact, value)
+        writer._file.write(info.tobuf(tarfile.GNU_FORMAT))
+        listed = name if name.isprintable() else "a"
+        writer._lines.append(f"file {digest(b'')} {info.size} {listed}\n")
+    return change
+
+kit("good")
+kit("signed", sign=sign)
+kit("alien", sign=lambda data: sign(data + b"x"))
+kit("other-checkout", heads=[one.replace(source, "0" * 64) for one in HEADS])
+kit("other-cpu", heads=[one.replace("x86_64", "aarch64") for one in HEADS])
+kit("key", heads=[*HEADS[:3], "key evil:AAAA"])
+kit("line", heads=[*HEADS, "run evil"])
+kit("steers", heads=[*HEADS, "version \x1b[2J"])
+kit("foreign-tag", images=[*images, KitImage("debian:trixie-slim", names[1], (names[2],))])
+kit("our-tag", images=[*images, KitImage("nixos-image-evil", names[1], (names[2],))])
+kit("boot-tag", images=[*images, KitImage("nixos-image-boot-a:b", names[1], (names[2],))])
+kit("twice", images=[*images, KitImage("nixos-image-base", names[1], (names[2],))])
+kit("no-base", images=images[1:])
+kit("wrong-sum", change=rename(f"file {names[3]} ", f"file {names[3][::-1]} "))
+kit("store-sum", change=rename(digest(b"the store"), digest(b"another")))
+kit("size", change=rename(" 9 store.tar", " 8 store.tar"))
+kit("unlisted", change=lambda writer: writer._lines.pop())
+kit("extra", change=member("evil"))
+kit("climbs", change=member("../evil"))
+kit("absolute", change=member("/tmp/evil"))
+kit("control", change=member("a\x1b[2J"))
+kit("link", change=member("store.link", type=tarfile.SYMTYPE, linkname="/etc/passwd"))
+kit("hard", change=member("store.link", type=tarfile.LNKTYPE, linkname="store.tar"))
+kit("device", change=member("sda", type=tarfile.BLKTYPE, devmajor=8))
+kit("pipe", change=member("pipe", type=tarfile.FIFOTYPE))
+kit("folder", change=member("folder", type=tarfile.DIRTYPE))
+kit("long", change=member("a" * 200))
+kit("huge", change=member("a.tar", size=1 << 40))
+kit("oversize", change=member("a.tar", size=1 << 30))
+kit("twin", change=member("store.tar"))
+good = (work / "good.kit").read_bytes()
+(work / "cut.kit").write_bytes(good[:-512 * 100])
+(work / "behind.kit").write_bytes(good + b"x" * 512)
+(work / "header.kit").write_bytes(b"\x01" + good[1:])
+(work / "empty.kit").write_bytes(b"")
+(work / "zeros.kit").write_bytes(bytes(10240))
+(work / "text.kit").write_bytes(b"no kit.\n" * 512)
+changed = bytearray(good)
+changed[good.index(b"llll") + 5000] ^= 1
+(work / "changed.kit").write_bytes(changed)
+EOF
+ssh-keygen -q -t ed25519 -N '' -f "$work/key"
+ssh-keygen -q -t ed25519 -N '' -f "$work/another"
+echo "sha256:$(printf base | sha256sum | cut -d ' ' -f 1)" > "$work/base"
+base_id=$(cat "$work/base") in_parts source_state > "$work/source"
+PYTHONPATH=$project python3 "$work/kits.py" "$work" "$(cat "$work/source")" "$work/key" || exit 1
+
+# import_kit KIT ARGUMENTS...: imports a kit into an engine without images
+import_kit() {
+  rm -f "$work/loaded" "$work/tagged" "$work/sent"
+  : > "$work/orders"
+  order kit
+  called=$1
+  shift
+  run_sh kit import "$work/$called.kit" "$@"
+}
+
+# gets_nothing: whether the engine has got nothing, and the caller one error of one line
+gets_nothing() {
+  [ ! -e "$work/loaded" ] && [ ! -e "$work/tagged" ] && [ ! -e "$work/sent" ] && [ "$(grep -c '^error: ' "$work/err")" = 1 ] \
+    && ! grep -q "$(printf '\033')" "$work/err"
+}
+
+# refused KIT PATTERN ARGUMENTS...: the kit is refused, for this reason
+refused() {
+  kit=$1 reason=$2
+  shift 2
+  expect "$kit: refused" 14 "^error: .*$kit.kit is refused: .*$reason" import_kit "$kit" "$@"
+  check "$kit: and the engine gets nothing" gets_nothing
+}
+
+# has_its_layers: whether each layer of the list of images is a member that its name is the checksum of
+has_its_layers() {
+  for layer in $(tar -xOf "$work/loaded" manifest.json | grep -o '[0-9a-f]*\.tar'); do
+    [ "$(tar -xOf "$work/loaded" "$layer" | sha256sum | cut -d ' ' -f 1).tar" = "$layer" ] || return
+  done
+}
+
+expect "a kit is imported" 0 '' import_kit good
+check "Docker gets three images" sh -c "[ \"\$(tar -xOf '$work/loaded' manifest.json | grep -o Config | wc -l)\" = 3 ]"
+check "without names" sh -c "! tar -xOf '$work/loaded' manifest.json | grep -o 'RepoTags\":[^,]*' | grep -v null"
+check "each with its layers" has_its_layers
+check "and not the store's paths" sh -c "! tar -tf '$work/loaded' | grep -q store"
+check "run.sh names them, by their ids" grep -qx "tag $(cat "$work/base") nixos-image-base" "$work/tagged"
+check "the orchestrator gets the store's paths, with their checksum and key" sh -c "
+  head -n 1 '$work/sent' | grep -qx '$(printf 'the store' | sha256sum | cut -d ' ' -f 1) 9 nixos-image:AAAA' && tail -n +2 '$work/sent' | head -c 9 | grep -qx 'the store'"
+
+expect "a signed kit is imported by its key" 0 '' import_kit signed --public-key "$work/key.pub"
+refused "signed" 'the key in .* has not signed it' --public-key "$work/another.pub"
+refused "alien" 'the key in .* has not signed it' --public-key "$work/key.pub"
+refused "good" 'it is not signed' --public-key "$work/key.pub"
+expect "a key that is not there" 2 '^error: --public-key: ' import_kit good --public-key "$work/none"
+expect "an empty key" 2 '^error: --public-key: ' import_kit good --public-key=
+expect "an option that is misspelled" 2 '^error: kit import: unrecognized option' import_kit good --public-kye "$work/key.pub"
+check "is no import" gets_nothing
+expect "a kit that is not there" 2 '^error: .*no such file' import_kit none
+
+refused "other-checkout" 'another checkout'
+refused "other-cpu" 'another CPU'
+refused "key" 'its key is none'
+refused "line" 'a line that is not known'
+refused "steers" 'its manifest is damaged'
+refused "foreign-tag" 'a name that is not ours'
+refused "our-tag" 'a name that is not ours'
+refused "boot-tag" 'a name that is not ours'
+refused "twice" 'two images nixos-image-base'
+refused "no-base" 'an image is missing'
+refused "wrong-sum" 'a member that no kit has'
+refused "store-sum" 'store.tar has changed: wrong checksum'
+refused "changed" 'has changed: wrong checksum'
+refused "size" 'lists other members'
+refused "unlisted" 'lists other members'
+refused "extra" 'a member that no kit has'
+refused "climbs" 'no plain file with a simple name'
+refused "absolute" 'no plain file with a simple name'
+refused "control" 'no plain file with a simple name'
+refused "link" 'no plain file with a simple name'
+refused "hard" 'no plain file with a simple name'
+refused "device" 'no plain file with a simple name'
+refused "pipe" 'no plain file with a simple name'
+refused "folder" 'no plain file with a simple name'
+refused "long" 'no plain file with a simple name'
+refused "huge" 'no plain file with a simple name'
+refused "header" 'no plain file with a simple name'
+refused "text" 'no plain file with a simple name'
+refused "empty" 'no plain file with a simple name'
+refused "oversize" 'cut off'
+refused "cut" 'cut off'
+refused "twin" 'the same name'
+refused "behind" 'more behind its end'
+refused "zeros" 'more behind its end'
+
+: > "$work/lies"
+expect "an engine that makes other images of it: refused" 14 'other images' import_kit good
+check "and no image gets a name" [ ! -e "$work/tagged" ]
+rm "$work/lies"
+: > "$work/other"
+expect "an orchestrator of other files: refused" 14 'other files' import_kit good
+check "and gets no name" [ ! -e "$work/tagged" ]
+
+finish

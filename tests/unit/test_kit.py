@@ -1,0 +1,215 @@
+"""Tests the verb kit, the writer of kits, and what the agent takes from the store in a kit."""
+
+import hashlib
+import io
+import pathlib
+import tarfile
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.agents.builder import collect, kit
+from orchestrator.agents.failure import AgentError
+from orchestrator.deliver.kit import LARGEST, KitImage, KitWriter, image_line
+from orchestrator.shared.errors import DeliveryError, UsageError
+from orchestrator.verbs.kit import VERB
+from tests.unit.requests import CALLER
+
+CONFIG, LAYER, OTHER = b"config", b"layer", b"other"
+HASH = "0123456789abcdfghijklmnpqrsvwxyz"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+IMAGE = KitImage("nixos-image-builder", digest(CONFIG), (digest(LAYER),))
+
+
+def saved(*members: tuple[str, bytes]) -> list[bytes]:
+    """Return what `docker save` may say, in pieces of one byte."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return [bytes([one]) for one in buffer.getvalue()]
+
+
+def written(members: list[bytes], images: list[KitImage]) -> bytes:
+    file = io.BytesIO()
+    writer = KitWriter(file)
+    writer.add_images(images, members)
+    writer.add("store.tar", io.BytesIO(b"store"))
+    writer.finish(map(image_line, images), lambda data: b"signed " + digest(data).encode())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (("blobs/sha256/a", CONFIG), ("blobs/sha256/b", LAYER), ("index.json", OTHER)),
+        ((f"{digest(CONFIG)}.json", CONFIG), ("abc/VERSION", b"1.0"), ("abc/layer.tar", LAYER)),
+        (("a", LAYER), ("b", LAYER), ("c", CONFIG)),
+    ],
+    ids=["from Docker 25", "before", "a layer twice"],
+)
+def test_an_image_is_found_in_what_docker_saves_by_its_content(
+    members: tuple[tuple[str, bytes], ...],
+) -> None:
+    with tarfile.open(fileobj=io.BytesIO(written(saved(*members), [IMAGE]))) as archive:
+        found = {one.name: archive.extractfile(one) for one in archive}
+        data = {name: file.read() for name, file in found.items() if file}
+    assert data[f"{IMAGE.config}.json"] == CONFIG
+    assert data[f"{IMAGE.layers[0]}.tar"] == LAYER
+    assert data.keys() == {
+        *IMAGE.parts.values(),
+        *("store.tar", "manifest", "manifest.sig"),
+    }
+    lines = data["manifest"].decode().splitlines()
+    assert lines[0] == "nixos-image-kit 1"
+    assert lines[-1] == "end"
+    assert f"image nixos-image-builder {IMAGE.config} {IMAGE.layers[0]}" in lines
+    assert f"file {digest(b'store')} 5 store.tar" in lines
+    assert data["manifest.sig"] == b"signed " + digest(data["manifest"]).encode()
+
+
+def test_a_kit_says_neither_when_nor_by_whom_it_was_made() -> None:
+    data = written(saved(("a", CONFIG), ("b", LAYER)), [IMAGE])
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert {(one.mtime, one.uid, one.gid, one.uname) for one in archive} == {(0, 0, 0, "")}
+
+
+def test_an_image_that_docker_does_not_save_whole_makes_no_kit() -> None:
+    with pytest.raises(DeliveryError, match="not saved the whole image nixos-image-builder"):
+        written(saved(("a", CONFIG), ("b", OTHER)), [IMAGE])
+
+
+def test_a_part_that_tars_oldest_format_cannot_have_makes_no_kit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert LARGEST == (8 << 30) - 1
+    monkeypatch.setattr("orchestrator.deliver.kit.LARGEST", 4)
+    with pytest.raises(DeliveryError, match=r"store.tar has 0 GiB"):
+        KitWriter(io.BytesIO()).add("store.tar", io.BytesIO(b"store"))
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def test_words_of_with_are_systems_results_or_the_tests() -> None:
+    words = ["--with", "riscv64-linux", "--with", "pi", "--with", "tests"]
+    asked = VERB.ask(["export", "a.kit", *words], CALLER)
+    assert (asked.systems, asked.results, asked.tests) == (("riscv64-linux",), ("pi",), True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import", "a", "--with", "pi"],
+        ["import", "a", "--sign-key", "key"],
+        ["import", "a", "--force"],
+        ["export", "a", "--public-key", "key"],
+        ["export", ".a"],
+        ["export", "a\nb"],
+        ["export"],
+        ["copy", "a"],
+    ],
+)
+def test_what_an_action_does_not_know_is_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        VERB.ask(words, CALLER)
+
+
+def test_run_sh_is_told_the_kits_own_path() -> None:
+    asked = VERB.ask(["export", "x/a.kit", "--force", "--sign-key", "key"], CALLER)
+    folder = CALLER.cwd
+    assert VERB.orders(asked) == [
+        ["force"],
+        ["out_file", "kit", f"{folder}/x/a.kit"],
+        ["send", "--sign-key", f"{folder}/key"],
+    ]
+    assert VERB.orders(VERB.ask(["import", "a"], CALLER)) == [["kit"]]
+
+
+# --- the store's paths in a kit -------------------------------------------------------------------
+
+
+def archive(*members: tarfile.TarInfo) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as made:
+        for member in members:
+            made.addfile(member, io.BytesIO(bytes(member.size)))
+    buffer.seek(0)
+    return buffer
+
+
+def plain(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = 3
+    return member
+
+
+def linked(name: str, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+def test_files_of_a_cache_are_taken(tmp_path: pathlib.Path) -> None:
+    names = ["nix-cache-info", f"{HASH}.narinfo", f"nar/{HASH}{HASH[:20]}.nar.zst", "roots"]
+    kit.extract(archive(*map(plain, names)), tmp_path)
+    assert all((tmp_path / name).read_bytes() == bytes(3) for name in names)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        *map(plain, ["../evil", "/evil", "evil", f"nar/../{HASH}.narinfo", "nar/evil"]),
+        plain(f"{HASH}.narinfo\n"),
+        linked("nix-cache-info", tarfile.SYMTYPE),
+        linked("nix-cache-info", tarfile.LNKTYPE),
+        linked("nix-cache-info", tarfile.CHRTYPE),
+        linked("nix-cache-info", tarfile.FIFOTYPE),
+        linked("nar", tarfile.DIRTYPE),
+    ],
+    ids=lambda one: f"{one.name!r} {one.type!r}",
+)
+def test_anything_else_is_refused(member: tarfile.TarInfo, tmp_path: pathlib.Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    with pytest.raises(AgentError) as error:
+        kit.extract(archive(member), place)
+    assert error.value.kind == "verification"
+    assert [one.name for one in place.rglob("*")] == ["nar"]
+    assert [one.name for one in tmp_path.iterdir()] == ["place"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:700], lambda _data: b"no tar" * 200],
+    ids=["cut off", "no tar"],
+)
+def test_a_damaged_store_is_refused(
+    damage: Callable[[bytes], bytes], tmp_path: pathlib.Path
+) -> None:
+    data = archive(plain("nix-cache-info"), plain(f"{HASH}.narinfo")).getvalue()
+    with pytest.raises(AgentError, match="damaged"):
+        kit.extract(io.BytesIO(damage(data)), tmp_path)
+
+
+def test_two_members_of_one_name_are_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(AgentError, match="damaged"):
+        kit.extract(archive(plain("roots"), plain("roots")), tmp_path)
+
+
+def test_only_store_paths_are_kept(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = tmp_path / "roots"
+    roots.mkdir()
+    (roots / "old").symlink_to("/nix/store/old")
+    monkeypatch.setattr(collect, "KIT_ROOTS", roots)
+    listed = tmp_path / "listed"
+    listed.write_bytes(b"/etc/passwd\n/nix/store/../../etc\n/nix/store\n\xff\n")
+    kit.keep(listed)
+    assert list(roots.iterdir()) == []
