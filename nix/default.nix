@@ -116,12 +116,17 @@ let
   native = import ./spec.nix { inherit lib buildPkgs buildSystem; };
   nixpkgsMade = import ./artifacts.nix { inherit lib buildPkgs nixpkgs; };
 
-  make = system: format: guest:
+  contradictionOf = import ./contradictions.nix { inherit lib; };
+
+  make = system: unchecked: format: guest:
     let
       inherit (guest.config.nixosImage) touchEFIVars postVM;
       made = guest.pkgs.stdenv.hostPlatform.system;
+      wrong = contradictionOf { inherit format guest; inherit (unchecked) options; kind = kindOf format; placesOf = placesOf guest; };
     in
-    if made != system then
+    if wrong != null then
+      throw wrong
+    else if made != system then
       throw "nixpkgs.pkgs${placesOf guest [ "nixpkgs" "pkgs" ]} is for ${made}, but the image is for ${system}"
     else if format.assembler != "native" then
       nixpkgsMade { inherit format guest; }
@@ -144,7 +149,7 @@ let
   # " (FILE:LINE)" of an option's definitions
   placesOf = evaluated: option:
     let
-      arguments = { inherit lib; inherit (evaluated) config options; modulesPath = nixpkgs + "/nixos/modules"; };
+      arguments = { inherit lib; inherit (evaluated) options; config = evaluated.config // { inherit (evaluated) _module; }; modulesPath = nixpkgs + "/nixos/modules"; };
       placeOf = import ./place.nix { inherit lib arguments; };
       places = map (placeOf option [ ]) (lib.getAttrFromPath option evaluated.options).definitionsWithLocations;
     in
@@ -187,7 +192,7 @@ let
       keyOf = format: if format.variant == null && own unchecked format != [ ] then format.name else format.guest;
       guests = lib.listToAttrs (map (format: lib.nameValuePair (keyOf format) (guestOf prepared unchecked format)) wanted);
     in
-    lib.listToAttrs (map (format: lib.nameValuePair format.given (make system format guests.${keyOf format})) wanted);
+    lib.listToAttrs (map (format: lib.nameValuePair format.given (make system unchecked format guests.${keyOf format})) wanted);
 in
 {
   inherit formats imagesOf;

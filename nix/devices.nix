@@ -1,5 +1,5 @@
 # What names a device in a configuration beside fileSystems, swapDevices and LUKS: units of mounts, /etc/fstab, /etc/crypttab, the
-# initrd's root and the like. The image has its own disk alone, so a boot would wait for any other device, or fail.
+# initrd's root, its services and the like. The image has its own disk alone, so a boot would wait for any other device, or fail.
 #
 #   definitionsOf, placeOf, plain   those of nix/modules/declared.nix
 #   declared                        options of the configuration without the format's modules
@@ -41,6 +41,8 @@ let
     {
       path = [ "boot" "initrd" "secrets" ];
       none = { };
+      # NixOS makes secrets of these.
+      from = map (path: [ "boot" "initrd" ] ++ path) [ [ "network" "ssh" "hostKeys" ] [ "network" "openvpn" "configuration" ] [ "clevis" "devices" ] ];
       why = "secrets are appended to the initrd on the machine, and would be readable in the image";
       instead = "deliver them to the running system: --inject, sops-nix, agenix, systemd credentials";
     }
@@ -70,11 +72,14 @@ let
       instead = "take services.openiscsi, which the running system uses";
     }
   ];
-  ofSingle = { path, none, why, instead ? "", isWrong ? (_: true) }:
-    let option = optionAt path; in
-    lib.optional (definitionsAt path != [ ] && option.value != none && isWrong option.value) {
+  ofSingle = { path, none, why, from ? [ ], instead ? "", isWrong ? (_: true) }:
+    let
+      option = optionAt path;
+      places = lib.concatMap placesAt ([ path ] ++ from);
+    in
+    lib.optional (places != [ ] && option.value != none && isWrong option.value) {
       name = lib.concatStringsSep "." path;
-      places = placesAt path;
+      inherit places;
       inherit why instead;
       without = strong none;
     };
@@ -120,6 +125,51 @@ let
       (lib.zipAttrsWith (_: lib.mkMerge) (lib.filter lib.isAttrs (plain definition.value)))))
     (definitionsAt (path ++ [ "units" ]));
   managers = [ [ "systemd" ] [ "boot" "initrd" "systemd" ] ];
+
+  # --- services and commands of the initrd --------------------------------------------------------
+
+  madeUnits = map (one: "${escapePath one.device}.device") made;
+  isAbsentUnit = unit:
+    builtins.match "dev-(disk|mapper|md|[hsv]d[a-z]|nvme[0-9]|mmcblk[0-9]).*\\.device|systemd-cryptsetup@.*\\.service" unit != null
+    && ! lib.elem unit madeUnits;
+  # What a script names that is not in the image: devices, and pools of ZFS.
+  namedIn = script:
+    let
+      lines = lib.filter (line: ! lib.hasPrefix "#" (lib.trim line)) (lib.splitString "\n" script);
+      words = lib.concatMap (line: wordsOf (lib.replaceStrings [ "\"" "'" "`" "(" ")" ";" ] (lib.genList (_: " ") 6) line)) lines;
+      isDevice = word: isAbsent word && builtins.match "/dev/(disk/by-|mapper/|md|[hsv]d[a-z]|nvme[0-9]|mmcblk[0-9]).*|[A-Z]+=.*" word != null;
+    in
+    lib.filter isDevice words
+    ++ lib.optional (lib.any (line: builtins.match "(.*[ /])?z(fs (rollback|load-key|mount)|pool import).*" line != null) lines) "a ZFS pool";
+  why = named: "it takes ${lib.concatStringsSep ", " (lib.unique named)}, which is not in the image";
+  ofServices = path: lib.concatMap
+    (definition: lib.concatLists (lib.mapAttrsToList
+      (name: given: lib.concatMap
+        (one:
+          let
+            named = lib.filter isAbsentUnit (lib.concatMap (pull: lib.toList (attribute one pull [ ])) [ "requires" "requisite" "bindsTo" "wants" ])
+              ++ lib.concatMap (text: namedIn (toString (attribute one text ""))) [ "preStart" "script" "postStart" ];
+          in
+          lib.optional (lib.isAttrs one && isStarted one && named != [ ]) {
+            name = "${lib.concatStringsSep "." path}.${name}";
+            places = [ (placeOf path [ name ] definition) ];
+            why = why named;
+            instead = "";
+            without.${name} = { enable = strong false; } // lib.genAttrs starts (_: strong [ ]);
+          })
+        (plain given))
+      (lib.zipAttrsWith (_: lib.mkMerge) (lib.filter lib.isAttrs (plain definition.value)))))
+    (definitionsAt path);
+  ofCommands = path:
+    let named = lib.concatMap namedIn (lib.concatMap (definition: plain definition.value) (definitionsAt path)); in
+    lib.optional (named != [ ]) {
+      name = lib.concatStringsSep "." path;
+      places = placesAt path;
+      why = why named;
+      instead = "leave these commands out";
+      without = null;
+    };
+  initrd = name: [ "boot" "initrd" name ];
 
   # --- /etc/fstab and /etc/crypttab ---------------------------------------------------------------
 
@@ -176,7 +226,10 @@ in
 # A configuration's structure must not depend on its own values, so nothing of one is in the list's length and its `option`s.
 map (single: { option = single.path; findings = ofSingle single; }) singles
 ++ map (path: { option = path ++ [ "units" ]; findings = ofMounts path ++ ofTexts path; }) managers
+++ map (name: { option = initrd name; findings = ofCommands (initrd name); })
+  [ "preDeviceCommands" "preLVMCommands" "postDeviceCommands" "postResumeCommands" "postMountCommands" ]
 ++ [
+  (let path = [ "boot" "initrd" "systemd" "services" ]; in { option = path; findings = ofServices path; })
   { option = [ "environment" "etc" ]; findings = ofFile [ "environment" "etc" ] ""; }
   { option = [ "boot" "initrd" "systemd" "contents" ]; findings = ofFile [ "boot" "initrd" "systemd" "contents" ] "/etc/"; }
   {

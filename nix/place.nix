@@ -20,14 +20,15 @@ let
     else if deeper != null then deeper
     else builtins.unsafeGetAttrPos (lib.head path) value;
 
+  known = arguments.config._module.args // arguments.config._module.specialArgs or { } // arguments;
   # A file with arguments that no module gets is no module: it is where a list of modules stands, for example a library's.
   isModule = module:
     let required = lib.attrNames (lib.filterAttrs (_: hasDefault: ! hasDefault) (lib.functionArgs module)); in
-    lib.all (name: arguments ? ${name} || arguments.config._module.args ? ${name}) required;
+    lib.all (name: known ? ${name}) required;
   called = module:
     if ! lib.isFunction module then module
     else if ! isModule module then { }
-    else module (arguments // lib.mapAttrs (name: _: arguments.${name} or arguments.config._module.args.${name}) (lib.functionArgs module));
+    else module (arguments // builtins.intersectAttrs (lib.functionArgs module) known);
   # In a module, and in those that are written in its imports.
   inModule = path: module:
     let

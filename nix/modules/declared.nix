@@ -46,7 +46,10 @@ let
       (definitionsOf option));
   plainFunction = value: if lib.isAttrs value then value else { };
   # Without what is left out with the hardware's file.
-  said = mount: lib.filter (one: ! (cfg.ignoreHardware && one.hardware)) (saidOf [ "fileSystems" ] mount);
+  said = mount: lib.filter (one: ! (cfg.ignoreHardware && one.hardware)) (lib.concatMap (saidOf [ "fileSystems" ]) (namesAt mount));
+  # An entry of fileSystems may have another name than its mount point.
+  mountOf = name: (declared.options.fileSystems.value.${name} or { mountPoint = name; }).mountPoint;
+  namesAt = mount: lib.unique ([ mount ] ++ lib.filter (name: mountOf name == mount) (namesOf [ "fileSystems" ]));
   # The values of one attribute, with their places.
   attributeOf = name: lib.concatMap (one: map (value: one // { inherit value; }) (lib.concatMap plain (lib.catAttrs name [ one.value ])));
 
@@ -68,14 +71,16 @@ let
 
   # Partitions of a disk: the image's takes their place. Anything else is a device that the image would have to make.
   isPartition = device: builtins.match "/dev/(disk/by-(uuid|partuuid|id|path)/.*|[hsv]d[a-z]+[0-9]*|nvme[0-9]+n[0-9]+(p[0-9]+)?|mmcblk[0-9]+(p[0-9]+)?)" device != null;
-  subvolumes = lib.filter (option: lib.hasPrefix "subvol" option || lib.hasPrefix "X-mount.subdir" option);
+  # fstab(5) has one list, whose words a configuration may join itself.
+  optionsIn = lib.concatMap (lib.splitString ",");
+  subvolumes = options: lib.filter (option: lib.hasPrefix "subvol" option || lib.hasPrefix "X-mount.subdir" option) (optionsIn options);
 
   # No disk: memory, the network, other parts of the tree; or one that need not be there.
-  withoutDisk = [ "tmpfs" "ramfs" "proc" "sysfs" "devpts" "devtmpfs" "cgroup2" "bpf" "efivarfs" "tracefs" "debugfs" "hugetlbfs" "overlay" "autofs" "nfs" "nfs4" "cifs" "smb3" "9p" "virtiofs" "ceph" "glusterfs" "davfs" "vboxsf" "sshfs" ];
+  withoutDisk = [ "tmpfs" "ramfs" "proc" "sysfs" "devpts" "devtmpfs" "cgroup2" "bpf" "efivarfs" "tracefs" "debugfs" "hugetlbfs" "overlay" "autofs" "nfs" "nfs4" "cifs" "smb3" "9p" "virtiofs" "ceph" "glusterfs" "davfs" "vboxsf" "sshfs" "mergerfs" "bindfs" ];
   mayBeMissing = option: lib.elem option [ "nofail" "noauto" "bind" "rbind" "_netdev" "loop" "x-systemd.automount" ];
   isHarmless = entry:
     lib.elem entry.fsType withoutDisk || lib.hasPrefix "fuse" entry.fsType
-    || lib.any mayBeMissing entry.options
+    || lib.any mayBeMissing (optionsIn entry.options)
     || (entry.overlay.lowerdir or null) != null
     || lib.any (one: one.device == entry.device && one.fsType == entry.fsType && subvolumes entry.options == [ ]) (lib.attrValues made);
 
@@ -87,7 +92,10 @@ let
       found = said mount;
       name = attribute: "${fileSystemName mount}.${attribute}";
       wrongTypes = lib.filter (one: one.value != mine.fsType && one.value != "auto") (attributeOf "fsType" found);
-      devices = lib.filter (one: one.value != null && one.value != mine.device) (attributeOf "device" found);
+      # NixOS makes the device of a label.
+      devices = lib.filter (one: one.value != mine.device) (
+        map (one: one // { attribute = "device"; }) (lib.filter (one: one.value != null) (attributeOf "device" found))
+        ++ map (one: one // { attribute = "label"; value = byLabel one.value; }) (lib.filter (one: one.value != null) (attributeOf "label" found)));
       encrypted = lib.filter (one: one.value.enable or false == true) (attributeOf "encrypted" found);
       final = config.fileSystems.${mount} or { device = null; fsType = "nothing"; options = [ ]; };
       isType = type: mount == "/" && lib.elem type (options.nixosImage.fsType.type.functor.payload.values or [ ]);
@@ -100,7 +108,7 @@ let
       refusals =
         map (one: refuse (name "fsType") [ one.place ] "the image's ${mount} is ${mine.fsType}, not ${toString one.value}" (otherType one.value)) wrongTypes
         ++ lib.optionals (wrongTypes == [ ]) (map
-          (one: refuse (name "device") [ one.place ] "${toString one.value} is not made; ${noOtherDisk}"
+          (one: refuse (name one.attribute) [ one.place ] "${toString one.value} is not made; ${noOtherDisk}"
             (lib.optionalString (mount == "/" && lib.hasPrefix (byLabel "") (toString one.value)) "set nixosImage.label = \"${lib.removePrefix (byLabel "") one.value}\""))
           (lib.filter (one: ! isPartition (toString one.value)) devices))
         ++ map (one: refuse (name "encrypted") [ one.place ] "the image is not encrypted" "") encrypted
@@ -110,19 +118,23 @@ let
     if refusals != [ ] then refusals
     else if forced then
       [ (refuse (fileSystemName mount) (map (one: one.place) found) "it would be ${toString final.device} (${final.fsType}), but ${mine.device} (${mine.fsType}) is made" "") ]
-    else lib.optional (devices != [ ]) (replaced (name "device") (map (one: one.place) devices));
+    else map (one: replaced (name one.attribute) [ one.place ]) devices
+      ++ map (other: replaced (fileSystemName other) (map (one: one.place) (saidOf [ "fileSystems" ] other))) (twinsOf mount);
+  # Entries of another name for a mount point of the image's own: it has one.
+  twinsOf = mount: lib.remove mount (namesAt mount);
   ofOther = mount: entry:
     lib.optional (!isHarmless entry)
       (refuse (fileSystemName mount) (map (one: one.place) (said mount)) "${toString entry.device} (${entry.fsType}) is not in the image; ${noOtherDisk}"
         "add \"nofail\" to its options if the device is attached later");
 
   # Entries that only nixpkgs' own modules have are the format's.
-  others = lib.filterAttrs (mount: _: ! isMade mount && ! isReplaced mount && said mount != [ ] && ! (cfg.onlyNixStore && mount == "/")) config.fileSystems;
+  others = lib.filter (entry: let mount = entry.mountPoint; in ! isMade mount && ! isReplaced mount && said mount != [ ] && ! (cfg.onlyNixStore && mount == "/"))
+    (lib.attrValues config.fileSystems);
   fileSystemFindings =
     lib.concatMap ofMade (lib.attrNames made)
-    ++ lib.concatLists (lib.mapAttrsToList ofOther others)
-    ++ map (mount: replaced (fileSystemName mount) (map (one: one.place) (said mount))) replacedMounts;
-  replacedMounts = lib.filter (mount: isReplaced mount && said mount != [ ]) (namesOf [ "fileSystems" ]);
+    ++ lib.concatMap (entry: ofOther entry.mountPoint entry) others
+    ++ map (name: replaced (fileSystemName name) (map (one: one.place) (said (mountOf name)))) replacedNames;
+  replacedNames = lib.filter (name: isReplaced (mountOf name) && said (mountOf name) != [ ]) (namesOf [ "fileSystems" ]);
 
   # --- swap, encrypted devices, and what else names a device --------------------------------------
 
@@ -131,9 +143,9 @@ let
   isSaidSwap = swap: lib.any (one: one.device or null == swap.device || one.label or null == swap.label && swap.label or null != null) saidSwap;
   isSwapFile = swap: ! lib.hasPrefix "/dev/" swap.device && swap.size != null;
   swapFindings = map
-    (swap: refuse "swapDevices" (placesOf [ "swapDevices" ]) "${swap.device} is not in the image"
-      "take a swap file, which the first boot makes: { device = \"/swapfile\"; size = 2048; }")
-    (lib.filter (swap: isSaidSwap swap && ! isSwapFile swap && ! lib.any mayBeMissing swap.options && ! lib.hasPrefix "/dev/zram" swap.device) config.swapDevices);
+    (swap: refuse "swapDevices" (placesOf [ "swapDevices" ]) "${swap.device} is not in the image${lib.optionalString (! onDisk) "; ${noOtherDisk}"}"
+      (lib.optionalString onDisk "take a swap file, which the first boot makes: { device = \"/swapfile\"; size = 2048; }"))
+    (lib.filter (swap: isSaidSwap swap && ! (isSwapFile swap && (onDisk || kind == "upstream")) && ! lib.any mayBeMissing (optionsIn swap.options) && ! lib.hasPrefix "/dev/zram" swap.device) config.swapDevices);
   luksFindings = map
     (name: refuse "boot.initrd.luks.devices.${name}" (map (one: one.place) (saidOf [ "boot" "initrd" "luks" "devices" ] name))
       "the image is not encrypted, and its initrd would wait for that device" "")
@@ -155,7 +167,9 @@ let
   loaderFindings = map
     (name: refuse "boot.loader.${name}.enable" (placesOf [ "boot" "loader" name "enable" ]) "the image's boot loader is ${installed}" "leave out mkForce")
     (lib.optionals onDisk (lib.filter (name: config.boot.loader.${name}.enable) otherLoaders)
-      ++ lib.optional (kind == "uefi" && ! config.boot.loader.systemd-boot.enable) "systemd-boot");
+      ++ lib.optional (onDisk && ! config.boot.loader.${installed}.enable) installed)
+  ++ map (one: refuse "system.build.installBootLoader" [ one.place ] "its program runs on the device only, and the image's boot loader is ${if installed == "" then "another one" else installed}" "leave it out")
+    (lib.optionals (onDisk || kind == "live") (saidOf [ "system" "build" ] "installBootLoader"));
 
   # Of GRUB's settings, which an image with GRUB alone honours, what NixOS' own installer does on the machine.
   grub = config.boot.loader.grub;
@@ -224,13 +238,15 @@ let
   unquoted = lib.replaceStrings [ "\"" ] [ "" ];
   # What only the configuration itself can leave out has a null instead of a definition.
   mayIgnore = one: one.without or { } != null && isIgnored one.name;
-  isIgnored = name: lib.any (given: let one = unquoted given; in unquoted name == one || lib.hasPrefix "${one}." (unquoted name)) cfg.ignore;
+  covers = name: given: let one = unquoted given; in unquoted name == one || lib.hasPrefix "${one}." (unquoted name);
+  isIgnored = name: lib.any (covers name) cfg.ignore;
   ignored = lib.filter (one: one.refused && mayIgnore one) findings ++ dropped;
   # What is not in this configuration any more, because it is ignored.
   dropped =
-    map (mount: { name = fileSystemName mount; places = map (one: one.place) (said mount); }) (lib.filter (mount: isIgnored "fileSystems.${mount}") mountsOut)
+    map (mount: { name = fileSystemName mount; places = map (one: one.place) (said mount); }) (lib.unique (lib.filter (mount: isIgnored "fileSystems.${mount}") (map mountOf mountsOut)))
     ++ map (name: { name = "boot.initrd.luks.devices.${name}"; places = map (one: one.place) (saidOf luksPath name); }) (lib.filter (name: isIgnored "boot.initrd.luks.devices.${name}") luksOut)
     ++ lib.optional (isIgnored "swapDevices" && placesOf [ "swapDevices" ] != [ ]) { name = "swapDevices"; places = placesOf [ "swapDevices" ]; };
+  notThere = lib.filter (given: ! lib.any (one: covers one.name given) (findings ++ dropped)) cfg.ignore;
   refused = lib.filter (one: one.refused && ! mayIgnore one) findings;
   inPlace = lib.filter (one: ! one.refused && ! isIgnored one.name) findings;
 
@@ -246,16 +262,19 @@ let
   namesOf = path: lib.unique (lib.concatMap (definition: lib.concatMap lib.attrNames (lib.filter lib.isAttrs (plain definition.value)))
     (definitionsOf (lib.attrByPath path { definitionsWithLocations = [ ]; } declared.options)));
   # Entries that are to be ignored, and those that only hardware-configuration.nix has.
-  isLeftOut = path: name: isIgnored "${lib.concatStringsSep "." path}.${name}" || (cfg.ignoreHardware && lib.all (one: one.hardware) (saidOf path name));
+  isLeftOut = path: name: isIgnored "${lib.concatStringsSep "." path}.${if path == [ "fileSystems" ] then mountOf name else name}" || (cfg.ignoreHardware && lib.all (one: one.hardware) (saidOf path name));
   leftOut = path: lib.filter (isLeftOut path) (namesOf path);
   luksPath = [ "boot" "initrd" "luks" "devices" ];
   # A live system's own root is stronger than the configuration's.
-  mountsOut = lib.filter (mount: ! isMade mount && ! (kind == "live" && mount == "/")) (leftOut [ "fileSystems" ] ++ replacedMounts);
+  mountsOut = lib.filter (name: ! isMade name && ! (kind == "live" && name == "/"))
+    (leftOut [ "fileSystems" ] ++ replacedNames ++ lib.concatMap twinsOf (lib.attrNames made));
   # Mount points of the image that are made anew, without what is said of them.
   anew = lib.filterAttrs (mount: _: lib.any (name: isIgnored "fileSystems.${mount}${name}") [ "" ".device" ".fsType" ".options" ".encrypted" ]
     || cfg.ignoreHardware && lib.any (one: one.hardware) (saidOf [ "fileSystems" ] mount)) made;
   given = name: list: lib.optionalAttrs (list != [ ]) { ${name} = list; };
-  optionsOf = mount: mine: lib.concatMap (one: lib.filter (option: subvolumes [ option ] == [ ]) (lib.toList one.value)) (attributeOf "options" (said mount))
+  # Options of a file system of another type are not for the one that is made.
+  optionsOf = mount: mine: lib.optionals (lib.all (one: lib.elem one.value [ mine.fsType "auto" ]) (attributeOf "fsType" (said mount)))
+    (lib.concatMap (one: lib.filter (option: subvolumes [ option ] == [ ]) (optionsIn (lib.toList one.value))) (attributeOf "options" (said mount)))
     ++ lib.optional (mine.fsType == "vfat") "umask=0077";
   luksOut = leftOut luksPath;
   swapDefinitions = declared.options.swapDevices.definitionsWithLocations;
@@ -272,6 +291,7 @@ in
       assertions = map (one: { assertion = false; message = sentence one; }) refused;
       warnings =
         lib.optional (ignored != [ ]) "nixosImage.ignore: the image is made without ${listed ignored}"
+        ++ lib.optional (notThere != [ ]) "nixosImage.ignore: the image has nothing to ignore at ${lib.concatStringsSep ", " notThere}"
         ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"
         ++ lib.optional (cfg.ignoreHardware && fromHardware != [ ]) "nixosImage.ignoreHardware: the image is made without the disks of ${lib.concatStringsSep ", " (lib.unique (map (place: lib.head (lib.splitString ":" place)) fromHardware))}";
     }
@@ -279,7 +299,7 @@ in
     (lib.mkIf (! lib.elem kind [ "own" "upstream" "machine" ]) {
       boot.loader = lib.genAttrs otherLoaders (name: { enable = lib.mkOverride (if isIgnored "boot.loader.${name}.enable" then 45 else 55) false; });
     })
-    (lib.mkIf (kind == "uefi" && isIgnored "boot.loader.systemd-boot.enable") { boot.loader.systemd-boot.enable = strong true; })
+    (lib.mkIf (onDisk && isIgnored "boot.loader.${installed}.enable") { boot.loader = lib.genAttrs [ installed ] (_: { enable = strong true; }); })
     (lib.mkIf onDisk {
       fileSystems = lib.mapAttrs
         (mount: mine: strong (mine // given "options" (optionsOf mount mine) // lib.optionalAttrs (mount == "/" && kind != "card") { autoResize = true; }))

@@ -49,8 +49,10 @@ def evaluate(row: dict[str, typing.Any], folder: pathlib.Path) -> subprocess.Com
         f'."{name}"; in {{ inherit (image) drvPath; spec = image.spec or {{ }}; }}'
     )
     words = ["nix", "--extra-experimental-features", "nix-command", "eval", "--impure", "--json"]
+    # With room for all values Nix collects no garbage, which is a fifth of its time.
+    heap = {**os.environ, "GC_INITIAL_HEAP_SIZE": "2G"}
     return subprocess.run(
-        [*words, "--expr", expression], capture_output=True, text=True, check=False
+        [*words, "--expr", expression], capture_output=True, text=True, check=False, env=heap
     )
 
 
