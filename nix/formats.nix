@@ -15,6 +15,7 @@
 #             "./NAME" is a file that the cloud's own tools may write into /etc/nixos, too; [ ]: no such file
 # otherwise   name of the format whose guest the systems without a PC's BIOS get, or null
 # tried       what the project's tests were seen to do with it: it is "booted", "built" and looked into, or only "evaluated"
+# upstreams   what nixpkgs makes of it, where that is another kind of file; "" where the file is of the same kind
 # login       whether the configuration must allow a login: a key or a password, without a provider's help
 let
   architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
@@ -34,6 +35,7 @@ let
     onDevice = [ ];
     otherwise = null;
     tried = "evaluated";
+    upstreams = "";
     login = true;
   };
 
@@ -107,7 +109,7 @@ in
     compression = "gz";
     suffix = "qcow2.gz";
   };
-  google-compute = provider "google-compute" { aliases = [ "gce" ]; onDevice = [ "virtualisation/google-compute-image.nix" ]; suffix = "img"; };
+  google-compute = provider "google-compute" { upstreams = "disk.raw in a tar.gz, which Google imports"; aliases = [ "gce" ]; onDevice = [ "virtualisation/google-compute-image.nix" ]; suffix = "img"; };
   hyperv = provider "hyperv" { login = true; diskFormat = "vhdx"; suffix = "vhdx"; };
   kubevirt = provider "kubevirt" { diskFormat = "qcow2"; suffix = "qcow2"; };
   linode = provider "linode" {
@@ -128,11 +130,11 @@ in
     diskFormat = "qcow2";
     suffix = "qcow2";
   };
-  proxmox = provider "proxmox" { modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  proxmox = provider "proxmox" { upstreams = "a backup of a machine (VMA)"; modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   # Vagrant starts the box itself: no firmware of ours starts the file.
   vagrant-virtualbox = provider "vagrant-virtualbox" { systems = [ "x86_64-linux" ]; diskFormat = "vagrant"; suffix = "box"; firmware = [ ]; };
-  virtualbox = provider "virtualbox" { tried = "built"; systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
-  vmware = provider "vmware" { login = true; diskFormat = "vmdk"; suffix = "vmdk"; };
+  virtualbox = provider "virtualbox" { upstreams = "a machine to import (OVA)"; tried = "built"; systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
+  vmware = provider "vmware" { upstreams = "a monolithicSparse one, not a streamOptimized one"; login = true; diskFormat = "vmdk"; suffix = "vmdk"; };
 
   # Live systems and installers
   iso = iso { upstream = "iso"; tried = "booted"; variant = "iso"; modules = [ "./iso.nix" ]; };

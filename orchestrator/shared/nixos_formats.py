@@ -35,7 +35,8 @@ class NixosFormat:
     """One format: `upstream` is its name in nixpkgs' `system.build.images`, if it has one.
 
     `otherwise` is the format whose guest it has on systems without a PC's BIOS. `tried`
-    is what the project's tests do with it.
+    is what the project's tests do with it. `upstreams` is the kind of file that nixpkgs makes,
+    where it is another one.
     `modules` are its NixOS modules. With `login` an image that nobody can log in to is refused: no
     provider and no installer gives it a user. `diskFormat` is the default of a format assembled
     here.
@@ -50,6 +51,7 @@ class NixosFormat:
     firmware: tuple[str, ...]
     otherwise: str | None
     tried: typing.Literal["booted", "built", "evaluated"]
+    upstreams: str
     modules: tuple[str, ...]
     login: bool
     diskFormat: DiskFormat | None = None  # noqa: N815 - nix/formats.nix'
@@ -121,8 +123,14 @@ def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[Ni
 
 
 def describe(formats: tuple[NixosFormat, ...]) -> str:
-    """Format the table for a person."""
-    return columns([COLUMNS, *(one.row for one in formats)])
+    """Format the table for a person; below it, which files are of another kind than nixpkgs'."""
+    table = columns([COLUMNS, *(one.row for one in formats)])
+    others = "".join(
+        f"{one.name}: a disk (.{one.suffix}); nixpkgs makes {one.upstreams}\n"
+        for one in formats
+        if one.upstreams
+    )
+    return f"{table}\n{others}" if others else table
 
 
 def names(formats: tuple[NixosFormat, ...]) -> str:

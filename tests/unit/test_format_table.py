@@ -96,7 +96,16 @@ def test_rows_are_in_columns() -> None:
 
 
 def test_without_a_name_all_are_told() -> None:
-    assert len(describe(chosen((), FORMATS)).splitlines()) == len(FORMATS) + 1
+    rows = describe(chosen((), FORMATS)).partition("\n\n")[0].splitlines()
+    assert len(rows) == len(FORMATS) + 1
+
+
+def test_files_of_another_kind_than_nixpkgs_are_told() -> None:
+    others = describe(FORMATS).partition("\n\n")[2].splitlines()
+    named = [line.partition(":")[0] for line in others]
+    assert named == ["google-compute", "proxmox", "virtualbox", "vmware"]
+    assert "virtualbox: a disk (.vdi); nixpkgs makes a machine to import (OVA)" in others
+    assert "\n\n" not in describe(chosen(("raw",), FORMATS))
 
 
 @pytest.mark.parametrize(
