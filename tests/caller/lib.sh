@@ -16,6 +16,16 @@ fail() {
   [ ! -f "$work/err" ] || sed 's/^/     | /' "$work/err" | tail -n 30
 }
 
+# programs NAME...: ends the script before it starts anything, if one of these is missing
+programs() {
+  for program; do
+    command -v "$program" > /dev/null && continue
+    echo "$program is missing, which $0 calls" >&2
+    rm -rf "$work"
+    exit 1
+  done
+}
+
 # check NAME COMMAND...: passes if the command succeeds
 check() {
   check_name=$1

@@ -11,6 +11,7 @@ if [ -z "${NIXPKGS:-}" ]; then
 fi
 cases=${*:-x86_64 aarch64 cloud devices}
 here=$project/tests/nixos
+programs sfdisk mtype mcopy mkfs.vfat ssh-keygen
 native=$(uname -m)-linux
 before=$(table)
 mkdir "$work/configuration"

@@ -9,6 +9,7 @@ if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   exit 0
 fi
 here=$project/tests/nixos
+programs qemu-img sfdisk debugfs mdir
 mkdir -p "$work/configuration/data"
 cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
 echo 'of a folder' > "$work/configuration/data/file"

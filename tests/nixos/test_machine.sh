@@ -8,6 +8,7 @@ if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   exit 0
 fi
 here=$project/tests/nixos
+programs mdir debugfs
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
 # shellcheck disable=SC2016  # variables of the builder

@@ -9,6 +9,7 @@ if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   exit 0
 fi
 here=$project/tests/nixos
+programs sfdisk ssh-keygen
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
 ssh-keygen -q -t ed25519 -N '' -C test -f "$work/key"
