@@ -39,6 +39,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/base.sh"
 . "$root/caller/sums.sh"
 . "$root/caller/images.sh"
+. "$root/caller/registry.sh"
 . "$root/caller/named.sh"
 . "$root/caller/kit.sh"
 . "$root/caller/manifest.sh"
@@ -94,7 +95,7 @@ main() {
   find_socket
   case "${1:-} ${2:-}" in "down "* | "compose down") down=1 ;; esac
   [ -z "$down" ] || has_image $orchestrator || say "building an image first, which checks binfmt_misc for entries of dead runs"
-  case "${1:-} ${2:-}" in "kit import") check_kit "$@" && load_kit ;; esac
+  case "${1:-} ${2:-}" in "kit import") check_kit "$@" && load_kit ;; "down "* | "compose down") ;; *) pull_images ;; esac
   ensure_base
   [ "${1:-} ${2:-}" != "test --hosts" ] || run_hosts "$@"
   ensure_images
@@ -126,6 +127,7 @@ main() {
     *) run_terminal "$@" ;;
   esac
   code=$?
+  [ -z "$pushes" ] || [ $code != 0 ] || push_images
   case $debug_shell$stopped$code in 14 | 16 | 113) open_shell ;; esac
   forget_run
   [ $code != 0 ] || heed_end

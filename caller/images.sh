@@ -17,8 +17,8 @@ source_state() {
   )
 }
 
-# find expression that excludes Python's cache folders
-left_out='-name __pycache__ -prune'
+# find expression that excludes Python's cache folders, and the digests of images (locks/images), which are known when they are made
+left_out='( -name __pycache__ -o -name images ) -prune'
 
 # parts: prints the files and folders of the checkout that images are made of.
 parts() {

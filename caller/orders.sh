@@ -27,6 +27,7 @@ obey() {
         ;;
       flash) mode=flash image=$path ;;
       kit) mode=kit ;;
+      push_images) registry=$option pushes=1 ;;
       disk) disk_path=$path ;;
       yes) yes=1 ;;
       no_verify) no_verify=1 ;;
@@ -91,6 +92,7 @@ may() {
     build:send_tree:--appliance) in_appliance ' modules ' ;;
     build:send_tree:"--appliance nixpkgs") in_appliance ' nixpkgs ' ;;
     build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
+    images:push_images:*) is_registry "$about" && shift && is_word "$about" "$@" ;;
     kit:kit:) [ -n "$kit" ] ;;
     kit:out_file:kit) shift; is_positional 2 "$@" ;;
     kit:force:) given --force "$@" ;;

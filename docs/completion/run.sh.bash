@@ -15,6 +15,7 @@ _nixos_image_options() {
     flash) options="-h --help --dry-run --yes --no-verify" ;;
     formats) options="-h --help" ;;
     help) options="-h --help" ;;
+    images) options="-h --help --progress --log-format -q --quiet -v --verbose" ;;
     init) options="-h --help --board --host-name --user --key --time-zone --locale --keymap --wifi-ssid --wifi-country --wifi-password-file --service --nix -o --out" ;;
     kit) options="-h --help --with --sign-key --force --public-key --progress --log-format -q --quiet -v --verbose" ;;
     pins) options="-h --help --update --installed --advisories --tracker --progress --log-format -q --quiet -v --verbose" ;;
@@ -136,6 +137,7 @@ _nixos_image_value() {
     eject:--image:1) ;;
     eject:-o:1 | eject:--out:1) kind='folder' ;;
     eject:--progress:1 | eject:--log-format:1) words="auto plain live json" ;;
+    images:--progress:1 | images:--log-format:1) words="auto plain live json" ;;
     init:--board:1) words="arm-board arm-uefi aws azure digital-ocean google-cloud hyper-v openstack oracle-cloud pc pc-bios proxmox qemu raspberry-pi-3 raspberry-pi-4 raspberry-pi-zero-2-w virtualbox vmware" ;;
     init:--host-name:1) ;;
     init:--user:1) ;;
@@ -179,7 +181,8 @@ _nixos_image_argument() {
     cache) words="info serve stop" ;;
     flash) kind='file' ;;
     formats) words="amazon azure cloudstack digital-ocean do docker gce google-compute hyperv install-iso install-iso-hyperv iso iso-installer kexec kexec-bundle kubevirt linode lxc lxc-metadata oci openstack openstack-zfs proxmox proxmox-lxc qcow qcow-efi qemu qemu-efi raw raw-efi sd-aarch64 sd-aarch64-installer sd-armv7l sd-card sd-riscv64 sd-x86_64 vagrant-virtualbox virtualbox vm vm-bootloader vm-nogui vmware" ;;
-    help) words="boot build cache clean compose demo doctor eject flash formats help init kit pins store test verify version worker" ;;
+    help) words="boot build cache clean compose demo doctor eject flash formats help images init kit pins store test verify version worker" ;;
+    images) words="push" ;;
     kit) words="export import" ;;
     store) words="list gc verify optimise" ;;
     test) kind='file' ;;

@@ -30,7 +30,7 @@ complete -c run.sh -n __nixos_image_first -a create -d 'docker compose create'
 complete -c run.sh -n __nixos_image_first -a down -d 'docker compose down'
 complete -c run.sh -n __nixos_image_first -a events -d 'docker compose events'
 complete -c run.sh -n __nixos_image_first -a exec -d 'docker compose exec'
-complete -c run.sh -n __nixos_image_first -a images -d 'docker compose images'
+complete -c run.sh -n __nixos_image_first -a images -d 'push the container images, for others to pull'
 complete -c run.sh -n __nixos_image_first -a kill -d 'docker compose kill'
 complete -c run.sh -n __nixos_image_first -a logs -d 'docker compose logs'
 complete -c run.sh -n __nixos_image_first -a ls -d 'docker compose ls'
@@ -258,7 +258,14 @@ complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb formats' 
 
 # help
 complete -c run.sh -n '__nixos_image_verb help' -s h -l help -d 'show this help message and exit'
-complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build cache clean compose demo doctor eject flash formats help init kit pins store test verify version worker'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb help' -a 'boot build cache clean compose demo doctor eject flash formats help images init kit pins store test verify version worker'
+
+# images
+complete -c run.sh -n '__nixos_image_verb images' -s h -l help -d 'show this help message and exit'
+complete -c run.sh -n '__nixos_image_verb images' -l progress -l log-format -x -a 'auto plain live json' -d 'how progress is shown (default: live on a terminal, else plain lines)'
+complete -c run.sh -n '__nixos_image_verb images' -s q -l quiet -d 'say only warnings, errors and results'
+complete -c run.sh -n '__nixos_image_verb images' -s v -l verbose -d 'show the log lines of builds, too'
+complete -c run.sh -n 'not __nixos_image_first; and __nixos_image_verb images' -a 'push'
 
 # init
 complete -c run.sh -n '__nixos_image_verb init' -s h -l help -d 'show this help message and exit'

@@ -13,7 +13,7 @@ _nixos_image() {
       'down:docker compose down'
       'events:docker compose events'
       'exec:docker compose exec'
-      'images:docker compose images'
+      'images:push the container images, for others to pull'
       'kill:docker compose kill'
       'logs:docker compose logs'
       'ls:docker compose ls'
@@ -302,7 +302,19 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '*:VERB:(boot build cache clean compose demo doctor eject flash formats help init kit pins store test verify version worker)'
+        '*:VERB:(boot build cache clean compose demo doctor eject flash formats help images init kit pins store test verify version worker)'
+      ;;
+    images)
+      _arguments \
+        '-h[show this help message and exit]' \
+        '--help[show this help message and exit]' \
+        '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
+        '-q[say only warnings, errors and results]' \
+        '--quiet[say only warnings, errors and results]' \
+        '-v[show the log lines of builds, too]' \
+        '--verbose[show the log lines of builds, too]' \
+        '*:action:(push)'
       ;;
     init)
       _arguments \

@@ -34,6 +34,12 @@ VARIABLES = {
             "/var/run/docker.sock",
         ),
         Variable(
+            "NIXOS_IMAGE_REGISTRY",
+            "a person",
+            "registry to pull the images of `locks/images` from, instead of the one that is named"
+            " there; `none`: build them",
+        ),
+        Variable(
             "NIXOS_CONFIG",
             "a person",
             "the configuration to build if neither `-c` nor `--flake` is given",

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs(
 CASES = [
     ("dash", "tar", "test_hostile.sh"),
     ("bash --posix", "bsdtar", "test_repository.sh", "test_kit.sh"),
-    ("busybox sh", "busybox tar", "test_caller.sh", "test_kept.sh"),
+    ("busybox sh", "busybox tar", "test_caller.sh", "test_kept.sh", "test_registry.sh"),
 ]
 
 #: The other combinations, and the suites that take a minute.
@@ -27,7 +27,8 @@ SLOW = [
     ("bash --posix", "bsdtar", "test_caller.sh", "test_hostile.sh", "test_out.sh", "test_kept.sh"),
     *((shell, "tar", "test_flash.sh") for shell in ("bash --posix", "busybox sh")),
     ("busybox sh", "busybox tar", "test_repository.sh", "test_hostile.sh", "test_out.sh"),
-    ("dash", "tar", "test_kit.sh"),
+    ("dash", "tar", "test_kit.sh", "test_registry.sh"),
+    ("bash --posix", "bsdtar", "test_registry.sh"),
     ("busybox sh", "busybox tar", "test_kit.sh"),
     *((shell, "tar", "test_silence.sh") for shell in ("dash", "bash --posix", "busybox sh")),
 ]

@@ -359,6 +359,18 @@ def test_githubs_ci_calls_the_same_commands_as_everybody() -> None:
     assert "\n".join(last["unit"]).replace("--quiet ", "") in contributing
 
 
+def test_each_release_is_pushed_for_both_cpus_with_a_provenance() -> None:
+    text = (ROOT / ".github/workflows/images.yml").read_text()
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    assert {one["cpu"] for one in job["strategy"]["matrix"]["include"]} == {"x86_64", "aarch64"}
+    assert {"id-token", "attestations", "packages"} <= job["permissions"].keys()
+    steps = {step["name"]: step for step in job["steps"]}
+    assert "./run.sh images push" in steps["Push the images"]["run"]
+    assert "attest-build-provenance@" in steps["Sign their provenance"]["uses"]
+    # What an event says may be anybody's: it reaches a shell as a variable, never as its text.
+    assert not [name for name, step in steps.items() if "${{" in step.get("run", "")]
+
+
 def test_bug_reports_ask_for_doctors_words() -> None:
     form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
     (doctor,) = (part for part in form["body"] if part["id"] == "doctor")

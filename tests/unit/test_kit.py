@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pathlib
+import re
 import tarfile
 from collections.abc import Callable
 
@@ -11,7 +12,10 @@ import pytest
 from orchestrator.agents.builder import collect, kit
 from orchestrator.agents.failure import AgentError
 from orchestrator.deliver.kit import LARGEST, KitImage, KitWriter, image_line
+from orchestrator.docker.images import IMAGES
+from orchestrator.run.kit import OWN
 from orchestrator.shared.errors import DeliveryError, UsageError
+from orchestrator.shared.paths import ROOT
 from orchestrator.verbs.kit import VERB
 from tests.unit.requests import CALLER
 
@@ -93,6 +97,19 @@ def test_a_part_that_tars_oldest_format_cannot_have_makes_no_kit(
     monkeypatch.setattr("orchestrator.deliver.kit.LARGEST", 4)
     with pytest.raises(DeliveryError, match=r"store.tar has 0 GiB"):
         KitWriter(io.BytesIO()).add("store.tar", io.BytesIO(b"store"))
+
+
+def test_run_sh_knows_the_names_of_the_images() -> None:
+    """Kits and registries: run.sh gives no other name to what they bring."""
+    made = (*IMAGES.items(),)
+    names = {one.name.format(qemu="latest", guest="?*") for key, one in made if key != "worker"}
+    text = (ROOT / "caller/manifest.sh").read_text()
+    known = set(re.findall(r"nixos-image-[a-z?*:-]+(?= \||\) ;;)", text))
+    assert known == {*OWN, *names}
+    (published,) = re.findall(
+        r"^published='(.*)'$", (ROOT / "caller/registry.sh").read_text(), re.MULTILINE
+    )
+    assert set(published.split()) == {*OWN, *(names - {"nixos-image-test", "nixos-image-boot-?*"})}
 
 
 # --- the command line -----------------------------------------------------------------------------
