@@ -34,7 +34,7 @@ def test_orders(request_: object, expected: list[list[str]]) -> None:
 def test_after_its_name_every_verb_is_composes() -> None:
     """Compose's verbs with the name of one of ours are reachable, too."""
     both = compose.VERBS.intersection(registry.names())
-    assert both == {"build", "version"} & set(registry.names())
+    assert both == {"build", "images", "version"} & set(registry.names())
     for verb in compose.VERBS:
         assert ask(["compose", verb, "-q"]) == Compose((verb, "-q"))
     for verb in compose.VERBS - both:
