@@ -58,6 +58,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/commit.sh"
 . "$root/caller/receive.sh"
 . "$root/caller/place.sh"
+. "$root/caller/delivered.sh"
 . "$root/caller/lock.sh"
 . "$root/caller/work.sh"
 . "$root/caller/forget.sh"
@@ -99,7 +100,7 @@ main() {
   ensure_base
   [ "${1:-} ${2:-}" != "test --hosts" ] || run_hosts "$@"
   ensure_images
-  : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits" && : > "$state/mounts" && : > "$state/mounted" && mkdir "$state/.earlier"
+  : > "$state/send" && : > "$state/secrets" && : > "$state/trees" && : > "$state/whole" && : > "$state/kept" && : > "$state/commits" && : > "$state/mounts" && : > "$state/mounted" && mkdir "$state/.earlier" "$state/.delivered"
   create_store || die 3 "Docker cannot create a volume" "docker volume create test shows why"
   new_run
   [ -z "$examining" ] || hand_findings
@@ -137,7 +138,7 @@ main() {
     TERM) [ $code != 0 ] || code=143 ;;
   esac
   if [ -n "$then_boot" ] && [ $code = 0 ] && [ -s "$state/image" ]; then
-    image=$(cat "$state/image")
+    image=$(cat "$state/first" "$state/image" 2> /dev/null | head -n 1)
     rm -rf "$state"
     exec "$root/run.sh" boot "$image" <&3
   fi

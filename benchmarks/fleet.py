@@ -20,10 +20,11 @@ import assembly
 from measuring import FOLDER, MIB, Json
 
 from orchestrator.agents.builder import sbom
-from orchestrator.agents.builder.imaging import AT_A_TIME, Group, Wanted
+from orchestrator.agents.builder.imaging import Group, Wanted
 from orchestrator.image.late import Device, late_entries
 from orchestrator.shared import run as runs
 from orchestrator.shared.artifact import Artifact
+from orchestrator.shared.cost import AT_A_TIME
 from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.image_options import ImageOptions, apply
 from orchestrator.shared.run import Run
@@ -93,7 +94,9 @@ def fleet(run: Run, kind: DiskFormat, devices: int) -> list[Artifact]:
         device = Device(f"sensor-{number}", "", "", "net", f"correct horse {number}")
         own = dataclasses.replace(spec, name=f"{spec.name}-{device.host}")
         wanted.append(Wanted(own, device, late_entries(options, device, spec.late), parts))
-    return Group(run, folder, options, wanted).make()
+    found: list[Artifact] = []
+    Group(run, folder, options, wanted, lambda _wanted, image: found.append(image)).make()
+    return found
 
 
 def copies(source: pathlib.Path, checksum: bool) -> None:

@@ -34,6 +34,7 @@ obey() {
       force) force=1 ;;
       out_dir) out_dir "$path" && list_kept && note_earlier ;;
       out_file) out_dir "${path%/*}/" && list_kept ;;
+      delivered) note_delivered ;;
       images) images=$path ;;
       out_locks) out_locks ;;
       send) tell_outside "$option" "$path"; send "$option" "$path" ;;
@@ -68,6 +69,7 @@ may() {
     init:out_dir:--out) if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted ./; fi ;;
     eject:out_dir:--out)
       if given --out "$@" || given -o "$@"; then named --out "$@" || named -o "$@"; else is_wanted "${appliance%/*}/."; fi ;;
+    demo:delivered: | build:delivered:) ;;
     demo:force: | build:force:) given --force "$@" ;;
     build:images:--out | demo:out_dir:--out | build:out_dir:--out)
       if given --out "$@" || given --out-link "$@" || given -o "$@"; then named --out "$@" || named --out-link "$@" || named -o "$@"

@@ -54,6 +54,8 @@ put_images() {
 put_all() {
   : > "$state/left"
   each_file may_put || return
+  # It lists the images of an earlier run, until this one has all.
+  [ "${manifest##*/}" = .complete ] || ! is_ours result.json || rm -f "$out/result.json" || return 8
   each_file clear_beside && to_disk "$out" || return 8
   each_file put_file && to_disk "$out" || return 8
   each_file put_proof && to_disk "$out" || return 8
@@ -62,15 +64,16 @@ put_all() {
 
 # each_file FUNCTION: calls FUNCTION NAME KIND for each file of the manifest, until it fails
 each_file() {
-  while read -r sum kind name && [ "$sum" != end ]; do "$1" "$name" "$kind" || return; done < "$folder/.complete"
+  while read -r sum kind name && [ "$sum" != end ]; do "$1" "$name" "$kind" || return; done < "$manifest"
 }
 
 # may_put NAME KIND: whether NAME is free or ours, and for an image all names beside it. A provenance comes with its image only: beside
 # a file of the user's, it would let the next run take that for ours.
 may_put() {
+  [ "$2" != there ] || return 0
   is_free "$1" || return
   case $1 in
-    *.provenance.json) sed 's/^[^ ]* [^ ]* //' "$folder/.complete" | grep -qxF -e "${1%.provenance.json}" \
+    *.provenance.json) sed 's/^[^ ]* [^ ]* //' "$manifest" | grep -qxF -e "${1%.provenance.json}" \
       || { refuse "$1 came without its image"; return; } ;;
   esac
   [ "$2" = image ] || return 0
@@ -98,8 +101,8 @@ clear_beside() {
   for suffix in $beside; do rm -f "$out/$1$suffix" || return; done
 }
 
-put_file() { is_proof "$1" || put "$1"; }
-put_proof() { ! is_proof "$1" || put "$1"; }
+put_file() { [ "$2" = there ] || is_proof "$1" || put "$1"; }
+put_proof() { [ "$2" = there ] || ! is_proof "$1" || put "$1"; }
 is_proof() { case $1 in *.sha256 | *.sha256.sig | result.json) ;; *) false ;; esac; }
 
 # put NAME: moves the file to $out. A free name is taken by a hard link, which fails if a file appeared meanwhile.
@@ -113,8 +116,16 @@ put() {
   fi
 }
 
+# tell_image NAME KIND: prints the path of an image, once. The last manifest lists all images of the run, the first one first.
 tell_image() {
-  [ "$2" = image ] || return 0
-  printf '%s\n' "$out/$1"
-  [ -s "$state/image" ] || printf '%s\n' "$out/$1" > "$state/image"
+  case $2 in
+    image) ;;
+    there)
+      is_file "$out/$1" || return 0
+      [ -s "$state/first" ] || printf '%s\n' "$out/$1" > "$state/first"
+      ! grep -qxF -e "$out/$1" "$state/image" 2> /dev/null || return 0
+      ;;
+    *) return 0 ;;
+  esac
+  printf '%s\n' "$out/$1" | tee -a "$state/image"
 }

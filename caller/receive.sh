@@ -24,8 +24,8 @@ out_locks() {
   over=flake.lock
 }
 
-# unpack: unpacks the orchestrator's tar stream from stdin to a temporary folder and takes over its files. They get the time of this
-# computer: whether an image was written to later is seen by it (is_ours).
+# unpack: unpacks the orchestrator's tar stream from stdin to a temporary folder and takes over its files, as soon as a manifest has
+# come. They get the time of this computer: whether an image was written to later is seen by it (is_ours).
 unpack() {
   [ -z "$question" ] || answer_question
   [ -n "$out" ] || { cat > /dev/null; return 0; } # the verb delivers no files
@@ -33,30 +33,55 @@ unpack() {
   # The stream may open the inner folder to other users: a member may be the folder itself. The outer folder stays closed.
   mkdir -m 700 "$part" && mkdir "$part/files" || { cat > /dev/null; return 8; }
   # Without the flag, bsdtar gives files of root's the rights that the stream has for other users, capabilities, and flags.
-  (cd "$part/files" && tar -xomf - --no-same-permissions) 2> "$state/tar" || cat > /dev/null
-  take "$part/files"
-  taken=$?
+  exec 4<&0
+  { (cd "$part/files" && tar -xomf - --no-same-permissions) 2> "$state/untar" || cat > /dev/null; : > "$part/end"; } <&4 &
+  unpacker=$!
+  taken=0 number=1
+  until [ -e "$part/end" ]; do
+    if is_manifest "$part/files/.complete-$number"; then take_next; else sleep 0.2 2> /dev/null || sleep 1; fi
+    kill -0 $unpacker 2> /dev/null || break
+  done
+  wait $unpacker
+  while [ $taken = 0 ] && is_manifest "$part/files/.complete-$number"; do take_next; done
+  [ $taken != 0 ] || take "$part/files" .complete || taken=$?
   rm -rf "$part"
   return $taken
 }
 
-# take FOLDER: verifies the files in FOLDER with its manifest, writes them to the disk and moves them to $out
+# take_next: takes over the files of the next manifest, if those before were taken. They are set aside first, where tar, which still
+# unpacks, writes nothing.
+take_next() {
+  aside=$part/$number
+  mkdir "$aside" && mv "$part/files/.complete-$number" "$aside/" || taken=8
+  while [ $taken = 0 ] && read -r sum kind name && [ "$sum" != end ]; do
+    case $name in '' | .* | -* | */*) ;; *) ! is_there "$part/files/$name" || mv "$part/files/$name" "$aside/" || taken=8 ;; esac
+  done < "$aside/.complete-$number"
+  [ $taken != 0 ] || take "$aside" ".complete-$number" || taken=$?
+  rm -rf "$aside"
+  number=$((number + 1))
+}
+
+# is_manifest FILE: whether FILE is a manifest that has come as a whole
+is_manifest() { is_file "$1" && [ "$(tail -n 1 "$1")" = end ]; }
+
+# take FOLDER MANIFEST: verifies the files in FOLDER that MANIFEST lists, writes them to the disk and moves them to $out
 take() {
-  folder=$1
+  folder=$1 manifest=$1/$2
   # Without a complete manifest nothing was delivered; the orchestrator's exit code reports the cause.
-  is_file "$folder/.complete" && [ "$(tail -n 1 "$folder/.complete")" = end ] || return 8
+  is_manifest "$manifest" || return 8
   set --
   while read -r sum kind name && [ "$sum" != end ]; do
     case $name in
       '' | .* | -* | */*) false ;;
       *) is_plain "$name" ;;
     esac || { refuse "a delivered file has a name that is not allowed"; return; }
+    [ "$kind" != there ] || continue
     # Refuse links, which later readers would follow, and folders, into which mv would move the file. By a hard link, which busybox'
     # tar makes to any file of the caller's, whoever writes to the image would write to that file.
     is_file "$folder/$name" && [ -n "$(find "$folder/$name" -links 1)" ] || { refuse "$name is not a file of its own"; return; }
     [ "$(checksum "$folder/$name")" = "$sum" ] || { refuse "$name was damaged in transit: wrong checksum"; return; }
     set -- "$@" "$folder/$name"
-  done < "$folder/.complete"
+  done < "$manifest"
   # root's tar keeps each mode: no other user may write to a file, or run it as root.
   [ $# = 0 ] || chmod ug-s,go-w,-t "$@" && to_disk "$@" || return 8
   if [ -n "$over" ]; then put_locks; else put_images; fi
@@ -74,11 +99,11 @@ put_locks() {
   while read -r sum kind name && [ "$sum" != end ]; do
     lock_folder "$name"
     is_file "$into/$name" || { refuse "$name is not a lock of this checkout"; return; }
-  done < "$folder/.complete"
+  done < "$manifest"
   while read -r sum kind name && [ "$sum" != end ]; do
     lock_folder "$name"
     mv -f "$folder/$name" "$into/$name" || return 8
-  done < "$folder/.complete"
+  done < "$manifest"
   to_disk "$out" "$out/.." || return 8
 }
 

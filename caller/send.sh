@@ -134,8 +134,8 @@ find_tar() {
 }
 
 # pack: writes the caller's files as a tar stream, under their paths. Links within sent folders are kept. With them go the list of
-# files in the output folder that no run made, earlier images' bills of materials, and what is known of a flake's commit. The list of folders comes last and shows that
-# everything was sent.
+# files in the output folder that no run made, earlier images' bills of materials, the results of whole images, and what is known of a flake's commit.
+# The list of folders comes last and shows that everything was sent.
 pack() {
   # xargs may run tar several times: the receiver accepts concatenated archives.
   # shellcheck disable=SC2086  # flags, or none
@@ -143,5 +143,5 @@ pack() {
   # shellcheck disable=SC2086
   [ ! -s "$state/whole" ] || xargs -0 tar -cf - $tar_sends -C / < "$state/whole" || return
   for list in kept commits mounted trees; do cp "$state/$list" "$state/.$list" || return; done
-  tar -cf - -C "$state" .earlier .kept .commits .mounted .trees
+  tar -cf - -C "$state" .earlier .delivered .kept .commits .mounted .trees
 }

@@ -98,7 +98,7 @@ show_life() {
 }
 
 end_life() {
-  kill $ticker 2> /dev/null
+  kill -KILL $ticker 2> /dev/null # a signal that can be caught gets lost before the subshell has begun
   wait $ticker 2> /dev/null
   [ "$columns" = 0 ] || printf '\r\033[2K' >&2
 }

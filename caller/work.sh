@@ -8,7 +8,7 @@ run_streams() {
     # A closed terminal signals all its processes at once, as `timeout` does. Only the main script handles the signal and passes
     # it to the orchestrator; these processes wait for the orchestrator's end.
     trap '' HUP TERM
-    if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/mounted" ] || [ -s "$state/kept" ] || [ -n "$(ls "$state/.earlier")" ]; then
+    if [ -s "$state/send" ] || [ -s "$state/whole" ] || [ -s "$state/mounted" ] || [ -s "$state/kept" ] || [ -n "$(ls "$state/.earlier" "$state/.delivered")" ]; then
       { pack | start -i "--env NIXOS_IMAGE_INPUT=1" -- "$@"; echo $? > "$state/code"; } | unpack
     else
       { start -- "$@" < /dev/null; echo $? > "$state/code"; } | unpack
@@ -21,7 +21,7 @@ run_streams() {
   code=$(cat "$state/code" 2> /dev/null || echo 70)
   # If the run itself has failed, too, only a refused file is told.
   if [ "$unpacked" != 0 ] && [ -z "$stopped" ] && { [ "$code" = 0 ] || [ -s "$state/refused" ]; }; then
-    say "error: the image could not be written to $out: $(cat "$state/refused" "$state/tar" 2> /dev/null | sed q)"
+    say "error: the image could not be written to $out: $(cat "$state/refused" "$state/tar" "$state/untar" 2> /dev/null | sed q)"
     [ ! -s "$state/way_out" ] || say "try: $(cat "$state/way_out")"
     [ "$code" != 0 ] || code=8
   fi
@@ -41,6 +41,7 @@ after_death() {
       ;;
     137)
       say "error: the orchestrator was killed; cleaning up"
+      [ ! -s "$state/image" ] || say "the images whose paths were printed are whole: the same command keeps them and makes the rest"
       regardless new_run
       container=nixos-image-$run
       { trap '' HUP TERM; start -- clean > /dev/null; } &

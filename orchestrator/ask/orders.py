@@ -46,6 +46,7 @@ def image_orders(request: ImageRequest) -> Orders:
         orders += [["debug_shell"]] if request.debug_shell else []
         orders += [["force"]] if request.force else []
         orders.append(["out_dir", "--out", os.fspath(request.out)])
+        orders += [["delivered"]] if request.keeps else []
     orders += [QUESTION] if request.asks else []
     named = [("--inject", one.source) for one in request.image.injections]
     named += [

@@ -163,6 +163,16 @@ class ImageRequest:
         """Whether a person is asked before a build that costs much."""
         return not self.yes and not self.dry_run
 
+    @property
+    def fleet(self) -> bool:
+        """Whether several images are asked for."""
+        return bool(self.image.stamp)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether images that the caller has already need not be made again."""
+        return self.fleet and not self.dry_run and not self.image.check
+
 
 @dataclasses.dataclass(frozen=True)
 class Demo(ImageRequest):
@@ -211,6 +221,14 @@ class Build(ImageRequest):
     notes: tuple[str, ...] = ()
     configuration_by: str = "--configuration"
     nixpkgs_by: str = "--nixpkgs"
+
+    @property
+    def fleet(self) -> bool:
+        """Whether several images are asked for."""
+        machines = self.appliance.machines if self.appliance else ()
+        count = sum(len(one.formats) * max(1, len(one.systems)) for one in machines)
+        count += (len(self.formats) + len(self.format_paths)) * max(1, len(self.systems))
+        return bool(self.image.stamp) or (len(machines) > 1 or count > 1)
 
     @property
     def trees(self) -> tuple[tuple[str, pathlib.PurePosixPath], ...]:

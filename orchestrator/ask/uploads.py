@@ -33,6 +33,9 @@ KEPT = ".kept"
 #: Folder with the bills of materials of the newest images in the output folder.
 EARLIER = ".earlier"
 
+#: Folder with the results, checksums and signatures of whole images in the output folder.
+DELIVERED = ".delivered"
+
 #: File with the commits of sent folders. For each: the folder, the commit, its time, the number of
 #: commits up to it, 1 if the folder has exactly the commit's files, and 1 if submodules were sent.
 COMMITS = ".commits"
@@ -73,7 +76,7 @@ def take_lists(who: Caller) -> None:
     """
     folder = list_folder(who)
     folder.mkdir(mode=0o700, exist_ok=True)
-    for name in (TREES, KEPT, COMMITS, MOUNTED, EARLIER):
+    for name in (TREES, KEPT, COMMITS, MOUNTED, EARLIER, DELIVERED):
         if os.path.lexists(place := input_folder(who) / name):
             place.rename(folder / name)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from orchestrator.decide.estimate import Estimate
 from orchestrator.decide.plan import Plan
 from orchestrator.shared.constants import GIB
-from orchestrator.shared.cost import Cost, Work, WorkKind
+from orchestrator.shared.cost import AT_ONCE, Cost, Work, WorkKind
 from orchestrator.shared.quantities import duration, number, size
 
 #: A build that takes longer (seconds), or fetches or needs more on a disk (bytes), is asked about;
@@ -70,6 +70,8 @@ BUILDS: tuple[tuple[str, str, WorkKind], ...] = (
 def describe(cost: Cost, estimate: Estimate, out_free: int | None) -> str:
     """Describe a build's cost for a person, one fact a line."""
     lines = [f"image      {one.format} for {one.system}" for one in cost.images]
+    if cost.devices > 1:
+        lines.append(f"devices    {cost.devices}, of each image one for each")
     if cost.paths:
         lines.append(
             f"fetch      {number(cost.paths, 'path')}, {size(cost.download)},"
@@ -91,6 +93,8 @@ def describe(cost: Cost, estimate: Estimate, out_free: int | None) -> str:
     for place, needed, free in disks(cost, out_free):
         room = "" if free is None else f", {size(free)} free"
         lines.append(f"disk       {place}: up to {size(needed)}{room}")
+    if cost.files > AT_ONCE:
+        lines.append(f"           at most {AT_ONCE} of {cost.files} images are there at a time")
     if len(cost.works) > len(sources):
         lines.append("           what is built comes on top: its size is not known in advance")
     return "\n".join([*lines, f"time       {_time(estimate)}"])
@@ -107,6 +111,7 @@ def document(
         "emulation": {"mode": plan.mode, "reason": plan.reason},
         "machines": list(plan.machines),
         "images": [dataclasses.asdict(one) for one in cost.images],
+        "devices": cost.devices,
         "fetch": {
             "paths": cost.paths,
             "download": cost.download,

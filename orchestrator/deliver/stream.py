@@ -2,7 +2,8 @@
 
 run.sh unpacks the stream into a temporary folder, verifies the manifest's checksums, and then
 renames the files. So the files belong to the caller, no partial file gets its final name, and no
-folder of the host is mounted.
+folder of the host is mounted. A manifest of its own after some of the files lets run.sh have these
+already, whatever becomes of the others.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import os
 import pathlib
 import re
 import typing
+from collections.abc import Collection
 
 from orchestrator.docker.workspace import take
 from orchestrator.shared import command as programs
@@ -39,6 +41,11 @@ MANIFEST = ".complete"
 
 #: Suffixes of the files that the orchestrator writes beside an image.
 WRITTEN = frozenset(BESIDE) - {SBOM, BLOCK_MAP, IMAGE_INFO}
+
+#: After a manifest that is not the last comes a file of so many bytes, more than tar and its reader
+#: hold back: so the manifest arrives before the next image is made.
+FILLER = ".filler"
+FILLER_BYTES = 1 << 16
 
 #: Delivery fails if the caller reads nothing for this many seconds: its disk hangs, or the
 #: connection is gone.
@@ -98,20 +105,20 @@ class Result:
         return place.name
 
 
-def received_images(announced: object, folder: pathlib.Path) -> list[Artifact]:
-    """Take over the images that the builder has announced as JSON.
+def received_image(
+    announced: object, folder: pathlib.Path, others: Collection[str] = ()
+) -> Artifact:
+    """Take over an image that the builder has announced as JSON.
 
-    `folder` is the run's shared folder. Raises `BuildError` if a file does not match the
-    announcement, or has a name that is not allowed.
+    `folder` is the run's shared folder; `others` are names of the run's other images. Raises
+    `BuildError` if a file does not match the announcement, or has a name that is not allowed.
     """
-    images = as_announced(tuple[Artifact, ...], announced, "images")
-    if not images:
-        raise BuildError("the builder announced no image")
-    reserved = {f"{image.file_name}{suffix}" for image in images for suffix in WRITTEN}
-    for name in (name for image in images for name in _names(image)):
+    image = as_announced(Artifact, announced, "image")
+    reserved = {f"{name}{end}" for name in (image.file_name, *others) for end in WRITTEN}
+    for name in (*_names(image), *others):
         if not is_file_name(name) or name in {RESULT, BUILD_LOG, KNOWN_HOSTS} | reserved:
             raise BuildError(f"{name!r} is not allowed as a delivered file's name")
-    return [_received(image, folder) for image in images]
+    return _received(image, folder)
 
 
 def as_announced[T](kind: type[T], value: object, what: str) -> T:
@@ -152,8 +159,8 @@ def _name_of(path: str) -> str:
 class Delivery:
     """The tar stream to the caller: files as they become ready, the manifest last.
 
-    Files can be sent while others are still being made. A stream without a manifest is not accepted
-    by run.sh.
+    Files can be sent while others are still being made. Of what no manifest lists run.sh keeps
+    nothing.
     """
 
     def __init__(
@@ -162,17 +169,21 @@ class Delivery:
         """Start tar: files of `folder` go to the descriptor `stream`, with holes if `sparse`.
 
         Only root may write to `folder`, because links in it are followed and the manifest is
-        written there. With `private` (the image has secrets), only the caller may read the
-        delivered files.
+        written there. Sent files are removed. With `private` (the image has secrets), only the
+        caller may read the delivered files.
         """
         self._folder = folder
         self._stream = stream
         self._lines: list[str] = []
+        self._manifests = 0
+        self._ended = False
         command = [
             *("tar", "--create", "--file=-", "--format=gnu"),
             f"--mode=u=rwX,go={'' if private else 'rX'}",
             *("--owner=0", "--group=0", "--numeric-owner"),
             *(["--sparse"] if sparse else []),
+            # A file may get the inode of one that was removed: it is no hard link to that.
+            *("--remove-files", "--hard-dereference"),
             f"--directory={folder}",
             # tar reads the next name when it has written the previous file.
             *("--null", "--files-from=-"),
@@ -192,10 +203,39 @@ class Delivery:
         self._lines.append(f"{digest} {kind} {name}\n")
         self._name(name)
 
+    def there(self, name: str, digest: str) -> None:
+        """List the image `name` as one that the caller has already."""
+        self._lines.append(f"{digest} there {name}\n")
+
+    def complete(self) -> None:
+        """Send a manifest of the files since the last one: the caller may have them."""
+        self._manifests += 1
+        self._manifest(f"{MANIFEST}-{self._manifests}")
+        filler = f"{FILLER}-{self._manifests}"
+        # Zeros might be sent as a hole.
+        (self._folder / filler).write_bytes(os.urandom(FILLER_BYTES))
+        self._name(filler)
+
+    def has_left(self, name: str) -> bool:
+        """Return whether the file `name` was sent, and exists no more.
+
+        Raises `DeliveryError` if nothing is sent any more.
+        """
+        if not (self._folder / name).exists():
+            return True
+        if self._tar.poll() is not None:
+            self.close()
+        return False
+
     def finish(self) -> None:
         """Send the manifest and end the stream; raises `DeliveryError` if a file was cut off."""
-        (self._folder / MANIFEST).write_text("".join([*self._lines, "end\n"]))
-        self._name(MANIFEST)
+        self._manifest(MANIFEST)
+        self.close()
+
+    def close(self) -> None:
+        """End the stream, if that was not done; what no manifest lists is dropped."""
+        if self._ended:
+            return
         said = self._end()
         if self._tar.returncode != 0:
             last = said[-1] if said else self._tar.returncode
@@ -206,7 +246,13 @@ class Delivery:
         programs.kill(self._tar)
         self._end()
 
+    def _manifest(self, name: str) -> None:
+        (self._folder / name).write_text("".join([*self._lines, "end\n"]))
+        self._lines.clear()
+        self._name(name)
+
     def _end(self) -> list[str]:
+        self._ended = True
         sent, still = self._sent(), 0
         while (said := programs.rest(self._tar, 1)) is None:
             # Count iterations instead of the clock: this container may be paused meanwhile.

@@ -16,7 +16,7 @@ import stat
 from orchestrator.shared.builders import BUILDERS
 from orchestrator.shared.errors import BuildError
 from orchestrator.shared.push import KEYS
-from orchestrator.shared.run import LATE, WORD, WORK
+from orchestrator.shared.run import LATE, SENT, WORD, WORK
 
 #: Folder in the run's shared folder for files taken over from agents; only root may write to it.
 TAKEN = "taken"
@@ -107,6 +107,8 @@ def open_to_agents(folder: pathlib.Path) -> None:
     (folder / TAKEN).mkdir(exist_ok=True)  # a run's second attempt finds the folders
     for name in (LATE, WORD, KEYS, ROOTS_OWN):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
+    (folder / SENT).mkdir(exist_ok=True)
+    (folder / SENT).chmod(0o755)
     folder.chmod(0o1777)
 
 

@@ -4,6 +4,7 @@ This module owns the cleanup on every exit path, the deadlines and the exit code
 """
 
 import concurrent.futures
+import dataclasses
 import os
 import pathlib
 import typing
@@ -14,6 +15,7 @@ from orchestrator.deliver import stream
 from orchestrator.deliver.names import check_free
 from orchestrator.docker import census, privileges
 from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.images import IMAGES
 from orchestrator.docker.workspace import give, give_late, open_to_agents
 from orchestrator.run import forecast, push
 from orchestrator.run.activity import Follower
@@ -35,7 +37,7 @@ from orchestrator.shared.errors import (
     PushError,
 )
 from orchestrator.shared.run import BUILT, NIX_CONF
-from orchestrator.shared.task import Task
+from orchestrator.shared.task import Delivered, Task
 
 #: Longest time in seconds that cleanup may take to remove its entries from binfmt_misc and end,
 #: after the builder has unlocked it or it was told to stop.
@@ -46,6 +48,9 @@ READY_SECONDS = 5
 
 #: Longest time in seconds from the builder's announcement of images until its container's end.
 LATE_SECONDS = 60
+
+#: Seconds between two looks whether an image has left the work volume.
+LOOK_SECONDS = 0.2
 
 #: Longest time in seconds to read the last log lines of an ended container.
 LOG_SECONDS = 3
@@ -71,24 +76,22 @@ class Appliance:
 
         Raises the first error after everything is torn down.
         """
-        handover = Handover(self._run, self._supervisor, stream)
+        handover = Handover(self._run, self._supervisor, stream, self._receipts)
         problem: ApplianceError | None = None
         boot: dict[str, typing.Any] | None = None
-        images: list[Artifact] = []
+        built = False
         try:
             self._run.images.wait(self._run.plan.images, self._run.progress, self._run.deadline)
-            task.write(self._folder)
+            self._with_delivered(task).write(self._folder)
             self._give_secret(self._run.workspace.nix_conf, NIX_CONF)
             self._give_secret(self._run.workspace.builders, BUILDERS)
             open_to_agents(self._folder)
-            images = self._build(stream)
+            built = self._build(stream, handover)
             self._run.word.settle()
-            if images:
-                handover.send(images)
             if self._run.plan.boot:
-                self._start_boot(images[0])
+                self._start_boot(handover.images[0], handover.to_boot)
             self._prove_clean()
-            if images and self._run.request.push:
+            if built and self._run.request.push:
                 self._push(self._run.request.push.url)
             if self._run.plan.boot:
                 seconds = self._run.request.boot_timeout
@@ -103,7 +106,7 @@ class Appliance:
         if problem:
             self._run.progress.to("clean up")
         try:
-            receipts = self._receipts() if images else []
+            receipts = self._receipts() if built else []
         except BaseException:
             self._tear_down()
             raise
@@ -111,13 +114,14 @@ class Appliance:
             # Delivery and teardown run in parallel.
             down = pool.submit(self._tear_down)
             try:
-                if images and isinstance(problem, AFTER_THE_IMAGE | None):
+                if built and isinstance(problem, AFTER_THE_IMAGE | None):
                     handover.finish(boot, receipts, problem)
-                elif images:
+                elif isinstance(problem, STOPPED):
                     handover.abandon()
                 elif problem:
                     self._run.word.settle()
                     handover.send_log(problem)
+                    handover.break_off()
             finally:
                 problem = _first(problem, down)
         self._run.progress.end()
@@ -125,10 +129,22 @@ class Appliance:
         if problem:
             raise problem
 
-    def _build(self, target: int) -> list[Artifact]:
-        """Start the plan's containers in order, and process their events until images are ready.
+    def _with_delivered(self, task: Task) -> Task:
+        """Return `task` with the images that need not be made again."""
+        return dataclasses.replace(
+            task,
+            tools=self._run.engine.image_source(IMAGES["builder"].name),
+            delivered=tuple(
+                Delivered(one.file_name, one.sha256, one.made) for one in self._run.delivered
+            ),
+            first_anew=self._run.plan.boot,
+        )
 
-        Returns an empty list for a dry run, whose JSON goes to `target`.
+    def _build(self, target: int, handover: Handover) -> bool:
+        """Start the plan's containers in order, and process their events until all images exist.
+
+        Each image is delivered as it is announced. Returns False for a dry run, whose JSON goes to
+        `target`.
         """
         self._run.progress.to("start", ", ".join(self._run.plan.services))
         names = self._run.engine.create(self._run.plan.services)
@@ -143,7 +159,8 @@ class Appliance:
             self._supervisor.follow(service, names[service])
         given = False
         while True:
-            item = self._supervisor.next()
+            item = self._supervisor.next(LOOK_SECONDS)
+            handover.tell_left()
             if isinstance(item, Exit) and item.service == "builder":
                 raise BuildError("the builder ended without announcing images")
             if item is None or isinstance(item, Exit):
@@ -168,14 +185,20 @@ class Appliance:
             elif service == "builder" and name == BUILT and not given:
                 give_late(self._run.workspace.late, self._folder)
                 given = True
+            elif service == "builder" and name == "image":
+                handover.send(event)
+            elif service == "builder" and name == "kept":
+                handover.keep(event)
             elif service == "builder" and name == "images":
-                return stream.received_images(event.get("images"), self._folder)
+                if not handover.images:
+                    raise BuildError("the builder announced no image")
+                return True
             elif service == "builder" and name == "file":
                 check_free(event.get("file"), self._run.request, self._run.hosts, self._kept)
             elif service == "builder" and name == "plan":
                 cost, found = forecast.tell(self._run, event, target)
                 if self._run.request.dry_run:
-                    return []
+                    return False
                 forecast.obtain_word(self._run, self._supervisor, cost, found)
                 self._follower.begin(cost, found)
             elif service == "builder":
@@ -185,7 +208,7 @@ class Appliance:
         """Copy what was built to a cache. The builder's end is the end of all that builds left."""
         if self._supervisor.wait_exit("builder", LATE_SECONDS) is None:
             raise PushError("the builder does not end: its container could read the keys of --push")
-        announced = (self._supervisor.event("builder", "images") or {}).get("results")
+        announced = (self._supervisor.event("builder", "results") or {}).get("results")
         push.push(self._run, url, stream.as_announced(tuple[str, ...], announced, "results"))
 
     def _give_secret(self, kept: pathlib.Path, name: str) -> None:
@@ -228,7 +251,7 @@ class Appliance:
             )
         self._run.progress.say(f"cleanup: {cleaned['message']}", fields=cleaned)
 
-    def _start_boot(self, image: Artifact) -> None:
+    def _start_boot(self, image: Artifact, place: pathlib.Path) -> None:
         name = f"{self._run.engine.project}-boot-1"
         arguments = [
             *("--test", "--system", image.system, f"--ready-text={image.ready_text}"),
@@ -241,7 +264,6 @@ class Appliance:
             ),
             *(["--try-kvm"] if self._run.plan.kvm else []),
         ]
-        place = self._folder / image.path
         try:
             self._run.images.wait(("boot",), self._run.progress, self._run.deadline)
             self._run.progress.to("boot", f"starting {self._run.plan.guest}")

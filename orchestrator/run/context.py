@@ -9,6 +9,7 @@ from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace
 from orchestrator.run.word import Word
+from orchestrator.shared.artifact import Artifact
 from orchestrator.shared.progress import Progress
 
 
@@ -18,7 +19,7 @@ class RunContext:
 
     `deadline` is a time of the monotonic clock. `hosts` are the host names in the images' names
     (`make_task.hosts`), `sent` the caller's files as they came (`provenance.sent`). `word` is the
-    person's, whom run.sh asks.
+    person's, whom run.sh asks. `delivered` are images in the output folder that may stay.
     """
 
     caller: Caller
@@ -32,3 +33,4 @@ class RunContext:
     hosts: tuple[str, ...]
     sent: list[dict[str, typing.Any]]
     word: Word
+    delivered: tuple[Artifact, ...] = ()

@@ -1,5 +1,6 @@
 """Handles the builder's plan: shows it, asks, gives the word; and remembers how long a run took."""
 
+import dataclasses
 import json
 import os
 
@@ -29,7 +30,8 @@ def verb_of(run: RunContext) -> str:
 
 def tell(run: RunContext, event: Event, stream: int) -> tuple[Cost, Estimate]:
     """Show what the builder says that the build costs; a dry run ends with that."""
-    cost = as_announced(Cost, event.get("cost"), "plan")
+    told = as_announced(Cost, event.get("cost"), "plan")
+    cost = dataclasses.replace(told, devices=len(run.hosts))
     stages = [stage for stage in LATER if stage != "boot" or run.plan.boot]
     found = estimate(cost, memory.recall(), verb_of(run), stages)
     free = run.caller.out_kib
@@ -62,7 +64,7 @@ def obtain_word(run: RunContext, supervisor: Supervisor, cost: Cost, found: Esti
 
 def remember(run: RunContext, supervisor: Supervisor, *, ended_well: bool) -> None:
     """Add the run to the history; of a failed run only what was built."""
-    said = supervisor.event("builder", "images") or supervisor.event("builder", "steps")
+    said = supervisor.event("builder", "results") or supervisor.event("builder", "steps")
     if not said or run.request.dry_run:
         return
     try:

@@ -1,24 +1,21 @@
-"""Delivers a run's images with the files beside them, or the build log after a failure."""
+"""Delivers a run's images, each when it is finished, or the build log after a failure."""
 
 import contextlib
-import dataclasses
 import functools
 import os
 import pathlib
 import shutil
-import time
-import typing
+from collections.abc import Callable
 
 from orchestrator.ask.request import AUTO
-from orchestrator.ask.uploads import earlier_bills, kept
+from orchestrator.ask.uploads import kept
 from orchestrator.deliver import evidence
-from orchestrator.deliver.provenance import About
-from orchestrator.deliver.report_checks import Story
-from orchestrator.deliver.stream import SCHEMA, Delivery, Result, as_announced, known_hosts
+from orchestrator.deliver.stream import Delivery, as_announced, known_hosts, received_image
 from orchestrator.docker.privileges import Receipt
-from orchestrator.docker.workspace import take
+from orchestrator.docker.workspace import TAKEN, take
+from orchestrator.run.account import Account, Boot
 from orchestrator.run.context import RunContext
-from orchestrator.run.supervisor import Supervisor
+from orchestrator.run.supervisor import Event, Supervisor
 from orchestrator.shared.artifact import (
     BUILD_LOG,
     IMAGE_RESULT,
@@ -27,32 +24,30 @@ from orchestrator.shared.artifact import (
     LOG_TYPE,
     REPORT,
     RESULT,
-    RESULT_TYPE,
     SERIAL_LOG,
     Artifact,
-    Material,
 )
-from orchestrator.shared.builders import fingerprint
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.errors import (
     ApplianceError,
-    BootError,
     BuildError,
-    CleanupError,
+    DeliveryError,
     EmulatorCrashError,
 )
-from orchestrator.shared.steps import Steps
+from orchestrator.shared.json_reader import Natural
+from orchestrator.shared.quantities import number
+from orchestrator.shared.run import SENT
 from orchestrator.shared.text import columns
 
 #: Files with the guest's console output and Nix' log in the run's shared folder.
 SERIAL = "serial.log"
 NIX_LOG = "nix.log"
 
-#: Bytes of the guest's console that its last lines are looked for in.
-CONSOLE_BYTES = 1 << 16
+#: Folder in TAKEN with a link to the image of the boot check: its own name goes when it was sent.
+TO_BOOT = ".boot"
 
-#: Fields of `result.json` about Nix' sandbox, from the probe's event.
-SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces", "inputs")
+#: Most images that are named in a line.
+NAMED = 3
 
 #: Errors for which Nix' log has more details.
 IN_THE_BUILD = BuildError | EmulatorCrashError
@@ -65,78 +60,128 @@ def table(images: list[Artifact]) -> str:
     return columns([head, *rows]).rstrip("\n")
 
 
+def _names(images: list[Artifact]) -> str:
+    """Return the names of few images, the number of many."""
+    many = number(len(images), "image")
+    return many if len(images) > NAMED else ", ".join(one.file_name for one in images)
+
+
 class Handover:
-    """Delivery of one run: `send`, then `finish` or `abandon`; after a failed build, `send_log`."""
+    """Delivery of one run's images: `send` and `keep`, then `finish`, `break_off` or `abandon`.
 
-    def __init__(self, run: RunContext, supervisor: Supervisor, stream: int) -> None:
-        """Deliver from the run's shared folder to the file descriptor `stream`."""
-        self._run = run
-        self._supervisor = supervisor
-        self._folder = run.workspace.shared
-        self._stream = stream
-        self._images: list[Artifact] = []
-        self._outgoing: Delivery | None = None
-        self._began = time.monotonic()
+    After a failed build, `send_log`.
+    """
 
-    def send(self, images: list[Artifact]) -> None:
-        """Start to send the images, in parallel with the boot check."""
-        self._images = images
-        self._outgoing = Delivery(
-            self._folder_of_images(),
-            self._stream,
-            sparse=self._run.caller.sparse,
-            private=self._run.request.image.secret,
-        )
-        for image in images:
-            self._outgoing.send(image.file_name, image.sha256)
-            for extra in image.extras:
-                self._outgoing.send(pathlib.PurePosixPath(extra).name)
-
-    def finish(
+    def __init__(
         self,
-        boot: dict[str, typing.Any] | None,
-        receipts: list[Receipt],
-        problem: ApplianceError | None,
+        run: RunContext,
+        supervisor: Supervisor,
+        stream: int,
+        receipts: Callable[[], list[Receipt]],
     ) -> None:
-        """Send result.json, provenance, checksums and the manifest, which makes the delivery valid.
+        """Deliver from the run's shared folder to the file descriptor `stream`.
 
-        `boot` is the boot check's result, or None; `problem` is the error after which the image is
-        delivered nevertheless.
+        `receipts` returns the privileges of the run's containers.
         """
-        outgoing, folder = self._outgoing, self._folder_of_images()
-        assert outgoing  # `send` has set `_outgoing`
-        registered = self._registered()
-        names = ", ".join(image.file_name for image in self._images)
-        with self._run.progress.stage("deliver", names):
-            first, *others = self._images
-            if self._run.plan.boot and self._said(SERIAL):
-                name = f"{first.file_name}{SERIAL_LOG}"
-                outgoing.send(take(self._folder, SERIAL, name).name)
-            if self._said(NIX_LOG):
-                outgoing.send(take(self._folder, NIX_LOG, f"{first.file_name}{LOG}").name)
-            whole = self._result(self._images, boot, receipts, registered)
-            outgoing.send(whole.write(folder / RESULT))
-            if known := known_hosts(self._images):
-                with (folder / KNOWN_HOSTS).open("x") as file:
+        self._run = run
+        self._account = Account(run, supervisor)
+        self._folder = run.workspace.shared
+        self._taken = self._folder / TAKEN
+        self._stream = stream
+        self._receipts = receipts
+        #: Images by their positions; of these the first one made, those that are whole at the
+        #: caller's, and those still on the way.
+        self._images: dict[int, Artifact] = {}
+        self._made: Artifact | None = None
+        self._whole: set[str] = set()
+        self._leaving: list[str] = []
+        self._outgoing: Delivery | None = None
+        self._report = ""
+
+    @property
+    def images(self) -> list[Artifact]:
+        """All images so far, in the order of the request."""
+        return [self._images[position] for position in sorted(self._images)]
+
+    @property
+    def to_boot(self) -> pathlib.Path:
+        """The first image, for the boot check."""
+        return self._taken / TO_BOOT / self._images[0].file_name
+
+    def send(self, event: Event) -> None:
+        """Take over the image that the builder has announced, and deliver it.
+
+        That of the boot check, or of a run that makes no other, is sent now, and complete when the
+        run has ended: the files beside it tell of that.
+        """
+        names = [one.file_name for one in self._images.values()]
+        image = received_image(event.get("image"), self._folder, names)
+        first = self._place(image, event) == 0
+        if first and self._run.plan.boot:
+            self.to_boot.parent.mkdir()
+            self.to_boot.hardlink_to(self._taken / image.file_name)
+        self._made = self._made or image
+        self._begun().send(image.file_name, image.sha256)
+        if not first or (self._run.request.fleet and not self._run.plan.boot):
+            self._complete(image, self._receipts(), None, None)
+        self._leaving.append(image.file_name)
+
+    def keep(self, event: Event) -> None:
+        """Note that the caller has an image already, made from the same."""
+        there = {one.file_name: one for one in self._run.delivered}
+        image = there.get(str(event.get("name")))
+        if not image:
+            raise BuildError("the builder keeps an image that the caller does not have")
+        self._place(image, event)
+        self._whole.add(image.file_name)
+        place = self._run.request.out / image.file_name
+        self._run.progress.say(f"{place}: is whole, and made from the same: it stays")
+
+    def tell_left(self) -> None:
+        """Tell the builder which images have left the work volume."""
+        for name in self._leaving.copy():
+            if self._outgoing and self._outgoing.has_left(name):
+                (self._folder / SENT / name).touch()
+                self._leaving.remove(name)
+
+    def finish(self, boot: Boot, receipts: list[Receipt], problem: ApplianceError | None) -> None:
+        """Send the files of the whole run, and the manifest that ends the delivery.
+
+        `boot` is the boot check's result, or None; `problem` is the error after which the images
+        are delivered nevertheless.
+        """
+        outgoing, images = self._begun(), self.images
+        with self._run.progress.stage("deliver", _names(images)):
+            if images[0].file_name not in self._whole:
+                self._complete(images[0], receipts, boot, problem)
+            if self._made and self._said(NIX_LOG):
+                outgoing.send(take(self._folder, NIX_LOG, f"{self._made.file_name}{LOG}").name)
+            whole = self._account.result(images, boot, receipts)
+            outgoing.send(whole.write(self._taken / RESULT))
+            if known := known_hosts(images):
+                with (self._taken / KNOWN_HOSTS).open("x") as file:
                     file.write(known)
                 outgoing.send(KNOWN_HOSTS)
-            for image in self._images:
-                own = self._result([image], None if image in others else boot, receipts, registered)
-                outgoing.send(own.write(folder / f"{image.file_name}{IMAGE_RESULT}"))
-            about = self._about(receipts, registered)
-            story_of = functools.partial(self._story, boot=boot, problem=problem)
-            warn = functools.partial(self._run.progress.say, level="warning")
-            beside = evidence.write(folder, self._images, about, story_of, warn)
-            for name in beside:
-                outgoing.send(name)
+            for image in images:
+                outgoing.there(image.file_name, image.sha256)
             outgoing.finish()
-        if report := next((name for name in beside if name.endswith(REPORT)), ""):
-            self._run.progress.say(f"report: {self._run.request.out / report}")
-        if others:
-            self._run.progress.say(table(self._images))
+        if self._report:
+            self._run.progress.say(f"report: {self._run.request.out / self._report}")
+        if len(images) > 1:
+            self._run.progress.say(table(images))
+
+    def break_off(self) -> None:
+        """End the delivery of a run that fails: what is complete still arrives."""
+        if self._outgoing:
+            # The run's own error matters.
+            with contextlib.suppress(DeliveryError):
+                self._outgoing.close()
+        if self._whole:
+            count, out = number(len(self._whole), "image"), self._run.request.out
+            self._run.progress.say(f"{count} in {out} stay: the same command makes the rest")
 
     def abandon(self) -> None:
-        """End the delivery without a manifest, so that run.sh discards all files."""
+        """End the delivery at once: run.sh keeps what is complete there."""
         if self._outgoing:
             self._outgoing.abandon()
 
@@ -144,7 +189,7 @@ class Handover:
         """Deliver Nix' log if it has details of `problem`, and name it in the error."""
         failed = isinstance(problem, IN_THE_BUILD) and not self._run.request.dry_run
         again = isinstance(problem, EmulatorCrashError) and self._run.request.qemu == AUTO
-        if not failed or again or not self._said(NIX_LOG):
+        if self._outgoing or not failed or again or not self._said(NIX_LOG):
             return
         # A failure here is ignored: the original error matters.
         with contextlib.suppress(OSError, ApplianceError):
@@ -159,148 +204,51 @@ class Handover:
             outgoing.finish()
             problem.log = os.fspath(self._run.request.out / name)
 
+    def _begun(self) -> Delivery:
+        """Return the delivery, which begins with the first image."""
+        if not self._outgoing:
+            self._run.word.settle()
+            self._outgoing = Delivery(
+                self._taken,
+                self._stream,
+                sparse=self._run.caller.sparse,
+                private=self._run.request.image.secret,
+            )
+        return self._outgoing
+
+    def _place(self, image: Artifact, event: Event) -> int:
+        """Note the position of `image` in the request, and return it."""
+        position = as_announced(Natural, event.get("position"), "position")
+        if position in self._images:
+            raise BuildError(f"{image.file_name}: another image has its position")
+        self._images[position] = image
+        return position
+
+    def _complete(
+        self,
+        image: Artifact,
+        receipts: list[Receipt],
+        boot: Boot,
+        problem: ApplianceError | None,
+    ) -> None:
+        """Send the files beside `image`, and a manifest: then the caller may have it."""
+        outgoing = self._begun()
+        own = self._account.result([image], boot, receipts)
+        names = [own.write(self._taken / f"{image.file_name}{IMAGE_RESULT}")]
+        if self._run.plan.boot and self._said(SERIAL):
+            log = take(self._folder, SERIAL, f"{image.file_name}{SERIAL_LOG}")
+            names.append(log.name)
+        story = self._account.story(image, boot, problem)
+        warn = functools.partial(self._run.progress.say, level="warning")
+        about = self._account.about(receipts)
+        names += [pathlib.PurePosixPath(extra).name for extra in image.extras]
+        names += evidence.write(self._taken, image, about, story, warn)
+        self._report = self._report or next((one for one in names if one.endswith(REPORT)), "")
+        for name in names:
+            outgoing.send(name)
+        outgoing.complete()
+        self._whole.add(image.file_name)
+
     def _said(self, name: str) -> bool:
         """Return whether an agent has written the file `name`; a link does not count."""
         return (self._folder / name).is_file(follow_symlinks=False)
-
-    def _folder_of_images(self) -> pathlib.Path:
-        return (self._folder / self._images[0].path).parent
-
-    def _registered(self) -> list[dict[str, str]]:
-        """Return all emulators' entries, registered by the registrar or by the builder."""
-        said = [self._supervisor.event(one, "registered") for one in self._run.plan.services]
-        return [
-            entry
-            for event in said
-            if event
-            for entry in as_announced(tuple[dict[str, str], ...], event.get("entries"), "entries")
-        ]
-
-    def _nix(self) -> str:
-        found = self._supervisor.event("builder", "nix-version") or {}
-        return str(found.get("version", ""))
-
-    def _settings(self) -> dict[str, str]:
-        """Return Nix' effective settings by name, which it reported before it built."""
-        told = self._supervisor.event("builder", "settings") or {}
-        return as_announced(dict[str, str], told.get("settings", {}), "settings")
-
-    def _others(self) -> list[str]:
-        """Return the names of Nix' changed settings whose values may be secret."""
-        told = self._supervisor.event("builder", "settings") or {}
-        return list(as_announced(tuple[str, ...], told.get("others", []), "others"))
-
-    def _sandbox(self) -> dict[str, object]:
-        found = self._supervisor.event("builder", "sandbox") or {}
-        return {name: found.get(name) for name in SANDBOX_FIELDS}
-
-    def _builders(self) -> list[dict[str, object]]:
-        """Return the builders that have built something, with their number of builds."""
-        announced = self._supervisor.event("builder", "images") or {}
-        steps: Steps = as_announced(Steps, announced.get("steps", {}), "steps")
-        known = {one.uri: one for one in self._run.request.builders}
-        return [
-            {
-                "uri": hand.uri,
-                "host_key": fingerprint(known[hand.uri].host_key),
-                "builds": hand.count,
-                "seconds": hand.seconds,
-            }
-            for hand in steps.hands
-            if hand.uri in known
-        ]
-
-    def _result(
-        self,
-        images: list[Artifact],
-        boot: dict[str, typing.Any] | None,
-        receipts: list[Receipt],
-        registered: list[dict[str, str]],
-    ) -> Result:
-        first = images[0]
-        return Result(
-            type=RESULT_TYPE,
-            schema=SCHEMA,
-            name=first.name,
-            system=first.system,
-            format=first.format,
-            path=os.fspath(self._run.request.out / first.file_name),
-            size=first.size,
-            sha256=first.sha256,
-            store_path=first.toplevel,
-            emulation=self._run.plan.mode,
-            emulators=registered,
-            privileges=[dataclasses.asdict(one) for one in receipts],
-            nix=self._nix(),
-            nix_settings=self._settings(),
-            other_nix_settings=self._others(),
-            sandbox=self._sandbox(),
-            builders=self._builders(),
-            boot=boot,
-            images=[image.describe(self._run.request.out) for image in images],
-            seconds={
-                **self._run.progress.seconds,
-                "total": round(time.monotonic() - self._began, 3),
-            },
-        )
-
-    def _story(
-        self,
-        image: Artifact,
-        boot: dict[str, typing.Any] | None,
-        problem: ApplianceError | None,
-    ) -> Story:
-        """Return what the report of `image` says of this run; only the first image is booted."""
-        console, checked = "", self._run.plan.boot and image is self._images[0]
-        if checked:
-            serial = self._folder_of_images() / f"{image.file_name}{SERIAL_LOG}"
-            with contextlib.suppress(FileNotFoundError):
-                console = _end_of(serial)
-        announced = self._supervisor.event("builder", "images") or {}
-        return Story(
-            boot=boot if checked else None,
-            failed=str(problem) if checked and isinstance(problem, BootError) else "",
-            unclean=str(problem) if isinstance(problem, CleanupError) else "",
-            console=console,
-            seconds=self._run.progress.seconds,
-            steps=as_announced(Steps, announced.get("steps", {}), "steps"),
-            bills=earlier_bills(self._run.workspace.bills),
-        )
-
-    def _about(
-        self,
-        receipts: list[Receipt],
-        registered: list[dict[str, str]],
-    ) -> About:
-        """Return the facts of this run for the provenance."""
-        announced = self._supervisor.event("builder", "images")
-        assert announced  # images exist, so the builder has sent this event
-        now = time.time()
-        return About(
-            request=self._run.request,
-            caller=self._run.caller,
-            emulation=self._run.plan.mode,
-            emulators=registered,
-            nix=self._nix(),
-            settings=self._settings(),
-            others=self._others(),
-            sandbox=self._sandbox(),
-            builders=self._builders(),
-            sent=self._run.sent,
-            materials=[
-                dataclasses.asdict(one)
-                for one in as_announced(
-                    tuple[Material, ...], announced.get("materials"), "materials"
-                )
-            ],
-            containers={one.service: one.image for one in receipts},
-            began=now - (time.monotonic() - self._began),
-            ended=now,
-        )
-
-
-def _end_of(log: pathlib.Path) -> str:
-    """Return the last CONSOLE_BYTES of `log` as text."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - CONSOLE_BYTES))
-        return file.read(CONSOLE_BYTES).decode(errors="replace")

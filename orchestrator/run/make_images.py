@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator
 
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask import github
+from orchestrator.ask.delivered import delivered
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
 from orchestrator.ask.uploads import mounted
 from orchestrator.decide.host import measure
@@ -99,6 +101,8 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         names = hosts(task.options, workspace)
         # Hashed before an agent starts, because the builder may write to the sent folders.
         sent = [] if request.dry_run else provenance.sent(request, who)
+        sign = functools.partial(signing.sign, who) if request.sign else None
+        there = delivered(who, sign) if request.keeps else ()
         if request.dry_run:
             progress.end()
             if not request.as_json:
@@ -139,6 +143,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                     hosts=names,
                     sent=sent,
                     word=word,
+                    delivered=there,
                 )
                 Appliance(run).run(task, stream)
             except EmulationError:

@@ -74,7 +74,8 @@ class Artifact:
     `virtual_size` is the size of the disk in the image, `firmware` the kinds that can boot it,
     `sbom` the path of its bill of materials, `unpacked_sha256` the SHA-256 of the image before it
     was compressed. `serial` and `ssh_host_key`, a public key, are the device's, "" if they are not
-    derived (`--identity-seed`).
+    derived (`--identity-seed`). `made` tells what the image was made from
+    (`agents/builder/post.py`), "" if the run does not want to know.
     """
 
     path: str
@@ -95,6 +96,7 @@ class Artifact:
     sbom: str
     serial: str = ""
     ssh_host_key: str = ""
+    made: str = ""
 
     @property
     def file_name(self) -> str:
@@ -121,6 +123,7 @@ class Artifact:
             "sbom": pathlib.PurePosixPath(self.sbom).name,
             "bmap": self._beside(BLOCK_MAP),
             "image_info": self._beside(IMAGE_INFO),
+            "made": self.made,
         }
 
     def _beside(self, suffix: str) -> str | None:

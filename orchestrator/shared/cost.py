@@ -5,6 +5,16 @@ import typing
 
 from orchestrator.shared.json_reader import Natural
 
+#: Most images that are copied and hashed at a time: more only compete for the disk.
+AT_A_TIME = 4
+
+#: Images that wait for the caller while the builder makes further ones.
+UNSENT = 1
+
+#: Most images of a run on the work volume at a time: the raw image, the one that others are copied
+#: from, those that are made and those that wait.
+AT_ONCE = 2 + AT_A_TIME + UNSENT
+
 #: Builds that this CPU runs, builds that an emulator runs, those of a foreign system that builders
 #: on other machines run, downloads of sources by a derivation.
 WorkKind = typing.Literal["native", "emulated", "remote", "source"]
@@ -45,7 +55,7 @@ class Cost:
 
     `content` is an upper bound of one image's content; the size of what is built is not known.
     `store_free` and `work_free` are free bytes of the store's and the work volume's disk, which is
-    one disk if `one_disk`.
+    one disk if `one_disk`. Each of `images` is made once for each of the `devices`.
     """
 
     images: tuple[PlannedImage, ...]
@@ -55,6 +65,12 @@ class Cost:
     store_free: Natural
     work_free: Natural
     one_disk: bool
+    devices: Natural = 1
+
+    @property
+    def files(self) -> int:
+        """Number of images in the output folder."""
+        return len(self.images) * self.devices
 
     @property
     def download(self) -> int:
@@ -73,13 +89,13 @@ class Cost:
 
     @property
     def work_needed(self) -> int:
-        """Bytes of the work volume: while an image is converted, it exists twice."""
-        return 2 * self.content * len(self.images)
+        """Bytes of the work volume: an image that is converted exists twice; images leave it."""
+        return self.content * min(2 * self.files, AT_ONCE)
 
     @property
     def out_needed(self) -> int:
         """Bytes of the output folder."""
-        return self.content * len(self.images)
+        return self.content * self.files
 
     def works_of(self, kind: WorkKind) -> list[Work]:
         """Return the builds of one kind."""

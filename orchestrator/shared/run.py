@@ -22,6 +22,9 @@ LATE = "late"
 #: Empty folder in a run's folder: root's until the builder may fetch and build what it has planned.
 WORD = "word"
 
+#: Folder in a run's folder, root's: an empty file for each image that has left the work volume.
+SENT = "sent"
+
 #: Event of the builder: Nix has ended and no other process is left, so late values may be sent.
 BUILT = "built"
 

@@ -120,6 +120,15 @@ class NixosTask:
 
 
 @dataclasses.dataclass(frozen=True)
+class Delivered:
+    """An image in the caller's output folder: its file's name and SHA-256, and `Artifact.made`."""
+
+    file_name: str
+    sha256: str
+    made: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """The builder's task: `work` says what to build, `options` how to assemble it.
 
@@ -129,6 +138,8 @@ class Task:
     kept, and what it is told (`FAILED`). With `asks` the builder waits for the
     orchestrator's word between its plan and what that costs. With `late` the orchestrator sends
     files of `options` only when Nix has ended. With `verbose` it gets the log lines of builds.
+    `tools` names the state of the builder's image. An image that is `delivered`, and was made from
+    the same, is not made again; with `first_anew` the first one is.
     """
 
     work: DemoTask | NixosTask
@@ -143,6 +154,9 @@ class Task:
     late: bool = False
     asks: bool = False
     verbose: bool = False
+    tools: str = ""
+    delivered: tuple[Delivered, ...] = ()
+    first_anew: bool = False
 
     def write(self, folder: pathlib.Path) -> None:
         """Write the task to the run's `folder`."""

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs(
 #: A shell and a tar with which run.sh must work, and the suites that run with them.
 CASES = [
     ("dash", "tar", "test_hostile.sh"),
-    ("bash --posix", "bsdtar", "test_repository.sh", "test_kit.sh"),
+    ("bash --posix", "bsdtar", "test_repository.sh", "test_kit.sh", "test_fleet.sh"),
     ("busybox sh", "busybox tar", "test_caller.sh", "test_kept.sh", "test_registry.sh"),
 ]
 
@@ -30,6 +30,8 @@ SLOW = [
     ("dash", "tar", "test_kit.sh", "test_registry.sh"),
     ("bash --posix", "bsdtar", "test_registry.sh"),
     ("busybox sh", "busybox tar", "test_kit.sh"),
+    ("dash", "tar", "test_fleet.sh"),
+    ("busybox sh", "busybox tar", "test_fleet.sh"),
     *((shell, "tar", "test_silence.sh") for shell in ("dash", "bash --posix", "busybox sh")),
 ]
 

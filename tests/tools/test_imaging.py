@@ -41,7 +41,8 @@ def make(run: Run, spec: ImageSpec, options: ImageOptions) -> list[str]:
         wanted = apply(options, spec)
         parts = sbom.parts_of_spec(wanted, ())
         late = late_entries(options, Device(), wanted.late)
-        imaging.Group(run, folder, options, [Wanted(wanted, Device(), late, parts)]).make()
+        one = Wanted(wanted, Device(), late, parts)
+        imaging.Group(run, folder, options, [one], lambda *_: None).make()
     finally:
         found = sorted(path.name for path in folder.iterdir())
     return found

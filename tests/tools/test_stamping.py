@@ -70,7 +70,16 @@ def made(run: Run, name: str, group: list[Wanted], options: ImageOptions) -> dic
     """Make a group of images in a folder of its own; returns the images by host."""
     folder = run.folder / name
     folder.mkdir(parents=True)
-    return {one.host: one for one in Group(run, folder, options, group).make()}
+    return {one.host: one for one in handed(run, folder, options, group)}
+
+
+def handed(
+    run: Run, folder: pathlib.Path, options: ImageOptions, group: list[Wanted]
+) -> list[Artifact]:
+    """Make a group of images; returns them in the order in which they were handed over."""
+    found: list[Artifact] = []
+    Group(run, folder, options, group, lambda _wanted, image: found.append(image)).make()
+    return found
 
 
 @pytest.fixture
@@ -176,7 +185,7 @@ def test_formats_of_one_disk_share_its_raw_image(
     ]
     folder = run.folder / "together"
     folder.mkdir(parents=True)
-    found = Group(run, folder, options, group).make()
+    found = handed(run, folder, options, group)
     assert len(assemblies) == 1
     assert len(found) == 9
     raw = {one.host: one.sha256 for one in found if one.format == "raw-efi"}

@@ -78,7 +78,7 @@ def made(tmp_path: pathlib.Path, keys: pathlib.Path) -> pathlib.Path:
     image = dataclasses.replace(IMAGE, extras=("image/demo.img.bmap",))
     about = dataclasses.replace(ABOUT, request=request)
     warnings: list[str] = []
-    names = evidence.write(folder, [image], about, lambda _image: Story(), warnings.append)
+    names = evidence.write(folder, image, about, Story(), warnings.append)
     assert warnings == []
     # The builder makes the block map and the cloud's description.
     written = [suffix for suffix in DOCUMENTS if suffix not in {BLOCK_MAP, IMAGE_INFO}]

@@ -70,6 +70,18 @@ def test_a_plan_is_told_line_by_line() -> None:
     ]
 
 
+def test_a_fleet_says_how_much_of_it_is_on_the_engines_disk_at_a_time() -> None:
+    fleet = dataclasses.replace(COST, devices=50)
+    lines = announcement.describe(fleet, UNKNOWN, 30 * GIB).splitlines()
+    assert "devices    50, of each image one for each" in lines
+    assert "disk       the run's files: up to 7.0 GiB, 40.0 GiB free" in lines
+    assert "disk       the output folder: up to 50.0 GiB, 30.0 GiB free" in lines
+    assert "           at most 7 of 50 images are there at a time" in lines
+    assert "the output folder may need 50.0 GiB, but its disk has 30.0 GiB free" in (
+        announcement.shortages(fleet, 30 * GIB)
+    )
+
+
 def test_one_disk_for_store_and_run_is_one_line() -> None:
     lines = announcement.describe(dataclasses.replace(COST, one_disk=True), UNKNOWN, None)
     assert "disk       Docker's data: up to 2.0 GiB, 50.0 GiB free" in lines

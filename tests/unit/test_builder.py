@@ -124,7 +124,7 @@ def test_a_disk_is_full_only_if_it_was_measured(
     result = Built(run.folder / "spec.json", "x86_64-linux", "raw")
     keeper = Keeper(Nix(Settings(), run.folder / "log"))
     with pytest.raises(AgentError) as caught:
-        builder.assemble_images(run, [result], ImageOptions(), keeper)
+        builder.assemble_images(run, [result], Task(DemoTask("x86_64-linux"), False, ()), keeper)
     assert caught.value.kind == kind
     assert "down -v" not in caught.value.hint
 
@@ -137,7 +137,9 @@ def test_one_image_alone_needs_no_further_room(
     image = tmp_path / "a.img"
     image.write_bytes(b"x" * 5000)
     wanted = typing.cast("imaging.Wanted", types.SimpleNamespace(spec=SPEC))
-    group = imaging.Group(typing.cast("Run", None), tmp_path, ImageOptions(), [wanted])
+    group = imaging.Group(
+        typing.cast("Run", None), tmp_path, ImageOptions(), [wanted], lambda *_: None
+    )
     group._check_room(image, 0)
     with pytest.raises(AgentError, match="1 more images") as caught:
         group._check_room(image, 1)

@@ -1,5 +1,6 @@
 """Tests both streams: files to the caller, and files from the caller."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -7,8 +8,10 @@ import io
 import json
 import os
 import pathlib
+import select
 import tarfile
 import threading
+import time
 from unittest import mock
 
 import pytest
@@ -102,7 +105,11 @@ def test_holes_are_kept_only_where_the_other_end_knows_them(folder: pathlib.Path
         file.write(b"tail")
     content = (folder / "demo.img").read_bytes()
     images = {"demo.img": digest(content)}
-    sparse, full = (stream_of(folder, ["demo.img"], images, sparse=kept) for kept in (True, False))
+    copy = folder / "copy"  # what is sent is removed
+    copy.mkdir()
+    (copy / "demo.img").write_bytes(content)
+    full = stream_of(copy, ["demo.img"], images)
+    sparse = stream_of(folder, ["demo.img"], images, sparse=True)
     assert len(sparse) < 1 << 20 < size < len(full)
     for data in (sparse, full):
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
@@ -163,10 +170,13 @@ def test_each_secret_makes_an_image_its_owners_alone(
 ) -> None:
     made = mock.Mock()
     monkeypatch.setattr("orchestrator.run.handover.Delivery", made)
+    monkeypatch.setattr("orchestrator.run.handover.received_image", lambda *_: IMAGE)
     workspace = mock.Mock(shared=pathlib.Path("/run"))
     run = mock.Mock(request=ask(["demo", *options]), workspace=workspace)
-    image = mock.Mock(path="taken/demo.img", extras=())
-    Handover(run, mock.Mock(), 1).send([image])
+    run.plan.boot = False
+    handover = Handover(run, mock.Mock(), 1, list)
+    monkeypatch.setattr(handover, "_complete", mock.Mock())
+    handover.send({"event": "image", "position": 0})
     assert made.call_args.kwargs["private"] is private
 
 
@@ -179,6 +189,68 @@ def test_several_images_are_told_in_a_table() -> None:
         "demo.img   raw-efi   aarch64-linux  1",
         "web.qcow2  qcow-efi  x86_64-linux   4",
     ]
+
+
+def test_what_is_complete_arrives_before_the_rest_is_known(folder: pathlib.Path) -> None:
+    """All of an image and its manifest leaves tar, and frees the disk, before the next one."""
+    content = os.urandom(1 << 20)
+    (folder / "demo.img").write_bytes(content)
+    reader, writer = os.pipe()
+    outgoing = stream.Delivery(folder, writer, sparse=False)
+    outgoing.send("demo.img", digest(content))
+    outgoing.complete()
+    with os.fdopen(reader, "rb") as file:
+        come = b""
+        while b"image demo.img\nend\n" not in come:
+            assert select.select([file], [], [], 20)[0], "the manifest stays in tar's buffer"
+            come += os.read(file.fileno(), 1 << 20)
+        until = time.monotonic() + 20
+        while not outgoing.has_left("demo.img"):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        outgoing.there("other.img", "0" * 64)
+        outgoing.finish()
+        come += file.read()
+    with tarfile.open(fileobj=io.BytesIO(come)) as tar:
+        names = tar.getnames()
+        last = tar.extractfile(stream.MANIFEST)
+        assert last
+        assert last.read().decode() == f"{'0' * 64} there other.img\nend\n"
+    assert names == ["demo.img", ".complete-1", ".filler-1", ".complete"]
+
+
+def test_a_file_with_the_inode_of_one_that_was_sent_is_no_link_to_it(folder: pathlib.Path) -> None:
+    reader, writer = os.pipe()
+    outgoing = stream.Delivery(folder, writer, sparse=False)
+    with os.fdopen(reader, "rb") as file, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        all_of_it = pool.submit(file.read)
+        for number in range(20):
+            (folder / f"{number}.img").write_bytes(b"x")
+            outgoing.send(f"{number}.img", digest(b"x"))
+            outgoing.complete()
+            while not outgoing.has_left(f"{number}.img"):
+                time.sleep(0.01)
+        outgoing.finish()
+        data = all_of_it.result()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert all(member.isreg() for member in tar.getmembers())
+
+
+def test_a_reader_that_is_gone_is_noticed_between_two_images(folder: pathlib.Path) -> None:
+    (folder / "demo.img").write_bytes(os.urandom(1 << 20))
+    reader, writer = os.pipe()
+    os.close(reader)
+    outgoing = stream.Delivery(folder, writer, sparse=False)
+    outgoing.send("demo.img", "0" * 64)
+
+    def wait() -> None:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            outgoing.has_left("demo.img")
+            time.sleep(0.01)
+
+    with pytest.raises(DeliveryError, match="cannot be delivered"):
+        wait()
 
 
 def test_what_is_abandoned_has_no_manifest(folder: pathlib.Path) -> None:

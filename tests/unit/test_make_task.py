@@ -234,6 +234,7 @@ def test_what_nobody_has_named_is_in_no_folder_that_an_evaluation_sees(
     (sent / ".earlier").mkdir(parents=True)
     (sent / ".earlier/a.img.cdx.json").write_text("{}")
     (sent / ".earlier/b.img.cdx.json").symlink_to("/etc/passwd")
+    (sent / ".delivered").mkdir()
     for name in (".kept", ".commits", ".trees"):
         (sent / name).write_text("a\0")
     (sent / "mine").write_text("")

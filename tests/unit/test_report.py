@@ -379,7 +379,7 @@ def test_durations_are_for_people(seconds: float, words: str) -> None:
 def write(folder: pathlib.Path, story: Story = STORY) -> tuple[list[str], list[str]]:
     (folder / "demo.img.cdx.json").write_text(json.dumps(reports.bill(*SYSTEM)))
     warnings: list[str] = []
-    names = evidence.write(folder, [IMAGE], ABOUT, lambda _image: story, warnings.append)
+    names = evidence.write(folder, IMAGE, ABOUT, story, warnings.append)
     return names, warnings
 
 

@@ -157,6 +157,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
             demo(image=ImageOptions(injections=(Injection("/s", "/d", 0o600),), stamp="/c")),
             [
                 ["out_dir", "--out", "/home/me/project/out"],
+                ["delivered"],
                 ["question"],
                 ["send", "--inject", "/s"],
                 ["send", "--stamp", "/c"],
@@ -167,6 +168,7 @@ def test_what_is_wrong_is_told_with_a_way_out(argv: list[str], message: str, hin
             demo(image=ImageOptions(stamp="/c", identity_seed="/seed")),
             [
                 ["out_dir", "--out", "/home/me/project/out"],
+                ["delivered"],
                 ["question"],
                 ["send", "--stamp", "/c"],
                 ["send", "--identity-seed", "/seed"],

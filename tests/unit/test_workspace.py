@@ -130,7 +130,7 @@ def test_nothing_that_was_taken_is_replaced(shared: pathlib.Path) -> None:
 
 
 def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
-    (image,) = stream.received_images([ANNOUNCED], shared)
+    image = stream.received_image(ANNOUNCED, shared)
     assert (image.path, image.extras) == (f"{TAKEN}/a.img", (f"{TAKEN}/a.img.bmap",))
     assert (shared / image.path).read_text() == "x"
     assert image.firmware == ("uefi",)
@@ -140,9 +140,9 @@ def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
     ("changes", "message"),
     [
         ({"size": 6}, r"a.img does not have the size that the builder announced"),
-        ({"size": -1}, r"images\[0\].size: -1 is negative"),
-        ({"size": True}, r"images\[0\].size: expected int"),
-        ({"size": "1"}, r"images\[0\].size: expected int"),
+        ({"size": -1}, r"image.size: -1 is negative"),
+        ({"size": True}, r"image.size: expected int"),
+        ({"size": "1"}, r"image.size: expected int"),
         ({"more": 1}, "unknown field more"),
         ({"path": "../secret"}, "is not a path in this run's folder"),
         ({"path": "image/gone.img"}, "cannot be taken over"),
@@ -171,7 +171,7 @@ def test_an_image_that_is_none_is_refused(
     changes: dict[str, object], message: str, shared: pathlib.Path
 ) -> None:
     with pytest.raises(BuildError, match=message):
-        stream.received_images([ANNOUNCED | changes], shared)
+        stream.received_image(ANNOUNCED | changes, shared)
 
 
 def test_no_image_has_the_name_of_a_file_beside_another(shared: pathlib.Path) -> None:
@@ -180,14 +180,16 @@ def test_no_image_has_the_name_of_a_file_beside_another(shared: pathlib.Path) ->
         (shared / f"image/a.img{suffix}").write_text("x")
         other = ANNOUNCED | {"path": f"image/a.img{suffix}", "extras": []}
         with pytest.raises(BuildError, match="is not allowed as a delivered file's name"):
-            stream.received_images([ANNOUNCED, other], shared)
+            stream.received_image(other, shared, ["a.img"])
+        with pytest.raises(BuildError, match="is not allowed as a delivered file's name"):
+            stream.received_image(ANNOUNCED, shared, [f"a.img{suffix}"])
     assert list((shared / TAKEN).iterdir()) == []
 
 
-@pytest.mark.parametrize("announced", [None, [], {}, [ANNOUNCED, 1], "images", [[]]])
-def test_no_list_of_images_is_refused(announced: object, shared: pathlib.Path) -> None:
+@pytest.mark.parametrize("announced", [None, [], {}, [ANNOUNCED], "image", 1])
+def test_what_is_no_image_is_refused(announced: object, shared: pathlib.Path) -> None:
     with pytest.raises(BuildError, match="the builder"):
-        stream.received_images(announced, shared)
+        stream.received_image(announced, shared)
 
 
 @hypothesis.given(changes=st.dictionaries(st.sampled_from(sorted(ANNOUNCED)), JSON, min_size=1))
@@ -196,15 +198,14 @@ def test_whatever_is_announced_is_taken_or_refused(
     changes: dict[str, object], shared: pathlib.Path
 ) -> None:
     try:
-        images = stream.received_images([ANNOUNCED | changes], shared)
+        image = stream.received_image(ANNOUNCED | changes, shared)
     except BuildError:
         return
-    for image in images:
-        assert image.path.startswith(f"{TAKEN}/")
-        (shared / image.path).rename(shared / "image/a.img")
-        (shared / image.sbom).rename(shared / "image/a.sbom")
-        for extra in image.extras:
-            (shared / extra).rename(shared / "image/a.img.bmap")
+    assert image.path.startswith(f"{TAKEN}/")
+    (shared / image.path).rename(shared / "image/a.img")
+    (shared / image.sbom).rename(shared / "image/a.sbom")
+    for extra in image.extras:
+        (shared / extra).rename(shared / "image/a.img.bmap")
 
 
 # --- late values ------------------------------------------------------------------------------

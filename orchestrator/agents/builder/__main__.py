@@ -6,7 +6,6 @@ The agent runs as an ordinary user, never as root.
 import dataclasses
 import functools
 import os
-import pathlib
 import shutil
 import time
 
@@ -20,6 +19,7 @@ from orchestrator.agents.builder import (
     fleet,
     memory,
     nixos,
+    post,
     sandbox,
     sbom,
     store,
@@ -37,8 +37,7 @@ from orchestrator.agents.failure import AgentError, disk_full, run_agent
 from orchestrator.image import staging
 from orchestrator.shared import retry
 from orchestrator.shared.architectures import this_system
-from orchestrator.shared.artifact import Artifact, Built
-from orchestrator.shared.image_options import ImageOptions
+from orchestrator.shared.artifact import Built
 from orchestrator.shared.run import TOKEN_FILE, Run, this_run
 from orchestrator.shared.task import DemoTask, NixosTask, Task
 
@@ -113,16 +112,19 @@ def build() -> None:
     if not results:
         return  # a dry run ends here, its plan is printed
     collect.keep(result.path for result in results)
-    if task.late:
-        alone.receive_late(run)
-    images = assemble_images(run, results, task.options, keeper)
     events.emit(
-        "images",
-        message=hand_over(run, images),
-        images=[dataclasses.asdict(image) for image in images],
+        "results",
+        message=None,
         results=[os.fspath(result.path) for result in results],
         materials=_materials(results),
         steps=dataclasses.asdict(recorder.result()),
+    )
+    if task.late:
+        alone.receive_late(run)
+    assemble_images(run, results, task, keeper)
+    events.emit(
+        "images",
+        message=hand_over(run),
         seconds={
             "wait": round(waited - began, 3),
             "nix": round(built - waited, 3),
@@ -234,17 +236,15 @@ def _wait_for_canary(run: Run, system: str, deadline: float, seconds: float) -> 
         )
 
 
-def assemble_images(
-    run: Run, results: list[Built], options: ImageOptions, keeper: Keeper
-) -> list[Artifact]:
-    """Make the image files from Nix' build results."""
+def assemble_images(run: Run, results: list[Built], task: Task, keeper: Keeper) -> None:
+    """Make the image files from Nix' build results, and hand them over."""
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     kills, disk = memory.kills(), room.Room(folder)
     try:
         with disk.watched():
-            artifacts = fleet.make(run, folder, results, options, keeper)
+            fleet.make(run, folder, results, task.options, keeper, post.Post(run, task))
     except store.ERRORS as error:
         # A tool says the same of the image that it fills.
         if room.said(str(error)) and disk.scarce:
@@ -256,7 +256,6 @@ def assemble_images(
                 kind="memory",
             ) from error
         raise AgentError(str(error), kind="assembly") from error
-    return artifacts
 
 
 def _materials(results: list[Built]) -> list[dict[str, object]]:
@@ -266,12 +265,11 @@ def _materials(results: list[Built]) -> list[dict[str, object]]:
     return list(unique.values())
 
 
-def hand_over(run: Run, images: list[Artifact]) -> str:
+def hand_over(run: Run) -> str:
     """Return the final message; with a plain `docker compose up` it says how to copy the images."""
-    names = ", ".join(pathlib.Path(image.path).name for image in images)
     if run.id == "compose":
-        return f"{names}: done; copy out with: docker compose cp builder:{run.folder}/image ."
-    return f"{names}: done"
+        return f"all images are done; copy out with: docker compose cp builder:{run.folder}/image ."
+    return "all images are done"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.agents import events, room
 from orchestrator.agents.builder import sbom
@@ -25,16 +25,14 @@ from orchestrator.image.stamping import Late, Stamper
 from orchestrator.shared.artifact import BLOCK_MAP, IMAGE_INFO, Artifact, sha256_of
 from orchestrator.shared.codes import CODES, DISK_FULL
 from orchestrator.shared.constants import MIB
+from orchestrator.shared.cost import AT_A_TIME, UNSENT
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.run import Run
-from orchestrator.shared.spec import ImageSpec, is_file_name
+from orchestrator.shared.spec import ImageSpec
 
 #: File name of the raw image before its conversion; raw images are assembled one at a time.
 RAW = "image.raw"
-
-#: Most images that are copied and hashed at a time: more only compete for the disk.
-AT_A_TIME = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,29 +52,41 @@ class Wanted:
 class Group:
     """Images that one raw image serves: one disk, late entries of one shape.
 
-    They are delivered as they are made; nothing is left of a group that fails.
+    Each is handed over when it is made, but the one that others are copied from after these. Of a
+    group that fails nothing else is left.
     """
 
     def __init__(
-        self, run: Run, folder: pathlib.Path, options: ImageOptions, wanted: Sequence[Wanted]
+        self,
+        run: Run,
+        folder: pathlib.Path,
+        options: ImageOptions,
+        wanted: Sequence[Wanted],
+        hand: Callable[[Wanted, Artifact], None],
     ) -> None:
-        """Make nothing yet; the files go to `folder`."""
-        self._run, self._folder, self._options = run, folder, options
+        """Make nothing yet; the files go to `folder`.
+
+        `hand` takes over an image that is finished, and returns when there is room for another.
+        """
+        self._run, self._folder, self._options, self._hand = run, folder, options, hand
         # A raw file is what the others are made from, so its turn comes last.
         self._wanted = sorted(wanted, key=lambda one: (_is_raw(one.spec), *_kind(one.spec)))
-        self._first = self._wanted[0]
         self._second = folder / "second"
+        #: Names of images that were handed over.
+        self._gone: set[str] = set()
 
-    def make(self) -> list[Artifact]:
-        """Make all images of the group; raises the assembler's errors."""
-        for one in self._wanted:
-            self._check_name(one.spec)
-        made: list[pathlib.Path] = []
+    def make(self) -> None:
+        """Make the images of the group that were not handed over yet.
+
+        Raises the assembler's errors; then it may be called again.
+        """
+        left = [one for one in self._wanted if one.spec.file_name not in self._gone]
+        made: set[pathlib.Path] = set()
         try:
-            stamper, layout = self._assembled()
-            found = []
-            for _kind_of, group in itertools.groupby(self._wanted, key=lambda one: _kind(one.spec)):
-                found += self._of_one_kind(list(group), stamper, layout, made)
+            stamper, layout = self._assembled(left)
+            kinds = itertools.groupby(left, key=lambda one: _kind(one.spec))
+            for _kind_of, group in kinds:
+                self._of_one_kind(list(group), stamper, layout, made)
         except BaseException:
             for path in made:
                 path.unlink(missing_ok=True)
@@ -85,36 +95,31 @@ class Group:
             (self._folder / RAW).unlink(missing_ok=True)
             for folder in (self._second, self._folder / "signed"):
                 shutil.rmtree(folder, ignore_errors=True)
-        return found
 
-    def _check_name(self, spec: ImageSpec) -> None:
-        target = self._folder / spec.file_name
-        if not is_file_name(target.name):  # a --stamp row's host is part of the name
-            raise FilesystemError(f"{target.name!r} is not allowed as a file name: too long?")
-        names = [one.spec.file_name for one in self._wanted]
-        if target.exists() or names.count(target.name) > 1:
-            raise FilesystemError(
-                f"{target.name}: two images of this run have that name; build one at a time, or do"
-                " not set nixosImage.baseName"
-            )
+    def _hand_over(self, one: Wanted, image: Artifact, made: set[pathlib.Path]) -> None:
+        """Let go of an image and of the files beside it."""
+        for path in (image.path, image.sbom, *image.extras):
+            made.discard(self._run.folder / path)
+        self._gone.add(one.spec.file_name)
+        self._hand(one, image)
 
-    def _assembled(self) -> tuple[Stamper, Layout]:
+    def _assembled(self, wanted: Sequence[Wanted]) -> tuple[Stamper, Layout]:
         """Assemble the raw image with the first device's late values, and check it."""
-        first, raw = self._first, self._folder / RAW
+        first, raw = wanted[0], self._folder / RAW
         events.emit("assemble", message=f"assembling {first.spec.file_name}")
         layout = self._assemble(first, raw)
         examine.raw_image(raw, layout, first.spec.root.fsType)
         if wrong := search.misplaced(
             raw,
             first.late,
-            others=[entry for one in self._wanted for entry in one.late],
+            others=[entry for one in wanted for entry in one.late],
             inline_copies=FILESYSTEMS[first.spec.root.fsType].inline_copies,
         ):
             raise FilesystemError(
                 f"/{wrong[0]}: the image also has the first bytes of this secret elsewhere"
                 " (with mode 644 the file is not treated as a secret)"
             )
-        return Stamper(raw, layout, first.spec, [one.late for one in self._wanted]), layout
+        return Stamper(raw, layout, first.spec, [one.late for one in wanted]), layout
 
     def _assemble(self, one: Wanted, target: pathlib.Path) -> Layout:
         return assemble(
@@ -127,42 +132,46 @@ class Group:
         )
 
     def _of_one_kind(
-        self, wanted: list[Wanted], stamper: Stamper, layout: Layout, made: list[pathlib.Path]
-    ) -> list[Artifact]:
+        self, wanted: list[Wanted], stamper: Stamper, layout: Layout, made: set[pathlib.Path]
+    ) -> None:
         """Make images of one disk format and compression; their files are added to `made`."""
         first, *others = wanted
         finish = functools.partial(self._finished, layout=layout, made=made)
         target, unpacked = self._converted(first, stamper, made)
-        found = [finish(first, target, unpacked)]
+        image = finish(first, target, unpacked)
         self._check_room(target, len(others))
         packed = first.spec.compression != "none" or not others
         where = [] if packed else changes.extents(target, first.spec.diskFormat)
         template = functools.partial(changes.placed, where=where)
         if packed or template(stamper.changes(first.late)) is None:
-            return [*found, *(finish(one, *self._converted(one, stamper, made)) for one in others)]
+            self._hand_over(first, image, made)
+            for one in others:
+                self._hand_over(one, finish(one, *self._converted(one, stamper, made)), made)
+            return
 
-        def copied(one: Wanted) -> Artifact:
+        def copied(one: Wanted) -> None:
             events.emit("assemble", message=f"stamping {one.spec.file_name}")
             copy = self._folder / one.spec.file_name
-            made.append(copy)
+            made.add(copy)
             sparse.copy(target, copy)
             changes.write(copy, template(stamper.changes(one.late)) or [])
             convert.identify(copy, one.spec.diskFormat, _identity(one.spec))
             examine.disk_file(copy, one.spec.diskFormat)
-            return finish(one, copy, sha256_of(copy))
+            self._hand_over(one, finish(one, copy, sha256_of(copy)), made)
 
         # Second assemblies use one folder.
         workers = 1 if self._options.check else min(AT_A_TIME, len(os.sched_getaffinity(0)))
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            return [*found, *pool.map(copied, others)]
+            list(pool.map(copied, others))
+        self._hand_over(first, image, made)
 
     def _converted(
-        self, one: Wanted, stamper: Stamper, made: list[pathlib.Path]
+        self, one: Wanted, stamper: Stamper, made: set[pathlib.Path]
     ) -> tuple[pathlib.Path, str]:
         """Make the file of `one` from the raw image; returns it, and the SHA-256 before packing."""
         stamper.turn_to(one.late)
         target = self._folder / one.spec.file_name
-        made.append(target)
+        made.add(target)
         return target, _finish(one.spec, stamper.raw, target)
 
     def _finished(
@@ -172,7 +181,7 @@ class Group:
         unpacked: str,
         *,
         layout: Layout,
-        made: list[pathlib.Path],
+        made: set[pathlib.Path],
     ) -> Artifact:
         """Check the image `target`, write the files beside it, and describe it."""
         spec = one.spec
@@ -183,14 +192,13 @@ class Group:
             extras.append((BLOCK_MAP, bmap.block_map(self._raw_of(one, target))))
         if spec.format in DESCRIBED:
             extras.append((IMAGE_INFO, image_info(spec, layout.size)))
-        files = []
-        for suffix, text in extras:
-            files.append(target.with_name(f"{target.name}{suffix}"))
-            made.append(files[-1])
-            files[-1].write_text(text)
+        files = [target.with_name(f"{target.name}{suffix}") for suffix, _text in extras]
+        made.update(files)
+        for file, (_suffix, text) in zip(files, extras, strict=True):
+            file.write_text(text)
         digest = unpacked if spec.compression == "none" else sha256_of(target)
         bill = sbom.write(target, digest, one.parts)
-        made.append(bill)
+        made.add(bill)
         return Artifact(
             path=target.relative_to(self._run.folder).as_posix(),
             name=spec.name,
@@ -242,13 +250,14 @@ class Group:
 
     def _check_room(self, target: pathlib.Path, others: int) -> None:
         """Raise `AgentError` if `others` more images like `target` would fill the disk."""
-        needed = others * target.stat().st_blocks * 512
+        at_once = min(others, AT_A_TIME + UNSENT)
+        needed = at_once * target.stat().st_blocks * 512
         free = room.Room(self._folder).least - room.SCARCE
         if others and needed > free:
             raise AgentError(
-                f"{others} more images of {target.name}'s size need {-(-needed // MIB)} MiB, and"
+                f"{at_once} more images of {target.name}'s size need {-(-needed // MIB)} MiB, and"
                 f" the disk of Docker's data has {max(free, 0) // MIB} MiB",
-                hint=f"build fewer rows of the --stamp file at a time; {CODES[DISK_FULL].remedy}",
+                hint=CODES[DISK_FULL].remedy,
                 kind="disk",
                 code=DISK_FULL,
             )

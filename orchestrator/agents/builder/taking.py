@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+from collections.abc import Collection
 
 from orchestrator.agents import events
 from orchestrator.agents.builder import sbom
@@ -18,8 +19,13 @@ from orchestrator.shared.spec import is_file_name
 FORMATS = ROOT / "nix/formats.json"
 
 
-def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifact]:
-    """Copy the files that nixpkgs' recipe has made to `folder`, except those for Hydra."""
+def take_artifacts(
+    run: Run, folder: pathlib.Path, built: Built, names: Collection[str]
+) -> list[Artifact]:
+    """Copy the files that nixpkgs' recipe has made to `folder`, except those for Hydra.
+
+    `names` are those of the run's images before.
+    """
     found = sorted(
         path
         for path in built.path.rglob("*")
@@ -35,7 +41,7 @@ def take_artifacts(run: Run, folder: pathlib.Path, built: Built) -> list[Artifac
     for path in found:
         events.emit("assemble", message=f"copying {path.name}")
         target = folder / path.name
-        if target.exists():  # an image of another format or system has this name
+        if target.name in names:  # an image of another format or system has this name
             target = folder / f"{built.format}-{built.system}-{path.name}"
         if not is_file_name(target.name):
             raise FilesystemError(f"{target.name!r} is not allowed as a file name")
