@@ -11,6 +11,9 @@ import pytest
 
 from orchestrator.agents.builder import collect
 from orchestrator.agents.failure import AgentError
+from orchestrator.image import staging
+
+REAL_LOCK, REAL_ROOTS = collect.LOCK, collect.ROOTS
 
 
 @pytest.fixture(autouse=True)
@@ -86,11 +89,13 @@ def test_a_volume_that_came_empty_gets_its_folders(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Docker fills only volumes that it has made itself."""
-    monkeypatch.setattr(collect, "LOCK", tmp_path / "var/nix/lock")
+    monkeypatch.setattr(collect, "LOCK", tmp_path / REAL_LOCK.relative_to("/nix"))
     monkeypatch.setattr(collect, "LEAST", 0)
     collect.make_room()
     with collect.in_use():
         assert collect.LOCK.exists()
+    for folder in (staging.FOLDER, REAL_ROOTS.parent):
+        assert (tmp_path / folder.relative_to("/nix")).is_dir()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,9 @@ ROOTS = pathlib.Path("/nix/var/nix/gcroots/nixos-image")
 #: Folder of links to what the last imported kit has brought (`kit.py`).
 KIT_ROOTS = ROOTS.with_name("nixos-image-kit")
 
+#: Folders beside the lock that a run needs: a volume that Docker has not filled lacks them.
+FOLDERS = ("builds", "gcroots")
+
 #: Number of recent results that are kept; a run may have several.
 KEPT = 20
 
@@ -99,7 +102,8 @@ def _locked(flags: int) -> Iterator[None]:
     `AgentError`.
     """
     try:
-        LOCK.parent.mkdir(parents=True, exist_ok=True)
+        for name in FOLDERS:
+            LOCK.with_name(name).mkdir(parents=True, exist_ok=True)
         file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if is_full(error):
