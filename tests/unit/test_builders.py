@@ -7,16 +7,20 @@ import json
 import os
 import pathlib
 import subprocess
+import types
 
 import pytest
 
-from orchestrator.agents.builder.crew import Crew, why
+from orchestrator.agents.builder.crew import Crew, hire, why
 from orchestrator.agents.builder.nixlog import PREFIX, NixLog
+from orchestrator.agents.failure import AgentError
 from orchestrator.ask.builders import builders_orders, read_builders
 from orchestrator.ask.request import Emulation
 from orchestrator.decide.host import HostFacts
 from orchestrator.decide.plan import make_plan
+from orchestrator.shared import run as run_module
 from orchestrator.shared.builders import (
+    BUILDERS,
     Builder,
     Keyed,
     LineError,
@@ -27,6 +31,7 @@ from orchestrator.shared.builders import (
     write_keyed,
 )
 from orchestrator.shared.errors import EmulationError, UsageError
+from orchestrator.shared.run import Run
 from tests.unit.requests import CALLER, DEMO
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -181,6 +186,53 @@ def test_a_lost_builder_is_told_where_nothing_else_builds_for_its_system(
         f"no builder for aarch64-linux is left ({URI}: it refuses the key)",
     )
     assert crew.missed("riscv64-linux") is None
+
+
+def hired(line: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    """Hire the builder of `line`, where each program succeeds."""
+    monkeypatch.setattr(run_module, "WORK", folder)
+    run = Run("0badcafe", (), 1, 1, 1)
+    run.folder.mkdir()
+    (run.folder / BUILDERS).write_text(write_keyed((Keyed(read_line(line), "secret-key"),)))
+
+    def program(*_: object, **__: object) -> object:
+        assert not (run.folder / BUILDERS).exists(), "it is gone before a program starts"
+        return types.SimpleNamespace(code=0, text=f'{KEY} {{"trusted":true}}', stderr=b"", last="")
+
+    monkeypatch.setattr("orchestrator.shared.command.run", program)
+    return hire(run)
+
+
+def test_only_a_machine_with_the_known_key_is_asked(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = hired(LINE, tmp_path, monkeypatch)
+    assert crew.alive == [BUILDER]
+    (folder,) = (tmp_path / "0badcafe").iterdir()
+    settings = (folder / "ssh_config").read_text().splitlines()
+    assert "StrictHostKeyChecking yes" in settings
+    assert f"UserKnownHostsFile {folder}/known_hosts" in settings
+    assert "GlobalKnownHostsFile none" in settings
+    assert "UpdateHostKeys no" in settings
+    assert "ForwardAgent no" in settings
+    assert (folder / "known_hosts").read_text() == f"{BUILDER.known}\n"
+    assert crew.variables()["NIX_SSHOPTS"] == f"-F {folder}/ssh_config"
+
+
+def test_the_keys_are_in_no_file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hired(LINE, tmp_path, monkeypatch)
+    files = [one for one in tmp_path.rglob("*") if one.is_file()]
+    assert files
+    assert not [one for one in files if "secret-key" in one.read_text()]
+
+
+def test_a_machine_whose_key_is_unknown_is_sent_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AgentError, match="its host key is unknown"):
+        hired(LINE.rpartition(" ")[0], tmp_path, monkeypatch)
+    # Neither settings nor an agent's socket: no key was used.
+    assert not [one for one in tmp_path.rglob("*") if one.is_file()]
 
 
 def log_of(*events: dict[str, object]) -> NixLog:
