@@ -126,7 +126,6 @@ def compare(key: str, text: str, engine: Stored, records: pathlib.Path = RECORDS
 
     Lines are told by their numbers, from 1. Raises `UnkeptError`.
     """
-    records.mkdir(exist_ok=True)
     _tree, entries = read_facts(text)
     with _locked(key, fcntl.LOCK_SH, records):
         record = read_record(key, engine, records)
@@ -163,8 +162,7 @@ def update(
         data = (records / f"{key}.new").read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise UnkeptError("another run has had the folder compared since")
-        text = os.fsdecode(data)
-        tree, entries = read_facts(text)
+        tree, entries = read_facts(os.fsdecode(data))
         record = read_record(key, engine, records)
         known = _lines(key, records) if record else set()
         (records / f"{key}.json").unlink(missing_ok=True)  # until all has arrived
@@ -278,16 +276,18 @@ def copies(engine: Stored, records: pathlib.Path = RECORDS) -> dict[str, Record]
 def forget(
     engine: Stored, seconds: float = UNUSED_SECONDS, records: pathlib.Path = RECORDS
 ) -> list[Record]:
-    """Remove copies that no run has used for `seconds`; return them."""
-    gone = []
-    for key, record in copies(engine, records).items():
-        if record.used > time.time() - seconds:
+    """Remove copies that no run has used for `seconds`, and return them; remove remains, too."""
+    gone, known, top = [], copies(engine, records), tree_volume("")
+    there = {one.removeprefix(top) for one in engine.volume_names() if one.startswith(top)}
+    for key in known.keys() | set(filter(KEY.fullmatch, there)):
+        record = known.get(key)
+        if record and record.used > time.time() - seconds:
             continue
         with contextlib.suppress(UnkeptError), _locked(key, fcntl.LOCK_EX, records):
             engine.remove_volume(tree_volume(key))
             for ending in ("json", "lines", "new"):
                 (records / f"{key}.{ending}").unlink(missing_ok=True)
-            gone.append(record)
+            gone += [record] if record else []
     return gone
 
 
@@ -315,6 +315,7 @@ def _locked(key: str, how: int, records: pathlib.Path) -> Iterator[None]:
 
 
 def _lock(key: str, how: int, records: pathlib.Path) -> int:
+    records.mkdir(exist_ok=True)
     descriptor = os.open(records / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)

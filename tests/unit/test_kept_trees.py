@@ -32,6 +32,9 @@ class Volumes:
     def volume_made(self, name: str) -> str:
         return self.made.get(name, "")
 
+    def volume_names(self) -> list[str]:
+        return [*self.made, "nixos-image-store", "nixos-image-tree-other"]
+
     def remove_volume(self, name: str) -> None:
         self.made.pop(name, None)
 
@@ -275,6 +278,18 @@ def test_copies_that_nobody_uses_go(host: Host) -> None:
     assert (gone.path, gone.files) == (str(host.tree), 3)
     assert host.volumes.made == {}
     assert not list(host.records.glob(f"{KEY}.json"))
+
+
+def test_what_a_folder_leaves_that_is_kept_no_more_goes(host: Host) -> None:
+    """An update that fails leaves a volume without a record."""
+    host.send()
+    (host.tree / "lib/out").symlink_to("/etc/passwd")
+    with pytest.raises(UnkeptError, match="leads out"):
+        host.send()
+    assert host.volumes.made
+    assert kept_trees.forget(host.engine, 60, host.records) == []
+    assert host.volumes.made == {}
+    assert [one.name for one in host.records.glob(f"{KEY}.*")] == [f"{KEY}.lock"]
 
 
 def test_the_builder_gets_copies_read_only_where_the_files_would_be() -> None:
