@@ -5,6 +5,7 @@ import pathlib
 import time
 
 from orchestrator.ask.request import Caller
+from orchestrator.decide.plan import builders_memory
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.labels import LABEL, PROJECT, STORE_VOLUME, WORKER_STORE_VOLUME
@@ -56,7 +57,9 @@ def start(
         images.close()
     image = (engine.image(f"{PROJECT}-{SERVICE}") or {})["Id"]
     resident = _engine(engine, workspace.own / "worker.env")
-    write_variables(workspace.own / "worker.env", dataclasses.replace(who, run=SERVICE), settings)
+    limit = {"NIXOS_IMAGE_MEMORY": f"{builders_memory(engine.info().memory)}m"}
+    owner = dataclasses.replace(who, run=SERVICE)
+    write_variables(workspace.own / "worker.env", owner, settings | limit)
     resident.use(SERVICE, image)
     progress.to("worker", "starting the SSH server")
     stop(engine)

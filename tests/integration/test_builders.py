@@ -25,6 +25,9 @@ RIGHTS = (
     " --env NIXOS_IMAGE_LOG=json"
 ).split()
 
+#: Limits of a container, in bytes and in processes; 0 is none.
+LIMITS = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"
+
 NIX = "--tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000".split()
 
 #: What a run's builder does with its builders, and a look for their key everywhere afterwards.
@@ -355,6 +358,9 @@ def test_the_verb_starts_one_tells_its_line_and_ends_it(orchestrate: Run, pair: 
         assert told.jobs == 3
         found = docker("port", "nixos-image-worker-1", "2222")
         assert found == "127.0.0.1:22022"
+        # Clients may send any program: it must not take the host's memory or processes.
+        limits = docker("inspect", "nixos-image-worker-1", "-f", LIMITS).split()
+        assert all(int(one) > 0 for one in limits), limits
         assert orchestrate("clean").code == 0
         status = orchestrate("worker", "status")
         assert "running" in status.tar.decode()
