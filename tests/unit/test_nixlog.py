@@ -123,6 +123,17 @@ def test_nothing_has_failed_where_nothing_was_said(log: NixLog) -> None:
     assert (log.failed, log.tail, log.errors) == ("", "", [])
 
 
+@pytest.mark.parametrize(
+    "mark", ["\u202e", "\u2066", "\u200b", "\u2028", "\u00ad", "\ufeff", "\ue000", "\U000e0041"]
+)
+def test_marks_that_make_text_look_like_another_are_not_shown(mark: str, log: NixLog) -> None:
+    """Bidirectional marks, signs without width, other line ends, signs of no meaning."""
+    log.feed(building(5, LINUX))
+    log.feed(says(5, f"gpj{mark}.exe"))
+    assert "gpj.exe" in text_of(log)
+    assert plain(f"a{mark}b\N{NO-BREAK SPACE}c\td\n") == "ab\N{NO-BREAK SPACE}c\td\n"
+
+
 def test_control_sequences_reach_neither_the_log_nor_the_error(log: NixLog) -> None:
     evil = "\x1b]0;owned\x07\x1b[2Jred\x1b[31m \x08\rtext\x1b[0m\x7f"
     log.feed(building(5, LINUX))
