@@ -7,7 +7,6 @@ from orchestrator.docker.api import HEAVY, Api, Client, Json, NotThereError
 from orchestrator.docker.containers import Containers, signals_wait
 from orchestrator.docker.labels import LABEL, PROJECT, STORE_VOLUME
 from orchestrator.shared.errors import DockerError
-from orchestrator.shared.push import OWN_FOLDER
 
 #: Name of the container. It has no label of a run, so it is no dead run's; `down` removes it.
 SERVER = f"{PROJECT}-cache"
@@ -15,7 +14,10 @@ SERVER = f"{PROJECT}-cache"
 #: Port in the container.
 INNER = "5000/tcp"
 
-#: Limits of memory in bytes and of processes: busybox makes one for each connection.
+#: The server's program (`agents/cache_server.py`), in the orchestrator's image.
+ENTRY, WORDS = ["python3"], ["-m", "orchestrator.agents.cache_server"]
+
+#: Limits of memory in bytes and of processes: the server has a thread for each connection.
 MEMORY, PROCESSES = 128 << 20, 256
 
 
@@ -29,16 +31,16 @@ class Server:
     def serve(self, image: str, listen: str, port: int) -> None:
         """Serve the cache at address and port of the engine's host, in place of an earlier server.
 
-        `image` is the id of an image with busybox. Raises `DockerError` if the port is taken.
+        `image` is the id of the orchestrator's image. Raises `DockerError` if the port is taken.
         """
         self.stop_server()
 
         def make(client: Client) -> Json:
             made: Json = client.create_container(
                 image,
-                ["httpd", "-f", "-p", INNER.partition("/")[0], "-h", str(OWN_FOLDER)],
+                WORDS,
                 name=SERVER,
-                entrypoint=["busybox"],
+                entrypoint=ENTRY,
                 user="1000",
                 labels={LABEL: "true"},
                 ports=[int(INNER.partition("/")[0])],
