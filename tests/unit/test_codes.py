@@ -91,6 +91,11 @@ SAID = [
         "the file hosts/pi.nix is not tracked by git",
     ),
     ("access to URI 'path:/x' is forbidden in restricted mode", "missing-input", ""),
+    (
+        "file 'nixos-hardware/dell' was not found in the Nix search path (add it using $NIX_PATH)",
+        "not-on-search-path",
+        "<nixos-hardware/dell> is not found: nothing on the search path is called nixos-hardware",
+    ),
     ("access to absolute path '/x' is forbidden in restricted mode", "not-sent", ""),
     ("path '/x/no.nix' does not exist", "missing-file", ""),
     ("flake /x has no nixosConfigurations.a, but: b", "no-configuration", ""),
