@@ -11,8 +11,7 @@
 let
   inherit (guest.config) boot;
   isCard = lib.elem "./sd-card.nix" format.modules;
-  # A format-path file says itself what it is.
-  needsKernel = kind == null || lib.elem kind [ "live" "machine" "upstream" ];
+  needsKernel = kind != "container";
 
   # nixpkgs' modules of images, by an option that only they have; `isFor` is whether the format is made with it.
   imported = [
@@ -33,6 +32,7 @@ let
   ];
   wrong = lib.filter (one: one.is) settings;
 in
+# A format-path file says itself what it is.
 if kind == "own" then null
 else if strangers != [ ] then
   let one = lib.head strangers; in
