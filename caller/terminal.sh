@@ -3,7 +3,8 @@
 
 # find_terminal: sets $columns and $rows (0 without a terminal that can redraw lines), $asks (1 if a person can answer) and $ci
 find_terminal() {
-  if [ -t 2 ]; then
+  # A CI job may have a terminal, but nobody sits there.
+  if [ "${CI:-}" != true ] && [ -t 2 ]; then
     [ ! -t 3 ] || asks=1
     case ${TERM:-dumb} in dumb) ;; *) terminal_size ;; esac
   fi

@@ -256,4 +256,14 @@ for variable in PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
   unset "$variable"
 done
 
+# --- a CI job that has a terminal ----------------------------------------------------------------------------------------
+on_terminal() {
+  : > "$work/orders"
+  # shellcheck disable=SC2086  # a command's words
+  SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" TERM=xterm CI=$1 script -qefc \
+    "timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-sh} '$project/run.sh' demo" /dev/null > /dev/null < /dev/null
+  grep -o -e 'NIXOS_IMAGE_COLUMNS=[0-9]*' -e 'NIXOS_IMAGE_ASKS=[0-9]*' "$work/started" | sort | tr '\n' ' '
+}
+check "on a terminal there is a live view" test "$(on_terminal '')" != "$(on_terminal true)"
+check "in a CI job there is none, and no question" test "$(on_terminal true)" = 'NIXOS_IMAGE_ASKS= NIXOS_IMAGE_COLUMNS=0 '
 finish
