@@ -149,9 +149,9 @@ _nixos_image() {
         '--identity-seed=[derive SSH host key, machine-id and serial number of each device from this secret]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
-        '--push=[copy what was built to a binary cache (http\:, https\:); file\: is the one of ./run.sh cache]:URL: ' \
+        '--push=[copy what was built to a binary cache (http\:, https\:, s3\:) or another machine'\''s store (ssh-ng\:); file\: is the cache of ./run.sh cache]:URL: ' \
         '--sign-key=[sign it with this key (nix key generate-secret)]:FILE:_files' \
-        '--push-credentials=[file with the cache'\''s user name and password, as netrc(5) describes it]:FILE:_files' \
+        '--push-credentials=[file with what the cache asks for\: http\: a netrc(5) file, https\: a netrc(5) file, s3\: an AWS credentials file (aws_access_key_id, aws_secret_access_key), ssh-ng\: a private SSH key]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \
@@ -242,9 +242,9 @@ _nixos_image() {
         '--identity-seed=[derive SSH host key, machine-id and serial number of each device from this secret]:FILE:_files' \
         '--secure-boot-key=[sign systemd-boot and the kernels for Secure Boot (PEM, without a passphrase)]:FILE:_files' \
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
-        '--push=[copy what was built to a binary cache (http\:, https\:); file\: is the one of ./run.sh cache]:URL: ' \
+        '--push=[copy what was built to a binary cache (http\:, https\:, s3\:) or another machine'\''s store (ssh-ng\:); file\: is the cache of ./run.sh cache]:URL: ' \
         '--sign-key=[sign it with this key (nix key generate-secret)]:FILE:_files' \
-        '--push-credentials=[file with the cache'\''s user name and password, as netrc(5) describes it]:FILE:_files' \
+        '--push-credentials=[file with what the cache asks for\: http\: a netrc(5) file, https\: a netrc(5) file, s3\: an AWS credentials file (aws_access_key_id, aws_secret_access_key), ssh-ng\: a private SSH key]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \

@@ -6,21 +6,13 @@ import urllib.parse
 
 from orchestrator.ask.parser import Parser, caller_path
 from orchestrator.ask.request import Caller
+from orchestrator.shared.builders import LineError, read_address
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.push import OWN, Push
+from orchestrator.shared.push import BUCKET, FORBIDDEN, HOST_KEY, KINDS, OWN, Push, settings
 from orchestrator.shared.text import public
 
-#: Schemes of binary caches that are written to by HTTP's PUT.
-SCHEMES = ("http", "https")
-
-#: Settings of Nix' store URLs that are secrets or name files, which the builder does not have.
-FORBIDDEN = frozenset({"secret-key", "secret-keys", "local-nar-cache"})
-
-#: Why other stores of Nix' are no targets.
-REFUSED = {
-    "s3": "Debian's Nix, which the builder has, is built without S3's authentication",
-    "file": "no folder of this computer is seen there",
-}
+#: The address of a store on the computer itself, by a path that the builder does not see.
+FILE = "file"
 
 
 def add_push_options(parser: Parser) -> None:
@@ -29,8 +21,8 @@ def add_push_options(parser: Parser) -> None:
     group.add_argument(
         "--push",
         metavar="URL",
-        help="copy what was built to a binary cache (http:, https:); file: is the one of"
-        " ./run.sh cache",
+        help="copy what was built to a binary cache (http:, https:, s3:) or another machine's store"
+        " (ssh-ng:); file: is the cache of ./run.sh cache",
     )
     group.add_argument(
         "--sign-key", metavar="FILE", help="sign it with this key (nix key generate-secret)"
@@ -38,7 +30,8 @@ def add_push_options(parser: Parser) -> None:
     group.add_argument(
         "--push-credentials",
         metavar="FILE",
-        help="file with the cache's user name and password, as netrc(5) describes it",
+        help="file with what the cache asks for: "
+        + ", ".join(f"{scheme}: {kind.credentials}" for scheme, kind in KINDS.items()),
     )
 
 
@@ -52,7 +45,7 @@ def push_options(found: argparse.Namespace, who: Caller) -> Push | None:
             if value is not None:
                 raise UsageError(f"{option}: only with --push URL", hint=found.help_of)
         return None
-    _check(found.push, found.help_of)
+    _check(found.push, found.push_credentials, found.help_of)
     if found.push != OWN and found.sign_key is None:
         raise UsageError(
             f"--push {found.push}: without a signature nobody would take it from there",
@@ -68,29 +61,62 @@ def push_options(found: argparse.Namespace, who: Caller) -> Push | None:
     )
 
 
-def _check(url: str, help_of: str) -> None:
+def _check(url: str, credentials: str | None, help_of: str) -> None:
     """Raise `UsageError` unless `url` is of a kind that Nix copies to, without secrets."""
+    parts = urllib.parse.urlsplit(url)
     if url == OWN:
         return
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme in REFUSED:
+    if parts.scheme == FILE:
         raise UsageError(
-            f"--push {url}: {REFUSED[parts.scheme]}",
+            f"--push {url}: no folder of this computer is seen there",
             hint=f"--push {OWN} is the cache of this engine, which ./run.sh cache serve serves",
         )
-    if parts.scheme not in SCHEMES or not parts.netloc:
+    if parts.scheme not in KINDS or not parts.netloc:
         raise UsageError(
             f"--push {public(url)}: not the URL of a binary cache that can be written to",
             hint=help_of,
         )
-    settings = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
-    if wrong := sorted(FORBIDDEN & settings.keys()):
+    kind, given = KINDS[parts.scheme], settings(url)
+    if wrong := sorted(FORBIDDEN & given.keys()):
         raise UsageError(
             f"--push: the setting {wrong[0]} names a file that is not sent",
             hint="--sign-key FILE and --push-credentials FILE",
         )
-    if parts.username or parts.password:
+    if parts.password or (parts.username and parts.scheme != "ssh-ng"):
         raise UsageError(
             "--push: a user name or a password in the URL would be seen in process lists",
             hint="--push-credentials FILE",
         )
+    if kind.settings is not None and (wrong := sorted(given.keys() - kind.settings)):
+        raise UsageError(
+            f"--push {parts.scheme}: the setting {wrong[0]!r} is not known",
+            hint=f"it takes {', '.join(sorted(kind.settings))}",
+        )
+    if kind.needed and credentials is None:
+        raise UsageError(
+            f"--push {public(url)}: nobody may write there without credentials",
+            hint=f"--push-credentials FILE: {kind.credentials}",
+        )
+    if parts.scheme == "s3":
+        _check_bucket(parts.netloc, given)
+    elif parts.scheme == "ssh-ng":
+        _check_machine(url, given)
+
+
+def _check_bucket(name: str, given: dict[str, str]) -> None:
+    """Raise `UsageError` for a bucket's `name` or settings that S3 does not have."""
+    if not BUCKET.fullmatch(name):
+        raise UsageError(
+            f"--push: {name!r} is not the name of a bucket",
+            hint="s3://BUCKET?region=REGION, or with endpoint=HOST for a server that is not AWS'",
+        )
+    if given.get("scheme", "https") not in {"http", "https"}:
+        raise UsageError("--push: the setting scheme is http or https", hint="leave it out")
+
+
+def _check_machine(url: str, given: dict[str, str]) -> None:
+    """Raise `UsageError` for an address or a host key that no machine has."""
+    try:
+        read_address(url.partition("?")[0], given.get(HOST_KEY, ""))
+    except LineError as error:
+        raise UsageError(f"--push: {error}", hint=error.hint) from error

@@ -27,10 +27,20 @@ from orchestrator.decide.blueprint_modules import demo_keys, machines
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
 from orchestrator.image.late import Device, one_device, read_devices
+from orchestrator.shared import command
 from orchestrator.shared.builders import Keyed, write_keyed
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions
-from orchestrator.shared.push import CREDENTIALS, SIGN_KEY, public_key
+from orchestrator.shared.push import (
+    CA_BUNDLE,
+    CREDENTIALS,
+    KINDS,
+    SIGN_KEY,
+    Push,
+    aws_keys,
+    public_key,
+    settings,
+)
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
 
@@ -122,20 +132,45 @@ def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:
 
 def take_keys(request: Demo | Build, who: Caller, place: pathlib.Path) -> None:
     """Move the keys of --push to the folder `place`; raises `UsageError` for a wrong one."""
-    if not request.push or not request.push.files:
+    push = request.push
+    if not push or not push.files:
         return
     place.mkdir()
-    for name, path in ((SIGN_KEY, request.push.sign_key), (CREDENTIALS, request.push.credentials)):
+    for name, path in ((SIGN_KEY, push.sign_key), (CREDENTIALS, push.credentials)):
         if path:
-            source = received_file(who, pathlib.PurePosixPath(path))
-            shutil.move(source, place / name)
+            shutil.move(received_file(who, pathlib.PurePosixPath(path)), place / name)
     try:
         public_key((place / SIGN_KEY).read_bytes())
     except ValueError:
         raise UsageError(
-            f"--sign-key {request.push.sign_key}: not a secret key of Nix",
+            f"--sign-key {push.sign_key}: not a secret key of Nix",
             hint="nix key generate-secret --key-name NAME makes one",
         ) from None
+    if push.credentials:
+        check_credentials(push, place / CREDENTIALS)
+    if who.ca_bundle:
+        bundle = received(who, pathlib.PurePosixPath(who.ca_bundle))
+        (place / CA_BUNDLE).write_bytes(bundle.read_bytes())
+
+
+def check_credentials(push: Push, file: pathlib.Path) -> None:
+    """Raise `UsageError` unless `file` has what the target of --push asks for."""
+    scheme = urllib.parse.urlsplit(push.url).scheme
+    wrong = ""
+    if scheme == "s3":
+        try:
+            aws_keys(file.read_text(errors="replace"), settings(push.url).get("profile", "default"))
+        except ValueError as error:
+            wrong = str(error)
+    elif scheme == "ssh-ng":
+        file.chmod(0o600)  # ssh-keygen takes no key that others may read
+        done = command.run(["ssh-keygen", "-y", "-P", "", "-f", file], check=False)
+        wrong = "" if done.code == 0 else "it is no private key, or has a passphrase"
+    if wrong:
+        raise UsageError(
+            f"--push-credentials {push.credentials}: {wrong}",
+            hint=f"{scheme}: takes {KINDS[scheme].credentials}",
+        )
 
 
 def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:

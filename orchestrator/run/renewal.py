@@ -164,6 +164,7 @@ RENEWALS = (
     Renewal("locks/orchestrator.txt", _python("orchestrator")),
     Renewal("locks/test.txt", _python("test")),
     Renewal("locks/docs.txt", _python("docs")),
+    Renewal("locks/moto.txt", _python("moto")),
     Renewal("flake.lock", _flake),
 )
 

@@ -142,15 +142,24 @@ def read_line(line: str) -> Builder:
         _number(speed, "speed"),
         _features(features),
         _features(mandatory),
-        _host_key(host_key),
+        _host_key(host_key, "the last word"),
     )
+
+
+def read_address(uri: str, host_key: str) -> Builder:
+    """Return the machine at `uri` with the Base64 of its host key, or ""; raises `LineError`.
+
+    It has no key and builds for nothing.
+    """
+    _check_address(uri)
+    return Builder(uri, (), "", host_key=_host_key(host_key or DEFAULT, "the setting"))
 
 
 def _check_address(uri: str) -> None:
     match = ADDRESS.fullmatch(uri)
     if not match or int(match["port"] or SSH_PORT) not in range(1, 65536):
         raise LineError(
-            f"{uri!r} is no address of a builder", "it has the form ssh-ng://USER@HOST:PORT"
+            f"{uri!r} is no address of a machine", "it has the form ssh-ng://USER@HOST:PORT"
         )
     if HERE.fullmatch(match["host"]):
         raise LineError(
@@ -176,8 +185,8 @@ def _features(word: str) -> tuple[str, ...]:
     return found
 
 
-def _host_key(word: str) -> str:
-    """Return the public key of the last word, without its comment."""
+def _host_key(word: str, what: str) -> str:
+    """Return the public key of `word`, without its comment; errors call the word `what`."""
     if word == DEFAULT:
         return ""
     try:
@@ -187,7 +196,7 @@ def _host_key(word: str) -> str:
     match = HOST_KEY.fullmatch(text)
     if not match:
         raise LineError(
-            "the last word is no host key",
+            f"{what} is no host key",
             "it is Base64 of a public key: base64 -w0 /etc/ssh/ssh_host_ed25519_key.pub",
         )
     try:

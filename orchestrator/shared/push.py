@@ -1,10 +1,12 @@
 """What is copied to a binary cache, for the agent `push` (`agents/builder/push.py`)."""
 
 import base64
+import configparser
 import dataclasses
 import pathlib
 import re
 import typing
+import urllib.parse
 
 #: `copy`: copy store paths to a cache; `key`: make a key for this engine's own cache; `info`: tell
 #: what that has.
@@ -19,6 +21,41 @@ OWN_FOLDER = pathlib.Path("/nix/var/nixos-image/cache")
 KEYS = "push"
 SIGN_KEY = "sign-key"
 CREDENTIALS = "credentials"
+CA_BUNDLE = "ca-bundle.crt"
+
+#: Setting of an ssh-ng: URL with the machine's host key, in Base64 (nix help-stores).
+HOST_KEY = "base64-ssh-public-host-key"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of store that `nix copy` writes to: what `--push-credentials` names, and settings.
+
+    `settings` are those of its URL that may be given; None allows all but `FORBIDDEN`.
+    """
+
+    credentials: str
+    needed: bool
+    settings: frozenset[str] | None = None
+
+
+#: Kinds of targets by the URL's scheme.
+KINDS = {
+    "http": Kind("a netrc(5) file", False),
+    "https": Kind("a netrc(5) file", False),
+    "s3": Kind(
+        "an AWS credentials file (aws_access_key_id, aws_secret_access_key)",
+        True,
+        frozenset({"region", "endpoint", "scheme", "profile", "compression"}),
+    ),
+    "ssh-ng": Kind("a private SSH key", True, frozenset({HOST_KEY})),
+}
+
+#: Settings of Nix' store URLs that are secrets or name files, which the builder does not have.
+FORBIDDEN = frozenset({"secret-key", "secret-keys", "local-nar-cache"})
+
+#: Names of S3's buckets.
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 #: Name of the key of this engine's own cache.
 KEY_NAME = "nixos-image"
@@ -52,6 +89,37 @@ class Order:
     action: Action
     url: str = ""
     paths: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class AwsKeys:
+    """Credentials of S3, as a section of an AWS credentials file has them."""
+
+    key_id: str
+    secret: str
+    token: str
+
+
+def aws_keys(text: str, profile: str) -> AwsKeys:
+    """Read the section `profile` of an AWS credentials file; raises `ValueError`."""
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(text)
+        section = parser[profile]
+        return AwsKeys(
+            section["aws_access_key_id"],
+            section["aws_secret_access_key"],
+            section.get("aws_session_token", ""),
+        )
+    except configparser.Error:
+        raise ValueError("it is no AWS credentials file") from None
+    except KeyError as error:
+        raise ValueError(f"it has no {error.args[0]}") from None
+
+
+def settings(url: str) -> dict[str, str]:
+    """Return the settings in the URL of a store."""
+    return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query, keep_blank_values=True))
 
 
 def public_key(secret: bytes) -> str:

@@ -11,7 +11,9 @@ import pytest
 
 from orchestrator.agents.builder import own_cache, push
 from orchestrator.agents.failure import AgentError
-from orchestrator.shared.push import CREDENTIALS, OWN, SIGN_KEY, Order, public_key
+from orchestrator.decide.make_task import check_credentials
+from orchestrator.shared.errors import UsageError
+from orchestrator.shared.push import CREDENTIALS, OWN, SIGN_KEY, Order, Push, public_key
 from tests.tools.nix_store import run
 
 pytestmark = [pytest.mark.own_store, pytest.mark.needs("nix")]
@@ -119,6 +121,23 @@ def test_a_password_reaches_the_server_and_no_message(
     said = "".join(capfd.readouterr())
     assert "one store path copied" in said
     assert "word" not in said
+
+
+@pytest.mark.needs("ssh-keygen")
+def test_a_key_that_asks_for_a_passphrase_is_refused_before_anything_is_built(
+    tmp_path: pathlib.Path,
+) -> None:
+    order = Push("ssh-ng://me@host", "/k", "/c")
+    file = tmp_path / "key"
+    for passphrase in ("", "word"):
+        file.unlink(missing_ok=True)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(file))
+        if not passphrase:
+            check_credentials(order, file)
+    for text in (file.read_text(), file.with_suffix(".pub").read_text(), ""):
+        file.write_text(text)
+        with pytest.raises(UsageError, match="/c: it is no private key, or has a passphrase"):
+            check_credentials(order, file)
 
 
 def test_a_cache_that_is_away_is_named_without_the_places_of_keys(

@@ -11,8 +11,9 @@ import types
 
 import pytest
 
-from orchestrator.agents.builder.crew import Crew, hire, why
+from orchestrator.agents.builder.crew import Crew, hire
 from orchestrator.agents.builder.nixlog import PREFIX, NixLog
+from orchestrator.agents.builder.ssh import why
 from orchestrator.agents.failure import AgentError
 from orchestrator.ask.builders import builders_orders, read_builders
 from orchestrator.ask.request import Emulation
@@ -72,10 +73,10 @@ def test_a_line_is_read_and_written() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("ssh://me@host aarch64-linux key", "no address of a builder"),
-        ("ssh-ng://-oProxyCommand=x aarch64-linux key", "no address of a builder"),
-        ("ssh-ng://me@host?remote-program=x aarch64-linux key", "no address of a builder"),
-        ("ssh-ng://me@host:99999 aarch64-linux key", "no address of a builder"),
+        ("ssh://me@host aarch64-linux key", "no address of a machine"),
+        ("ssh-ng://-oProxyCommand=x aarch64-linux key", "no address of a machine"),
+        ("ssh-ng://me@host?remote-program=x aarch64-linux key", "no address of a machine"),
+        ("ssh-ng://me@host:99999 aarch64-linux key", "no address of a machine"),
         ("ssh-ng://localhost aarch64-linux key", "the container itself"),
         ("ssh-ng://me@127.0.0.1:2222 aarch64-linux key", "the container itself"),
         ("ssh-ng://me@host aarch64-linux", "no SSH key"),

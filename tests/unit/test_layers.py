@@ -101,7 +101,7 @@ def test_the_picture_shows_the_imports() -> None:
 
 def test_agents_need_only_what_their_images_have() -> None:
     """Agents' images only have the standard library, locks/agents.txt and three folders."""
-    known = {"orchestrator", "structlog", "tenacity"}
+    known = {"orchestrator", "requests", "requests_aws4auth", "structlog", "tenacity"}
     for folder in ("agents", "image"):
         for path in (PACKAGE / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):

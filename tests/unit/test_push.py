@@ -1,23 +1,35 @@
 """Tests `--push`, `cache` and this engine's own cache: requests, refusals, what Nix is told."""
 
 import base64
+import dataclasses
 import os
 import pathlib
 import types
 import typing
 
 import pytest
+import requests
 
-from orchestrator.agents.builder import own_cache, push
-from orchestrator.decide.make_task import take_keys
+from orchestrator.agents.builder import own_cache, push, s3
+from orchestrator.decide.make_task import check_credentials, take_keys
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.server import _place
 from orchestrator.docker.workspace import ROOTS_OWN, TAKEN, Workspace
 from orchestrator.run import appliance
 from orchestrator.run.push import Pusher
+from orchestrator.shared.builders import encoded
 from orchestrator.shared.errors import PushError, UsageError
 from orchestrator.shared.progress import Progress
-from orchestrator.shared.push import KEYS, OWN, OWN_FOLDER, SIGN_KEY, Order, Push, public_key
+from orchestrator.shared.push import (
+    HOST_KEY,
+    KEYS,
+    OWN,
+    OWN_FOLDER,
+    SIGN_KEY,
+    Order,
+    Push,
+    public_key,
+)
 from orchestrator.verbs.cache import Cache, describe
 from tests.unit.asking import ask, demo, orders
 from tests.unit.requests import CALLER
@@ -47,8 +59,17 @@ def test_keys_are_sent_and_are_paths_of_the_caller(verb: str) -> None:
         ("--push ftp://host --sign-key k", "not the URL of a binary cache"),
         ("--push http:cache --sign-key k", "not the URL of a binary cache"),
         ("--push http://cache?secret-key=/k --sign-key k", "names a file that is not sent"),
-        ("--push s3://cache --sign-key k", "without S3's authentication"),
-        ("--push ssh-ng://me@host --sign-key k", "not the URL of a binary cache"),
+        ("--push s3://cache --sign-key k", "nobody may write there without credentials"),
+        ("--push s3://Cache --sign-key k --push-credentials c", "not the name of a bucket"),
+        ("--push s3://cache?acl=x --sign-key k --push-credentials c", "'acl' is not known"),
+        ("--push s3://cache?scheme=ftp --sign-key k --push-credentials c", "http or https"),
+        ("--push ssh-ng://me@host --sign-key k", "nobody may write there without credentials"),
+        ("--push ssh-ng://me@localhost --sign-key k --push-credentials c", "container itself"),
+        ("--push ssh-ng://me@host?ssh-key=/k --sign-key k --push-credentials c", "is not known"),
+        (
+            "--push ssh-ng://h?base64-ssh-public-host-key=AA --sign-key k --push-credentials c",
+            "no host key",
+        ),
         ("--push https://me:word@host --sign-key k", "would be seen in process lists"),
     ],
 )
@@ -101,17 +122,108 @@ def test_the_public_key_is_the_second_half_of_the_secret_one() -> None:
     assert public_key(SECRET.encode()) == f"me-1:{base64.b64encode(bytes(range(32, 64))).decode()}"
 
 
+def found(url: str, keys: pathlib.Path) -> push.Target:
+    """Return the target at `url` as Nix is told of it."""
+    with push.target(url, keys) as one:
+        return one
+
+
 def test_each_kind_of_cache_gets_its_keys_by_path(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIX_CONFIG", "")
     key = f"secret-key={tmp_path}/sign-key"
-    assert push.target(OWN, tmp_path) == f"file://{OWN_FOLDER}?{key}&compression=zstd"
-    assert push.target(f"{WEB}?compression=xz", tmp_path) == f"{WEB}?compression=xz&{key}"
+    assert found(OWN, tmp_path).url == f"file://{OWN_FOLDER}?{key}&compression=zstd"
+    assert found(f"{WEB}?compression=xz", tmp_path).url == f"{WEB}?compression=xz&{key}"
     assert os.environ["NIX_CONFIG"] == ""
     (tmp_path / "credentials").touch()
-    assert push.target(WEB, tmp_path) == f"{WEB}?{key}&compression=zstd"
+    assert found(WEB, tmp_path).url == f"{WEB}?{key}&compression=zstd"
     assert os.environ["NIX_CONFIG"] == f"netrc-file = {tmp_path}/credentials\n"
+
+
+def test_another_machine_is_known_by_its_host_key(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "credentials").write_text("a key")
+    host_key = encoded("ssh-ed25519 AAAA")
+    one = found(f"ssh-ng://me@host:23?{HOST_KEY}={host_key}", tmp_path)
+    assert one.url == f"ssh-ng://me@host:23?ssh-key={tmp_path}/credentials"
+    assert not one.signs
+    assert (tmp_path / "known_hosts").read_text() == "[host]:23 ssh-ed25519 AAAA\n"
+    assert one.variables == {"NIX_SSHOPTS": f"-F {tmp_path}/ssh_config"}
+    assert "refuses the key" in one.why("me@host: Permission denied (publickey).")
+    assert one.why("error: no space\n") == "no space"
+
+
+def test_a_caller_s_ca_bundle_counts_for_what_is_pushed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, "another")
+    sent, bundle = tmp_path / "key", tmp_path / "ca"
+    sent.write_text(SECRET)
+    bundle.write_text("certificates")
+    monkeypatch.setattr("orchestrator.decide.make_task.received_file", lambda _who, _path: sent)
+    monkeypatch.setattr("orchestrator.decide.make_task.received", lambda _who, _path: bundle)
+    who = dataclasses.replace(CALLER, ca_bundle="/ca")
+    take_keys(demo(push=Push(WEB, "/key")), who, tmp_path / "kept")
+    found(WEB, tmp_path / "kept")
+    assert os.environ["NIX_SSL_CERT_FILE"] == f"{tmp_path}/kept/ca-bundle.crt"
+    assert pathlib.Path(os.environ["REQUESTS_CA_BUNDLE"]).read_text() == "certificates"
+
+
+AWS = "[default]\naws_access_key_id = AK\naws_secret_access_key = SK\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "message"),
+    [
+        ("s3://cache", "machine x login y", "no AWS credentials file"),
+        ("s3://cache", "[default]\naws_access_key_id = AK\n", "no aws_secret_access_key"),
+        ("s3://cache?profile=work", AWS, "it has no work"),
+    ],
+)
+def test_credentials_of_another_kind_are_refused_before_anything_is_built(
+    url: str, text: str, message: str, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message) as error:
+        check_credentials(Push(url, "/k", "/c"), file)
+    assert str(error.value).startswith("--push-credentials /c: ")
+    file.write_text(AWS)
+    check_credentials(Push("s3://cache", "/k", "/c"), file)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("s3://cache", "https://cache.s3.us-east-1.amazonaws.com"),
+        ("s3://cache/a/b/?region=eu-west-1", "https://cache.s3.eu-west-1.amazonaws.com/a/b"),
+        ("s3://cache?endpoint=s3.example.org:9000", "https://s3.example.org:9000/cache"),
+        ("s3://cache/a?scheme=http&endpoint=s3.lan", "http://s3.lan/cache/a"),
+    ],
+)
+def test_a_bucket_has_an_address(url: str, address: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "credentials").write_text(AWS)
+    assert s3.find(url, tmp_path / "credentials", tmp_path).address == address
+
+
+def test_what_a_bucket_answers_becomes_nix_status_and_a_reason(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "credentials").write_text(AWS)
+    bucket = s3.find("s3://cache", tmp_path / "credentials", tmp_path)
+    answer = requests.Response()
+    answer.status_code = 403
+    answer._content = b"<Error><Code>AccessDenied</Code><Message>No \x1b[2J</Message></Error>"
+    assert bucket.code("HEAD", answer) == 404, "a bucket that may not be listed"
+    assert bucket.refusal == ""
+    assert bucket.code("PUT", answer) == 403
+    assert bucket.refusal == "S3 answers 403"  # a control character is no XML
+    answer._content = b"<Error><Code>AccessDenied</Code><Message>No</Message></Error>"
+    assert bucket.code("PUT", answer) == 403
+    assert bucket.refusal == "S3 answers 403: AccessDenied: No"
+    answer.status_code = 301
+    answer.headers["location"] = "https://elsewhere"
+    assert bucket.code("PUT", answer) == 301
+    assert "another region" in bucket.refusal
 
 
 def test_the_own_cache_loses_what_the_store_has_lost(tmp_path: pathlib.Path) -> None:

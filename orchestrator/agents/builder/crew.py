@@ -12,6 +12,7 @@ import pathlib
 import re
 
 from orchestrator.agents import events
+from orchestrator.agents.builder import ssh
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.builders import (
@@ -24,27 +25,8 @@ from orchestrator.shared.builders import (
 from orchestrator.shared.run import Run
 from orchestrator.shared.text import plain
 
-#: Seconds to connect; a builder that says nothing for ALIVE_TIMES times ALIVE_SECONDS is lost.
-CONNECT_SECONDS = 10
-ALIVE_SECONDS = 5
-ALIVE_TIMES = 3
-
 #: Time limit in seconds of the first question to a builder: by then a hanging server is known.
-ASK_SECONDS = CONNECT_SECONDS + ALIVE_TIMES * ALIVE_SECONDS
-
-#: Time limit in seconds for the host key of a builder whose line has none.
-SCAN_SECONDS = 5
-
-#: Host key types, the best first.
-KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
-
-#: What ssh says of a host key that is not the known one.
-OTHER_KEY = re.compile(
-    r"sent by the remote host is\s+(SHA256:\S+?)\.?\s|Host key verification failed"
-)
-
-#: What Nix says of a full disk.
-FULL = re.compile(r"No space left on device|disk (?:is )?full", re.IGNORECASE)
+ASK_SECONDS = ssh.CONNECT_SECONDS + ssh.ALIVE_TIMES * ssh.ALIVE_SECONDS
 
 HINT = "docs/how-to/worker.md tells what may be wrong with a builder"
 
@@ -90,7 +72,7 @@ class Crew:
         if not self._folder:
             return {}
         return {
-            "NIX_SSHOPTS": f"-F {self._folder / 'ssh_config'}",
+            "NIX_SSHOPTS": ssh.options(self._folder),
             "SSH_AUTH_SOCK": os.fspath(self._folder / "agent"),
         }
 
@@ -141,7 +123,7 @@ def hire(run: Run) -> Crew:
     folder = run.folder / "ssh"
     folder.mkdir(mode=0o700, exist_ok=True)  # a run's second attempt finds the folder
     crew = Crew(tuple(one.builder for one in keyed), folder)
-    _write(folder, keyed)
+    ssh.write_settings(folder, crew.alive)
     _load(crew, folder, keyed)
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(keyed)) as pool:
         causes = list(pool.map(lambda one: ask(crew, one.builder), keyed))
@@ -168,70 +150,26 @@ def ask(crew: Crew, builder: Builder) -> str:
         return f"it has not answered within {ASK_SECONDS} s"
     if done.code == 0:
         return "" if '"trusted":true' in done.text else "it does not trust this key to send builds"
-    return why(done.stderr.decode(errors="replace"), builder)
-
-
-def why(said: str, builder: Builder) -> str:
-    """Return in words what `said`, the stderr of ssh and Nix, tells of a builder."""
-    text = plain(said)
-    if match := OTHER_KEY.search(text):
-        other = f", {match[1]}," if match[1] else ""
-        return (
-            f"it has another host key{other} than {fingerprint(builder.host_key)}:"
-            " another machine, or one that was set up again"
-        )
-    if "Permission denied" in text:
-        return "it refuses the key (is the public key among those that may log in there?)"
-    if FULL.search(text):
-        return "its disk is full"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("ssh:", "Connection", "Timeout", "kex_"))]
-    return f"it cannot be reached: {(told or lines or ['no answer'])[0]}"
+    return ssh.why(done.stderr.decode(errors="replace"), builder)
 
 
 def _unknown(builder: Builder) -> AgentError:
     """Return the error for a builder without a host key; it has the key that the machine shows."""
-    words = ["ssh-keyscan", "-T", str(SCAN_SECONDS), "-p", str(builder.port), builder.host]
-    done = command.run(words, check=False, timeout=4 * SCAN_SECONDS)
-    lines = [line.split() for line in done.text.splitlines() if not line.startswith("#")]
-    found = {words[1]: words[2] for words in lines if len(words) > 2}
-    for kind in KINDS:
-        if kind in found:
-            key = f"{kind} {found[kind]}"
-            return AgentError(
-                f"{builder.uri}: its host key is unknown; the machine shows {fingerprint(key)}"
-                f" ({kind})",
-                hint="if the machine's own ssh-keygen -l, or its ./run.sh worker status, shows this"
-                f" fingerprint, use the line: {builder.line(builder.key, key)}",
-                kind="usage",
-                code="builder-unknown",
-            )
+    if key := ssh.shown_key(builder):
+        return AgentError(
+            f"{builder.uri}: its host key is unknown; the machine shows {fingerprint(key)}"
+            f" ({key.split()[0]})",
+            hint="if the machine's own ssh-keygen -l, or its ./run.sh worker status, shows this"
+            f" fingerprint, use the line: {builder.line(builder.key, key)}",
+            kind="usage",
+            code="builder-unknown",
+        )
     return AgentError(
         f"{builder.uri}: its host key is unknown, and the machine cannot be reached",
         hint="the line's last word is the host key; ./run.sh worker prints the whole line",
         kind="network",
         code="builder-unknown",
     )
-
-
-def _write(folder: pathlib.Path, keyed: tuple[Keyed, ...]) -> None:
-    """Write the settings and the known hosts of ssh to `folder`."""
-    (folder / "known_hosts").write_text("".join(f"{one.builder.known}\n" for one in keyed))
-    lines = {
-        "BatchMode": "yes",
-        "StrictHostKeyChecking": "yes",
-        "UpdateHostKeys": "no",
-        "UserKnownHostsFile": folder / "known_hosts",
-        "GlobalKnownHostsFile": "none",
-        "IdentitiesOnly": "yes",
-        "PreferredAuthentications": "publickey",
-        "ForwardAgent": "no",
-        "ConnectTimeout": CONNECT_SECONDS,
-        "ServerAliveInterval": ALIVE_SECONDS,
-        "ServerAliveCountMax": ALIVE_TIMES,
-    }
-    text = "".join(f"{name} {value}\n" for name, value in lines.items())
-    (folder / "ssh_config").write_text(text)
 
 
 def _load(crew: Crew, folder: pathlib.Path, keyed: tuple[Keyed, ...]) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.agents import events, room
 from orchestrator.agents.builder import debug, memory
-from orchestrator.agents.builder.crew import FULL, Crew
+from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import NixLog
 from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.agents.builder.reporter import Reporter
+from orchestrator.agents.builder.ssh import FULL
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.room import Room

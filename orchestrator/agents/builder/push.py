@@ -4,26 +4,32 @@ It has a container of its own, in which no build ever ran: it may read the calle
 argument is a JSON object; `Order` has the fields.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
 import sys
 import urllib.parse
+from collections.abc import Callable, Iterator
 
 from orchestrator.agents import events
-from orchestrator.agents.builder import collect, own_cache
+from orchestrator.agents.builder import collect, own_cache, s3, ssh
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
+from orchestrator.shared.builders import Builder, encoded, fingerprint, read_address
 from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.push import (
+    CA_BUNDLE,
     CREDENTIALS,
+    HOST_KEY,
     KEY_NAME,
     KEYS,
     OWN,
     OWN_FOLDER,
     SIGN_KEY,
     Order,
+    settings,
 )
 from orchestrator.shared.run import this_run
 from orchestrator.shared.text import public
@@ -45,6 +51,19 @@ def push() -> None:
     {"copy": copy, "key": make_key, "info": tell}[order.action](order, keys)
 
 
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where Nix copies to: the URL for Nix, variables for it, and words for what it says.
+
+    `signs` tells that Nix signs what it copies there; else the store's paths must have signatures.
+    """
+
+    url: str
+    variables: dict[str, str] = dataclasses.field(default_factory=dict)
+    why: Callable[[str], str] = lambda said: last_error(said)
+    signs: bool = True
+
+
 def copy(order: Order, keys: pathlib.Path) -> None:
     """Copy the closures of the paths to the cache; `keys` is the folder with the caller's keys."""
     if order.url == OWN:
@@ -53,8 +72,11 @@ def copy(order: Order, keys: pathlib.Path) -> None:
     if not paths:
         events.emit("pushed", message="there is nothing to copy: no result is kept", count=0)
         return
-    with collect.in_use():
-        said = _nix(["copy", "--to", target(order.url, keys), *paths], order.url)
+    with target(order.url, keys) as found, collect.in_use():
+        if not found.signs:
+            signing = ["store", "sign", "--recursive", "--key-file", os.fspath(keys / SIGN_KEY)]
+            _nix([*signing, *paths], order.url, found)
+        said = _nix(["copy", "--to", found.url, *paths], order.url, found)
     count = sum(int(number) for number in COPIES.findall(said))
     where = "this engine's cache" if order.url == OWN else public(order.url)
     what = f"{count} store paths" if count != 1 else "one store path"
@@ -62,16 +84,73 @@ def copy(order: Order, keys: pathlib.Path) -> None:
     events.emit("pushed", message=text, count=count)
 
 
-def target(url: str, keys: pathlib.Path) -> str:
-    """Return Nix' URL of the cache, with the place of its key; tell Nix of the password, if any."""
-    if url == OWN:
-        url = f"file://{OWN_FOLDER}"
-    elif (keys / CREDENTIALS).exists():
-        os.environ["NIX_CONFIG"] += f"netrc-file = {keys / CREDENTIALS}\n"
-    more = {"secret-key": str(keys / SIGN_KEY)}
+@contextlib.contextmanager
+def target(url: str, keys: pathlib.Path) -> Iterator[Target]:
+    """Yield the target at `url`, which may be reached while the context lasts.
+
+    Raises `AgentError` if the given credentials cannot be used, or the machine is unknown.
+    """
+    credentials = keys / CREDENTIALS
+    variables = {}
+    if (bundle := keys / CA_BUNDLE).exists():
+        names = ("NIX_SSL_CERT_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+        variables = dict.fromkeys(names, os.fspath(bundle))
+        os.environ.update(variables)  # requests, in this process, reads them, too
+    scheme = urllib.parse.urlsplit(url).scheme
+    if scheme == "ssh-ng":
+        yield _machine(url, keys)
+    elif scheme == "s3":
+        bucket = s3.find(url, credentials, keys)
+        with s3.served(bucket) as address:
+            told = {key: value for key, value in settings(url).items() if key == "compression"}
+            # Nix' proxies serve other machines, not this address.
+            yield Target(
+                _with_key(f"{address}?{urllib.parse.urlencode(told)}", keys),
+                {"no_proxy": "127.0.0.1"},
+                lambda said: bucket.refusal or last_error(said),
+            )
+    else:
+        if credentials.exists():
+            os.environ["NIX_CONFIG"] += f"netrc-file = {credentials}\n"
+        yield Target(_with_key(f"file://{OWN_FOLDER}" if url == OWN else url, keys))
+
+
+def _with_key(url: str, keys: pathlib.Path) -> str:
+    """Return the URL of a cache with the place of the key that signs."""
+    more = {"secret-key": os.fspath(keys / SIGN_KEY)}
     # Nix' own default, xz, takes ten times as long for a tenth less.
     more |= {} if "compression=" in url else {"compression": "zstd"}
-    return f"{url}{'&' if '?' in url else '?'}{urllib.parse.urlencode(more, safe='/')}"
+    bare = url.rstrip("?")
+    return f"{bare}{'&' if '?' in bare else '?'}{urllib.parse.urlencode(more, safe='/')}"
+
+
+def _machine(url: str, keys: pathlib.Path) -> Target:
+    """Return the store of the machine at `url`, whose host key must be known."""
+    uri, given = url.partition("?")[0], settings(url)
+    machine = read_address(uri, given.get(HOST_KEY, ""))
+    if not machine.host_key:
+        raise _unknown(machine)
+    ssh.write_settings(keys, (machine,))
+    (keys / CREDENTIALS).chmod(0o600)
+    return Target(
+        f"{uri}?{urllib.parse.urlencode({'ssh-key': os.fspath(keys / CREDENTIALS)}, safe='/')}",
+        {"NIX_SSHOPTS": ssh.options(keys)},
+        lambda said: ssh.why(said, machine) if ssh.is_told(said) else last_error(said),
+        signs=False,
+    )
+
+
+def _unknown(machine: Builder) -> AgentError:
+    """Return the error for a machine without a host key; it has the key that the machine shows."""
+    if key := ssh.shown_key(machine):
+        return AgentError(
+            f"{machine.uri}: its host key is unknown; the machine shows {fingerprint(key)}"
+            f" ({key.split()[0]})",
+            hint="if the machine's own ssh-keygen -l shows this fingerprint, use"
+            f" --push '{machine.uri}?{HOST_KEY}={encoded(key)}'",
+            kind="push",
+        )
+    return AgentError(f"{machine.uri}: the machine cannot be reached", kind="push")
 
 
 def make_key(_order: Order, keys: pathlib.Path) -> None:
@@ -89,16 +168,22 @@ def tell(_order: Order, _keys: pathlib.Path) -> None:
     events.emit("cache", message=None, **dataclasses.asdict(own_cache.content()))
 
 
-def _nix(words: list[str], url: str) -> str:
+def _nix(words: list[str], url: str, found: Target) -> str:
     """Run Nix; return its stderr. Raises `AgentError`, which never names a key's place."""
-    done = command.run(["nix", *words], check=False)
+    done = command.run(["nix", *words], variables=found.variables, check=False)
     said = done.stderr.decode(errors="replace")
     if done.code == 0:
         return said
+    reason = found.why(said) or f"exit code {done.code}"
+    detail = "\n".join([line.strip() for line in said.splitlines() if line.strip()][-20:])
+    raise AgentError(f"{public(url)}: {reason}", detail=detail, kind="push")
+
+
+def last_error(said: str) -> str:
+    """Return Nix' last error without the settings of a URL, which name a key's place."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    reason = (errors or lines or [f"exit code {done.code}"])[-1].partition("?")[0]
-    raise AgentError(f"{public(url)}: {reason}", detail="\n".join(lines[-20:]), kind="push")
+    return (errors or lines or [""])[-1].partition("?")[0]
 
 
 if __name__ == "__main__":
