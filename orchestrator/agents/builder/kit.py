@@ -95,9 +95,8 @@ def pack(order: KitOrder, shared: pathlib.Path) -> None:
     paths = {*roots, *(path for result in results for path in built_of(result))}
     with tempfile.TemporaryDirectory(dir=shared) as place:
         folder = pathlib.Path(place)
-        url = push.target(f"file://{folder}", shared / KEYS)
-        with collect.in_use():
-            command.run(["nix", "copy", "--to", url, *sorted(paths)], fails=AgentError)
+        with push.target(f"file://{folder}", shared / KEYS) as to, collect.in_use():
+            command.run(["nix", "copy", "--to", to.url, *sorted(paths)], fails=AgentError)
         (folder / ROOTS).write_text("".join(f"{path}\n" for path in roots))
         count = sum(1 for _ in folder.glob("*.narinfo"))
         with tarfile.open(shared / STORE, "w", format=tarfile.USTAR_FORMAT) as archive:
