@@ -81,6 +81,11 @@ SAID = [
     ("undefined variable 'pkg'", "undefined-variable", ""),
     ("function 'anonymous lambda' called without required argument 'a'", "missing-argument", ""),
     ("function 'f' called with unexpected argument 'b'", "missing-argument", ""),
+    (
+        'while evaluating the module argument `inputs\' in "/x/configuration.nix":',
+        "missing-module-argument",
+        "no special argument inputs is given",
+    ),
     ("attribute 'helo' missing", "missing-attribute", ""),
     ("cannot add a string to an integer", "wrong-type", ""),
     ("attempt to call something which is not a function but an integer: 1", "wrong-type", ""),

@@ -111,6 +111,26 @@ def test_what_nix_only_wants_to_be_read_is_no_problem() -> None:
     assert (log.problem, log.notes) == (None, ["these 2 derivations will be built:"])
 
 
+ASKING = (
+    "noting that argument `{0}` is not externally provided, so querying `_module.args` instead",
+    'while evaluating the module argument `{0}\' in "/home/me/pi.nix":',
+)
+
+
+@pytest.mark.parametrize("text", ["infinite recursion encountered", "attribute 'inputs' missing"])
+def test_an_argument_that_nobody_gives_to_a_module_is_told(text: str) -> None:
+    def explained(name: str) -> tuple[str, str]:
+        doings = tuple(line.format(name) for line in ASKING)
+        problem = Problem(text, (f"{FILE}:1",), text, doings)
+        error = explain(problem, SOURCES, NIXPKGS, show_trace=False)
+        return str(error), error.hint
+
+    first, hint = explained("inputs")
+    assert first == "/home/me/pi.nix:1: no special argument inputs is given"
+    assert hint.startswith("--special-arg inputs VALUE gives it")
+    assert "special" not in explained("pkgs")[0], "pkgs is given: its error is another one"
+
+
 FETCHING = ("while fetching the input 'x'", "while updating the flake input 'a/b'", "while y")
 
 

@@ -19,6 +19,12 @@ INPUT = re.compile(r"while (?:updating|fetching) the flake input '([^']+)'")
 #: A suggestion of Nix or of nixpkgs' module system for a misspelled name.
 SUGGESTION = re.compile(r"[Dd]id you mean (.+)\?")
 
+#: What Nix says that it is doing with an argument of a module that is no special argument.
+ARGUMENT = re.compile(r"while evaluating the module argument `([^']+)' in")
+
+#: Arguments that each module gets.
+GIVEN = frozenset({"config", "lib", "modulesPath", "options", "pkgs", "utils"})
+
 #: nixpkgs' words for the file that defines an option.
 DEFINED = re.compile(r"- In `([^']+)'")
 
@@ -64,7 +70,7 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
     def known(text: str) -> str:
         return text.replace(sources, "") if sources else text
 
-    told = recognise(problem.text)
+    told = recognise(_argument_of(problem) or problem.text)
     lines = [line.rstrip() for line in known(problem.text).strip().splitlines()]
     first, *more = [line for line in lines if line] or ["Nix says nothing"]
     asserted = first == "Failed assertions:" and more
@@ -99,6 +105,18 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
         excerpt=excerpt(place),
         trace=known(problem.trace) if show_trace else "",
     )
+
+
+def _argument_of(problem: Problem) -> str:
+    """Return what Nix was doing if the error is that a module's argument is not given, or "".
+
+    An argument that `imports` need ends as an endless recursion, any other as a missing attribute.
+    """
+    for doing in problem.doings:
+        if (match := ARGUMENT.search(doing)) and match[1] not in GIVEN:
+            words = ("infinite recursion encountered", f"attribute '{match[1]}' missing")
+            return doing if any(one in problem.text for one in words) else ""
+    return ""
 
 
 def _place(problem: Problem, sources: str, nixpkgs: str) -> str:
