@@ -31,6 +31,7 @@ ACTORS = (
     "registry",
     "other run",
     "other user",
+    "user 1000",
 )
 
 
