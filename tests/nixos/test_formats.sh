@@ -15,6 +15,7 @@ scripts='vm vm-nogui'
 machine='vm-bootloader'
 cases=${*:-disks packed scripts machine}
 here=$project/tests/nixos
+programs qemu-img sfdisk debugfs zstd
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/stand-in.nix"
 # Disable GRUB's picture, which would be fetched.
@@ -126,7 +127,9 @@ case $cases in *machine*)
   rm -f "$work/raw"
   qemu-img convert -O raw "$work/disk" "$work/raw"
   looks_into vm-bootloader "$work/raw"
-  # NixOS' installer of GRUB needs XML::LibXML, which the stand-in of Perl does not have: it ends at its start.
+  check "vm-bootloader: NixOS' installer has put GRUB into the MBR" sh -c "head -c 512 '$work/raw' | grep -aq GRUB"
+  root="$work/raw?offset=$((512 * $(of_table "$work/raw" 'partitions[-1]["start"]')))"
+  check "vm-bootloader: and a menu that starts the system" sh -c "debugfs -R 'cat /boot/grub/grub.cfg' '$root' 2> /dev/null | grep -q 'linux .*init=/nix/store/.*-nixos-system-standin-'"
   ;;
 esac
 finish

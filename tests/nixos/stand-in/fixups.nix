@@ -219,7 +219,7 @@ lib.genAttrs [
     mv "$first/bin/perl" "$first/bin/.perl"
     cat > "$first/bin/perl" <<END
     #!$first/lib/sh
-    export PERL5LIB=$first/lib/perl-base:$first/lib/perl/5.40:$first/share/perl/5.40:$first/share/perl5:$first/lib/perl5
+    export PERL5LIB=$first/lib/perl-base:$first/lib/perl/5.40:$first/share/perl/5.40:$first/share/perl5:$first/lib/perl5:$first/lib/perl5/5.40
     exec $first/bin/.perl "\$@"
     END
     chmod +x "$first/bin/perl"

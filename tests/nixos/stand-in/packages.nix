@@ -67,7 +67,10 @@
     openssh = [ "openssh-client" "openssh-server" "openssh-sftp-server" ];
     parted = [ "parted" ];
     patch = [ "patch" ];
-    perl = [ "bash" "perl" "perl-base" "perl-modules-5.40" "libperl5.40" "libfile-slurp-perl" "libjson-perl" ];
+    perl = [
+      "bash" "perl" "perl-base" "perl-modules-5.40" "libperl5.40" "libfile-copy-recursive-perl" "libfile-slurp-perl" "libjson-perl"
+      "liblist-compare-perl" "libxml-libxml-perl" "libxml-namespacesupport-perl" "libxml-sax-base-perl" "libxml-sax-perl"
+    ];
     pixz = [ "pixz" ];
     procps = [ "procps" ];
     python3 = [ "python3.13" "python3.13-minimal" "libpython3.13-minimal" "libpython3.13-stdlib" ];
