@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orchestrator.docker import api, census
-from orchestrator.docker.api import Api, NotThereError, SilentEngineError
+from orchestrator.docker.api import AHEAD, Api, NotThereError, SilentEngineError
 from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import LABEL, SOURCE_LABEL
@@ -216,6 +216,35 @@ def test_an_engine_that_falls_silent_within_a_log_is_noticed(engine: Engine, stu
     assert next(lines) == "a line"
     with pytest.raises(SilentEngineError):
         next(lines)
+
+
+def test_saved_images_do_not_fill_the_memory_when_nobody_reads_them(
+    engine: Engine, stub: Server
+) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        while taken < 10 * AHEAD:
+            taken += 1
+            yield b"x"
+
+    first = next(engine.api.stream("docker save", lambda _client: endless()))
+    time.sleep(0.2)
+    assert first == b"x"
+    assert taken <= AHEAD + 2
+
+
+def test_images_are_saved_together_and_by_their_ids(engine: Engine, stub: Server) -> None:
+    asked: list[str] = []
+
+    def save(handler: Handler) -> None:
+        asked.append(urllib.parse.urlsplit(handler.path).query)
+        handler.send(200, b"archive")
+
+    stub.answers["GET /images/get"] = save
+    assert b"".join(engine.save_images(["sha256:a", "sha256:b"])) == b"archive"
+    assert asked == ["names=sha256%3Aa&names=sha256%3Ab"]
 
 
 def test_a_log_may_be_silent_as_long_as_the_engine_answers(engine: Engine, stub: Server) -> None:
