@@ -3,6 +3,11 @@
 
 # load_kit: loads the images of $kit, sees that they are the ones of its manifest, and gives them their names
 load_kit() {
+  ask info --format '{{.DriverStatus}}'
+  case $(cat "$state/said") in
+    *io.containerd.*) die 4 "this engine keeps images in containerd's store, which gives them other ids than a kit has" \
+      "turn the containerd image store off in Docker's settings; docs/how-to/air-gapped.md has ways without a kit" ;;
+  esac
   if images_here; then
     say "the engine has the images of $kit"
   else
@@ -11,7 +16,7 @@ load_kit() {
       last_words
       die 3 "Docker cannot load the images of $kit" "see Docker's lines above; the usual cause is a full disk"
     }
-    images_here || bad_kit "Docker has made other images of it than its manifest says, as containerd's image store does"
+    images_here || bad_kit "Docker has made other images of it than its manifest says"
   fi
   id=$(id_of nixos-image-orchestrator)
   ask image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' "$id"

@@ -12,6 +12,7 @@ here=$(dirname -- "$(dirname -- "$0")")
 case "$*" in
   version*) echo linux ;;
   info*Architecture*) echo x86_64 ;;
+  info*DriverStatus*) [ ! -e "$here/containerd" ] || echo '[[driver-type io.containerd.snapshotter.v1]]' ;;
   load) cat > "$here/loaded" ;;
   tag*) echo "$*" >> "$here/tagged" ;;
   *' orchestrator prepare'*) cat "$here/orders" ;;
@@ -212,6 +213,10 @@ refused "twin" 'the same name'
 refused "behind" 'more behind its end'
 refused "zeros" 'more behind its end'
 
+: > "$work/containerd"
+expect "an engine with containerd's image store: refused" 4 "^error: .*containerd's store" import_kit good
+check "before it gets anything" gets_nothing
+rm "$work/containerd"
 : > "$work/lies"
 expect "an engine that makes other images of it: refused" 14 'other images' import_kit good
 check "and no image gets a name" [ ! -e "$work/tagged" ]
