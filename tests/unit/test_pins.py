@@ -189,7 +189,7 @@ def test_what_is_newer_is_made_and_its_difference_shown(monkeypatch: pytest.Monk
     changed, said, asked = renew(ANSWERS, monkeypatch)
     assert changed.keys() == {
         *("locks/base", "flake.lock"),
-        *(f"locks/{name}.txt" for name in ("agents", "orchestrator", "test", "docs")),
+        *(f"locks/{name}.txt" for name in ("agents", "orchestrator", "test", "docs", "moto")),
     }
     assert changed["locks/base"] == f"debian:trixie-slim@sha256:{'e' * 64}\n"
     assert "locks/debian.json: up to date" in said, "another time by itself is no news"
@@ -221,7 +221,7 @@ def test_what_is_newer_is_made_and_its_difference_shown(monkeypatch: pytest.Monk
 def test_pip_is_asked_for_each_machine_and_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     _changed, _said, asked = renew(ANSWERS, monkeypatch)
     commands = [command for command in asked if command[0] == "pins"]
-    assert len(commands) == 2 * 4
+    assert len(commands) == 2 * 5
     for command in commands:
         assert "--only-binary=:all:" in command
         assert "--dry-run" in command
