@@ -226,7 +226,7 @@ def test_pip_is_asked_for_each_machine_and_builds_nothing(monkeypatch: pytest.Mo
         assert "--only-binary=:all:" in command
         assert "--dry-run" in command
     machines = ["manylinux_2_28_x86_64" in " ".join(command) for command in commands]
-    assert machines == [True, False] * 4
+    assert machines == [True, False] * 5
     assert commands[0][-2:] == ["structlog", "tenacity"]
 
 
