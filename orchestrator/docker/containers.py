@@ -21,6 +21,10 @@ LOOK_SECONDS = 60
 #: Docker's states of a container that has a process.
 RUNNING = frozenset({"running", "paused", "restarting"})
 
+#: Longest line of a log in bytes: the builder's longest tells of its images. A container that never
+#: ends a line must not take the orchestrator's memory, which has no limit.
+LONGEST_LINE = 16 << 20
+
 #: Exit code of a container that does not exist.
 NONE = -1
 
@@ -109,13 +113,18 @@ class Containers:
             list(pool.map(ask, names))
 
     def logs(self, name: str, patience: float = math.inf) -> Iterator[str]:
-        """Yield the container's log lines, until it ends or for `patience` seconds."""
+        """Yield the container's log lines, until it ends or for `patience` seconds.
+
+        Raises `DockerError` for a line that is too long.
+        """
         left = {1: b"", 2: b""}
         frames = self.api.stream("docker logs", lambda client: _log(client, name), patience)
         for stream, data in frames:
             *lines, left[stream] = (left.get(stream, b"") + data).split(b"\n")
             for line in lines:
                 yield line.decode(errors="replace")
+            if len(left[stream]) > LONGEST_LINE:
+                raise DockerError(f"{name} has printed a line of more than {LONGEST_LINE} bytes")
         for rest in left.values():
             if rest:
                 yield rest.decode(errors="replace")

@@ -284,6 +284,24 @@ def test_lines_come_whole_however_the_engine_cuts_them(engine: Engine, stub: Ser
     assert list(engine.logs("x")) == ["one line", "two", "warning", "three"]
 
 
+def test_a_line_without_an_end_takes_no_memory(
+    engine: Engine, stub: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.docker.containers.LONGEST_LINE", 1000)
+
+    def answer(handler: Handler) -> None:
+        handler.begin_stream()
+        handler.part(1, b"first\n" + b"x" * 900)
+        handler.part(1, b"x" * 200)
+        stub.ended.wait()
+
+    stub.answers["GET /containers/x/logs"] = answer
+    lines = engine.logs("x")
+    assert next(lines) == "first"
+    with pytest.raises(DockerError, match="x has printed a line of more than 1000 bytes"):
+        next(lines)
+
+
 def executing(text: bytes) -> Callable[[Handler], None]:
     """Answer an exec call whose command prints `text`."""
 
