@@ -10,6 +10,19 @@ note_secret() {
   esac
 }
 
+# refuse_private OPTION PATH: dies if the file PATH, which was given as one of public keys, is a private key: it must not leave this computer
+refuse_private() {
+  about=$1
+  case $1 in
+    --ssh-key | --authorized-key | --key | --allowed-signers) ;;
+    --appliance) in_appliance ' keys ' || return 0; about=$appliance ;;
+    *) return 0 ;;
+  esac
+  LC_ALL=C grep -q -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' -e '^PuTTY-User-Key-File' -- "$2" || return 0
+  if [ -f "$2.pub" ]; then remedy="name $2.pub"; else remedy="ssh-keygen -y -f $2 > $2.pub makes the public key: name that file"; fi
+  die 2 "$about: $2 is a private key, which does not leave this computer" "$remedy"
+}
+
 # find_moved SECRET: sets $moved to the file that the orchestrator takes away: the one that a link leads to
 find_moved() {
   moved=$1

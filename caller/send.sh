@@ -5,6 +5,7 @@ send() {
   [ -e "$2" ] || is_missing "$1" "$2"
   [ -f "$2" ] || die 2 "$1: $2 is not a file"
   [ -r "$2" ] || die 2 "$1: $2 cannot be read"
+  refuse_private "$@"
   send_path "$2"
   note_secret "$@"
 }

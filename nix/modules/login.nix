@@ -68,10 +68,17 @@ let
   withKeys = lib.filter (user: hasShell user && hasKey user) users;
   withoutFile = lib.filter (user: hasShell user && passwordFile user != null && ! isProvided (passwordFile user)) users;
   shutOut = map (user: "${user.name} (${let why = sshd.refusal user.name; in if why != "" then why else "AuthorizedKeysFile has no /etc/ssh/authorized_keys.d/%u"})") withKeys;
+
+  # NixOS leaves such a group out without a word, and the user has not its rights.
+  noGroups = lib.concatMap (user: map (group: "${user.name}: ${group}") (lib.filter (group: ! config.users.groups ? ${group}) user.extraGroups))
+    (lib.filter (user: user.isNormalUser) users);
 in
 {
   key = "nixos-image/login";
   _file = ./login.nix;
+
+  warnings = lib.optional (noGroups != [ ])
+    "users.users.NAME.extraGroups: there is no such group, and the user will not be in it (${lib.concatStringsSep ", " noGroups}); administrators are in wheel";
 
   assertions = lib.mkIf (!cfg.allowNoLogin) (
     map

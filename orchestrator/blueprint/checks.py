@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pydantic
 
-from orchestrator.blueprint import fields, model
+from orchestrator.blueprint import fields
 from orchestrator.blueprint.reader import why
 from orchestrator.image import wifi
 from orchestrator.shared.spec import SpecError
@@ -28,15 +28,10 @@ def fits(kind: typing.Any) -> Check:  # noqa: ANN401 - a type
     return check
 
 
-def _field(table: type[fields.Table], name: str) -> Check:
-    field = table.model_fields[name]
-    return fits(typing.Annotated[field.annotation, *field.metadata])
-
-
 #: Checks a time zone, a locale, a keyboard, a country.
 zone = fits(fields.TimeZone)
-locale = _field(model.Image, "locale")
-keymap = _field(model.Image, "keymap")
+locale = fits(fields.Locale)
+keymap = fits(fields.Keymap)
 country = fits(fields.Country)
 
 

@@ -9,17 +9,19 @@ import pydantic_core
 
 from orchestrator.blueprint import places
 from orchestrator.blueprint.marks import GITHUB, PATHS
-from orchestrator.blueprint.tables import BOARDS
-from orchestrator.image.late import check_host
+from orchestrator.blueprint.tables import BOARDS, others
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.filesystems import ROOTS
 from orchestrator.shared.json_reader import UNUSABLE, UNWRITABLE
-from orchestrator.shared.spec import Compression, PartitionTable, SpecError
+from orchestrator.shared.spec import Compression, PartitionTable
 
 #: The key `services` of the context in which a blueprint is validated: whether a text is a public
 #: SSH key. Without a context, keys are not looked into.
 IS_KEY = "is_public_key"
+
+#: Beginning of a private key, of OpenSSH or PuTTY.
+PRIVATE = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----|PuTTY-User-Key-File")
 
 
 def _line(text: str) -> str:
@@ -34,32 +36,64 @@ def _free(text: str) -> str:
     return text
 
 
-def _host(text: str) -> str:
-    try:
-        check_host(text, "host-name")
-    except SpecError as error:
-        raise ValueError(f"{text!r} is not a host name: letters, digits and -") from error
+class _Form:
+    """Annotation of a text that `wanted` matches as a whole; `fault` tells about another.
+
+    The JSON Schema has the pattern, too.
+    """
+
+    def __init__(self, wanted: str, fault: Callable[[str], str]) -> None:
+        self._wanted = wanted
+        self._fault = fault
+
+    def __get_pydantic_core_schema__(
+        self, source: type, handler: pydantic.GetCoreSchemaHandler
+    ) -> pydantic_core.CoreSchema:
+        return pydantic.AfterValidator(self._check).__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: pydantic_core.CoreSchema, _handler: pydantic.GetJsonSchemaHandler
+    ) -> dict[str, typing.Any]:
+        return {"type": "string", "pattern": f"^(?:{self._wanted})$"}
+
+    def _check(self, text: str) -> str:
+        if not re.fullmatch(self._wanted, text):
+            raise ValueError(self._fault(text))
+        return text
+
+
+def pattern(wanted: str, what: str) -> _Form:
+    """Return an annotation: the whole text matches `wanted`; `what` says what was expected."""
+    return _Form(wanted, lambda text: f"{text!r} is not {what}")
+
+
+def _group(text: str) -> str:
+    if text in {"sudo", "admin"}:  # Debian's and Ubuntu's
+        raise ValueError(f"NixOS has no group {text}: administrators are in wheel")
     return text
 
 
-def pattern(wanted: str, what: str) -> pydantic.AfterValidator:
-    """Return a validator: the whole text matches `wanted`; `what` says what was expected."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(wanted, text):
-            raise ValueError(f"{text!r} is not {what}")
-        return text
-
-    return pydantic.AfterValidator(check)
+def _no_size(text: str) -> str:
+    other = re.fullmatch(r"([1-9][0-9]*) ?([kmgt])i?b?", text.lower())
+    wanted = f"write {other[1]}{other[2].upper()}" if other else "auto, or a number of MiB, or 8G"
+    return f"{text!r} is not a size: {wanted}"
 
 
-def _near(known: Callable[[], list[str]], what: str) -> pydantic.AfterValidator:
-    """Return a validator: the text is one of `known`, the names of `what`, listed when needed."""
+def hidden_pattern(wanted: str, fault: str) -> _Form:
+    """Return an annotation: as `pattern`, but `fault` is told without the text."""
+    return _Form(wanted, lambda _text: fault)
+
+
+def _near(known: Callable[[], list[str]], what: str, **more: object) -> pydantic.AfterValidator:
+    """Return a validator: the text is one of `known`, the names of `what`, listed when needed.
+
+    `more` goes to `meant.suggestion`.
+    """
 
     def check(text: str) -> str:
         if text not in (names := known()):
             raise pydantic_core.PydanticCustomError(
-                "unknown", "{text} is no {what}", {"text": text, "what": what, "known": names}
+                "unknown", "{text} is no {what}", {"what": what, "known": names, "more": more}
             )
         return text
 
@@ -68,6 +102,8 @@ def _near(known: Callable[[], list[str]], what: str) -> pydantic.AfterValidator:
 
 def _country(text: str) -> str:
     # Of two letters every code is like every other: no likely one is named.
+    if text.upper() in places.countries() and text != text.upper():
+        raise ValueError(f"{text!r} is not a country of two capital letters: write {text.upper()}")
     if text not in places.countries():
         raise ValueError(f"{text!r} is no country's code of ISO 3166, such as DE, GB or US")
     return text
@@ -79,16 +115,21 @@ def _formats() -> list[str]:
 
 
 class _Enum:
-    """Annotation of a text that is one of `known`, the names of `what`."""
+    """Annotation of a text that is one of `known`, the names of `what`.
 
-    def __init__(self, known: typing.Iterable[str], what: str) -> None:
+    `more` goes to `meant.suggestion`.
+    """
+
+    def __init__(self, known: typing.Iterable[str], what: str, **more: object) -> None:
         self._names = sorted(known)
         self._what = what
+        self._more = more
 
     def __get_pydantic_core_schema__(
         self, source: type, handler: pydantic.GetCoreSchemaHandler
     ) -> pydantic_core.CoreSchema:
-        return _near(lambda: self._names, self._what).__get_pydantic_core_schema__(source, handler)
+        near = _near(lambda: self._names, self._what, **self._more)
+        return near.__get_pydantic_core_schema__(source, handler)
 
     def __get_pydantic_json_schema__(
         self, _schema: pydantic_core.CoreSchema, _handler: pydantic.GetJsonSchemaHandler
@@ -98,6 +139,9 @@ class _Enum:
 
 def _key(text: str, info: pydantic.ValidationInfo) -> str:
     judge = (info.context or {}).get(IS_KEY)
+    if PRIVATE.search(text):
+        raise ValueError("that is a private key, which stays on your computer: write its .pub file")
+    _line(text)
     if text.startswith(PATHS):
         return text
     if text.startswith(GITHUB):
@@ -114,34 +158,66 @@ def _key(text: str, info: pydantic.ValidationInfo) -> str:
 
 Line = typing.Annotated[str, pydantic.AfterValidator(_line)]
 FreeText = typing.Annotated[str, pydantic.AfterValidator(_free)]
-HostName = typing.Annotated[str, pydantic.AfterValidator(_host)]
+HostName = typing.Annotated[
+    str,
+    pattern(
+        r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+        "a host name: letters, digits and -",
+    ),
+]
 Port = typing.Annotated[int, pydantic.Field(ge=1, le=65535)]
 Ports = tuple[Port, ...]
 Path = typing.Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_line)]
-Size = typing.Annotated[
-    str,
-    pattern(r"auto|[0-9]{1,9}[KMGT]?", "a size: auto, or a number of MiB, or one with M, G or T"),
-]
+Size = typing.Annotated[str, _Form(r"auto|0*[1-9][0-9]{0,8}[KMGT]?", _no_size)]
 SMALL = r"[a-z_][a-z0-9_-]{0,31}"
 UserName = typing.Annotated[str, pattern(SMALL, "a user's name: small letters, digits, - and _")]
-GroupName = typing.Annotated[str, pattern(SMALL, "a group's name: small letters, digits, - and _")]
-Key = typing.Annotated[str, pydantic.AfterValidator(_line), pydantic.AfterValidator(_key)]
+GroupName = typing.Annotated[
+    str,
+    pattern(SMALL, "a group's name: small letters, digits, - and _"),
+    pydantic.AfterValidator(_group),
+]
+Key = typing.Annotated[str, pydantic.AfterValidator(_key)]
 Package = typing.Annotated[
     str,
     pattern(r"[A-Za-z_][A-Za-z0-9_'-]*(\.[A-Za-z_0-9][A-Za-z0-9_'-]*)*", "a package's name"),
 ]
 TimeZone = typing.Annotated[
     str,
-    pydantic.Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"),
     _near(places.zones, "time zone"),
+    pydantic.WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"}),
 ]
+Locale = typing.Annotated[
+    str,
+    pattern(
+        r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2})?)(\.[A-Za-z0-9-]+)?(@[a-z]+)?",
+        "a language of a country: de_DE.UTF-8",
+    ),
+]
+Keymap = typing.Annotated[str, pattern(r"[A-Za-z0-9_+-]+", "the name of a keymap: de-latin1")]
+HashedPassword = typing.Annotated[
+    str,
+    hidden_pattern(
+        r"\$[!-9;-~]+",
+        "that is no hashed password, which begins with $: mkpasswd or openssl passwd -6 prints one",
+    ),
+]
+Release = typing.Annotated[str, pattern(r"[0-9]{2}\.(05|11)", "a release of NixOS: 26.05")]
+Nixpkgs = typing.Annotated[
+    str,
+    pydantic.AfterValidator(_line),
+    pattern(
+        r"[0-9]{2}\.(05|11)|(\.{1,2}|~)?/.+|.+:.+",
+        "a release (26.05), a folder (./nixpkgs) or a reference (github:NixOS/nixpkgs/NAME)",
+    ),
+]
+Mode = typing.Annotated[str, pattern(r"[0-7]{3,4}", "octal permissions: 644")]
 Country = typing.Annotated[
     str,
-    pattern("[A-Z]{2}", "a country of two capital letters"),
     pydantic.AfterValidator(_country),
+    pydantic.WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$"}),
 ]
-BoardName = typing.Annotated[str, _Enum(BOARDS, "board")]
-FormatName = typing.Annotated[str, _Enum(_formats(), "format")]
+BoardName = typing.Annotated[str, _Enum(BOARDS, "board", others=others(BOARDS))]
+FormatName = typing.Annotated[str, _Enum(_formats(), "format", lister="./run.sh formats")]
 SystemName = typing.Annotated[str, _Enum(SYSTEMS, "system")]
 FsName = typing.Annotated[str, _Enum(ROOTS, "root file system")]
 TableName = typing.Annotated[
@@ -158,7 +234,7 @@ class Table(pydantic.BaseModel):
     """A table: its keys are written with dashes, and no other key is allowed."""
 
     model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, strict=True, alias_generator=_dashed, validate_by_name=True
+        extra="forbid", frozen=True, strict=True, alias_generator=_dashed
     )
 
 

@@ -7,6 +7,7 @@ import posixpath
 import typing
 
 import pydantic
+import pydantic_core
 
 from orchestrator.blueprint.fields import (
     BoardName,
@@ -16,13 +17,19 @@ from orchestrator.blueprint.fields import (
     FreeText,
     FsName,
     GroupName,
+    HashedPassword,
     HostName,
     Key,
+    Keymap,
     Line,
+    Locale,
     Many,
+    Mode,
+    Nixpkgs,
     Package,
     Path,
     Ports,
+    Release,
     Size,
     SystemName,
     Table,
@@ -52,12 +59,8 @@ class Image(Table):
     )
     host_name: HostName | None = about("the machine's name (default: the image's name)")
     time_zone: TimeZone | None = about("a time zone: Europe/Berlin")
-    locale: typing.Annotated[
-        str | None, pydantic.Field(pattern=r"^[A-Za-z]+(_[A-Z]{2})?(\.[A-Za-z0-9-]+)?(@[a-z]+)?$")
-    ] = about("the language: de_DE.UTF-8")
-    keymap: typing.Annotated[str | None, pydantic.Field(pattern=r"^[A-Za-z0-9_+-]+$")] = about(
-        "the console's keyboard: de-latin1"
-    )
+    locale: Locale | None = about("the language: de_DE.UTF-8")
+    keymap: Keymap | None = about("the console's keyboard: de-latin1")
     disk_size: Size | None = about("size of the disk: auto (default), 8G")
     partition_table: TableName | None = about("the partition table (default: the format's)")
     root_fs: FsName | None = about("the root file system (default: ext4)")
@@ -104,7 +107,7 @@ class User(Table):
     groups: typing.Annotated[tuple[GroupName, ...], Many] = some(
         "groups; wheel makes an administrator (sudo)"
     )
-    hashed_password: typing.Annotated[str | None, pydantic.Field(pattern=r"^\$[!-9;-~]+$")] = about(
+    hashed_password: HashedPassword | None = about(
         "a password for the console, as mkpasswd prints it; everybody on the machine can read it"
     )
 
@@ -143,9 +146,7 @@ class File(Table):
     text: FreeText | None = about(
         "the content itself, below /etc only; it passes through the store"
     )
-    mode: typing.Annotated[str | None, pydantic.Field(pattern=r"^[0-7]{3,4}$")] = about(
-        "permissions, octal (default: 600 with source, 644 with text)"
-    )
+    mode: Mode | None = about("permissions, octal (default: 600 with source, 644 with text)")
     user: typing.Annotated[int, pydantic.Field(ge=0, le=2**32 - 2)] = pydantic.Field(
         default=0, description="number of the owner"
     )
@@ -183,13 +184,13 @@ _BUILDER = pydantic.AfterValidator(_builder)
 class Blueprint(Table):
     """The whole file."""
 
-    nixpkgs: Line | None = about(
+    nixpkgs: Nixpkgs | None = about(
         "NixOS' release (26.05), a folder, or a reference (github:NixOS/nixpkgs/nixos-unstable);"
         " default: the pinned one"
     )
-    state_version: typing.Annotated[
-        str | None, pattern(r"[0-9]{2}\.(05|11)", "a release of NixOS: 26.05")
-    ] = about("the release whose defaults for stored data the machine keeps; write it once")
+    state_version: Release | None = about(
+        "the release whose defaults for stored data the machine keeps; write it once"
+    )
     image: dict[
         typing.Annotated[str, pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", "an image's name")],
         Image,
@@ -220,20 +221,26 @@ class Blueprint(Table):
             for form in image.names:
                 key = image.host_name or name, form
                 if key in seen and self.image[seen[key]].system == image.system:
-                    raise ValueError(
+                    raise _fault_at(
+                        ("image", name),
                         f"the images {seen[key]} and {name} would have the same file name: give one"
-                        " another host-name"
+                        " another host-name",
                     )
                 seen[key] = name
-        for name in self.wifi.images if self.wifi else ():
+        for index, name in enumerate(self.wifi.images if self.wifi else ()):
             if name not in self.image:
-                raise ValueError(f"wifi.images: there is no image {name}")
+                raise _fault_at(("wifi", "images", index), f"wifi.images: there is no image {name}")
         users = [user.name for user in self.users]
-        if twice := [name for name in users if users.count(name) > 1]:
-            raise ValueError(f"the user {twice[0]} is there twice")
-        targets: set[str] = set()
-        for file in self.files:
-            if file.target in targets:
-                raise ValueError(f"two files have the target {file.target}")
-            targets.add(file.target)
+        for index, name in enumerate(users):
+            if name in users[:index]:
+                raise _fault_at(("users", index, "name"), f"the user {name} is there twice")
+        targets = [file.target for file in self.files]
+        for index, target in enumerate(targets):
+            if target in targets[:index]:
+                raise _fault_at(("files", index, "target"), f"two files have the target {target}")
         return self
+
+
+def _fault_at(path: tuple[str | int, ...], text: str) -> pydantic_core.PydanticCustomError:
+    """Return the fault `text` of the value at `path`, for a check of several tables."""
+    return pydantic_core.PydanticCustomError("at", "{text}", {"text": text, "path": path})

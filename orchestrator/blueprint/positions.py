@@ -68,7 +68,8 @@ def check_shape(text: str) -> None:
 
 def _at(text: str, match: re.Match[str]) -> str:
     """Return where `match` is, as tomllib's messages end."""
-    return f" (at line {text.count('\n', 0, match.start()) + 1})"
+    column = match.start() - text.rfind("\n", 0, match.start())
+    return f" (at line {text.count('\n', 0, match.start()) + 1}, column {column})"
 
 
 def positions(text: str) -> dict[Path, Position]:

@@ -1,6 +1,5 @@
 """Reads an appliance.toml: returns a `Blueprint`, or an error that tells all faults at once."""
 
-import difflib
 import functools
 import json
 import re
@@ -11,10 +10,13 @@ from collections.abc import Callable
 import pydantic
 from pydantic_core import ErrorDetails
 
+from orchestrator.blueprint import syntax
 from orchestrator.blueprint.fields import IS_KEY
 from orchestrator.blueprint.marks import BARE
+from orchestrator.blueprint.meant import header, home, named, near, suggestion
 from orchestrator.blueprint.model import Blueprint
 from orchestrator.blueprint.positions import Path, Position, check_shape, positions
+from orchestrator.blueprint.tables import SERVICES, others
 from orchestrator.shared.errors import UsageError
 
 #: Faults that are told at most: a file that has more is another kind of file.
@@ -44,6 +46,10 @@ EXPECTED = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+
+
+#: Errors of a value that is no table, or no array of tables, where one was expected.
+TABLES = {"tuple_type", "dict_type", "model_type", "model_attributes_type"}
 
 
 class Fault(typing.NamedTuple):
@@ -82,14 +88,15 @@ def _parse(text: str, name: str) -> dict[str, typing.Any]:
         check_shape(text)
         return tomllib.loads(text)
     except ValueError as error:
-        raise UsageError(f"{name}: not TOML: {error}", hint="mend that line") from error
+        told = syntax.tell(error, text)
+        raise UsageError(f"{name}:{told.text}", hint=told.hint) from error
 
 
 def _path(error: ErrorDetails, places: dict[Path, Position]) -> Path:
     """Return where in the document a fault is."""
     # Parts of the place that no document has are names of types: of a union, of a wrapper.
     path: Path = ()
-    for part in error["loc"]:
+    for part in error.get("ctx", {}).get("path", error["loc"]):
         if (*path, part) in places:
             path = (*path, part)
     return path
@@ -106,13 +113,39 @@ def _fault(error: ErrorDetails, places: dict[Path, Position]) -> Fault:
     shown = _shown(path)
     where = _position(error, places)
     if unknown:
-        return Fault(where, f"{shown} is unknown{_near(str(path[-1]), _siblings(path))}")
+        return Fault(where, f"{shown} is unknown{_unknown(path)}")
     if missing:
         return Fault(where, f"{_prefix(shown)}{error['loc'][-1]} is missing")
     if path[:1] == ("services",) and len(path) == 2 and error["type"] == "model_type":
         found = _kind(error["input"])
         return Fault(where, f"{shown}: expected true, false or a table, found {found}")
-    return Fault(where, f"{_prefix(shown)}{why(error)}")
+    if error["type"] == "at":
+        return Fault(where, why(error))
+    return Fault(where, f"{_prefix(shown)}{why(error)}{_rewritten(path, error)}")
+
+
+def _unknown(path: Path) -> str:
+    """Return what the last key of `path`, which is unknown where it stands, should have been."""
+    name, known = str(path[-1]), _siblings(path)
+    words = others(SERVICES) if path[:-1] == ("services",) else {}
+    misspelled = near(name, known, words, likeness=0.9)
+    return (not misspelled and home(name, _schema())) or suggestion(name, known, words)
+
+
+def _rewritten(path: Path, error: ErrorDetails) -> str:
+    """Return how a value of the wrong kind is written, as the end of a message, or ""."""
+    kind, given = error["type"], error["input"]
+    if kind == "tuple_type" and isinstance(given, str | int) and not isinstance(given, bool):
+        return f": write [{json.dumps(given, ensure_ascii=False)}]"
+    if kind == "int_type" and isinstance(given, str) and given.isdecimal():
+        return f": write {int(given)}"
+    if kind == "bool_type" and isinstance(given, str) and given.lower() in syntax.TRUTHS:
+        return f": write {syntax.TRUTHS[given.lower()]}"
+    table = str(path[0]) if path else ""
+    if kind in TABLES and (len(path) == 1 or path[0] == "image"):
+        title = header(table, _schema()["properties"][table], _schema())
+        return f": write {title}" if title else ""
+    return ""
 
 
 def why(error: ErrorDetails) -> str:
@@ -120,17 +153,17 @@ def why(error: ErrorDetails) -> str:
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "unknown":
         known = list(context["known"])
-        return f"{given!r} is no {context['what']}{_near(str(given), known)}"
+        return f"{given!r} is no {context['what']}{suggestion(given, known, **context['more'])}"
     if kind == "string_type" and isinstance(given, int | float) and not isinstance(given, bool):
         return f'expected a text, found a number: write "{given}"'
     if kind in EXPECTED:
         return f"expected {EXPECTED[kind]}, found {_kind(given)}"
+    if kind == "at":
+        return str(context["text"])
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
         return f"{given!r} is not one of {context['expected']}"
-    if kind == "string_pattern_mismatch":
-        return f"{given!r} has not the right form"
     if kind in {"greater_than_equal", "less_than_equal"}:
         limits = {"ge": "at least", "le": "at most"}
         bound = next(f"{word} {context[key]}" for key, word in limits.items() if key in context)
@@ -144,13 +177,6 @@ def why(error: ErrorDetails) -> str:
 
 def _kind(value: object) -> str:
     return KINDS.get(type(value), "a date or time")
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f": did you mean {near[0]}?"
-    return f"; known: {', '.join(known)}" if len(known) <= 20 else ""
 
 
 def _siblings(path: Path) -> list[str]:
@@ -174,13 +200,12 @@ def _below(
     if isinstance(part, int):
         found = [shape.get("items", {})]
     else:
-        found = [shape.get("properties", {}).get(part, shape.get("additionalProperties", {}))]
+        found = [shape.get("properties", {}).get(part, named(shape))]
     flat: list[dict[str, typing.Any]] = []
     for one in found:
-        if isinstance(one, dict):
-            for choice in one.get("anyOf", [one]):
-                reference = choice.get("$ref", "").rpartition("/")[2]
-                flat.append(schema["$defs"][reference] if reference else choice)
+        for choice in one.get("anyOf", [one]):
+            reference = choice.get("$ref", "").rpartition("/")[2]
+            flat.append(schema["$defs"][reference] if reference else choice)
     return flat
 
 

@@ -22,6 +22,7 @@ class Board:
     wifi: bool
     set: dict[str, typing.Any]
     system: str = ""
+    also: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Service:
     tcp: tuple[int, ...] = ()
     udp: tuple[int, ...] = ()
     options: dict[str, ServiceOption] = dataclasses.field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 def _read[Row](file: str, row: type[Row]) -> dict[str, Row]:
@@ -55,3 +57,8 @@ def _read[Row](file: str, row: type[Row]) -> dict[str, Row]:
 #: All boards and services by name.
 BOARDS = _read("boards.toml", Board)
 SERVICES = _read("services.toml", Service)
+
+
+def others(rows: typing.Mapping[str, Board] | typing.Mapping[str, Service]) -> dict[str, str]:
+    """Return other words for the names of `rows`, each with the name."""
+    return {word: name for name, row in rows.items() for word in row.also}

@@ -31,11 +31,6 @@ class Answers:
     password: str = dataclasses.field(default="", repr=False)
     services: tuple[str, ...] = ()
 
-    @property
-    def image(self) -> str:
-        """Name of the image's table."""
-        return self.host_name.partition(".")[0]
-
 
 def write(answers: Answers, schema: str) -> str:
     """Return the text of the file; `schema` is the path of its JSON Schema."""
@@ -50,7 +45,7 @@ def write(answers: Answers, schema: str) -> str:
         '# modules = ["./more.nix"]',
     ]
     image = _table(
-        f"[image.{answers.image}]",
+        f"[image.{answers.host_name}]",
         ("board", answers.board, ""),
         ("host-name", answers.host_name, ""),
         ("time-zone", answers.time_zone, "Europe/Berlin"),

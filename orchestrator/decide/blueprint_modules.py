@@ -11,6 +11,7 @@ from orchestrator.ask.uploads import input_folder, received
 from orchestrator.blueprint.marks import GITHUB
 from orchestrator.decide.plan import machine_systems
 from orchestrator.shared.architectures import this_system
+from orchestrator.shared.run import APPLIANCE_TEXT
 from orchestrator.shared.task import Machine
 
 
@@ -24,6 +25,7 @@ def machines(request: Build, who: Caller) -> tuple[Machine, ...]:
     # Nix' messages name the caller's files by their paths there; this one stands for the file.
     folder = input_folder(who) / appliance.path.name
     folder.mkdir(exist_ok=True)
+    (folder / APPLIANCE_TEXT).write_text(appliance.text)
     lines = keys(appliance, who)
     found = []
     for machine in appliance.machines:

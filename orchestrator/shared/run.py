@@ -28,6 +28,9 @@ SENT = "sent"
 #: Event of the builder: Nix has ended and no other process is left, so late values may be sent.
 BUILT = "built"
 
+#: Name of the text of an appliance.toml beside the modules that are made of it.
+APPLIANCE_TEXT = ".text"
+
 #: File in a run's folder with the caller's nix.conf lines; the builder deletes it after reading.
 NIX_CONF = "nix.conf"
 

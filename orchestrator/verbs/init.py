@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import shlex
+from collections.abc import Callable, Mapping
 
 from orchestrator.ask import uploads
 from orchestrator.ask.orders import Orders
@@ -12,7 +13,7 @@ from orchestrator.ask.parser import Parser, caller_path
 from orchestrator.ask.request import Caller
 from orchestrator.ask.ssh_keys import is_public_key
 from orchestrator.blueprint.marks import APPLIANCE, GITHUB
-from orchestrator.blueprint.tables import BOARDS, SERVICES
+from orchestrator.blueprint.tables import BOARDS, SERVICES, Board, Service, others
 from orchestrator.blueprint.writer import PASSWORD, Answers, write
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs.registry import Session, Verb
@@ -47,7 +48,9 @@ def _parser() -> Parser:
             ("init --board raspberry-pi-4 --host-name kiosk --user ada", "ask only what is left"),
         ),
     )
-    parser.add_argument("--board", choices=sorted(BOARDS), help="the machine")
+    parser.add_argument(
+        "--board", type=_one_of("board", BOARDS), choices=sorted(BOARDS), help="the machine"
+    )
     parser.add_argument("--host-name", default="", metavar="NAME", help="its name (default: nixos)")
     parser.add_argument("--user", default="", metavar="NAME", help="who logs in (default: you)")
     parser.add_argument(
@@ -67,6 +70,7 @@ def _parser() -> Parser:
         "--service",
         action="append",
         default=[],
+        type=_one_of("service", SERVICES),
         choices=sorted(SERVICES),
         help="a service that the image runs (repeatable)",
     )
@@ -75,6 +79,20 @@ def _parser() -> Parser:
     )
     parser.add_argument("-o", "--out", metavar="DIR", default=".", help="default: this folder")
     return parser
+
+
+def _one_of(what: str, rows: Mapping[str, Board] | Mapping[str, Service]) -> Callable[[str], str]:
+    """Return a type of arguments: the name of one of `rows`; an error names the likely one."""
+
+    def check(text: str) -> str:
+        if text not in rows:
+            from orchestrator.blueprint.meant import suggestion
+
+            end = suggestion(text, rows, others(rows))
+            raise argparse.ArgumentTypeError(f"{text!r} is no {what}{end}")
+        return text
+
+    return check
 
 
 def _request(found: argparse.Namespace, who: Caller) -> Init:
@@ -127,7 +145,7 @@ def _check(answers: Answers) -> None:
     for option, (check, value) in given.items():
         why = getattr(checks, check)(value) if value else True
         if why is not True:
-            raise UsageError(f"{option} {value!r}: {why}", hint="./run.sh init --help")
+            raise UsageError(f"{option}: {why}", hint="./run.sh init --help")
 
 
 def _orders(request: Init) -> Orders:
@@ -213,7 +231,7 @@ def _write(request: Init, answers: Answers, who: Caller, answered: pathlib.Path)
     if request.nix:
         sources = nix.key_sources(blueprint)
         keys = {name: _lines(name, who) for name in sources}
-        name = answers.image
+        name = answers.host_name
         files = {f"{name}.nix": nix.module(blueprint, name, path=lambda one: one, keys=keys)}
         command = [who.program, "-c", os.fspath(request.out / f"{name}.nix")]
         command += ["-f", BOARDS[answers.board].format]

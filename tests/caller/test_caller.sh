@@ -154,6 +154,10 @@ mv "$work/appliance/my key.pub" "$work/appliance/away"
 expect "a key that it names and that is missing is told with the file" 2 'appliance.toml: .*/my key.pub does not exist' in_folder
 check "and where keys come from" grep -q '^try: .*ssh-keygen' "$work/err"
 mv "$work/appliance/away" "$work/appliance/my key.pub"
+printf '%s\n' '-----BEGIN OPENSSH PRIVATE KEY-----' b3Bl > "$work/appliance/my key.pub"
+expect "a private key is not sent as a public one" 2 'appliance.toml: .*/my key.pub is a private key' in_folder
+check "and what to do" grep -q '^try: ssh-keygen -y ' "$work/err"
+echo "my key.pub" > "$work/appliance/my key.pub"
 expect "a file that it names is sent" 0 '' in_folder
 check "as it is" test "$(tar -xOf "$work/sent" "./${work#/}/appliance/my key.pub" 2> /dev/null || tar -xOf "$work/sent" "${work#/}/appliance/my key.pub")" = "my key.pub"
 expect "not one of the working directory, where another one is taken" 70 'run.sh refuses' in_folder --appliance other/second.toml

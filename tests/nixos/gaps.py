@@ -21,7 +21,7 @@ ROWS = tomllib.loads((HERE / "gaps.toml").read_text())
 NIXPKGS = os.environ.get("NIXPKGS", "")
 
 #: Warnings of this project's.
-OURS = "nixosImage|take the place|takes a virtual machine"
+OURS = "nixosImage|take the place|takes a virtual machine|no such group"
 
 #: The longest that an evaluation may take, in seconds.
 SECONDS = 300

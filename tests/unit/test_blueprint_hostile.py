@@ -17,7 +17,7 @@ from tests.unit.requests import CALLER
 
 IMAGE = 'image.a.board = "pc"\n'
 FILE = f"{IMAGE}[[files]]\n"
-DEEP = f"more than {DEEPEST} arrays, tables or parts of a key in each other (at line 2)"
+DEEP = f"more than {DEEPEST} arrays, tables or parts of a key in each other"
 
 
 def parsed(text: str) -> Blueprint:
@@ -31,13 +31,13 @@ def parsed(text: str) -> Blueprint:
         (f"{IMAGE}packages = {'{a=' * 3000}", f"not TOML: {DEEP}"),
         (f"{IMAGE}a{'.a' * 40_000} = 1", f"not TOML: {DEEP}"),
         (f"{IMAGE}[[a{'.a' * 40_000}]]", f"not TOML: {DEEP}"),
-        (f"{IMAGE}a = {'9' * 5000}", "not TOML: a word of 5000 letters is too long (at line 2)"),
+        (f"{IMAGE}a = {'9' * 5000}", "a.toml:2:5: not TOML: a word of 5000 letters is too long"),
         (f"{IMAGE}a = 0x{'f' * LONGEST}", f"a word of {LONGEST + 2} letters is too long"),
         ('"\\' * 40_000, "not TOML: "),
         (f"{IMAGE}# \ufffd", "a.toml:2: not TOML: it is not UTF-8"),
         (f"{IMAGE}# a\udcff", "a.toml:2: not TOML: it is not UTF-8"),
-        (f"{IMAGE}a = 1\n" * 2, "not TOML: Cannot overwrite a value"),
-        (f"{IMAGE}[image.a]\ndisk-size = '{'9' * 150}'", "not TOML: Cannot declare"),
+        (f"{IMAGE}a = 1\n" * 2, "a.toml:3:21: not TOML: this key has a value already"),
+        (f"{IMAGE}[image.a]\ndisk-size = '{'9' * 150}'", "not TOML: [image.a] is there twice"),
         (f"[image.a]\nboard = 'pc'\ndisk-size = '{'9' * 5000}'", "is not a size"),
         (f'{FILE}target = "/etc/x"\ntext = "\\u0000"', "U+0000 is not allowed"),
         (f'{IMAGE}services.caddy.config = "\\u0000"', "U+0000 is not allowed"),
@@ -72,7 +72,10 @@ def parsed(text: str) -> Blueprint:
             for name in ("", "a.b", "a b", "a:b", "A", "../a")
         ),
         *(
-            (f'{IMAGE}[[users]]\nname = "a"\nhashed-password = "${one}"', "has not the right form")
+            (
+                f'{IMAGE}[[users]]\nname = "a"\nhashed-password = "${one}"',
+                "that is no hashed password",
+            )
             for one in ("\\u0000", "a\\u001b[2J", "a:0:0::/:/bin/sh", "é")
         ),
     ],

@@ -9,6 +9,7 @@ import pytest
 from orchestrator.agents.builder.evaluation import excerpt, explain, unreachable
 from orchestrator.agents.builder.nixlog import NixLog, Problem
 from orchestrator.shared.codes import CODES
+from orchestrator.shared.run import APPLIANCE_TEXT
 
 SOURCES = "/var/nixos-image/0badcafe/input"
 FILE = f"{SOURCES}/home/me/pi.nix"
@@ -263,3 +264,18 @@ def test_a_package_that_nixpkgs_refuses_is_told_without_its_advice_for_other_too
     assert first == "package vscode-1.125.0 is not free, and the configuration does not allow it"
     assert detail == ""
     assert "allowUnfree = true" in hint
+
+
+def test_a_package_of_an_appliance_toml_is_told_with_its_line_there(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "pi.toml"
+    folder.mkdir()
+    (folder / APPLIANCE_TEXT).write_text('# htpo\npackages = [\n  "vim", "htpo",\n]\n')
+    (folder / "pi.nix").write_text("{ pkgs, ... }: {\n  a = [ pkgs.htpo ];\n}\n")
+    problem = Problem("attribute 'htpo' missing", (f"{folder}/pi.nix:2",), "")
+    error = explain(problem, str(tmp_path), "", show_trace=False)
+    assert str(error) == "pi.toml:3: attribute 'htpo' missing"
+    assert error.excerpt == '  3 |   "vim", "htpo",'
+    other = Problem("attribute 'x' missing", (f"{folder}/pi.nix:2",), "")
+    assert str(explain(other, str(tmp_path), "", show_trace=False)).startswith(
+        "/pi.toml/pi.nix:2: "
+    )

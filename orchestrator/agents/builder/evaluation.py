@@ -8,6 +8,7 @@ import re
 from orchestrator.agents.builder.nixlog import Problem
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.codes import CODES, recognise
+from orchestrator.shared.run import APPLIANCE_TEXT
 from orchestrator.shared.text import plain, public
 
 #: Errors of Nix' fetchers: an address, and why it cannot be fetched, if Nix tells.
@@ -27,6 +28,9 @@ GIVEN = frozenset({"config", "lib", "modulesPath", "options", "pkgs", "utils"})
 
 #: nixpkgs' words for the file that defines an option.
 DEFINED = re.compile(r"- In `([^']+)'")
+
+#: A name that Nix tells of.
+QUOTED = re.compile("'([^']+)'")
 
 #: An option that nixpkgs tells of.
 OPTION = re.compile(r"option `([^']+)'")
@@ -83,6 +87,8 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
     # An assertion's message gets no place, nor does one that names the file itself.
     named = asserted or (place.rpartition(":")[0] in problem.text and not (told and told.text))
     where = f"{known(place)}: " if place and not named else ""
+    if origin := _origin(place, problem.text, sources):
+        where = f"{pathlib.Path(origin).parent.name}:{origin.rpartition(':')[2]}: "
     hint, code = (told.remedy, told.code) if told else ("", "")
     if told and told.text:
         first, more = known(told.text), [] if told.whole else more
@@ -102,7 +108,7 @@ def explain(problem: Problem, sources: str, nixpkgs: str, *, show_trace: bool) -
         hint=hint,
         kind="build",
         code=code,
-        excerpt=excerpt(place),
+        excerpt=excerpt(origin or place),
         trace=known(problem.trace) if show_trace else "",
     )
 
@@ -134,6 +140,21 @@ def _place(problem: Problem, sources: str, nixpkgs: str) -> str:
         if option and own(match[1]) and (line := _line_of(option[1], match[1])):
             return f"{match[1]}:{line}"
     return next((place for place in problem.places if own(place)), "")
+
+
+def _origin(place: str, text: str, sources: str) -> str:
+    """Return FILE:LINE of an appliance.toml's line that has a word that `text` quotes, or "".
+
+    `place` is FILE:LINE of the module that was made of it, in a folder of the file's name.
+    """
+    folder = pathlib.Path(place).parent
+    if not sources or folder.parent != pathlib.Path(sources):
+        return ""
+    words = [re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])") for word in QUOTED.findall(text)]
+    for number, line in enumerate(_lines(os.fspath(folder / APPLIANCE_TEXT)), 1):
+        if any(word.search(line.partition("#")[0]) for word in words):
+            return f"{folder / APPLIANCE_TEXT}:{number}"
+    return ""
 
 
 def _line_of(option: str, file: str) -> int:
