@@ -87,12 +87,15 @@ with_life() {
   return $result
 }
 
-# show_life WHAT JOB: prints WHAT every 2 seconds while the process JOB lives, until end_life
+# show_life WHAT JOB [FIRST]: prints WHAT every 2 seconds while the process JOB lives, until end_life; without a terminal from second
+# FIRST on, an odd number (default: 1)
 show_life() {
-  what=$1 job=$2
+  what=$1 job=$2 first=${3:-1}
   (
     seconds=0
-    while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 "$job" 2> /dev/null; do tell_life "$what" $seconds; done
+    while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 "$job" 2> /dev/null; do
+      [ "$columns" = 0 ] && [ $seconds -lt "$first" ] || tell_life "$what" $seconds
+    done
   ) &
   ticker=$!
 }

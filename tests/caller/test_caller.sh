@@ -144,6 +144,11 @@ for words in "-c x.nix" "--flake=." "ps"; do
   expect "none is taken with $words" 0 '' in_folder $words
   check "nor told" told ""
 done
+in_below() (mkdir -p "$work/appliance/below" && cd "$work/appliance/below" && run_sh "$@")
+expect "the one of a folder above is not taken, but named" 0 "to build $work/appliance/appliance.toml, call run.sh there" in_below
+check "nor told" told ""
+expect "where something else is built it is not named" 0 '' in_below -c x.nix
+check "not a word" test -z "$(grep appliance.toml "$work/err")"
 expect "one that is missing is told" 2 'appliance: x.toml does not exist' in_folder --appliance=x.toml
 expect "a folder is none" 2 'other is not a file' in_folder --appliance other
 head -c 100001 /dev/zero > "$work/appliance/large.toml"
@@ -158,6 +163,10 @@ printf '%s\n' '-----BEGIN OPENSSH PRIVATE KEY-----' b3Bl > "$work/appliance/my k
 expect "a private key is not sent as a public one" 2 'appliance.toml: .*/my key.pub is a private key' in_folder
 check "and what to do" grep -q '^try: ssh-keygen -y ' "$work/err"
 echo "my key.pub" > "$work/appliance/my key.pub"
+echo 'sleep 4; echo a message >&2' > "$work/deed.sh"
+expect "a slow start shows that it lives" 0 '^starting \(3 s\)$' in_folder
+check "before what the orchestrator says" test "$(tail -n 1 "$work/err")" = "a message"
+rm "$work/deed.sh"
 expect "a file that it names is sent" 0 '' in_folder
 check "as it is" test "$(tar -xOf "$work/sent" "./${work#/}/appliance/my key.pub" 2> /dev/null || tar -xOf "$work/sent" "${work#/}/appliance/my key.pub")" = "my key.pub"
 expect "not one of the working directory, where another one is taken" 70 'run.sh refuses' in_folder --appliance other/second.toml
