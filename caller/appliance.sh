@@ -14,7 +14,8 @@ find_appliance() {
     esac
   done
   if [ -z "$asked" ]; then
-    { [ -e "$file" ] || [ -L "$file" ]; } && ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" || return 0
+    [ -e "$file" ] || [ -L "$file" ] || { tell_above "$@"; return 0; }
+    ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" || return 0
   fi
   [ -n "$file" ] || return 0 # the orchestrator tells that a path is empty
   [ -e "$file" ] || die 2 "--appliance: $file does not exist" "./run.sh init writes an appliance.toml"
@@ -29,6 +30,18 @@ find_appliance() {
   NIXOS_IMAGE_APPLIANCE_TEXT=$(cat "$file" && echo .) # the dot keeps line ends at the end
   NIXOS_IMAGE_APPLIANCE_TEXT=${NIXOS_IMAGE_APPLIANCE_TEXT%.}
   export NIXOS_IMAGE_APPLIANCE_TEXT
+}
+
+# tell_above ARGUMENTS...: says that run.sh, called with no ARGUMENTS that say what is built, does not take the appliance.toml of a
+# folder above
+tell_above() {
+  case ${1:-build} in -* | build) ;; *) return 0 ;; esac
+  ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" || return 0
+  higher=$PWD
+  while [ -n "$higher" ]; do
+    higher=${higher%/*}
+    [ ! -f "$higher/$file" ] || { say "there is no $file in this folder; to build $higher/$file, call run.sh there"; return; }
+  done
 }
 
 # in_appliance KEYS: whether the appliance.toml gives the path $wanted to one of KEYS, words with a blank on each side. The

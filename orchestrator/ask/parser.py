@@ -74,6 +74,8 @@ class Parser(argparse.ArgumentParser):
             known = [option for action in self._actions for option in action.option_strings]
             near = difflib.get_close_matches(wrong.partition("=")[0], known, n=1)
             hint = f"did you mean {near[0]}?" if near else hint
+            if not wrong.startswith("-"):
+                hint += "; a name with blanks stands between quotes"
         raise UsageError(message, hint=hint)
 
 

@@ -222,6 +222,13 @@ def add_library(who: Caller, format_path: pathlib.PurePosixPath) -> None:
     os.chown(library, BUILDER_UID, BUILDER_UID)
 
 
+#: What to do where somebody has written no configuration.
+INIT = (
+    "./run.sh init writes an appliance.toml with your key, for this folder; or insert the key into"
+    " that file"
+)
+
+
 def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
     """Refuse an SSH key placeholder in the configuration file; evaluation finds any others."""
     try:
@@ -234,7 +241,9 @@ def check_keys(who: Caller, configuration: pathlib.PurePosixPath) -> None:
         if PLACEHOLDER.search(line.partition("#")[0]):
             raise UsageError(
                 f"{configuration}:{number}: the SSH key is a placeholder, nobody could log in",
-                hint="insert your key (cat ~/.ssh/id_ed25519.pub), or use --allow-no-login",
+                hint=INIT
+                if configuration == who.root / "config/sd-card.nix"
+                else "insert your key (cat ~/.ssh/id_ed25519.pub), or use --allow-no-login",
             )
 
 

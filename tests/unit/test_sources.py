@@ -1,5 +1,6 @@
 """Tests sent files: links that lead out, placeholder keys, missing folders."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -153,6 +154,16 @@ def test_a_placeholder_is_refused_with_its_line(line: str, sent: pathlib.Path, w
     (sent / "hosts/pi.nix").write_text(f"{{\n  # keys\n{line}\n}}\n")
     with pytest.raises(UsageError, match=r"^/home/me/machines/hosts/pi.nix:3: the SSH key is"):
         uploads.check_keys(who, P("/home/me/machines/hosts/pi.nix"))
+
+
+def test_who_has_no_configuration_is_told_of_init(sent: pathlib.Path, who: Caller) -> None:
+    own = dataclasses.replace(who, root=P("/home/me/machines"))
+    (sent / "config").mkdir()
+    for name, hint in (("sd-card.nix", "./run.sh init writes"), ("x.nix", "insert your key")):
+        (sent / "config" / name).write_text('"ssh-ed25519 ... you@example.org"')
+        with pytest.raises(UsageError) as caught:
+            uploads.check_keys(own, P(f"/home/me/machines/config/{name}"))
+        assert (caught.value.hint or "").startswith(hint)
 
 
 @pytest.mark.parametrize(

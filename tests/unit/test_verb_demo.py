@@ -13,6 +13,8 @@ from tests.unit.requests import DEMO
 
 P = pathlib.PurePosixPath
 
+BLANKS = "./run.sh demo --help; a name with blanks stands between quotes"
+
 RUNG = ladder.rungs()[-1]
 
 
@@ -100,7 +102,7 @@ def test_words_become_a_request(argv: list[str], expected: object) -> None:
             "did you mean --ssh-key?",
         ),
         (["demo", "--ot=x"], "unrecognized arguments: --ot=x", "did you mean --out?"),
-        (["demo", "extra"], "unrecognized arguments: extra", "./run.sh demo --help"),
+        (["demo", "extra"], "unrecognized arguments: extra", BLANKS),
         (["demo", "--system", "z80-linux"], "invalid choice: 'z80-linux'", "./run.sh demo --help"),
         (["demo", "--emulation", "magic"], "invalid choice: 'magic'", "./run.sh demo --help"),
         (["demo", "--qemu", "0.1"], "'0.1' (choose from ", "./run.sh demo --help"),
