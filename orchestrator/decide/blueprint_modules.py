@@ -12,7 +12,7 @@ from orchestrator.blueprint.marks import GITHUB
 from orchestrator.decide.plan import machine_systems
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.run import APPLIANCE_TEXT
-from orchestrator.shared.task import Machine
+from orchestrator.shared.task import DemoTask, Machine
 
 
 def machines(request: Build, who: Caller) -> tuple[Machine, ...]:
@@ -57,6 +57,12 @@ def demo_keys(request: Demo, who: Caller) -> tuple[str, ...]:
     lines = keys(appliance, who)
     named = [key for user in appliance.blueprint.users for key in user.keys]
     return tuple(dict.fromkeys(line for key in named for line in lines.get(key, (key,))))
+
+
+def demo_user(request: Demo) -> str:
+    """Return the name of the demo's user: of the appliance.toml's users the first but root."""
+    users = request.appliance.blueprint.users if request.appliance else ()
+    return next((user.name for user in users if user.name != "root"), DemoTask.user)
 
 
 def keys(appliance: Appliance, who: Caller) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from orchestrator.ask.uploads import (
     trees,
 )
 from orchestrator.decide import identities
-from orchestrator.decide.blueprint_modules import demo_keys, machines
+from orchestrator.decide.blueprint_modules import demo_keys, demo_user, machines
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
 from orchestrator.image.late import Device, one_device, read_devices
@@ -179,6 +179,7 @@ def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
         format=request.format,
         root_fs=request.root_fs,
         authorized_keys=demo_keys(request, who),
+        user=demo_user(request),
         locked=request.locked,
         dry_run=request.dry_run,
         substituters=request.substituters,

@@ -18,12 +18,16 @@ FAILED = "failed.json"
 
 @dataclasses.dataclass(frozen=True)
 class DemoTask:
-    """Task: build the demo system from Debian packages; `locked` allows only pinned versions."""
+    """Task: build the demo system from Debian packages; `locked` allows only pinned versions.
+
+    `user` is the name of its user, whom `authorized_keys` let in.
+    """
 
     system: str
     format: str = "raw-efi"
     root_fs: str = "ext4"
     authorized_keys: tuple[FreeText, ...] = ()
+    user: str = "nixos"
     locked: bool = False
     dry_run: bool = False
     substituters: tuple[str, ...] = ()

@@ -117,7 +117,7 @@ def _work(request: Demo, session: Session) -> int:
     who = session.who
     with contextlib.closing(make_progress(request.display, who.terminal)) as progress:
         if request.appliance:
-            progress.say(f"host name, keys, Wi-Fi and files: {request.appliance.path}")
+            progress.say(f"host name, user, keys, Wi-Fi and files: {request.appliance.path}")
         make_images(request, who, progress, session.stream, session.began)
     return 0
 

@@ -231,6 +231,17 @@ def test_the_demo_takes_name_keys_and_files(it: Caller) -> None:
     assert request.image.wifi_ssid == "x"
 
 
+@pytest.mark.parametrize(
+    ("users", "user"), [("", "nixos"), ("root", "nixos"), ("ada bob", "ada"), ("root bob", "bob")]
+)
+def test_the_demos_user_is_the_first_of_the_file(users: str, user: str, it: Caller) -> None:
+    tables = "".join(f'[[users]]\nname = "{name}"\nkeys = ["~/.ssh/id.pub"]\n' for name in users.split())
+    who = dataclasses.replace(it, appliance_text=f'image.a.board = "pc"\n{tables}')
+    request = ask(["demo"], who)
+    assert isinstance(request, Demo)
+    assert blueprint_modules.demo_user(request) == user
+
+
 def test_eject_writes_beside_the_file(it: Caller) -> None:
     request = ask(["eject"], it)
     assert isinstance(request, Eject)

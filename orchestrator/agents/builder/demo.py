@@ -21,7 +21,6 @@ from orchestrator.shared.task import DemoTask
 
 LOCK = ROOT / "locks/debian.json"
 EXPRESSION = ROOT / "nix/demo"
-USER = "nixos"
 
 #: The only program of the builder's container that derivations of the demo use; it is static.
 UNPACKER = sandbox.BUSYBOX
@@ -36,6 +35,7 @@ class DemoInputs:
     format: str
     root_fs: str
     authorized_keys: tuple[str, ...]
+    user: str
     sources: tuple[tuple[debian.Pin, str], ...]
 
     def to_json(self) -> str:
@@ -53,7 +53,7 @@ class DemoInputs:
         document = {
             "system": self.system,
             "hostName": HOST_NAME,
-            "userName": USER,
+            "userName": self.user,
             "authorizedKeys": "".join(f"{key}\n" for key in self.authorized_keys),
             "format": self.format,
             "partitionTable": FORMATS[self.format].partition_table,
@@ -70,7 +70,7 @@ def build(task: DemoTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built]
     Packages are fetched from the pinned URLs first; after a network error, from wherever they are
     available.
     """
-    inputs = pinned(task.system, task.format, task.root_fs, task.authorized_keys)
+    inputs = pinned(task)
     try:
         specs = _build_once(run, nix, inputs, forecast)
     except AgentError as error:
@@ -102,10 +102,9 @@ def _build_once(run: Run, nix: Nix, inputs: DemoInputs, forecast: Forecast) -> l
     return forecast.build(nix, [*arguments, "imageSpec"], [(inputs.system, inputs.format)])
 
 
-def pinned(
-    system: str, image_format: str, root_fs: str, authorized_keys: tuple[str, ...]
-) -> DemoInputs:
+def pinned(task: DemoTask) -> DemoInputs:
     """Return the pinned inputs, each with its suite's mirror; without network requests."""
+    system = task.system
     if system not in DEBIAN_ARCHITECTURES:
         raise AgentError(
             f"the demo does not support {system}",
@@ -114,7 +113,7 @@ def pinned(
     arch = DEBIAN_ARCHITECTURES[system]
     pins = debian.read_lock(LOCK, arch, sorted(debian.roles_of(arch)))
     sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
-    return DemoInputs(system, image_format, root_fs, authorized_keys, sources)
+    return DemoInputs(system, task.format, task.root_fs, task.authorized_keys, task.user, sources)
 
 
 def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:
