@@ -19,7 +19,7 @@ find_appliance() {
   fi
   [ -n "$file" ] || return 0 # the orchestrator tells that a path is empty
   [ -e "$file" ] || die 2 "--appliance: $file does not exist" "./run.sh init writes an appliance.toml"
-  [ -f "$file" ] && [ -r "$file" ] || die 2 "--appliance: $file is not a file that can be read"
+  [ -f "$file" ] && [ -r "$file" ] || die 2 "--appliance: $file is not a file that can be read" "ls -l shows what it is, and who may read it"
   [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--appliance: $file is larger than 100 kB" "move parts of it into modules"
   # A variable has no NUL: the shell would leave it out.
   # shellcheck disable=SC2094  # nothing is written
@@ -134,6 +134,6 @@ is_missing() {
   case $1:$2 in
     --appliance:*.pub) die 2 "$appliance: $2 does not exist" "name another key under keys; ssh-keygen -t ed25519 makes one" ;;
     --appliance:*) die 2 "$appliance: $2 does not exist" "mend its path in $appliance: paths are relative to that file" ;;
-    *) die 2 "$1: $2 does not exist" ;;
+    *) die 2 "$1: $2 does not exist" "mend the path; what begins with neither / nor ~ is looked for in $PWD" ;;
   esac
 }

@@ -4,17 +4,17 @@
 # ensure_base: gets the base image and sets $base_id.
 ensure_base() {
   get_base
-  ask image inspect --format '{{.Id}}' $base && base_id=$(cat "$state/said") && is_id "$base_id" || die 3 "Docker does not print the id of $base"
+  ask image inspect --format '{{.Id}}' $base && base_id=$(cat "$state/said") && is_id "$base_id" || die 3 "Docker does not print the id of $base" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
 }
 
 get_base() {
   has_image $base && return
   if has_image "$upstream"; then
-    ask tag "$upstream" $base || die 3 "$upstream cannot be tagged"
+    ask tag "$upstream" $base || die 3 "$upstream cannot be tagged" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
     return
   fi
   if docker_works "pulling $upstream" client pull --quiet "$upstream"; then
-    ask tag "$upstream" $base && ask_long rmi "$upstream" || die 3 "$upstream cannot be tagged"
+    ask tag "$upstream" $base && ask_long rmi "$upstream" || die 3 "$upstream cannot be tagged" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
     return
   fi
   end_if_stopped "the pull of $upstream"

@@ -22,9 +22,9 @@ tell_builders() {
   case $1 in
     @*)
       file=${1#@}
-      [ -e "$file" ] || die 2 "--builders: $file does not exist"
-      [ -f "$file" ] && [ -r "$file" ] || die 2 "--builders: $file is not a file that can be read"
-      [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--builders: $file is larger than 100 kB"
+      [ -e "$file" ] || is_missing --builders "$file"
+      [ -f "$file" ] && [ -r "$file" ] || die 2 "--builders: $file is not a file that can be read" "ls -l shows what it is, and who may read it"
+      [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--builders: $file is larger than 100 kB" "it has one line for each machine: docs/how-to/worker.md"
       absolute "$file"
       printf '@%s\n' "${absolute%/*}/"
       LC_ALL=C tr -d '\000' < "$file"

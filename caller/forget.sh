@@ -38,7 +38,7 @@ forget() {
     remove 'rmi -f'
   done
   list images -q --filter label=$label || { [ -n "$volumes" ] && list volume ls -q --filter label=$label; } || return 0
-  die 3 "not everything could be removed: $complaint"
+  die 3 "not everything could be removed: $complaint" "end what uses it, then call run.sh again; docker ps -a lists containers"
 }
 
 # remove COMMAND: removes the ids and names in $listed

@@ -42,7 +42,7 @@ checksums_right() {
     if [ -z "$expected" ]; then
       say "$image.sha256 has no checksum of ${file##*/}: damage would not be noticed"
     else
-      with_life 7200 "checking ${file##*/}" put_checksum "$file" || { end_if_stopped "the check"; die 2 "$file cannot be read"; }
+      with_life 7200 "checking ${file##*/}" put_checksum "$file" || { end_if_stopped "the check"; die 2 "$file cannot be read" "ls -l shows who may read it"; }
       [ "$(cat "$state/sum")" = "$expected" ] \
         || die 14 "$file does not match $image.sha256: it is damaged or incomplete" "copy or download it again"
     fi

@@ -140,5 +140,5 @@ ensure_images() {
   }
   forget_maker
   orchestrator_id=$(cat "$state/id")
-  is_id "$orchestrator_id" || die 3 "Docker does not print the id of the orchestrator's image"
+  is_id "$orchestrator_id" || die 3 "Docker does not print the id of the orchestrator's image" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
 }

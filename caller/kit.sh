@@ -20,7 +20,7 @@ check_kit() {
   done
   [ -n "$kit" ] || die 2 "kit import: which file?" "./run.sh kit import FILE"
   absolute "$kit"; kit=$absolute
-  [ -f "$kit" ] && [ -r "$kit" ] || die 2 "$kit: no such file, or it cannot be read"
+  [ -f "$kit" ] && [ -r "$kit" ] || die 2 "$kit: no such file, or it cannot be read" "mend the path; ls -l shows who may read it"
   list_members
   read_manifest
   [ -z "$asked" ] || check_signer
@@ -100,7 +100,7 @@ read_manifest() {
 
 # check_signer: ends run.sh unless the key in the file $signer has signed the manifest, which has the checksums of all else
 check_signer() {
-  [ -f "$signer" ] && [ -r "$signer" ] || die 2 "--public-key: $signer is not a file that can be read"
+  [ -f "$signer" ] && [ -r "$signer" ] || die 2 "--public-key: $signer is not a file that can be read" "ls -l shows what it is, and who may read it"
   [ -s "$state/manifest.sig" ] || bad_kit "it is not signed, and --public-key asks for a signature"
   command -v ssh-keygen > /dev/null || die 4 "ssh-keygen, which checks signatures, was not found" "install OpenSSH's client"
   sed -n '/^[a-z]/ { s/^/kit namespaces="nixos-image-kit" /p; q; }' "$signer" > "$state/signers"

@@ -22,7 +22,7 @@ load_kit() {
   ask image inspect --format '{{index .Config.Labels "org.nixos-image.source"}}' "$id"
   [ "$(cat "$state/said")" = "$made $parents" ] || bad_kit "its orchestrator was made of other files than this checkout's"
   while read -r kind name id rest; do
-    [ "$kind" != image ] || ask tag "sha256:$id" "$name" || die 3 "the image $name cannot be tagged"
+    [ "$kind" != image ] || ask tag "sha256:$id" "$name" || die 3 "the image $name cannot be tagged" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
   done < "$state/lines"
 }
 

@@ -59,7 +59,7 @@ pull_pinned() {
     [ "$(cat "$state/said")" = "$id" ] || { say "the image $name of $registry is another one than locks/images says: images are built"; return 0; }
   done < "$state/pinned"
   while read -r cpu sum name id digest; do
-    ask tag "$id" "$name" || die 3 "the image $name cannot be tagged"
+    ask tag "$id" "$name" || die 3 "the image $name cannot be tagged" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
     ask_long rmi "$(place_of "$name")@$digest" || : # the image stays, by its name
   done < "$state/pinned"
 }
@@ -90,7 +90,7 @@ push_images() {
     ask image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$id"
     digest=$(sed -n "s|^$(place_of "$name")@||p" "$state/said" | tail -n 1)
     ask_long rmi "$tag" || :
-    is_id "$digest" || die 3 "Docker does not tell the digest of $name in $registry"
+    is_id "$digest" || die 3 "Docker does not tell the digest of $name in $registry" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
     printf '%s %s %s %s %s\n' "$cpu" "$source" "$name" "$id" "$digest" >> "$state/pinned" || no_room
   done
   {

@@ -54,11 +54,11 @@ own_repository() {
   echo 'ref: refs/heads/none' > "$state/git/HEAD"
   printf '[core]\n\tbare = false\n\trepositoryformatversion = 1\n' > "$state/git/config"
   printf '%s\n' "$common/objects" > "$state/git/objects/info/alternates" || no_room
-  [ ! -f "$common/info/exclude" ] || cp "$common/info/exclude" "$state/git/info/exclude" || die 2 "$1: $common/info/exclude cannot be copied"
+  [ ! -f "$common/info/exclude" ] || cp "$common/info/exclude" "$state/git/info/exclude" || die 2 "$1: $common/info/exclude cannot be copied" "ls -l shows what it is, and who may read it"
   for index in "$git_folder/index" "$git_folder"/sharedindex.*; do
     [ -e "$index" ] || [ -L "$index" ] || continue # no index yet, or no shared index
     is_file "$index" || die 2 "$1: $index is not a file" "replace it by the file itself"
-    cp "$index" "$state/git/" || die 2 "$1: $index cannot be read"
+    cp "$index" "$state/git/" || die 2 "$1: $index cannot be read" "ls -l shows what it is, and who may read it"
   done
   for config in "$common/config" "$git_folder/config.worktree"; do
     [ -f "$config" ] || continue

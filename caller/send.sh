@@ -3,8 +3,8 @@
 
 send() {
   [ -e "$2" ] || is_missing "$1" "$2"
-  [ -f "$2" ] || die 2 "$1: $2 is not a file"
-  [ -r "$2" ] || die 2 "$1: $2 cannot be read"
+  [ -f "$2" ] || die 2 "$1: $2 is not a file" "name a file, no folder"
+  [ -r "$2" ] || die 2 "$1: $2 cannot be read" "ls -l shows who may read it"
   refuse_private "$@"
   send_path "$2"
   note_secret "$@"
@@ -50,8 +50,8 @@ send_modules() {
 # output folder in it. Unless it is the configuration, one of its modules or the flake, only the folder itself is sent, not the
 # whole repository. OPTION may be a variable, too.
 send_tree() {
-  [ -e "$2" ] || die 2 "$1: $2 does not exist"
-  [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder"
+  [ -e "$2" ] || is_missing "$1" "$2"
+  [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder" "name one of both"
   tree=$2
   [ -d "$tree" ] || tree=$(dirname -- "$2")
   library=${tree%/*}/lib.nix # which formats of nixos-generators import

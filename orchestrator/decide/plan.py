@@ -179,7 +179,9 @@ def target_systems(request: Demo | Build, native: str) -> tuple[str, ...]:
     for system in [asked] if asked else [foreign_system(native), native]:
         if not (why := impossible(system, form, table)):
             return (system,)
-    raise UsageError(f"--format {request.format}: {why}")
+    raise UsageError(
+        f"--format {request.format}: {why}", hint="choose another --format or --system"
+    )
 
 
 def _in_machines(request: Demo | Build) -> tuple[str, ...]:

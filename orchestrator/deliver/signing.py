@@ -47,7 +47,10 @@ def take_key(who: Caller, path: pathlib.PurePosixPath, option: str = "--sign") -
         raise UsageError(
             f"{option} {path}: not a private SSH key", hint="make one: ssh-keygen -t ed25519"
         )
-    raise UsageError(f"{option} {path}: cannot sign: {said.splitlines()[-1].rpartition(': ')[2]}")
+    raise UsageError(
+        f"{option} {path}: cannot sign: {said.splitlines()[-1].rpartition(': ')[2]}",
+        hint=f"ssh-keygen -y -f {path} tells whether the key works",
+    )
 
 
 def sign(who: Caller, data: bytes, namespace: str = NAMESPACE) -> bytes:

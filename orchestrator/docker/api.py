@@ -246,7 +246,7 @@ def _patience() -> float:
     except ValueError:
         seconds = 0
     if not 0 < seconds < math.inf:
-        raise UsageError(f"{PATIENCE}: {text!r} is not a number of seconds")
+        raise UsageError(f"{PATIENCE}: {text!r} is not a number of seconds", hint="60, for example")
     return seconds
 
 

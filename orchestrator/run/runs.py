@@ -68,7 +68,10 @@ def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, st
     }
     for name, value in document.items():
         if {"'", "\\"}.intersection(value) or not value.isprintable():
-            raise UsageError(f"{name}: {value!r} cannot be passed to Docker Compose")
+            raise UsageError(
+                f"{name}: {value!r} cannot be passed to Docker Compose",
+                hint="it may have neither quotes nor backslashes nor control characters",
+            )
     # In single quotes, Compose interprets no comment, escape or variable.
     env_file.write_text("".join(f"{name}='{value}'\n" for name, value in document.items()))
 

@@ -235,7 +235,9 @@ def test_the_demo_takes_name_keys_and_files(it: Caller) -> None:
     ("users", "user"), [("", "nixos"), ("root", "nixos"), ("ada bob", "ada"), ("root bob", "bob")]
 )
 def test_the_demos_user_is_the_first_of_the_file(users: str, user: str, it: Caller) -> None:
-    tables = "".join(f'[[users]]\nname = "{name}"\nkeys = ["~/.ssh/id.pub"]\n' for name in users.split())
+    tables = "".join(
+        f'[[users]]\nname = "{name}"\nkeys = ["~/.ssh/id.pub"]\n' for name in users.split()
+    )
     who = dataclasses.replace(it, appliance_text=f'image.a.board = "pc"\n{tables}')
     request = ask(["demo"], who)
     assert isinstance(request, Demo)

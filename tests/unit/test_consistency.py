@@ -1,5 +1,6 @@
 """Tests that Compose, Dockerfiles, locks, run.sh and Python code agree."""
 
+import ast
 import json
 import pathlib
 import re
@@ -544,3 +545,25 @@ def test_the_packages_are_empty_at_their_roots() -> None:
     assert [
         path for path in (ROOT / "orchestrator").rglob("__init__.py") if path.stat().st_size
     ] == []
+
+
+def test_each_end_of_run_sh_tells_the_next_step() -> None:
+    """`die CODE MESSAGE` without a remedy is for who has said no."""
+    without = []
+    for path in (ROOT / "run.sh", *sorted((ROOT / "caller").glob("*.sh"))):
+        text = path.read_text().replace("\\\n", " ")
+        for match in re.finditer(r'\bdie [0-9] ("(?:[^"\\]|\\.)*")', text):
+            if not re.match(r'[^"\n;|&]*"', text[match.end() :]):
+                without.append(f"{path.name}: {match[1]}")
+    assert without == ['flash.sh: "nothing was written"']
+
+
+def test_each_usage_error_tells_the_next_step() -> None:
+    without = []
+    for path in sorted((ROOT / "orchestrator").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "UsageError":
+                continue
+            if not any(one.arg in {"hint", None} for one in node.keywords):
+                without.append(f"{path.name}:{node.lineno}")
+    assert not without
