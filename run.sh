@@ -105,14 +105,8 @@ main() {
   new_run
   [ -z "$examining" ] || hand_findings
   container=nixos-image-$run-prepare
-  # Its messages come after the line that shows life, which they would otherwise continue.
-  { trap '' HUP TERM; start -- prepare "$@" > "$state/orders" 2> "$state/prepared"; } &
-  show_life "starting" $! 3
-  await_client "$job"
-  code=$?
-  end_life
-  cat "$state/prepared" >&2
-  [ $code = 0 ] || {
+  prepare "$@" || {
+    code=$?
     end_if_stopped "the start"
     heed_end
     [ "$code" != 125 ] || die 3 "Docker could not start the orchestrator" \

@@ -1,6 +1,18 @@
 # Runs the orchestrator: with files in both directions, or on the caller's terminal.
 # shellcheck shell=sh
 
+# prepare ARGUMENTS...: asks the orchestrator for its orders; its messages come after the line that shows life, which they would
+# otherwise continue
+prepare() {
+  { trap '' HUP TERM; start -- prepare "$@" > "$state/orders" 2> "$state/prepared"; } &
+  show_life "starting" $! 3
+  await_client "$job"
+  prepared=$?
+  end_life
+  cat "$state/prepared" >&2
+  return $prepared
+}
+
 # run_streams: runs the orchestrator with files in both directions; messages go to stderr, paths of images to stdout.
 run_streams() {
   container=nixos-image-$run

@@ -92,6 +92,8 @@ def _unforeseen(error: Exception) -> ApplianceError:
 def tell(error: ApplianceError, command: str = "", ci: Ci = "") -> None:
     """Print an error: what happened before, what failed where, what to do, its page.
 
+    An error that says nothing of its own is told the remedy of its class.
+
     If a stage of a run failed, also print the stage, the `command` that repeats it, and the log.
     Control characters are removed, because other programs' output may be in it.
     """
@@ -100,7 +102,7 @@ def tell(error: ApplianceError, command: str = "", ci: Ci = "") -> None:
         ("error: ", str(error)),
         ("", error.excerpt),
         ("", error.trace),
-        ("try: ", error.hint),
+        ("try: ", error.hint or CODES[error.general()].remedy),
         ("see: ", "" if isinstance(error, STOPPED) else page(error.code)),
         ("stage: ", error.stage),
         ("again: ", command if error.stage else ""),

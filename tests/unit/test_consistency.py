@@ -552,9 +552,11 @@ def test_each_end_of_run_sh_tells_the_next_step() -> None:
     without = []
     for path in (ROOT / "run.sh", *sorted((ROOT / "caller").glob("*.sh"))):
         text = path.read_text().replace("\\\n", " ")
-        for match in re.finditer(r'\bdie [0-9] ("(?:[^"\\]|\\.)*")', text):
-            if not re.match(r'[^"\n;|&]*"', text[match.end() :]):
-                without.append(f"{path.name}: {match[1]}")
+        without += [
+            f"{path.name}: {match[1]}"
+            for match in re.finditer(r'\bdie [0-9] ("(?:[^"\\]|\\.)*")', text)
+            if not re.match(r'[^"\n;|&]*"', text[match.end() :])
+        ]
     assert without == ['flash.sh: "nothing was written"']
 
 

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from orchestrator.__main__ import tell
 from orchestrator.shared import errors
 from orchestrator.shared.errors import ApplianceError, failure
 
@@ -67,3 +68,12 @@ def test_each_kind_that_agents_use_is_known() -> None:
     used = {part.split('"')[0] for text in texts for part in text.split('kind="')[1:]}
     assert used
     assert used <= errors.KINDS.keys()
+
+
+def test_an_error_without_a_remedy_of_its_own_has_that_of_its_class(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell(errors.BootError("QEMU ended: exit code 0"))
+    assert "\ntry: read IMAGE.serial.log, which has" in capsys.readouterr().err
+    tell(errors.BootError("QEMU ended: exit code 0", hint="wait"))
+    assert "\ntry: wait\n" in capsys.readouterr().err

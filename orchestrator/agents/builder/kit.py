@@ -24,6 +24,7 @@ from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.kit import ROOTS, STORE, KitOrder
 from orchestrator.shared.push import KEYS
 from orchestrator.shared.run import this_run
+from orchestrator.shared.task import DemoTask
 
 #: Names of the files of a binary cache in a folder.
 CACHE_FILES = re.compile(
@@ -64,7 +65,7 @@ def inputs(order: KitOrder, _shared: pathlib.Path) -> None:
     found: list[str] = []
     with collect.in_use():
         for system in order.systems:
-            wanted = demo.pinned(system, "raw-efi", "ext4", ())
+            wanted = demo.pinned(DemoTask(system))
             try:
                 found += _trees(wanted, settings)
             except AgentError:
