@@ -5,6 +5,7 @@ The field descriptions are the reference (docs/appliance.md) and the JSON Schema
 
 import posixpath
 import typing
+from collections.abc import Iterator
 
 import pydantic
 import pydantic_core
@@ -46,6 +47,9 @@ from orchestrator.image import wifi
 from orchestrator.shared import nixos_formats
 from orchestrator.shared.builders import read_line
 from orchestrator.shared.spec import SpecError
+
+#: Where in the file a fault between tables is seen, and what it is.
+PlacedFault = tuple[tuple[str | int, ...], str]
 
 
 class Image(Table):
@@ -216,31 +220,30 @@ class Blueprint(Table):
 
     @pydantic.model_validator(mode="after")
     def _names(self) -> typing.Self:
+        faults = [*self._equal_images(), *self._lost_images()]
+        users = [user.name for user in self.users]
+        for index, name in enumerate(users):
+            if name in users[:index]:
+                faults.append((("users", index, "name"), f"the user {name} is there twice"))
+        targets = [file.target for file in self.files]
+        for index, target in enumerate(targets):
+            if target in targets[:index]:
+                faults.append((("files", index, "target"), f"two files have the target {target}"))
+        if faults:
+            raise pydantic_core.PydanticCustomError("between", "{faults}", {"faults": faults})
+        return self
+
+    def _equal_images(self) -> Iterator[PlacedFault]:
         seen: dict[tuple[str, str], str] = {}
         for name, image in self.image.items():
             for form in image.names:
                 key = image.host_name or name, form
                 if key in seen and self.image[seen[key]].system == image.system:
-                    raise _fault_at(
-                        ("image", name),
-                        f"the images {seen[key]} and {name} would have the same file name: give one"
-                        " another host-name",
-                    )
+                    same = f"the images {seen[key]} and {name} would have the same file name"
+                    yield ("image", name), f"{same}: give one another host-name"
                 seen[key] = name
+
+    def _lost_images(self) -> Iterator[PlacedFault]:
         for index, name in enumerate(self.wifi.images if self.wifi else ()):
             if name not in self.image:
-                raise _fault_at(("wifi", "images", index), f"wifi.images: there is no image {name}")
-        users = [user.name for user in self.users]
-        for index, name in enumerate(users):
-            if name in users[:index]:
-                raise _fault_at(("users", index, "name"), f"the user {name} is there twice")
-        targets = [file.target for file in self.files]
-        for index, target in enumerate(targets):
-            if target in targets[:index]:
-                raise _fault_at(("files", index, "target"), f"two files have the target {target}")
-        return self
-
-
-def _fault_at(path: tuple[str | int, ...], text: str) -> pydantic_core.PydanticCustomError:
-    """Return the fault `text` of the value at `path`, for a check of several tables."""
-    return pydantic_core.PydanticCustomError("at", "{text}", {"text": text, "path": path})
+                yield ("wifi", "images", index), f"wifi.images: there is no image {name}"

@@ -70,10 +70,14 @@ def read(text: str, name: str, is_public_key: Callable[[str], bool]) -> Blueprin
     except pydantic.ValidationError as error:
         places = positions(text)
         found = error.errors(include_url=False)
+    between = [one for error in found for one in error.get("ctx", {}).get("faults", ())]
+    found = [error for error in found if error["type"] != "between"]
     found.sort(key=lambda one: _position(one, places))
-    faults = sorted({_fault(one, places) for one in found[:MOST]})
-    lines = [f"{name}:{line}:{column}: {what}" for (line, column), what in faults]
-    lines += [f"{name}: and {len(found) - MOST} more mistakes"] if len(found) > MOST else []
+    faults = {_fault(one, places) for one in found[:MOST]}
+    faults |= {Fault(places[path], text) for path, text in between[:MOST]}
+    lines = [f"{name}:{line}:{column}: {what}" for (line, column), what in sorted(faults)]
+    more = len(found) + len(between) - MOST
+    lines += [f"{name}: and {more} more mistakes"] if more > 0 else []
     raise UsageError(
         "\n".join(lines), hint="docs/appliance.md has all keys; ./run.sh init writes a new file"
     )
@@ -96,7 +100,7 @@ def _path(error: ErrorDetails, places: dict[Path, Position]) -> Path:
     """Return where in the document a fault is."""
     # Parts of the place that no document has are names of types: of a union, of a wrapper.
     path: Path = ()
-    for part in error.get("ctx", {}).get("path", error["loc"]):
+    for part in error["loc"]:
         if (*path, part) in places:
             path = (*path, part)
     return path
@@ -119,8 +123,6 @@ def _fault(error: ErrorDetails, places: dict[Path, Position]) -> Fault:
     if path[:1] == ("services",) and len(path) == 2 and error["type"] == "model_type":
         found = _kind(error["input"])
         return Fault(where, f"{shown}: expected true, false or a table, found {found}")
-    if error["type"] == "at":
-        return Fault(where, why(error))
     return Fault(where, f"{_prefix(shown)}{why(error)}{_rewritten(path, error)}")
 
 
@@ -158,8 +160,6 @@ def why(error: ErrorDetails) -> str:
         return f'expected a text, found a number: write "{given}"'
     if kind in EXPECTED:
         return f"expected {EXPECTED[kind]}, found {_kind(given)}"
-    if kind == "at":
-        return str(context["text"])
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":

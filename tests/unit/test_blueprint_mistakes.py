@@ -114,3 +114,14 @@ def test_a_fault_of_toml_has_its_place_and_its_remedy(text: str, said: str, hint
     error = fault(text)
     assert str(error).startswith(f"a.toml:{said}")
     assert hint in (error.hint or "")
+
+
+def test_all_faults_between_tables_are_told_at_once() -> None:
+    double = '[[users]]\nname = "a"\n[[users]]\nname = "a"\n'
+    file = '[[files]]\ntarget = "/etc/a"\ntext = ""\n'
+    said = str(fault(f'{IMAGE}{double}{file * 2}[wifi]\nssid = "x"\nimages = ["no"]'))
+    assert said.splitlines() == [
+        "a.toml:6:1: the user a is there twice",
+        "a.toml:11:1: two files have the target /etc/a",
+        "a.toml:15:11: wifi.images: there is no image no",
+    ]
