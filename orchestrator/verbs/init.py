@@ -174,6 +174,8 @@ def _work(request: Init, session: Session) -> int:
 
 def _ask(request: Init, who: Caller, answered: pathlib.Path) -> None:
     """Ask on the terminal, and keep the files for the call that delivers them."""
+    # The modules that ask take a second or more to load: nobody waits for them without a sign.
+    print("a few questions; Ctrl-C ends them, and nothing is written", flush=True)
     from orchestrator.ask.questions import ask
     from orchestrator.deliver.names import check_absent
 

@@ -283,3 +283,19 @@ def test_the_file_of_the_password_is_kept_out_of_git(
 def test_run_sh_takes_the_orders(argv: list[str], who: Caller) -> None:
     text = asked(argv, who)
     assert obeyed(text, argv, who) == words(text)
+
+
+def test_a_sign_comes_before_the_modules_that_ask(
+    person: Caller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def asks(*_known: object) -> Answers:
+        said.append(capsys.readouterr().out)
+        return FULL
+
+    monkeypatch.setattr(questions, "ask", asks)
+    request = ask(["init", "--board", "pc"], person)
+    assert isinstance(request, init.Init)
+    init._ask(request, person, workspace.make_shared(person.run) / init.ANSWERED)
+    assert said == ["a few questions; Ctrl-C ends them, and nothing is written\n"]
