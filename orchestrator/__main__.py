@@ -97,13 +97,15 @@ def tell(error: ApplianceError, command: str = "", ci: Ci = "") -> None:
     If a stage of a run failed, also print the stage, the `command` that repeats it, and the log.
     Control characters are removed, because other programs' output may be in it.
     """
+    stopped = isinstance(error, STOPPED)
+    remedy = error.hint or ("" if stopped else CODES[error.general()].remedy)
     rows = [
         ("", error.detail),
         ("error: ", str(error)),
         ("", error.excerpt),
         ("", error.trace),
-        ("try: ", error.hint or CODES[error.general()].remedy),
-        ("see: ", "" if isinstance(error, STOPPED) else page(error.code)),
+        ("try: ", remedy),
+        ("see: ", "" if stopped else page(error.code)),
         ("stage: ", error.stage),
         ("again: ", command if error.stage else ""),
         ("log: ", error.log),

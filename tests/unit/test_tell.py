@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from orchestrator.__main__ import main, tell
+from orchestrator.shared.codes import CODES
 from orchestrator.shared.errors import (
     ApplianceError,
     BugError,
@@ -46,8 +47,9 @@ def test_all_that_is_known_is_told_in_order(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_what_is_not_known_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(BuildError("no"), capsys, "x") == ["error: no", "see: docs/errors.md#build"]
-    assert told(UsageError("no"), capsys)[1] == "see: docs/errors.md#usage"
+    remedy = f"try: {CODES['build'].remedy}"
+    assert told(BuildError("no"), capsys, "x") == ["error: no", remedy, "see: docs/errors.md#build"]
+    assert told(UsageError("no", hint="x"), capsys)[1:] == ["try: x", "see: docs/errors.md#usage"]
 
 
 def test_who_pressed_ctrl_c_needs_no_page(capsys: pytest.CaptureFixture[str]) -> None:
