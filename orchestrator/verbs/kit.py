@@ -184,7 +184,7 @@ def _export(request: Kit, session: Session, work: "KitWork") -> None:
 VERB = Verb(
     group="keep house",
     shown=(
-        ("kit export FILE [--with …]", "all that a machine without a network needs, in a file"),
+        ("kit export FILE", "all that a machine without a network needs, in a file"),
         ("kit import FILE", "load such a file; no network is needed then"),
     ),
     parser=_parser,
