@@ -228,7 +228,11 @@ def test_a_file_with_the_inode_of_one_that_was_sent_is_no_link_to_it(folder: pat
             (folder / f"{number}.img").write_bytes(b"x")
             outgoing.send(f"{number}.img", digest(b"x"))
             outgoing.complete()
+            until = time.monotonic() + 20
             while not outgoing.has_left(f"{number}.img"):
+                if time.monotonic() > until:
+                    outgoing.abandon()
+                    pytest.fail(f"{number}.img does not leave")
                 time.sleep(0.01)
         outgoing.finish()
         data = all_of_it.result()
