@@ -15,7 +15,7 @@ network=${NETWORK:-10.77.30}
 link=ni-${network##*.}
 own_engine=${DOCKER_HOST:-}
 everything='own-namespace rootful-26 rootful-28 userns-remap rootless-26 rootless-28 podman podman-rootless tcp ssh containerd-26
-  containerd-28 cgroup-2 foreign-sound foreign-stale rootless-foreign registry'
+  containerd-28 cgroup-2 foreign-sound foreign-stale rootless-foreign registry offline'
 
 # kind NAME: sets the variables of a kind of host. $wants is the mode of emulation that `auto` must choose, or the pattern of the
 # refusal; $shared likewise for `--emulation shared`.
@@ -37,6 +37,7 @@ kind() {
     foreign-sound) entry=sound shared='would hide' ;;
     foreign-stale) entry=stale ;;
     rootless-foreign) engine=rootless entry=sound shared='would hide' ;;
+    offline) boot=yes ;;
     registry) options="--registry-mirror http://$network.1:5000 --insecure-registry $network.1:5000" ;;
     *) echo "$1: no such kind; there are: $everything" >&2; exit 2 ;;
   esac
@@ -127,7 +128,7 @@ try_kind() {
   if start_host; then pass "$1: the host starts"; else fail "$1: the host starts"; stop_host; return; fi
   "reach_$(reach "$1")"
   version=$(docker version --format '{{.Server.Version}}')
-  [ "$1" = registry ] || load_images
+  case $1 in registry | offline) ;; *) load_images ;; esac
   expect "$1: the appliance answers" 0 '' "$checkout/run.sh" formats qcow-efi
   seen > "$work/before"
   no_boot=--no-boot
@@ -188,9 +189,9 @@ restarts() {
   demo "after that" private --no-boot
 }
 
-# reach KIND: prints local, tcp, ssh or registry. The function reach_local, reach_tcp, ... then prepares how the caller of that
+# reach KIND: prints local, tcp, ssh, registry or offline. The function reach_local, reach_tcp, ... then prepares how the caller of that
 # kind of host gets to the engine or to its images.
-reach() { case $1 in tcp | ssh | registry) echo "$1" ;; *) echo local ;; esac; }
+reach() { case $1 in tcp | ssh | registry | offline) echo "$1" ;; *) echo local ;; esac; }
 reach_local() { :; }
 reach_tcp() { export DOCKER_HOST="tcp://$network.2:2375"; }
 reach_ssh() {
@@ -221,6 +222,16 @@ reach_registry() {
   mkdir "$checkout"
   (cd "$project" && git ls-files -z | xargs -0 tar -cf -) | tar -xf - -C "$checkout"
   echo "debian@${digest#*@}" > "$checkout/locks/base"
+}
+
+# A machine without a network and without an image: it gets a kit of the caller's engine.
+reach_offline() {
+  in_host ip route del default
+  expect "offline: a kit is made" 0 '' env DOCKER_HOST="${own_engine:-unix:///var/run/docker.sock}" "$checkout/run.sh" kit export --force "$hosts/offline.kit"
+  check "offline: this machine reaches nobody" sh -c "! nsenter -t '$(cat "$state/init.pid")' -n ip route | grep -q default"
+  check "offline: and has no image" [ -z "$(docker images -aq)" ]
+  expect "offline: the kit is imported" 0 '' "$checkout/run.sh" kit import "$hosts/offline.kit"
+  rm "$hosts/offline.kit"
 }
 
 # write_rows: replaces rows in the table of docs/hosts.md
