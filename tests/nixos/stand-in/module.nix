@@ -34,7 +34,8 @@ in
     "/usr/lib/systemd".source = "${systemd}/lib/systemd";
     "/usr/lib/udev".source = "${systemd}/lib/udev";
   };
-  systemd.tmpfiles.rules = [ "d /run/sshd 0755 root root" ];
+  # Folders of Debian's sshd and logrotate; the latter runs on a full hour, and fails without.
+  systemd.tmpfiles.rules = [ "d /run/sshd 0755 root root" "d /var/lib/logrotate 0755 root root" ];
 
   # On a busy host, devices of an emulated machine may need more than systemd's 90 s.
   boot.kernelParams = [ "systemd.default_device_timeout_sec=600" ];
