@@ -2,12 +2,15 @@
 
 import base64
 import pathlib
+import re
+import secrets
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.run import TOKEN_FILE
 from tests.integration.conftest import Run, docker
 
@@ -166,6 +169,43 @@ def test_secrets_are_nowhere_to_be_seen(
         store = ["--rm", "--network", "none", "--volume", "nixos-image-store:/nix:ro"]
         grep = ["--entrypoint", "grep", "nixos-image-builder", "-rlF", secret, "/nix"]
         assert said("run", *store, *grep) == ""
+
+
+def other_key() -> bytes:
+    number = secrets.randbelow(10**40)
+    return f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{number:042d} me\n".encode()
+
+
+def test_the_keys_of_builders_are_nowhere_to_be_seen(
+    orchestrate: Run, watcher: Watcher, key: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """The builder does not answer: the build goes on with an emulator."""
+    public = base64.b64encode((tmp_path / "key.pub").read_bytes()).decode()
+    system = foreign_system(this_system())
+    # Nothing listens there.
+    gateway = "{{(index .IPAM.Config 0).Gateway}}"
+    place = f"{docker('network', 'inspect', 'bridge', '--format', gateway)}:9"
+    line = f"ssh-ng://builder@{place} {system} /home/me/b 1 1 - - {public}"
+    outcome = orchestrate(
+        "demo",
+        *("--no-boot", "--system", system, "--ssh-key", "/home/me/key.pub", "--builders", line),
+        files={
+            "/home/me/b": key.read_bytes(),
+            # A new user's key, so that there is something to build.
+            "/home/me/key.pub": other_key(),
+        },
+        NIXOS_IMAGE_BUILDERS=f"@/home/me\n{line}",
+    )
+    watcher.stop()
+    assert outcome.code == 0, outcome.err
+    assert re.search(f"{place}.* cannot be reached", outcome.err), outcome.err[
+        :3000
+    ]  # the key was asked for
+    seen = watcher.seen | {"stderr": outcome.err}
+    seen |= {name: data.decode(errors="replace") for name, data in outcome.files().items()}
+    assert any(name.startswith("docker inspect") and "-builder-1" in name for name in seen)
+    for secret in key.read_text().splitlines()[2:-1]:
+        assert [name for name, text in seen.items() if secret in text] == []
 
 
 def test_the_keys_of_push_are_nowhere_to_be_seen(orchestrate: Run, watcher: Watcher) -> None:
