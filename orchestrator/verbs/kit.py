@@ -173,11 +173,11 @@ def _export(request: Kit, session: Session, work: "KitWork") -> None:
     services = (*SERVICES, *(("test",) if request.tests else ()))
     export(work, KitOrder("pack", systems, results=request.results), services, new / name, sign)
     work.progress.to("deliver", name)
+    size = (new / name).stat().st_size // MIB  # what is sent is removed
     outgoing = Delivery(new, session.stream, sparse=False)
     outgoing.send(name)
     outgoing.finish()
     work.progress.end()
-    size = (new / name).stat().st_size // MIB
     work.progress.say(f"{request.file}: {size:,} MiB; with the same checkout: ./run.sh kit import")
 
 
