@@ -18,7 +18,7 @@ answer() {
   shift
   for word; do
     case $word in
-      -h | --help) show "$page" ;;
+      -h | --help) show "$root/docs/help/brief/$first.txt"; show "$page" ;;
       --) return ;;
     esac
     # Further arguments belong to Compose or pytest.

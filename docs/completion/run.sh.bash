@@ -138,7 +138,7 @@ _nixos_image_value() {
     eject:-o:1 | eject:--out:1) kind='folder' ;;
     eject:--progress:1 | eject:--log-format:1) words="auto plain live json" ;;
     images:--progress:1 | images:--log-format:1) words="auto plain live json" ;;
-    init:--board:1) words="arm-board arm-uefi aws azure digital-ocean google-cloud hyper-v openstack oracle-cloud pc pc-bios proxmox qemu raspberry-pi-3 raspberry-pi-4 raspberry-pi-zero-2-w virtualbox vmware" ;;
+    init:--board:1) ;;
     init:--host-name:1) ;;
     init:--user:1) ;;
     init:--key:1) kind='file' ;;
@@ -148,7 +148,7 @@ _nixos_image_value() {
     init:--wifi-ssid:1) ;;
     init:--wifi-country:1) ;;
     init:--wifi-password-file:1) kind='file' ;;
-    init:--service:1) words="adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale" ;;
+    init:--service:1) ;;
     init:-o:1 | init:--out:1) kind='folder' ;;
     kit:--with:1) ;;
     kit:--sign-key:1) kind='file' ;;

@@ -151,7 +151,7 @@ _nixos_image() {
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
         '--push=[copy what was built to a binary cache (http\:, https\:, s3\:) or another machine'\''s store (ssh-ng\:); file\: is the cache of ./run.sh cache]:URL: ' \
         '--sign-key=[sign it with this key (nix key generate-secret)]:FILE:_files' \
-        '--push-credentials=[file with what the cache asks for\: http\: a netrc(5) file, https\: a netrc(5) file, s3\: an AWS credentials file (aws_access_key_id, aws_secret_access_key), ssh-ng\: a private SSH key]:FILE:_files' \
+        '--push-credentials=[file with what the cache asks for\: a netrc(5) file for http and https; an AWS credentials file (aws_access_key_id, aws_secret_access_key) for s3; a private SSH key for ssh-ng]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \
@@ -244,7 +244,7 @@ _nixos_image() {
         '--secure-boot-cert=[certificate of the --secure-boot-key (PEM)]:FILE:_files' \
         '--push=[copy what was built to a binary cache (http\:, https\:, s3\:) or another machine'\''s store (ssh-ng\:); file\: is the cache of ./run.sh cache]:URL: ' \
         '--sign-key=[sign it with this key (nix key generate-secret)]:FILE:_files' \
-        '--push-credentials=[file with what the cache asks for\: http\: a netrc(5) file, https\: a netrc(5) file, s3\: an AWS credentials file (aws_access_key_id, aws_secret_access_key), ssh-ng\: a private SSH key]:FILE:_files' \
+        '--push-credentials=[file with what the cache asks for\: a netrc(5) file for http and https; an AWS credentials file (aws_access_key_id, aws_secret_access_key) for s3; a private SSH key for ssh-ng]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '-q[say only warnings, errors and results]' \
@@ -320,7 +320,7 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '--board=[the machine]:VALUE:(arm-board arm-uefi aws azure digital-ocean google-cloud hyper-v openstack oracle-cloud pc pc-bios proxmox qemu raspberry-pi-3 raspberry-pi-4 raspberry-pi-zero-2-w virtualbox vmware)' \
+        '--board=[the machine\: arm-board, arm-uefi, aws, azure, digital-ocean, google-cloud, hyper-v, openstack, oracle-cloud, pc, pc-bios, proxmox, qemu, raspberry-pi-3, raspberry-pi-4, raspberry-pi-zero-2-w, virtualbox, vmware]:NAME: ' \
         '--host-name=[its name (default\: nixos)]:NAME: ' \
         '--user=[who logs in (default\: you)]:NAME: ' \
         '*--key=[public SSH key, or its file (default\: ~/.ssh/*.pub; repeatable)]:KEY|FILE:_files' \
@@ -330,7 +330,7 @@ _nixos_image() {
         '--wifi-ssid=[]:NAME: ' \
         '--wifi-country=[]:XX: ' \
         '--wifi-password-file=[]:FILE:_files' \
-        '*--service=[a service that the image runs (repeatable)]:VALUE:(adguard-home caddy cockpit docker home-assistant jellyfin k3s mdns mosquitto nginx node-exporter podman postgresql ssh syncthing tailscale)' \
+        '*--service=[a service that the image runs (repeatable)\: adguard-home, caddy, cockpit, docker, home-assistant, jellyfin, k3s, mdns, mosquitto, nginx, node-exporter, podman, postgresql, ssh, syncthing, tailscale]:NAME: ' \
         '--nix[write a NixOS module with comments instead]' \
         '-o+[default\: this folder]:DIR:_files -/' \
         '--out=[default\: this folder]:DIR:_files -/'

@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import re
+import textwrap
 import typing
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ from orchestrator.ask.request import AUTO, Caller, Emulation
 from orchestrator.shared.display import Display, Style
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.json_reader import TOO_LARGE_MIB, UNUSABLE
+
+if typing.TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 #: Character that Docker substitutes for bytes that are not UTF-8.
 LOST = "\N{REPLACEMENT CHARACTER}"
@@ -25,6 +29,13 @@ USAGE_LINES = 6
 
 #: Width of help texts: they are files (docs/help) and do not depend on the terminal.
 HELP_COLUMNS = 80
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Breaks no name at its hyphens: names are copied from the help."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,22 +51,22 @@ class Parser(argparse.ArgumentParser):
         description: str,
         epilog: str = "",
         examples: Sequence[tuple[str, str]] = (),
+        often: Sequence[str] = (),
     ) -> None:
         """Make the parser of the arguments after `verb`.
 
         `examples` are pairs: arguments of ./run.sh, and what they do. They come last in the help,
-        where a terminal shows them.
+        where a terminal shows them. `often` are the options on the one screen of `brief`.
         """
         self.examples = tuple(examples)
+        self.often = frozenset(often)
         epilog = "\n\n".join(filter(None, [epilog, _examples(self.examples)]))
         super().__init__(
             prog=f"./run.sh {verb}",
             description=description,
             epilog=epilog,
             allow_abbrev=False,
-            formatter_class=functools.partial(
-                argparse.RawDescriptionHelpFormatter, width=HELP_COLUMNS
-            ),
+            formatter_class=functools.partial(_Formatter, width=HELP_COLUMNS),
         )
         self.set_defaults(help_of=f"{self.prog} --help")
 
@@ -65,6 +76,29 @@ class Parser(argparse.ArgumentParser):
             named = [str(one.metavar or one.dest) for one in self._get_positional_actions()]
             self.usage = " ".join(["%(prog)s [OPTIONS]", *named])
         return super().format_help()
+
+    def brief(self) -> str:
+        """Return help on one screen: of the options only those of `often`, if there are any."""
+        if not self.often:
+            return self.format_help()
+        whole = self.format_help()  # sets the short usage
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, [], [])
+        formatter.add_text(self.description)
+        formatter.start_section("the options that are used most")
+        formatter.add_arguments(
+            [one for one in self._actions if self.often.intersection(one.option_strings)]
+        )
+        formatter.end_section()
+        count = whole.count("\n  -")
+        verb = self.prog.removeprefix("./run.sh ")
+        formatter.add_text(f"All {count} options: ./run.sh help {verb}")
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print what `--help` asks for."""
+        self._print_message(self.brief(), file)
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise a `UsageError` with argparse's `message`, where argparse would exit."""

@@ -30,9 +30,16 @@ def add_push_options(parser: Parser) -> None:
     group.add_argument(
         "--push-credentials",
         metavar="FILE",
-        help="file with what the cache asks for: "
-        + ", ".join(f"{scheme}: {kind.credentials}" for scheme, kind in KINDS.items()),
+        help=f"file with what the cache asks for: {_credentials()}",
     )
+
+
+def _credentials() -> str:
+    """Return what --push-credentials names for each scheme."""
+    schemes: dict[str, list[str]] = {}
+    for scheme, kind in KINDS.items():
+        schemes.setdefault(kind.credentials, []).append(scheme)
+    return "; ".join(f"{what} for {' and '.join(some)}" for what, some in schemes.items())
 
 
 def push_options(found: argparse.Namespace, who: Caller) -> Push | None:

@@ -67,6 +67,11 @@ def _parser() -> Parser:
             ("--flake .#server -f amazon", "a configuration of a flake, for a cloud"),
             ("-c pi.nix --debug-shell", "open a shell in a derivation that fails"),
         ),
+        often=(
+            *("--appliance", "--image", "--configuration", "--flake", "--format", "--system"),
+            *("--nixpkgs", "--disk-size", "--compress", "--out", "--dry-run", "--boot"),
+            *("--quiet", "--verbose"),
+        ),
     )
     what = parser.add_argument_group("what is built")
     nix = parser.add_argument_group("Nix")

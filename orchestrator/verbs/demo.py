@@ -39,6 +39,10 @@ def _parser() -> Parser:
             ("demo --ssh-key key.pub --no-boot", "with your key; the image is not booted"),
             ("demo --dry-run", "only the plan"),
         ),
+        often=(
+            *("--system", "--format", "--ssh-key", "--host-name", "--wifi-ssid", "--no-boot"),
+            *("--compress", "--inject", "--out", "--dry-run", "--quiet", "--verbose"),
+        ),
     )
     parser.add_argument(
         "--system",

@@ -18,6 +18,9 @@ from orchestrator.verbs.registry import Session, Verb
 #: Width of the overview's first column, which has the command.
 WIDTH = 35
 
+#: Folder of what `--help` prints of verbs whose options fill more than a screen.
+BRIEF = "docs/help/brief"
+
 CLOSING = """\
 Each verb has --help. Exit codes: docs/exit-codes.md
 """
@@ -38,7 +41,11 @@ def overview() -> str:
 def pages() -> dict[str, str]:
     """Return the help and answer files of run.sh: content by path in the checkout."""
     verbs = {name: registry.verb(name) for name in registry.names()}
-    helps = {f"docs/help/{name}.txt": verb.parser().format_help() for name, verb in verbs.items()}
+    parsers = {name: verb.parser() for name, verb in verbs.items()}
+    helps = {f"docs/help/{name}.txt": parser.format_help() for name, parser in parsers.items()}
+    helps |= {
+        f"{BRIEF}/{name}.txt": parser.brief() for name, parser in parsers.items() if parser.often
+    }
     answers = {
         f"docs/answers/{name}.txt": verb.answer() for name, verb in verbs.items() if verb.answer
     }

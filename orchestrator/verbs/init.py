@@ -49,7 +49,11 @@ def _parser() -> Parser:
         ),
     )
     parser.add_argument(
-        "--board", type=_one_of("board", BOARDS), choices=sorted(BOARDS), help="the machine"
+        "--board",
+        type=_one_of("board", BOARDS),
+        choices=sorted(BOARDS),
+        metavar="NAME",
+        help=f"the machine: {', '.join(sorted(BOARDS))}",
     )
     parser.add_argument("--host-name", default="", metavar="NAME", help="its name (default: nixos)")
     parser.add_argument("--user", default="", metavar="NAME", help="who logs in (default: you)")
@@ -72,7 +76,8 @@ def _parser() -> Parser:
         default=[],
         type=_one_of("service", SERVICES),
         choices=sorted(SERVICES),
-        help="a service that the image runs (repeatable)",
+        metavar="NAME",
+        help=f"a service that the image runs (repeatable): {', '.join(sorted(SERVICES))}",
     )
     parser.add_argument(
         "--nix", action="store_true", help="write a NixOS module with comments instead"

@@ -54,7 +54,7 @@ class Web(http.server.BaseHTTPRequestHandler):
 def web() -> Iterator[str]:
     Web.files.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

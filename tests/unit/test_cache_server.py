@@ -21,7 +21,7 @@ def cache(tmp_path: pathlib.Path) -> Iterator[tuple[pathlib.Path, http.client.HT
     (folder / "a.narinfo").write_text("StorePath: /nix/store/a\n")
     (tmp_path / "other").write_text("not in the cache")
     with cache_server.serve(folder, 0) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
+        threading.Thread(target=served.serve_forever, args=(0.02,), daemon=True).start()
         connection = http.client.HTTPConnection("localhost", served.server_port, timeout=10)
         yield folder, connection
         connection.close()

@@ -26,7 +26,7 @@ from tests.unit.engine_stub import Answer, Handler, Server, stub
 __all__ = ["stub"]
 
 NOWHERE = pathlib.Path("/nonexistent")
-PATIENCE = 0.3
+PATIENCE = 0.2
 
 
 @pytest.fixture

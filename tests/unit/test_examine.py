@@ -222,7 +222,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as it:
-        threading.Thread(target=it.serve_forever, daemon=True).start()
+        threading.Thread(target=it.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{it.server_port}"
         it.shutdown()
 
