@@ -3,12 +3,15 @@
 . "$(dirname -- "$0")/lib.sh"
 hold_table
 before=$(table)
-devices=6
+devices=5
 echo host,wifi_ssid,wifi_password > "$work/devices.csv"
 for number in $(seq $devices); do echo "sensor-$number,attic,correct horse $number"; done >> "$work/devices.csv"
 openssl rand -hex 32 > "$work/seed"
 
-fleet() { "$project/run.sh" demo --stamp "$work/devices.csv" --identity-seed "$work/seed" --no-boot -o "$work/out-of-it"; }
+# A function in the background is a shell of its own, which would get the signal in run.sh's place: exec.
+# shellcheck disable=SC2317  # called by kill_at
+fleet_alone() { exec "$project/run.sh" demo --stamp "$work/devices.csv" --identity-seed "$work/seed" --no-boot -o "$work/out-of-it"; }
+fleet() { (fleet_alone); }
 whole() { find "$work/out-of-it" -name '*.img.sha256' | wc -l; }
 digests() { (cd "$work/out-of-it" && sha256sum ./*.img | sort -k 2); }
 verified() { (cd "$work/out-of-it" && for sums in ./*.sha256; do [ ! -e "$sums" ] || sha256sum -c --quiet "$sums" || exit; done) >> "$work/err" 2>&1; }
@@ -19,7 +22,7 @@ kill_at() {
   shift
   rm -rf "$work/out-of-it"
   mkdir "$work/out-of-it"
-  fleet > "$work/out" 2> "$work/err" < /dev/null &
+  fleet_alone > "$work/out" 2> "$work/err" < /dev/null &
   maker=$!
   until [ "$(whole)" -ge "$count" ] && { [ "$count" != 0 ] || grep -q '^assemble: assembling' "$work/err"; }; do
     kill -0 $maker 2> /dev/null || break
@@ -63,7 +66,7 @@ right=$(digests)
 killed "the orchestrator is killed before the first image" 0 137 orchestrator
 killed "the orchestrator is killed after two" 2 137 orchestrator
 killed "the builder is killed" 1 6 builder
-killed "run.sh gets SIGTERM" 3 143 signal TERM
+killed "run.sh gets SIGTERM" 2 143 signal TERM
 killed "run.sh is killed" 2 137 signal KILL
 wait_gone
 check "nothing of all that is left" nothing_left
