@@ -56,11 +56,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Start two workers, if pytest-xdist is there, unless files are named: that takes a second."""
+    """Start workers, if pytest-xdist is there, unless files are named: that takes a second.
+
+    Two, and for tests/unit alone, which also waits for time limits, a third.
+    """
     if hasattr(config, "workerinput") or config.getoption("usepdb"):
         return
     if config.getoption("numprocesses", 0) is None and not named_files(config):
-        config.option.tx, config.option.dist = ["popen"] * 2, "loadscope"
+        alone = {pathlib.Path(word).resolve() for word in config.args} == {UNIT}
+        config.option.tx, config.option.dist = ["popen"] * (3 if alone else 2), "loadscope"
         # In the order of the folders: tests/integration, which one worker runs, takes longest.
         config.option.loadscopereorder = False
 

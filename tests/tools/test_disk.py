@@ -67,7 +67,7 @@ def converted(raw: pathlib.Path, driver: str, *options: str) -> pathlib.Path:
 
 def test_a_raw_image_is_copied(raw: pathlib.Path) -> None:
     before = digest(raw)
-    with throwaway(raw, "raw", 0) as disk:
+    with throwaway(raw, "raw", 0, raw.parent) as disk:
         assert disk.format == "raw"
         assert not disk.path.samefile(raw)
         assert digest(disk.path) == before
@@ -82,13 +82,13 @@ def test_a_raw_image_is_copied(raw: pathlib.Path) -> None:
 def test_the_copy_keeps_holes(raw: pathlib.Path) -> None:
     dense = raw.with_name("dense.img")
     dense.write_bytes(raw.read_bytes())
-    with throwaway(dense, "raw", 0) as disk:
+    with throwaway(dense, "raw", 0, dense.parent) as disk:
         assert disk.path.stat().st_blocks * 512 < 8 * MIB
 
 
 def test_a_read_only_image_has_a_throwaway_disk_that_can_be_written(raw: pathlib.Path) -> None:
     raw.chmod(0o444)
-    with throwaway(raw, "raw", 0) as disk:
+    with throwaway(raw, "raw", 0, raw.parent) as disk:
         assert disk.path.stat().st_mode & 0o200
 
 
@@ -98,14 +98,14 @@ def test_a_disk_grows_but_never_shrinks(
     driver: str, grow: int, size: int, raw: pathlib.Path
 ) -> None:
     image = raw if driver == "raw" else converted(raw, driver)
-    with throwaway(image, driver, grow) as disk:
+    with throwaway(image, driver, grow, image.parent) as disk:
         assert virtual_size(disk) == size * MIB
 
 
 def test_an_iso_is_a_stick(raw: pathlib.Path) -> None:
-    with throwaway(raw, "iso", 0) as disk:
+    with throwaway(raw, "iso", 0, raw.parent) as disk:
         assert (disk.format, disk.device) == ("raw", "nvme,serial=nixos")
-    with throwaway(raw, "raw", 0) as disk:
+    with throwaway(raw, "raw", 0, raw.parent) as disk:
         assert disk.device == "virtio-blk-pci"
 
 
@@ -117,7 +117,7 @@ def test_any_other_image_gets_an_overlay(disk_format: str, raw: pathlib.Path) ->
     options = ("-o", "subformat=streamOptimized") if driver == "vmdk" else ()
     image = converted(raw, driver, *options)
     before = digest(image)
-    with throwaway(image, disk_format, 0) as disk:
+    with throwaway(image, disk_format, 0, image.parent) as disk:
         assert (disk.format, disk.path.suffix) == ("qcow2", ".qcow2")
         info = run("qemu-img", "info", disk.path)
         assert f"backing file: {image}\n" in info
@@ -144,7 +144,7 @@ def test_a_compressed_image_is_unpacked_first(
     run(*command, plain)
     packed = plain.with_name(f"{plain.name}.{suffix}")
     before = digest(packed)
-    with throwaway(packed, driver, 0) as disk:
+    with throwaway(packed, driver, 0, packed.parent) as disk:
         back = raw.with_name("back")
         run("qemu-img", "convert", "-f", disk.format, "-O", "raw", disk.path, back)
         assert digest(back) == content
@@ -158,7 +158,7 @@ def test_a_compressed_image_of_unknown_format_is_known_once_it_is_unpacked(
 ) -> None:
     plain = converted(raw, driver)
     run("xz", plain)
-    with throwaway(plain.with_name(f"{plain.name}.xz"), "raw", 0) as disk:
+    with throwaway(plain.with_name(f"{plain.name}.xz"), "raw", 0, plain.parent) as disk:
         assert f"backing file format: {driver}\n" in run("qemu-img", "info", disk.path)
 
 
@@ -167,13 +167,13 @@ def test_a_truncated_image_is_told(raw: pathlib.Path) -> None:
     os.truncate(plain, plain.stat().st_size - (1 << 17))
     with (
         pytest.raises(AgentError, match=r"the image is broken"),
-        throwaway(plain, "qcow2", 0),
+        throwaway(plain, "qcow2", 0, plain.parent),
     ):
         pytest.fail("it was taken")
 
 
 def test_the_disk_is_gone_after_an_error_too(raw: pathlib.Path) -> None:
-    with pytest.raises(ZeroDivisionError), throwaway(raw, "raw", 0):
+    with pytest.raises(ZeroDivisionError), throwaway(raw, "raw", 0, raw.parent):
         raise ZeroDivisionError
     assert list(raw.parent.parent.iterdir()) == [raw.parent]
 
@@ -195,7 +195,7 @@ def test_what_is_no_image_is_told_with_the_reason(
     broken.write_bytes(head)
     with (
         pytest.raises(AgentError, match=f"^{re.escape(message)}") as caught,
-        throwaway(broken, "raw", 0),
+        throwaway(broken, "raw", 0, broken.parent),
     ):
         pytest.fail("it was taken")
     assert caught.value.kind == "boot"
@@ -223,7 +223,7 @@ def test_the_key_is_let_in(
         run("debugfs", "-w", "-R", request, f"{raw}?offset={ROOT}")
     image = raw if driver == "raw" else converted(raw, driver)
     before = digest(image)
-    with throwaway(image, driver, 64) as disk:
+    with throwaway(image, driver, 64, image.parent) as disk:
         key = give_key(disk)
         public = key.with_name("key.pub").read_text()
         assert public.startswith("ssh-ed25519 ")
@@ -247,7 +247,7 @@ def test_the_overlay_takes_only_what_differs(raw: pathlib.Path) -> None:
     with raw.open("r+b") as file:
         file.seek(MIB)
         file.write(random.Random(1).randbytes(MIB))  # noqa: S311
-    with throwaway(converted(raw, "qcow2"), "qcow2", 0) as disk:
+    with throwaway(converted(raw, "qcow2"), "qcow2", 0, raw.parent) as disk:
         give_key(disk)
         assert disk.path.stat().st_size < 3 * MIB
 
@@ -267,7 +267,7 @@ def test_an_image_whose_root_is_no_ext4_is_refused_with_a_way_out(
         file.seek(ROOT)
         file.write(bytes(MIB))
     image = raw if driver == "raw" else converted(raw, driver)
-    with throwaway(image, driver, 0) as disk:
+    with throwaway(image, driver, 0, image.parent) as disk:
         error = refused(disk)
     assert str(error).startswith("the boot check's SSH key cannot be written: ")
     assert error.hint.startswith("--identity FILE ")
@@ -293,7 +293,7 @@ def test_keys_that_are_there_stay(end: str, raw: pathlib.Path, tmp_path: pathlib
     (tmp_path / "keys").write_text(f"ssh-ed25519 AAAA old{end}")
     for request in ("mkdir root", "mkdir root/.ssh", f"write {tmp_path}/keys {KEYS}"):
         run("debugfs", "-w", "-R", request, f"{raw}?offset={ROOT}")
-    with throwaway(raw, "raw", 0) as disk:
+    with throwaway(raw, "raw", 0, raw.parent) as disk:
         public = give_key(disk).with_suffix(".pub").read_text()
         said = run("debugfs", "-R", f"cat {KEYS}", root_of(disk, tmp_path))
     assert said == f"ssh-ed25519 AAAA old\n{public}"
@@ -302,7 +302,7 @@ def test_keys_that_are_there_stay(end: str, raw: pathlib.Path, tmp_path: pathlib
 def test_a_full_root_is_refused(raw: pathlib.Path, tmp_path: pathlib.Path) -> None:
     (tmp_path / "big").write_bytes(bytes([1]) * 30 * MIB)
     run("debugfs", "-w", "-R", f"write {tmp_path}/big big", f"{raw}?offset={ROOT}")
-    with throwaway(raw, "raw", 0) as disk:
+    with throwaway(raw, "raw", 0, raw.parent) as disk:
         refused(disk)
 
 

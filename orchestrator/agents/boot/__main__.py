@@ -22,6 +22,7 @@ from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command as programs
 from orchestrator.shared import retry
 from orchestrator.shared.disk_formats import DISK_FORMATS
+from orchestrator.shared.run import this_run
 from orchestrator.shared.spec import Firmware
 from orchestrator.shared.text import plain
 
@@ -58,9 +59,15 @@ def main() -> None:
     run_agent("boot", lambda: check(arguments) if arguments.test else show(arguments))
 
 
+def disk_of(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[qemu.Disk]:
+    """Return the throwaway disk of the image, in the run's folder: that of the image is root's."""
+    image, grow = arguments.image, arguments.grow
+    return throwaway(image, arguments.disk_format, grow, this_run().folder)
+
+
 def show(arguments: argparse.Namespace) -> None:
     """Boot on this terminal; Ctrl-A X quits QEMU."""
-    with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
+    with disk_of(arguments) as disk:
         print("Booting a throwaway copy. Quit with Ctrl-A X.", flush=True)
         programs.run_attached(machine_command(arguments, disk, "tcg", "mon:stdio"))
 
@@ -85,7 +92,7 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.try_kvm and os.access("/dev/kvm", os.R_OK | os.W_OK):
         accelerators = ["kvm", "tcg"] if kvm_works(arguments.system) else ["tcg"]
     for accel in accelerators:
-        with throwaway(arguments.image, arguments.disk_format, arguments.grow) as disk:
+        with disk_of(arguments) as disk:
             key = arguments.identity or give_key(disk)
             try:
                 answer, seconds = boot_and_log_in(arguments, disk, key, accel)

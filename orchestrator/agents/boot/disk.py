@@ -34,10 +34,15 @@ CLUSTER = 1 << 16
 
 
 @contextlib.contextmanager
-def throwaway(image: pathlib.Path, disk_format: str, grow_mib: int) -> Iterator[Disk]:
-    """Make a disk with the content of `image`, at least `grow_mib` large; remove it afterwards."""
+def throwaway(
+    image: pathlib.Path, disk_format: str, grow_mib: int, place: pathlib.Path
+) -> Iterator[Disk]:
+    """Make a disk with the content of `image`, at least `grow_mib` large; remove it afterwards.
+
+    It lies in the folder `place`.
+    """
     with (
-        tempfile.TemporaryDirectory(dir=image.parent.parent) as folder,
+        tempfile.TemporaryDirectory(dir=place) as folder,
         _full_disk_told(pathlib.Path(folder)),
     ):
         here = pathlib.Path(folder)
