@@ -10,6 +10,7 @@ import os
 import pathlib
 import platform
 import secrets
+import socket
 import subprocess
 import tarfile
 import time
@@ -34,6 +35,11 @@ PROXIES = {"http_proxy", "https_proxy", "no_proxy"}
 
 #: Docker options that a container needs to mount binfmt_misc.
 RIGHTS = "--cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined".split()
+
+
+def own_address() -> str:
+    """Return the address at which other containers of Docker's bridge reach the tests' own."""
+    return socket.gethostbyname(socket.gethostname())
 
 
 def docker(*arguments: str, stdin: str | None = None) -> str:

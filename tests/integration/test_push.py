@@ -18,7 +18,8 @@ import requests
 from orchestrator.shared.builders import encoded, fingerprint
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.push import CREDENTIALS, HOST_KEY, SIGN_KEY
-from tests.integration.conftest import docker
+from orchestrator.shared.text import public
+from tests.integration.conftest import docker, own_address
 from tests.integration.test_builders import NIX, RIGHTS, Pair, Worker, new_pair
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
@@ -99,13 +100,15 @@ def test_a_store_on_another_machine_gets_what_was_built(
 ) -> None:
     url = f"{worker.address}?{HOST_KEY}={encoded(worker.host_key)}"
     pushed = push(url, pair.secret)
-    assert pushed.messages == [f"one store path copied to {url}", f"{url} has everything"], pushed
+    shown = public(url)
+    assert pushed.messages == [f"one store path copied to {shown}", f"{shown} has everything"]
     (path,) = docker("exec", worker.name, "sh", "-c", "ls -d /nix/store/*-t").split()
     assert docker("exec", worker.name, "cat", path) == "pushed"
 
     unknown = push(worker.address, pair.secret)
     assert fingerprint(worker.host_key) in unknown.failed["message"]
     assert f"--push '{url}'" in unknown.failed["hint"]
+    (tmp_path / "other").mkdir()
     other = new_pair(tmp_path / "other")
     refused = push(url, other.secret)
     assert "refuses the key" in refused.failed["message"], refused
@@ -161,7 +164,7 @@ def store(tmp_path: pathlib.Path) -> Iterator[Store]:
         "PYTHONPATH": os.fspath(place),
         "INITIAL_NO_AUTH_ACTION_COUNT": str(OPEN_REQUESTS),
     }
-    address = f"{_own_address()}:{_free_port()}"
+    address = f"{own_address()}:{_free_port()}"
     host, port = address.split(":")
     program = [sys.executable, "-m", "moto.server", "-H", host, "-p", port]
     with subprocess.Popen(program, env=variables, stderr=subprocess.DEVNULL) as server:
@@ -174,11 +177,6 @@ def store(tmp_path: pathlib.Path) -> Iterator[Store]:
             yield Store(address, text)
         finally:
             server.terminate()
-
-
-def _own_address() -> str:
-    """Return the address at which containers of Docker's bridge reach this one."""
-    return socket.gethostbyname(socket.gethostname())
 
 
 def _free_port() -> int:

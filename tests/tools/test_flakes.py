@@ -72,7 +72,12 @@ def overrides(folder: pathlib.Path) -> tuple[tuple[str, str], ...]:
 
 def seen(folder: pathlib.Path, commit: Commit | None = None) -> dict[str, typing.Any]:
     """Return what the flake's outputs tell, in an evaluation like that of a run."""
-    asked = task(flake=f"path:{folder}/it?dir=sub", overrides=overrides(folder), commit=commit)
+    asked = task(
+        flake=f"path:{folder}/it?dir=sub",
+        overrides=overrides(folder),
+        commit=commit,
+        sources=f"{folder}",
+    )
     nix = restricted(folder)
     flake = lock_flake(asked, nix, [])
     document = folder / "flake.json"
