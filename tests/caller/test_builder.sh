@@ -42,7 +42,9 @@ fields["sbom"] = "image/evil.sbom"
 fields["sha256"] = fields["unpacked_sha256"] = hashlib.sha256(b"x").hexdigest()
 match key.split()[2]:
     case "obeys":
-        tell("images", images=[fields], materials=[], message="\x1b]0;evil\x07")
+        tell("image", image=fields, position=0, message="\x1b]0;evil\x07")
+        tell("results", results=[], materials=[], message="\x1b]0;evil\x07")
+        tell("images", message="\x1b]0;evil\x07")
     case "shouts":
         print('{"event": ' + 10**5 * "[", '{"event": []}', '{"event": "nix", "done": "\\ud800"}', sep="\n", flush=True)
         tell("steers", level="warning", message="\x1b[2Jwarned\u202e")
