@@ -199,7 +199,7 @@ def test_what_is_complete_arrives_before_the_rest_is_known(folder: pathlib.Path)
     outgoing = stream.Delivery(folder, writer, sparse=False)
     outgoing.send("demo.img", digest(content))
     outgoing.complete()
-    with os.fdopen(reader, "rb") as file:
+    with os.fdopen(reader, "rb") as file, concurrent.futures.ThreadPoolExecutor(1) as pool:
         come = b""
         while b"image demo.img\nend\n" not in come:
             assert select.select([file], [], [], 20)[0], "the manifest stays in tar's buffer"
@@ -208,9 +208,11 @@ def test_what_is_complete_arrives_before_the_rest_is_known(folder: pathlib.Path)
         while not outgoing.has_left("demo.img"):
             assert time.monotonic() < until
             time.sleep(0.01)
+        # The filler is larger than a pipe: tar does not end while nobody reads.
+        rest = pool.submit(file.read)
         outgoing.there("other.img", "0" * 64)
         outgoing.finish()
-        come += file.read()
+        come += rest.result()
     with tarfile.open(fileobj=io.BytesIO(come)) as tar:
         names = tar.getnames()
         last = tar.extractfile(stream.MANIFEST)
