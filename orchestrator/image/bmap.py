@@ -14,6 +14,9 @@ from orchestrator.image.sparse import data_ranges
 
 BLOCK = 4096
 
+#: Bytes of the longest range.
+LONGEST = 64 << 20
+
 _HEAD = """<?xml version="1.0" ?>
 <!-- Flash the image with `bmaptool copy` -->
 <bmap version="2.0">
@@ -53,12 +56,12 @@ def block_map(image: pathlib.Path) -> str:
 
 
 def _ranges(file: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) block of each written range, split at 64 MiB."""
+    """Yield (first, last) block of each written range, split at `LONGEST` bytes."""
     last_block = -1
     for start, end in data_ranges(file, size):
         first, last = max(start // BLOCK, last_block + 1), (end - 1) // BLOCK
         while first <= last:
-            last_block = min(last, first + (64 << 20) // BLOCK - 1)
+            last_block = min(last, first + LONGEST // BLOCK - 1)
             yield first, last_block
             first = last_block + 1
 

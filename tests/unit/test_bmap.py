@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.image import bmap
 from orchestrator.image.bmap import BLOCK, block_map
 
 MIB = 1 << 20
@@ -99,16 +100,20 @@ def test_the_maps_own_checksum_is_right(folder: pathlib.Path) -> None:
     assert sha256(text.replace(own, "0" * 64).encode()) == own
 
 
-def test_long_runs_are_split(tmp_path: pathlib.Path, dice: random.Random) -> None:
-    data = dice.randbytes(MIB) * 130 + b"x" * 100
+def test_long_runs_are_split(
+    tmp_path: pathlib.Path, dice: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bmap.LONGEST == 64 * MIB
+    monkeypatch.setattr(bmap, "LONGEST", MIB)
+    data = dice.randbytes(2 * MIB) + b"x" * (2 * BLOCK + 100)
     text = block_map(write(tmp_path / "a", len(data), (0, data)))
-    pieces = [data[at : at + 64 * MIB] for at in range(0, len(data), 64 * MIB)]
+    pieces = [data[at : at + MIB] for at in range(0, len(data), MIB)]
     assert ranges(text) == [
-        (0, 16383, sha256(pieces[0])),
-        (16384, 32767, sha256(pieces[1])),
-        (32768, 33280, sha256(pieces[2])),
+        (0, 255, sha256(pieces[0])),
+        (256, 511, sha256(pieces[1])),
+        (512, 514, sha256(pieces[2])),
     ]
-    assert field(text, "MappedBlocksCount") == field(text, "BlocksCount") == "33281"
+    assert field(text, "MappedBlocksCount") == field(text, "BlocksCount") == "515"
 
 
 def test_the_last_block_may_be_a_part_of_one(folder: pathlib.Path, dice: random.Random) -> None:

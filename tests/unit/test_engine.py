@@ -121,16 +121,20 @@ def test_no_engine_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("part", ["head", "body"])
-def test_an_answer_that_drips_ends_in_time(part: str, engine: Engine, stub: Server) -> None:
+def test_an_answer_that_drips_ends_in_time(
+    part: str, engine: Engine, stub: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole answer has a limit: each byte of it comes in time."""
 
     def drip(handler: Handler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n")
         handler.wfile.write(b"X: " if part == "head" else b"\r\n")
-        while not stub.ended.wait(PATIENCE / 5):
+        while not stub.ended.wait(PATIENCE / 20):
             handler.wfile.write(b"x")
 
     engine.api.ping()
+    engine.api.patience = PATIENCE / 4
+    monkeypatch.setattr("orchestrator.docker.api.SPARE_SECONDS", 0.1)
     stub.answers["GET /_ping"] = drip
     began = time.monotonic()
     with pytest.raises(SilentEngineError, match=r"^Docker does not answer: ping for "):

@@ -1,5 +1,6 @@
 """Tests builds of container images: only if needed, and within the run's time limit."""
 
+import functools
 import pathlib
 import re
 import threading
@@ -61,6 +62,19 @@ def engine() -> Iterator[FakeEngine]:
     engine.done.set()
 
 
+_once = functools.cache(state)
+
+
+def source_of(dockerfile: str) -> str:
+    """Return the state of an image of this checkout, whose files are read once."""
+    return _once(dockerfile, "sha256:1")
+
+
+@pytest.fixture(autouse=True)
+def files_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.docker.images.state", _once)
+
+
 @pytest.fixture
 def progress() -> Iterator[Progress]:
     progress = Progress(PlainTeller())
@@ -71,15 +85,15 @@ def progress() -> Iterator[Progress]:
 def test_only_what_is_missing_is_built(
     engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
-    now = state("Dockerfile.builder", "sha256:1")
-    engine.sources["nixos-image-builder"] = now
+    source = source_of("Dockerfile.builder")
+    engine.sources["nixos-image-builder"] = source
     images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
     images.want(("cleanup", "builder"))
     engine.done.set()
     images.wait(("cleanup", "builder"), progress)
     assert engine.built == ["cleanup"]
     assert engine.used.keys() == {"cleanup", "builder"}
-    assert engine.used["builder"] == f"id of nixos-image-builder, {now}"
+    assert engine.used["builder"] == f"id of nixos-image-builder, {source}"
     images.close()
 
 
@@ -88,7 +102,7 @@ def test_an_image_that_was_replaced_meanwhile_is_not_started(
     now: str, engine: FakeEngine, progress: Progress, tmp_path: pathlib.Path
 ) -> None:
     """An image's name is anybody's: a run of another checkout may give it to its own image."""
-    engine.sources["nixos-image-builder"] = state("Dockerfile.builder", "sha256:1")
+    engine.sources["nixos-image-builder"] = source_of("Dockerfile.builder")
     images = Images(typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9")
     images.want(("builder",))
     engine.sources["nixos-image-builder"] = now
@@ -110,7 +124,7 @@ def test_what_takes_files_of_another_image_is_built_after_it(
     assert sorted(engine.built) == ["boot", "builder", "test"]
     assert engine.built.index("builder") < engine.built.index("test")
     assert engine.variables["boot"]["NIXOS_IMAGE_PACKAGES"].startswith("qemu-system-x86 ")
-    assert engine.variables["test"]["NIXOS_IMAGE_STATE"] == state("Dockerfile.test", "sha256:1")
+    assert engine.variables["test"]["NIXOS_IMAGE_STATE"] == source_of("Dockerfile.test")
     images.close()
 
 
@@ -124,7 +138,7 @@ def test_an_image_is_made_of_images_that_were_looked_at(
     images.wait(("cleanup", "test"), progress)
     given = engine.variables
     assert {given[one]["NIXOS_IMAGE_ID_RUNTIME"] for one in given} == {"sha256:1"}
-    builder = f"id of nixos-image-builder, {state('Dockerfile.builder', 'sha256:1')}"
+    builder = f"id of nixos-image-builder, {source_of('Dockerfile.builder')}"
     assert given["test"]["NIXOS_IMAGE_ID_BUILDER"] == builder
     assert "NIXOS_IMAGE_ID_BUILDER" not in given["builder"]
     images.close()
@@ -197,8 +211,8 @@ def test_images_with_pinned_packages_are_built_anew_where_successors_are_forbidd
     tmp_path: pathlib.Path,
 ) -> None:  # fmt: skip
     for image in (IMAGES["builder"], IMAGES["cleanup"]):
-        now = state(image.dockerfile, "sha256:1")
-        engine.sources[image.name.format(qemu="latest")] = f"{now}{end}"
+        source = source_of(image.dockerfile)
+        engine.sources[image.name.format(qemu="latest")] = f"{source}{end}"
     engine.end = "-locked" if locked else ""
     images = Images(
         typing.cast("Engine", engine), "aarch64", tmp_path, own="sha256:9", locked=locked

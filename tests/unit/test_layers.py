@@ -28,18 +28,20 @@ PACKAGE = ROOT / "orchestrator"
 
 
 @functools.cache
-def imported(text: str) -> set[str]:
-    """Return the folders of this package that a module imports from."""
+def names(text: str) -> frozenset[str]:
+    """Return what a module imports, anywhere in it, by its full name."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("orchestrator.")}
-    return found
+            found |= {alias.name for alias in node.names}
+    return frozenset(found)
+
+
+def imported(text: str) -> set[str]:
+    """Return the folders of this package that a module imports from."""
+    return {name.split(".")[1] for name in names(text) if name.startswith("orchestrator.")}
 
 
 def test_every_folder_has_its_place() -> None:
@@ -104,15 +106,5 @@ def test_agents_need_only_what_their_images_have() -> None:
     known = {"orchestrator", "requests", "requests_aws4auth", "structlog", "tenacity"}
     for folder in ("agents", "image"):
         for path in (PACKAGE / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                names = (
-                    [node.module or ""]
-                    if isinstance(node, ast.ImportFrom)
-                    else [alias.name for alias in node.names]
-                    if isinstance(node, ast.Import)
-                    else []
-                )
-                foreign = {name.split(".")[0] for name in names} - known
-                assert foreign <= sys.stdlib_module_names, (
-                    f"{path.relative_to(ROOT)} imports {foreign}"
-                )
+            foreign = {name.split(".")[0] for name in names(path.read_text())} - known
+            assert foreign <= sys.stdlib_module_names, f"{path.relative_to(ROOT)} imports {foreign}"

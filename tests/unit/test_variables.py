@@ -1,5 +1,6 @@
 """Tests that each environment variable is in the table, is read, and has its default there."""
 
+import functools
 import pathlib
 import re
 
@@ -36,6 +37,7 @@ READS = (
 )
 
 
+@functools.cache
 def texts() -> dict[pathlib.Path, str]:
     paths = [path for place in PLACES for path in ROOT.glob(place) if path.is_file()]
     found = {}
@@ -45,17 +47,20 @@ def texts() -> dict[pathlib.Path, str]:
     return found
 
 
-TEXTS = texts()
+@functools.cache
+def read_somewhere() -> set[str]:
+    every = "\n".join(texts().values())
+    return {name for pattern in READS for name in re.findall(pattern, every)}
 
 
 def test_every_variable_stands_in_the_table() -> None:
-    found = {name: path for path, text in TEXTS.items() for name in re.findall(NAME, text)}
+    found = {name: path for path, text in texts().items() for name in re.findall(NAME, text)}
     assert {name: path for name, path in found.items() if name not in VARIABLES} == {}
 
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_every_variable_of_the_table_is_read(name: str) -> None:
-    assert any(name in re.findall(pattern, text) for pattern in READS for text in TEXTS.values())
+    assert name in read_somewhere()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,7 @@ def test_a_default_is_that_of_the_table() -> None:
     """Defaults in files other than Python's agree with the table."""
     found = {
         (name, default)
-        for text in TEXTS.values()
+        for text in texts().values()
         for name, default in re.findall(rf"\$\{{({NAME}):-((?:[^${{}}]|\$\{{[^}}]*\}})+)\}}", text)
     }
     assert len(found) > 5
