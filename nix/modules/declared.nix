@@ -73,6 +73,7 @@ let
   isPartition = device: builtins.match "/dev/(disk/by-(uuid|partuuid|id|path)/.*|[hsv]d[a-z]+[0-9]*|nvme[0-9]+n[0-9]+(p[0-9]+)?|mmcblk[0-9]+(p[0-9]+)?)" device != null;
   # fstab(5) has one list, whose words a configuration may join itself.
   optionsIn = lib.concatMap (lib.splitString ",");
+  mountOptions = import ../mount-options.nix;
   subvolumes = options: lib.filter (option: lib.hasPrefix "subvol" option || lib.hasPrefix "X-mount.subdir" option) (optionsIn options);
 
   # No disk: memory, the network, other parts of the tree; or one that need not be there.
@@ -100,6 +101,8 @@ let
       final = config.fileSystems.${mount} or { device = null; fsType = "nothing"; options = [ ]; };
       isType = type: mount == "/" && lib.elem type (options.nixosImage.fsType.type.functor.payload.values or [ ]);
       subvolume = lib.filter (one: lib.isList one.value && subvolumes one.value != [ ]) (attributeOf "options" found);
+      isForeign = option: subvolumes [ option ] == [ ] && mountOptions.isForeign mine.fsType option;
+      foreign = lib.concatMap (one: map (value: one // { inherit value; }) (lib.filter isForeign (optionsIn (lib.toList one.value)))) (attributeOf "options" found);
       otherType = type:
         if isType type then "set nixosImage.fsType = \"${type}\" (--root-fs ${type})"
         else if type == "tmpfs" then "take the format iso or kexec, whose root is in memory"
@@ -112,7 +115,11 @@ let
             (lib.optionalString (mount == "/" && lib.hasPrefix (byLabel "") (toString one.value)) "set nixosImage.label = \"${lib.removePrefix (byLabel "") one.value}\""))
           (lib.filter (one: ! isPartition (toString one.value)) devices))
         ++ map (one: refuse (name "encrypted") [ one.place ] "the image is not encrypted" "") encrypted
-        ++ map (one: refuse (name "options") [ one.place ] "the image's file system has no subvolumes" "") subvolume;
+        ++ map (one: refuse (name "options") [ one.place ] "the image's file system has no subvolumes" "") subvolume
+        ++ lib.optionals (wrongTypes == [ ]) (map
+          (one: refuse (name "options") [ one.place ] "the image's ${mount} is ${mine.fsType}, which has no mount option ${one.value}"
+            (lib.concatStringsSep ", or " (map otherType (lib.filter isType (mountOptions.typesOf one.value)))))
+          foreign);
       forced = final.fsType != mine.fsType || final.device != mine.device;
     in
     if refusals != [ ] then refusals
@@ -274,7 +281,7 @@ let
   given = name: list: lib.optionalAttrs (list != [ ]) { ${name} = list; };
   # Options of a file system of another type are not for the one that is made.
   optionsOf = mount: mine: lib.optionals (lib.all (one: lib.elem one.value [ mine.fsType "auto" ]) (attributeOf "fsType" (said mount)))
-    (lib.concatMap (one: lib.filter (option: subvolumes [ option ] == [ ]) (optionsIn (lib.toList one.value))) (attributeOf "options" (said mount)))
+    (lib.concatMap (one: lib.filter (option: subvolumes [ option ] == [ ] && ! mountOptions.isForeign mine.fsType option) (optionsIn (lib.toList one.value))) (attributeOf "options" (said mount)))
     ++ lib.optional (mine.fsType == "vfat") "umask=0077";
   luksOut = leftOut luksPath;
   swapDefinitions = declared.options.swapDevices.definitionsWithLocations;

@@ -4,6 +4,7 @@ import inspect
 import json
 import pathlib
 import re
+import tomllib
 import typing
 
 import pytest
@@ -51,3 +52,10 @@ def test_the_specs_of_nixpkgs_name_roots_that_are_made() -> None:
     ]
     assert found
     assert {one["root"]["fsType"] for one in found} <= set(MADE)
+
+
+def test_mount_options_are_known_of_each_type_that_is_made() -> None:
+    options = tomllib.loads((ROOT / "nix/mount-options.toml").read_text())
+    assert set(MADE) | {"vfat"} <= set(options)
+    for names in options.values():
+        assert len(names) == len(set(names))
