@@ -4,13 +4,12 @@
 # an hour where QEMU has to emulate.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud|devices...]
-. "$(dirname -- "$0")/../caller/lib.sh"
+. "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ]; then
   echo "skipped: NIXPKGS names no tree to make the stand-ins' of"
   exit 0
 fi
 cases=${*:-x86_64 aarch64 cloud devices}
-here=$project/tests/nixos
 programs sfdisk mtype mcopy mkfs.vfat ssh-keygen
 native=$(uname -m)-linux
 before=$(table)
@@ -19,14 +18,13 @@ cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
 foreign=
 case $cases in *aarch64*) foreign=aarch64-linux ;; esac
 # shellcheck disable=SC2086
-"$here/make-tree" "$NIXPKGS" "$work/tree" "$native" ${foreign:+"$foreign"} || exit 1
+stand_in_tree "$native" ${foreign:+"$foreign"}
 
 # build NAME OPTIONS...: builds images of the configuration NAME
 build() {
   of=$1
   shift
-  "$project/run.sh" -c "$work/configuration/$of.nix" --nixpkgs "$work/tree" --option extra-sandbox-paths "$unpackers" \
-    -o "$work/out folder" "$@"
+  run_stand_ins -c "$work/configuration/$of.nix" -o "$work/out folder" "$@"
 }
 
 # Questions to a booted system: the first boot must have grown the root and registered the store paths.

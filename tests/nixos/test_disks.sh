@@ -3,17 +3,16 @@
 # stand-ins (make-tree) is built by the product's own command and inspected; nothing is booted.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_disks.sh
-. "$(dirname -- "$0")/../caller/lib.sh"
+. "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has all the tables"
   exit 0
 fi
-here=$project/tests/nixos
 programs qemu-img sfdisk debugfs mdir
 mkdir -p "$work/configuration/data"
 cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
 echo 'of a folder' > "$work/configuration/data/file"
-"$here/make-tree" "$NIXPKGS" "$work/tree" x86_64-linux || exit 1
+stand_in_tree x86_64-linux
 
 # build NAME MODULE OPTIONS...: builds an image; sets $image, $raw (the disk as a raw image) and $root (the root partition's
 # place)
@@ -22,8 +21,8 @@ build() {
   printf '{ pkgs, ... }: { imports = [ ./configuration.nix ]; nixosImage = %s; }\n' "$2" > "$work/configuration/$name.nix"
   shift 2
   rm -rf "$work/images"
-  expect "$name is built" 0 'deliver' "$project/run.sh" -c "$work/configuration/$name.nix" --nixpkgs "$work/tree" \
-    --option extra-sandbox-paths "$unpackers" --system x86_64-linux -o "$work/images" "$@"
+  expect "$name is built" 0 'deliver' run_stand_ins -c "$work/configuration/$name.nix" \
+    --system x86_64-linux -o "$work/images" "$@"
   image=$(head -n 1 "$work/out")
   info=$(qemu-img info --output=json "$image")
   raw=$work/raw

@@ -3,7 +3,7 @@
 # that are not this project's. Nothing is booted. A format that this script has built is "built" in nix/formats.nix (`tried`).
 #
 #   NIXPKGS=FOLDER tests/nixos/test_formats.sh [disks|packed|scripts|machine...]
-. "$(dirname -- "$0")/../caller/lib.sh"
+. "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has most of the formats"
   exit 0
@@ -14,20 +14,19 @@ packed='kexec kexec-bundle lxc proxmox-lxc'
 scripts='vm vm-nogui'
 machine='vm-bootloader'
 cases=${*:-disks packed scripts machine}
-here=$project/tests/nixos
 programs qemu-img sfdisk debugfs zstd
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/stand-in.nix"
 # Disable GRUB's picture, which would be fetched.
 echo '{ imports = [ ./stand-in.nix ]; boot.loader.grub.splashImage = null; }' > "$work/configuration/configuration.nix"
-"$here/make-tree" "$NIXPKGS" "$work/tree" x86_64-linux || exit 1
+stand_in_tree x86_64-linux
 
 # build FORMAT...: builds images of these formats in one go, into $work/images
 build() {
   rm -rf "$work/images"
   # shellcheck disable=SC2046  # words
-  expect "built: $*" 0 'deliver' "$project/run.sh" -c "$work/configuration/configuration.nix" --nixpkgs "$work/tree" \
-    --option extra-sandbox-paths "$unpackers" --system x86_64-linux -o "$work/images" --yes $(printf -- '-f %s ' "$@")
+  expect "built: $*" 0 'deliver' run_stand_ins -c "$work/configuration/configuration.nix" \
+    --system x86_64-linux -o "$work/images" --yes $(printf -- '-f %s ' "$@")
 }
 
 # fact FORMAT NAME: a value of the format in the table of formats

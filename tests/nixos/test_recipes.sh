@@ -3,12 +3,11 @@
 # (make-tree); the ISO is booted under UEFI and BIOS, the archive is run.
 #
 #   NIXPKGS=FOLDER tests/nixos/test_recipes.sh
-. "$(dirname -- "$0")/../caller/lib.sh"
+. "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has both firmwares"
   exit 0
 fi
-here=$project/tests/nixos
 programs sfdisk ssh-keygen
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
@@ -32,11 +31,10 @@ cat > "$work/configuration/packed.nix" << NIX
   };
 }
 NIX
-"$here/make-tree" "$NIXPKGS" "$work/tree" x86_64-linux || exit 1
+stand_in_tree x86_64-linux
 
-expect "an ISO image, a container's archive and its metadata are packed" 0 'deliver' "$project/run.sh" \
-  -c "$work/configuration/packed.nix" --nixpkgs "$work/tree" --option extra-sandbox-paths "$unpackers" --system x86_64-linux \
-  -o "$work/images" -f iso -f docker -f lxc-metadata
+expect "an ISO image, a container's archive and its metadata are packed" 0 'deliver' run_stand_ins \
+  -c "$work/configuration/packed.nix" --system x86_64-linux -o "$work/images" -f iso -f docker -f lxc-metadata
 iso=$(grep '\.iso$' "$work/out") archive=$(grep 'docker.*\.tar\.xz$' "$work/out") metadata=$(grep 'metadata.*\.tar\.xz$' "$work/out")
 
 # is FILE SIZE OFFSET HEX: whether FILE has at OFFSET these SIZE bytes, given as hex digits
