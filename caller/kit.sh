@@ -32,7 +32,8 @@ check_kit() {
 bad_kit() { die 14 "$kit is refused: $1" "copy it again, or have it made again: ./run.sh kit export FILE"; }
 
 # awk program that reads a header of tar as numbers of bytes, and prints: name, size in bytes; or `end` for zeros alone; or nothing if
-# it is not that of a plain file with a simple name
+# it is not that of a plain file with a simple name, as `kit export` writes it. All but name, size and checksum is the same in each
+# header, to the byte: Docker reads headers, too, and a header that it reads differently would hide members from run.sh.
 # shellcheck disable=SC2016  # awk's own variables
 header='
   { for (i = 1; i <= NF; i++) byte[n++] = $i }
@@ -41,9 +42,14 @@ header='
     for (i = 0; i < 512; i++) { all += byte[i]; sum += i >= 148 && i < 156 ? 32 : byte[i] }
     if (!all) { print "end"; exit }
     for (i = 148; i < 154; i++) { if (byte[i] < 48 || byte[i] > 55) exit; said = said * 8 + byte[i] - 48 }
-    if (said != sum || byte[156] != 48) exit
-    for (i = 157; i < 257; i++) if (byte[i]) exit
-    for (i = 345; i < 512; i++) if (byte[i]) exit
+    if (said != sum) exit
+    # Mode, owner and group in seven digits, time in eleven, a plain file, "ustar"; zeros between them and after them.
+    for (i = 100; i < 124; i++) same[i] = i % 8 == 3 ? 0 : 48
+    same[104] = 54; same[105] = same[106] = 52
+    for (i = 136; i < 147; i++) same[i] = 48
+    same[155] = 32; same[156] = same[263] = same[264] = 48
+    same[257] = 117; same[258] = 115; same[259] = 116; same[260] = 97; same[261] = 114
+    for (i = 100; i < 512; i++) if ((i < 124 || i > 134) && (i < 148 || i > 153) && byte[i] + 0 != same[i] + 0) exit
     for (i = 0; i < 99 && byte[i]; i++) {
       one = sprintf("%c", byte[i])
       if (!index("abcdefghijklmnopqrstuvwxyz0123456789.", one)) exit
@@ -114,7 +120,7 @@ check_sums() {
     sum=$(sed -n "s/^file \\([0-9a-f]*\\) $size $name\$/\\1/p" "$state/manifest")
     blocks 1 > /dev/null <&5
     case $name in
-      manifest*) blocks $(((size + 511) / 512)) > /dev/null <&5 ;;
+      manifest | manifest.sig) blocks $(((size + 511) / 512)) > /dev/null <&5 ;;
       *) [ "$(blocks $(((size + 511) / 512)) <&5 | head -c "$size" | put_sum)" = "$sum" ] || { echo "$name has changed: wrong checksum"; return 1; } ;;
     esac
   done < "$state/members" 5< "$kit"

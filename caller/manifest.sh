@@ -5,7 +5,7 @@
 # images. Sets $kit_key, the key that has signed the store's paths.
 check_lines() {
   sed -n 's/^file [0-9a-f]* \([0-9]*\) \(.*\)/\2 \1/p' "$state/manifest" > "$state/listed"
-  grep -v '^manifest' "$state/members" | cmp -s - "$state/listed" || bad_kit "its manifest lists other members than it has"
+  grep -v -e '^manifest ' -e '^manifest\.sig ' "$state/members" | cmp -s - "$state/listed" || bad_kit "its manifest lists other members than it has"
   kit_key=none parents='' made='' machine=''
   sed '1d; $d' "$state/manifest" > "$state/lines"
   while read -r kind first rest; do

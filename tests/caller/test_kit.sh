@@ -76,7 +76,8 @@ def member(name, **facts):
         info = tarfile.TarInfo(name)
         for fact, value in facts.items():
             setattr(info, fact, value)
-        writer._file.write(info.tobuf(tarfile.GNU_FORMAT))
+        form = tarfile.GNU_FORMAT if len(name) > 99 or info.size >= 8**11 else tarfile.USTAR_FORMAT
+        writer._file.write(info.tobuf(form))
         listed = name if name.isprintable() else "a"
         writer._lines.append(f"file {digest(b'')} {info.size} {listed}\n")
     return change
@@ -110,8 +111,24 @@ kit("folder", change=member("folder", type=tarfile.DIRTYPE))
 kit("long", change=member("a" * 200))
 kit("huge", change=member("a.tar", size=1 << 40))
 kit("oversize", change=member("a.tar", size=1 << 30))
+kit("like-a-manifest", change=lambda writer: (member("manifest.json")(writer), writer._lines.pop()))
 kit("twin", change=member("store.tar"))
 good = (work / "good.kit").read_bytes()
+
+def field(name, at, value):
+    """The first header has `value` at this place, and the checksum that it should have."""
+    head = bytearray(good[:512])
+    head[at : at + len(value)] = value
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    (work / f"{name}.kit").write_bytes(head + good[512:])
+
+field("twelve", 135, b"1")  # Docker takes twelve digits of the size
+field("base256", 124, b"\x80")
+field("gnu", 257, b"ustar  \0")
+field("no-magic", 257, bytes(8))
+field("prefix", 345, b"a")
+field("mode", 100, b"0000777")
 (work / "cut.kit").write_bytes(good[:-512 * 100])
 (work / "behind.kit").write_bytes(good + b"x" * 512)
 (work / "header.kit").write_bytes(b"\x01" + good[1:])
@@ -206,6 +223,13 @@ refused "long" 'no plain file with a simple name'
 refused "huge" 'no plain file with a simple name'
 refused "header" 'no plain file with a simple name'
 refused "text" 'no plain file with a simple name'
+refused "twelve" 'no plain file with a simple name'
+refused "base256" 'no plain file with a simple name'
+refused "gnu" 'no plain file with a simple name'
+refused "no-magic" 'no plain file with a simple name'
+refused "prefix" 'no plain file with a simple name'
+refused "mode" 'no plain file with a simple name'
+refused "like-a-manifest" 'lists other members'
 refused "empty" 'no plain file with a simple name'
 refused "oversize" 'cut off'
 refused "cut" 'cut off'
