@@ -76,8 +76,8 @@ let
       variant = if format.variant != null then [ unchecked.config.image.modules.${format.variant} ] else own unchecked format;
       missing = lib.filter (family: ! lib.hasAttrByPath family unchecked.options) families;
       # The configuration without the modules of the format, whose definitions hide its own or need a whole system.
-      declared = prepared.extendModules {
-        modules = lib.filter (module: ! lib.isString module) format.modules ++ own unchecked format
+      declaredWith = more: prepared.extendModules {
+        modules = lib.filter (module: ! lib.isString module) format.modules ++ own unchecked format ++ more
           ++ map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); }) missing
           # A configuration may set only some options of / or /boot, and the format's module the rest. Without that module the
           # evaluation would miss a device and a type: give them defaults.
@@ -86,6 +86,7 @@ let
           fileSystems = lib.genAttrs [ "/" "/boot" ] (_: { device = lib.mkOverride 1400 "none"; fsType = lib.mkOverride 1400 "ext4"; });
         }];
       };
+      declared = declaredWith [ ];
       strict = prepared.extendModules {
         modules = map moduleOf format.modules
           ++ variant
@@ -101,7 +102,8 @@ let
             {
               _module.args.declared = {
                 inherit kind;
-                inherit (declared) options;
+                # What only the format's module declares is no mistake here.
+                inherit (declaredWith [{ _module.check = false; }]) options;
                 # A family that the format does not have counts if somebody means it: `options ? isoImage` may be asked before.
                 families = lib.filter (family: ! fits strict || lib.hasAttrByPath family strict.options) missing;
               };

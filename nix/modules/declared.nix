@@ -306,7 +306,7 @@ in
     (lib.mkIf (! lib.elem kind [ "own" "upstream" "machine" ]) {
       boot.loader = lib.genAttrs otherLoaders (name: { enable = lib.mkOverride (if isIgnored "boot.loader.${name}.enable" then 45 else 55) false; });
     })
-    (lib.mkIf (onDisk && isIgnored "boot.loader.${installed}.enable") { boot.loader = lib.genAttrs [ installed ] (_: { enable = strong true; }); })
+    { boot.loader = lib.genAttrs (lib.optional (onDisk && isIgnored "boot.loader.${installed}.enable") installed) (_: { enable = strong true; }); }
     (lib.mkIf onDisk {
       fileSystems = lib.mapAttrs
         (mount: mine: strong (mine // given "options" (optionsOf mount mine) // lib.optionalAttrs (mount == "/" && kind != "card") { autoResize = true; }))

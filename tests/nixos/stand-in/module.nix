@@ -58,7 +58,7 @@ in
   boot.initrd.systemd.tpm2.enable = false;
   services.lvm.enable = false;
   boot.bcache.enable = false;
-  console.enable = false;
+  console.enable = lib.mkForce false;
   fonts.fontconfig.enable = false;
   documentation.enable = false;
   environment.stub-ld.enable = false;

@@ -103,7 +103,7 @@
     "mtr" "networkmanager" "nfs-utils" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng" "nixos-render-docs"
     "ntfs3g" "nvme-cli" "open-vm-tools" "openssl" "pciutils" "polkit" "screen" "sdparm" "sg3_utils" "shellcheck" "smartmontools"
     "socat" "sound-theme-freedesktop" "sshfs-fuse" "strace" "sysstat" "tcpdump" "testdisk" "time" "tpm2-tss" "unzip"
-    "xauth"
+    "waagent" "wget" "xauth"
   ];
 
   # Tools that builders run, for the build machine's architecture.
