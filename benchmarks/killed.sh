@@ -32,20 +32,20 @@ family() {
     END { for (p in parent) { for (q = p; q in parent && q != top; q = parent[q]); if (q == top) print p } }'
 }
 
-# demo NAME OPTION VALUE: a run with a key of its own, so that there is something to build
+# demo MODE: a run
 demo() {
-  ssh-keygen -q -t ed25519 -N '' -f "$work/key.$1"
-  TMPDIR=$work/tmp ./run.sh demo --no-boot -o "$work/out" --ssh-key "$work/key.$1.pub" "$2" "$3" > "$work/log" 2>&1 < /dev/null
+  TMPDIR=$work/tmp ./run.sh demo --no-boot -o "$work/out" --emulation "$1" > "$work/log" 2>&1 < /dev/null
 }
 
 # end PATTERN: kills the containers whose names match
 end() { docker ps --format '{{.Names}}' | grep -xE "$1" | xargs -r docker kill > /dev/null 2>&1 || :; }
 
-demo cold --emulation shared || { tail "$work/log"; exit 1; }
+demo shared || { tail "$work/log"; exit 1; }
 holder=$(in_table -d 'print("held"); time.sleep(86400)')
 until docker logs "$holder" 2> /dev/null | grep -q held; do sleep 0.1; done
+tests/forget-demo # then each run has something to build
 began=$(date +%s)
-demo warm --emulation private || { tail "$work/log"; exit 1; }
+demo private || { tail "$work/log"; exit 1; }
 seconds=$(($(date +%s) - began))
 TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
 rm -rf "$work/out" && mkdir "$work/out"
@@ -56,7 +56,8 @@ while [ "$number" -le "$runs" ]; do
   random=$(od -An -N2 -tu2 /dev/urandom)
   case $((number % 2)) in 0) mode=private ;; *) mode=shared ;; esac
   case $((number % 3)) in 0) victim=run.sh ;; 1) victim=orchestrator ;; *) victim=builder ;; esac
-  demo "$number" --emulation $mode &
+  tests/forget-demo
+  demo $mode &
   run=$!
   moment=$((random % seconds + 1))
   sleep "$moment"
@@ -75,7 +76,7 @@ done
 # The orchestrator of a killed run.sh goes on until nobody takes its image. Folders of run.sh's are only removed when they are old.
 until [ -z "$(docker ps -q --filter label=org.nixos-image.run)" ]; do sleep 1; done
 find "$work/out" "$work/tmp" -mindepth 1 -maxdepth 1 -type d -exec touch -d '2 days ago' {} +
-demo last --emulation shared || { tail "$work/log"; exit 1; }
+demo shared || { tail "$work/log"; exit 1; }
 TMPDIR=$work/tmp ./run.sh clean > "$work/log" 2>&1
 find "$work/out" -mindepth 1 -type f -delete
 left > "$work/after"

@@ -3,13 +3,17 @@
 # Steps, in the order of this file: packages fetched by hash -> unpacked trees (fixed-output, so their store paths are the same on
 # every build host) -> configuration steps that run on the target's system -> toplevel with a bootspec -> image spec.
 #
-# `inputs` is a JSON file: { system, hostName, userName, authorizedKeys, format, partitionTable, diskFormat, rootFs,
+# The host's name, the user and the keys are late values: what Nix builds is the same for everybody.
+#
+# `inputs` is a JSON file: { system, format, partitionTable, diskFormat, rootFs,
 # packages = { ROLE = { url, package, version, sha256, tree }; }; }.
 # A `tree` of null (a package newer than its pin) makes the unpacked tree input-addressed.
 { inputs }:
 let
   demo = builtins.fromJSON (builtins.readFile inputs);
-  inherit (demo) system hostName userName authorizedKeys;
+  inherit (demo) system;
+
+  hostName = "nixos-demo"; # until a late value gives another one
 
   architectures = (builtins.fromTOML (builtins.readFile ../../orchestrator/shared/architectures.toml)).architecture;
   arch = builtins.head (builtins.filter (row: row.name == system) architectures);
@@ -82,9 +86,8 @@ let
   initrd = onTarget "initrd" ./initrd.sh { inherit busybox linux; init = ./initrd-init.sh; };
 
   etc = onTarget "etc" ./etc.sh {
-    inherit hostName userName busybox release;
+    inherit hostName busybox release;
     inherit (arch.demo) console;
-    authorizedKeys = builtins.toFile "authorized_keys" authorizedKeys;
   };
 
   name = "${hostName}-${demo.format}-${system}-${version}";
@@ -96,7 +99,7 @@ let
   };
 
   toplevel = onTarget "nixos-system-${hostName}-${release}" ./toplevel.sh {
-    inherit busybox linux libraries initrd etc userName;
+    inherit busybox linux libraries initrd etc;
     inherit (packages) dropbear e2fsprogs fdisk;
     init = ./init.sh;
     rc = ./rc.sh;

@@ -1,14 +1,11 @@
-# /etc of the demo: accounts without passwords (keys only), the host's name, busybox' inittab.
+# /etc of the demo: the host's name, busybox' inittab, the network's script. init.sh writes the accounts.
 . "$applets"
-mkdir -p "$out/ssh/authorized_keys.d" "$out/udhcpc"
+mkdir -p "$out/udhcpc"
 echo "$hostName" > "$out/hostname"
 printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$hostName" > "$out/hosts"
-printf 'root:x:0:0::/root:/bin/sh\n%s:x:1000:100::/home/%s:/bin/sh\n' "$userName" "$userName" > "$out/passwd"
-printf 'root:*:1::::::\n%s:*:1::::::\n' "$userName" > "$out/shadow"
 printf 'root:x:0:\nusers:x:100:\n' > "$out/group"
 printf '/bin/sh\n' > "$out/shells"
 printf 'NAME=NixOS\nID=nixos\nVERSION_ID=%s\nPRETTY_NAME="NixOS demo (%s)"\n' "$release" "$release" > "$out/os-release"
-cp "$authorizedKeys" "$out/ssh/authorized_keys.d/$userName"
 cat > "$out/inittab" <<INITTAB
 ::sysinit:/run/current-system/rc
 $console::respawn:$busybox/bin/getty -L 115200 $console vt100

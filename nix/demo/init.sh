@@ -22,10 +22,20 @@ for entry in @etc@/*; do
 done
 hostname -F /etc/hostname
 
-# let_in USER HOME: merge the keys of the configuration, of late values and of existing authorized_keys
+# The user's name and keys are late values. The name becomes a line of /etc/passwd and a path, so one with other letters is none.
+user=$(cat /etc/demo/user)
+case $user in
+  root | [!a-z_]* | *[!a-z0-9_-]*) user= ;;
+esac
+
+# Accounts have no passwords, only keys. A file that was injected, or that an earlier boot has written, stays.
+[ -e /etc/passwd ] || printf '%s\n' root:x:0:0::/root:/bin/sh ${user:+"$user:x:1000:100::/home/$user:/bin/sh"} > /etc/passwd
+[ -e /etc/shadow ] || (umask 077 && printf '%s:*:1::::::\n' root ${user:+"$user"} > /etc/shadow)
+
+# let_in USER HOME [FILE]: merge the keys of FILE, of a device's late value and of existing authorized_keys
 let_in() {
   mkdir -p "$2/.ssh"
-  for keys in @etc@/ssh/authorized_keys.d/"$1" /etc/ssh/authorized_keys.d/"$1" "$2/.ssh/authorized_keys"; do
+  for keys in /etc/ssh/authorized_keys.d/"$1" "$2/.ssh/authorized_keys" "${3-}"; do
     if [ -f "$keys" ]; then cat "$keys"; fi
   done | sort -u > "$2/.ssh/new"
   mv "$2/.ssh/new" "$2/.ssh/authorized_keys"
@@ -33,6 +43,8 @@ let_in() {
   chmod 600 "$2/.ssh/authorized_keys"
 }
 let_in root /root
-let_in @user@ /home/@user@
-chown -R 1000:100 /home/@user@
+if [ -n "$user" ]; then
+  let_in "$user" "/home/$user" /etc/demo/keys
+  chown -R 1000:100 "/home/$user"
+fi
 exec @busybox@/bin/init

@@ -3,7 +3,7 @@
 mkdir -p "$out"
 fill() {
   sed -e "s|@shell@|$busybox/bin/sh|g" -e "s|@busybox@|$busybox|g" -e "s|@toplevel@|$out|g" -e "s|@etc@|$etc|g" \
-    -e "s|@libraries@|$libraries|g" -e "s|@dropbear@|$dropbear|g" -e "s|@user@|$userName|g" \
+    -e "s|@libraries@|$libraries|g" -e "s|@dropbear@|$dropbear|g" \
     -e "s|@fdisk@|$fdisk|g" -e "s|@e2fsprogs@|$e2fsprogs|g" "$1" > "$2"
   chmod 755 "$2"
 }

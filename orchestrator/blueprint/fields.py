@@ -15,6 +15,7 @@ from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.filesystems import ROOTS
 from orchestrator.shared.json_reader import UNUSABLE, UNWRITABLE
 from orchestrator.shared.spec import Compression, PartitionTable
+from orchestrator.shared.text import USER_NAME
 
 #: The key `services` of the context in which a blueprint is validated: whether a text is a public
 #: SSH key. Without a context, keys are not looked into.
@@ -169,11 +170,12 @@ Port = typing.Annotated[int, pydantic.Field(ge=1, le=65535)]
 Ports = tuple[Port, ...]
 Path = typing.Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_line)]
 Size = typing.Annotated[str, _Form(r"auto|0*[1-9][0-9]{0,8}[KMGT]?", _no_size)]
-SMALL = r"[a-z_][a-z0-9_-]{0,31}"
-UserName = typing.Annotated[str, pattern(SMALL, "a user's name: small letters, digits, - and _")]
+UserName = typing.Annotated[
+    str, pattern(USER_NAME, "a user's name: small letters, digits, - and _")
+]
 GroupName = typing.Annotated[
     str,
-    pattern(SMALL, "a group's name: small letters, digits, - and _"),
+    pattern(USER_NAME, "a group's name: small letters, digits, - and _"),
     pydantic.AfterValidator(_group),
 ]
 Key = typing.Annotated[str, pydantic.AfterValidator(_key)]

@@ -9,14 +9,15 @@ import dataclasses
 import io
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from orchestrator.image import identity, wifi
 from orchestrator.image.identity import Identity
 from orchestrator.image.tree import Entry
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.spec import Late, SpecError
-from orchestrator.shared.text import is_line
+from orchestrator.shared.text import USER_NAME, is_line
 
 #: Columns of a `--stamp` file. `host` is required and names the image; other fields may be empty.
 #: The field of column AS_IT_IS is not stripped.
@@ -100,13 +101,18 @@ def one_device(options: ImageOptions) -> Device:
 
 
 def late_entries(
-    options: ImageOptions, device: Device, places: Late, known: Identity | None = None
+    options: ImageOptions,
+    device: Device,
+    places: Late,
+    known: Identity | None = None,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Entry, ...]:
     """Return the root file system's entries for the late values of `device` and `--inject`.
 
-    `places` says where the image's system reads them; `known` is the device's identity.
+    `places` says where the image's system reads them; `known` is the device's identity; `files` are
+    those of any device, text by path.
     """
-    entries = []
+    entries = [_file(path, text) for path, text in files.items()]
     for one in options.injections:
         source = pathlib.Path(one.source)
         if not source.is_file():
@@ -139,7 +145,7 @@ def check_host(host: str, where: str) -> None:
 def _check_device(device: Device, where: str) -> None:
     if device.host:
         check_host(device.host, where)
-    if device.ssh_user and not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", device.ssh_user):
+    if device.ssh_user and not re.fullmatch(USER_NAME, device.ssh_user):
         raise SpecError(f"{where}: {device.ssh_user!r} is not a user name")
     wifi.check(device.wifi_ssid, device.wifi_password, where)
 

@@ -59,12 +59,16 @@ class Material:
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """Build result for one `format` and `system`: the path of an image spec or of a folder."""
+    """Build result for one `format` and `system`: the path of an image spec or of a folder.
+
+    `files` are further files of an image with this spec, text by path: Nix knows nothing of them.
+    """
 
     path: pathlib.Path
     system: str
     format: str
     materials: tuple[Material, ...] = ()
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,9 @@ from orchestrator.shared.nix_options import NixOptions
 #: Name of the task file in the run's folder.
 TASK = "task.json"
 
+#: Files in the demo's image: the name of its user, and the public keys that let the user in.
+USER_FILE, KEYS_FILE = "etc/demo/user", "etc/demo/keys"
+
 #: Name of the file in the run's folder that tells of a derivation that failed, for --debug-shell.
 FAILED = "failed.json"
 

@@ -17,6 +17,11 @@ _SPACES = frozenset("\n\t\N{NO-BREAK SPACE}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
+#: Name of a user or a group, as NixOS allows it. It is safe as a word of a shell, of a file of
+#: accounts and of a path.
+USER_NAME = r"[a-z_][a-z0-9_-]{0,31}"
+
+
 def is_line(text: str) -> bool:
     """Whether `text` is one line without control characters (tabs are allowed)."""
     return not _CONTROLS.search(text)

@@ -8,6 +8,7 @@ import os
 from orchestrator.ask.appliance import add_appliance_options, read_appliance, with_late_values
 from orchestrator.ask.builders import add_builders_option, builders_orders, read_builders
 from orchestrator.ask.image_arguments import add_image_options, image_options
+from orchestrator.ask.injections import check_others
 from orchestrator.ask.orders import Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
@@ -24,6 +25,7 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.filesystems import REFUSED, ROOTS
 from orchestrator.shared.image_options import check_options
 from orchestrator.shared.spec import SpecError
+from orchestrator.shared.task import KEYS_FILE, USER_FILE
 from orchestrator.verbs.registry import Session, Verb
 
 TIMEOUT_SECONDS = 6 * 3600.0
@@ -79,6 +81,14 @@ def _request(found: argparse.Namespace, who: Caller) -> Demo:
         own = appliance.blueprint.image[first].host_name or first
         if not (image.host_name or image.stamp):
             image = dataclasses.replace(image, host_name=own)
+    for one in image.injections:
+        try:
+            check_others(one.target, [f"/{USER_FILE}", f"/{KEYS_FILE}"])
+        except ValueError as error:
+            raise UsageError(
+                f"--inject: {one.target} is the place of the demo's user and keys",
+                hint="--ssh-key FILE, or [[users]] of appliance.toml, says who can log in",
+            ) from error
     form = FORMATS[found.format]
     try:
         check_options(

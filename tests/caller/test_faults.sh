@@ -90,9 +90,8 @@ check "boot killed: exit code 9, the stage is named" told 9 'error: boot was kil
 check "boot killed: the image is there" test -s "$(cat "$work/out")"
 check "boot killed: nothing is left" nothing_left
 
-# A new key, so that something must be built.
-ssh-keygen -q -t ed25519 -N '' -f "$work/fresh"
-start_demo --no-boot --emulation shared --ssh-key "$work/fresh.pub"
+"$project/tests/forget-demo" # then something must be built
+start_demo --no-boot --emulation shared
 wait_line '^build: ' && victim=$(of "builder-1")
 docker pause "$victim" > /dev/null
 docker rm -f "$(of "cleanup-1")" > /dev/null

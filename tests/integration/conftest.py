@@ -80,6 +80,7 @@ class Outcome:
 ENGINE = "0e0e"
 
 Run = Callable[..., Outcome]
+Forget = Callable[[], None]
 Alter = Callable[[str, str], None]
 
 
@@ -153,6 +154,16 @@ def sent(files: dict[str, bytes], trees: tuple[str, ...] = ()) -> bytes:
             info.size, info.mode = len(content), 0o600
             stream.addfile(info, io.BytesIO(content))
     return target.getvalue()
+
+
+@pytest.fixture
+def forget() -> Forget:
+    """Have the store forget the demo's systems, so that the next run has something to build."""
+
+    def call() -> None:
+        subprocess.run([HOME / "tests/forget-demo"], check=True)
+
+    return call
 
 
 def things() -> set[str]:

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import re
-import secrets
 import threading
 import time
 import typing
@@ -10,24 +9,32 @@ import typing
 import pytest
 
 from orchestrator.agents.emulation.ladder import rungs
-from tests.integration.conftest import Alter, Run, docker, table
+from tests.integration.conftest import Alter, Forget, Run, docker, table
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker, pytest.mark.timeout(600)]
 
 
 def key(number: int) -> dict[str, bytes]:
-    """Each run has its own SSH key, so that each has something to build."""
+    """Return the file of a run's own SSH key, by which its image is known."""
     return {
         "/home/me/key.pub": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{number:042d} me\n".encode()
     }
 
 
-def test_four_runs_at_once_all_succeed_with_images_of_their_own(orchestrate: Run) -> None:
+#: The demo's root file systems in these tests: each has builds of its own.
+ROOTS = ("ext4", "xfs")
+
+
+def test_four_runs_at_once_all_succeed_with_images_of_their_own(
+    orchestrate: Run, forget: Forget
+) -> None:
+    """A shared and a private run want the same build, two others another one."""
     modes = ("shared", "private", "shared", "private")
+    forget()
 
     def one(number: int) -> str:
-        options = ("--no-boot", "--emulation", modes[number], "--ssh-key", "/home/me/key.pub")
-        outcome = orchestrate("demo", *options, files=key(number))
+        options = ("--no-boot", "--emulation", modes[number], "--root-fs", ROOTS[number // 2])
+        outcome = orchestrate("demo", *options, "--ssh-key", "/home/me/key.pub", files=key(number))
         assert outcome.code == 0, outcome.err
         result = outcome.result()
         assert result["emulation"] == modes[number]
@@ -49,16 +56,18 @@ echo "seen from $began to $ended: $line" > "$out/features"
 """
 
 
-def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alter) -> None:
+def test_two_versions_of_qemu_at_once_do_not_meet(
+    orchestrate: Run, altered: Alter, forget: Forget
+) -> None:
     """Private emulation: each build uses its own run's emulator, although both are registered."""
     altered(
         "nixos-image-builder",
-        "RUN printf '%b' '" + LOOK.replace("\n", "\\n") + "' >> nix/demo/etc.sh",
+        "RUN printf '%b' '" + LOOK.replace("\n", "\\n") + "' >> nix/demo/toplevel.sh",
     )
 
-    def one(rung: str, number: int) -> tuple[str, set[bytes], float, float]:
-        options = ("--no-boot", "--emulation", "private", "--ssh-key", "/home/me/key.pub")
-        outcome = orchestrate("demo", *options, "--qemu", rung, files=key(number))
+    def one(rung: str, root: str) -> tuple[str, set[bytes], float, float]:
+        options = ("--no-boot", "--emulation", "private", "--root-fs", root)
+        outcome = orchestrate("demo", *options, "--qemu", rung)
         assert outcome.code == 0, outcome.err
         (emulator,) = typing.cast("list[dict[str, str]]", outcome.result()["emulators"])
         image = next(data for name, data in outcome.files().items() if name.endswith(".img"))
@@ -66,10 +75,11 @@ def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alt
         assert seen
         return emulator["version"], set(seen[3].split()), float(seen[1]), float(seen[2])
 
-    number = secrets.randbelow(10**40)  # a new number: a path that the store has is not built
-    one(rungs()[1], number)  # building this image takes longer than the build
+    for root in ROOTS:  # what takes longer than the last build, which looks
+        one(rungs()[1], root)
+    forget()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        both = pool.map(one, rungs()[:2], (number + 1, number + 2))
+        both = pool.map(one, rungs()[:2], ROOTS)
         (older, of_older, *first), (newer, of_newer, *second) = both
     assert older.startswith(f"{rungs()[0]}.")
     assert newer.startswith(f"{rungs()[1]}.")
@@ -79,28 +89,31 @@ def test_two_versions_of_qemu_at_once_do_not_meet(orchestrate: Run, altered: Alt
     assert b"gcs" in of_newer
 
 
-def test_what_another_run_has_registered_is_not_the_hosts(orchestrate: Run, altered: Alter) -> None:
+def test_what_another_run_has_registered_is_not_the_hosts(
+    orchestrate: Run, altered: Alter, forget: Forget
+) -> None:
     """Without private emulation, another run's emulator is usable only while that run lives."""
-    altered("nixos-image-builder", "RUN echo 'sleep 8' >> nix/demo/etc.sh")
+    altered("nixos-image-builder", "RUN echo 'sleep 8' >> nix/demo/toplevel.sh")
+    forget()
     before = table()
-    options = ("--no-boot", "--ssh-key", "/home/me/key.pub")
     variables = {"NIXOS_IMAGE_SECCOMP": "no-new-privileges"}
 
-    def one(number: int) -> tuple[int, object]:
-        outcome = orchestrate("demo", *options, files=key(number), **variables)
+    def one(root: str) -> tuple[int, object]:
+        outcome = orchestrate("demo", "--no-boot", "--root-fs", root, **variables)
         return outcome.code, outcome.err if outcome.code else outcome.result()["emulation"]
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        first = pool.submit(one, secrets.randbelow(10**40))
+        first = pool.submit(one, ROOTS[0])
         until = time.monotonic() + 60
         while len(table()) == len(before):
             assert time.monotonic() < until
-        second = pool.submit(one, secrets.randbelow(10**40))
+        second = pool.submit(one, ROOTS[1])
         assert (first.result(), second.result()) == ((0, "shared"), (0, "shared"))
 
 
-def test_a_run_that_is_killed_takes_nothing_from_another(orchestrate: Run) -> None:
+def test_a_run_that_is_killed_takes_nothing_from_another(orchestrate: Run, forget: Forget) -> None:
     """Both runs have entries; the killed run's are removed, the other's stay until its end."""
+    forget()
     before = table()
     killed = threading.Event()
 
@@ -113,13 +126,12 @@ def test_a_run_that_is_killed_takes_nothing_from_another(orchestrate: Run) -> No
         docker("kill", names[0])
         killed.set()
 
-    def one(number: int) -> int:
-        options = ("--no-boot", "--emulation", "shared", "--ssh-key", "/home/me/key.pub")
-        return orchestrate("demo", *options, files=key(number)).code
+    def one(root: str) -> int:
+        return orchestrate("demo", "--no-boot", "--emulation", "shared", "--root-fs", root).code
 
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         killer = pool.submit(kill)
-        codes = sorted(pool.map(one, (10, 11)))
+        codes = sorted(pool.map(one, ROOTS))
         killer.result()
     assert killed.is_set()
     assert codes == [0, 6]

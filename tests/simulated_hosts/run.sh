@@ -168,9 +168,9 @@ restarts() {
   for one in shared/TERM private/KILL; do
     mode=${one%/*} signal=${one#*/}
     what="SIG$signal to the engine under a $mode run"
-    rm -rf "$work/images" "$work/key" "$work/key.pub"
-    ssh-keygen -q -t ed25519 -N '' -f "$work/key" # a new key each time, so that something is built
-    "$checkout/run.sh" demo --no-boot --ssh-key "$work/key.pub" --emulation "$mode" -o "$work/images" > "$work/out" 2> "$work/err" < /dev/null &
+    rm -rf "$work/images"
+    "$checkout/tests/forget-demo" # then something is built
+    "$checkout/run.sh" demo --no-boot --emulation "$mode" -o "$work/images" > "$work/out" 2> "$work/err" < /dev/null &
     run=$!
     check "$what: it builds" await_host "the build" grep -q '^build: ' "$work/err"
     check "$what: it ends" stop_engine "$signal"

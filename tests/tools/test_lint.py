@@ -18,6 +18,7 @@ def complaints(*command: str | pathlib.Path, expected: int = 0) -> str:
 
 def shell_scripts() -> list[pathlib.Path]:
     folders = (
+        ("tests", "forget-demo"),
         ("tests/emulators", "make-compatibility"),
         ("tests/caller", "*.sh"),
         ("tests/simulated_hosts", "*.sh"),

@@ -114,6 +114,12 @@ def test_a_fixed_output_is_a_download_from_its_server(
         assert (found.kind, found.host) == ("source", host)
 
 
+def test_a_package_that_the_demo_unpacks_is_no_download(tmp_path: pathlib.Path) -> None:
+    out = '("out","/nix/store/o","r:sha256","00")'
+    text = f'Derive([{out}],[],[],"{this_system()}","/usr/bin/busybox",["sh","-e"],[])'
+    assert forecast.work_of(drv(tmp_path, "a", text)).kind == "native"
+
+
 PATHS = tuple(f"/nix/store/{letter * 32}-{letter}" for letter in "abcd")
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import tempfile
 
 from orchestrator.agents import debian, events
@@ -17,14 +18,14 @@ from orchestrator.shared.artifact import Built, Material
 from orchestrator.shared.demo_formats import FORMATS
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
-from orchestrator.shared.task import DemoTask
+from orchestrator.shared.task import KEYS_FILE, USER_FILE, DemoTask
+from orchestrator.shared.text import USER_NAME, is_line
 
 LOCK = ROOT / "locks/debian.json"
 EXPRESSION = ROOT / "nix/demo"
 
 #: The only program of the builder's container that derivations of the demo use; it is static.
 UNPACKER = sandbox.BUSYBOX
-HOST_NAME = "nixos-demo"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,6 @@ class DemoInputs:
     system: str
     format: str
     root_fs: str
-    authorized_keys: tuple[str, ...]
-    user: str
     sources: tuple[tuple[debian.Pin, str], ...]
 
     def to_json(self) -> str:
@@ -52,9 +51,6 @@ class DemoInputs:
         }
         document = {
             "system": self.system,
-            "hostName": HOST_NAME,
-            "userName": self.user,
-            "authorizedKeys": "".join(f"{key}\n" for key in self.authorized_keys),
             "format": self.format,
             "partitionTable": FORMATS[self.format].partition_table,
             "diskFormat": FORMATS[self.format].disk_format,
@@ -68,9 +64,9 @@ def build(task: DemoTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built]
     """Tell the plan, and build the demo's image spec, and all store paths that it refers to.
 
     Packages are fetched from the pinned URLs first; after a network error, from wherever they are
-    available.
+    available. The user and the user's keys are late values.
     """
-    inputs = pinned(task)
+    files, inputs = account(task), pinned(task)
     try:
         specs = _build_once(run, nix, inputs, forecast)
     except AgentError as error:
@@ -79,7 +75,21 @@ def build(task: DemoTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built]
         events.emit("retry", level="warning", message=f"{error}: trying other servers")
         inputs = located(inputs, locked=task.locked)
         specs = _build_once(run, nix, inputs, forecast)
-    return [Built(spec, task.system, task.format, materials(inputs)) for spec in specs]
+    return [Built(spec, task.system, task.format, materials(inputs), files) for spec in specs]
+
+
+def account(task: DemoTask) -> dict[str, str]:
+    """Return the late files that say who can log in to the demo; raises `AgentError`."""
+    if not re.fullmatch(USER_NAME, task.user) or task.user == "root":
+        raise AgentError(
+            f"the demo cannot have a user {task.user!r}",
+            hint="a user's name has small letters, digits, - and _; root is there anyway",
+        )
+    for key in task.authorized_keys:
+        if not is_line(key):
+            raise AgentError("a public key is not one line", hint="name the .pub file")
+    keys = "".join(f"{key}\n" for key in task.authorized_keys)
+    return {USER_FILE: f"{task.user}\n", KEYS_FILE: keys}
 
 
 def materials(inputs: DemoInputs) -> tuple[Material, ...]:
@@ -113,7 +123,7 @@ def pinned(task: DemoTask) -> DemoInputs:
     arch = DEBIAN_ARCHITECTURES[system]
     pins = debian.read_lock(LOCK, arch, sorted(debian.roles_of(arch)))
     sources = tuple((pin, debian.urls(pin, _snapshot())[0]) for pin in pins)
-    return DemoInputs(system, task.format, task.root_fs, task.authorized_keys, task.user, sources)
+    return DemoInputs(system, task.format, task.root_fs, sources)
 
 
 def located(inputs: DemoInputs, *, locked: bool) -> DemoInputs:

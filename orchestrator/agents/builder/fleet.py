@@ -63,7 +63,7 @@ def make(
             own = dataclasses.replace(spec, name=name)
             _check_name(own.file_name, order)
             identity = identities.get(device.host)
-            late = late_entries(options, device, spec.late, identity)
+            late = late_entries(options, device, spec.late, identity, built.files)
             wanted = Wanted(own, device, late, parts, identity)
             order.append(own.file_name)
             if post.has(wanted, len(order) - 1):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.agents import events
 from orchestrator.agents.builder.nix import STORE, Nix, answer
 from orchestrator.agents.builder.nixlog import derivation_name
+from orchestrator.agents.builder.sandbox import BUSYBOX
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
@@ -33,7 +34,10 @@ MODULES = '("modules","/nix/store/'
 
 #: A fixed-output derivation: its first output has a kind of hash. Nearly all of them are downloads.
 FIXED = re.compile(r'Derive\(\[\("[^"]*","[^"]*","[^"]+",')
-#: Its first address: a variable, or a field of the JSON that structured attributes are.
+#: Those of the demo that unpack a package (nix/demo/default.nix) download nothing.
+UNPACKS = f',"{BUSYBOX}",["sh",'
+#: The first address of a download: a variable, or a field of the JSON that structured attributes
+#: are.
 URL = re.compile(r'\("urls?","([^"\s]+)|\\"urls?\\":\s*\[?\s*\\"([^"\\\s]+)')
 
 
@@ -166,7 +170,7 @@ def work_of(derivation: str, elsewhere: frozenset[str] = frozenset()) -> Work:
     """
     text = pathlib.Path(derivation).read_text(errors="replace")
     name = derivation_name(derivation)
-    if FIXED.match(text):
+    if FIXED.match(text) and UNPACKS not in text:
         url = URL.search(text)
         return Work("source", name, host=_server(url[1] or url[2]) if url else "")
     system, own = crash.system_of(text), this_system()
