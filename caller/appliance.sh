@@ -23,7 +23,7 @@ find_appliance() {
   [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--appliance: $file is larger than 100 kB" "move parts of it into modules"
   # A variable has no NUL: the shell would leave it out.
   # shellcheck disable=SC2094  # nothing is written
-  LC_ALL=C tr -d '\000' < "$file" | cmp -s - "$file" || die 2 "--appliance: $file has the character NUL" "save it as UTF-8"
+  [ "$(LC_ALL=C tr -d "\000" < "$file" | wc -c)" -eq "$(wc -c < "$file")" ] || die 2 "--appliance: $file has the character NUL" "save it as UTF-8"
   absolute "$file"
   appliance=$absolute
   ! is_outside "$appliance" || say "reading $real, to which $appliance leads"

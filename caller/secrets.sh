@@ -12,7 +12,7 @@ note_secret() {
 
 # refuse_private OPTION PATH: dies if the file PATH, which was given as one of public keys, is a private key: it must not leave this computer
 refuse_private() {
-  about=$1
+  about=$1 wanted=$2
   case $1 in
     --ssh-key | --authorized-key | --key | --allowed-signers) ;;
     --appliance) in_appliance ' keys ' || return 0; about=$appliance ;;

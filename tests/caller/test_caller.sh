@@ -160,9 +160,12 @@ expect "a key that it names and that is missing is told with the file" 2 'applia
 check "and where keys come from" grep -q '^try: .*ssh-keygen' "$work/err"
 mv "$work/appliance/away" "$work/appliance/my key.pub"
 printf '%s\n' '-----BEGIN OPENSSH PRIVATE KEY-----' b3Bl > "$work/appliance/my key.pub"
+order nothing # the key's order is not the last one
 expect "a private key is not sent as a public one" 2 'appliance.toml: .*/my key.pub is a private key' in_folder
 check "and what to do" grep -q '^try: ssh-keygen -y ' "$work/err"
 echo "my key.pub" > "$work/appliance/my key.pub"
+: > "$work/orders"
+order send --appliance "$work/appliance/my key.pub"
 echo 'sleep 4; echo a message >&2' > "$work/deed.sh"
 expect "a slow start shows that it lives" 0 '^starting \(3 s\)$' in_folder
 check "before what the orchestrator says" test "$(tail -n 1 "$work/err")" = "a message"
