@@ -102,7 +102,7 @@ in
           + "\n  put it there (--inject FILE:${passwordFile user}), or set nixosImage.allowNoLogin = true"
         else
           "nobody could log in: no user who has a shell has an SSH key or a password.${lib.concatMapStrings (user: where user.name "keys") users}"
-          + "\n  set users.users.NAME.openssh.authorizedKeys.keys, or nixosImage.allowNoLogin = true";
+          + "\n  set users.users.NAME.openssh.authorizedKeys.keys (in an appliance.toml: keys of a table [[users]]), or nixosImage.allowNoLogin = true";
     }]
   );
 }

@@ -110,7 +110,8 @@ class _Asker:
             found = []
 
         def check(text: str) -> bool | str:
-            return is_public_key(text) or "not a public SSH key: the line of a .pub file"
+            told = "not a public SSH key: the line of a .pub file (ssh-keygen -t ed25519 makes one)"
+            return is_public_key(text) or told
 
         return [*found, self.text("A public SSH key (ssh-ed25519 AAAA…)?", "", check)]
 

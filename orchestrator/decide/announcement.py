@@ -90,13 +90,14 @@ def describe(cost: Cost, estimate: Estimate, out_free: int | None) -> str:
             lines.append(f"{word:<10} {count}{where}{_kernels(works)}")
     if not cost.paths and not cost.works:
         lines.append("build      nothing: the store has it all")
+    # The size of what derivations make is not known in advance.
+    more = " and what is downloaded" if sources else ""
+    more = " and what is built" if len(cost.works) > len(sources) else more
     for place, needed, free in disks(cost, out_free):
         room = "" if free is None else f", {size(free)} free"
-        lines.append(f"disk       {place}: up to {size(needed)}{room}")
+        lines.append(f"disk       {place}: up to {size(needed)}{more}{room}")
     if cost.files > AT_ONCE:
         lines.append(f"           at most {AT_ONCE} of {cost.files} images are there at a time")
-    if len(cost.works) > len(sources):
-        lines.append("           what is built comes on top: its size is not known in advance")
     return "\n".join([*lines, f"time       {_time(estimate)}"])
 
 

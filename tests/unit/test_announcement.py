@@ -62,10 +62,9 @@ def test_a_plan_is_told_line_by_line() -> None:
         "download   3 sources from gnu.org (2), example.org (1); their sizes are not known",
         "build      1 derivation here",
         "emulate    1 derivation, with a kernel: linux-6.12.34",
-        "disk       the store: up to 10 MiB, 50.0 GiB free",
-        "disk       the run's files: up to 2.0 GiB, 40.0 GiB free",
-        "disk       the output folder: up to 1.0 GiB, 30.0 GiB free",
-        "           what is built comes on top: its size is not known in advance",
+        "disk       the store: up to 10 MiB and what is built, 50.0 GiB free",
+        "disk       the run's files: up to 2.0 GiB and what is built, 40.0 GiB free",
+        "disk       the output folder: up to 1.0 GiB and what is built, 30.0 GiB free",
         "time       not known: no run of this engine has ended yet",
     ]
 
@@ -74,8 +73,8 @@ def test_a_fleet_says_how_much_of_it_is_on_the_engines_disk_at_a_time() -> None:
     fleet = dataclasses.replace(COST, devices=50)
     lines = announcement.describe(fleet, UNKNOWN, 30 * GIB).splitlines()
     assert "devices    50, of each image one for each" in lines
-    assert "disk       the run's files: up to 7.0 GiB, 40.0 GiB free" in lines
-    assert "disk       the output folder: up to 50.0 GiB, 30.0 GiB free" in lines
+    assert "disk       the run's files: up to 7.0 GiB and what is built, 40.0 GiB free" in lines
+    assert "disk       the output folder: up to 50.0 GiB and what is built, 30.0 GiB free" in lines
     assert "           at most 7 of 50 images are there at a time" in lines
     assert "the output folder may need 50.0 GiB, but its disk has 30.0 GiB free" in (
         announcement.shortages(fleet, 30 * GIB)
@@ -84,9 +83,14 @@ def test_a_fleet_says_how_much_of_it_is_on_the_engines_disk_at_a_time() -> None:
 
 def test_one_disk_for_store_and_run_is_one_line() -> None:
     lines = announcement.describe(dataclasses.replace(COST, one_disk=True), UNKNOWN, None)
-    assert "disk       Docker's data: up to 2.0 GiB, 50.0 GiB free" in lines
+    assert "disk       Docker's data: up to 2.0 GiB and what is built, 50.0 GiB free" in lines
     assert "the store" not in lines
-    assert "disk       the output folder: up to 1.0 GiB\n" in lines
+    assert "disk       the output folder: up to 1.0 GiB and what is built\n" in lines
+
+
+def test_sources_alone_are_downloaded_not_built() -> None:
+    cost = dataclasses.replace(COST, works=tuple(COST.works_of("source")))
+    assert "up to 10 MiB and what is downloaded" in announcement.describe(cost, UNKNOWN, None)
 
 
 def test_nothing_to_do_is_said() -> None:
@@ -94,7 +98,7 @@ def test_nothing_to_do_is_said() -> None:
     found = announcement.describe(cost, Estimate(61.0, 0, 0, whole=True), None)
     assert "build      nothing: the store has it all" in found
     assert "fetch" not in found
-    assert "on top" not in found
+    assert "and what" not in found
     assert found.endswith("time       about 61 s, by past runs on this engine")
 
 

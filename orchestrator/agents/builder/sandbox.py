@@ -61,7 +61,7 @@ EXPRESSION = (
 
 PROBE_SECONDS = 60
 
-ALL_WELL = "builds see no network and no file of this one, and can only read their inputs"
+ALL_WELL = "Nix' sandbox works: builds see no network and no file but their inputs, read-only"
 
 
 @dataclasses.dataclass(frozen=True)
