@@ -53,6 +53,22 @@ order() (
 # shellcheck disable=SC2086  # a command's words
 run_sh() { SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" "$@"; }
 
+# fake_docker: makes another fake docker program, of an x86_64 engine: standard input has what else it answers, as cases of the shell
+fake_docker() {
+  {
+    cat << 'EOF'
+#!/bin/sh
+here=$(dirname -- "$(dirname -- "$0")")
+case "$*" in
+  version*) echo linux ;;
+  info*Architecture*) echo x86_64 ;;
+  *' orchestrator prepare'*) cat "$here/orders" ;;
+EOF
+    cat
+    echo "esac"
+  } > "$work/bin/docker"
+}
+
 # sends OPTION PATH: runs run.sh with an order to send PATH with its surroundings; --modules means --flake, with submodules
 sends() {
   : > "$work/orders"

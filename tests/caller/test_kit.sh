@@ -6,22 +6,15 @@
 
 # Fake docker program of an engine without images: it has those that were loaded, by the ids of the kit's manifest. `lies` makes it
 # have others, `other` makes the orchestrator's image one of other files.
-cat > "$work/bin/docker" << 'EOF'
-#!/bin/sh
-here=$(dirname -- "$(dirname -- "$0")")
-case "$*" in
-  version*) echo linux ;;
-  info*Architecture*) echo x86_64 ;;
+fake_docker << 'EOF'
   info*DriverStatus*) [ ! -e "$here/containerd" ] || echo '[[driver-type io.containerd.snapshotter.v1]]' ;;
   load) cat > "$here/loaded" ;;
   tag*) echo "$*" >> "$here/tagged" ;;
-  *' orchestrator prepare'*) cat "$here/orders" ;;
   run*' orchestrator kit import'*) cat > "$here/sent" ;;
   'image inspect --format {{.Id}} nixos-image-base') cat "$here/base" ;;
   'image inspect --format {{.Id}} sha256:'*) [ -e "$here/loaded" ] && [ ! -e "$here/lies" ] && echo "${*##* }" ;;
   'image inspect --format {{.Id}} {{'*) echo "$(cat "$here/base") $(cat "$here/source") $(cat "$here/base")" ;;
   'image inspect --format {{index'*) if [ -e "$here/other" ]; then echo other; else echo "$(cat "$here/source") $(cat "$here/base")"; fi ;;
-esac
 EOF
 
 # A kit as `kit export` writes it, and kits that lie.

@@ -7,12 +7,7 @@
 # Fake docker program of an engine that has what was tagged. What is pulled has the id that the file `gives` has, or the one that
 # locks/images says; where `away` is, the registry neither gives nor takes. Where `current` is, this checkout's images are there.
 # Builds fail, and leave `built`.
-cat > "$work/bin/docker" << 'EOF'
-#!/bin/sh
-here=$(dirname -- "$(dirname -- "$0")")
-case "$*" in
-  version*) echo linux ;;
-  info*Architecture*) echo x86_64 ;;
+fake_docker << 'EOF'
   pull*) echo "$*" >> "$here/pulled"; if [ -e "$here/away" ]; then echo "no route to host" >&2; exit 1; fi ;;
   push*) echo "$*" >> "$here/pushed"; if [ -e "$here/away" ]; then echo "denied" >&2; exit 1; fi ;;
   tag*) echo "$2 $3" >> "$here/tagged"; [ "$3" != nixos-image-orchestrator ] || : > "$here/current" ;;
@@ -23,9 +18,7 @@ case "$*" in
   'image inspect --format {{index'*) [ -e "$here/current" ] && echo "$(cat "$here/source") $(cat "$here/base")" ;;
   'image inspect --format {{.Id}} '*) { [ -e "$here/current" ] || [ -e "$here/tagged" ]; } && cat "$here/base" ;;
   'image inspect nixos-image-base') [ -e "$here/current" ] ;;
-  *' orchestrator prepare'*) cat "$here/orders" ;;
   'build '* | run*compileall*) : > "$here/built"; exit 1 ;;
-esac
 EOF
 
 mkdir "$work/checkout"
