@@ -6,8 +6,9 @@ import dataclasses
 import json
 import math
 import typing
+import urllib.parse
 
-from orchestrator.ask.listening import LOOPBACK, add_listen_options
+from orchestrator.ask.listening import EVERYWHERE, LOOPBACK, add_listen_options
 from orchestrator.ask.parser import Parser, add_display_options, display
 from orchestrator.ask.request import Caller
 from orchestrator.shared.constants import MIB
@@ -103,14 +104,14 @@ def _work(request: Cache, session: Session) -> int:
             progress.to("cache", "copying what recent results need")
             pusher.copy(OWN, ())
             engine.serve(who.image, request.listen, request.port)
-        facts = _facts(engine, pusher)
+        facts = _facts(engine, pusher, who)
         progress.end()
         session.show(json.dumps(facts, indent=2) + "\n" if request.json else describe(facts))
         engine.down()
     return 0
 
 
-def _facts(engine: "Engine", pusher: "Pusher") -> dict[str, typing.Any]:
+def _facts(engine: "Engine", pusher: "Pusher", who: Caller) -> dict[str, typing.Any]:
     """Return the document of --json: sizes in bytes; empty texts for what there is not."""
     from orchestrator.run.push import OWN_KEY
 
@@ -121,8 +122,17 @@ def _facts(engine: "Engine", pusher: "Pusher") -> dict[str, typing.Any]:
         "paths": told.get("paths", 0),
         "size": told.get("size", 0),
         "public_key": public_key(OWN_KEY.read_bytes()) if OWN_KEY.exists() else "",
-        "url": engine.server_url(),
+        "url": reachable(engine.server_url(), who.computer),
     }
+
+
+def reachable(url: str, computer: str) -> str:
+    """Return the server's `url` for clients: no address but the name of the caller's computer.
+
+    That is for a server that listens to all addresses of a computer; another one has the address.
+    """
+    parts = urllib.parse.urlsplit(url)
+    return f"http://{computer}:{parts.port}" if parts.hostname in EVERYWHERE else url
 
 
 def describe(facts: dict[str, typing.Any]) -> str:
