@@ -39,7 +39,6 @@ from orchestrator.shared.push import (
     Push,
     aws_keys,
     public_key,
-    settings,
 )
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
@@ -72,9 +71,10 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         source = received_file(who, pathlib.PurePosixPath(nix_conf))
         shutil.move(source, workspace.nix_conf)
     take_keys(request, who, workspace.keys)
+    keep_builders(request, who, workspace)
     named = [device.host for device in devices if device.host]
     options = _options(request.image, who, workspace.late, named)
-    keep_builders(request, who, workspace)
+    forget_keys(request, who)
     ca_bundle = ""
     if who.ca_bundle:  # only after check_trees: this read follows links
         bundle = workspace.shared / "ca-bundle.crt"
@@ -93,6 +93,8 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         late=workspace.late.exists(),
         asks=not request.dry_run,
         verbose=request.display.detail == "verbose",
+        elsewhere=plan.remote if request.dry_run else (),
+        stranger=request.push.stranger if request.push and not request.dry_run else "",
     )
 
 
@@ -104,21 +106,34 @@ def with_plan(task: Task, plan: Plan) -> Task:
 
 
 def keep_builders(request: Demo | Build, who: Caller, workspace: Workspace) -> None:
-    """Move the builders' SSH keys, which run.sh has sent, to the private folder of `workspace`.
-
-    They must be in no folder that an evaluation may read.
-    """
+    """Copy the builders' SSH keys, which run.sh has sent, to the private folder of `workspace`."""
     if request.dry_run or not request.builders:
         return
     secrets: dict[str, str] = {}
     for key in dict.fromkeys(one.key for one in request.builders):
         source = received_file(who, pathlib.PurePosixPath(key))
         secrets[key] = source.read_text(errors="replace")
-    for key in secrets:
-        received_file(who, pathlib.PurePosixPath(key)).unlink()
     keyed = tuple(Keyed(one, secrets[one.key]) for one in request.builders)
     workspace.builders.touch(mode=0o600)
     workspace.builders.write_text(write_keyed(keyed))
+
+
+def key_paths(request: Demo | Build) -> set[str]:
+    """Return the paths of the keys of --push and of builders that this run uses."""
+    pushed = request.push.files.values() if request.push else ()
+    builders = () if request.dry_run else (one.key for one in request.builders)
+    return {*pushed, *builders}
+
+
+def forget_keys(request: Demo | Build, who: Caller) -> None:
+    """Remove the keys that `take_keys` and `keep_builders` have copied.
+
+    They must be in no folder that an evaluation may read. One file may be several keys, and a late
+    value, which is moved away.
+    """
+    for path in key_paths(request):
+        sent = os.path.realpath(received(who, pathlib.PurePosixPath(path)))
+        pathlib.Path(sent).unlink(missing_ok=True)
 
 
 def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:
@@ -131,14 +146,15 @@ def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:
 
 
 def take_keys(request: Demo | Build, who: Caller, place: pathlib.Path) -> None:
-    """Move the keys of --push to the folder `place`; raises `UsageError` for a wrong one."""
+    """Copy the keys of --push to the folder `place`; raises `UsageError` for a wrong one."""
     push = request.push
     if not push or not push.files:
         return
     place.mkdir()
     for name, path in ((SIGN_KEY, push.sign_key), (CREDENTIALS, push.credentials)):
         if path:
-            shutil.move(received_file(who, pathlib.PurePosixPath(path)), place / name)
+            (place / name).touch(mode=0o600)
+            shutil.copyfile(received_file(who, pathlib.PurePosixPath(path)), place / name)
     try:
         public_key((place / SIGN_KEY).read_bytes())
     except ValueError:
@@ -159,7 +175,7 @@ def check_credentials(push: Push, file: pathlib.Path) -> None:
     wrong = ""
     if scheme == "s3":
         try:
-            aws_keys(file.read_text(errors="replace"), settings(push.url).get("profile", "default"))
+            aws_keys(file.read_text(errors="replace"), push.url)
         except ValueError as error:
             wrong = str(error)
     elif scheme == "ssh-ng":

@@ -22,14 +22,17 @@ NAMESPACE = "nixos-image"
 MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - only the orchestrator is in its container
 
 
-def take_key(who: Caller, path: pathlib.PurePosixPath, option: str = "--sign") -> None:
+def take_key(
+    who: Caller, path: pathlib.PurePosixPath, option: str = "--sign", *, stays: bool = False
+) -> None:
     """Move the received private key to memory; raises `UsageError` if it cannot sign.
 
-    `option` is how the caller has named the key.
+    `option` is how the caller has named the key. The file `stays` for another option's use.
     """
     file = received_file(who, path)
     key = file.read_bytes()
-    file.unlink()
+    if not stays:
+        file.unlink()
     with os.fdopen(os.open(_place(who), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
         copy.write(key)
     done = _sign(who, b"")

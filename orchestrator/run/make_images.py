@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,7 @@ from orchestrator.ask.delivered import delivered
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
 from orchestrator.ask.uploads import mounted
 from orchestrator.decide.host import measure
-from orchestrator.decide.make_task import hosts, make_task, with_plan
+from orchestrator.decide.make_task import hosts, key_paths, make_task, with_plan
 from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
 from orchestrator.deliver import provenance, signing
 from orchestrator.docker import facts
@@ -72,7 +73,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
     """Build images, deliver them, and boot the first one if requested."""
     deadline = time.monotonic() + request.timeout
     if request.sign:
-        signing.take_key(who, request.sign)
+        signing.take_key(who, request.sign, stays=os.fspath(request.sign) in key_paths(request))
     targets = target_systems(request, this_system())
     guest = targets[0].partition("-")[0]
     variables = {"NIXOS_IMAGE_GUEST": guest}

@@ -57,6 +57,9 @@ FORBIDDEN = frozenset({"secret-key", "secret-keys", "local-nar-cache"})
 #: Names of S3's buckets.
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
+#: Section of an AWS credentials file where a bucket's URL names none: AWS' own default.
+PROFILE = "default"
+
 #: Name of the key of this engine's own cache.
 KEY_NAME = "nixos-image"
 
@@ -77,6 +80,13 @@ class Push:
         """Paths of the given files, by command line option."""
         named = {"--sign-key": self.sign_key, "--push-credentials": self.credentials}
         return {option: path for option, path in named.items() if path}
+
+    @property
+    def stranger(self) -> str:
+        """The address of a machine whose host key the URL does not have; "" for another target."""
+        machine = urllib.parse.urlsplit(self.url).scheme == "ssh-ng"
+        known = settings(self.url).get(HOST_KEY)
+        return self.url.partition("?")[0] if machine and not known else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +110,12 @@ class AwsKeys:
     token: str
 
 
-def aws_keys(text: str, profile: str) -> AwsKeys:
-    """Read the section `profile` of an AWS credentials file; raises `ValueError`."""
+def aws_keys(text: str, url: str) -> AwsKeys:
+    """Read the section of an AWS credentials file that the bucket's URL names, or `PROFILE`.
+
+    Raises `ValueError`.
+    """
+    profile = settings(url).get("profile", PROFILE)
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(text)

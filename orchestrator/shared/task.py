@@ -146,7 +146,9 @@ class Task:
     orchestrator's word between its plan and what that costs. With `late` the orchestrator sends
     files of `options` only when Nix has ended. With `verbose` it gets the log lines of builds.
     `tools` names the state of the builder's image. An image that is `delivered`, and was made from
-    the same, is not made again; with `first_anew` the first one is.
+    the same, is not made again; with `first_anew` the first one is. `elsewhere` are systems that
+    builders on other machines build for, where a dry run asks none of them. `stranger` is the
+    address for `--push` of a machine whose host key is unknown.
     """
 
     work: DemoTask | NixosTask
@@ -164,6 +166,8 @@ class Task:
     tools: str = ""
     delivered: tuple[Delivered, ...] = ()
     first_anew: bool = False
+    elsewhere: tuple[str, ...] = ()
+    stranger: str = ""
 
     def write(self, folder: pathlib.Path) -> None:
         """Write the task to the run's `folder`."""

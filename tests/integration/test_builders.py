@@ -1,5 +1,6 @@
 """Tests of builders on other machines: real SSH servers, and Nix in the builder's image."""
 
+import base64
 import dataclasses
 import json
 import pathlib
@@ -13,6 +14,7 @@ import pytest
 
 from orchestrator.docker.seccomp import PROFILE
 from orchestrator.shared.builders import Builder, Keyed, fingerprint, read_line, write_keyed
+from orchestrator.shared.paths import ROOT
 from tests.integration.conftest import Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -104,16 +106,24 @@ def new_pair(folder: pathlib.Path) -> Pair:
     return Pair(key.read_text(), " ".join(key.with_suffix(".pub").read_text().split()[:2]))
 
 
-class Worker:
-    """A worker in a container; `address` is where other containers of Docker's bridge reach it."""
+#: The worker's own program, and that of one with another CPU.
+PLAIN = ("-m", "orchestrator.agents.builder.worker")
+EMULATED = ("-c", (ROOT / "tests/emulated_worker.py").read_text())
 
-    def __init__(self, public: str, *options: str) -> None:
+
+class Worker:
+    """A worker in a container; `address` is where other containers of Docker's bridge reach it.
+
+    `outside` is where containers of any network do.
+    """
+
+    def __init__(self, public: str, *options: str, program: tuple[str, ...] = PLAIN) -> None:
         self.name = f"nixos-image-test-worker-{secrets.token_hex(3)}"
         given = [*RIGHTS, *(options or NIX), "--env", f"NIXOS_IMAGE_WORKER_KEYS={public}"]
-        entry = ["--entrypoint", "python3", "nixos-image-worker"]
+        gateway = docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
         docker(
-            *("run", "--detach", "--name", self.name, *given),
-            *(*entry, "-m", "orchestrator.agents.builder.worker"),
+            *("run", "--detach", "--name", self.name, "--publish", f"{gateway}::2222", *given),
+            *("--entrypoint", "python3", "nixos-image-worker", *program),
         )
         self.host_key = str(self._event()["host_key"])
         self.port = "2222"
@@ -121,6 +131,7 @@ class Worker:
             "inspect", self.name, "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}"
         )
         self.address = f"ssh-ng://builder@{self.host}:{self.port}"
+        self.outside = f"ssh-ng://builder@{docker('port', self.name, '2222').splitlines()[0]}"
 
     def _event(self) -> dict[str, object]:
         until = time.monotonic() + 60
@@ -369,3 +380,49 @@ def test_the_verb_starts_one_tells_its_line_and_ends_it(orchestrate: Run, pair: 
         assert orchestrate("worker", "stop").code == 0
         docker("volume", "rm", "nixos-image-worker-store")
     assert "there is no worker" in orchestrate("worker", "status").tar.decode()
+
+
+@pytest.fixture
+def emulators() -> Iterator[str]:
+    """A volume with the emulators, for a worker that stands for one with another CPU."""
+    name = f"test-emulators-{secrets.token_hex(3)}"
+    options = ["--entrypoint", "true", "--volume", f"{name}:/opt/qemu"]
+    docker("run", "--rm", *options, "nixos-image-qemu-setup")
+    yield name
+    docker("volume", "rm", name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_emulated_here_where_a_builder_has_the_cpu(
+    emulators: str, nothing_left: None, orchestrate: Run, pair: Pair
+) -> None:
+    """The worker emulates; the run knows nothing of it: it registers nothing, nowhere."""
+    options = [*NIX, "--tmpfs", "/run:exec", "--volume", f"{emulators}:/opt/qemu:ro"]
+    worker = Worker(pair.public, *options, program=EMULATED)
+    try:
+        here = dataclasses.replace(worker.builder("aarch64-linux"), uri=worker.outside)
+        line = here.line("/home/me/b")
+        login = new_key()
+        words = ["demo", "--system", "aarch64-linux", "--ssh-key", "/home/me/key.pub", "--no-boot"]
+        done = orchestrate(
+            *(*words, "--builders", line, "--emulation", "native"),
+            files={"/home/me/b": pair.secret.encode(), "/home/me/key.pub": login.encode()},
+            NIXOS_IMAGE_BUILDERS=f"@/home/me\n{line}",
+        )
+        assert done.code == 0, done.err
+        result = done.result()
+        assert (result["emulation"], result["emulators"]) == ("builder", [])
+        assert [one["service"] for one in result["privileges"]] == ["builder"]
+        (hands,) = result["builders"]
+        assert hands["uri"] == worker.outside
+        assert hands["builds"] >= 1
+    finally:
+        worker.remove()
+
+
+def new_key() -> str:
+    """Return a public key that no build knows: the system with it was never built."""
+    kind = b"ssh-ed25519"
+    blob = len(kind).to_bytes(4) + kind + (32).to_bytes(4) + secrets.token_bytes(32)
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()} me\n"

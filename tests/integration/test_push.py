@@ -16,10 +16,11 @@ import pytest
 import requests
 
 from orchestrator.shared.builders import encoded, fingerprint
+from orchestrator.shared.errors import UsageError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.push import CREDENTIALS, HOST_KEY, SIGN_KEY
 from orchestrator.shared.text import public
-from tests.integration.conftest import docker, own_address
+from tests.integration.conftest import Run, docker, own_address
 from tests.integration.test_builders import NIX, RIGHTS, Pair, Worker, new_pair
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
@@ -105,15 +106,26 @@ def test_a_store_on_another_machine_gets_what_was_built(
     (path,) = docker("exec", worker.name, "sh", "-c", "ls -d /nix/store/*-t").split()
     assert docker("exec", worker.name, "cat", path) == "pushed"
 
-    unknown = push(worker.address, pair.secret)
-    assert fingerprint(worker.host_key) in unknown.failed["message"]
-    assert f"--push '{url}'" in unknown.failed["hint"]
     (tmp_path / "other").mkdir()
     other = new_pair(tmp_path / "other")
     refused = push(url, other.secret)
     assert "refuses the key" in refused.failed["message"], refused
     wrong = push(f"{worker.address}?{HOST_KEY}={encoded(other.public)}", pair.secret)
     assert "another host key" in wrong.failed["message"], wrong
+
+
+def test_a_machine_whose_host_key_is_unknown_ends_the_run_before_the_build(
+    worker: Worker, pair: Pair, orchestrate: Run
+) -> None:
+    words = ["demo", "--no-boot", "--push", worker.outside, "--sign-key", "/s"]
+    files = {"/s": SECRET.encode(), "/c": pair.secret.encode()}
+    done = orchestrate(*words, "--push-credentials", "/c", files=files)
+    assert done.code == UsageError.exit_code, done.err
+    assert fingerprint(worker.host_key) in done.err
+    assert f"--push '{worker.outside}?{HOST_KEY}={encoded(worker.host_key)}'" in done.err
+    assert "push-unknown" in done.err
+    assert "build: " not in done.err
+    assert "Accepted publickey" not in docker("logs", worker.name)
 
 
 # --- S3 -------------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 import json
 import pathlib
 import types
+import typing
 
 import pytest
 
+from orchestrator.agents import events
 from orchestrator.agents.builder import forecast, word
 from orchestrator.agents.builder.forecast import Forecast, Missing
 from orchestrator.agents.builder.nix import Nix
@@ -76,6 +78,23 @@ def test_emulated_is_what_another_machine_runs(
 ) -> None:
     path = drv(tmp_path, "a", DERIVATION.format(outputs=OUT, system=system))
     assert forecast.work_of(path).kind == kind
+
+
+def test_a_dry_run_asks_no_builder_and_counts_what_they_would_build(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, typing.Any]] = []
+    monkeypatch.setattr(events, "emit", lambda *_, **fields: told.append(fields["cost"]))
+    monkeypatch.setattr(forecast, "sources", lambda *_: ())
+    monkeypatch.setattr(forecast, "present_bytes", lambda _named: 0)
+    monkeypatch.setattr(forecast, "STORE", tmp_path)
+    monkeypatch.setattr(forecast, "WORK", tmp_path)
+    system = foreign_system(this_system())
+    path = drv(tmp_path, "a", DERIVATION.format(outputs=OUT, system=system))
+    nix, missing = Nix(Settings(), tmp_path / "log"), Missing((path,), (), 0, 0)
+    for elsewhere in ((), (system,)):
+        Forecast(elsewhere=elsewhere).tell(nix, [], [], missing)
+    assert [one["works"][0]["kind"] for one in told] == ["emulated", "remote"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tests the builder's task made from a request: paths, disk options, refusals."""
 
+import base64
 import dataclasses
 import os
 import pathlib
@@ -17,9 +18,11 @@ from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
 from orchestrator.image.identity import read_identities
 from orchestrator.image.late import Device
+from orchestrator.shared.builders import Builder, read_keyed
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.nix_options import NixOptions
+from orchestrator.shared.push import CREDENTIALS, SIGN_KEY, Push
 from orchestrator.shared.run import LATE, WORK
 from orchestrator.shared.task import Commit, NixosTask, Task
 from tests.unit.requests import BUILD
@@ -57,11 +60,13 @@ def sent(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     return here
 
 
-def made(request: Build, who: Caller, folder: pathlib.Path) -> tuple[Task, NixosTask]:
+def made(
+    request: Build, who: Caller, folder: pathlib.Path, plan: Plan = PLAN
+) -> tuple[Task, NixosTask]:
     shared, own = folder / "shared", folder / "own"
     shared.mkdir(exist_ok=True)
     own.mkdir(exist_ok=True)
-    task = module.make_task(request, PLAN, who, Workspace(shared, own))
+    task = module.make_task(request, plan, who, Workspace(shared, own))
     assert isinstance(task.work, NixosTask)
     return task, task.work
 
@@ -79,6 +84,15 @@ def test_the_builder_is_told_its_own_paths(
     assert (work.systems, work.systems_given) == (PLAN.systems, False)
     assert (task.leased, task.foreign) == (True, ("aarch64-linux",))
     assert work.sources == str(sent)
+
+
+def test_a_dry_run_is_told_for_which_systems_there_are_builders(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    plan = dataclasses.replace(PLAN, remote=("aarch64-linux",))
+    for dry_run, systems in ((True, ("aarch64-linux",)), (False, ())):
+        request = dataclasses.replace(BUILD, nixpkgs=P("/n"), dry_run=dry_run)
+        assert made(request, who, tmp_path, plan)[0].elsewhere == systems
 
 
 def test_a_flake_is_the_whole_repository_and_its_folder_in_it(
@@ -261,6 +275,28 @@ def test_nixs_own_file_is_kept_beside_the_task(
     _task, work = made(dataclasses.replace(BUILD, nix_options=asked), who, tmp_path)
     assert work.nix_options == NixOptions(cores=3)
     assert [path.read_text() for path in (tmp_path / "own").iterdir()] == ["s"]
+
+
+def test_one_key_may_be_that_of_a_builder_of_a_push_and_a_late_value(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    sign_key = "me-1:" + base64.b64encode(bytes(64)).decode()
+    (sent / "k").write_text("a key")
+    (sent / "sign").write_text(sign_key)
+    request = dataclasses.replace(
+        BUILD,
+        builders=(Builder("ssh-ng://h", ("aarch64-linux",), "/k"),),
+        push=Push("https://h", "/sign", "/k"),
+        image=ImageOptions(injections=(Injection("/k", "/k", 0o600),)),
+    )
+    made(request, who, tmp_path)
+    assert not (sent / "k").exists()  # an evaluation may read this folder
+    assert not (sent / "sign").exists()
+    workspace = Workspace(tmp_path / "shared", tmp_path / "own")
+    assert [one.secret for one in read_keyed(workspace.builders.read_text())] == ["a key"]
+    assert (workspace.keys / CREDENTIALS).read_text() == "a key"
+    assert (workspace.keys / SIGN_KEY).stat().st_mode & 0o777 == 0o600
+    assert [one.read_text() for one in workspace.late.iterdir()] == ["a key"]
 
 
 def test_a_secret_in_a_folder_that_nix_sees_is_taken_out_of_it(

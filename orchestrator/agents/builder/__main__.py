@@ -22,6 +22,7 @@ from orchestrator.agents.builder import (
     post,
     sandbox,
     sbom,
+    ssh,
     store,
     word,
 )
@@ -65,6 +66,8 @@ def build() -> None:
     task = read_task(run)
     run.folder.mkdir(parents=True, exist_ok=True)
     events.emit("nix-version", message=None, version=nix_version())
+    if task.stranger:  # told now: what is built would reach nobody
+        raise ssh.unknown_store(task.stranger)
     if task.private:
         register_privately(run, task.private)
     alone.hide()
@@ -148,6 +151,7 @@ def _built(run: Run, task: Task, nix: Nix) -> list[Built]:
     forecast = Forecast(
         substituters=tuple(told.get("substituters", "").split()),
         dry_run=demands.dry_run,
+        elsewhere=task.elsewhere,
         agreed=functools.partial(word.wait, run) if task.asks else lambda: None,
     )
     try:

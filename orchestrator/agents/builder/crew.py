@@ -19,7 +19,6 @@ from orchestrator.shared.builders import (
     BUILDERS,
     Builder,
     Keyed,
-    fingerprint,
     read_keyed,
 )
 from orchestrator.shared.run import Run
@@ -154,21 +153,12 @@ def ask(crew: Crew, builder: Builder) -> str:
 
 
 def _unknown(builder: Builder) -> AgentError:
-    """Return the error for a builder without a host key; it has the key that the machine shows."""
-    if key := ssh.shown_key(builder):
-        return AgentError(
-            f"{builder.uri}: its host key is unknown; the machine shows {fingerprint(key)}"
-            f" ({key.split()[0]})",
-            hint="if the machine's own ssh-keygen -l, or its ./run.sh worker status, shows this"
-            f" fingerprint, use the line: {builder.line(builder.key, key)}",
-            kind="usage",
-            code="builder-unknown",
-        )
-    return AgentError(
-        f"{builder.uri}: its host key is unknown, and the machine cannot be reached",
-        hint="the line's last word is the host key; ./run.sh worker prints the whole line",
-        kind="network",
-        code="builder-unknown",
+    """Return the error for a builder without a host key."""
+    return ssh.unknown(
+        builder,
+        lambda key: f"the line: {builder.line(builder.key, key)}",
+        "the line's last word is the host key; ./run.sh worker prints the whole line",
+        "builder-unknown",
     )
 
 

@@ -45,11 +45,13 @@ URL = re.compile(r'\("urls?","([^"\s]+)|\\"urls?\\":\s*\[?\s*\\"([^"\\\s]+)')
 class Forecast:
     """How a build's plan is told: it ends there with `dry_run`, else `agreed` awaits the word.
 
-    `substituters` are those that Nix asks, in their order.
+    `substituters` are those that Nix asks, in their order. `elsewhere` are systems that builders
+    build for which this run has not asked.
     """
 
     substituters: tuple[str, ...] = ()
     dry_run: bool = False
+    elsewhere: tuple[str, ...] = ()
     agreed: Callable[[], None] = lambda: None
 
     def build(
@@ -73,7 +75,8 @@ class Forecast:
         self, nix: Nix, named: list[str], wanted: Sequence[tuple[str, str]], missing: "Missing"
     ) -> None:
         """Report the cost of what is `missing` for the derivations `named`."""
-        works = tuple(work_of(path, nix.crew.systems) for path in missing.derivations)
+        elsewhere = nix.crew.systems | frozenset(self.elsewhere)
+        works = tuple(work_of(path, elsewhere) for path in missing.derivations)
         fetches = sources(nix, self.substituters, missing)
         present = present_bytes(named)
         store, work = os.statvfs(STORE), os.statvfs(WORK)

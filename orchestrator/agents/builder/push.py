@@ -17,7 +17,7 @@ from orchestrator.agents import events
 from orchestrator.agents.builder import collect, own_cache, s3, ssh
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
-from orchestrator.shared.builders import Builder, encoded, fingerprint, read_address
+from orchestrator.shared.builders import read_address
 from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.push import (
     CA_BUNDLE,
@@ -127,11 +127,9 @@ def _with_key(url: str, keys: pathlib.Path) -> str:
 
 
 def _machine(url: str, keys: pathlib.Path) -> Target:
-    """Return the store of the machine at `url`, whose host key must be known."""
+    """Return the store of the machine at `url`; ssh goes to none whose host key is not in it."""
     uri, given = url.partition("?")[0], settings(url)
     machine = read_address(uri, given.get(HOST_KEY, ""))
-    if not machine.host_key:
-        raise _unknown(machine)
     ssh.write_settings(keys, (machine,))
     (keys / CREDENTIALS).chmod(0o600)
     return Target(
@@ -140,19 +138,6 @@ def _machine(url: str, keys: pathlib.Path) -> Target:
         lambda said: ssh.why(said, machine) if ssh.is_told(said) else last_error(said),
         signs=False,
     )
-
-
-def _unknown(machine: Builder) -> AgentError:
-    """Return the error for a machine without a host key; it has the key that the machine shows."""
-    if key := ssh.shown_key(machine):
-        return AgentError(
-            f"{machine.uri}: its host key is unknown; the machine shows {fingerprint(key)}"
-            f" ({key.split()[0]})",
-            hint="if the machine's own ssh-keygen -l shows this fingerprint, use"
-            f" --push '{machine.uri}?{HOST_KEY}={encoded(key)}'",
-            kind="push",
-        )
-    return AgentError(f"{machine.uri}: the machine cannot be reached", kind="push")
 
 
 def make_key(_order: Order, keys: pathlib.Path) -> None:

@@ -22,9 +22,8 @@ import requests_aws4auth
 from orchestrator.shared.push import aws_keys, settings
 from orchestrator.shared.text import plain
 
-#: Region and section of the credentials where the URL names none: Nix' and AWS' own defaults.
+#: Region where the URL names none: Nix' and AWS' own default.
 REGION = "us-east-1"
-PROFILE = "default"
 
 #: Seconds to connect to S3, and without an answer.
 LIMITS = (10, 120)
@@ -86,7 +85,7 @@ def reason(answer: requests.Response) -> str:
 def find(url: str, credentials: pathlib.Path, spool: pathlib.Path) -> Bucket:
     """Return the bucket at `url`; files of `spool` hold what is sent. Raises `ValueError`."""
     given, name = settings(url), urllib.parse.urlsplit(url).netloc
-    keys = aws_keys(credentials.read_text(), given.get("profile", PROFILE))
+    keys = aws_keys(credentials.read_text(), url)
     region = given.get("region", REGION)
     scheme = given.get("scheme", "https")
     # A server that is not AWS' may have no name of its own for each bucket.

@@ -2,10 +2,12 @@
 
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
-from orchestrator.shared.builders import Builder, fingerprint
+from orchestrator.shared.builders import Builder, encoded, fingerprint, read_address
+from orchestrator.shared.push import HOST_KEY
 from orchestrator.shared.text import plain
 
 #: Seconds to connect; a machine that says nothing for ALIVE_TIMES times ALIVE_SECONDS is lost.
@@ -60,6 +62,38 @@ def shown_key(machine: Builder) -> str:
     lines = [line.split() for line in done.text.splitlines() if not line.startswith("#")]
     found = {words[1]: words[2] for words in lines if len(words) > 2}
     return next((f"{kind} {found[kind]}" for kind in KINDS if kind in found), "")
+
+
+def unknown(machine: Builder, use: Callable[[str], str], lacking: str, code: str) -> AgentError:
+    """Return the error for a machine without a host key; it has the key that the machine shows.
+
+    `use` returns the words that name the machine with a key; `lacking` tells where keys come from.
+    """
+    if key := shown_key(machine):
+        return AgentError(
+            f"{machine.uri}: its host key is unknown; the machine shows {fingerprint(key)}"
+            f" ({key.split()[0]})",
+            hint="if the machine's own ssh-keygen -l, or its ./run.sh worker status, shows this"
+            f" fingerprint, use {use(key)}",
+            kind="usage",
+            code=code,
+        )
+    return AgentError(
+        f"{machine.uri}: its host key is unknown, and the machine cannot be reached",
+        hint=lacking,
+        kind="network",
+        code=code,
+    )
+
+
+def unknown_store(address: str) -> AgentError:
+    """Return the error for the machine at `address`, for whose store `--push` has no host key."""
+    return unknown(
+        read_address(address, ""),
+        lambda key: f"--push '{address}?{HOST_KEY}={encoded(key)}'",
+        f"the URL's last part is the host key: --push '{address}?{HOST_KEY}=…'",
+        "push-unknown",
+    )
 
 
 def is_told(said: str) -> bool:
