@@ -26,6 +26,9 @@ PROFILE_REFUSED = "opening seccomp profile failed"
 #: profile allows namespaces and mounts, but not sethostname, which Nix' sandbox needs.
 INSTEAD_OF_PROFILE = "NIXOS_IMAGE_SECCOMP=no-new-privileges\n"
 
+#: Profile of a plain `docker compose up` (.env), whose services depend on each other.
+DEMO = "demo"
+
 #: File beside the variables with what a run adds to compose.yaml: mounts of sent folders.
 MORE = "more.json"
 
@@ -61,6 +64,7 @@ class Compose:
             *(["--file", os.fspath(more)] if more.exists() else []),
             *env,
             *("--project-name", self.project, "--project-directory", os.fspath(ROOT)),
+            *("--profile", DEMO),
         ]
 
     def config(self, variables: dict[str, str] | None = None) -> dict[str, typing.Any]:

@@ -150,16 +150,16 @@ class Account:
 
     def _builders(self) -> list[dict[str, object]]:
         """Return the builders that have built something, with their number of builds."""
-        known = {one.uri: one for one in self._run.request.builders}
+        hands = [*self._run.earlier, *self._steps().hands]
         return [
             {
-                "uri": hand.uri,
-                "host_key": fingerprint(known[hand.uri].host_key),
-                "builds": hand.count,
-                "seconds": hand.seconds,
+                "uri": one.uri,
+                "host_key": fingerprint(one.host_key),
+                "builds": sum(hand.count for hand in hands if hand.uri == one.uri),
+                "seconds": round(sum(hand.seconds for hand in hands if hand.uri == one.uri), 3),
             }
-            for hand in self._steps().hands
-            if hand.uri in known
+            for one in self._run.request.builders
+            if any(hand.uri == one.uri for hand in hands)
         ]
 
 

@@ -11,6 +11,7 @@ from orchestrator.docker.workspace import Workspace
 from orchestrator.run.word import Word
 from orchestrator.shared.artifact import Artifact
 from orchestrator.shared.progress import Progress
+from orchestrator.shared.steps import Hand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,8 @@ class RunContext:
 
     `deadline` is a time of the monotonic clock. `hosts` are the host names in the images' names
     (`make_task.hosts`), `sent` the caller's files as they came (`provenance.sent`). `word` is the
-    person's, whom run.sh asks. `delivered` are images in the output folder that may stay.
+    person's, whom run.sh asks. `delivered` are images in the output folder that may stay. `earlier`
+    is what builders on other machines did in attempts that have failed: the store has it.
     """
 
     caller: Caller
@@ -34,3 +36,4 @@ class RunContext:
     sent: list[dict[str, typing.Any]]
     word: Word
     delivered: tuple[Artifact, ...] = ()
+    earlier: list[Hand] = dataclasses.field(default_factory=list)

@@ -69,6 +69,8 @@ def remember(run: RunContext, supervisor: Supervisor, *, ended_well: bool) -> No
         return
     try:
         steps = as_announced(Steps, said.get("steps"), "steps")
+        if not ended_well:
+            run.earlier.extend(steps.hands)
         stages = run.progress.seconds if ended_well else {}
         memory.keep(steps, stages, verb_of(run))
     except (ApplianceError, OSError) as error:

@@ -67,7 +67,7 @@ def export(
     """
     with _images(work, wanted.systems, services) as names:
         work.progress.to("kit", "fetching the demo's packages")
-        told = work.order("restock", KitOrder("inputs", wanted.systems))
+        told = work.order("restock", dataclasses.replace(wanted, action="inputs"))
         paths = tuple(map(str, typing.cast("list[object]", told.get("paths") or [])))
         work.progress.to("kit", "packing the store's paths")
         pusher = Pusher(work.engine, work.workspace, work.progress, math.inf)

@@ -35,6 +35,7 @@ from orchestrator.shared.errors import (
     EmulatorCrashError,
 )
 from orchestrator.shared.progress import Progress
+from orchestrator.shared.steps import Hand
 from orchestrator.shared.task import Copy, DemoTask, NixosTask
 
 #: Extra seconds beyond --timeout until cleanup ends a run by itself.
@@ -123,6 +124,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
 
         asks = who.asks and request.asks
         word = Word(stream if asks else None, yes=request.yes)
+        earlier: list[Hand] = []
 
         def attempt(asked: Demo | Build) -> None:
             tag = _image_tag(asked.qemu)
@@ -145,6 +147,7 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                     sent=sent,
                     word=word,
                     delivered=there,
+                    earlier=earlier,
                 )
                 Appliance(run).run(task, stream)
             except EmulationError:

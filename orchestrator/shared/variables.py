@@ -180,8 +180,7 @@ VARIABLES = {
         Variable(
             "NIXOS_IMAGE_WORKER_ADDRESS",
             "Compose",
-            "name or address of the host in the worker's builder line",
-            "127.0.0.1",
+            "name or address of the host in the worker's builder line; default: where it listens",
         ),
         Variable("NIXOS_IMAGE_WORKER_PORT", "Compose", "port of the host for the worker", "2222"),
         Variable("NIXOS_IMAGE_QEMU", "Compose", "version of the emulators", "latest"),

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
 import sys
 import typing
 
@@ -30,6 +31,9 @@ Action = typing.Literal["export", "import"]
 
 #: Word of --with for the image of the test suite.
 TESTS = "tests"
+
+#: Words of --with that are files, folders and references of flakes: no name of an image is one.
+CONFIGURATION = re.compile(r"[/#:]|\.(nix|toml)$|^\.+$")
 
 EXAMPLES = (
     ("kit export appliance.kit", "what the demo needs, for another CPU"),
@@ -100,6 +104,14 @@ def _request(found: argparse.Namespace, who: Caller) -> Kit:
         for flag, value in given.items():
             if value and action != found.action:
                 raise UsageError(f"{flag} is for kit {action}", hint=found.help_of)
+    for one in found.more:
+        if CONFIGURATION.search(one):
+            raise UsageError(
+                f"--with {one}: a configuration, whose system, sources and steps are not known"
+                " before it is built",
+                hint="build it first (./run.sh -c FILE or --flake REFERENCE, -f FORMAT), then"
+                " --with the name that ./run.sh store has for the image",
+            )
     file = caller_path(found.file, who)
     if not is_file_name(file.name):
         raise UsageError(f"{found.file}: no name for a kit", hint="./run.sh kit export NAME.kit")

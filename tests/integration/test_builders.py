@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import os
 import pathlib
 import secrets
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from orchestrator.docker.seccomp import PROFILE
 from orchestrator.shared.builders import Builder, Keyed, fingerprint, read_line, write_keyed
 from orchestrator.shared.paths import ROOT
-from tests.integration.conftest import Run, docker
+from tests.integration.conftest import HOME, Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -380,6 +381,28 @@ def test_the_verb_starts_one_tells_its_line_and_ends_it(orchestrate: Run, pair: 
         assert orchestrate("worker", "stop").code == 0
         docker("volume", "rm", "nixos-image-worker-store")
     assert "there is no worker" in orchestrate("worker", "status").tar.decode()
+
+
+def test_plain_compose_starts_the_same_worker_and_nothing_else(
+    nothing_left: None, orchestrate: Run, pair: Pair
+) -> None:
+    file = ["docker", "compose", "--file", str(HOME / "compose.yaml")]
+    variables = {"NIXOS_IMAGE_WORKER_KEYS": pair.public, "NIXOS_IMAGE_WORKER_PORT": "22023"}
+    up = [*file, "--profile", "worker", "up", "--detach"]
+    subprocess.run(up, env={**os.environ, **variables}, check=True, capture_output=True)
+    try:
+        project = "label=com.docker.compose.project=nixos-image"
+        names = docker("ps", "--all", "--filter", project, "--format", "{{.Names}}")
+        assert names == "nixos-image-worker-1"
+        until = time.monotonic() + 60
+        while "ssh-ng://" not in (said := orchestrate("worker", "status").tar.decode()):
+            assert time.monotonic() < until, said
+        assert "ssh-ng://builder@127.0.0.1:22023 " in said
+    finally:
+        assert orchestrate("worker", "stop").code == 0
+        docker("volume", "rm", "nixos-image-worker-store")
+    plain = subprocess.run([*file, "config", "--services"], capture_output=True, text=True)
+    assert set(plain.stdout.split()) == {"cleanup", "registrar", "builder"}, plain.stderr
 
 
 @pytest.fixture

@@ -113,5 +113,7 @@ def test_a_result_comes_with_what_it_was_built_of(shared: pathlib.Path) -> None:
 
 
 def test_a_result_that_is_not_there_is_named(shared: pathlib.Path) -> None:
-    with pytest.raises(AgentError, match="--with evil: no recent result has this name"):
-        kit.pack(KitOrder("pack", results=("evil",)), shared)
+    collect.keep([pathlib.Path(built("result", f"{shared} there"))])
+    for order in (kit.inputs, kit.pack):  # it is told before anything is fetched
+        with pytest.raises(AgentError, match=r"--with evil: .* \(there are: .*result"):
+            order(KitOrder("pack", results=("evil",)), shared)

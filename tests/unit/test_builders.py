@@ -8,6 +8,8 @@ import os
 import pathlib
 import subprocess
 import types
+import typing
+import unittest.mock
 
 import pytest
 
@@ -19,6 +21,10 @@ from orchestrator.ask.builders import builders_orders, read_builders
 from orchestrator.ask.request import Emulation
 from orchestrator.decide.host import HostFacts
 from orchestrator.decide.plan import make_plan
+from orchestrator.run import forecast
+from orchestrator.run.account import Account
+from orchestrator.run.context import RunContext
+from orchestrator.run.supervisor import Supervisor
 from orchestrator.shared import run as run_module
 from orchestrator.shared.builders import (
     BUILDERS,
@@ -33,6 +39,7 @@ from orchestrator.shared.builders import (
 )
 from orchestrator.shared.errors import EmulationError, UsageError
 from orchestrator.shared.run import Run
+from orchestrator.shared.steps import Hand, Steps
 from tests.unit.requests import CALLER, DEMO
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -285,6 +292,33 @@ def test_a_builder_that_nix_cannot_reach_is_lost() -> None:
     refused = error(f"cannot build on '{URI}': error: failed to start SSH connection", raw=False)
     refused["msg"] = str(refused["msg"]).removeprefix("error: ")
     assert log_of(refused).lost == {URI: ["failed to start SSH connection"]}
+
+
+def test_what_builders_did_in_an_attempt_that_failed_is_told_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A builder was lost and the run went on without: the store has what it had built."""
+    announced = dataclasses.asdict(Steps(hands=(Hand(URI, 2, 1.5),)))
+    steps = {"steps": json.loads(json.dumps(announced))}
+    supervisor = typing.cast("Supervisor", types.SimpleNamespace(event=lambda *_: steps))
+    request = types.SimpleNamespace(builders=(BUILDER,), dry_run=False)
+    context = types.SimpleNamespace(request=request, earlier=[], progress=unittest.mock.Mock())
+    run = typing.cast("RunContext", context)
+    monkeypatch.setattr(forecast, "memory", unittest.mock.Mock())
+    monkeypatch.setattr(forecast, "verb_of", lambda _run: "demo")
+    forecast.remember(run, supervisor, ended_well=True)
+    assert run.earlier == []
+    forecast.remember(run, supervisor, ended_well=False)
+    (told,) = Account(run, supervisor)._builders()
+    assert told == {
+        "uri": URI,
+        "host_key": fingerprint(BUILDER.host_key),
+        "builds": 4,
+        "seconds": 3.0,
+    }
+    context.earlier = []
+    supervisor = typing.cast("Supervisor", types.SimpleNamespace(event=lambda *_: None))
+    assert Account(run, supervisor)._builders() == []
 
 
 def test_what_a_builder_says_of_its_own_build_is_no_second_one() -> None:

@@ -122,6 +122,15 @@ def test_words_of_with_are_systems_results_or_the_tests() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["configuration.nix", "./pi", ".", "/etc/nixos", "github:me/pi", ".#pi", "pi.toml"]
+)
+def test_a_configuration_that_is_not_built_is_told_what_to_do(name: str) -> None:
+    with pytest.raises(UsageError, match="not known before it is built") as caught:
+        VERB.ask(["export", "a.kit", "--with", name], CALLER)
+    assert "./run.sh store" in caught.value.hint
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["import", "a", "--with", "pi"],

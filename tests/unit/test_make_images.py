@@ -82,12 +82,14 @@ def test_any_other_failure_is_not_tried_again() -> None:
 def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: Caller) -> None:
     """An agent may change the sent files; a second attempt comes after the first one's builder."""
     files, told = ["as sent"], []
+    hands = []
 
     class Agents:
         """Stands for the appliance: changes the sent files, and crashes once."""
 
         def __init__(self, run: RunContext) -> None:
             told.append(run.sent)
+            hands.append(run.earlier)
 
         def run(self, *_: object) -> None:
             files.append("changed")
@@ -110,6 +112,7 @@ def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: 
     make_images.make_images(request, who, progress, 1, 0.0)
     progress.close()
     assert told == [[{"name": "as sent"}]] * 2
+    assert hands[0] is hands[1]  # the second attempt tells of the first one's builders
 
 
 def test_an_error_has_the_stage_in_which_it_came() -> None:

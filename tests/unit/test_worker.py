@@ -51,6 +51,10 @@ def test_the_builders_line_of_a_worker_is_one_that_is_read(monkeypatch: pytest.M
     told = worker.builder(KEY)
     assert read_line(told.line("KEY")) == told
     assert (told.uri, told.jobs) == ("ssh-ng://builder@192.0.2.7:2222", 3)
+    monkeypatch.delenv("NIXOS_IMAGE_WORKER_ADDRESS")
+    assert worker.builder(KEY).uri == "ssh-ng://builder@127.0.0.1:2222"
+    monkeypatch.setenv("NIXOS_IMAGE_WORKER_LISTEN", "192.0.2.8")
+    assert worker.builder(KEY).uri == "ssh-ng://builder@192.0.2.8:2222"
 
 
 def ask(*words: str) -> Worker:

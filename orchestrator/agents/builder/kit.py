@@ -56,8 +56,11 @@ def kit() -> None:
 def inputs(order: KitOrder, _shared: pathlib.Path) -> None:
     """Have the unpacked packages of the demo for each system; report their store paths.
 
-    They are fixed by their hashes, so whoever gets them needs to trust nobody.
+    They are fixed by their hashes, so whoever gets them needs to trust nobody. Raises `AgentError`
+    for the name of a result that is not there, before anything is fetched.
     """
+    for name in order.results:
+        _result(name)
     settings = Settings(sandbox=True, sandbox_paths=(demo.UNPACKER,))
     _view, cause = sandbox.examine(Nix(settings, pathlib.Path(os.devnull)), sandbox.USER)
     if cause:
@@ -120,9 +123,10 @@ def _result(name: str) -> str:
     for root in roots:
         if name in (holdings.image_name(root), root.name):
             return os.fspath(root.readlink())
+    there = ", ".join(dict.fromkeys(map(holdings.image_name, roots))) or "none"
     raise AgentError(
-        f"--with {name}: no recent result has this name",
-        hint="build it first; ./run.sh store lists the names of recent results",
+        f"--with {name}: no recent result has this name (there are: {there})",
+        hint="build the image first, then name it as ./run.sh store does",
         kind="usage",
     )
 

@@ -140,7 +140,8 @@ def host_key() -> str:
 def builder(key: str) -> Builder:
     """Return how other machines reach this worker; `key` is its public host key."""
     system = this_system()
-    address = read(os.environ, "NIXOS_IMAGE_WORKER_ADDRESS")
+    listen = read(os.environ, "NIXOS_IMAGE_WORKER_LISTEN")
+    address = read(os.environ, "NIXOS_IMAGE_WORKER_ADDRESS") or listen
     port = read(os.environ, "NIXOS_IMAGE_WORKER_PORT")
     jobs = read(os.environ, "NIXOS_IMAGE_WORKER_JOBS")
     return Builder(
