@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.agents.builder import collect
 from orchestrator.agents.failure import AgentError
+from orchestrator.agents.room import SCARCE
 from orchestrator.image import staging
 
 REAL_LOCK, REAL_ROOTS = collect.LOCK, collect.ROOTS
@@ -19,6 +20,7 @@ REAL_LOCK, REAL_ROOTS = collect.LOCK, collect.ROOTS
 @pytest.fixture(autouse=True)
 def beside(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     monkeypatch.setattr(collect, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(collect, "GATE", tmp_path / "gate")
     monkeypatch.setattr(collect, "ROOTS", tmp_path / "roots")
     return tmp_path
 
@@ -73,6 +75,61 @@ def test_a_nearly_full_disk_is_collected_before_a_run_begins(
     collect.make_room()
     assert collected == [["nix-store", "--gc"]]
     assert "MiB left: making room" in capsys.readouterr().out
+
+
+DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-a.drv"
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Free bytes of the disk, for one look after the other."""
+    free = [0, SCARCE]
+    monkeypatch.setattr(collect, "_free", lambda: free.pop(0))
+    return free
+
+
+def test_a_run_makes_room_for_what_it_builds(
+    collected: list[list[str]], room: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with collect.in_use():
+        assert collect.make_room_for([DRV])
+        # The lock is a shared one again: other runs may begin, and none may collect.
+        with collect.in_use():
+            collect.collect(lambda: None)
+    assert collected == [["nix-store", "--gc", "--option", "keep-outputs", "true"]]
+    assert "the disk was full; the store's garbage is collected: 3 store" in capsys.readouterr().out
+
+
+def test_a_run_makes_no_room_beside_another(collected: list[list[str]], room: list[int]) -> None:
+    other = os.open(collect.LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    with collect.in_use():
+        assert not collect.make_room_for([DRV])
+        os.close(other)
+        collector = os.open(collect.LOCK, os.O_RDWR)
+        with pytest.raises(BlockingIOError):  # its own lock is held as before
+            fcntl.flock(collector, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(collector)
+    assert collected == []
+
+
+def test_no_run_collects_while_another_one_gives_its_lock_up(
+    collected: list[list[str]], room: list[int]
+) -> None:
+    gate = os.open(collect.GATE, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    collect.collect(lambda: None)
+    with collect.in_use():
+        assert not collect.make_room_for([DRV])
+    os.close(gate)
+    assert collected == []
+
+
+def test_little_room_is_none(collected: list[list[str]], room: list[int]) -> None:
+    room[1] -= 1
+    with collect.in_use():
+        assert not collect.make_room_for([DRV])
+    assert len(collected) == 1
 
 
 def test_recent_results_are_kept(beside: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

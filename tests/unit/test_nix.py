@@ -2,6 +2,7 @@
 
 import collections
 import io
+import json
 import os
 import pathlib
 import re
@@ -10,12 +11,12 @@ import time
 import pytest
 
 from orchestrator.agents import room
-from orchestrator.agents.builder import memory, nix, nixos
+from orchestrator.agents.builder import collect, memory, nix, nixos
 from orchestrator.agents.builder.forecast import Forecast, present_bytes
 from orchestrator.agents.builder.nix import Nix, attribute_paths
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
-from orchestrator.agents.failure import AgentError
+from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.room import SCARCE, Room
 from orchestrator.decide.pins import pinned_nix
 from orchestrator.image import closure
@@ -104,6 +105,34 @@ def test_an_answer_that_is_none_is_a_failed_build(
         with pytest.raises(AgentError, match=r"^Nix' output is invalid: .*[^\n]$") as caught:
             ask()
         assert caught.value.kind == "build"
+
+
+@pytest.mark.parametrize("room_made", [True, False])
+def test_a_build_goes_on_once_room_was_made(
+    room_made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[object] = []
+
+    def run(*_: object, **__: object) -> tuple[str, None]:
+        did.append("nix")
+        if "nix" in did[:-1]:
+            return json.dumps([{"drvPath": DRV, "outputs": {"out": "/nix/store/o"}}]), None
+        raise disk_full()
+
+    def collected(derivations: list[str]) -> bool:
+        did.append(derivations)
+        return room_made
+
+    monkeypatch.setattr(Nix, "run_logged", run)
+    monkeypatch.setattr(collect, "make_room_for", collected)
+    one = Nix(Settings(), pathlib.Path("log"))
+    if room_made:
+        assert one.build_derivations([DRV, DRV]) == [pathlib.Path("/nix/store/o")] * 2
+        assert did == ["nix", [DRV], "nix"]
+    else:
+        with pytest.raises(AgentError, match="full"):
+            one.build_derivations([DRV])
+        assert did == ["nix", [DRV]]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 
 from orchestrator.agents import events, room
-from orchestrator.agents.builder import debug, memory
+from orchestrator.agents.builder import collect, debug, memory
 from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.evaluation import explain, unreachable
 from orchestrator.agents.builder.nix_settings import Settings
@@ -24,7 +24,7 @@ from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
 from orchestrator.agents.room import Room
 from orchestrator.shared import command as programs
-from orchestrator.shared.codes import CODES, recognise
+from orchestrator.shared.codes import CODES, DISK_FULL, recognise
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.task import FAILED
 
@@ -138,11 +138,17 @@ class Nix:
     def build_derivations(self, derivations: list[str]) -> list[pathlib.Path]:
         """Build `derivations` (.drv paths), just evaluated; return the output `out` of each.
 
-        Raises `AgentError` as `build` does.
+        If the disk fills up meanwhile, the store's garbage is collected, and Nix goes on. Raises
+        `AgentError` as `build` does.
         """
         unique = list(dict.fromkeys(derivations))
         words = ["build", "--json", "--no-link", *(f"{drv}^out" for drv in unique)]
-        said, _log = self.run_logged(words, again=True)
+        try:
+            said, _log = self.run_logged(words, again=True)
+        except AgentError as error:
+            if error.code != DISK_FULL or not collect.make_room_for(unique):
+                raise
+            said, _log = self.run_logged(words, again=True)
 
         def take(made: list[dict[str, typing.Any]]) -> list[pathlib.Path]:
             found = {one["drvPath"]: pathlib.Path(one["outputs"]["out"]) for one in made}
