@@ -110,7 +110,7 @@ run_terminal() {
 # (disk or memory), 6 or 13.
 open_shell() {
   failed=$code
-  : > "$state/send" && : > "$state/whole" && : > "$state/kept"
+  : > "$state/send" && : > "$state/whole" && : > "$state/kept" && : > "$state/mounted"
   run_terminal debug-shell
   code=$failed
 }

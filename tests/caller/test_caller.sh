@@ -107,6 +107,12 @@ expect "the page of an error is named" 2 '^see: docs/errors.md#usage$' run_sh de
 expect "no debug shell is opened unasked" 70 'an order that run.sh refuses: debug_shell' run_sh demo
 : > "$work/orders"
 
+mkdir "$work/shell"
+for name in send whole kept mounted; do echo x > "$work/shell/$name"; done
+# shellcheck disable=SC2016  # another shell's program
+shown=$(state=$work/shell sh -uc '. "$0"; run_terminal() { cat "$state"/* && echo "$1"; }; code=6; open_shell' "$project/caller/work.sh")
+check "a debug shell is sent nothing: its run has all" test "$shown" = debug-shell
+
 # --- the caller's environment -------------------------------------------------------------------------------------------------
 
 # names NIX_PATH FOLDER: whether run.sh takes FOLDER as the nixpkgs that NIX_PATH names
