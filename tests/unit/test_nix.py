@@ -107,6 +107,16 @@ def test_an_answer_that_is_none_is_a_failed_build(
         assert caught.value.kind == "build"
 
 
+def test_a_build_that_fails_on_its_own_collects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> tuple[str, None]:
+        raise AgentError("derivation a failed", kind="build")
+
+    monkeypatch.setattr(Nix, "run_logged", run)
+    monkeypatch.setattr(collect, "make_room_for", lambda _: pytest.fail("collected"))
+    with pytest.raises(AgentError, match="derivation a failed"):
+        Nix(Settings(), pathlib.Path("log")).build_derivations([DRV])
+
+
 @pytest.mark.parametrize("room_made", [True, False])
 def test_a_build_goes_on_once_room_was_made(
     room_made: bool, monkeypatch: pytest.MonkeyPatch
