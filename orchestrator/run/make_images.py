@@ -35,6 +35,7 @@ from orchestrator.shared.errors import (
     EmulatorCrashError,
 )
 from orchestrator.shared.progress import Progress
+from orchestrator.shared.quantities import number
 from orchestrator.shared.steps import Hand
 from orchestrator.shared.task import Copy, DemoTask, NixosTask
 
@@ -114,11 +115,8 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             task = dataclasses.replace(task, leased=False, foreign=(), private=())
         else:
             progress.say(f"{', '.join(plan.systems)}, {plan.mode} emulation: {plan.reason}")
-        if isinstance(task.work, DemoTask) and not task.work.authorized_keys:
-            progress.say(
-                "no SSH key was found: nobody can log in to the image (--ssh-key FILE)",
-                level="warning",
-            )
+        if isinstance(task.work, DemoTask):
+            tell_login(task.work, progress)
         progress.to("look", "removing leftovers of dead runs")
         forget_dead_runs(engine)
 
@@ -168,6 +166,17 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             if request.debug_shell:
                 debug_shell.keep(workspace)
             raise
+
+
+def tell_login(demo: DemoTask, progress: Progress) -> None:
+    """Say who can log in to the demo."""
+    if keys := demo.authorized_keys:
+        progress.say(f"{demo.user} can log in, by {number(len(keys), 'SSH key')}")
+    else:
+        progress.say(
+            "no SSH key was found: nobody can log in to the image (--ssh-key FILE)",
+            level="warning",
+        )
 
 
 def retry_after_crash(

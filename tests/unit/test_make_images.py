@@ -14,6 +14,7 @@ from orchestrator.run import make_images
 from orchestrator.run.context import RunContext
 from orchestrator.shared.errors import BuildError, EmulatorCrashError
 from orchestrator.shared.progress import PlainTeller, Progress
+from orchestrator.shared.task import DemoTask
 from tests.unit.requests import BUILD
 
 
@@ -22,6 +23,22 @@ from tests.unit.requests import BUILD
 )
 def test_the_default_rungs_image_is_the_one_without_a_name(asked: str, tag: str) -> None:
     assert make_images._image_tag(asked) == tag
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ((), "warning: no SSH key was found: nobody can log in to the image (--ssh-key FILE)\n"),
+        (("a",), "anna can log in, by 1 SSH key\n"),
+        (("a", "b"), "anna can log in, by 2 SSH keys\n"),
+    ],
+)
+def test_who_can_log_in_to_the_demo_is_told(
+    keys: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = DemoTask("x86_64-linux", authorized_keys=keys, user="anna")
+    make_images.tell_login(demo, Progress(PlainTeller()))
+    assert capsys.readouterr().err == told
 
 
 FIRST, SECOND, *_, LAST = ladder.rungs()
