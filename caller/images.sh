@@ -30,7 +30,7 @@ parts() {
 
 # other_parts: prints the project's other files, which are not in images. config/ belongs to the user.
 other_parts() {
-  for part in .ci .dockerignore .editorconfig .gitattributes .github .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md LICENSE README.md action.yml \
+  for part in .ci .dockerignore .editorconfig .env .gitattributes .github .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md LICENSE README.md action.yml \
     benchmarks caller docs flake.nix mkdocs.yml run.sh templates tests; do
     [ ! -e "$root/$part" ] || printf './%s ' "$part"
   done
