@@ -94,25 +94,27 @@ in
     modules = [ "./sd-card.nix" "installer/sd-card/sd-image-aarch64-installer.nix" ];
     systems = [ "aarch64-linux" ];
   };
-  sd-x86_64 = sdCard "sd-image-x86_64" { upstream = "sd-card"; systems = [ "x86_64-linux" ]; };
+  sd-x86_64 = sdCard "sd-image-x86_64" { upstream = "sd-card"; tried = "built"; systems = [ "x86_64-linux" ]; };
   sd-riscv64 = sdCard "sd-image-riscv64-qemu" { systems = [ "riscv64-linux" ]; };
   sd-armv7l = sdCard "sd-image-armv7l-multiplatform" { systems = [ "armv7l-linux" ]; };
 
   # Cloud providers, and hypervisors that need their own drivers
-  amazon = provider "amazon" { onDevice = [ "virtualisation/amazon-image.nix" ]; diskFormat = "vpc"; suffix = "vhd"; };
-  azure = provider "azure" { onDevice = [ "virtualisation/azure-common.nix" "virtualisation/azure-image.nix" ]; diskFormat = "vpc-fixed"; suffix = "vhd"; };
-  cloudstack = provider "cloudstack" { modules = [ "./cloudstack.nix" ]; onDevice = [ "virtualisation/cloudstack-config.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  amazon = provider "amazon" { tried = "built"; onDevice = [ "virtualisation/amazon-image.nix" ]; diskFormat = "vpc"; suffix = "vhd"; };
+  azure = provider "azure" { tried = "built"; onDevice = [ "virtualisation/azure-common.nix" "virtualisation/azure-image.nix" ]; diskFormat = "vpc-fixed"; suffix = "vhd"; };
+  cloudstack = provider "cloudstack" { tried = "built"; modules = [ "./cloudstack.nix" ]; onDevice = [ "virtualisation/cloudstack-config.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   digital-ocean = provider "digital-ocean" {
+    tried = "built";
     aliases = [ "do" ];
     onDevice = [ "./do-userdata.nix" "virtualisation/digital-ocean-config.nix" ];
     diskFormat = "qcow2";
     compression = "gz";
     suffix = "qcow2.gz";
   };
-  google-compute = provider "google-compute" { upstreams = "disk.raw in a tar.gz, which Google imports"; aliases = [ "gce" ]; onDevice = [ "virtualisation/google-compute-image.nix" ]; suffix = "img"; };
-  hyperv = provider "hyperv" { login = true; diskFormat = "vhdx"; suffix = "vhdx"; };
-  kubevirt = provider "kubevirt" { diskFormat = "qcow2"; suffix = "qcow2"; };
+  google-compute = provider "google-compute" { tried = "built"; upstreams = "disk.raw in a tar.gz, which Google imports"; aliases = [ "gce" ]; onDevice = [ "virtualisation/google-compute-image.nix" ]; suffix = "img"; };
+  hyperv = provider "hyperv" { tried = "built"; login = true; diskFormat = "vhdx"; suffix = "vhdx"; };
+  kubevirt = provider "kubevirt" { tried = "built"; diskFormat = "qcow2"; suffix = "qcow2"; };
   linode = provider "linode" {
+    tried = "built";
     onDevice = [ "virtualisation/linode-image.nix" ];
     modules = [ "./linode.nix" ];
     systems = [ "x86_64-linux" ];
@@ -121,20 +123,21 @@ in
     suffix = "img.gz";
     firmware = [ "bios" ];
   };
-  oci = provider "oci" { onDevice = [ "virtualisation/oci-common.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  oci = provider "oci" { tried = "built"; onDevice = [ "virtualisation/oci-common.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   # nixpkgs' variant is not used: it always copies the channel, which is an option here (copyChannel).
   openstack = provider "openstack" {
+    tried = "built";
     variant = null;
     modules = [ "virtualisation/openstack-config.nix" ];
     onDevice = [ "virtualisation/openstack-config.nix" ];
     diskFormat = "qcow2";
     suffix = "qcow2";
   };
-  proxmox = provider "proxmox" { upstreams = "a backup of a machine (VMA)"; modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
+  proxmox = provider "proxmox" { tried = "built"; upstreams = "a backup of a machine (VMA)"; modules = [ "./proxmox.nix" ]; diskFormat = "qcow2"; suffix = "qcow2"; };
   # Vagrant starts the box itself: no firmware of ours starts the file.
-  vagrant-virtualbox = provider "vagrant-virtualbox" { systems = [ "x86_64-linux" ]; diskFormat = "vagrant"; suffix = "box"; firmware = [ ]; };
+  vagrant-virtualbox = provider "vagrant-virtualbox" { tried = "built"; systems = [ "x86_64-linux" ]; diskFormat = "vagrant"; suffix = "box"; firmware = [ ]; };
   virtualbox = provider "virtualbox" { upstreams = "a machine to import (OVA)"; tried = "built"; systems = [ "x86_64-linux" ]; login = true; diskFormat = "vdi"; suffix = "vdi"; };
-  vmware = provider "vmware" { upstreams = "a monolithicSparse one, not a streamOptimized one"; login = true; diskFormat = "vmdk"; suffix = "vmdk"; };
+  vmware = provider "vmware" { tried = "built"; upstreams = "a monolithicSparse one, not a streamOptimized one"; login = true; diskFormat = "vmdk"; suffix = "vmdk"; };
 
   # Live systems and installers
   iso = iso { upstream = "iso"; tried = "booted"; variant = "iso"; modules = [ "./iso.nix" ]; };

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds the formats of a PC that no other script builds, from stand-in packages (make-tree), and looks into each file with programs
-# that are not this project's. Nothing is booted. A format that this script has built is "built" in nix/formats.nix (`tried`).
+# Builds the formats that no other script builds, from stand-in packages (make-tree), and looks into each file with programs that are
+# not this project's. Nothing is booted. A format that this script has built is "built" in nix/formats.nix (`tried`).
 #
-#   NIXPKGS=FOLDER tests/nixos/test_formats.sh [disks|packed|scripts|machine...]
+#   NIXPKGS=FOLDER tests/nixos/test_formats.sh [disks|packed|scripts|machine|installers|cards...]
 . "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has most of the formats"
@@ -13,43 +13,70 @@ disks='amazon azure cloudstack digital-ocean google-compute hyperv kubevirt lino
 packed='kexec kexec-bundle lxc proxmox-lxc'
 scripts='vm vm-nogui'
 machine='vm-bootloader'
-cases=${*:-disks packed scripts machine}
-programs qemu-img sfdisk debugfs zstd
+installers='iso-installer install-iso-hyperv'
+cards='sd-riscv64 sd-aarch64-installer'
+cases=${*:-disks packed scripts machine installers cards}
+programs qemu-img sfdisk debugfs zstd xorriso unsquashfs
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/stand-in.nix"
 # Disable GRUB's picture, which would be fetched.
 echo '{ imports = [ ./stand-in.nix ]; boot.loader.grub.splashImage = null; }' > "$work/configuration/configuration.nix"
-stand_in_tree x86_64-linux
+# Without documentation, pictures and ZFS, which installers and kexec have and the stand-ins have not.
+cat > "$work/configuration/installer.nix" << 'NIX'
+{ lib, options, pkgs, ... }:
+{
+  imports = [ ./stand-in.nix ];
+  documentation = { enable = lib.mkForce false; nixos.enable = lib.mkForce false; };
+  boot.supportedFilesystems.zfs = lib.mkForce false;
+  system = lib.optionalAttrs (options.system ? installer) { installer.channel.enable = false; };
+  image.modules.iso-installer.isoImage = {
+    grubTheme = null;
+    splashImage = pkgs.writeText "splash.png" "";
+    efiSplashImage = pkgs.writeText "splash.png" "";
+  };
+}
+NIX
+case $cases in *cards*) stand_in_tree x86_64-linux aarch64-linux riscv64-linux ;; *) stand_in_tree x86_64-linux ;; esac
 
-# build FORMAT...: builds images of these formats in one go, into $work/images
-build() {
+# of_system SYSTEM CONFIGURATION FORMAT...: builds images of these formats in one go, into $work/images
+of_system() {
+  system=$1 configuration=$2
+  shift 2
   rm -rf "$work/images"
   # shellcheck disable=SC2046  # words
-  expect "built: $*" 0 'deliver' run_stand_ins -c "$work/configuration/configuration.nix" \
-    --system x86_64-linux -o "$work/images" --yes $(printf -- '-f %s ' "$@")
+  expect "built: $*" 0 'deliver' run_stand_ins -c "$work/configuration/$configuration.nix" \
+    --system "$system" -o "$work/images" --yes $(printf -- '-f %s ' "$@")
 }
+
+build() { of_system x86_64-linux configuration "$@"; }
 
 # fact FORMAT NAME: a value of the format in the table of formats
 fact() {
   python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]].get(sys.argv[3], ""))' "$project/nix/formats.json" "$1" "$2"
 }
 
-# file_of FORMAT: the image of the format, by the name that it has
-file_of() { find "$work/images" -maxdepth 1 -name "standin-$1-x86_64-linux-*.$(fact "$1" suffix)"; }
+# file_of FORMAT: the image of the format, by the name that it has; nixpkgs' module of Proxmox leaves the host name to the network
+file_of() {
+  rest="$1-$system-*.$(fact "$1" suffix)"
+  find "$work/images" -maxdepth 1 \( -name "standin-$rest" -o -name "configuration-$rest" \)
+}
 
-# of_table FILE EXPRESSION: evaluates a Python expression with sfdisk's `table` and the list `partitions`, by offset
+# of_table FILE EXPRESSION: evaluates a Python expression with the list `partitions` of sfdisk's table, by offset; empty without a table
 of_table() {
-  sfdisk --json "$1" 2> /dev/null | python3 -c 'import json, sys
-table = json.load(sys.stdin)["partitiontable"]
-partitions = sorted(table.get("partitions", []), key=lambda one: one["start"])
+  { sfdisk --json "$1" 2> /dev/null || echo '{"partitiontable": {}}'; } | python3 -c 'import json, sys
+partitions = sorted(json.load(sys.stdin)["partitiontable"].get("partitions", []), key=lambda one: one["start"])
 print(eval(sys.argv[1]))' "$2"
 }
 
-# looks_into NAME RAW: whether the disk has partitions, and the system on the last one
+# root_of RAW: the file system of the last partition, or of the whole disk, as debugfs takes it
+root_of() { echo "$1?offset=$((512 * $(of_table "$1" '([one["start"] for one in partitions] or [0])[-1]')))"; }
+
+# looks_into NAME RAW: whether the disk has partitions, and the system on the last one; Linode's is a file system alone
 looks_into() {
-  check "$1: it has partitions" test "$(of_table "$2" 'len(partitions)')" -ge 1
-  check "$1: the system is on its root" sh -c "debugfs -R 'ls -p /nix/store' '$2?offset=$((512 * $(of_table "$2" 'partitions[-1]["start"]')))' \
-    2> /dev/null | grep -q -- '-nixos-system-standin-'"
+  case $1 in linode) wanted=0 ;; *) wanted=1 ;; esac
+  check "$1: it has partitions, or needs none" test "$(of_table "$2" 'min(1, len(partitions))')" = "$wanted"
+  debugfs -R 'ls -p /nix/store' "$(root_of "$2")" > "$work/list" 2> /dev/null
+  check "$1: the system is on its root" grep -qE -- '-nixos-system-(standin|unnamed)-' "$work/list"
 }
 
 case $cases in *disks*)
@@ -64,9 +91,12 @@ case $cases in *disks*)
       *.gz) gzip -dc "$image" > "$disk" ;;
       *.zst) zstd -qdc "$image" -o "$disk" ;;
       *.box)
-        check "$format: has what Vagrant reads" test "$(tar -tf "$image" | sort | tr '\n' ' ')" = "Vagrantfile box.ovf disk.vmdk metadata.json "
-        check "$format: its machine is well-formed XML" sh -c "tar -xOf '$image' box.ovf | python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.stdin.buffer)'"
-        tar -xOf "$image" disk.vmdk > "$disk"
+        # The disk has the name that the machine's description gives it.
+        tar -xOf "$image" box.ovf > "$work/box.ovf"
+        named=$(python3 -c 'import sys, xml.etree.ElementTree as tree
+print(*(value for one in tree.parse(sys.argv[1]).iter() for name, value in one.items() if name.endswith("}href")))' "$work/box.ovf")
+        check "$format: has what Vagrant reads" test "$(tar -tf "$image" | LC_ALL=C sort | tr '\n' ' ')" = "Vagrantfile $named box.ovf metadata.json "
+        tar -xOf "$image" "$named" > "$disk"
         kind=vmdk
         ;;
       *) ln "$image" "$disk" ;;
@@ -82,7 +112,7 @@ esac
 
 case $cases in *packed*)
   # shellcheck disable=SC2086  # words
-  build $packed
+  of_system x86_64-linux installer $packed
   for format in lxc proxmox-lxc; do
     archive=$(file_of "$format")
     tar -tJf "$archive" > "$work/list" 2> /dev/null
@@ -127,8 +157,52 @@ case $cases in *machine*)
   qemu-img convert -O raw "$work/disk" "$work/raw"
   looks_into vm-bootloader "$work/raw"
   check "vm-bootloader: NixOS' installer has put GRUB into the MBR" sh -c "head -c 512 '$work/raw' | grep -aq GRUB"
-  root="$work/raw?offset=$((512 * $(of_table "$work/raw" 'partitions[-1]["start"]')))"
+  root=$(root_of "$work/raw")
   check "vm-bootloader: and a menu that starts the system" sh -c "debugfs -R 'cat /boot/grub/grub.cfg' '$root' 2> /dev/null | grep -q 'linux .*init=/nix/store/.*-nixos-system-standin-'"
+  ;;
+esac
+
+case $cases in *installers*)
+  # shellcheck disable=SC2086  # words
+  of_system x86_64-linux installer $installers
+  for format in $installers; do
+    iso=$(file_of "$format")
+    check "$format: is delivered" test -s "$iso" || continue
+    xorriso -indev "$iso" -find / -type f > "$work/list" 2> /dev/null
+    for path in /EFI/BOOT/BOOTX64.EFI /boot/.*/bzImage /boot/.*/initrd /isolinux/isolinux.bin /boot/efi.img; do
+      check "$format: has $path" grep -qix "'$path'" "$work/list"
+    done
+    xorriso -indev "$iso" -osirrox on -extract /nix-store.squashfs "$work/store" 2> /dev/null
+    unsquashfs -l "$work/store" > "$work/list" 2> /dev/null
+    check "$format: the system is in its store" grep -q -- '-nixos-system-standin-.*/init$' "$work/list"
+    check "$format: with the installer" grep -q -- '/bin/nixos-install$' "$work/list"
+    rm "$work/store"
+  done
+  check "install-iso-hyperv: with Hyper-V's programs" grep -q -- '-hyperv-daemons-' "$work/list"
+  ;;
+esac
+
+# starts_with TEXT OFFSET FILE: whether the file has the text at this place
+starts_with() { test "$(tail -c "+$(($2 + 1))" "$3" | head -c ${#1})" = "$1"; }
+
+case $cases in *cards*)
+  for format in $cards; do
+    # Linux' images have their architecture's name in their first sector.
+    case $format in
+      *riscv64*) of_system riscv64-linux configuration "$format"; magic=RISCV at=48 ;;
+      *) of_system aarch64-linux installer "$format"; magic=ARMd at=56 ;;
+    esac
+    image=$(file_of "$format")
+    check "$format: is delivered" test -s "$image" || continue
+    rm -f "$work/raw"
+    zstd -qdc "$image" -o "$work/raw"
+    looks_into "$format" "$work/raw"
+    root=$(root_of "$work/raw")
+    debugfs -R 'cat /boot/extlinux/extlinux.conf' "$root" > "$work/list" 2> /dev/null
+    check "$format: its menu starts the system" grep -q 'APPEND init=/nix/store/.*-nixos-system-standin-.*/init' "$work/list"
+    debugfs -R "dump /boot/extlinux/$(sed -n 's/^ *LINUX //p' "$work/list" | head -n 1) $work/kernel" "$root" 2> /dev/null
+    check "$format: with a kernel of its architecture" starts_with "$magic" "$at" "$work/kernel"
+  done
   ;;
 esac
 finish

@@ -69,7 +69,9 @@ def named(*scripts: str) -> set[str]:
     """The formats that test scripts name: by -f, or in a list of their own."""
     text = "".join((ROOT / f"tests/nixos/test_{name}.sh").read_text() for name in scripts)
     words = re.findall(r" -f ([a-z][\w-]+)", text)
-    for listed in re.findall(r"^(?:disks|packed|scripts|machine)='([^']*)'", text, re.MULTILINE):
+    for listed in re.findall(
+        r"^(?:disks|packed|scripts|machine|installers|cards)='([^']*)'", text, re.MULTILINE
+    ):
         words += listed.split()
     return {one.name for one in chosen(tuple(words), FORMATS)}
 
