@@ -11,12 +11,17 @@ import subprocess
 import sys
 import tempfile
 
-from orchestrator.agents.debian import Index, Pin, fetch, read_lock
+from orchestrator.agents.debian import Index, Pin, fetch, left_out, read_lock
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared.paths import ROOT
 
 HERE = pathlib.Path(__file__).parent / "stand-in"
 LOCK = HERE / "debian.json"
-ARCHITECTURES = ("amd64", "arm64")
+
+#: The product's own lock file, which says which suites have no whole index for an architecture.
+PRODUCT = ROOT / "locks/debian.json"
+
+ARCHITECTURES = ("amd64", "arm64", "riscv64")
 
 
 def lock(snapshot: str) -> dict[str, object]:
@@ -32,8 +37,9 @@ def lock(snapshot: str) -> dict[str, object]:
     packages: dict[str, dict[str, dict[str, str]]] = {}
     for arch in ARCHITECTURES:
         others = {name for one, names in table["only"].items() if one != arch for name in names}
+        others |= set(table["absent"].get(arch, ()))
         with tempfile.TemporaryDirectory() as state:
-            index = Index(pathlib.Path(state), arch, ())
+            index = Index(pathlib.Path(state), arch, left_out(PRODUCT, arch))
             pins = {"kernel": index.resolve("kernel")}
             here = named - others - {"kernel"} - set(table["alone"])
             for group in (sorted(here), *([name] for name in table["alone"])):

@@ -1,7 +1,7 @@
 # C compiler for the security wrappers: a small compiler for the target, with GCC's attributes in nixpkgs.
 { lib, debian, system }:
 let
-  loader = { x86_64-linux = "ld-linux-x86-64.so.2"; aarch64-linux = "ld-linux-aarch64.so.1"; }.${system};
+  loader = { x86_64-linux = "ld-linux-x86-64.so.2"; aarch64-linux = "ld-linux-aarch64.so.1"; riscv64-linux = "ld-linux-riscv64-lp64d.so.1"; }.${system};
   libc = debian.libraries // { version = "2.41"; pname = "glibc"; bin = debian.libraries; dev = debian.libraries; };
   bintools = {
     isGNU = true;
@@ -16,7 +16,7 @@ derivation
     name = "compiler";
     inherit system;
     builder = "${debian.tools}/bin/bash";
-    args = [ "-e" ./compiler.sh ];
+    args = [ "-e" (if debian.has "tcc" then ./compiler.sh else ./no-compiler.sh) ];
     inherit (debian) tools libraries machine;
     unpack = ./unpack.sh;
     debs = debian.debs [ "tcc" "libc6-dev" "linux-libc-dev" ];

@@ -5,7 +5,7 @@ let
   pins = (builtins.fromJSON (builtins.readFile ./debian.json)).packages;
   named = table.tools ++ lib.concatLists (lib.attrValues table.debian);
 
-  archOf = system: { x86_64-linux = "amd64"; aarch64-linux = "arm64"; }.${system} or (throw "there are no stand-ins for ${system}");
+  archOf = system: { x86_64-linux = "amd64"; aarch64-linux = "arm64"; riscv64-linux = "riscv64"; }.${system} or (throw "there are no stand-ins for ${system}");
   machineOf = system: "${lib.removeSuffix "-linux" system}-linux-gnu";
   debOf = arch: role: ./debs + "/${arch}/${role}.deb";
   has = arch: role: pins ? ${role}.${arch};
@@ -38,6 +38,7 @@ in
     libraries = librariesOf buildSystem;
     debs = map (debOf (archOf buildSystem)) table.tools;
   };
+  has = has (archOf system);
   # Packages that Debian does not have for this architecture are skipped.
   debs = roles: map (debOf (archOf system)) (lib.filter (has (archOf system)) roles);
   kernelVersion =

@@ -53,6 +53,9 @@ lib.genAttrs [
     cp "$first"/lib/ISOLINUX/*.bin "$first/share/syslinux/"
   '';
   refind = placeholders "share/refind" [ "refind_x64.efi" "refind_aa64.efi" ];
+  "memtest86+" = placeholders "." [ "mt86plus.efi" ];
+  # NixOS collects these folders.
+  wpa_supplicant = script ''mkdir -p "$first"/share/dbus-1/system-services "$first"/lib/udev/rules.d'';
 
   systemd = script ''
     cd "$first"
@@ -232,8 +235,8 @@ lib.genAttrs [
   '';
   linux = {
     script = ''
-      cp "$first"/boot/vmlinuz-* "$first/bzImage"
-      cp "$first"/boot/vmlinuz-* "$first/Image"
+      cp "$first"/boot/vmlinu[xz]-* "$first/bzImage"
+      cp "$first"/boot/vmlinu[xz]-* "$first/Image"
       cp "$first"/boot/config-* "$first/config"
       mkdir -p "$modules/lib"
       mv "$first/lib/modules" "$modules/lib/"

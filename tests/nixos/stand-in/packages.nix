@@ -102,8 +102,8 @@
     "inetutils" "iptables" "libfido2" "libressl" "lsof" "lzip" "man-db" "mkpasswd" "mktemp" "modemmanager" "mpack" "ms-sys"
     "mtr" "networkmanager" "nfs-utils" "nix-bash-completions" "nix-info" "nixos-option" "nixos-rebuild-ng" "nixos-render-docs"
     "ntfs3g" "nvme-cli" "open-vm-tools" "openssl" "pciutils" "polkit" "screen" "sdparm" "sg3_utils" "shellcheck" "smartmontools"
-    "socat" "sound-theme-freedesktop" "sshfs-fuse" "strace" "sysstat" "tcpdump" "testdisk" "time" "tpm2-tss" "unzip"
-    "waagent" "wget" "xauth"
+    "socat" "sound-theme-freedesktop" "sshfs-fuse" "strace" "sysstat" "tcpdump" "testdisk" "time" "tpm2-tss" "unzip" "usbutils"
+    "vim" "w3m" "waagent" "wget" "xauth" "xfsprogs" "zip"
   ];
 
   # Tools that builders run, for the build machine's architecture.
@@ -120,4 +120,6 @@
     "grub-pc-bin" "grub-efi-amd64-bin" "grub2-common" "isolinux" "syslinux-common" "syslinux-utils" "ovmf" "qemu-system-x86" "seabios"
     "ipxe-qemu"
   ];
+  # Packages that Debian does not have for an architecture.
+  absent.riscv64 = [ "kexec-tools" "tcc" ];
 }
