@@ -1,9 +1,7 @@
 """Tests of builders on other machines: real SSH servers, and Nix in the builder's image."""
 
-import base64
 import dataclasses
 import json
-import os
 import pathlib
 import secrets
 import subprocess
@@ -15,8 +13,7 @@ import pytest
 
 from orchestrator.docker.seccomp import PROFILE
 from orchestrator.shared.builders import Builder, Keyed, fingerprint, read_line, write_keyed
-from orchestrator.shared.paths import ROOT
-from tests.integration.conftest import HOME, Run, docker
+from tests.integration.conftest import docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -27,9 +24,6 @@ RIGHTS = (
     " --security-opt systempaths=unconfined --tmpfs /tmp:exec --env HOME=/tmp/home"
     " --env NIXOS_IMAGE_LOG=json"
 ).split()
-
-#: Limits of a container, in bytes and in processes; 0 is none.
-LIMITS = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"
 
 NIX = "--tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000".split()
 
@@ -107,9 +101,8 @@ def new_pair(folder: pathlib.Path) -> Pair:
     return Pair(key.read_text(), " ".join(key.with_suffix(".pub").read_text().split()[:2]))
 
 
-#: The worker's own program, and that of one with another CPU.
+#: The worker's own program.
 PLAIN = ("-m", "orchestrator.agents.builder.worker")
-EMULATED = ("-c", (ROOT / "tests/emulated_worker.py").read_text())
 
 
 class Worker:
@@ -355,97 +348,3 @@ def test_a_worker_does_nothing_but_build(
     password = ssh("-o", "PubkeyAuthentication=no", place)
     assert "Permission denied (publickey)" in password.stderr
     assert "Permission denied (publickey)" in ssh(f"root@{worker.host}").stderr
-
-
-def test_the_verb_starts_one_tells_its_line_and_ends_it(orchestrate: Run, pair: Pair) -> None:
-    keys = {"/k.pub": f"{pair.public}\n".encode()}
-    words = ["worker", "--port", "22022", "--authorized-key", "/k.pub", "--jobs", "3"]
-    try:
-        started = orchestrate(*words, files=keys)
-        assert started.code == 0, started.err
-        line = started.tar.decode()
-        assert line.startswith("ssh-ng://builder@127.0.0.1:22022 ")
-        # A builder's line is for other machines: one with this address is refused.
-        told = read_line(line.replace("127.0.0.1", "192.0.2.1"))
-        assert told.jobs == 3
-        found = docker("port", "nixos-image-worker-1", "2222")
-        assert found == "127.0.0.1:22022"
-        # Clients may send any program: it must not take the host's memory or processes.
-        limits = docker("inspect", "nixos-image-worker-1", "-f", LIMITS).split()
-        assert all(int(one) > 0 for one in limits), limits
-        assert orchestrate("clean").code == 0
-        status = orchestrate("worker", "status")
-        assert "running" in status.tar.decode()
-        assert fingerprint(told.host_key) in status.tar.decode()
-    finally:
-        assert orchestrate("worker", "stop").code == 0
-        docker("volume", "rm", "nixos-image-worker-store")
-    assert "there is no worker" in orchestrate("worker", "status").tar.decode()
-
-
-def test_plain_compose_starts_the_same_worker_and_nothing_else(
-    nothing_left: None, orchestrate: Run, pair: Pair
-) -> None:
-    file = ["docker", "compose", "--file", str(HOME / "compose.yaml")]
-    variables = {"NIXOS_IMAGE_WORKER_KEYS": pair.public, "NIXOS_IMAGE_WORKER_PORT": "22023"}
-    up = [*file, "--profile", "worker", "up", "--detach"]
-    subprocess.run(up, env={**os.environ, **variables}, check=True, capture_output=True)
-    try:
-        project = "label=com.docker.compose.project=nixos-image"
-        names = docker("ps", "--all", "--filter", project, "--format", "{{.Names}}")
-        assert names == "nixos-image-worker-1"
-        until = time.monotonic() + 60
-        while "ssh-ng://" not in (said := orchestrate("worker", "status").tar.decode()):
-            assert time.monotonic() < until, said
-        assert "ssh-ng://builder@127.0.0.1:22023 " in said
-    finally:
-        assert orchestrate("worker", "stop").code == 0
-        docker("volume", "rm", "nixos-image-worker-store")
-    plain = subprocess.run([*file, "config", "--services"], capture_output=True, text=True)
-    assert set(plain.stdout.split()) == {"cleanup", "registrar", "builder"}, plain.stderr
-
-
-@pytest.fixture
-def emulators() -> Iterator[str]:
-    """A volume with the emulators, for a worker that stands for one with another CPU."""
-    name = f"test-emulators-{secrets.token_hex(3)}"
-    options = ["--entrypoint", "true", "--volume", f"{name}:/opt/qemu"]
-    docker("run", "--rm", *options, "nixos-image-qemu-setup")
-    yield name
-    docker("volume", "rm", name)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_nothing_is_emulated_here_where_a_builder_has_the_cpu(
-    emulators: str, nothing_left: None, orchestrate: Run, pair: Pair
-) -> None:
-    """The worker emulates; the run knows nothing of it: it registers nothing, nowhere."""
-    options = [*NIX, "--tmpfs", "/run:exec", "--volume", f"{emulators}:/opt/qemu:ro"]
-    worker = Worker(pair.public, *options, program=EMULATED)
-    try:
-        here = dataclasses.replace(worker.builder("aarch64-linux"), uri=worker.outside)
-        line = here.line("/home/me/b")
-        login = new_key()
-        words = ["demo", "--system", "aarch64-linux", "--ssh-key", "/home/me/key.pub", "--no-boot"]
-        done = orchestrate(
-            *(*words, "--builders", line, "--emulation", "native"),
-            files={"/home/me/b": pair.secret.encode(), "/home/me/key.pub": login.encode()},
-            NIXOS_IMAGE_BUILDERS=f"@/home/me\n{line}",
-        )
-        assert done.code == 0, done.err
-        result = done.result()
-        assert (result["emulation"], result["emulators"]) == ("builder", [])
-        assert [one["service"] for one in result["privileges"]] == ["builder"]
-        (hands,) = result["builders"]
-        assert hands["uri"] == worker.outside
-        assert hands["builds"] >= 1
-    finally:
-        worker.remove()
-
-
-def new_key() -> str:
-    """Return a public key that no build knows: the system with it was never built."""
-    kind = b"ssh-ed25519"
-    blob = len(kind).to_bytes(4) + kind + (32).to_bytes(4) + secrets.token_bytes(32)
-    return f"ssh-ed25519 {base64.b64encode(blob).decode()} me\n"
