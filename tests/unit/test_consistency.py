@@ -186,6 +186,12 @@ def test_users_and_volumes(name: str, user: str | None, volumes: set[str]) -> No
     assert {mount.split(":")[0] for mount in mounts} == volumes
 
 
+def test_what_the_debug_shell_says_is_for_a_person() -> None:
+    """The orchestrator reads the other services' events, as JSON."""
+    assert value("debug", "environment")["NIXOS_IMAGE_LOG"] == "plain"
+    assert value("builder", "environment")["NIXOS_IMAGE_LOG"] == "${NIXOS_IMAGE_LOG:-plain}"
+
+
 def test_the_lease_network_leads_nowhere() -> None:
     assert COMPOSE["networks"]["lease"]["internal"] is True
     assert "internal" not in COMPOSE["networks"]["default"]

@@ -19,7 +19,10 @@ from orchestrator.shared.task import FAILED, DemoTask, Task
 from tests.unit.asking import ask, demo, orders
 from tests.unit.requests import CALLER, DEMO
 
-SHOWN = {"env": {"name": "x", "src": "/nix/store/a b", "n": 1}, "outputs": {"out": {}, "dev": {}}}
+SHOWN: dict[str, dict[str, object]] = {
+    "env": {"name": "x", "src": "/nix/store/a b", "n": 1},
+    "outputs": {"out": {}, "dev": {}},
+}
 
 
 @pytest.mark.parametrize(
@@ -49,13 +52,16 @@ def test_what_nix_tells_of_a_derivation_is_read_in_each_form(
 def test_what_was_noted_is_read_again(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = command.Done("nix", 0, json.dumps({"x": SHOWN}).encode(), b"", 0.1)
+    script = "mkdir $out\n\tcp $src $out\n"
+    shown = {**SHOWN, "env": {**SHOWN["env"], "buildCommand": script}}
+    said = command.Done("nix", 0, json.dumps({"x": shown}).encode(), b"", 0.1)
     monkeypatch.setattr(command, "run", lambda *_, **__: said)
     debug.note(tmp_path / FAILED, "/nix/store/0-x.drv")
     found = read_failed(tmp_path)
     assert found.path == "/nix/store/0-x.drv"
     assert found.outputs == ("out", "dev")
     assert found.variables["src"] == "/nix/store/a b"
+    assert found.variables["buildCommand"] == script
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"path": 1, "variables": {}, "outputs": []}'])

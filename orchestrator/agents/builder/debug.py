@@ -14,7 +14,7 @@ from orchestrator.agents.builder.nixlog import derivation_name
 from orchestrator.agents.emulation import emulators, private
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.shared import command
-from orchestrator.shared.json_reader import JsonError, from_json, read_json
+from orchestrator.shared.json_reader import FreeText, JsonError, from_json, read_json
 from orchestrator.shared.run import this_run
 from orchestrator.shared.task import FAILED, Task
 
@@ -30,7 +30,7 @@ class Failed:
     """A derivation that failed: its path, variables and names of outputs."""
 
     path: str
-    variables: dict[str, str]
+    variables: dict[str, FreeText]
     outputs: tuple[str, ...]
 
 
