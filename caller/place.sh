@@ -127,5 +127,7 @@ tell_image() {
       ;;
     *) return 0 ;;
   esac
+  # The cursor is at the end of the live view's line, if there is one.
+  [ "$columns" = 0 ] || [ ! -t 1 ] || printf '\r\033[2K'
   printf '%s\n' "$out/$1" | tee -a "$state/image"
 }

@@ -333,4 +333,15 @@ check "a signal ends the wait" test $? = 130
 kill $late 2> /dev/null
 check "the lock is still its owner's" test -e "$out/.nixos-image.lock/holder"
 check "and the image is the one before" is_of third
+
+# --- on a terminal, whose cursor is at the end of the live view's line ----------------------------------------------------
+fresh
+whole one
+: > "$work/orders"
+order out_dir --out "$out"
+echo 'printf "a live view" >&2' > "$work/deed.sh"
+SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' CI='' TERM=xterm PATH="$work/bin:$PATH" script -qefc \
+  "stty rows 24 columns 80; timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-sh} '$project/run.sh' demo -o '$out'" "$work/typed" > /dev/null < /dev/null
+check "a path has a line of its own" grep -qF "$(printf 'a live view\r\033[2K%s' "$out/a.img")" "$work/typed"
+rm "$work/deed.sh"
 finish
