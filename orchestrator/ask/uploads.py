@@ -111,7 +111,10 @@ def trees(who: Caller) -> tuple[pathlib.Path, ...]:
     try:
         names = os.fsdecode((list_folder(who) / TREES).read_bytes()).split("\0")[:-1]
     except FileNotFoundError:
-        raise DeliveryError("not all of the caller's files arrived") from None
+        raise DeliveryError(
+            "not all of the caller's files arrived",
+            hint="repeat the command: a file that is removed while it is sent ends a run",
+        ) from None
     found = {received(who, pathlib.PurePosixPath(name)) for name in names}
     return tuple(sorted(found, key=lambda tree: len(tree.parts), reverse=True))
 

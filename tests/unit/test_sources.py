@@ -138,8 +138,9 @@ def test_a_secret_is_no_file_of_ours(target: str, sent: pathlib.Path, who: Calle
 
 def test_folders_that_did_not_arrive_are_told(sent: pathlib.Path, who: Caller) -> None:
     (sent.parents[2] / uploads.TREES).unlink()
-    with pytest.raises(DeliveryError, match="not all of the caller's files"):
+    with pytest.raises(DeliveryError, match="not all of the caller's files") as caught:
         uploads.check_trees(who)
+    assert "repeat the command" in caught.value.hint
 
 
 def test_the_innermost_folder_is_the_one_that_a_path_is_in(who: Caller, sent: pathlib.Path) -> None:
