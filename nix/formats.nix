@@ -95,7 +95,7 @@ in
     systems = [ "aarch64-linux" ];
   };
   sd-x86_64 = sdCard "sd-image-x86_64" { upstream = "sd-card"; tried = "built"; systems = [ "x86_64-linux" ]; };
-  sd-riscv64 = sdCard "sd-image-riscv64-qemu" { systems = [ "riscv64-linux" ]; };
+  sd-riscv64 = sdCard "sd-image-riscv64-qemu" { tried = "built"; systems = [ "riscv64-linux" ]; };
   sd-armv7l = sdCard "sd-image-armv7l-multiplatform" { systems = [ "armv7l-linux" ]; };
 
   # Cloud providers, and hypervisors that need their own drivers
@@ -154,13 +154,13 @@ in
 
   # Containers: they need no login, because their host can enter them
   docker = container "docker" { tried = "built"; modules = [ "virtualisation/docker-image.nix" ]; };
-  lxc = container "tarball" { upstream = "lxc"; variant = "lxc"; };
+  lxc = container "tarball" { tried = "built"; upstream = "lxc"; variant = "lxc"; };
   lxc-metadata = container "metadata" { tried = "built"; upstream = "lxc-metadata"; variant = "lxc-metadata"; };
-  proxmox-lxc = container "tarball" { upstream = "proxmox-lxc"; variant = "proxmox-lxc"; };
+  proxmox-lxc = container "tarball" { tried = "built"; upstream = "proxmox-lxc"; variant = "proxmox-lxc"; };
 
   # Scripts that make a disk and start the build machine's QEMU
-  vm = script "vm" { };
-  vm-nogui = script "vm" { modules = [ "./vm-nogui.nix" ]; };
+  vm = script "vm" { tried = "built"; };
+  vm-nogui = script "vm" { tried = "built"; modules = [ "./vm-nogui.nix" ]; };
 
   # nixpkgs' builders that run the target's programs: they install a boot loader, or make ZFS
   vm-bootloader = script "vm-bootloader" { assembler = "vm"; tried = "built"; };

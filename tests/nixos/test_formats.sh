@@ -55,10 +55,10 @@ fact() {
   python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]].get(sys.argv[3], ""))' "$project/nix/formats.json" "$1" "$2"
 }
 
-# file_of FORMAT: the image of the format, by the name that it has; nixpkgs' module of Proxmox leaves the host name to the network
+# file_of FORMAT: the image of the format. Its name begins with the host's, or with the configuration's where the network gives the host its name.
 file_of() {
   rest="$1-$system-*.$(fact "$1" suffix)"
-  find "$work/images" -maxdepth 1 \( -name "standin-$rest" -o -name "configuration-$rest" \)
+  find "$work/images" -maxdepth 1 \( -name "standin-$rest" -o -name "$configuration-$rest" \)
 }
 
 # of_table FILE EXPRESSION: evaluates a Python expression with the list `partitions` of sfdisk's table, by offset; empty without a table
@@ -116,8 +116,8 @@ case $cases in *packed*)
   for format in lxc proxmox-lxc; do
     archive=$(file_of "$format")
     tar -tJf "$archive" > "$work/list" 2> /dev/null
-    check "$format: has the system" grep -q -- '-nixos-system-standin-.*/init$' "$work/list"
-    check "$format: has what a container starts" grep -qx './sbin/init' "$work/list"
+    check "$format: has the system" grep -qE -- '-nixos-system-(standin|unnamed)-.*/init$' "$work/list"
+    check "$format: has what a container starts" grep -qxE '(\./)?sbin/init' "$work/list"
     check "$format: has the registration of its store" grep -q 'nix-path-registration' "$work/list"
   done
   mkdir "$work/kexec"

@@ -55,7 +55,7 @@ lib.genAttrs [
   refind = placeholders "share/refind" [ "refind_x64.efi" "refind_aa64.efi" ];
   "memtest86+" = placeholders "." [ "mt86plus.efi" ];
   # NixOS collects these folders.
-  wpa_supplicant = script ''mkdir -p "$first"/share/dbus-1/system-services "$first"/lib/udev/rules.d'';
+  wpa_supplicant = script ''mkdir -p "$first"/bin "$first"/share/dbus-1/system-services "$first"/lib/udev/rules.d'';
 
   systemd = script ''
     cd "$first"
