@@ -74,11 +74,14 @@ let
     let
       kind = kindOf format;
       variant = if format.variant != null then [ unchecked.config.image.modules.${format.variant} ] else own unchecked format;
+      declaring = map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); });
       missing = lib.filter (family: ! lib.hasAttrByPath family unchecked.options) families;
       # The configuration without the modules of the format, whose definitions hide its own or need a whole system.
-      declaredWith = more: prepared.extendModules {
-        modules = lib.filter (module: ! lib.isString module) format.modules ++ own unchecked format ++ more
-          ++ map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); }) missing
+      declared = prepared.extendModules {
+        modules = lib.filter (module: ! lib.isString module) format.modules ++ own unchecked format
+          # What only the format's module declares is no mistake here.
+          ++ [{ _module.check = false; }]
+          ++ declaring missing
           # A configuration may set only some options of / or /boot, and the format's module the rest. Without that module the
           # evaluation would miss a device and a type: give them defaults.
           ++ [{
@@ -86,7 +89,6 @@ let
           fileSystems = lib.genAttrs [ "/" "/boot" ] (_: { device = lib.mkOverride 1400 "none"; fsType = lib.mkOverride 1400 "ext4"; });
         }];
       };
-      declared = declaredWith [ ];
       strict = prepared.extendModules {
         modules = map moduleOf format.modules
           ++ variant
@@ -102,18 +104,21 @@ let
             {
               _module.args.declared = {
                 inherit kind;
-                # What only the format's module declares is no mistake here.
-                inherit (declaredWith [{ _module.check = false; }]) options;
+                inherit (declared) options;
                 # A family that the format does not have counts if somebody means it: `options ? isoImage` may be asked before.
                 families = lib.filter (family: ! fits strict || lib.hasAttrByPath family strict.options) missing;
               };
             }
           ];
       };
+      lax = strict.extendModules { modules = [{ _module.check = false; }]; };
+      # With the families that the format does not have.
+      known = strict.extendModules { modules = declaring (lib.filter (family: ! lib.hasAttrByPath family lax.options) families); };
     in
     # What no family has is a mistake, which the module system tells.
-    if kind == "own" || fits strict || ! fits declared then strict
-    else strict.extendModules { modules = [{ _module.check = false; }]; };
+    if kind == "own" || fits strict then strict
+    else if fits known then lax
+    else known;
 
   native = import ./spec.nix { inherit lib buildPkgs buildSystem; };
   nixpkgsMade = import ./artifacts.nix { inherit lib buildPkgs nixpkgs; };

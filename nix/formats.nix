@@ -91,6 +91,7 @@ in
   # SD cards
   sd-card = sdCard "sd-image-aarch64" { upstream = "sd-card"; tried = "booted"; aliases = [ "sd-aarch64" ]; systems = [ "aarch64-linux" ]; };
   sd-aarch64-installer = sdCard "sd-image-aarch64-installer" {
+    tried = "built";
     modules = [ "./sd-card.nix" "installer/sd-card/sd-image-aarch64-installer.nix" ];
     systems = [ "aarch64-linux" ];
   };
