@@ -1,12 +1,17 @@
 """The error that agents raise on purpose; it is printed as an event, without a traceback."""
 
+import os
+import pathlib
 import sys
 import typing
 from collections.abc import Callable
 
 from orchestrator.agents import events
 from orchestrator.shared.codes import CODES, DISK_FULL, FULL_DISK, is_full
+from orchestrator.shared.constants import BUILDER
 from orchestrator.shared.errors import ToldError
+
+STORE = pathlib.Path("/nix/store")
 
 #: Exit code of an agent that failed with an `AgentError`.
 EXIT_FAILED = 1
@@ -27,13 +32,16 @@ def disk_full(detail: str = "") -> AgentError:
     return AgentError(FULL_DISK, hint=hint, kind="disk", detail=detail, code=DISK_FULL)
 
 
-def run_agent(service: str, body: Callable[[], None]) -> None:
+def run_agent(service: str, body: Callable[[], None], *, owns_store: bool = True) -> None:
     """Run `body` as the main function of `service`.
 
-    An `AgentError`, or a full disk, becomes a `failed` event and exit code 1.
+    An `AgentError`, or a full disk, becomes a `failed` event and exit code 1. With `owns_store`, so
+    does a store that belongs to another user than the builder.
     """
     events.configure(service)
     try:
+        if owns_store:
+            check_owner()
         body()
     except AgentError as error:
         _tell(error)
@@ -41,6 +49,16 @@ def run_agent(service: str, body: Callable[[], None]) -> None:
         if not is_full(error):
             raise
         _tell(disk_full(str(error)))
+
+
+def check_owner(store: pathlib.Path = STORE) -> None:
+    """Raise `AgentError` if the store's volume belongs to the user that the builder once was."""
+    if os.geteuid() == BUILDER and store.exists() and store.stat().st_uid != BUILDER:
+        raise AgentError(
+            "the store's volume belongs to another user: an earlier version of run.sh has made it",
+            hint="./run.sh down -v removes it: what it has is fetched and built again",
+            kind="store",
+        )
 
 
 def _tell(error: AgentError) -> typing.NoReturn:

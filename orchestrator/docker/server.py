@@ -41,7 +41,7 @@ class Server:
                 WORDS,
                 name=SERVER,
                 entrypoint=ENTRY,
-                user="1000",
+                user="builder",
                 labels={LABEL: "true"},
                 ports=[int(INNER.partition("/")[0])],
                 host_config=client.create_host_config(

@@ -14,6 +14,7 @@ import shutil
 import stat
 
 from orchestrator.shared.builders import BUILDERS
+from orchestrator.shared.constants import BUILDER
 from orchestrator.shared.errors import BuildError
 from orchestrator.shared.push import KEYS
 from orchestrator.shared.run import LATE, SENT, WORD, WORK
@@ -31,7 +32,7 @@ KEPT = "compose.env"
 
 #: Uid of the unprivileged user in the builder's and the boot image. With userns-remap, uids of all
 #: other containers are shifted; the owner of this file, root in the image, shows by how much.
-BUILDER_UID = pathlib.Path(__file__).stat().st_uid + 1000
+BUILDER_UID = pathlib.Path(__file__).stat().st_uid + BUILDER
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,12 @@ done
 for job in $jobs; do wait "$job"; done
 
 # Nix, run by an ordinary user, needs a /nix that belongs to that user; a new volume gets the owner that the folder has here. The
-# lease's folder stays root's, which Podman needs.
-id builder > /dev/null 2>&1 || useradd --uid 1000 --create-home builder
+# lease's folder stays root's, which Podman needs. On the host a user of the same number could reach the builder's processes: so the
+# number is one that nobody has (orchestrator/shared/constants.py says why).
+number=61000
+[ "$(id -u builder 2> /dev/null)" = $number ] || {
+  ! id builder > /dev/null 2>&1 || userdel --remove builder
+  useradd --key UID_MAX=$number --key GID_MAX=$number --uid $number --create-home builder
+}
 mkdir -p /nix/store /nix/var/nix/builds /var/nixos-image /run/nixos-image/lease
 chown -R builder /nix /var/nixos-image

@@ -1,4 +1,4 @@
-"""What `./run.sh store` wishes of the agent stock, which works on the Nix store's volume."""
+"""What `store` and `clean` wish of the agents stock and sweep, which work on the store's volume."""
 
 import dataclasses
 import typing
@@ -8,6 +8,13 @@ from orchestrator.shared.json_reader import Natural
 #: `list`: tell what is there; `gc`: collect the garbage; `verify`: compare with the checksums;
 #: `optimise`: store files with the same content once.
 Action = typing.Literal["list", "gc", "verify", "optimise"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """One call of the agent sweep; `everything` removes folders of earlier versions, too."""
+
+    everything: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,9 @@ from orchestrator.verbs.registry import Session, Verb
 if typing.TYPE_CHECKING:
     from orchestrator.docker.engine import Engine
 
+#: Agents that work on the store's volume.
+SWEEP, STOCK = "orchestrator.agents.builder.sweep", "orchestrator.agents.builder.stock"
+
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
@@ -38,11 +41,12 @@ def work(request: Clean, session: Session) -> int:
     from orchestrator.docker import census
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
     from orchestrator.run import kept_trees
+    from orchestrator.run.once import run_once
     from orchestrator.run.repair import repair_if_harmless
     from orchestrator.run.runs import forget_dead_runs, run_workspace
-    from orchestrator.run.supervisor import read_event
     from orchestrator.shared.progress import make_progress
     from orchestrator.shared.run import WORK
+    from orchestrator.shared.store import Sweep, Wish
 
     who = session.who
     with (
@@ -63,19 +67,15 @@ def work(request: Clean, session: Session) -> int:
                 f"removed containers, networks and volumes of dead runs: {', '.join(dead)}"
             )
         others = census.living_runs(engine) - {engine.run}
-        program = ["orchestrator.agents.builder.sweep", *([] if others else ["everything"])]
-        said = engine.run_service("sweep", program)
+        run_once(engine, progress, math.inf, "sweep", SWEEP, Sweep(everything=not others))
         if request.store and (collector := _collector(engine, who)):
             engine.use("builder", collector)
-            said += engine.run_service("stock", ["orchestrator.agents.builder.stock"])
+            run_once(engine, progress, math.inf, "stock", STOCK, Wish("gc"))
         elif request.store:
             progress.say(
                 "the store is kept: no builder of this checkout has run here, or its image is old",
                 "warning",
             )
-        for line in said.splitlines():
-            if event := read_event(line):
-                progress.say(str(event.get("message", "")), fields=event)
         repair_if_harmless(engine, progress)
         for copy in kept_trees.forget(engine):
             progress.say(f"removed the copy of a sent folder: {copy.path}")

@@ -225,7 +225,7 @@ def altered(request: pytest.FixtureRequest) -> Iterator[Alter]:
             "--tag",
             image,
             "-",
-            stdin=f"FROM {image}:kept\nUSER root\n{lines}\nUSER 1000\n",
+            stdin=f"FROM {image}:kept\nUSER root\n{lines}\nUSER builder\n",
         )
 
     yield alter

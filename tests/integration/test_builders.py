@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.docker.seccomp import PROFILE
 from orchestrator.shared.builders import Builder, Keyed, fingerprint, read_line, write_keyed
+from orchestrator.shared.constants import BUILDER
 from tests.integration.conftest import docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -25,7 +26,7 @@ RIGHTS = (
     " --env NIXOS_IMAGE_LOG=json"
 ).split()
 
-NIX = "--tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000".split()
+NIX = f"--tmpfs /nix:exec,uid={BUILDER} --tmpfs /var/nixos-image:uid={BUILDER}".split()
 
 #: What a run's builder does with its builders, and a look for their key everywhere afterwards.
 PROGRAM = r"""
@@ -298,7 +299,7 @@ def test_a_builder_that_hangs_while_it_builds_is_left_out(worker: Worker, pair: 
 
 @pytest.mark.slow
 def test_a_builder_whose_disk_is_full_is_left_out(nothing_left: None, pair: Pair) -> None:
-    small = "--tmpfs /nix:exec,uid=1000,size=48m --tmpfs /var/nixos-image:uid=1000".split()
+    small = [one.replace("exec", "exec,size=48m") for one in NIX]
     one = Worker(pair.public, *small)
     try:
         grow = "s=xxxxxxxxxx; for i in {1..17}; do s=$s$s; done"

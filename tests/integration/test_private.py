@@ -10,6 +10,7 @@ import pytest
 from orchestrator.agents.builder import sandbox
 from orchestrator.docker import seccomp
 from orchestrator.shared.architectures import foreign_system, this_system
+from orchestrator.shared.constants import BUILDER
 from tests.integration.conftest import RIGHTS, Alter, Outcome, Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -19,7 +20,7 @@ UNPRIVILEGED = (
     "--rm --user builder --cap-drop ALL --security-opt no-new-privileges"
     " --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
     " --network none --read-only --tmpfs /tmp:exec"
-    " --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 --env HOME=/tmp/home"
+    f" --tmpfs /nix:exec,uid={BUILDER} --tmpfs /var/nixos-image:uid={BUILDER} --env HOME=/tmp/home"
 ).split()
 
 #: Security option that leaves Docker's default profile in force.
@@ -58,7 +59,7 @@ def both(folder: pathlib.Path, without: str = "") -> str:
 def test_a_container_without_rights_may_emulate_and_sandbox(tmp_path: pathlib.Path) -> None:
     said = both(tmp_path)
     assert "can have its own binfmt_misc" in said
-    assert "\n1000 0000000000000000\n" in said
+    assert f"\n{BUILDER} 0000000000000000\n" in said
     assert said.endswith(sandbox.ALL_WELL)
 
 

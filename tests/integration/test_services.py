@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.shared.constants import BUILDER
 from tests.integration.conftest import HOME, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -153,6 +154,6 @@ def test_the_token_is_in_no_log_and_no_inspection(cleanup: str) -> None:
 def test_builder_is_an_ordinary_user_without_capabilities(cleanup: str) -> None:
     status = client("print(open('/proc/self/status').read())")
     lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert lines["Uid"].split() == ["1000"] * 4
+    assert lines["Uid"].split() == [str(BUILDER)] * 4
     assert int(lines["CapEff"], 16) == int(lines["CapBnd"], 16) == 0
     assert lines["NoNewPrivs"] == "1"

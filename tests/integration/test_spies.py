@@ -11,6 +11,7 @@ import pytest
 from orchestrator.agents.builder.nix import DESCRIPTOR
 from orchestrator.shared import run
 from orchestrator.shared.architectures import this_system
+from orchestrator.shared.constants import BUILDER
 from tests.integration.conftest import Run, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -262,8 +263,8 @@ READS: dict[str, str | None] = {
 
 def test_an_evaluation_reads_what_was_sent_and_nothing_else() -> None:
     options = ["--rm", "--user", "builder", "--network", "none", "--read-only"]
-    options += ["--tmpfs", "/tmp:exec", "--tmpfs", "/nix:exec,uid=1000"]
-    options += ["--tmpfs", "/var/nixos-image:uid=1000", "--env", "HOME=/tmp/home"]
+    options += ["--tmpfs", "/tmp:exec", "--tmpfs", f"/nix:exec,uid={BUILDER}"]
+    options += ["--tmpfs", f"/var/nixos-image:uid={BUILDER}", "--env", "HOME=/tmp/home"]
     options += ["--entrypoint", "python3", "nixos-image-builder"]
     said = json.loads(docker("run", *options, "-c", EVALUATE, json.dumps(list(READS))))
     refused = (1, "", "forbidden in restricted mode")

@@ -20,6 +20,7 @@ from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.shared import run as run_module
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.artifact import Artifact, Built
+from orchestrator.shared.constants import BUILDER
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import Run
@@ -156,3 +157,14 @@ def test_a_full_disk_is_told_whichever_file_it_was(capsys: pytest.CaptureFixture
             failure.run_agent("builder", body)
         said = capsys.readouterr().out
         assert ("the disk of Docker's data is full" in said) is bool(kind)
+
+
+def test_a_store_of_an_earlier_builder_is_told(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure.check_owner(tmp_path)  # another user than the builder, such as boot's with KVM
+    monkeypatch.setattr("os.geteuid", lambda: BUILDER)
+    failure.check_owner(tmp_path / "none")
+    with pytest.raises(AgentError, match="the store's volume belongs to another user") as caught:
+        failure.check_owner(tmp_path)
+    assert "down -v" in caught.value.hint

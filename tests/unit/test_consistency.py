@@ -26,6 +26,7 @@ from orchestrator.docker.labels import (
     work_volume,
 )
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
+from orchestrator.shared.constants import BUILDER
 from orchestrator.shared.filesystems import FILESYSTEMS
 from orchestrator.shared.run import TOKEN_FILE, WORK
 from orchestrator.shared.spec import SCHEMA
@@ -122,7 +123,7 @@ def test_who_may_make_user_namespaces_has_no_right_but_that(name: str) -> None:
         "systempaths=unconfined",
     ]
     assert value(name, "cap_add") is None
-    assert value(name, "user") == {"probe": "1000"}.get(name, "builder")
+    assert value(name, "user") == "builder"
 
 
 @EVERY_SERVICE
@@ -164,18 +165,18 @@ def test_networks(name: str, networks: list[str] | None, mode: str | None) -> No
         ("registrar", None, {"lease"}),
         ("builder", "builder", {"store", "work", "lease", "emulators"}),
         ("emulators", None, {"emulators"}),
-        ("probe", "1000", set()),
+        ("probe", "builder", set()),
         ("debug", "builder", {"store", "work", "emulators"}),
-        ("survey", "1000", set()),
+        ("survey", "builder", set()),
         ("look", None, set()),
         ("stock", "builder", {"store"}),
         ("restock", "builder", {"store"}),
         ("push", "builder", {"store", "work"}),
         ("unpack", "builder", {"store", "work"}),
-        ("sweep", "1000", {"store"}),
+        ("sweep", "builder", {"store"}),
         ("boot", "builder", {"work"}),
         ("boot-kvm", "0", {"work"}),
-        ("pins", "1000", set()),
+        ("pins", "builder", set()),
         ("worker", "builder", {"worker"}),
     ],
 )
@@ -576,3 +577,11 @@ def test_each_usage_error_tells_the_next_step() -> None:
             if not any(one.arg in {"hint", None} for one in node.keywords):
                 without.append(f"{path.name}:{node.lineno}")
     assert not without
+
+
+def test_the_builder_has_a_number_that_nobody_has() -> None:
+    """Systemd's table (UIDS-GIDS.md) calls 60706 to 61183 unused; 65536 numbers are mapped."""
+    assert 60706 <= BUILDER <= 61183
+    text = (ROOT / "orchestrator/shared/runtime.sh").read_text()
+    assert re.findall(r"^number=(.*)$", text, re.MULTILINE) == [str(BUILDER)]
+    assert {value(name, "user") for name in SERVICES} <= {None, "builder", "0"}

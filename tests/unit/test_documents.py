@@ -31,7 +31,6 @@ ACTORS = (
     "registry",
     "other run",
     "other user",
-    "user 1000",
 )
 
 

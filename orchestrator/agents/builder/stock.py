@@ -37,9 +37,8 @@ def main() -> None:
 
 
 def stock() -> None:
-    """Do what the first argument asks for; without one, collect as `clean --store` does."""
-    text = sys.argv[1] if len(sys.argv) > 1 else '{"action": "gc"}'
-    wish = from_json(Wish, read_json(text, "wish"), "wish")
+    """Do what the first argument asks for."""
+    wish = from_json(Wish, read_json(sys.argv[1], "wish"), "wish")
     os.environ["NIX_CONFIG"] = Settings().text()
     {"list": tell, "gc": gc, "verify": verify, "optimise": optimise}[wish.action](wish)
 
