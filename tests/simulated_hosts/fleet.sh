@@ -69,7 +69,7 @@ arm_worker() {
   docker run --rm --entrypoint true --volume emulators:/opt/qemu nixos-image-qemu-setup
   docker run --detach --name arm-worker --read-only --user builder --cap-drop ALL --security-opt no-new-privileges \
     --security-opt "seccomp=$project/orchestrator/docker/seccomp.json" --security-opt apparmor=unconfined \
-    --security-opt systempaths=unconfined --tmpfs /tmp:exec --tmpfs /run:exec --tmpfs /nix:exec,uid=1000 \
+    --security-opt systempaths=unconfined --tmpfs /tmp:exec --tmpfs /run:exec --tmpfs /nix:exec,uid=61000 \
     --volume emulators:/opt/qemu:ro --publish "$network.2:2222:2222" --env HOME=/tmp/home --env NIXOS_IMAGE_LOG=json \
     --env "NIXOS_IMAGE_WORKER_ADDRESS=$network.2" --env "NIXOS_IMAGE_WORKER_KEYS=$(cat "$work/desk/builder-key.pub")" \
     --entrypoint python3 nixos-image-worker -c "$(cat "$project/tests/emulated_worker.py")" > /dev/null
