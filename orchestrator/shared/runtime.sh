@@ -24,11 +24,24 @@ ln -sf /usr/share/python-wheels/pip-*.whl /opt/pip.whl
 jobs=
 for lock in agents orchestrator; do
   rm -rf "/opt/$lock"
-  python3 /opt/pip.whl/pip install --disable-pip-version-check --no-cache-dir --quiet --no-deps --require-hashes \
+  python3 /opt/pip.whl/pip install --disable-pip-version-check --no-cache-dir --no-compile --quiet --no-deps --require-hashes \
     --root-user-action ignore --target "/opt/$lock" --requirement "$lock.txt" &
   jobs="$jobs $!"
 done
 for job in $jobs; do wait "$job"; done
+
+# Each file costs time (see dpkg.cfg): of the Python packages only what is used is compiled, and of the time zones only their lists
+# stay (orchestrator/blueprint/places.py).
+find /opt/orchestrator/tzdata/zoneinfo -mindepth 1 -type d -exec rm -rf {} +
+find /opt/orchestrator/tzdata/zoneinfo -type f ! -name '*.*' -delete
+compile_used() {
+  folder=$1
+  shift
+  PYTHONDONTWRITEBYTECODE='' PYTHONPATH=/opt/$folder python3 -c 'import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]' "$@"
+}
+compile_used agents requests requests_aws4auth structlog tenacity
+compile_used orchestrator docker.api docker.errors jinja2 pydantic.main pydantic.plugin._loader pydantic.type_adapter pydantic.types questionary requests rich.live \
+  rich.progress_bar rich.table structlog tenacity
 
 # Nix, run by an ordinary user, needs a /nix that belongs to that user; a new volume gets the owner that the folder has here. The
 # lease's folder stays root's, which Podman needs. On the host a user of the same number could reach the builder's processes: so the
