@@ -63,6 +63,7 @@ def test_foreign_demo_is_built_delivered_booted_and_the_same_twice(orchestrate: 
     assert "Boot check: not made in this run" in second.files()[report].decode()
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_native_demo_needs_neither_registrar_nor_cleanup(orchestrate: Run) -> None:
     options = ["--system", this_system(), "--log-format", "json", "--no-boot"]

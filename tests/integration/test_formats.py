@@ -148,6 +148,7 @@ def devices(orchestrate: Run) -> Outcome:
     )
 
 
+@pytest.mark.slow
 def test_each_row_of_a_list_becomes_a_device(orchestrate: Run) -> None:
     built = devices(orchestrate)
     images = described(built)

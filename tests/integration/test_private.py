@@ -112,6 +112,7 @@ def test_what_is_known_of_the_host_is_forgotten_when_it_was_wrong(
     assert "nixos-image-host" not in docker("volume", "ls", "-q")
 
 
+@pytest.mark.slow
 def test_the_hosts_table_is_never_written(orchestrate: Run) -> None:
     """A container watches the host's binfmt_misc during the whole run."""
     watch = (
@@ -173,6 +174,7 @@ def test_what_each_container_was_allowed_is_told_by_docker_itself(orchestrate: R
     assert entry["line"].startswith(f":{entry['entry']}:M::")
 
 
+@pytest.mark.slow
 def test_what_would_be_used_is_told_before_anything_starts(orchestrate: Run) -> None:
     outcome = orchestrate("doctor", "--privileges", "--emulation", "shared")
     assert outcome.code == 0

@@ -170,6 +170,7 @@ def test_secrets_are_nowhere_to_be_seen(
         assert said("run", *store, *grep) == ""
 
 
+@pytest.mark.slow
 def test_the_keys_of_builders_are_nowhere_to_be_seen(
     orchestrate: Run, forget: Forget, watcher: Watcher, key: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_the_keys_of_builders_are_nowhere_to_be_seen(
         assert [name for name, text in seen.items() if secret in text] == []
 
 
+@pytest.mark.slow
 def test_the_keys_of_push_are_nowhere_to_be_seen(orchestrate: Run, watcher: Watcher) -> None:
     """No cache listens: the image is delivered nevertheless, and the exit code tells of it."""
     key = base64.b64encode(bytes(range(60, 124))).decode()

@@ -56,6 +56,7 @@ def test_the_verb_starts_one_tells_its_line_and_ends_it(orchestrate: Run, pair: 
     assert "there is no worker" in orchestrate("worker", "status").tar.decode()
 
 
+@pytest.mark.slow
 def test_plain_compose_starts_the_same_worker_and_nothing_else(
     nothing_left: None, orchestrate: Run, pair: Pair
 ) -> None:

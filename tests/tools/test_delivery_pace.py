@@ -29,6 +29,7 @@ def test_a_reader_that_stands_still_is_given_up(
         os.fstat(writer)
 
 
+@pytest.mark.slow
 def test_a_slow_reader_is_not_given_up(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def cases(folder: pathlib.Path, *arguments: str) -> list[str]:
     return [line[line.index("case ") :] for line in text.splitlines() if "case " in line]
 
 
+@pytest.mark.slow
 def test_the_shares_together_are_the_whole(folder: pathlib.Path) -> None:
     shares = 3
     whole = cases(folder)
