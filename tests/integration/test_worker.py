@@ -1,6 +1,5 @@
 """Tests of the worker: the verb, plain Compose, and one that has another CPU."""
 
-import base64
 import dataclasses
 import os
 import pathlib
@@ -13,7 +12,7 @@ import pytest
 
 from orchestrator.shared.builders import fingerprint, read_line
 from orchestrator.shared.paths import ROOT
-from tests.integration.conftest import HOME, Run, docker
+from tests.integration.conftest import HOME, Forget, Run, docker
 from tests.integration.test_builders import NIX, Pair, Worker, new_pair
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
@@ -92,7 +91,7 @@ def emulators() -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_is_emulated_here_where_a_builder_has_the_cpu(
-    emulators: str, nothing_left: None, orchestrate: Run, pair: Pair
+    emulators: str, nothing_left: None, orchestrate: Run, forget: Forget, pair: Pair
 ) -> None:
     """The worker emulates; the run knows nothing of it: it registers nothing, nowhere."""
     options = [*NIX, "--tmpfs", "/run:exec", "--volume", f"{emulators}:/opt/qemu:ro"]
@@ -100,11 +99,11 @@ def test_nothing_is_emulated_here_where_a_builder_has_the_cpu(
     try:
         here = dataclasses.replace(worker.builder("aarch64-linux"), uri=worker.outside)
         line = here.line("/home/me/b")
-        login = new_key()
-        words = ["demo", "--system", "aarch64-linux", "--ssh-key", "/home/me/key.pub", "--no-boot"]
+        forget()  # a builder is asked only if there is something to build
+        words = ["demo", "--system", "aarch64-linux", "--no-boot"]
         done = orchestrate(
             *(*words, "--builders", line, "--emulation", "native"),
-            files={"/home/me/b": pair.secret.encode(), "/home/me/key.pub": login.encode()},
+            files={"/home/me/b": pair.secret.encode()},
             NIXOS_IMAGE_BUILDERS=f"@/home/me\n{line}",
         )
         assert done.code == 0, done.err
@@ -116,10 +115,3 @@ def test_nothing_is_emulated_here_where_a_builder_has_the_cpu(
         assert hands["builds"] >= 1
     finally:
         worker.remove()
-
-
-def new_key() -> str:
-    """Return a public key that no build knows: the system with it was never built."""
-    kind = b"ssh-ed25519"
-    blob = len(kind).to_bytes(4) + kind + (32).to_bytes(4) + secrets.token_bytes(32)
-    return f"ssh-ed25519 {base64.b64encode(blob).decode()} me\n"
