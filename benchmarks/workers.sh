@@ -24,7 +24,7 @@ rights() {
   shift
   docker "$verb" --label $label --read-only --user builder --cap-drop ALL --security-opt no-new-privileges \
     --security-opt "seccomp=$project/orchestrator/docker/seccomp.json" --security-opt apparmor=unconfined \
-    --security-opt systempaths=unconfined --tmpfs /tmp:exec --tmpfs /nix:exec,uid=1000 --tmpfs /var/nixos-image:uid=1000 \
+    --security-opt systempaths=unconfined --tmpfs /tmp:exec --tmpfs /nix:exec,uid=61000 --tmpfs /var/nixos-image:uid=61000 \
     --env HOME=/tmp/home --env NIXOS_IMAGE_LOG=json --entrypoint python3 "$@"
 }
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import sys
+import tempfile
 import threading
 import typing
 from collections.abc import Iterator
@@ -132,7 +133,7 @@ def pytest_runtest_makereport(
     return report
 
 
-# --- what tests may start -------------------------------------------------------------------------
+# --- what tests may start and write ---------------------------------------------------------------
 
 _DOCKER = frozenset({"docker", "docker-compose", "podman"})
 #: Programs that tests/unit may start, because every Linux has them; tests of others belong to
@@ -140,11 +141,18 @@ _DOCKER = frozenset({"docker", "docker-compose", "podman"})
 _EVERYWHERE = frozenset("bash cat dd ln mkdir mv ps sh sha256sum sleep tar true".split())
 _OWN_PYTHON = {sys.executable, os.path.realpath(sys.executable)}
 _SYSTEM = ("/bin/", "/sbin/", "/usr/", "/lib", "/opt/test/")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_SYSTEMS = ("/boot/", "/etc/", "/nix/", "/opt/", "/run/", "/var/")
+_TEMPORARY = (tempfile.gettempdir(), os.fspath(ROOT), sys.prefix)
 _guarded: frozenset[pathlib.Path] = frozenset()
 
 
 class ForbiddenProgramError(BaseException):
     """A test started a forbidden program; not an `Exception`, so that nobody catches it."""
+
+
+class ForbiddenPlaceError(BaseException):
+    """A unit test wrote to a system folder; not an `Exception`, so that nobody catches it."""
 
 
 def _words(arguments: object) -> list[str]:
@@ -168,6 +176,21 @@ def _refuse_programs(event: str, arguments: tuple[object, ...]) -> None:
             raise ForbiddenProgramError(f"a test started {' '.join([*executable, *command])}")
 
 
+def _refuse_places(event: str, arguments: tuple[object, ...]) -> None:
+    """Audit hook that sees every file opened and every folder made.
+
+    A unit test that writes to the system's folders passes for root and fails for everybody else.
+    """
+    if UNIT not in _guarded or event not in {"open", "os.mkdir"}:
+        return
+    place, _, flags = (*arguments, None, None)[:3]
+    writes = event == "os.mkdir" or (isinstance(flags, int) and flags & _WRITES)
+    if writes and isinstance(place, str | bytes | os.PathLike):
+        path = os.fsdecode(place)
+        if path.startswith(_SYSTEMS) and not path.startswith(_TEMPORARY):
+            raise ForbiddenPlaceError(f"a test of tests/unit writes to {path}")
+
+
 def _is_a_tool(program: str, name: str) -> bool:
     """Whether `program` is one that not every Linux has."""
     found = program if "/" in program else shutil.which(program) or ""
@@ -175,6 +198,7 @@ def _is_a_tool(program: str, name: str) -> bool:
 
 
 sys.addaudithook(_refuse_programs)
+sys.addaudithook(_refuse_places)
 
 
 @pytest.fixture(autouse=True)

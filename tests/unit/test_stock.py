@@ -48,6 +48,7 @@ def nix(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Nix:
     monkeypatch.setattr(command, "run", found.run)
     monkeypatch.setattr("orchestrator.agents.builder.nix_settings.preloaded", str)
     monkeypatch.setattr(collect, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(collect, "GATE", tmp_path / "gate")
     monkeypatch.setattr(collect, "ROOTS", tmp_path / "roots")
     monkeypatch.setattr(stock, "STORE", tmp_path)
     return found
