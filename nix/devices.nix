@@ -5,10 +5,11 @@
 #   declared                        options of the configuration without the format's modules
 #   made                            { device, fsType } of each file system that the image has
 #   isHarmless                      whether an entry { device, fsType, options } of fstab needs no disk
+#   foreignOf, noOption             mount options of an entry that are of another type than its file system's, and a sentence of them
 #
 # Returns a list of { option, findings }: a finding is { name, places, why, instead, without }, where `without` is a definition of the
 # option that leaves the thing out, null where only the configuration itself can.
-{ lib, declared, definitionsOf, escapePath, isHarmless, made, placeOf, plain }:
+{ lib, declared, definitionsOf, escapePath, foreignOf, isHarmless, made, noOption, placeOf, plain }:
 let
   strong = lib.mkOverride 45;
   optionAt = path: lib.attrByPath path null declared;
@@ -89,12 +90,18 @@ let
   starts = [ "wantedBy" "requiredBy" "upheldBy" ];
   # A unit that nothing starts waits for nothing.
   isStarted = unit: attribute unit "enable" true && lib.any (name: attribute unit name [ ] != [ ]) starts;
-  ofUnit = path: option: { key, unit, what, type, places }:
-    lib.optional (isAbsent what || lib.elem type [ "zfs" "bcachefs" ]) {
+  ofUnit = path: option: { key, unit, what, type, options, places }:
+    let
+      isOther = isAbsent what || lib.elem type [ "zfs" "bcachefs" ];
+      # systemd finds the type by itself.
+      entry = { device = what; fsType = if type == "" then "auto" else type; options = [ options ]; };
+      foreign = foreignOf entry;
+    in
+    lib.optional (isOther || foreign != [ ]) {
       name = "${lib.concatStringsSep "." (path ++ [ option ])}.\"${key}\"";
       inherit places;
-      why = "${what} is not in the image, and the boot would wait for it";
-      instead = "leave out its wantedBy and requiredBy if the device is attached later, and let systemd.automounts start it";
+      why = if isOther then "${what} is not in the image, and the boot would wait for it" else noOption entry foreign;
+      instead = lib.optionalString isOther "leave out its wantedBy and requiredBy if the device is attached later, and let systemd.automounts start it";
       without.${unit} = { enable = strong false; } // lib.genAttrs starts (_: strong [ ]);
     };
   ofMounts = path: lib.concatMap
@@ -104,6 +111,7 @@ let
         unit = "${escapePath (attribute mount "where" "")}.mount";
         what = attribute mount "what" "";
         type = attribute mount "type" "";
+        options = attribute mount "options" "";
         places = [ (placeOf (path ++ [ "mounts" ]) [ ] definition) ];
       })))
       (lib.filter lib.isAttrs (lib.concatMap plain (lib.toList definition.value))))
@@ -119,6 +127,7 @@ let
             inherit unit;
             what = lineOf "What" text;
             type = lineOf "Type" text;
+            options = lineOf "Options" text;
             places = [ (placeOf (path ++ [ "units" ]) [ unit ] definition) ];
           })))
         (plain given))
@@ -177,13 +186,15 @@ let
   linesOf = text: lib.filter (words: words != [ ] && ! lib.hasPrefix "#" (lib.head words)) (map wordsOf (lib.splitString "\n" text));
   word = number: words: if number < lib.length words then lib.elemAt words number else "";
   optionsOf = number: words: lib.splitString "," (word number words);
+  notHere = device: "${device} is not in the image";
   files = {
     # crypttab(5): name, device, key, options
-    crypttab = words: lib.optional (isAbsent (word 1 words) && lib.intersectLists (optionsOf 3 words) [ "nofail" "noauto" "_netdev" ] == [ ]) (word 1 words);
+    crypttab = words: lib.optional (isAbsent (word 1 words) && lib.intersectLists (optionsOf 3 words) [ "nofail" "noauto" "_netdev" ] == [ ]) (notHere (word 1 words));
     # fstab(5): device, mount point, type, options
     fstab = words:
       let entry = { device = word 0 words; fsType = word 2 words; options = optionsOf 3 words; }; in
-      lib.optional (! isHarmless entry && (isAbsent entry.device || entry.fsType == "zfs")) entry.device;
+      lib.optional (! isHarmless entry && (isAbsent entry.device || entry.fsType == "zfs")) (notHere entry.device)
+      ++ lib.optional (foreignOf entry != [ ]) (noOption entry (foreignOf entry));
   };
   # A store path that is not a derivation's output is there before the build.
   isThere = source: lib.all (one: one.path or false) (lib.attrValues (builtins.getContext source)) && builtins.pathExists source;
@@ -201,12 +212,12 @@ let
           let
             target = lib.removePrefix prefix (attribute one "target" name);
             text = textOf one;
-            absent = lib.concatMap files.${target} (linesOf text);
+            wrong = lib.concatMap files.${target} (linesOf text);
           in
-          lib.optional (lib.isAttrs one && files ? ${target} && attribute one "enable" true && (text == null || absent != [ ])) {
+          lib.optional (lib.isAttrs one && files ? ${target} && attribute one "enable" true && (text == null || wrong != [ ])) {
             name = "${lib.concatStringsSep "." option}.${if lib.hasPrefix "/" name then "\"${name}\"" else name}";
             places = [ (placeOf option [ name ] definition) ];
-            why = if text == null then "what is in the file is not known before the build" else "it names ${lib.concatStringsSep ", " absent}, which is not in the image";
+            why = if text == null then "what is in the file is not known before the build" else lib.concatStringsSep ", " wrong;
             instead = if target == "fstab" then "write the entry in fileSystems or swapDevices" else "add nofail to the options of a device that is attached later";
             without = if target == "fstab" then null else { ${name}.enable = strong false; };
           })

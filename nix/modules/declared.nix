@@ -17,8 +17,8 @@ let
   onDisk = lib.elem kind [ "uefi" "bios" "bare" "card" ];
   rules = builtins.fromTOML (builtins.readFile ../options.toml);
 
-  nixpkgs = dirOf (dirOf (toString modulesPath)) + "/";
-  isOwn = definition: !(lib.hasPrefix nixpkgs definition.file || lib.hasPrefix "${toString ./.}/" definition.file);
+  inherit (import ../definitions.nix { inherit lib modulesPath; }) isFromNixpkgs plain;
+  isOwn = definition: !(isFromNixpkgs definition || lib.hasPrefix "${toString ./.}/" definition.file);
   definitionsOf = option: lib.filter isOwn option.definitionsWithLocations;
   isHardware = definition: baseNameOf definition.file == "hardware-configuration.nix";
 
@@ -30,13 +30,6 @@ let
   refuse = name: places: finding name places true;
   replaced = name: places: finding name places false "" "";
 
-  # The parts of an attribute set that is a definition's value, without mkIf, mkMerge, mkForce.
-  plain = value:
-    if ! lib.isAttrs value then [ value ]
-    else if value._type or null == "merge" then lib.concatMap plain value.contents
-    else if value._type or null == "if" then lib.optionals value.condition (plain value.content)
-    else if value ? _type && value ? content then plain value.content
-    else [ value ];
   # What the configuration itself says of `name` in the option `option`, which is of attribute sets: [ { place, value } ]
   saidOf = path: name:
     let option = lib.attrByPath path null declared.options; in
@@ -74,7 +67,11 @@ let
   # fstab(5) has one list, whose words a configuration may join itself.
   optionsIn = lib.concatMap (lib.splitString ",");
   mountOptions = import ../mount-options.nix;
-  subvolumes = options: lib.filter (option: lib.hasPrefix "subvol" option || lib.hasPrefix "X-mount.subdir" option) (optionsIn options);
+  # Each btrfs has the subvolume that is its whole tree.
+  isSubvolume = option: lib.hasPrefix "subvol" option && ! lib.elem option [ "subvol=/" "subvolid=0" "subvolid=5" ];
+  subvolumes = options: lib.filter (option: isSubvolume option || lib.hasPrefix "X-mount.subdir" option) (optionsIn options);
+  # Options that the kernel does not mount this type with; subvolumes are told apart.
+  foreignTo = fsType: options: lib.filter (option: subvolumes [ option ] == [ ] && mountOptions.isForeign fsType option) (optionsIn options);
 
   # No disk: memory, the network, other parts of the tree; or one that need not be there.
   withoutDisk = [ "tmpfs" "ramfs" "proc" "sysfs" "devpts" "devtmpfs" "cgroup2" "bpf" "efivarfs" "tracefs" "debugfs" "hugetlbfs" "overlay" "autofs" "nfs" "nfs4" "cifs" "smb3" "9p" "virtiofs" "ceph" "glusterfs" "davfs" "vboxsf" "sshfs" "mergerfs" "bindfs" ];
@@ -83,7 +80,12 @@ let
     lib.elem entry.fsType withoutDisk || lib.hasPrefix "fuse" entry.fsType
     || lib.any mayBeMissing (optionsIn entry.options)
     || (entry.overlay.lowerdir or null) != null
-    || lib.any (one: one.device == entry.device && one.fsType == entry.fsType && subvolumes entry.options == [ ]) (lib.attrValues made);
+    || isOfOwnDisk entry && subvolumes entry.options == [ ];
+  # A further mount of a file system that the image has, and the options that are not for that.
+  ownOf = entry: lib.findFirst (one: one.device == entry.device && lib.elem entry.fsType [ one.fsType "auto" ]) null (lib.attrValues made);
+  isOfOwnDisk = entry: ownOf entry != null;
+  foreignOf = entry: lib.optionals (isOfOwnDisk entry) (foreignTo (ownOf entry).fsType entry.options);
+  noOption = entry: foreign: "${entry.device} is ${(ownOf entry).fsType}, which has no mount option ${lib.concatStringsSep ", " foreign}";
 
   noOtherDisk = if onDisk then "the image has one disk, with its own partitions" else "this format has no disk";
   fileSystemName = mount: "fileSystems.\"${mount}\"";
@@ -101,8 +103,7 @@ let
       final = config.fileSystems.${mount} or { device = null; fsType = "nothing"; options = [ ]; };
       isType = type: mount == "/" && lib.elem type (options.nixosImage.fsType.type.functor.payload.values or [ ]);
       subvolume = lib.filter (one: lib.isList one.value && subvolumes one.value != [ ]) (attributeOf "options" found);
-      isForeign = option: subvolumes [ option ] == [ ] && mountOptions.isForeign mine.fsType option;
-      foreign = lib.concatMap (one: map (value: one // { inherit value; }) (lib.filter isForeign (optionsIn (lib.toList one.value)))) (attributeOf "options" found);
+      foreign = lib.concatMap (one: map (value: one // { inherit value; }) (foreignTo mine.fsType (lib.toList one.value))) (attributeOf "options" found);
       otherType = type:
         if isType type then "set nixosImage.fsType = \"${type}\" (--root-fs ${type})"
         else if type == "tmpfs" then "take the format iso or kexec, whose root is in memory"
@@ -130,9 +131,14 @@ let
   # Entries of another name for a mount point of the image's own: it has one.
   twinsOf = mount: lib.remove mount (namesAt mount);
   ofOther = mount: entry:
-    lib.optional (!isHarmless entry)
-      (refuse (fileSystemName mount) (map (one: one.place) (said mount)) "${toString entry.device} (${entry.fsType}) is not in the image; ${noOtherDisk}"
-        "add \"nofail\" to its options if the device is attached later");
+    let
+      foreign = foreignOf entry;
+      refuseFor = refuse (fileSystemName mount) (map (one: one.place) (said mount));
+    in
+    if foreign != [ ] then [ (refuseFor (noOption entry foreign) "") ]
+    else if isHarmless entry then [ ]
+    else if isOfOwnDisk entry then [ (refuseFor "the image's file system has no subvolumes" "") ]
+    else [ (refuseFor "${toString entry.device} (${entry.fsType}) is not in the image; ${noOtherDisk}" "add \"nofail\" to its options if the device is attached later") ];
 
   # Entries that only nixpkgs' own modules have are the format's.
   others = lib.filter (entry: let mount = entry.mountPoint; in ! isMade mount && ! isReplaced mount && said mount != [ ] && ! (cfg.onlyNixStore && mount == "/"))
@@ -158,7 +164,7 @@ let
       "the image is not encrypted, and its initrd would wait for that device" "")
     (lib.attrNames config.boot.initrd.luks.devices);
   devices = import ../devices.nix {
-    inherit lib definitionsOf isHarmless placeOf plain;
+    inherit lib definitionsOf foreignOf isHarmless noOption placeOf plain;
     declared = declared.options;
     escapePath = utils.escapeSystemdPath;
     made = lib.attrValues made;

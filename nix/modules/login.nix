@@ -1,5 +1,5 @@
 # Refuses images that nobody can log in to, and SSH keys that are placeholders.
-{ config, lib, options, ... }:
+{ config, lib, modulesPath, options, ... }:
 let
   cfg = config.nixosImage;
   inherit (config.services) openssh;
@@ -69,8 +69,16 @@ let
   withoutFile = lib.filter (user: hasShell user && passwordFile user != null && ! isProvided (passwordFile user)) users;
   shutOut = map (user: "${user.name} (${let why = sshd.refusal user.name; in if why != "" then why else "AuthorizedKeysFile has no /etc/ssh/authorized_keys.d/%u"})") withKeys;
 
-  # NixOS leaves such a group out without a word, and the user has not its rights.
-  noGroups = lib.concatMap (user: map (group: "${user.name}: ${group}") (lib.filter (group: ! config.users.groups ? ${group}) user.extraGroups))
+  # NixOS leaves such a group out without a word, and the user has not its rights. What nixpkgs says of its own users is no mistake of
+  # the configuration: an installer's user is in networkmanager, without NetworkManager, too.
+  inherit (import ../definitions.nix { inherit lib modulesPath; }) isFromNixpkgs plain;
+  ofNixpkgs = name: lib.concatMap
+    (definition: lib.concatMap (user: lib.optionals (lib.isAttrs user) (lib.concatMap lib.toList (plain (user.extraGroups or [ ]))))
+      (lib.concatMap plain (lib.catAttrs name (plain definition.value))))
+    (lib.filter isFromNixpkgs options.users.users.definitionsWithLocations);
+  noGroups = lib.concatMap
+    (user: map (group: "${user.name}: ${group}")
+      (lib.subtractLists (ofNixpkgs user.name) (lib.filter (group: ! config.users.groups ? ${group}) user.extraGroups)))
     (lib.filter (user: user.isNormalUser) users);
 in
 {

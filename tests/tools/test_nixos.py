@@ -38,7 +38,7 @@ def test_what_the_store_has_of_an_image_is_known_before(tmp_path: pathlib.Path) 
         ),
         ("btrfs", ["data=ordered", "umask=0", "inode64", "compress_algorithm=lz4"]),
         ("xfs", ["commit=60", "compress", "nobarrier", "errors=remount-ro"]),
-        ("vfat", ["data=ordered", "acl", "mode=755"]),
+        ("vfat", ["data=ordered", "acl", "mode=755", "nodots"]),
         ("unknown", []),
     ],
 )
