@@ -30,7 +30,7 @@ IN_TEST_IMAGE = "NIXOS_IMAGE_IN_TEST_IMAGE" in os.environ
 
 # Hypothesis uses the same examples in every run, because users run the suite to check the
 # appliance. It has no deadline, because a loaded CI machine is not a failure.
-for name, examples in (("quick", 25), ("long", 100)):
+for name, examples in (("quick", 12), ("long", 100)):
     hypothesis.settings.register_profile(
         name, deadline=None, derandomize=True, database=None, max_examples=examples
     )

@@ -95,7 +95,7 @@ def written(value: object) -> str:
 
 
 @hypothesis.given(document=st.dictionaries(NAMES, VALUES, max_size=4))
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=2 * hypothesis.settings().max_examples)
 def test_no_document_hides_a_place(document: dict[str, object]) -> None:
     text = "".join(f"{quoted(name)} = {written(value)}\n" for name, value in document.items())
     assert tomllib.loads(text) == document

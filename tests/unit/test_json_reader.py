@@ -126,7 +126,7 @@ TASK = {"work": WORK, "leased": True, "foreign": ["aarch64-linux"], "options": {
 
 
 @hypothesis.given(st.sampled_from([*TASK, "private", "wait_seconds", "work.format"]), JSON)
-@hypothesis.settings(max_examples=200)
+@hypothesis.settings(max_examples=4 * hypothesis.settings().max_examples)
 def test_any_field_of_a_task_is_read_or_refused_by_its_name(field: str, value: object) -> None:
     document = json.loads(json.dumps(TASK))
     *folders, name = field.split(".")
