@@ -112,6 +112,7 @@ def _work(request: Worker, session: Session) -> int:
     from orchestrator.shared.progress import make_progress
 
     who = session.who
+    settings = _settings(request, who) if request.action == "start" else {}
     with (
         contextlib.closing(make_progress(request.display, who.terminal)) as progress,
         run_workspace(who, {}) as (engine, workspace),
@@ -125,7 +126,7 @@ def _work(request: Worker, session: Session) -> int:
                 progress.say(f"{text}; ./run.sh down -v removes what it has built")
             case "start":
                 progress.to("worker", "making its image")
-                told = resident.start(engine, workspace, who, _settings(request, who), progress)
+                told = resident.start(engine, workspace, who, settings, progress)
                 progress.end()
                 progress.say(_advice(request))
                 session.write(f"{plain(str(told['line']))}\n")

@@ -5,9 +5,12 @@ import pytest
 from orchestrator.agents.builder import sandbox, worker
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.failure import AgentError
+from orchestrator.run import runs
 from orchestrator.shared.builders import read_line
 from orchestrator.shared.errors import UsageError
 from orchestrator.verbs import registry
+from orchestrator.verbs import worker as verb
+from orchestrator.verbs.registry import Session
 from orchestrator.verbs.worker import Worker, describe
 from tests.unit.requests import CALLER
 
@@ -89,3 +92,15 @@ def test_its_orders_name_the_keys_that_were_named() -> None:
 
 def test_where_there_is_no_worker_status_says_how_to_start_one() -> None:
     assert "./run.sh worker starts one" in describe(None)
+
+
+def test_nobody_who_could_log_in_is_told_before_an_image_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def begun(*_arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(runs, "run_workspace", begun)
+    monkeypatch.setattr(verb, "keys_at_home", lambda _who: ())
+    with pytest.raises(UsageError, match="no public key in ~/.ssh"):
+        verb.VERB.work(ask(), Session(CALLER, stream=1, began=0.0, sent=True))
