@@ -1,29 +1,31 @@
 # Finds the appliance.toml that describes images, and tests whether it names a path.
 # shellcheck shell=sh
 
-# find_appliance ARGUMENTS...: sets $appliance to the path of the appliance.toml that run.sh's ARGUMENTS name, or else of the one in
-# the working directory, and NIXOS_IMAGE_APPLIANCE_TEXT to its content: the orchestrator reads it before it gives orders.
+# find_appliance ARGUMENTS...: sets $appliance to the path of the appliance.toml that run.sh's ARGUMENTS name, or else, except for a kit,
+# of the one in the working directory, and NIXOS_IMAGE_APPLIANCE_TEXT to its content: the orchestrator reads it before it gives orders.
 find_appliance() {
-  case ${1:-build} in -* | build | demo | eject) ;; doctor) [ -n "$bundle" ] || return 0 ;; *) return 0 ;; esac
+  names=--appliance
+  case ${1:-build} in -* | build | demo | eject) ;; kit) names=--with ;; doctor) [ -n "$bundle" ] || return 0 ;; *) return 0 ;; esac
   file=appliance.toml follows='' asked=
   for word; do
-    case $follows$word in
-      1*) file=$word asked=1 follows='' ;;
-      --appliance) follows=1 ;;
-      --appliance=*) file=${word#*=} asked=1 ;;
-    esac
+    if [ -z "$follows" ]; then
+      case $word in "$names") follows=1; continue ;; "$names"=*) word=${word#*=} ;; *) continue ;; esac
+    fi
+    follows=
+    case $names:$word in --appliance:* | --with:*.toml) file=$word asked=1 ;; esac
   done
+  [ -n "$asked" ] || [ $names != --with ] || return 0
   if [ -z "$asked" ]; then
     [ -e "$file" ] || [ -L "$file" ] || { tell_above "$@"; return 0; }
     ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" || return 0
   fi
   [ -n "$file" ] || return 0 # the orchestrator tells that a path is empty
-  [ -e "$file" ] || die 2 "--appliance: $file does not exist" "./run.sh init writes an appliance.toml"
-  [ -f "$file" ] && [ -r "$file" ] || die 2 "--appliance: $file is not a file that can be read" "ls -l shows what it is, and who may read it"
-  [ "$(wc -c < "$file")" -le 100000 ] || die 2 "--appliance: $file is larger than 100 kB" "move parts of it into modules"
+  [ -e "$file" ] || die 2 "$names: $file does not exist" "./run.sh init writes an appliance.toml"
+  [ -f "$file" ] && [ -r "$file" ] || die 2 "$names: $file is not a file that can be read" "ls -l shows what it is, and who may read it"
+  [ "$(wc -c < "$file")" -le 100000 ] || die 2 "$names: $file is larger than 100 kB" "move parts of it into modules"
   # A variable has no NUL: the shell would leave it out.
   # shellcheck disable=SC2094  # nothing is written
-  [ "$(LC_ALL=C tr -d "\000" < "$file" | wc -c)" -eq "$(wc -c < "$file")" ] || die 2 "--appliance: $file has the character NUL" "save it as UTF-8"
+  [ "$(LC_ALL=C tr -d "\000" < "$file" | wc -c)" -eq "$(wc -c < "$file")" ] || die 2 "$names: $file has the character NUL" "save it as UTF-8"
   absolute "$file"
   appliance=$absolute
   ! is_outside "$appliance" || say "reading $real, to which $appliance leads"

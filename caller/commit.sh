@@ -86,3 +86,8 @@ find_modules() {
   tr '\0' '\n' < "$state/entries" \
     | prefix=$1 awk '/^160000 / { commit = $2; sub(/^[^\t]*\t/, ""); print commit, ENVIRON["prefix"] $0 }' >> "$state/modules" || no_room
 }
+
+# names_flake OPTION PATH: whether OPTION names PATH as a flake's folder
+names_flake() {
+  case $1:$2 in --flake:*) ;; --with:*.nix | --with:*.toml) return 1 ;; --with:*) ;; *) return 1 ;; esac
+}

@@ -70,5 +70,7 @@ send_kit() {
   container=
   heed_end
   after_death
+  [ $code != 0 ] || ! grep -q '^sources\.tar ' "$state/members" \
+    || say "its sources: tar -xOf $kit sources.tar | tar -xf - ; then build-commands has what makes the images"
   return "$code"
 }

@@ -52,7 +52,7 @@ is_named() { grep -q "^image $1 " "$state/manifest"; }
 check_file() {
   is_sum "$1" || bad_kit "its manifest is damaged"
   case $2 in
-    "$1.json" | "$1.tar" | store.tar) ;;
+    "$1.json" | "$1.tar" | store.tar | sources.tar) ;;
     *) bad_kit "it has a member that no kit has" ;;
   esac
 }

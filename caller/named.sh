@@ -42,7 +42,7 @@ is_value() {
   value=$1
   case $option_word:$value in
     --inject:*) source_of "$1" || return ;;
-    --flake:*)
+    --flake:* | --with:*)
       value=${value%%#*}
       value=${value:-.}
       folder_of "${value%%\?*}"
@@ -92,17 +92,18 @@ source_of() {
 }
 
 # is_positional NUMBER ARGUMENTS...: whether the positional argument with this number is the path $wanted. All options of boot, flash, kit
-# and verify have a value, except those listed here.
+# and verify have a value, except those listed here, which have none or two.
 is_positional() {
-  number=$1 follows='' all=''
+  number=$1 follows=0 all=''
   shift
   for word; do
-    if [ -n "$follows" ]; then follows=; continue; fi
+    if [ $follows -gt 0 ]; then follows=$((follows - 1)); continue; fi
     case $all$word in
       --) all=1 ;;
-      --dry-run | --force | --no-verify | --print-command | --quiet | --test | --verbose | --yes | --*=*) ;;
-      -q | -v) ;;
-      --*) follows=1 ;;
+      --allow-no-login | --dry-run | --force | --ignore-hardware | --no-verify | --print-command | --quiet | --show-trace | --test | --verbose | --yes | --*=*) ;;
+      -q | -v | -f?* | -I?*) ;;
+      --option | --override-input | --special-arg) follows=2 ;;
+      -f | -I | --*) follows=1 ;;
       *)
         number=$((number - 1))
         [ $number = 0 ] || continue

@@ -87,18 +87,20 @@ may() {
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"
       else ! given --flake "$@" && is_wanted "$root/config/sd-card.nix"; fi ;;
     build:send_tree:NIXOS_CONFIG) ! given -c "$@" && ! given --configuration "$@" && ! given --flake "$@" && is_wanted "${NIXOS_CONFIG:-}" ;;
-    build:send_tree:"-I nixos-config" | build:send_tree:"-I nixpkgs") named -I "$@" ;;
+    build:send_tree:"-I nixos-config" | build:send_tree:"-I nixpkgs" | kit:send_tree:"-I nixpkgs") named -I "$@" ;;
     build:send_tree:--nixpkgs) named --nixpkgs "$@" ;;
-    build:send_tree:NIX_PATH) is_wanted "$nixpkgs" ;;
-    build:send:--appliance | demo:send:--appliance | eject:send:--appliance) in_appliance ' keys source password-file auth-key-file token-file ' ;;
-    build:send_tree:--appliance) in_appliance ' modules ' ;;
-    build:send_tree:"--appliance nixpkgs") in_appliance ' nixpkgs ' ;;
+    build:send_tree:NIX_PATH | kit:send_tree:NIX_PATH) is_wanted "$nixpkgs" ;;
+    build:send:--appliance | demo:send:--appliance | eject:send:--appliance | kit:send:--appliance) in_appliance ' keys source password-file auth-key-file token-file ' ;;
+    build:send_tree:--appliance | kit:send_tree:--appliance) in_appliance ' modules ' ;;
+    build:send_tree:"--appliance nixpkgs" | kit:send_tree:"--appliance nixpkgs") in_appliance ' nixpkgs ' ;;
     build:send_modules:--flake | build:send_tree:--flake | build:send_tree:--override-input | build:send_tree:-I | build:send_tree:--format-path) named "$about" "$@" ;;
     images:push_images:*) is_registry "$about" && shift && is_word "$about" "$@" ;;
     kit:kit:) [ -n "$kit" ] ;;
     kit:out_file:kit) shift; is_positional 2 "$@" ;;
     kit:force:) given --force "$@" ;;
-    kit:send:--sign-key) named "$about" "$@" ;;
+    kit:send:--sign-key | kit:send:--nix-conf) named "$about" "$@" ;;
+    kit:send_tree:--with | kit:send_modules:--with | kit:send_tree:--nixpkgs) named "$about" "$@" ;;
+    kit:send_tree:--override-input | kit:send_tree:-I | kit:send_tree:--format-path) named "$about" "$@" ;;
     flash:flash:flash) shift; is_positional 1 "$@" ;;
     flash:disk:flash) shift; is_positional 2 "$@" ;;
     flash:yes:) given --yes "$@" ;;

@@ -58,10 +58,10 @@ send_tree() {
   if [ "$1" = --format-path ] && [ -f "$library" ]; then send_path "$library"; fi
   : > "$state/found"
   if in_repository "$1" "$tree"; then
-    case $1 in --configuration | "-I nixos-config" | NIXOS_CONFIG | --flake | --appliance) find_top "$1" "$2" ;; esac
+    case $1 in --configuration | "-I nixos-config" | NIXOS_CONFIG | --flake | --appliance | --with) find_top "$1" "$2" ;; esac
     not_home "$1"
     list_files "$1"
-    if [ "$1" = --flake ]; then
+    if names_flake "$@"; then
       find_commit
       with=0
       if [ -n "$modules" ] || wants_modules; then with=1; list_modules "$1"; fi

@@ -339,9 +339,27 @@ _nixos_image() {
       _arguments \
         '-h[show this help message and exit]' \
         '--help[show this help message and exit]' \
-        '*--with=[what the demo needs for this system (default\: the one foreign to this host); what a recent result, which ./run.sh store names, is and was built of; the image of the test suite; repeatable]:SYSTEM|NAME|tests: ' \
+        '*--with=[what the demo needs for this system (default\: the one foreign to this host); what a recent result, which ./run.sh store names, is and was built of; a configuration (a .nix file, an appliance.toml, the folder of a flake with #NAME)\: it is built, and goes with its sources and nixpkgs; the image of the test suite; repeatable]:SYSTEM|NAME|CONFIGURATION|tests: ' \
         '--sign-key=[sign the kit with this private SSH key]:FILE:_files' \
         '--force[replace FILE]' \
+        '*--image=[only this image of the file (repeatable)]:NAME: ' \
+        '*-f+[image format (./run.sh formats)]:NAME: ' \
+        '*--format=[image format (./run.sh formats)]:NAME: ' \
+        '*--format-path=[]:FILE:_files' \
+        '*--system=[target system (default\: the host'\''s if the format supports it)]:VALUE:(aarch64-linux armv7l-linux i686-linux riscv64-linux x86_64-linux)' \
+        '--root-fs=[]:VALUE:(ext4 btrfs xfs erofs f2fs)' \
+        '--allow-no-login[allow an image that nobody can log in to]' \
+        '--ignore-hardware[leave out the disks of hardware-configuration.nix]' \
+        '--nixpkgs=[nixpkgs to use, also for a flake'\''s input of that name (default\: NIX_PATH'\''s, else the pinned one; a flake'\''s own)]:PATH|REF:_files' \
+        '*--override-input[use another tree for one of the flake'\''s inputs]:NAME: :PATH|REF:_files' \
+        '*-I+[entry of Nix'\'' search path; nixos-config=FILE is the configuration]:NAME=PATH|REF: ' \
+        '*--option[set a Nix option]:NAME: :VALUE: ' \
+        '--nix-conf=[nix.conf lines to add, for example access tokens]:FILE:_files' \
+        '*--special-arg[]:NAME: :VALUE: ' \
+        '*--substituter=[]:URL: ' \
+        '*--trusted-public-key=[]:KEY: ' \
+        '--cores=[CPU cores per derivation]:N: ' \
+        '--show-trace[]' \
         '--public-key=[refuse the kit unless this SSH key has signed it]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \

@@ -25,6 +25,11 @@ def add_appliance_options(what: Group) -> None:
         metavar="FILE",
         help=f"file that describes images without Nix (default: ./{APPLIANCE} if it exists)",
     )
+    add_image_option(what)
+
+
+def add_image_option(what: Group) -> None:
+    """Add the option that chooses among an appliance.toml's images."""
     what.add_argument(
         "--image",
         action="append",

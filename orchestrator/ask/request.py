@@ -198,8 +198,8 @@ class Build(ImageRequest):
     configuration of the caller's computer. An empty `nixpkgs` means the pinned one, or the flake's
     own. `overrides` replace inputs of the flake: name, place, folder in it. `systems` may be empty.
     With `boot_on_terminal`, run.sh boots the first image afterwards, by a separate call. `notes`
-    tell what the caller's environment has decided. `configuration_by` and `nixpkgs_by` are the
-    option or the variable that names them, for errors.
+    tell what the caller's environment has decided. `configuration_by`, `flake_by` and `nixpkgs_by`
+    are the option or the variable that names them, for errors.
     """
 
     configuration: pathlib.PurePosixPath | None
@@ -220,6 +220,7 @@ class Build(ImageRequest):
     overrides: tuple[tuple[str, Place, str], ...] = ()
     notes: tuple[str, ...] = ()
     configuration_by: str = "--configuration"
+    flake_by: str = "--flake"
     nixpkgs_by: str = "--nixpkgs"
 
     @property
@@ -236,7 +237,7 @@ class Build(ImageRequest):
         named: list[tuple[str, Place | None]] = [
             *(("--appliance", path) for path in (self.appliance.modules if self.appliance else ())),
             (self.configuration_by, self.configuration),
-            ("--flake", self.flake),
+            (self.flake_by, self.flake),
             (self.nixpkgs_by, self.nixpkgs),
             *(("--override-input", path) for _name, path, _folder in self.overrides),
             *(("-I", path) for _name, path in self.search_path),

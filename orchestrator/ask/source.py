@@ -26,6 +26,11 @@ def add_source_options(what: Group, nix: Group) -> None:
         help="a flake's NixOS configuration: one of nixosConfigurations, or an attribute path"
         " (default: the one of this computer's name, or the only one)",
     )
+    add_input_options(nix)
+
+
+def add_input_options(nix: Group) -> None:
+    """Add the options of a configuration's inputs to the group `nix`."""
     nix.add_argument(
         "--nixpkgs",
         metavar="PATH|REF",

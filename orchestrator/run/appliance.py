@@ -143,8 +143,8 @@ class Appliance:
     def _build(self, target: int, handover: Handover) -> bool:
         """Start the plan's containers in order, and process their events until all images exist.
 
-        Each image is delivered as it is announced. Returns False for a dry run, whose JSON goes to
-        `target`.
+        Each image is delivered as it is announced. Returns False for a run without images: a dry
+        run, whose JSON goes to `target`, or one for a closure.
         """
         self._run.progress.to("start", ", ".join(self._run.plan.services))
         names = self._run.engine.create(self._run.plan.services)
@@ -195,6 +195,8 @@ class Appliance:
                 return True
             elif service == "builder" and name == "file":
                 check_free(event.get("file"), self._run.request, self._run.hosts, self._kept)
+            elif service == "builder" and name == "results" and self._run.closure:
+                return False
             elif service == "builder" and name == "plan":
                 cost, found = forecast.tell(self._run, event, target)
                 if self._run.request.dry_run:
@@ -204,12 +206,16 @@ class Appliance:
             elif service == "builder":
                 self._follower.show(self._run.progress, name, event)
 
+    def announced(self, name: str, field: str) -> tuple[str, ...]:
+        """Return the store paths in `field` of the builder's event `name`."""
+        told = (self._supervisor.event("builder", name) or {}).get(field)
+        return stream.as_announced(tuple[str, ...], told, field)
+
     def _push(self, url: str) -> None:
         """Copy what was built to a cache. The builder's end is the end of all that builds left."""
         if self._supervisor.wait_exit("builder", LATE_SECONDS) is None:
             raise PushError("the builder does not end: its container could read the keys of --push")
-        announced = (self._supervisor.event("builder", "results") or {}).get("results")
-        push.push(self._run, url, stream.as_announced(tuple[str, ...], announced, "results"))
+        push.push(self._run, url, self.announced("results", "results"))
 
     def _give_secret(self, kept: pathlib.Path, name: str) -> None:
         """Copy a file for an attempt if there is one; the builder deletes it before Nix starts."""

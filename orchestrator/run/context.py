@@ -21,7 +21,8 @@ class RunContext:
     `deadline` is a time of the monotonic clock. `hosts` are the host names in the images' names
     (`make_task.hosts`), `sent` the caller's files as they came (`provenance.sent`). `word` is the
     person's, whom run.sh asks. `delivered` are images in the output folder that may stay. `earlier`
-    is what builders on other machines did in attempts that have failed: the store has it.
+    is what builders on other machines did in attempts that have failed: the store has it. With
+    `closure` no image is made: the run ends when Nix has built what images are made of.
     """
 
     caller: Caller
@@ -37,3 +38,4 @@ class RunContext:
     word: Word
     delivered: tuple[Artifact, ...] = ()
     earlier: list[Hand] = dataclasses.field(default_factory=list)
+    closure: bool = False

@@ -19,7 +19,7 @@ from orchestrator.run.push import Pusher
 from orchestrator.run.runs import write_variables
 from orchestrator.run.supervisor import Event
 from orchestrator.shared.errors import DeliveryError, VerificationError
-from orchestrator.shared.kit import STORE, KitOrder
+from orchestrator.shared.kit import SOURCES, STORE, KitOrder
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.push import public_key
 from orchestrator.shared.text import columns
@@ -59,12 +59,18 @@ def export(
     services: tuple[str, ...],
     place: pathlib.Path,
     sign: Callable[[bytes], bytes] | None,
+    sources: pathlib.Path | None = None,
 ) -> None:
-    """Write a kit to the new file `place`: images, inputs of the demo, and results.
+    """Write a kit to the new file `place`: images, inputs of the demo, store paths, and results.
 
-    `wanted` has the systems of demos and the names of results; `services` are those whose images
-    are wanted. `sign` makes the manifest's signature. Raises `DeliveryError`, or an agent's error.
+    `wanted` has the systems of demos, store paths, and the names of results; `services` are those
+    whose images are wanted. `sign` makes the manifest's signature, `sources` is the archive of a
+    configuration's. Raises `DeliveryError`, or an agent's error.
     """
+    if wanted.results:  # a name that is wrong is told before all images are made
+        _make(work, "aarch64", ("builder",))
+        open_to_agents(work.workspace.shared)
+        work.order("restock", KitOrder("inputs", results=wanted.results))
     with _images(work, wanted.systems, services) as names:
         work.progress.to("kit", "fetching the demo's packages")
         told = work.order("restock", dataclasses.replace(wanted, action="inputs"))
@@ -73,7 +79,7 @@ def export(
         pusher = Pusher(work.engine, work.workspace, work.progress, math.inf)
         key = public_key(pusher.own_key())
         give_keys(work.workspace.keys, work.workspace.shared)
-        work.order("push", dataclasses.replace(wanted, paths=paths))
+        work.order("push", dataclasses.replace(wanted, paths=(*wanted.paths, *paths)))
         store = take(work.workspace.shared, STORE, STORE)
         work.progress.to("kit", "packing the images")
         images = [_image(work.engine, name) for name in names]
@@ -90,6 +96,9 @@ def export(
             writer.add_images(images, work.engine.save_images(ids))
             with store.open("rb") as content:
                 writer.add(STORE, content)
+            if sources:
+                with sources.open("rb") as content:
+                    writer.add(SOURCES, content)
             writer.finish(heads, sign)
         store.unlink()
         rows: list[tuple[str, ...]] = [(image.name, image.config[:12]) for image in images]
@@ -104,16 +113,22 @@ def _images(
     names = list(OWN)
     for guest in sorted({system.partition("-")[0] for system in systems}):
         write_variables(work.workspace.variables, work.who, {"NIXOS_IMAGE_GUEST": guest})
-        images = Images(work.engine, guest, work.workspace.logs, own=work.who.image)
-        try:
-            images.want(services)
-            images.wait(services, work.progress)
-        finally:
-            images.close()
+        images = _make(work, guest, services)
         found = [images.name(service) for service in services]
         names += [name for name in found if name and name not in names]
     open_to_agents(work.workspace.shared)
     yield names
+
+
+def _make(work: KitWork, guest: str, services: tuple[str, ...]) -> Images:
+    """Have the images of `services` made."""
+    images = Images(work.engine, guest, work.workspace.logs, own=work.who.image)
+    try:
+        images.want(services)
+        images.wait(services, work.progress)
+    finally:
+        images.close()
+    return images
 
 
 def _image(engine: Engine, name: str) -> KitImage:
@@ -129,12 +144,7 @@ def restore(work: KitWork, stream: typing.BinaryIO) -> None:
     `VerificationError` if something else arrives than run.sh has checked.
     """
     digest, size, key = _head(stream)
-    images = Images(work.engine, "aarch64", work.workspace.logs, own=work.who.image)
-    try:
-        images.want(("builder",))
-        images.wait(("builder",), work.progress)
-    finally:
-        images.close()
+    _make(work, "aarch64", ("builder",))
     open_to_agents(work.workspace.shared)
     place = work.workspace.shared / STORE
     total, left = hashlib.sha256(), size

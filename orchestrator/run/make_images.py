@@ -21,6 +21,7 @@ from orchestrator.docker import facts
 from orchestrator.docker.compose import MORE
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
+from orchestrator.docker.workspace import Workspace
 from orchestrator.run import debug_shell, github_keys, kept_trees
 from orchestrator.run.appliance import Appliance
 from orchestrator.run.context import RunContext
@@ -43,12 +44,33 @@ from orchestrator.shared.task import Copy, DemoTask, NixosTask
 SPARE_SECONDS = 600
 
 
+@dataclasses.dataclass(frozen=True)
+class Closure:
+    """What is done with a request's closure, of which no image is made.
+
+    `before` is called before any agent could change the sent files, and when late values are no
+    more among them; `after` when Nix has built and no container is left, with the store paths of
+    the results and those of the trees that were evaluated.
+    """
+
+    before: Callable[[Workspace], None]
+    after: Callable[[Engine, Workspace, tuple[str, ...], tuple[str, ...]], None]
+
+
 def make_images(
-    request: Demo | Build, who: Caller, progress: Progress, stream: int, began: float
+    request: Demo | Build,
+    who: Caller,
+    progress: Progress,
+    stream: int,
+    began: float,
+    closure: Closure | None = None,
 ) -> None:
-    """Make images, then print each stage's duration; `began`: time of the monotonic clock."""
+    """Make images, then print each stage's duration; `began`: time of the monotonic clock.
+
+    With `closure`, build what the images are made of, and do that in their place.
+    """
     try:
-        _make(request, who, progress, stream)
+        _make(request, who, progress, stream, closure)
     finally:
         progress.end()
         if progress.seconds:
@@ -71,7 +93,9 @@ def removal_shown(progress: Progress) -> Iterator[None]:
         progress.to("clean up", "removing the run's files")
 
 
-def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -> None:
+def _make(
+    request: Demo | Build, who: Caller, progress: Progress, stream: int, closure: Closure | None
+) -> None:
     """Build images, deliver them, and boot the first one if requested."""
     deadline = time.monotonic() + request.timeout
     if request.sign:
@@ -103,7 +127,10 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             task = dataclasses.replace(task, work=dataclasses.replace(task.work, copies=known))
         names = hosts(task.options, workspace)
         # Hashed before an agent starts, because the builder may write to the sent folders.
-        sent = [] if request.dry_run else provenance.sent(request, who)
+        sent = [] if request.dry_run or closure else provenance.sent(request, who)
+        if closure:
+            task = dataclasses.replace(task, closure=True)
+            closure.before(workspace)
         sign = functools.partial(signing.sign, who) if request.sign else None
         there = delivered(who, sign) if request.keeps else ()
         if request.dry_run:
@@ -123,21 +150,22 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
         asks = who.asks and request.asks
         word = Word(stream if asks else None, yes=request.yes)
         earlier: list[Hand] = []
+        built: list[tuple[str, ...]] = []
 
         def attempt(asked: Demo | Build) -> None:
             tag = _image_tag(asked.qemu)
             write_variables(workspace.variables, who, variables | {"NIXOS_IMAGE_QEMU": tag})
             logs = workspace.logs
-            built = Images(engine, guest, logs, own=who.image, locked=asked.locked, qemu=tag)
-            built.want(plan.images)
-            built.want(("boot",) if plan.boot else ())
+            images = Images(engine, guest, logs, own=who.image, locked=asked.locked, qemu=tag)
+            images.want(plan.images)
+            images.want(("boot",) if plan.boot else ())
             try:
                 run = RunContext(
                     caller=who,
                     request=asked,
                     plan=plan,
                     engine=engine,
-                    images=built,
+                    images=images,
                     progress=progress,
                     workspace=workspace,
                     deadline=deadline,
@@ -146,13 +174,18 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
                     word=word,
                     delivered=there,
                     earlier=earlier,
+                    closure=closure is not None,
                 )
-                Appliance(run).run(task, stream)
+                appliance = Appliance(run)
+                appliance.run(task, stream)
+                if closure:
+                    results = appliance.announced("results", "results")
+                    built[:] = results, appliance.announced("trees", "paths")
             except EmulationError:
                 facts.forget(engine)  # the remembered facts of the host may be wrong
                 raise
             finally:
-                built.close()
+                images.close()
 
         try:
             try:
@@ -166,6 +199,8 @@ def _make(request: Demo | Build, who: Caller, progress: Progress, stream: int) -
             if request.debug_shell:
                 debug_shell.keep(workspace)
             raise
+        if closure:
+            closure.after(engine, workspace, *built)
 
 
 def tell_login(demo: DemoTask, progress: Progress) -> None:

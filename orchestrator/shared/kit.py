@@ -9,6 +9,9 @@ TYPE = "nixos-image-kit 1"
 #: Names of a kit's members, besides images' configurations (SHA256.json) and layers (SHA256.tar).
 STORE, MANIFEST, SIGNATURE = "store.tar", "manifest", "manifest.sig"
 
+#: Name of the member with a configuration's sources; only a kit of a configuration has it.
+SOURCES = "sources.tar"
+
 #: Namespace of a manifest's signature (ssh-keygen -n); caller/kit.sh has it, too.
 NAMESPACE = "nixos-image-kit"
 
@@ -24,8 +27,9 @@ Action = typing.Literal["inputs", "pack", "unpack"]
 class KitOrder:
     """One call of the agent (`agents/builder/kit.py`).
 
-    `systems` are those of the demo; `paths` are store paths, `results` the names of recent results,
-    which are packed with all that they were built of. `key` is the public key of the signatures.
+    `systems` are those of the demo; `paths` are store paths, `results` the names or store paths of
+    recent results, which are packed with all that they were built of. `key` is the public key of
+    the signatures.
     """
 
     action: Action

@@ -145,6 +145,7 @@ class Task:
     kept, and what it is told (`FAILED`). With `asks` the builder waits for the
     orchestrator's word between its plan and what that costs. With `late` the orchestrator sends
     files of `options` only when Nix has ended. With `verbose` it gets the log lines of builds.
+    With `closure` nothing is assembled: only what the images are made of is built.
     `tools` names the state of the builder's image. An image that is `delivered`, and was made from
     the same, is not made again; with `first_anew` the first one is. `elsewhere` are systems that
     builders on other machines build for, where a dry run asks none of them. `stranger` is the
@@ -163,6 +164,7 @@ class Task:
     late: bool = False
     asks: bool = False
     verbose: bool = False
+    closure: bool = False
     tools: str = ""
     delivered: tuple[Delivered, ...] = ()
     first_anew: bool = False

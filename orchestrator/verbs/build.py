@@ -18,7 +18,7 @@ from orchestrator.ask.appliance import (
 )
 from orchestrator.ask.builders import add_builders_option, builders_orders, read_builders
 from orchestrator.ask.image_arguments import add_image_options, image_options
-from orchestrator.ask.nix_arguments import add_nix_options, nix_options
+from orchestrator.ask.nix_arguments import Group, add_nix_options, nix_options
 from orchestrator.ask.orders import TERMINAL, Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
@@ -77,6 +77,27 @@ def _parser() -> Parser:
     nix = parser.add_argument_group("Nix")
     add_appliance_options(what)
     add_source_options(what, nix)
+    add_image_names(what)
+    what.add_argument("--list", action="store_true", help="print the names of all formats")
+    add_nix_options(nix)
+    then = parser.add_argument_group("the run")
+    then.add_argument("--boot", action="store_true", help="check that the first image boots")
+    then.add_argument(
+        "--run",
+        dest="boot_on_terminal",
+        action="store_true",
+        help="boot the first image on this terminal afterwards",
+    )
+    add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
+    add_builders_option(parser)
+    add_image_options(parser)
+    add_push_options(parser)
+    add_display_options(parser)
+    return parser
+
+
+def add_image_names(what: Group) -> None:
+    """Add the options that say which images of a configuration are wanted."""
     what.add_argument(
         "-f",
         "--format",
@@ -102,22 +123,6 @@ def _parser() -> Parser:
         action="store_true",
         help="leave out the disks of hardware-configuration.nix",
     )
-    what.add_argument("--list", action="store_true", help="print the names of all formats")
-    add_nix_options(nix)
-    then = parser.add_argument_group("the run")
-    then.add_argument("--boot", action="store_true", help="check that the first image boots")
-    then.add_argument(
-        "--run",
-        dest="boot_on_terminal",
-        action="store_true",
-        help="boot the first image on this terminal afterwards",
-    )
-    add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
-    add_builders_option(parser)
-    add_image_options(parser)
-    add_push_options(parser)
-    add_display_options(parser)
-    return parser
 
 
 def _request(found: argparse.Namespace, who: Caller) -> Build | Formats:
@@ -257,12 +262,18 @@ def _orders(request: Build | Formats) -> Orders:
     orders = image_orders(request)
     # A folder that is sent may have the output folder in it.
     orders += [["images", "--out", os.fspath(request.out)]] if request.trees else []
-    for option, path in request.trees:
-        whole = option == "--flake" and request.submodules
-        orders.append(["send_modules" if whole else "send_tree", option, os.fspath(path)])
-    orders += [["send", option, path] for option, path in request.nix_options.files.items()]
+    orders += source_orders(request)
     orders += [*appliance_orders(request), *builders_orders(request)]
     return orders + ([["then_boot"]] if request.boot_on_terminal else [])
+
+
+def source_orders(request: Build) -> Orders:
+    """Return the orders to send the folders of a configuration, and files of Nix' options."""
+    orders: Orders = []
+    for option, path in request.trees:
+        whole = option == request.flake_by and path == request.flake and request.submodules
+        orders.append(["send_modules" if whole else "send_tree", option, os.fspath(path)])
+    return orders + [["send", option, path] for option, path in request.nix_options.files.items()]
 
 
 def _work(request: Build | Formats, session: Session) -> int:

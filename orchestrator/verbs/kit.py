@@ -14,18 +14,25 @@ import re
 import sys
 import typing
 
-from orchestrator.ask.orders import Orders
+from orchestrator.ask.appliance import add_image_option
+from orchestrator.ask.nix_arguments import Group, add_nix_options
+from orchestrator.ask.orders import Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import Parser, add_display_options, caller_path, display
-from orchestrator.ask.request import Caller
+from orchestrator.ask.request import Build, Caller
+from orchestrator.ask.source import add_input_options
 from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.spec import is_file_name
+from orchestrator.verbs import build
 from orchestrator.verbs.registry import Session, Verb
 
 if typing.TYPE_CHECKING:
+    from orchestrator.docker.engine import Engine
+    from orchestrator.docker.workspace import Workspace
     from orchestrator.run.kit import KitWork
+    from orchestrator.shared.progress import Progress
 
 Action = typing.Literal["export", "import"]
 
@@ -35,9 +42,13 @@ TESTS = "tests"
 #: Words of --with that are files, folders and references of flakes: no name of an image is one.
 CONFIGURATION = re.compile(r"[/#:]|\.(nix|toml)$|^\.+$")
 
+#: Option of a build for each kind of configuration, by the end of its name; others are flakes.
+KINDS = {".nix": "configuration", ".toml": "appliance"}
+
 EXAMPLES = (
     ("kit export appliance.kit", "what the demo needs, for another CPU"),
     ("kit export pi.kit --with pi-sd-aarch64", "and what this image needs"),
+    ("kit export pi.kit --with pi.nix -f sd-aarch64", "and all that builds this configuration"),
     ("kit export appliance.kit --sign-key key", "signed with an SSH key"),
     ("kit import appliance.kit", "on a machine without a network"),
     ("kit import appliance.kit --public-key key.pub", "only if this key has signed it"),
@@ -48,8 +59,9 @@ EXAMPLES = (
 class Kit:
     """What `kit` is asked for: `file` is on the caller's host; `systems` are those of demos.
 
-    `results` are names of recent results, `tests` adds the image of the test suite. `sign_key` and
-    `public_key` are on the caller's host.
+    `results` are names of recent results, `tests` adds the image of the test suite. `build` is a
+    configuration's, whose closure and sources are wanted. `sign_key` and `public_key` are on the
+    caller's host.
     """
 
     action: Action
@@ -57,6 +69,7 @@ class Kit:
     systems: tuple[str, ...]
     results: tuple[str, ...]
     tests: bool
+    build: Build | None
     sign_key: pathlib.PurePosixPath | None
     public_key: pathlib.PurePosixPath | None
     force: bool
@@ -70,6 +83,10 @@ def _parser() -> Parser:
         "\n(export), and load it where there is no network (import). Then demo, builds of what the"
         "\nkit has, and with `--with tests` test tests/unit run there, from the same checkout.",
         examples=EXAMPLES,
+        often=(
+            *("--with", "--sign-key", "--force", "--image", "--format", "--system", "--nixpkgs"),
+            *("--public-key", "--quiet", "--verbose"),
+        ),
     )
     parser.add_argument("action", choices=typing.get_args(Action))
     parser.add_argument("file", metavar="FILE", help="the kit")
@@ -79,13 +96,15 @@ def _parser() -> Parser:
         dest="more",
         action="append",
         default=[],
-        metavar="SYSTEM|NAME|tests",
+        metavar="SYSTEM|NAME|CONFIGURATION|tests",
         help="what the demo needs for this system (default: the one foreign to this host); what a"
-        " recent result, which ./run.sh store names, is and was built of; the image of the test"
-        " suite; repeatable",
+        " recent result, which ./run.sh store names, is and was built of; a configuration (a .nix"
+        " file, an appliance.toml, the folder of a flake with #NAME): it is built, and goes with"
+        " its sources and nixpkgs; the image of the test suite; repeatable",
     )
     export.add_argument("--sign-key", metavar="FILE", help="sign the kit with this private SSH key")
     export.add_argument("--force", action="store_true", help="replace FILE")
+    _add_build_options(parser.add_argument_group("export of a configuration"))
     taken = parser.add_argument_group("import")
     taken.add_argument(
         "--public-key", metavar="FILE", help="refuse the kit unless this SSH key has signed it"
@@ -94,8 +113,24 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_build_options(group: Group) -> None:
+    """Add the options of `build` that say what a configuration's images are made of."""
+    add_image_option(group)
+    build.add_image_names(group)
+    add_input_options(group)
+    add_nix_options(group)
+
+
+def _build_options() -> dict[str, str]:
+    """Return the options of `_add_build_options` by their names in a namespace."""
+    parser = Parser("kit", "")
+    _add_build_options(parser)
+    return {one.dest: one.option_strings[-1] for one in parser._actions if one.dest != "help"}
+
+
 def _request(found: argparse.Namespace, who: Caller) -> Kit:
     """Convert parsed arguments; raises `UsageError` for an option of the other action."""
+    asked = _build(found, who)
     options = {
         "export": {"--with": found.more, "--sign-key": found.sign_key, "--force": found.force},
         "import": {"--public-key": found.public_key},
@@ -104,14 +139,6 @@ def _request(found: argparse.Namespace, who: Caller) -> Kit:
         for flag, value in given.items():
             if value and action != found.action:
                 raise UsageError(f"{flag} is for kit {action}", hint=found.help_of)
-    for one in found.more:
-        if CONFIGURATION.search(one):
-            raise UsageError(
-                f"--with {one}: a configuration, whose system, sources and steps are not known"
-                " before it is built",
-                hint="build it first (./run.sh -c FILE or --flake REFERENCE, -f FORMAT), then"
-                " --with the name that ./run.sh store has for the image",
-            )
     file = caller_path(found.file, who)
     if not is_file_name(file.name):
         raise UsageError(f"{found.file}: no name for a kit", hint="./run.sh kit export NAME.kit")
@@ -121,13 +148,52 @@ def _request(found: argparse.Namespace, who: Caller) -> Kit:
         found.action,
         file,
         systems=tuple(one for one in found.more if one in DEBIAN_ARCHITECTURES),
-        results=tuple(one for one in found.more if one not in {*DEBIAN_ARCHITECTURES, TESTS}),
+        results=tuple(
+            one
+            for one in found.more
+            if one not in {*DEBIAN_ARCHITECTURES, TESTS} and not CONFIGURATION.search(one)
+        ),
         tests=TESTS in found.more,
+        build=asked,
         sign_key=sign_key,
         public_key=public_key,
         force=found.force,
         display=display(found),
     )
+
+
+def _build(found: argparse.Namespace, who: Caller) -> Build | None:
+    """Return the build of the configuration that --with names, if it names one.
+
+    Raises `UsageError`.
+    """
+    from orchestrator.deliver import sources
+
+    options = _build_options()
+    given = {name: value for name, value in vars(found).items() if name in options and value}
+    named = [one for one in found.more if CONFIGURATION.search(one)]
+    if not named:
+        for name in given:
+            raise UsageError(
+                f"{options[name]}: only for a configuration", hint="--with FILE names one"
+            )
+        return None
+    if len(named) > 1:
+        raise UsageError(
+            f"--with {named[1]}: a kit has one configuration, {named[0]}",
+            hint="an appliance.toml or a flake may describe several images; or make two kits",
+        )
+    kind = KINDS.get(pathlib.PurePosixPath(named[0]).suffix, "flake")
+    # No file of the caller's is replaced: no image is delivered.
+    asked = build.VERB.parser().parse_args(["--yes", "--force"])
+    for name, value in {**given, kind: named[0], "help_of": found.help_of}.items():
+        setattr(asked, name, value)
+    request = typing.cast("Build", build.VERB.request(asked, who))
+    request = dataclasses.replace(
+        request, display=display(found), configuration_by="--with", flake_by="--with"
+    )
+    sources.check(request)
+    return request
 
 
 def _orders(request: Kit) -> Orders:
@@ -137,6 +203,9 @@ def _orders(request: Kit) -> Orders:
     orders.append(["out_file", "kit", os.fspath(request.file)])
     if request.sign_key:
         orders.append(["send", "--sign-key", os.fspath(request.sign_key)])
+    if request.build:
+        orders += [one for one in image_orders(request.build) if one[0] == "send"]
+        orders += [*build.source_orders(request.build), *appliance_orders(request.build)]
     return orders
 
 
@@ -148,42 +217,82 @@ def _work(request: Kit, session: Session) -> int:
     who = session.who
     if request.action == "export" and session.sent:
         session.receive()
-    with (
-        contextlib.closing(make_progress(request.display, who.terminal)) as progress,
-        run_workspace(who, {}) as (engine, workspace),
-    ):
-        work = KitWork(who, engine, workspace, progress)
-        if request.action == "import":
-            restore(work, sys.stdin.buffer)
-            progress.end()
-            progress.say(f"{request.file} is imported: ./run.sh demo needs no network now")
-        else:
-            _export(request, session, work)
-        engine.down()
+    with contextlib.closing(make_progress(request.display, who.terminal)) as progress:
+        if request.action == "export":
+            _check(request, who)
+        if request.build:
+            _export_build(request, request.build, session, progress)
+            return 0
+        with run_workspace(who, {}) as (engine, workspace):
+            work = KitWork(who, engine, workspace, progress)
+            if request.action == "import":
+                restore(work, sys.stdin.buffer)
+                progress.end()
+                progress.say(f"{request.file} is imported: ./run.sh demo needs no network now")
+            else:
+                _export(request, session, work)
+            engine.down()
     return 0
 
 
-def _export(request: Kit, session: Session, work: "KitWork") -> None:
-    """Make the kit and send it to run.sh."""
+def _check(request: Kit, who: Caller) -> None:
+    """Take the key that signs the kit; raises `UsageError` before anything is made."""
     from orchestrator.ask.uploads import kept
+    from orchestrator.deliver import signing
+
+    if request.file.name in kept(who):
+        raise UsageError(f"{request.file} exists", hint="--force replaces it")
+    if request.sign_key:
+        signing.take_key(who, request.sign_key, "--sign-key")
+
+
+def _export_build(request: Kit, asked: Build, session: Session, progress: "Progress") -> None:
+    """Build what the configuration's images are made of, then make the kit and send it."""
+    from orchestrator.deliver import sources
+    from orchestrator.run.kit import KitWork
+    from orchestrator.run.make_images import Closure, make_images
+    from orchestrator.shared.kit import SOURCES
+
+    who = session.who
+    for note in asked.notes:
+        progress.say(note)
+    commands: list[str] = []
+
+    def before(workspace: "Workspace") -> None:
+        with progress.stage("kit", "packing the sources"):
+            place, scratch = workspace.own / SOURCES, workspace.own / "beside"
+            commands.extend(sources.write(asked, who, place, scratch))
+
+    def after(
+        engine: "Engine", workspace: "Workspace", built: tuple[str, ...], trees: tuple[str, ...]
+    ) -> None:
+        work = KitWork(who, engine, workspace, progress)
+        whole = dataclasses.replace(request, results=(*request.results, *dict.fromkeys(built)))
+        _export(whole, session, work, trees)
+        progress.say(f"there, after kit import: tar -xOf {request.file.name} {SOURCES} | tar -xf -")
+        for line in commands:
+            progress.say(f"and then: {line}")
+
+    make_images(asked, who, progress, session.stream, session.began, Closure(before, after))
+
+
+def _export(request: Kit, session: Session, work: "KitWork", paths: tuple[str, ...] = ()) -> None:
+    """Make the kit, with store `paths`, and send it to run.sh."""
     from orchestrator.deliver import signing
     from orchestrator.deliver.stream import Delivery
     from orchestrator.run.kit import SERVICES, export
     from orchestrator.shared.architectures import foreign_system, this_system
-    from orchestrator.shared.kit import NAMESPACE, KitOrder
+    from orchestrator.shared.kit import NAMESPACE, SOURCES, KitOrder
 
     who, name = session.who, request.file.name
-    if name in kept(who):
-        raise UsageError(f"{request.file} exists", hint="--force replaces it")
-    sign = None
-    if request.sign_key:
-        signing.take_key(who, request.sign_key, "--sign-key")
-        sign = functools.partial(signing.sign, who, namespace=NAMESPACE)
+    sign = functools.partial(signing.sign, who, namespace=NAMESPACE) if request.sign_key else None
     new = work.workspace.own / "new"
     new.mkdir()
     systems = request.systems or (foreign_system(this_system()),)
     services = (*SERVICES, *(("test",) if request.tests else ()))
-    export(work, KitOrder("pack", systems, results=request.results), services, new / name, sign)
+    wanted = KitOrder("pack", systems, paths, request.results)
+    archive = work.workspace.own / SOURCES if request.build else None
+    export(work, wanted, services, new / name, sign, archive)
     work.progress.to("deliver", name)
     size = (new / name).stat().st_size // MIB  # what is sent is removed
     outgoing = Delivery(new, session.stream, sparse=False)

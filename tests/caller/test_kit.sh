@@ -76,6 +76,9 @@ def member(name, **facts):
     return change
 
 kit("good")
+kit("sources", change=lambda writer: writer.add("sources.tar", io.BytesIO(b"the sources")))
+kit("sources-sum", change=lambda writer: (
+    writer.add("sources.tar", io.BytesIO(b"the sources")), rename(digest(b"the sources"), digest(b"others"))(writer)))
 kit("signed", sign=sign)
 kit("alien", sign=lambda data: sign(data + b"x"))
 kit("other-checkout", heads=[one.replace(source, "0" * 64) for one in HEADS])
@@ -178,6 +181,10 @@ check "run.sh names them, by their ids" grep -qx "tag $(cat "$work/base") nixos-
 check "the orchestrator gets the store's paths, with their checksum and key" sh -c "
   head -n 1 '$work/sent' | grep -qx '$(printf 'the store' | sha256sum | cut -d ' ' -f 1) 9 nixos-image:AAAA' && tail -n +2 '$work/sent' | head -c 9 | grep -qx 'the store'"
 
+expect "a kit with a configuration's sources is imported, which says how to unpack them" 0 'tar -xOf .*sources.kit sources.tar' import_kit sources
+check "which the engine does not get" sh -c "! grep -q 'the sources' '$work/loaded' '$work/sent'"
+check "and which tar reads" sh -c "tar -xOf '$work/sources.kit' sources.tar | grep -qx 'the sources'"
+
 expect "a signed kit is imported by its key" 0 '' import_kit signed --public-key "$work/key.pub"
 refused "signed" 'the key in .* has not signed it' --public-key "$work/another.pub"
 refused "alien" 'the key in .* has not signed it' --public-key "$work/key.pub"
@@ -200,6 +207,7 @@ refused "twice" 'two images nixos-image-base'
 refused "no-base" 'an image is missing'
 refused "wrong-sum" 'a member that no kit has'
 refused "store-sum" 'store.tar has changed: wrong checksum'
+refused "sources-sum" 'sources.tar has changed: wrong checksum'
 refused "changed" 'has changed: wrong checksum'
 refused "size" 'lists other members'
 refused "unlisted" 'lists other members'

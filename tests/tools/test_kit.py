@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import tarfile
+from collections.abc import Callable
 
 import pytest
 
@@ -99,11 +100,14 @@ def test_other_content_under_a_fixed_hash_is_refused(shared: pathlib.Path) -> No
     assert not pathlib.Path(good).exists()
 
 
-def test_a_result_comes_with_what_it_was_built_of(shared: pathlib.Path) -> None:
+@pytest.mark.parametrize("name", [lambda path: path.name, str], ids=["by name", "by path"])
+def test_a_result_comes_with_what_it_was_built_of(
+    name: Callable[[pathlib.Path], str], shared: pathlib.Path
+) -> None:
     tool = built("tool", str(shared))
     result = built("result", f"{shared} result", needs=tool)
     collect.keep([pathlib.Path(result)])
-    kit.pack(KitOrder("pack", results=(pathlib.Path(result).name,)), shared)
+    kit.pack(KitOrder("pack", results=(name(pathlib.Path(result)),)), shared)
     deriver = run("nix-store", "--query", "--deriver", result)
     for path in (result, deriver, tool):
         forget(path)

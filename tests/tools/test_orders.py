@@ -59,6 +59,17 @@ PLACES: list[tuple[list[str], str, str]] = [
     (["verify", "--key", "k"], "", ""),
     (["verify", "x", "--key"], "", ""),
     (["verify", "x", "--allowed-signers"], "", ""),
+    (["kit", "export"], "", ""),
+    (["kit", "export", "-f", "raw", "--option", "a", "b", "--with", "a.nix"], "", ""),
+    (["kit", "export", "--show-trace", "-Ia=b", "--with=a.nix"], "", ""),
+    (["kit", "export", "a", "--with"], "", ".nix"),
+    (["kit", "export", "a", "--with"], "", "#host"),
+    (["kit", "export", "a", "--with"], "path:", "?submodules=1#host"),
+    (["kit", "export", "a", "--with", "a.nix", "--nixpkgs"], "path:", ""),
+    (["kit", "export", "a", "--with", "a.nix", "-I"], "nixpkgs=", ""),
+    (["kit", "export", "a", "--with", "a#b", "--override-input", "name"], "", ""),
+    (["kit", "export", "a", "--with", "a.nix", "--format-path"], "", ""),
+    (["kit", "export", "a", "--with", "a.nix", "--nix-conf"], "", ""),
 ]
 
 NASTY = [

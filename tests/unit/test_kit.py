@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.agents.builder import collect, kit
 from orchestrator.agents.failure import AgentError
+from orchestrator.ask.request import Build
 from orchestrator.deliver.kit import LARGEST, KitImage, KitWriter, image_line
 from orchestrator.docker.images import IMAGES
 from orchestrator.run.kit import OWN
@@ -121,13 +122,54 @@ def test_words_of_with_are_systems_results_or_the_tests() -> None:
     assert (asked.systems, asked.results, asked.tests) == (("riscv64-linux",), ("pi",), True)
 
 
+def asked(*words: str) -> Build:
+    found = VERB.ask(["export", "a.kit", *words], CALLER).build
+    assert found
+    return found
+
+
+def test_a_configuration_is_built_as_build_would() -> None:
+    found = asked("--with", "pi/x.nix", "-f", "qcow-efi", "--nixpkgs", "/n", "--option", "a", "b")
+    assert found.configuration == CALLER.cwd / "pi/x.nix"
+    assert (found.formats, found.nixpkgs) == (("qcow-efi",), pathlib.PurePosixPath("/n"))
+    assert found.nix_options.options == (("a", "b"),)
+    assert (found.asks, found.boot, found.push) == (False, False, None)
+    flake = asked("--with", "/etc/nixos?dir=a#pi", "--override-input", "x", "/x")
+    assert (flake.flake, flake.attribute) == (pathlib.PurePosixPath("/etc/nixos"), "pi")
+    assert flake.flake_folder == "a"
+
+
 @pytest.mark.parametrize(
-    "name", ["configuration.nix", "./pi", ".", "/etc/nixos", "github:me/pi", ".#pi", "pi.toml"]
+    "words",
+    [
+        ["--with", "github:me/pi"],
+        ["--with", "a.nix", "--nixpkgs", "channel:nixos-unstable"],
+        ["--with", "a.nix", "-I", "x=https://example.org/x.tar.gz"],
+        ["--with", ".#pi", "--override-input", "nixpkgs", "github:NixOS/nixpkgs"],
+    ],
 )
-def test_a_configuration_that_is_not_built_is_told_what_to_do(name: str) -> None:
-    with pytest.raises(UsageError, match="not known before it is built") as caught:
-        VERB.ask(["export", "a.kit", "--with", name], CALLER)
-    assert "./run.sh store" in caught.value.hint
+def test_sources_that_nix_fetches_are_in_no_kit(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="a kit has files and folders only"):
+        asked(*words)
+
+
+def test_options_of_a_build_need_a_configuration_and_there_is_one() -> None:
+    with pytest.raises(UsageError, match="--nixpkgs: only for a configuration"):
+        VERB.ask(["export", "a.kit", "--nixpkgs", "/n"], CALLER)
+    with pytest.raises(UsageError, match="a kit has one configuration"):
+        asked("--with", "a.nix", "--with", ".#pi")
+
+
+def test_run_sh_is_told_to_send_the_configuration() -> None:
+    words = ["--with", "x.nix", "--nixpkgs", "/n", "--nix-conf", "/tokens"]
+    orders = VERB.orders(VERB.ask(["export", "a.kit", *words], CALLER))
+    assert orders[1:] == [
+        ["send_tree", "--with", f"{CALLER.cwd}/x.nix"],
+        ["send_tree", "--nixpkgs", "/n"],
+        ["send", "--nix-conf", "/tokens"],
+    ]
+    flake = VERB.ask(["export", "a.kit", "--with", "/f?submodules=1#a"], CALLER)
+    assert VERB.orders(flake)[1:] == [["send_modules", "--with", "/f"]]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +178,8 @@ def test_a_configuration_that_is_not_built_is_told_what_to_do(name: str) -> None
         ["import", "a", "--with", "pi"],
         ["import", "a", "--sign-key", "key"],
         ["import", "a", "--force"],
+        ["import", "a", "--with", "pi.nix"],
+        ["import", "a", "-f", "qcow-efi"],
         ["export", "a", "--public-key", "key"],
         ["export", ".a"],
         ["export", "a\nb"],

@@ -102,5 +102,5 @@ def test_nobody_who_could_log_in_is_told_before_an_image_is_made(
 
     monkeypatch.setattr(runs, "run_workspace", begun)
     monkeypatch.setattr(verb, "keys_at_home", lambda _who: ())
-    with pytest.raises(UsageError, match="no public key in ~/.ssh"):
+    with pytest.raises(UsageError, match=r"no public key in ~/\.ssh"):
         verb.VERB.work(ask(), Session(CALLER, stream=1, began=0.0, sent=True))

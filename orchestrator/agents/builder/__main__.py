@@ -122,6 +122,8 @@ def build() -> None:
         materials=_materials(results),
         steps=dataclasses.asdict(recorder.result()),
     )
+    if task.closure:
+        return
     if task.late:
         alone.receive_late(run)
     assemble_images(run, results, task, keeper)

@@ -121,7 +121,7 @@ def _result(name: str) -> str:
     """Return the store path of the newest result `name`; raises `AgentError`."""
     roots = sorted(collect.roots(), key=lambda root: root.lstat().st_mtime_ns, reverse=True)
     for root in roots:
-        if name in (holdings.image_name(root), root.name):
+        if name in (holdings.image_name(root), root.name, os.fspath(root.readlink())):
             return os.fspath(root.readlink())
     there = ", ".join(dict.fromkeys(map(holdings.image_name, roots))) or "none"
     raise AgentError(

@@ -48,6 +48,9 @@ FORGES = {
 #: Time limit in seconds of a request that tests whether a server answers.
 ANSWER_SECONDS = 5
 
+#: Beginning of a store path.
+STORE = "/nix/store/"
+
 WAY_OUT = "--nixpkgs PATH, --substituter URL; ./run.sh demo needs neither"
 
 
@@ -103,6 +106,8 @@ def build(task: NixosTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built
     events.emit("evaluating", message="evaluating the configuration")
     kinds = [(system, name) for *_machine, system, name in wanted]
     outputs = forecast.build(nix, arguments, kinds)
+    read = (*([nixpkgs.path] if nixpkgs.path else ()), *flake.places)
+    events.emit("trees", message=None, paths=[one for one in read if one.startswith(STORE)])
     materials = (*nixpkgs.materials, *flake.materials)
     found = zip(outputs, kinds, strict=not task.dry_run)
     return [Built(path, system, name, materials=materials) for path, (system, name) in found]
