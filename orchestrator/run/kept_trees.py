@@ -62,7 +62,9 @@ class Record:
     """What is known of a copy: the caller's `path`, and when its volume was made (Docker's words).
 
     `generation` changes with the copy. `size` is in bytes, `used` in seconds since 1970. `nar_hash`
-    and `modified` are those of `Hashed`, "" until a flake has asked.
+    and `modified` are those of `Hashed`, "" until a flake has asked. `facts` is the SHA-256 of the
+    list that the copy is like (`_sum`), which was made at the time `found`; it is "" if a file in
+    the list counts as changed.
     """
 
     path: str
@@ -73,6 +75,8 @@ class Record:
     used: float
     nar_hash: str = ""
     modified: int = 0
+    facts: str = ""
+    found: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +108,19 @@ def read_facts(text: str) -> tuple[str, list[Entry]]:
     return tree, [_entry(line, f".{tree}", float(now) - RACY_SECONDS) for line in lines]
 
 
+def _found(text: str) -> float:
+    """Return the time of a list of run.sh's; raises `UnkeptError`."""
+    try:
+        return float(text.partition("\n")[0])
+    except ValueError:
+        raise UnkeptError("the list of files has no time") from None
+
+
+def _sum(text: str) -> str:
+    """Return the SHA-256 of a list without its time."""
+    return hashlib.sha256(os.fsencode(text.partition("\n")[2])).hexdigest()
+
+
 def _entry(line: str, top: str, since: float) -> Entry:
     try:
         _inode, size, content, itself, mode, place = line.split(" ", 5)
@@ -126,13 +143,19 @@ def compare(key: str, text: str, engine: Stored, records: pathlib.Path = RECORDS
 
     Lines are told by their numbers, from 1. Raises `UnkeptError`.
     """
-    _tree, entries = read_facts(text)
+    listed = _sum(text)
     with _locked(key, fcntl.LOCK_SH, records):
         record = read_record(key, engine, records)
-        known = _lines(key, records) if record else set()
-        new = {entry.kept for entry in entries}
-        if record and known == new and not any(entry.racy for entry in entries):
-            _write(records / f"{key}.json", dataclasses.replace(record, used=time.time()))
+        # Reading 90,000 lines takes longer than the rest: they need not be read if none is new.
+        same = record and record.facts == listed and record.found <= _found(text)
+        if not same:
+            _tree, entries = read_facts(text)
+            known = _lines(key, records) if record else set()
+            new = {entry.kept for entry in entries}
+            same = record and known == new and not any(entry.racy for entry in entries)
+        if record and same:
+            now = dataclasses.replace(record, used=time.time(), facts=listed, found=_found(text))
+            _write(records / f"{key}.json", now)
             return f"same {record.generation}\n"
     with _locked(key, fcntl.LOCK_EX, records):  # no run may use the copy that is going to change
         pass
@@ -162,7 +185,8 @@ def update(
         data = (records / f"{key}.new").read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise UnkeptError("another run has had the folder compared since")
-        tree, entries = read_facts(os.fsdecode(data))
+        text = os.fsdecode(data)
+        tree, entries = read_facts(text)
         record = read_record(key, engine, records)
         known = _lines(key, records) if record else set()
         (records / f"{key}.json").unlink(missing_ok=True)  # until all has arrived
@@ -192,6 +216,8 @@ def update(
             len(files),
             sum(entry.size for entry in files),
             time.time(),
+            facts="" if any(line.startswith(CHANGED) for line in kept) else _sum(text),
+            found=_found(text),
         )
         _write(records / f"{key}.json", made)
         (records / f"{key}.new").unlink()
