@@ -60,20 +60,22 @@ header='
     if (name != "") printf "%s %.0f\n", name, size
   }'
 
-# list_members: writes NAME SIZE for each member of $kit to $state/members, and sets $kit_blocks to what they take, in blocks of 512
-# bytes. After them must come zeros alone, two blocks.
+# list_members: writes NAME SIZE for each member of $kit to $state/members, their headers to $state/headers, and sets $kit_blocks to what
+# they take, in blocks of 512 bytes. After them must come zeros alone, two blocks.
 list_members() {
   bytes=$(($(wc -c < "$kit")))
   [ "$((bytes % 512))" = 0 ] || bad_kit "it is cut off, or no kit"
   kit_blocks=0 count=0
   : > "$state/members"
+  : > "$state/headers"
   while :; do
-    dd if="$kit" bs=512 skip="$kit_blocks" count=1 2> /dev/null | od -An -v -tu1 | LC_ALL=C awk "$header" > "$state/member"
+    dd if="$kit" bs=512 skip="$kit_blocks" count=1 2> /dev/null > "$state/header" || no_room
+    od -An -v -tu1 < "$state/header" | LC_ALL=C awk "$header" > "$state/member"
     read -r name size < "$state/member" || bad_kit "member $((count + 1)) is no plain file with a simple name, or it is cut off"
     [ "$name" != end ] || break
     count=$((count + 1))
     [ "$count" -le 999 ] || bad_kit "it has too many members"
-    printf '%s %s\n' "$name" "$size" >> "$state/members" || no_room
+    printf '%s %s\n' "$name" "$size" >> "$state/members" && cat "$state/header" >> "$state/headers" || no_room
     kit_blocks=$((kit_blocks + 1 + (size + 511) / 512))
     [ "$((kit_blocks * 512))" -le "$bytes" ] || bad_kit "it is cut off in the middle of $name"
   done

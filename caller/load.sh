@@ -48,11 +48,26 @@ load_images() {
       between = ","
     }
     END { print "]" }' "$state/lines" > "$state/list/manifest.json" || return
-  { blocks "$(store_at)" < "$kit" && tar -cf - -C "$state/list" manifest.json; } | client load
+  { image_members && tar -cf - -C "$state/list" manifest.json; } | client load
 }
 
+# image_members: prints the members of images. Whoever may write to the kit may change it after the check: the headers are those that were
+# checked, and as many bytes follow as they say, so that no change makes another member. Docker sees whether a member's bytes have changed.
+image_members() {
+  image_parts > "$state/parts" || return
+  while read -r name size; do
+    blocks 1 <&6 && blocks 1 <&5 > /dev/null && filled $(((size + 511) / 512)) <&5 || return
+  done < "$state/parts" 5< "$kit" 6< "$state/headers"
+}
+
+# image_parts: prints NAME SIZE for each member before the first that is no part of an image
+image_parts() { awk '$1 !~ /^[0-9a-f]*\.(json|tar)$/ { exit } { print }' "$state/members"; }
+
+# filled BLOCKS: copies so many blocks from stdin, with zeros in place of those that are not there
+filled() { [ "$1" = 0 ] || { blocks "$1"; cat /dev/zero 2> /dev/null; } | head -c $(($1 * 512)); }
+
 # store_at: prints the block of the kit at which the first member begins that is no part of an image
-store_at() { awk '$1 !~ /^[0-9a-f]*\.(json|tar)$/ { exit } { at += 1 + int(($2 + 511) / 512) } END { print at + 0 }' "$state/members"; }
+store_at() { image_parts | awk '{ at += 1 + int(($2 + 511) / 512) } END { print at + 0 }'; }
 
 # send_kit ARGUMENTS...: has the orchestrator, called with ARGUMENTS, put the store paths of the kit into the store
 send_kit() {

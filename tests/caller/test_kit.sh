@@ -5,9 +5,9 @@
 . "$(dirname -- "$0")/stub.sh"
 
 # Fake docker program of an engine without images: it has those that were loaded, by the ids of the kit's manifest. `lies` makes it
-# have others, `other` makes the orchestrator's image one of other files.
+# have others, `other` makes the orchestrator's image one of other files. A kit `swap` takes the place of `good.kit` after its check.
 fake_docker << 'EOF'
-  info*DriverStatus*) [ ! -e "$here/containerd" ] || echo '[[driver-type io.containerd.snapshotter.v1]]' ;;
+  info*DriverStatus*) [ ! -e "$here/swap" ] || cat "$here/swap" > "$here/good.kit"; [ ! -e "$here/containerd" ] || echo '[[driver-type io.containerd.snapshotter.v1]]' ;;
   load) cat > "$here/loaded" ;;
   tag*) echo "$*" >> "$here/tagged" ;;
   run*' orchestrator kit import'*) cat > "$here/sent" ;;
@@ -126,6 +126,11 @@ field("no-magic", 257, bytes(8))
 field("prefix", 345, b"a")
 field("mode", 100, b"0000777")
 (work / "cut.kit").write_bytes(good[:-512 * 100])
+names_images = io.BytesIO()
+with tarfile.open(fileobj=names_images, mode="w") as tar:
+    tar.addfile(tarfile.TarInfo("manifest.json"))
+(work / "names-images").write_bytes(names_images.getvalue() + good[10240:])
+(work / "short").write_bytes(good[:1024])
 (work / "behind.kit").write_bytes(good + b"x" * 512)
 (work / "header.kit").write_bytes(b"\x01" + good[1:])
 (work / "empty.kit").write_bytes(b"")
@@ -184,6 +189,16 @@ check "the orchestrator gets the store's paths, with their checksum and key" sh 
 expect "a kit with a configuration's sources is imported, which says how to unpack them" 0 'tar -xOf .*sources.kit sources.tar' import_kit sources
 check "which the engine does not get" sh -c "! grep -q 'the sources' '$work/loaded' '$work/sent'"
 check "and which tar reads" sh -c "tar -xOf '$work/sources.kit' sources.tar | grep -qx 'the sources'"
+
+tar -tf "$work/loaded" > "$work/members"
+cp "$work/good.kit" "$work/before"
+for swap in names-images short; do
+  cp "$work/$swap" "$work/swap"
+  expect "a kit that is changed after its check ($swap)" 0 '' import_kit good
+  check "$swap: Docker gets the members that were checked, and no other" sh -c "tar -tf '$work/loaded' | cmp - '$work/members'"
+  rm "$work/swap"
+  cp "$work/before" "$work/good.kit"
+done
 
 expect "a signed kit is imported by its key" 0 '' import_kit signed --public-key "$work/key.pub"
 refused "signed" 'the key in .* has not signed it' --public-key "$work/another.pub"
