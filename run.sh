@@ -128,7 +128,7 @@ main() {
   esac
   code=$?
   [ -z "$pushes" ] || [ $code != 0 ] || push_images
-  case $debug_shell$stopped$code in 14 | 16 | 113) open_shell ;; esac
+  case ${debug_shell:+asked}$stopped$code in asked4 | asked6 | asked13) open_shell ;; esac
   forget_run
   [ $code != 0 ] || heed_end
   [ -z "$down" ] || [ $code != 0 ] || forget "$@"

@@ -106,6 +106,13 @@ expect "a debug shell without a terminal is refused before anything starts" 2 '^
 expect "the page of an error is named" 2 '^see: docs/errors.md#usage$' run_sh demo --debug-shell
 expect "no debug shell is opened unasked" 70 'an order that run.sh refuses: debug_shell' run_sh demo
 : > "$work/orders"
+cp "$work/bin/docker" "$work/docker"
+for code in 4 6 13 14 16 113; do
+  sed "s|cat \"\$here/stream\" ;;|case \"\$*\" in *debug-shell*) : > \"\$here/opened\" ;; esac; exit $code ;;|" "$work/docker" > "$work/bin/docker"
+  expect "a run that ends with exit code $code" "$code" '' run_sh demo
+  check "opens no debug shell unasked (exit code $code)" [ ! -e "$work/opened" ]
+done
+cp "$work/docker" "$work/bin/docker"
 
 mkdir "$work/shell"
 for name in send whole kept mounted; do echo x > "$work/shell/$name"; done
