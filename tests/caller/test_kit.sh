@@ -195,7 +195,7 @@ cp "$work/good.kit" "$work/before"
 for swap in names-images short; do
   cp "$work/$swap" "$work/swap"
   expect "a kit that is changed after its check ($swap)" 0 '' import_kit good
-  check "$swap: Docker gets the members that were checked, and no other" sh -c "tar -tf '$work/loaded' | cmp - '$work/members'"
+  check "Docker gets the members that were checked, and no other" sh -c "tar -tf '$work/loaded' | cmp - '$work/members'"
   rm "$work/swap"
   cp "$work/before" "$work/good.kit"
 done

@@ -1,5 +1,6 @@
 """Tests the real Nix: secret settings, output, failed builds."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ from orchestrator.agents.builder.nix import DESCRIPTOR, Nix
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import this_system
+from tests.tools.nix_store import run
 
 pytestmark = pytest.mark.own_store
 
@@ -118,3 +120,47 @@ def test_a_build_is_recorded_with_its_kind(tmp_path: pathlib.Path) -> None:
     steps = nix.recorder.result()
     assert [(one.kind, one.name) for one in steps.longest] == [("native", "recorded")]
     assert [(one.kind, one.count) for one in steps.sums] == [("native", 1)]
+
+
+#: A derivation whose output a cache may have.
+WANTED = """derivation {{
+  name = "wanted"; system = "{system}"; builder = "/bin/sh"; salt = "{salt}";
+  args = [ "-c" "echo built > $out" ];
+}}"""
+
+
+def test_a_cache_gives_only_what_a_trusted_key_has_signed(tmp_path: pathlib.Path) -> None:
+    """The cache has the path signed, with other bytes than those, and without a signature."""
+    expression = WANTED.format(system=this_system(), salt=tmp_path)
+    plain = {"NIX_CONFIG": "experimental-features = nix-command\nbuild-users-group =\n"}
+    secret = tmp_path / "key"
+    secret.write_text(run("nix", "key", "generate-secret", "--key-name", "evil-1", **plain))
+    trusted = run("sh", "-c", f"nix key convert-secret-to-public < {secret}", **plain)
+    no_network = Settings(build_dir=str(tmp_path))
+    (path,) = Nix(no_network, tmp_path / "log").build(["--impure", "--expr", expression])
+    cache = f"file://{tmp_path}/cache"
+    run("nix", "copy", "--to", f"{cache}?compression=none&secret-key={secret}", str(path), **plain)
+    run("nix-store", "--delete", "--ignore-liveness", str(path))
+
+    def obtained(*keys: str) -> str:
+        settings = dataclasses.replace(
+            no_network, substituters=(cache,), trusted_keys=keys, builds=False
+        )
+        try:
+            (made,) = Nix(settings, tmp_path / "log").build(["--impure", "--expr", expression])
+        except AgentError:
+            return ""
+        text = made.read_text()
+        run("nix-store", "--delete", "--ignore-liveness", str(made))
+        return text
+
+    assert obtained(trusted) == "built\n"
+    assert obtained() == ""
+    assert obtained("evil-1:" + "A" * 43 + "=") == "", "a key of the same name"
+    (entry,) = (tmp_path / "cache").glob("*.narinfo")
+    signed = entry.read_text()
+    (archive,) = (tmp_path / "cache/nar").iterdir()
+    archive.write_bytes(archive.read_bytes().replace(b"built", b"false"))
+    assert obtained(trusted) == "", "other bytes"
+    entry.write_text("".join(one for one in signed.splitlines(True) if not one.startswith("Sig:")))
+    assert obtained(trusted) == "", "no signature"

@@ -29,6 +29,7 @@ ACTORS = (
     "engine",
     "kit",
     "registry",
+    "cache",
     "other run",
     "other user",
 )

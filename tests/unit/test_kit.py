@@ -5,6 +5,8 @@ import io
 import pathlib
 import re
 import tarfile
+import types
+import unittest.mock
 from collections.abc import Callable
 
 import pytest
@@ -14,8 +16,8 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.ask.request import Build
 from orchestrator.deliver.kit import LARGEST, KitImage, KitWriter, image_line
 from orchestrator.docker.images import IMAGES
-from orchestrator.run.kit import OWN
-from orchestrator.shared.errors import DeliveryError, UsageError
+from orchestrator.run.kit import OWN, restore
+from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
 from orchestrator.shared.paths import ROOT
 from orchestrator.verbs.kit import VERB
 from tests.unit.requests import CALLER
@@ -272,6 +274,20 @@ def test_a_damaged_store_is_refused(
 def test_two_members_of_one_name_are_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(AgentError, match="damaged"):
         kit.extract(archive(plain("roots"), plain("roots")), tmp_path)
+
+
+@pytest.mark.parametrize("sent", [b"other", b"stor", b""], ids=["changed", "cut off", "nothing"])
+def test_a_kit_that_changes_on_its_way_is_refused(
+    sent: bytes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("Images", "open_to_agents"):
+        monkeypatch.setattr(f"orchestrator.run.kit.{name}", unittest.mock.MagicMock())
+    workspace = types.SimpleNamespace(shared=tmp_path, logs=tmp_path)
+    work = unittest.mock.MagicMock(workspace=workspace)
+    head = f"{digest(b'store')} 5 nixos-image:AAAA\n".encode()
+    with pytest.raises(VerificationError, match="has changed while it was read"):
+        restore(work, io.BytesIO(head + sent))
+    work.order.assert_not_called()
 
 
 def test_only_store_paths_are_kept(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

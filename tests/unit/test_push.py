@@ -1,11 +1,16 @@
 """Tests `--push`, `cache` and this engine's own cache: requests, refusals, what Nix is told."""
 
 import base64
+import contextlib
 import dataclasses
+import gzip
+import http.server
 import os
 import pathlib
+import threading
 import types
 import typing
+from collections.abc import Iterator
 
 import pytest
 import requests
@@ -230,20 +235,73 @@ def test_a_bucket_has_an_address(url: str, address: str, tmp_path: pathlib.Path)
 def test_what_a_bucket_answers_becomes_nix_status_and_a_reason(tmp_path: pathlib.Path) -> None:
     (tmp_path / "credentials").write_text(AWS)
     bucket = s3.find("s3://cache", tmp_path / "credentials", tmp_path)
-    answer = requests.Response()
-    answer.status_code = 403
-    answer._content = b"<Error><Code>AccessDenied</Code><Message>No \x1b[2J</Message></Error>"
+    answer = s3.Answer(
+        403, b"<Error><Code>AccessDenied</Code><Message>No \x1b[2J</Message></Error>"
+    )
     assert bucket.code("HEAD", answer) == 404, "a bucket that may not be listed"
     assert bucket.refusal == ""
     assert bucket.code("PUT", answer) == 403
     assert bucket.refusal == "S3 answers 403"  # a control character is no XML
-    answer._content = b"<Error><Code>AccessDenied</Code><Message>No</Message></Error>"
-    assert bucket.code("PUT", answer) == 403
-    assert bucket.refusal == "S3 answers 403: AccessDenied: No"
-    answer.status_code = 301
-    answer.headers["location"] = "https://elsewhere"
-    assert bucket.code("PUT", answer) == 301
+    text = "<Error><Code>AccessDenied</Code><Message>No\n::error::all is well</Message></Error>"
+    assert bucket.code("PUT", s3.Answer(403, text.encode())) == 403
+    assert bucket.refusal == "S3 answers 403: AccessDenied: No ::error::all is well", "one line"
+    assert bucket.code("PUT", s3.Answer(301, b"")) == 301
     assert "another region" in bucket.refusal
+
+
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Answers without an end; /packed: small, unpacks to a large answer; /away: a redirect."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/away"):
+            self.send_response(307)
+            self.send_header("Location", "/plain")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        if self.path.endswith("/packed"):
+            body = gzip.compress(bytes(4 * s3.LARGEST))
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 20))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endless(tmp_path: pathlib.Path) -> Iterator[s3.Bucket]:
+    (tmp_path / "credentials").write_text(AWS)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"s3://cache?endpoint=127.0.0.1:{server.server_port}&scheme=http"
+        yield s3.find(url, tmp_path / "credentials", tmp_path)
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["/plain", "/packed"])
+def test_an_answer_of_a_bucket_takes_little_memory(name: str, endless: s3.Bucket) -> None:
+    with pytest.raises(s3.LongAnswerError):
+        endless.send("GET", name, {}, None)
+    with s3.served(endless) as address:
+        assert requests.get(f"{address}{name}", timeout=60).status_code == 502
+    assert endless.refusal == "S3 cannot be used: its answer is longer than 16 MiB"
+
+
+def test_no_redirect_of_a_bucket_is_followed(endless: s3.Bucket) -> None:
+    answer = endless.send("GET", "/away", {}, None)
+    assert (endless.code("GET", answer), answer.content) == (307, b"")
+    assert "another region" in endless.refusal
 
 
 def test_the_own_cache_loses_what_the_store_has_lost(tmp_path: pathlib.Path) -> None:

@@ -161,7 +161,7 @@ def _nix(words: list[str], url: str, found: Target) -> str:
     said = done.stderr.decode(errors="replace")
     if done.code == 0:
         return said
-    reason = found.why(said) or f"exit code {done.code}"
+    reason = found.why(said) or done.last
     detail = "\n".join([line.strip() for line in said.splitlines() if line.strip()][-20:])
     raise AgentError(f"{public(url)}: {reason}", detail=detail, kind="push")
 

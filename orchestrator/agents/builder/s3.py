@@ -6,6 +6,7 @@ signs each request and passes it on (AWS Signature Version 4).
 
 import contextlib
 import dataclasses
+import http
 import http.server
 import mmap
 import os
@@ -31,11 +32,26 @@ LIMITS = (10, 120)
 #: Bytes that are received at a time.
 BLOCK = 1 << 20
 
+#: Longest answer in bytes. Nix asks a cache that it copies to for small files only.
+LARGEST = 16 << 20
+
 #: Answers that say that an object is not there; a bucket that may not be listed says 403.
 ABSENT = frozenset({403, 404})
 
 #: Headers of a request that are passed on.
 PASSED = ("Content-Type", "Content-Encoding")
+
+
+class LongAnswerError(requests.RequestException):
+    """S3's answer is longer than `LARGEST`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What S3 answers: the HTTP status and the content, which is not compressed."""
+
+    code: int
+    content: bytes
 
 
 @dataclasses.dataclass
@@ -49,9 +65,9 @@ class Bucket:
 
     def send(
         self, method: str, path: str, headers: dict[str, str], body: mmap.mmap | bytes | None
-    ) -> requests.Response:
+    ) -> Answer:
         """Sign a request for the object at `path` and send it; the answer is in memory."""
-        return requests.request(
+        with requests.request(
             method,
             f"{self.address}{path}",
             headers=headers,
@@ -59,26 +75,33 @@ class Bucket:
             auth=self.auth,
             timeout=LIMITS,
             allow_redirects=False,
-        )
+            stream=True,
+        ) as answer:
+            content = b""
+            for block in answer.iter_content(1 << 16):
+                content += block
+                if len(content) > LARGEST:
+                    raise LongAnswerError(f"its answer is longer than {LARGEST >> 20} MiB")
+            return Answer(answer.status_code, content)
 
-    def code(self, method: str, answer: requests.Response) -> int:
+    def code(self, method: str, answer: Answer) -> int:
         """Return the status for Nix; keep why S3 refuses a request, which Nix does not tell."""
-        if method != "PUT" and answer.status_code in ABSENT:
+        if method != "PUT" and answer.code in ABSENT:
             return 404
-        if not answer.ok or answer.is_redirect:
+        if answer.code >= http.HTTPStatus.MULTIPLE_CHOICES:
             self.refusal = reason(answer)
-        return answer.status_code
+        return answer.code
 
 
-def reason(answer: requests.Response) -> str:
-    """Return what an answer of S3's says is wrong: the code and the message of its document."""
-    told = f"S3 answers {answer.status_code}"
-    if answer.is_redirect:
+def reason(answer: Answer) -> str:
+    """Return in one line what an answer of S3's says is wrong: the code and the message in it."""
+    told = f"S3 answers {answer.code}"
+    if answer.code < http.HTTPStatus.BAD_REQUEST:
         return f"{told}: the bucket is in another region (?region=REGION)"
     with contextlib.suppress(ET.ParseError):
         root = ET.fromstring(answer.content[:BLOCK])  # noqa: S314 - expat refuses entities that grow
-        words = [root.findtext(name, "") for name in ("Code", "Message")]
-        told = ": ".join([told, *(plain(word)[:200] for word in words if word)])
+        words = [" ".join(plain(root.findtext(name, "")).split()) for name in ("Code", "Message")]
+        told = ": ".join([told, *(word[:200] for word in words if word)])
     return told
 
 
@@ -146,7 +169,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             answer = self.bucket.send(self.command, self.path, headers, body)
         except requests.RequestException as error:
             self.bucket.refusal = (
-                self.bucket.refusal or f"S3 cannot be reached: {plain(str(error))}"
+                self.bucket.refusal or f"S3 cannot be used: {' '.join(plain(str(error)).split())}"
             )
             self._answer(502, b"")
             return
