@@ -15,6 +15,7 @@ import pathlib
 import re
 import tempfile
 import urllib.parse
+import urllib.request
 from collections.abc import Collection
 
 from orchestrator.agents import events, network
@@ -161,11 +162,34 @@ def available(url: str) -> bool:
     return not network.problem(url, PROBE_SECONDS, found=True)
 
 
+def reach_mirrors() -> None:
+    """Connect to one of apt's mirrors; raises `AgentError` if none can be connected to.
+
+    Without a network apt looks for each name several times for each package: half an hour for all.
+    Where a proxy is set, it is the proxy that reaches mirrors: nothing is tried.
+    """
+    settings = programs.run(["apt-config", "dump"], fails=AgentError).text
+    if urllib.request.getproxies() or re.search(r"(?im)^Acquire::\w+::Proxy\b", settings):
+        return
+    reasons: list[str] = []
+    for base in dict.fromkeys(repositories().values()):
+        if not (reason := network.no_connection(base, PROBE_SECONDS)):
+            return
+        reasons.append(reason)
+    if reasons:
+        raise AgentError(
+            f"no package mirror can be reached: {'; '.join(dict.fromkeys(reasons))}",
+            hint="check the network, its DNS and HTTP_PROXY; without a network, ./run.sh kit import"
+            " loads images that were made elsewhere",
+        )
+
+
 def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
     """Download `pin` to `target` with apt-helper, which checks the hash.
 
-    Returns False if no address has the file.
+    Returns False if no address has the file; raises `AgentError` if no mirror can be reached.
     """
+    reach_mirrors()
     for url in urls(pin, snapshot):
         command = [APT_HELPER, "download-file", url, os.fspath(target), f"SHA256:{pin.sha256}"]
         if programs.run(command, check=False, fails=AgentError).code == 0:
@@ -175,7 +199,11 @@ def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
 
 
 def fetch_all(pins: Collection[Pin], snapshot: str, folder: pathlib.Path) -> Pin | None:
-    """Download all `pins` to `folder`, as PACKAGE.deb; returns the first that is not available."""
+    """Download all `pins` to `folder`, as PACKAGE.deb; returns the first that is not available.
+
+    Raises `AgentError` if no mirror can be reached.
+    """
+    reach_mirrors()
     targets = {pin: folder / f"{pin.package}.deb" for pin in pins}
     command: list[str] = [APT_HELPER, "download-file"]
     for pin, target in targets.items():

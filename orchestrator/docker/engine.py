@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 from orchestrator.docker.api import Api, Json
 from orchestrator.docker.compose import Compose
@@ -14,6 +15,9 @@ from orchestrator.shared.errors import DockerError
 
 #: Podman's name in `docker version`.
 PODMAN = "Podman Engine"
+
+#: Lines by which an agent that fetches files for an image tells its error (`agents/failure.py`).
+SAID = re.compile(r"(?m)^[\w-]+: (error|try): (.+)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +68,12 @@ class Engine(Containers, Stored, Compose, Server):
         try:
             self.build_image(wanted["image"], recipe, log)
         except BuildError as error:
+            words = dict(SAID.findall(str(error)))
+            reason = f": {words['error']}" if "error" in words else ""
             raise DockerError(
-                f"the image of {service} cannot be built",
-                hint="see the build's lines above; the usual cause is an unreachable mirror",
+                f"the image of {service} cannot be built{reason}",
+                hint=words.get("try")
+                or "see the build's lines above; the usual cause is an unreachable mirror",
                 detail=str(error),
             ) from error
 

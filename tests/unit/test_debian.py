@@ -305,6 +305,7 @@ def test_a_download_whose_hash_is_wrong_leaves_nothing(
 
     monkeypatch.setattr(debian, "urls", lambda *_: ["http://first/x"])
     monkeypatch.setattr(programs, "run", run)
+    monkeypatch.setattr(debian, "reach_mirrors", lambda: None)
     assert not debian.fetch(PIN, "S", target)
     assert not target.exists()
     monkeypatch.setattr(debian, "urls", lambda *_: ["http://first/x", "http://second/x"])
@@ -384,6 +385,7 @@ def test_many_packages_are_fetched_at_once_and_singly_where_that_fails(
 
     monkeypatch.setattr(debian, "urls", lambda pin, _: [f"http://x/{pin.path}"])
     monkeypatch.setattr(programs, "run", run)
+    monkeypatch.setattr(debian, "reach_mirrors", lambda: None)
     assert debian.fetch_all([pins[0], pins[2]], "S", tmp_path) is None
     assert len(commands) == 1
     assert commands[0][2:5] == ["http://x/p/a.deb", str(tmp_path / "a.deb"), f"SHA256:{64 * '0'}"]

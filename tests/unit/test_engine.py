@@ -615,7 +615,13 @@ def test_an_image_is_built_as_compose_yaml_says(
         events.append({"error": "The command returned a non-zero code: 2"})
         with pytest.raises(DockerError, match=r"^the image of builder cannot be built$") as caught:
             engine.build("builder", log, {})
-    assert caught.value.detail == "Step 1/1\nThe command returned a non-zero code: 2"
+        assert caught.value.detail == "Step 1/1\nThe command returned a non-zero code: 2"
+        events.insert(1, {"stream": "nix: error: no mirror: x\nnix: try: check it\n"})
+        with pytest.raises(
+            DockerError, match=r"image of builder cannot be built: no mirror: x$"
+        ) as caught:
+            engine.build("builder", log, {})
+        assert caught.value.hint == "check it"
 
 
 def test_compose_ends_with_an_engine_that_is_silent(
