@@ -165,7 +165,7 @@ def available(url: str) -> bool:
 def reach_mirrors() -> None:
     """Connect to one of apt's mirrors; raises `AgentError` if none can be connected to.
 
-    Without a network apt looks for each name several times for each package: half an hour for all.
+    Without a network apt looks for each name several times for each package.
     Where a proxy is set, it is the proxy that reaches mirrors: nothing is tried.
     """
     settings = programs.run(["apt-config", "dump"], fails=AgentError).text
