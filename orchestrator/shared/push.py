@@ -120,15 +120,18 @@ def aws_keys(text: str, url: str) -> AwsKeys:
     try:
         parser.read_string(text)
         section = parser[profile]
-        return AwsKeys(
-            section["aws_access_key_id"],
-            section["aws_secret_access_key"],
-            section.get("aws_session_token", ""),
-        )
     except configparser.Error:
         raise ValueError("it is no AWS credentials file") from None
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from None
+    for name in ("aws_access_key_id", "aws_secret_access_key"):
+        if not section.get(name):  # an empty one signs nothing
+            raise ValueError(f"it has no {name}")
+    return AwsKeys(
+        section["aws_access_key_id"],
+        section["aws_secret_access_key"],
+        section.get("aws_session_token", ""),
+    )
 
 
 def settings(url: str) -> dict[str, str]:

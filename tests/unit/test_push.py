@@ -203,6 +203,8 @@ AWS = "[default]\naws_access_key_id = AK\naws_secret_access_key = SK\n"
     [
         ("s3://cache", "machine x login y", "no AWS credentials file"),
         ("s3://cache", "[default]\naws_access_key_id = AK\n", "no aws_secret_access_key"),
+        ("s3://cache", AWS.replace("SK", ""), "no aws_secret_access_key"),
+        ("s3://cache", AWS.replace("AK", ""), "no aws_access_key_id"),
         ("s3://cache?profile=work", AWS, "it has no work"),
     ],
 )
