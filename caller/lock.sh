@@ -15,12 +15,16 @@ lock_out() {
     [ $waits -le 600 ] || { refuse "another run has the lock $lock" "remove it if no run on any computer uses it"; return; }
     sleep 1
   done
-  # The PID of this subshell; $$ is the main script's.
-  pid=$(exec sh -c 'echo "$PPID"')
-  printf '%s %s %s\n' "$pid" "$(computer)" "$(born "$pid")" > "$lock/holder" || {
+  hold "$lock" || {
     rm -rf "$lock"
     refuse "$lock cannot be written to" "free space there"
   }
+}
+
+# hold FOLDER: writes to FOLDER/holder which process holds it: this subshell; $$ is the main script's
+hold() {
+  pid=$(exec sh -c 'echo "$PPID"')
+  printf '%s %s %s\n' "$pid" "$(computer)" "$(born "$pid")" > "$1/holder"
 }
 
 # computer: prints one word for those whose processes can be seen from here: two computers may have one name, and containers of one
@@ -36,23 +40,25 @@ born() {
   else TZ=UTC LC_ALL=C ps -o lstart= -p "$1" | tr -s ' ' _; fi 2> /dev/null
 }
 
-# is_dead: whether the run that holds the lock has ended. A run on another computer counts as alive.
+# is_dead FOLDER: whether the process that holds it has ended. One on another computer counts as alive.
 is_dead() {
-  if is_file "$lock/holder" && read -r pid host time < "$lock/holder"; then
+  if is_file "$1/holder" && read -r pid host time < "$1/holder"; then
     [ "$host" = "$(computer)" ] && { [ "$(born "$pid")" != "$time" ] || { [ -z "$time" ] && ! kill -0 "$pid"; }; }
   else
-    [ -n "$(find "$lock" -prune -mmin +1)" ] # the holder of the lock died before it wrote its PID
+    [ -n "$(find "$1" -prune -mmin +1)" ] # the holder of the lock died before it wrote its PID
   fi 2> /dev/null
 }
 
-# break_dead: removes a dead run's lock. A second lock makes sure that it is not the lock of the next run by then.
+# break_dead: removes a dead run's lock. A second lock makes sure that it is not the lock of the next run by then, and tells whether the
+# time here is that of the folder's computer: else a lock that was just made could look old.
 break_dead() {
-  is_dead || return
+  is_dead "$lock" || return
   if ! mkdir "$lock.broken" 2> /dev/null; then
     [ -z "$(find "$lock.broken" -prune -mmin +1 2> /dev/null)" ] || rmdir "$lock.broken"
     return 1
   fi
-  ! is_dead || rm -rf "$lock" 2> /dev/null # fails if it is another user's
+  { is_file "$lock/holder" || [ -n "$(find "$lock.broken" -prune -mmin -1)" ]; } && is_dead "$lock" \
+    && rm -rf "$lock" 2> /dev/null # fails if it is another user's
   rmdir "$lock.broken"
   [ ! -d "$lock" ]
 }

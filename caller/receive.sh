@@ -6,15 +6,24 @@ out_dir() {
   mkdir -p "$out" 2> /dev/null && [ -d "$out" ] && [ -w "$out" ] || die 2 "$out cannot be written to" "choose another folder with -o"
   [ ! -L "$out" ] || say "delivering to $(physical "$out"), to which $out leads"
   out_kib=$(df -Pk "$out" | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p') # device names may contain spaces
-  # Remove partial deliveries of dead runs; they are named after run and process. A process of another user or machine is
-  # invisible, so the run's orchestrator must not run either, and the folder must be older than 10 minutes.
+  forget_parts
+}
+
+# forget_parts: removes partial deliveries of dead runs from $out. One of another computer or container, which may have another engine,
+# counts as a living run's for a week. One without a holder is named after run and process: neither its process nor its orchestrator may
+# run, and it must be older than 10 minutes.
+forget_parts() {
   for part in "$out"/.nixos-image-*.part; do
     [ -d "$part" ] || continue
-    pid=${part##*-}
-    kill -0 "${pid%.part}" 2> /dev/null && continue
-    other=${part##*/.}
-    ask ps -q --filter "name=^${other%-*}\$" && [ ! -s "$state/said" ] || continue
-    [ -z "$(find "$part" -prune -mmin +10)" ] || rm -rf "$part"
+    if is_file "$part/holder"; then
+      is_dead "$part" || [ -n "$(find "$part" -prune -mmin +10080)" ] || continue
+    else
+      pid=${part##*-}
+      kill -0 "${pid%.part}" 2> /dev/null && continue
+      other=${part##*/.}
+      ask ps -q --filter "name=^${other%-*}\$" && [ ! -s "$state/said" ] && [ -n "$(find "$part" -prune -mmin +10)" ] || continue
+    fi
+    rm -rf "$part"
   done
 }
 
@@ -31,7 +40,7 @@ unpack() {
   [ -n "$out" ] || { cat > /dev/null; return 0; } # the verb delivers no files
   part=$out/.nixos-image-$run-$$.part
   # The stream may open the inner folder to other users: a member may be the folder itself. The outer folder stays closed.
-  mkdir -m 700 "$part" && mkdir "$part/files" || { cat > /dev/null; return 8; }
+  mkdir -m 700 "$part" && hold "$part" && mkdir "$part/files" || { cat > /dev/null; return 8; }
   # Without the flag, bsdtar gives files of root's the rights that the stream has for other users, capabilities, and flags.
   exec 4<&0
   { (cd "$part/files" && tar -xomf - --no-same-permissions) 2> "$state/untar" || cat > /dev/null; : > "$part/end"; } <&4 &

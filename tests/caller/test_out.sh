@@ -312,6 +312,31 @@ is_waited_for "that of another container, or of a computer with the same name," 
 check "and not taken for a dead run's" grep -q '^waiting: another run' "$work/err"
 rm "$work/bin/readlink"
 is_waited_for "one that is just being made" ''
+# Program `find` of a computer whose clock is ahead of the folder's
+# shellcheck disable=SC2016  # another shell's program
+printf '#!/bin/sh\ncase "$*" in *"-mmin -"*) ;; *"-mmin +"*) echo "$1" ;; *) exec %s "$@" ;; esac\n' "$(command -v find)" > "$work/bin/find"
+chmod +x "$work/bin/find"
+is_waited_for "one that is just being made, where this computer's clock is ahead," ''
+check "and is not broken, whatever time it is here" grep -q '^waiting: another run' "$work/err"
+rm "$work/bin/find"
+
+# part RUN-PID LINE: makes a partial delivery that is an hour old, whose file `holder` has LINE
+part() {
+  mkdir "$out/.nixos-image-$1.part"
+  [ -z "$2" ] || echo "$2" > "$out/.nixos-image-$1.part/holder"
+  touch -d '1 hour ago' "$out/.nixos-image-$1.part"
+}
+part "a-$gone" "$gone $here 12345"
+part "b-$gone" "$gone elsewhere.example 12345"
+part "c-$$" "$$ $here $born"
+part "d-$gone" ''
+whole third
+expect "partial deliveries of dead runs are no obstacle" 0 '' builds
+check "and are gone" [ ! -e "$out/.nixos-image-a-$gone.part" ]
+check "also one that nobody has signed" [ ! -e "$out/.nixos-image-d-$gone.part" ]
+check "one of a run on another computer, with another engine, stays" [ -e "$out/.nixos-image-b-$gone.part" ]
+check "so does a living run's" [ -e "$out/.nixos-image-c-$$.part" ]
+rm -rf "$out"/.nixos-image-*.part
 holder "$$ $here $born"
 whole fourth
 : > "$work/err"
