@@ -10,12 +10,13 @@ import pytest
 
 from orchestrator.agents import failure, room
 from orchestrator.agents.builder import __main__ as builder
-from orchestrator.agents.builder import fleet, imaging
+from orchestrator.agents.builder import alone, collect, fleet, imaging, sandbox, sbom
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.store import Keeper
 from orchestrator.agents.emulation import canary
 from orchestrator.agents.failure import AgentError
+from orchestrator.image import staging
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.shared import run as run_module
 from orchestrator.shared.architectures import foreign_system, this_system
@@ -40,8 +41,8 @@ def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.mark.parametrize(("system", "foreign"), [(FOREIGN, (FOREIGN,)), (this_system(), ())])
 def test_without_a_task_the_demo_is_built(run: Run, system: str, foreign: tuple[str, ...]) -> None:
-    alone = Run(run.id, (system,), 1, 1, 1)
-    assert builder.read_task(alone) == Task(DemoTask(system), bool(foreign), foreign)
+    without = Run(run.id, (system,), 1, 1, 1)
+    assert builder.read_task(without) == Task(DemoTask(system), bool(foreign), foreign)
 
 
 def test_a_token_that_never_comes_is_cleanups_fault(
@@ -168,3 +169,27 @@ def test_a_store_of_an_earlier_builder_is_told(
     with pytest.raises(AgentError, match="the store's volume belongs to another user") as caught:
         failure.check_owner(tmp_path)
     assert "down -v" in caught.value.hint
+
+
+@pytest.mark.parametrize("closure", [False, True])
+def test_of_a_closure_nothing_is_assembled(
+    closure: bool, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    assembled: list[object] = []
+    result = Built(tmp_path / "result", "x86_64-linux", "raw-efi")
+    for place, name, value in (
+        (builder, "this_run", lambda: run),
+        (builder, "nix_version", lambda: "2"),
+        (builder, "_built", lambda *_words: [result]),
+        (builder, "Keeper", lambda _nix: None),
+        (builder, "assemble_images", lambda *words: assembled.append(words)),
+        (alone, "hide", lambda: None),
+        (staging, "sweep", lambda: None),
+        (sandbox, "obtain", lambda nix, *_words, **_more: nix),
+        (collect, "keep", list),
+        (sbom, "installed", lambda: ()),
+    ):
+        monkeypatch.setattr(place, name, value)
+    Task(DemoTask("x86_64-linux"), leased=False, foreign=(), closure=closure).write(run.folder)
+    builder.build()
+    assert len(assembled) == (0 if closure else 1)
