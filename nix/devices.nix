@@ -186,7 +186,7 @@ let
   linesOf = text: lib.filter (words: words != [ ] && ! lib.hasPrefix "#" (lib.head words)) (map wordsOf (lib.splitString "\n" text));
   word = number: words: if number < lib.length words then lib.elemAt words number else "";
   optionsOf = number: words: lib.splitString "," (word number words);
-  notHere = device: "${device} is not in the image";
+  notHere = device: "it names ${device}, which is not in the image";
   files = {
     # crypttab(5): name, device, key, options
     crypttab = words: lib.optional (isAbsent (word 1 words) && lib.intersectLists (optionsOf 3 words) [ "nofail" "noauto" "_netdev" ] == [ ]) (notHere (word 1 words));
@@ -217,7 +217,7 @@ let
           lib.optional (lib.isAttrs one && files ? ${target} && attribute one "enable" true && (text == null || wrong != [ ])) {
             name = "${lib.concatStringsSep "." option}.${if lib.hasPrefix "/" name then "\"${name}\"" else name}";
             places = [ (placeOf option [ name ] definition) ];
-            why = if text == null then "what is in the file is not known before the build" else lib.concatStringsSep ", " wrong;
+            why = if text == null then "what is in the file is not known before the build" else lib.concatStringsSep "; " wrong;
             instead = if target == "fstab" then "write the entry in fileSystems or swapDevices" else "add nofail to the options of a device that is attached later";
             without = if target == "fstab" then null else { ${name}.enable = strong false; };
           })

@@ -2,7 +2,7 @@
 # Builds the formats that no other script builds, from stand-in packages (make-tree), and looks into each file with programs that are
 # not this project's. Nothing is booted. A format that this script has built is "built" in nix/formats.nix (`tried`).
 #
-#   NIXPKGS=FOLDER tests/nixos/test_formats.sh [disks|packed|scripts|machine|installers|cards...]
+#   NIXPKGS=FOLDER tests/nixos/test_formats.sh [disks|containers|kexec|scripts|machine|installers|cards...]
 . "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has most of the formats"
@@ -10,12 +10,13 @@ if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
 fi
 disks='amazon azure cloudstack digital-ocean google-compute hyperv kubevirt linode oci openstack proxmox qemu raw sd-x86_64
   vagrant-virtualbox virtualbox vmware'
-packed='kexec kexec-bundle lxc proxmox-lxc'
+containers='lxc proxmox-lxc'
+kexec='kexec kexec-bundle'
 scripts='vm vm-nogui'
 machine='vm-bootloader'
 installers='iso-installer install-iso-hyperv'
 cards='sd-riscv64 sd-aarch64-installer'
-cases=${*:-disks packed scripts machine installers cards}
+cases=${*:-disks containers kexec scripts machine installers cards}
 programs qemu-img sfdisk debugfs zstd xorriso unsquashfs
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/stand-in.nix"
@@ -110,16 +111,22 @@ print(json.load(sys.stdin)["format"])')" = "$(case $kind in vpc-fixed) echo raw 
   ;;
 esac
 
-case $cases in *packed*)
+case $cases in *containers*)
   # shellcheck disable=SC2086  # words
-  of_system x86_64-linux installer $packed
-  for format in lxc proxmox-lxc; do
+  of_system x86_64-linux installer $containers
+  for format in $containers; do
     archive=$(file_of "$format")
     tar -tJf "$archive" > "$work/list" 2> /dev/null
     check "$format: has the system" grep -qE -- '-nixos-system-(standin|unnamed)-.*/init$' "$work/list"
     check "$format: has what a container starts" grep -qxE '(\./)?sbin/init' "$work/list"
     check "$format: has the registration of its store" grep -q 'nix-path-registration' "$work/list"
   done
+  ;;
+esac
+
+case $cases in *kexec*)
+  # shellcheck disable=SC2086  # words
+  of_system x86_64-linux installer $kexec
   mkdir "$work/kexec"
   tar -xJf "$(file_of kexec)" -C "$work/kexec"
   script=$work/kexec/$(readlink "$work/kexec/kexec_nixos")
