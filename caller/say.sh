@@ -57,4 +57,7 @@ page_of() {
 # no_room: ends run.sh because a file of its own could not be written. A list that ends too early would name other files.
 no_room() { die 4 "nothing more can be written to ${state%/*}" "free space there, or set TMPDIR to another folder"; }
 
+# need_room: ends run.sh if its folder takes no more, so that what it would have told of an error is lost
+need_room() { head -c 65536 /dev/zero 2> /dev/null > "$state/room" || no_room; }
+
 last_words() { tail -n "${1:-15}" "$state/log" | plain >&2; }

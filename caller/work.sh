@@ -33,7 +33,9 @@ run_streams() {
   code=$(cat "$state/code" 2> /dev/null || echo 70)
   # If the run itself has failed, too, only a refused file is told.
   if [ "$unpacked" != 0 ] && [ -z "$stopped" ] && { [ "$code" = 0 ] || [ -s "$state/refused" ]; }; then
-    say "error: the image could not be written to $out: $(cat "$state/refused" "$state/tar" "$state/untar" 2> /dev/null | sed q)"
+    reason=$(cat "$state/refused" "$state/tar" "$state/untar" 2> /dev/null | sed q)
+    [ -n "$reason" ] || need_room
+    say "error: the image could not be written to $out${reason:+: $reason}"
     [ ! -s "$state/way_out" ] || say "try: $(cat "$state/way_out")"
     [ "$code" != 0 ] || code=8
   fi

@@ -217,6 +217,17 @@ printf '#!/bin/sh\nexit 1\n' > "$work/bin/sync"
 whole third
 expect "a disk that does not take it" 8 'could not be written' builds
 check "still has the one before" is_of second
+check "and no reason is made up" grep -qx "error: the image could not be written to $out" "$work/err"
+# The kernel says of /dev/full what it says of a full disk.
+mkdir "$work/temporary"
+cat > "$work/bin/sync" << EOF
+#!/bin/sh
+for one in '$work/temporary'/*; do ln -sf /dev/full "\$one/room"; done
+exit 1
+EOF
+builds_there() { (export TMPDIR="$work/temporary" && builds); }
+expect "a full TMPDIR is not the output folder's fault" 4 "^error: nothing more can be written to $work/temporary" builds_there
+check "still has the one before, too" is_of second
 for tool in mv ln rm sync; do rm "$work/bin/$tool"; done
 
 # --- somebody else at the same moment -------------------------------------------------------------------------------------------
