@@ -16,7 +16,7 @@ tell_macos() {
   name=${disk_path:-/dev/diskN}
   name=${name#/dev/}
   name=${name#r}
-  path=$(printf '%s\n' "$image" | sed "s/'/'\\\\''/g; s/.*/'&'/")
+  path=$(in_quotes "$image")
   say "run.sh writes no disk on macOS. These commands do; diskN is the card's name in the list:"
   cat << EOF
 diskutil list external physical

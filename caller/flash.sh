@@ -4,7 +4,7 @@
 # shellcheck shell=sh
 
 flash() {
-  [ -f "$image" ] && [ -r "$image" ] || die 2 "$image: no such image, or it cannot be read" "ls ${image%/*} shows what is there"
+  [ -f "$image" ] && [ -r "$image" ] || die 2 "$image: no such image, or it cannot be read" "ls $(shell_word "${image%/*}") shows what is there"
   [ -s "$image" ] || die 2 "$image is empty" "copy or download it again"
   find_packer
   find_sizes
@@ -33,19 +33,19 @@ flash() {
 # choose_disk: lists the disks; asks for one on a terminal, else ends run.sh
 choose_disk() {
   list_disks >&2
-  [ -t 3 ] && [ -t 2 ] || die 2 "no disk was named: nothing was written" "./run.sh flash $image DEVICE"
+  [ -t 3 ] && [ -t 2 ] || die 2 "no disk was named: nothing was written" "./run.sh flash $(shell_word "$image") DEVICE"
   printf 'Write %s to which disk (empty: none)? ' "${image##*/}" >&2
   read -r disk_path <&3 || disk_path=
-  [ -n "$disk_path" ] || die 2 "no disk was named: nothing was written" "./run.sh flash $image DEVICE"
+  [ -n "$disk_path" ] || die 2 "no disk was named: nothing was written" "./run.sh flash $(shell_word "$image") DEVICE"
 }
 
 # find_disk: checks $disk_path, and sets what is known of the disk, $disk_bytes and $disk_number; a file is used as a disk, too
 find_disk() {
   if [ -f "$disk_path" ]; then
     disk_bytes=$(($(wc -c < "$disk_path"))) disk_number=0:0 disk_kind='a file' disk_model=
-    [ -w "$disk_path" ] || die 2 "$disk_path cannot be written to" "chmod u+w $disk_path"
+    [ -w "$disk_path" ] || die 2 "$disk_path cannot be written to" "chmod u+w $(shell_word "$disk_path")"
     [ "$disk_bytes" -ge "$image_bytes" ] || die 2 "$disk_path is too small: it has $disk_bytes bytes, the image $image_bytes" \
-      "truncate -s $image_bytes $disk_path"
+      "truncate -s $image_bytes $(shell_word "$disk_path")"
     return
   fi
   [ -e "$disk_path" ] || die 2 "$disk_path: no such device" "$anew"

@@ -86,6 +86,6 @@ send_kit() {
   heed_end
   after_death
   [ $code != 0 ] || ! grep -q '^sources\.tar ' "$state/members" \
-    || say "its sources: tar -xOf $kit sources.tar | tar -xf - ; then build-commands has what makes the images"
+    || say "its sources: tar -xOf $(shell_word "$kit") sources.tar | tar -xf - ; then build-commands has what makes the images"
   return "$code"
 }

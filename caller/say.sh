@@ -24,6 +24,12 @@ is_plain() {
   [ "$(printf '%s\n' "$1" | plain)" = "$1" ]
 }
 
+# in_quotes TEXT: prints TEXT between quotes, as a word of a shell
+in_quotes() { printf '%s\n' "$1" | sed "s/'/'\\\\''/g; 1s/^/'/; \$s/\$/'/"; }
+
+# shell_word TEXT: prints TEXT as a word of a shell, for a command that a person copies
+shell_word() { case $1 in *[!A-Za-z0-9_./:@%+,-]*) in_quotes "$1" ;; *) printf '%s\n' "$1" ;; esac; }
+
 # die CODE MESSAGE [HINT]: prints an error and exits; docs/exit-codes.md lists the codes
 die() {
   case $stopped:$1 in # an error caused by a signal counts as the signal

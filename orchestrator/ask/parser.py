@@ -22,6 +22,8 @@ if typing.TYPE_CHECKING:
 #: Character that Docker substitutes for bytes that are not UTF-8.
 LOST = "\N{REPLACEMENT CHARACTER}"
 
+#: Beginning of an option; a number may be negative.
+OPTION = re.compile("--?[A-Za-z]")
 
 #: Lines of a usage at most: a longer one says no more than the list of options below it.
 USAGE_LINES = 6
@@ -99,6 +101,20 @@ class Parser(argparse.ArgumentParser):
     def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
         """Print what `--help` asks for."""
         self._print_message(self.brief(), file)
+
+    def parse(self, words: list[str]) -> argparse.Namespace:
+        """Parse `words`; raises `UsageError`.
+
+        A misspelled option is told first: its value could count as a wrong argument.
+        """
+        try:
+            return self.parse_intermixed_args(words)
+        except UsageError:
+            for word in words[: words.index("--")] if "--" in words else words:
+                name = word.partition("=")[0] if word.startswith("--") else word[:2]
+                if OPTION.match(name) and name not in self._option_string_actions:
+                    self.error(f"unrecognized arguments: {word}")
+            raise
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise a `UsageError` with argparse's `message`, where argparse would exit."""

@@ -11,6 +11,7 @@ import functools
 import os
 import pathlib
 import re
+import shlex
 import sys
 import typing
 
@@ -24,6 +25,7 @@ from orchestrator.shared.architectures import DEBIAN_ARCHITECTURES
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
+from orchestrator.shared.kit import SOURCES
 from orchestrator.shared.spec import is_file_name
 from orchestrator.verbs import build
 from orchestrator.verbs.registry import Session, Verb
@@ -246,12 +248,16 @@ def _check(request: Kit, who: Caller) -> None:
         signing.take_key(who, request.sign_key, "--sign-key")
 
 
+def unpacking(name: str) -> str:
+    """Return the command that unpacks the sources of the kit `name`."""
+    return f"tar -xOf {shlex.quote(name)} {SOURCES} | tar -xf -"
+
+
 def _export_build(request: Kit, asked: Build, session: Session, progress: "Progress") -> None:
     """Build what the configuration's images are made of, then make the kit and send it."""
     from orchestrator.deliver import sources
     from orchestrator.run.kit import KitWork
     from orchestrator.run.make_images import Closure, make_images
-    from orchestrator.shared.kit import SOURCES
 
     who = session.who
     for note in asked.notes:
@@ -269,7 +275,7 @@ def _export_build(request: Kit, asked: Build, session: Session, progress: "Progr
         work = KitWork(who, engine, workspace, progress)
         whole = dataclasses.replace(request, results=(*request.results, *dict.fromkeys(built)))
         _export(whole, session, work, trees)
-        progress.say(f"there, after kit import: tar -xOf {request.file.name} {SOURCES} | tar -xf -")
+        progress.say(f"there, after kit import: {unpacking(request.file.name)}")
         for line in commands:
             progress.say(f"and then: {line}")
 
@@ -282,7 +288,7 @@ def _export(request: Kit, session: Session, work: "KitWork", paths: tuple[str, .
     from orchestrator.deliver.stream import Delivery
     from orchestrator.run.kit import SERVICES, export
     from orchestrator.shared.architectures import foreign_system, this_system
-    from orchestrator.shared.kit import NAMESPACE, SOURCES, KitOrder
+    from orchestrator.shared.kit import NAMESPACE, KitOrder
 
     who, name = session.who, request.file.name
     sign = functools.partial(signing.sign, who, namespace=NAMESPACE) if request.sign_key else None

@@ -105,7 +105,7 @@ class Verb[Asked]:
         if self.passes_on and not HELP.intersection(words[:1]):
             found = argparse.Namespace(words=tuple(words))
         else:
-            found = self.parser().parse_intermixed_args(words)
+            found = self.parser().parse(words)
         return self.request(found, who)
 
 

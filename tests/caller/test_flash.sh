@@ -44,6 +44,8 @@ check "with the way out" grep -q '^try: ./run.sh flash IMAGE lists the disks' "$
 expect "something else than a disk" 2 '^error: /dev/null is not a disk' flashes "$image" /dev/null --yes
 head -c 1000 "$disk" > "$work/small"
 expect "a disk that is too small, with both sizes" 2 "small is too small: it has 1000 bytes, the image $size" flashes "$image" "$work/small" --yes
+mv "$work/small" "$work/a small one"
+expect "with a command for the shell" 2 "^try: truncate -s $size '$work/a small one'" flashes "$image" "$work/a small one" --yes
 expect "nobody is asked without a terminal" 2 'nobody can be asked' flashes "$image" "$disk"
 check "and nothing was written" nothing_written
 expect "without a disk the disks are listed, and that is no success" 2 '^DEVICE .*USED AS' flashes "$image"

@@ -189,6 +189,11 @@ check "the orchestrator gets the store's paths, with their checksum and key" sh 
 expect "a kit with a configuration's sources is imported, which says how to unpack them" 0 'tar -xOf .*sources.kit sources.tar' import_kit sources
 check "which the engine does not get" sh -c "! grep -q 'the sources' '$work/loaded' '$work/sent'"
 check "and which tar reads" sh -c "tar -xOf '$work/sources.kit' sources.tar | grep -qx 'the sources'"
+mv "$work/sources.kit" "$work/it's \$my sources.kit"
+expect "also one whose name has a quote, a dollar sign and blanks" 0 '' import_kit "it's \$my sources"
+check "the command that is told unpacks it" sh -c "
+  sed -n 's/.*sources: \\(tar .*\\) | tar -xf - ;.*/\\1/p' '$work/err' > '$work/told' && sh '$work/told' | grep -qx 'the sources'"
+mv "$work/it's \$my sources.kit" "$work/sources.kit"
 
 tar -tf "$work/loaded" > "$work/members"
 cp "$work/good.kit" "$work/before"

@@ -4,6 +4,7 @@ import hashlib
 import io
 import pathlib
 import re
+import shlex
 import tarfile
 import types
 import unittest.mock
@@ -19,7 +20,7 @@ from orchestrator.docker.images import IMAGES
 from orchestrator.run.kit import OWN, restore
 from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
 from orchestrator.shared.paths import ROOT
-from orchestrator.verbs.kit import VERB
+from orchestrator.verbs.kit import VERB, unpacking
 from tests.unit.requests import CALLER
 
 CONFIG, LAYER, OTHER = b"config", b"layer", b"other"
@@ -172,6 +173,11 @@ def test_run_sh_is_told_to_send_the_configuration() -> None:
     ]
     flake = VERB.ask(["export", "a.kit", "--with", "/f?submodules=1#a"], CALLER)
     assert VERB.orders(flake)[1:] == [["send_modules", "--with", "/f"]]
+
+
+def test_the_command_that_unpacks_sources_may_be_copied() -> None:
+    assert unpacking("pi.kit") == "tar -xOf pi.kit sources.tar | tar -xf -"
+    assert shlex.split(unpacking("pi's $1.kit"))[2] == "pi's $1.kit"
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def test_words_become_a_request(words: str, wish: Wish) -> None:
         ("gc --keep -1", "'-1' is not a whole number", ""),
         ("gc --max-size 3x", "'3x' is not a size", ""),
         ("empty", "invalid choice: 'empty'", ""),
+        ("--keap 3", "unrecognized arguments: --keap", "did you mean --keep?"),
+        ("-k 3", "unrecognized arguments: -k", "./run.sh store --help"),
+        ("gc --keep -k", "unrecognized arguments: -k", "./run.sh store --help"),
     ],
 )
 def test_what_is_wrong_is_told_with_a_way_out(words: str, message: str, hint: str) -> None:
