@@ -8,7 +8,7 @@ import typing
 import urllib.parse
 
 from orchestrator.ask.request import Build, Caller, Demo
-from orchestrator.ask.ssh_keys import is_public_key
+from orchestrator.ask.ssh_keys import fingerprints, is_public_key
 from orchestrator.ask.uploads import (
     add_library,
     check_keys,
@@ -67,19 +67,19 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         work = dataclasses.replace(
             _nixos(request, plan, who), late=late_facts(request.image, devices)
         )
-    if isinstance(request, Build) and (nix_conf := request.nix_options.nix_conf):
-        source = received_file(who, pathlib.PurePosixPath(nix_conf))
-        shutil.move(source, workspace.nix_conf)
-    take_keys(request, who, workspace.keys)
-    keep_builders(request, who, workspace)
-    named = [device.host for device in devices if device.host]
-    options = _options(request.image, who, workspace.late, named)
-    forget_keys(request, who)
     ca_bundle = ""
     if who.ca_bundle:  # only after check_trees: this read follows links
         bundle = workspace.shared / "ca-bundle.crt"
         bundle.write_bytes(received(who, pathlib.PurePosixPath(who.ca_bundle)).read_bytes())
         ca_bundle = os.fspath(bundle)
+    if isinstance(request, Build) and (nix_conf := request.nix_options.nix_conf):
+        workspace.nix_conf.touch(mode=0o600)
+        shutil.copyfile(received_file(who, pathlib.PurePosixPath(nix_conf)), workspace.nix_conf)
+    take_keys(request, who, workspace.keys)
+    keep_builders(request, who, workspace)
+    named = [device.host for device in devices if device.host]
+    options = _options(request.image, who, workspace.late, named)
+    forget_keys(request, who)
     return Task(
         work=work,
         leased=plan.mode == "shared",
@@ -119,14 +119,15 @@ def keep_builders(request: Demo | Build, who: Caller, workspace: Workspace) -> N
 
 
 def key_paths(request: Demo | Build) -> set[str]:
-    """Return the paths of the keys of --push and of builders that this run uses."""
+    """Return the paths of the keys of --push and of builders that this run uses, and --nix-conf."""
     pushed = request.push.files.values() if request.push else ()
     builders = () if request.dry_run else (one.key for one in request.builders)
-    return {*pushed, *builders}
+    conf = request.nix_options.nix_conf if isinstance(request, Build) else ""
+    return {*pushed, *builders, *([conf] if conf else [])}
 
 
 def forget_keys(request: Demo | Build, who: Caller) -> None:
-    """Remove the keys that `take_keys` and `keep_builders` have copied.
+    """Remove the keys and --nix-conf, which `make_task` has copied.
 
     They must be in no folder that an evaluation may read. One file may be several keys, and a late
     value, which is moved away.
@@ -316,8 +317,7 @@ def _options(
     The seed of identities is replaced by the identities of the devices `hosts`.
     """
     if options.identity_seed:
-        seed = received_file(who, pathlib.PurePosixPath(options.identity_seed))
-        _derive(seed, hosts)
+        _derive(_seed(options, who), hosts)
 
     def here(path: str) -> str:
         return keep_late(who, pathlib.PurePosixPath(path), kept) if path else ""
@@ -335,12 +335,41 @@ def _options(
     )
 
 
+def _seed(options: ImageOptions, who: Caller) -> pathlib.Path:
+    """Return the received seed of identities.
+
+    Raises `UsageError` if another option names the file, too: that would get the identities.
+    """
+
+    def place(path: str) -> pathlib.Path:
+        return received_file(who, pathlib.PurePosixPath(path))
+
+    seed = place(options.identity_seed)
+    others = (
+        *(one.source for one in options.injections),
+        *(options.stamp, options.wifi_password_file),
+        *(options.secure_boot_key, options.secure_boot_cert),
+    )
+    if seed in [place(path) for path in others if path]:
+        raise UsageError(
+            f"--identity-seed {options.identity_seed}: another option names this file, too",
+            hint="the seed is in no image; make one, and keep it: openssl rand -hex 32 > seed",
+        )
+    return seed
+
+
 def _derive(file: pathlib.Path, hosts: list[str]) -> None:
     """Replace the seed in `file` by the identities of the devices `hosts`.
 
     So the seed, which could tell the identities of further devices, gets nowhere else.
     """
-    text = identities.derive(identities.seed_of(file.read_bytes()), hosts)
+    seed = identities.seed_of(file.read_bytes())
+    if fingerprints(seed.decode(errors="replace")):
+        raise UsageError(
+            "--identity-seed: the file has a public key, which is no secret",
+            hint="make one, and keep it: openssl rand -hex 32 > seed",
+        )
+    text = identities.derive(seed, hosts)
     file.unlink()
     file.touch(mode=0o600)
     file.write_text(text)

@@ -172,8 +172,10 @@ def locks(home: pathlib.Path, request: Demo | Build) -> list[dict[str, typing.An
     ]
 
 
-def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
-    """Return what was sent of a configuration, and the files of public keys, with their hashes.
+def sent(
+    request: Demo | Build, who: Caller, keys: list[dict[str, typing.Any]]
+) -> list[dict[str, typing.Any]]:
+    """Return what was sent of a configuration, with hashes, and `public_keys`.
 
     Call it before an agent starts: the builder may write to the folders.
     """
@@ -181,7 +183,7 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
     if request.appliance:
         digest = hashlib.sha256(request.appliance.text.encode()).hexdigest()
         found.append({"name": request.appliance.path.name, "digest": {"sha256": digest}})
-    found += _keys(request, who)
+    found += keys
     if isinstance(request, Demo):
         return found
     for option, path in request.trees:
@@ -195,8 +197,11 @@ def sent(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
     return found
 
 
-def _keys(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
-    """Return the files of public keys, and GitHub's answers, that log in to the image."""
+def public_keys(request: Demo | Build, who: Caller) -> list[dict[str, typing.Any]]:
+    """Return the files of public keys, and GitHub's answers, that log in to the image.
+
+    Call it before `make_task`: a file may be a late value, too, which is moved away.
+    """
     files: list[tuple[str, pathlib.Path]] = []
     users = request.appliance.blueprint.users if request.appliance else ()
     if isinstance(request, Demo) and (request.ssh_key or not users):

@@ -119,6 +119,8 @@ def _make(
         if request.appliance:
             named = github.users(request)
             github_keys.fetch(engine, workspace, named, request.appliance, who, progress)
+        told = not request.dry_run and not closure
+        keys = provenance.public_keys(request, who) if told else []
         task = make_task(request, plan, who, workspace)
         if copies and isinstance(task.work, NixosTask) and task.work.flake:
             with progress.stage("look", "hashing sent folders"):
@@ -127,7 +129,7 @@ def _make(
             task = dataclasses.replace(task, work=dataclasses.replace(task.work, copies=known))
         names = hosts(task.options, workspace)
         # Hashed before an agent starts, because the builder may write to the sent folders.
-        sent = [] if request.dry_run or closure else provenance.sent(request, who)
+        sent = provenance.sent(request, who, keys) if told else []
         if closure:
             task = dataclasses.replace(task, closure=True)
             closure.before(workspace)

@@ -127,7 +127,7 @@ def test_those_whose_keys_are_used_are_asked_for_and_recorded(
     names = github.users(request)
     github_keys.fetch(engine, mock.Mock(), names, request.appliance, it, mock.Mock())
     assert engine.run_service.called == bool(used)
-    (it_self, *found) = provenance.sent(request, it)
+    (it_self, *found) = provenance.sent(request, it, provenance.public_keys(request, it))
     assert it_self["name"] == "appliance.toml"
     assert [(one["name"], one.get("uri")) for one in found] == [
         (f"github:{name}", f"https://github.com/{name}.keys") for name in used
@@ -148,7 +148,7 @@ def test_the_demos_own_keys_are_recorded_by_file(
     (folder / "notes.pub").write_text("nothing\n")
     request = asking.ask(["demo"], who)
     assert isinstance(request, Demo)
-    assert provenance.sent(request, who) == [
+    assert provenance.public_keys(request, who) == [
         {
             "name": "id.pub",
             "digest": {"sha256": hashlib.sha256((folder / "id.pub").read_bytes()).hexdigest()},

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.agents.emulation import ladder
 from orchestrator.ask.request import Build, Caller, Demo
 from orchestrator.decide.plan import Mode
+from orchestrator.deliver import provenance
 from orchestrator.run import make_images
 from orchestrator.run.context import RunContext
 from orchestrator.shared.errors import BuildError, EmulatorCrashError
@@ -97,8 +98,11 @@ def test_any_other_failure_is_not_tried_again() -> None:
 
 
 def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: Caller) -> None:
-    """An agent may change the sent files; a second attempt comes after the first one's builder."""
-    files, told = ["as sent"], []
+    """An agent may change the sent files; a second attempt comes after the first one's builder.
+
+    A file of public keys may be a late value, too, which `make_task` moves away.
+    """
+    files, keys, told = ["as sent"], ["a key"], []
     hands = []
 
     class Agents:
@@ -117,18 +121,26 @@ def test_what_was_sent_is_told_as_it_came(monkeypatch: pytest.MonkeyPatch, who: 
     def workspace(*_: object) -> Iterator[tuple[unittest.mock.Mock, unittest.mock.Mock]]:
         yield unittest.mock.Mock(), unittest.mock.Mock()
 
+    def take_late(*_: object) -> unittest.mock.Mock:
+        keys.clear()
+        return unittest.mock.Mock()
+
     plan = unittest.mock.Mock(register=(), systems=("aarch64-linux",), images=(), boot=False)
-    for name in ("make_task", "hosts", "forget_dead_runs", "write_variables", "Images"):
+    for name in ("hosts", "forget_dead_runs", "write_variables", "Images"):
         monkeypatch.setattr(make_images, name, unittest.mock.Mock())
+    monkeypatch.setattr(make_images, "make_task", take_late)
     monkeypatch.setattr(make_images, "_plan", lambda *_: plan)
     monkeypatch.setattr(make_images, "run_workspace", workspace)
     monkeypatch.setattr(make_images, "Appliance", Agents)
-    monkeypatch.setattr("orchestrator.deliver.provenance.sent", lambda *_: [{"name": files[-1]}])
+    monkeypatch.setattr(provenance, "public_keys", lambda *_: [{"name": keys[0]}])
+    monkeypatch.setattr(
+        provenance, "sent", lambda _request, _who, found: [{"name": files[-1]}, *found]
+    )
     request = dataclasses.replace(BUILD, qemu="auto")
     progress = Progress(PlainTeller())
     make_images.make_images(request, who, progress, 1, 0.0)
     progress.close()
-    assert told == [[{"name": "as sent"}]] * 2
+    assert told == [[{"name": "as sent"}, {"name": "a key"}]] * 2
     assert hands[0] is hands[1]  # the second attempt tells of the first one's builders
 
 

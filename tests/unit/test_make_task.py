@@ -239,6 +239,47 @@ def test_a_seed_that_could_be_guessed_is_refused(
         made(dataclasses.replace(BUILD, image=image), who, tmp_path)
 
 
+def test_a_seed_is_no_public_key(sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path) -> None:
+    data = (11).to_bytes(4) + b"ssh-ed25519" + (32).to_bytes(4) + bytes(32)
+    blob = base64.b64encode(data).decode()
+    (sent / "key.pub").write_text(f"ssh-ed25519 {blob} me@home\n")
+    image = ImageOptions(host_name="a", identity_seed="/key.pub")
+    with pytest.raises(UsageError, match=r"^--identity-seed: the file has a public key"):
+        made(dataclasses.replace(BUILD, image=image), who, tmp_path)
+
+
+def test_a_seed_is_no_other_late_value(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / "seed").write_text("x" * 32)
+    injected = (Injection("/a/../seed", "/etc/seed", 0o600),)
+    image = ImageOptions(host_name="a", identity_seed="/seed", injections=injected)
+    with pytest.raises(UsageError, match=r"^--identity-seed /seed: another option names this"):
+        made(dataclasses.replace(BUILD, image=image), who, tmp_path)
+    assert (sent / "seed").read_text() == "x" * 32
+
+
+def test_a_late_value_may_be_the_ca_bundle_and_the_nix_conf_too(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / "ca.crt").write_text("a certificate")
+    (sent / "nix.conf").write_text("access-tokens = a=b")
+    injected = tuple(
+        Injection(f"/{name}", f"/etc/{name}", 0o600) for name in ("ca.crt", "nix.conf")
+    )
+    request = dataclasses.replace(
+        BUILD,
+        image=ImageOptions(injections=injected),
+        nix_options=NixOptions(nix_conf="/nix.conf"),
+    )
+    task, _work = made(request, dataclasses.replace(who, ca_bundle="/ca.crt"), tmp_path)
+    assert pathlib.Path(task.ca_bundle).read_text() == "a certificate"
+    kept = [path.read_text() for path in (tmp_path / "own").rglob("*") if path.is_file()]
+    assert sorted(kept) == ["a certificate", *["access-tokens = a=b"] * 2]
+    assert not (sent / "nix.conf").exists()
+    assert not (sent / "ca.crt").exists()
+
+
 def test_what_nobody_has_named_is_in_no_folder_that_an_evaluation_sees(
     who: Caller, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,7 +191,7 @@ def test_a_configuration_is_there_by_the_hash_of_its_folder(
         nixpkgs=P("/home/me/nixpkgs"),
         nixpkgs_by=by,
     )
-    assert provenance.sent(request, CALLER) == [
+    assert provenance.sent(request, CALLER, []) == [
         {
             "name": "configuration",
             "digest": {"dirHash": provenance.directory_hash(tree)},
