@@ -42,6 +42,20 @@ def count(text: str) -> int:
     return int(text)
 
 
+def cache_url(text: str) -> str:
+    """Check the address of a binary cache. It may have a password, which no message repeats."""
+    if not re.match(r"(https?|s3|ssh|ssh-ng|file)://[^\s]", text):
+        raise argparse.ArgumentTypeError("an address has a scheme: https://cache.example.org")
+    return text
+
+
+def cache_key(text: str) -> str:
+    """Check the form of a public key that signs store paths: Ed25519 has 32 bytes."""
+    if not re.fullmatch("[^:\\s]+:[A-Za-z0-9+/]{43}=", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:KEY, as the cache tells its key")
+    return text
+
+
 @dataclasses.dataclass(frozen=True)
 class NixOptions:
     """Options for Nix, and arguments for NixOS modules; unset fields keep Nix' defaults."""
@@ -59,9 +73,11 @@ class NixOptions:
     arguments: tuple[tuple[str, FreeText], ...] = _option(
         "--special-arg", (), action="append", nargs=2, metavar=("NAME", "VALUE")
     )
-    substituters: tuple[str, ...] = _option("--substituter", (), action="append", metavar="URL")
+    substituters: tuple[str, ...] = _option(
+        "--substituter", (), action="append", type=cache_url, metavar="URL"
+    )
     trusted_keys: tuple[str, ...] = _option(
-        "--trusted-public-key", (), action="append", metavar="KEY"
+        "--trusted-public-key", (), action="append", type=cache_key, metavar="KEY"
     )
     cores: Natural | None = _option(  # noqa: RUF009 - it is dataclasses.field
         "--cores", None, recorded=False, type=count, metavar="N", help="CPU cores per derivation"

@@ -24,6 +24,7 @@ from orchestrator.shared.demo_formats import FORMATS
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.filesystems import REFUSED, ROOTS
 from orchestrator.shared.image_options import check_options
+from orchestrator.shared.nix_options import cache_key, cache_url
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import KEYS_FILE, USER_FILE
 from orchestrator.verbs.registry import Session, Verb
@@ -57,9 +58,16 @@ def _parser() -> Parser:
         "--ssh-key", metavar="FILE", help="public keys that may log in (default: ~/.ssh/*.pub)"
     )
     parser.add_argument(
-        "--substituter", action="append", default=[], metavar="URL", help="binary cache to ask"
+        "--substituter",
+        action="append",
+        type=cache_url,
+        default=[],
+        metavar="URL",
+        help="binary cache to ask",
     )
-    parser.add_argument("--trusted-public-key", action="append", default=[], metavar="KEY")
+    parser.add_argument(
+        "--trusted-public-key", action="append", type=cache_key, default=[], metavar="KEY"
+    )
     add_appliance_options(parser)
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)

@@ -132,15 +132,20 @@ def _build_options() -> dict[str, str]:
 
 def _request(found: argparse.Namespace, who: Caller) -> Kit:
     """Convert parsed arguments; raises `UsageError` for an option of the other action."""
-    asked = _build(found, who)
     options = {
-        "export": {"--with": found.more, "--sign-key": found.sign_key, "--force": found.force},
+        "export": {
+            "--with": found.more,
+            "--sign-key": found.sign_key,
+            "--force": found.force,
+            **{option: vars(found)[name] for name, option in _build_options().items()},
+        },
         "import": {"--public-key": found.public_key},
     }
     for action, given in options.items():
         for flag, value in given.items():
             if value and action != found.action:
                 raise UsageError(f"{flag} is for kit {action}", hint=found.help_of)
+    asked = _build(found, who)
     file = caller_path(found.file, who)
     if not is_file_name(file.name):
         raise UsageError(f"{found.file}: no name for a kit", hint="./run.sh kit export NAME.kit")

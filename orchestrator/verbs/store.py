@@ -14,7 +14,7 @@ from orchestrator.ask.request import Caller
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.nix_options import count
+from orchestrator.shared.nix_options import cache_key, cache_url, count
 from orchestrator.shared.store import Action, Wish
 from orchestrator.shared.text import columns, plain
 from orchestrator.verbs.registry import Session, Verb
@@ -88,9 +88,16 @@ def _parser() -> Parser:
         "--repair", action="store_true", help="fetch or build again what has changed"
     )
     verify.add_argument(
-        "--substituter", action="append", default=[], metavar="URL", help="fetch from there, too"
+        "--substituter",
+        action="append",
+        type=cache_url,
+        default=[],
+        metavar="URL",
+        help="fetch from there, too",
     )
-    verify.add_argument("--trusted-public-key", action="append", default=[], metavar="KEY")
+    verify.add_argument(
+        "--trusted-public-key", action="append", type=cache_key, default=[], metavar="KEY"
+    )
     parser.add_argument("--json", action="store_true", help="list as JSON, for programs")
     add_display_options(parser)
     return parser

@@ -7,6 +7,9 @@ from orchestrator.shared.display import Display
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.nix_options import NixOptions
 
+#: Public key of a binary cache.
+CACHE_KEY = "example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
+
 BUILD = Build(
     out=pathlib.PurePosixPath("/home/me/project/out"),
     force=False,

@@ -168,6 +168,7 @@ def test_a_builder_of_this_machines_system_changes_nothing_of_the_plan() -> None
             ),
             "another host key, SHA256:abc,",
         ),
+        ("Host key verification failed.", "if the machine was set up again, name its new one"),
         ("error: writing to file: No space left on device", "its disk is full"),
         ("\x1b[31mTimeout, server h not responding.", "Timeout, server h not responding."),
     ],

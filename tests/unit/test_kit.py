@@ -200,6 +200,13 @@ def test_what_an_action_does_not_know_is_refused(words: list[str]) -> None:
         VERB.ask(words, CALLER)
 
 
+def test_an_option_of_the_other_action_is_told_by_its_name() -> None:
+    with pytest.raises(UsageError, match=r"^--format is for kit export"):
+        VERB.ask(["import", "a", "-f", "qcow-efi"], CALLER)
+    with pytest.raises(UsageError, match=r"^--public-key is for kit import"):
+        VERB.ask(["export", "a", "--with", "pi.nix", "--public-key", "key"], CALLER)
+
+
 def test_run_sh_is_told_the_kits_own_path() -> None:
     asked = VERB.ask(["export", "x/a.kit", "--force", "--sign-key", "key"], CALLER)
     folder = CALLER.cwd

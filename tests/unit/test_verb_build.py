@@ -14,6 +14,7 @@ from orchestrator.shared.nix_options import NixOptions
 from orchestrator.verbs.formats import Formats
 from tests.unit.asking import ask, build, orders
 from tests.unit.requests import BUILD, CALLER
+from tests.unit.requests import CACHE_KEY as KEY
 
 P = pathlib.PurePosixPath
 
@@ -115,9 +116,9 @@ RUNG = ladder.rungs()[-1]
             ),
         ),
         (
-            ["--substituter", "https://c", "--trusted-public-key", "k", "--allow-no-login"],
+            ["--substituter", "https://c", "--trusted-public-key", KEY, "--allow-no-login"],
             build(
-                nix_options=NixOptions(substituters=("https://c",), trusted_keys=("k",)),
+                nix_options=NixOptions(substituters=("https://c",), trusted_keys=(KEY,)),
                 allow_no_login=True,
             ),
         ),

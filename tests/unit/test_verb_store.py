@@ -10,6 +10,7 @@ from orchestrator.shared.errors import UsageError
 from orchestrator.shared.store import Wish
 from orchestrator.verbs.store import Store, as_json, describe
 from tests.unit.asking import ask
+from tests.unit.requests import CACHE_KEY as KEY
 
 EVENT: dict[str, object] = {
     "event": "stock",
@@ -34,8 +35,8 @@ EVENT: dict[str, object] = {
         ("gc --keep 0 --older-than 90m", Wish("gc", 0, 5400)),
         ("verify", Wish("verify")),
         (
-            "verify --repair --substituter https://a --trusted-public-key k",
-            Wish("verify", repair=True, substituters=("https://a",), trusted_keys=("k",)),
+            f"verify --repair --substituter https://a --trusted-public-key {KEY}",
+            Wish("verify", repair=True, substituters=("https://a",), trusted_keys=(KEY,)),
         ),
         ("optimise", Wish("optimise")),
     ],
@@ -51,12 +52,22 @@ def test_words_become_a_request(words: str, wish: Wish) -> None:
         ("verify --older-than 3d", "--older-than is no option of store verify", "gc --older-than"),
         ("gc --repair", "--repair is no option of store gc", "./run.sh store verify --repair …"),
         ("gc --json", "--json is no option of store gc", "./run.sh store --json …"),
-        ("verify --substituter x", "for a repair alone", "verify --repair --substituter URL"),
+        (
+            "verify --substituter https://x",
+            "for a repair alone",
+            "verify --repair --substituter URL",
+        ),
         ("gc --older-than 3", "'3' is not an age", ""),
         ("gc --older-than 3y", "'3y' is not an age", ""),
         ("gc --keep -1", "'-1' is not a whole number", ""),
         ("gc --max-size 3x", "'3x' is not a size", ""),
         ("empty", "invalid choice: 'empty'", ""),
+        (
+            "verify --repair --substituter 10.0.0.1:5000",
+            "--substituter: an address has a scheme",
+            "",
+        ),
+        ("verify --repair --trusted-public-key k", "'k' is not NAME:KEY", ""),
         ("--keap 3", "unrecognized arguments: --keap", "did you mean --keep?"),
         ("-k 3", "unrecognized arguments: -k", "./run.sh store --help"),
         ("gc --keep -k", "unrecognized arguments: -k", "./run.sh store --help"),

@@ -109,7 +109,7 @@ def why(said: str, machine: Builder) -> str:
         other = f", {match[1]}," if match[1] else ""
         return (
             f"it has another host key{other} than {fingerprint(machine.host_key)}:"
-            " another machine, or one that was set up again"
+            " if the machine was set up again, name its new one; else another machine answers"
         )
     if "Permission denied" in text:
         return "it refuses the key (is the public key among those that may log in there?)"
