@@ -143,6 +143,7 @@ _OWN_PYTHON = {sys.executable, os.path.realpath(sys.executable)}
 _SYSTEM = ("/bin/", "/sbin/", "/usr/", "/lib", "/opt/test/")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _SYSTEMS = ("/boot/", "/etc/", "/nix/", "/opt/", "/run/", "/var/")
+_CACHE = "__pycache__"
 _TEMPORARY = (tempfile.gettempdir(), os.fspath(ROOT), sys.prefix)
 _guarded: frozenset[pathlib.Path] = frozenset()
 
@@ -187,7 +188,8 @@ def _refuse_places(event: str, arguments: tuple[object, ...]) -> None:
     writes = event == "os.mkdir" or (isinstance(flags, int) and flags & _WRITES)
     if writes and isinstance(place, str | bytes | os.PathLike):
         path = os.fsdecode(place)
-        if path.startswith(_SYSTEMS) and not path.startswith(_TEMPORARY):
+        # Python keeps bytecode beside the modules that it compiles.
+        if path.startswith(_SYSTEMS) and not path.startswith(_TEMPORARY) and _CACHE not in path:
             raise ForbiddenPlaceError(f"a test of tests/unit writes to {path}")
 
 

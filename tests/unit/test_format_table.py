@@ -70,7 +70,9 @@ def named(*scripts: str) -> set[str]:
     text = "".join((ROOT / f"tests/nixos/test_{name}.sh").read_text() for name in scripts)
     words = re.findall(r" -f ([a-z][\w-]+)", text)
     for listed in re.findall(
-        r"^(?:disks|packed|scripts|machine|installers|cards)='([^']*)'", text, re.MULTILINE
+        r"^(?:disks|containers|kexec|scripts|machine|installers|cards)='([^']*)'",
+        text,
+        re.MULTILINE,
     ):
         words += listed.split()
     return {one.name for one in chosen(tuple(words), FORMATS)}
