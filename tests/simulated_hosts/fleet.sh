@@ -54,7 +54,7 @@ trap 'exit 143' TERM HUP
 command_of() {
   awk -v pattern="$1" '/^```sh$/ { block = ""; inside = 1; next } inside && /^```$/ { if (block ~ pattern) { found = block; count++ } inside = 0 }
     inside { block = block $0 "\n" } END { if (count == 1) printf "%s", found }' "$page" \
-    | sed "s|192\.0\.2\.\([123]\)0|${networks}\1.2|g; s|--trusted-public-key NAME:KEY|--trusted-public-key $key|; s|\./run\.sh|$project/run.sh|g"
+    | sed "s|192\.0\.2\.\([123]\)0|${networks}\1.2|g; s|--trusted-public-key [^ ]*|--trusted-public-key $key|; s|\./run\.sh|$project/run.sh|g"
 }
 
 # follow PATTERN: runs that block in the machine's folder
