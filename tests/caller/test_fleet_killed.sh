@@ -46,7 +46,8 @@ killed() {
   check "$name: no list says more" test ! -e "$work/out-of-it/result.json"
   fleet > "$work/out" 2> "$work/err" < /dev/null
   check "$name: the same command makes the rest" test $? = 0
-  check "$name: it keeps $there" test "$(grep -c ': is whole, and made from the same: it stays$' "$work/err")" = "$there"
+  # What a killed run.sh leaves behind may deliver one more after the count.
+  check "$name: it keeps $there" test "$(grep -c ': is whole, and made from the same: it stays$' "$work/err")" -ge "$there"
   check "$name: and tells all paths" test "$(wc -l < "$work/out")" = $devices
   check "$name: the bits are those of a run that nobody has killed" test "$(digests)" = "$right"
   check "$name: and so is the list" test "$(grep -c '"made": "[0-9a-f]' "$work/out-of-it/result.json")" = $devices
