@@ -4,11 +4,9 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import typing
 import urllib.parse
 
 from orchestrator.ask.request import Build, Caller, Demo
-from orchestrator.ask.ssh_keys import fingerprints, is_public_key
 from orchestrator.ask.uploads import (
     add_library,
     check_keys,
@@ -16,31 +14,16 @@ from orchestrator.ask.uploads import (
     commit_of,
     input_folder,
     keep_earlier,
-    keep_late,
     received,
     received_file,
     tree_of,
     trees,
 )
-from orchestrator.decide import identities
 from orchestrator.decide.blueprint_modules import demo_keys, demo_user, machines
+from orchestrator.decide.late_files import late_facts, move_late, read_late
 from orchestrator.decide.plan import Plan
+from orchestrator.decide.sent_keys import forget_keys, keep_builders, take_keys
 from orchestrator.docker.workspace import Workspace
-from orchestrator.image.late import Device, one_device, read_devices
-from orchestrator.shared import command
-from orchestrator.shared.builders import Keyed, write_keyed
-from orchestrator.shared.errors import UsageError
-from orchestrator.shared.image_options import ImageOptions
-from orchestrator.shared.push import (
-    CA_BUNDLE,
-    CREDENTIALS,
-    KINDS,
-    SIGN_KEY,
-    Push,
-    aws_keys,
-    public_key,
-)
-from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
 
 #: NixOS option of `nixosImage` for each image option that the configuration must know, too.
@@ -78,7 +61,7 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
     take_keys(request, who, workspace.keys)
     keep_builders(request, who, workspace)
     named = [device.host for device in devices if device.host]
-    options = _options(request.image, who, workspace.late, named)
+    options = move_late(request.image, who, workspace.late, named)
     forget_keys(request, who)
     return Task(
         work=work,
@@ -103,91 +86,6 @@ def with_plan(task: Task, plan: Plan) -> Task:
     return dataclasses.replace(
         task, leased=plan.mode == "shared", foreign=plan.foreign, private=plan.private
     )
-
-
-def keep_builders(request: Demo | Build, who: Caller, workspace: Workspace) -> None:
-    """Copy the builders' SSH keys, which run.sh has sent, to the private folder of `workspace`."""
-    if request.dry_run or not request.builders:
-        return
-    secrets: dict[str, str] = {}
-    for key in dict.fromkeys(one.key for one in request.builders):
-        source = received_file(who, pathlib.PurePosixPath(key))
-        secrets[key] = source.read_text(errors="replace")
-    keyed = tuple(Keyed(one, secrets[one.key]) for one in request.builders)
-    workspace.builders.touch(mode=0o600)
-    workspace.builders.write_text(write_keyed(keyed))
-
-
-def key_paths(request: Demo | Build) -> set[str]:
-    """Return the paths of the keys of --push and of builders that this run uses, and --nix-conf."""
-    pushed = request.push.files.values() if request.push else ()
-    builders = () if request.dry_run else (one.key for one in request.builders)
-    conf = request.nix_options.nix_conf if isinstance(request, Build) else ""
-    return {*pushed, *builders, *([conf] if conf else [])}
-
-
-def forget_keys(request: Demo | Build, who: Caller) -> None:
-    """Remove the keys and --nix-conf, which `make_task` has copied.
-
-    They must be in no folder that an evaluation may read. One file may be several keys, and a late
-    value, which is moved away.
-    """
-    for path in key_paths(request):
-        sent = os.path.realpath(received(who, pathlib.PurePosixPath(path)))
-        pathlib.Path(sent).unlink(missing_ok=True)
-
-
-def hosts(options: ImageOptions, workspace: Workspace) -> tuple[str, ...]:
-    """Return the host names in the names of a task's images; an empty one if it has none."""
-    if not options.stamp:
-        return (options.host_name,)
-    kept = workspace.late / pathlib.PurePosixPath(options.stamp).name
-    text = kept.read_text("utf-8-sig", errors="replace")
-    return tuple(device.host for device in read_devices(text))
-
-
-def take_keys(request: Demo | Build, who: Caller, place: pathlib.Path) -> None:
-    """Copy the keys of --push to the folder `place`; raises `UsageError` for a wrong one."""
-    push = request.push
-    if not push or not push.files:
-        return
-    place.mkdir()
-    for name, path in ((SIGN_KEY, push.sign_key), (CREDENTIALS, push.credentials)):
-        if path:
-            (place / name).touch(mode=0o600)
-            shutil.copyfile(received_file(who, pathlib.PurePosixPath(path)), place / name)
-    try:
-        public_key((place / SIGN_KEY).read_bytes())
-    except ValueError:
-        raise UsageError(
-            f"--sign-key {push.sign_key}: not a secret key of Nix",
-            hint="nix key generate-secret --key-name NAME makes one",
-        ) from None
-    if push.credentials:
-        check_credentials(push, place / CREDENTIALS)
-    if who.ca_bundle:
-        bundle = received(who, pathlib.PurePosixPath(who.ca_bundle))
-        (place / CA_BUNDLE).write_bytes(bundle.read_bytes())
-
-
-def check_credentials(push: Push, file: pathlib.Path) -> None:
-    """Raise `UsageError` unless `file` has what the target of --push asks for."""
-    scheme = urllib.parse.urlsplit(push.url).scheme
-    wrong = ""
-    if scheme == "s3":
-        try:
-            aws_keys(file.read_text(errors="replace"), push.url)
-        except ValueError as error:
-            wrong = str(error)
-    elif scheme == "ssh-ng":
-        file.chmod(0o600)  # ssh-keygen takes no key that others may read
-        done = command.run(["ssh-keygen", "-y", "-P", "", "-f", file], check=False)
-        wrong = "" if done.code == 0 else "it is no private key, or has a passphrase"
-    if wrong:
-        raise UsageError(
-            f"--push-credentials {push.credentials}: {wrong}",
-            hint=f"{scheme}: takes {KINDS[scheme].credentials}",
-        )
 
 
 def _demo(request: Demo, plan: Plan, who: Caller) -> DemoTask:
@@ -307,102 +205,3 @@ def _reference(tree: pathlib.Path, inside: pathlib.PurePath) -> str:
     """Return Nix' reference of the flake in the folder `inside` of a sent `tree`."""
     query = f"?dir={urllib.parse.quote(str(inside))}" if inside.parts else ""
     return f"path:{urllib.parse.quote(os.fspath(tree))}{query}"
-
-
-def _options(
-    options: ImageOptions, who: Caller, kept: pathlib.Path, hosts: list[str]
-) -> ImageOptions:
-    """Replace the caller's paths of late files by their later paths in the builder.
-
-    The seed of identities is replaced by the identities of the devices `hosts`.
-    """
-    if options.identity_seed:
-        _derive(_seed(options, who), hosts)
-
-    def here(path: str) -> str:
-        return keep_late(who, pathlib.PurePosixPath(path), kept) if path else ""
-
-    return dataclasses.replace(
-        options,
-        injections=tuple(
-            dataclasses.replace(one, source=here(one.source)) for one in options.injections
-        ),
-        stamp=here(options.stamp),
-        identity_seed=here(options.identity_seed),
-        wifi_password_file=here(options.wifi_password_file),
-        secure_boot_key=here(options.secure_boot_key),
-        secure_boot_cert=here(options.secure_boot_cert),
-    )
-
-
-def _seed(options: ImageOptions, who: Caller) -> pathlib.Path:
-    """Return the received seed of identities.
-
-    Raises `UsageError` if another option names the file, too: that would get the identities.
-    """
-
-    def place(path: str) -> pathlib.Path:
-        return received_file(who, pathlib.PurePosixPath(path))
-
-    seed = place(options.identity_seed)
-    others = (
-        *(one.source for one in options.injections),
-        *(options.stamp, options.wifi_password_file),
-        *(options.secure_boot_key, options.secure_boot_cert),
-    )
-    if seed in [place(path) for path in others if path]:
-        raise UsageError(
-            f"--identity-seed {options.identity_seed}: another option names this file, too",
-            hint="the seed is in no image; make one, and keep it: openssl rand -hex 32 > seed",
-        )
-    return seed
-
-
-def _derive(file: pathlib.Path, hosts: list[str]) -> None:
-    """Replace the seed in `file` by the identities of the devices `hosts`.
-
-    So the seed, which could tell the identities of further devices, gets nowhere else.
-    """
-    seed = identities.seed_of(file.read_bytes())
-    if fingerprints(seed.decode(errors="replace")):
-        raise UsageError(
-            "--identity-seed: the file has a public key, which is no secret",
-            hint="make one, and keep it: openssl rand -hex 32 > seed",
-        )
-    text = identities.derive(seed, hosts)
-    file.unlink()
-    file.touch(mode=0o600)
-    file.write_text(text)
-
-
-def late_facts(options: ImageOptions, devices: list[Device]) -> dict[str, typing.Any]:
-    """Return what the configuration must know of late values: which there are, not what they are.
-
-    The fields are those of `nixosImage.late`; {} without late values.
-    """
-    found = {
-        "hostName": any(device.host for device in devices),
-        "keyUsers": sorted({device.user for device in devices if device.ssh_key}),
-        "everyDeviceHasKey": all(device.ssh_key for device in devices),
-        "wifi": any(device.wifi_ssid for device in devices),
-        "identity": bool(options.identity_seed),
-        "injected": [one.target for one in options.injections],
-    }
-    return found if any(found.values()) else {}
-
-
-def read_late(options: ImageOptions, who: Caller) -> list[Device]:
-    """Read the late values that run.sh has sent; raises `UsageError` before anything is built."""
-
-    def sent(path: str) -> pathlib.Path:
-        return received_file(who, pathlib.PurePosixPath(path))
-
-    try:
-        if options.stamp:
-            text = sent(options.stamp).read_text("utf-8-sig", errors="replace")
-            return read_devices(text, is_public_key)
-        password = options.wifi_password_file and os.fspath(sent(options.wifi_password_file))
-        return [one_device(dataclasses.replace(options, wifi_password_file=password))]
-    except SpecError as error:
-        hint = "docs/images.md explains late values"
-        raise UsageError(str(error), hint=hint) from error

@@ -19,7 +19,7 @@ class RunContext:
     """One attempt to fulfil `request` by `plan`.
 
     `deadline` is a time of the monotonic clock. `hosts` are the host names in the images' names
-    (`make_task.hosts`), `sent` the caller's files as they came (`provenance.sent`). `word` is the
+    (`late_files.hosts`), `sent` the caller's files as they came (`provenance.sent`). `word` is the
     person's, whom run.sh asks. `delivered` are images in the output folder that may stay. `earlier`
     is what builders on other machines did in attempts that have failed: the store has it. With
     `closure` no image is made: the run ends when Nix has built what images are made of.

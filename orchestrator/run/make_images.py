@@ -14,8 +14,10 @@ from orchestrator.ask.delivered import delivered
 from orchestrator.ask.request import AUTO, Build, Caller, Demo
 from orchestrator.ask.uploads import mounted
 from orchestrator.decide.host import measure
-from orchestrator.decide.make_task import hosts, key_paths, make_task, with_plan
+from orchestrator.decide.late_files import hosts
+from orchestrator.decide.make_task import make_task, with_plan
 from orchestrator.decide.plan import Mode, Plan, make_plan, target_systems
+from orchestrator.decide.sent_keys import key_paths
 from orchestrator.deliver import provenance, signing
 from orchestrator.docker import facts
 from orchestrator.docker.compose import MORE

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.agents.builder import own_cache, push
 from orchestrator.agents.failure import AgentError
-from orchestrator.decide.make_task import check_credentials
+from orchestrator.decide.sent_keys import check_credentials
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.push import CREDENTIALS, OWN, SIGN_KEY, Order, Push, public_key
 from tests.tools.nix_store import run

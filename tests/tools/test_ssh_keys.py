@@ -9,7 +9,7 @@ import pytest
 from orchestrator.ask import uploads
 from orchestrator.ask.request import Caller
 from orchestrator.ask.ssh_keys import bare_key, is_public_key, public_keys, ssh_keys
-from orchestrator.decide.make_task import read_late
+from orchestrator.decide.late_files import read_late
 from orchestrator.deliver.signing import signers_of
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions

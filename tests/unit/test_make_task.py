@@ -12,7 +12,7 @@ import pytest
 from orchestrator.ask import uploads
 from orchestrator.ask.github import keys_of
 from orchestrator.ask.request import Build, Caller
-from orchestrator.decide import identities
+from orchestrator.decide import identities, late_files
 from orchestrator.decide import make_task as module
 from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
@@ -415,7 +415,7 @@ def test_a_format_finds_the_library_beside_its_folder(
 def test_the_configuration_knows_which_late_values_there_are_not_what_they_are() -> None:
     devices = [Device("alpha", "ssh-ed25519 AAAA", "me", "net", "correct horse"), Device("beta")]
     options = ImageOptions(stamp="/x", injections=(Injection("/secret", "/etc/key", 0o600),))
-    assert module.late_facts(options, devices) == {
+    assert late_files.late_facts(options, devices) == {
         "hostName": True,
         "keyUsers": ["me"],
         "everyDeviceHasKey": False,
@@ -423,8 +423,8 @@ def test_the_configuration_knows_which_late_values_there_are_not_what_they_are()
         "identity": False,
         "injected": ["/etc/key"],
     }
-    assert module.late_facts(ImageOptions(), [Device()]) == {}
-    told = module.late_facts(ImageOptions(), [Device("a", "ssh-ed25519 AAAA")])
+    assert late_files.late_facts(ImageOptions(), [Device()]) == {}
+    told = late_files.late_facts(ImageOptions(), [Device("a", "ssh-ed25519 AAAA")])
     assert told["everyDeviceHasKey"]
     assert told["keyUsers"] == ["root"]
 

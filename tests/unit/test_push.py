@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from orchestrator.agents.builder import own_cache, push, s3
-from orchestrator.decide.make_task import check_credentials, take_keys
+from orchestrator.decide.sent_keys import check_credentials, take_keys
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.server import _place
 from orchestrator.docker.workspace import ROOTS_OWN, TAKEN, Workspace
@@ -89,7 +89,7 @@ def test_a_wrong_key_is_refused_before_anything_is_built(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "key"
-    monkeypatch.setattr("orchestrator.decide.make_task.received_file", lambda _who, _path: file)
+    monkeypatch.setattr("orchestrator.decide.sent_keys.received_file", lambda _who, _path: file)
     request = demo(push=Push(WEB, "/key"))
     for text in ("no key", "me-1:AAAA", f"me 1:{SECRET.partition(':')[2]}"):
         file.write_text(text)
@@ -186,8 +186,8 @@ def test_a_caller_s_ca_bundle_counts_for_what_is_pushed(
     sent, bundle = tmp_path / "key", tmp_path / "ca"
     sent.write_text(SECRET)
     bundle.write_text("certificates")
-    monkeypatch.setattr("orchestrator.decide.make_task.received_file", lambda _who, _path: sent)
-    monkeypatch.setattr("orchestrator.decide.make_task.received", lambda _who, _path: bundle)
+    monkeypatch.setattr("orchestrator.decide.sent_keys.received_file", lambda _who, _path: sent)
+    monkeypatch.setattr("orchestrator.decide.sent_keys.received", lambda _who, _path: bundle)
     who = dataclasses.replace(CALLER, ca_bundle="/ca")
     take_keys(demo(push=Push(WEB, "/key")), who, tmp_path / "kept")
     found(WEB, tmp_path / "kept")
