@@ -7,133 +7,39 @@ and the times of its content and of itself. The second time is the kernel's: a f
 setting times. And a line counts for the same computer, user and path only.
 """
 
-import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import json
 import os
 import pathlib
-import re
 import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterator
 
 from orchestrator.ask.request import Caller
 from orchestrator.ask.uploads import Mounted, mounted, received
 from orchestrator.docker.labels import tree_volume
 from orchestrator.docker.stored import Stored
 from orchestrator.docker.workspace import BUILDER_UID, mount_points
-from orchestrator.run.memory import FOLDER
+from orchestrator.run.tree_facts import CHANGED, Entry, UnkeptError, read_facts, sum_of, time_of
+from orchestrator.run.tree_records import (
+    KEY,
+    RECORDS,
+    Record,
+    forget,
+    lock,
+    locked,
+    read_lines,
+    read_record,
+    write_record,
+)
 from orchestrator.shared import command
 from orchestrator.shared.errors import DeliveryError, UsageError
-from orchestrator.shared.json_reader import JsonError, from_json, read_json
 from orchestrator.shared.nar import Hashed, hash_folder
 
-#: Folder of the records, and mount point of a copy that is brought up to date.
-RECORDS = FOLDER / "trees"
+#: Mount point of a copy that is brought up to date.
 PLACE = pathlib.Path("/tree")
-
-#: A copy that no run has used for so many seconds is removed.
-UNUSED_SECONDS = 30 * 86400.0
-
-#: A file that has changed within so many seconds before it was looked at counts as changed the next
-#: time: its times may be too coarse to tell a later change.
-RACY_SECONDS = 2.0
-
-#: Mark of a recorded line that no file is equal to.
-CHANGED = "?"
-
-#: Key of a copy: digits of a checksum that run.sh makes of computer, user and path.
-KEY = re.compile("[0-9a-f]{32}")
-
-#: Kinds of files by the type in their mode (stat(2)); others are not kept.
-KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
-
-
-class UnkeptError(Exception):
-    """The folder is not kept: run.sh sends it whole."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What is known of a copy: the caller's `path`, and when its volume was made (Docker's words).
-
-    `generation` changes with the copy. `size` is in bytes, `used` in seconds since 1970. `nar_hash`
-    and `modified` are those of `Hashed`, "" until a flake has asked. `facts` is the SHA-256 of the
-    list that the copy is like (`_sum`), which was made at the time `found`; it is "" if a file in
-    the list counts as changed.
-    """
-
-    path: str
-    volume: str
-    generation: str
-    files: int
-    size: int
-    used: float
-    nar_hash: str = ""
-    modified: int = 0
-    facts: str = ""
-    found: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One of the caller's files: its line, kind, size in bytes, path in the folder.
-
-    `changed` is the time of its content in seconds since 1970; `racy`: the line may be equal to
-    that of another content.
-    """
-
-    line: str
-    kind: str
-    size: int
-    racy: bool
-    name: str
-    changed: float
-
-    @property
-    def kept(self) -> str:
-        """The line as it is recorded; a folder's without times, which say nothing of its files."""
-        if self.kind == "folder":
-            return f"{self.kind} {self.name}"
-        return CHANGED + self.line if self.racy else self.line
-
-
-def read_facts(text: str) -> tuple[str, list[Entry]]:
-    """Read what run.sh has found: the folder's path, and its files. Raises `UnkeptError`."""
-    now, tree, *lines = text.removesuffix("\n").split("\n")
-    return tree, [_entry(line, f".{tree}", float(now) - RACY_SECONDS) for line in lines]
-
-
-def _found(text: str) -> float:
-    """Return the time of a list of run.sh's; raises `UnkeptError`."""
-    try:
-        return float(text.partition("\n")[0])
-    except ValueError:
-        raise UnkeptError("the list of files has no time") from None
-
-
-def _sum(text: str) -> str:
-    """Return the SHA-256 of a list without its time."""
-    return hashlib.sha256(os.fsencode(text.partition("\n")[2])).hexdigest()
-
-
-def _entry(line: str, top: str, since: float) -> Entry:
-    try:
-        _inode, size, content, itself, mode, place = line.split(" ", 5)
-        kind = KINDS.get(stat.S_IFMT(int(mode, 16)), "")
-        racy = max(float(content), float(itself)) >= since
-        name = "." if place == top else place.removeprefix(f"{top}/")
-        good = kind and (place == top or place.startswith(f"{top}/"))
-        if good and ".." not in pathlib.PurePosixPath(name).parts:
-            return Entry(line, kind, int(size), racy, name, float(content))
-    except ValueError:
-        pass
-    raise UnkeptError(f"{line!r} is no file that can be kept")
-
 
 # --- what has changed -----------------------------------------------------------------------------
 
@@ -143,21 +49,21 @@ def compare(key: str, text: str, engine: Stored, records: pathlib.Path = RECORDS
 
     Lines are told by their numbers, from 1. Raises `UnkeptError`.
     """
-    listed = _sum(text)
-    with _locked(key, fcntl.LOCK_SH, records):
+    listed = sum_of(text)
+    with locked(key, fcntl.LOCK_SH, records):
         record = read_record(key, engine, records)
         # Reading 90,000 lines takes longer than the rest: they need not be read if none is new.
-        same = record and record.facts == listed and record.found <= _found(text)
+        same = record and record.facts == listed and record.found <= time_of(text)
         if not same:
             _tree, entries = read_facts(text)
-            known = _lines(key, records) if record else set()
+            known = read_lines(key, records) if record else set()
             new = {entry.kept for entry in entries}
             same = record and known == new and not any(entry.racy for entry in entries)
         if record and same:
-            now = dataclasses.replace(record, used=time.time(), facts=listed, found=_found(text))
-            _write(records / f"{key}.json", now)
+            now = dataclasses.replace(record, used=time.time(), facts=listed, found=time_of(text))
+            write_record(records / f"{key}.json", now)
             return f"same {record.generation}\n"
-    with _locked(key, fcntl.LOCK_EX, records):  # no run may use the copy that is going to change
+    with locked(key, fcntl.LOCK_EX, records):  # no run may use the copy that is going to change
         pass
     (records / f"{key}.new").write_text(text)
     numbers = [
@@ -181,14 +87,14 @@ def update(
     `digest` is the SHA-256 of the list that was compared: another run's may have come since.
     Raises `UnkeptError`.
     """
-    with _locked(key, fcntl.LOCK_EX, records):
+    with locked(key, fcntl.LOCK_EX, records):
         data = (records / f"{key}.new").read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise UnkeptError("another run has had the folder compared since")
         text = os.fsdecode(data)
         tree, entries = read_facts(text)
         record = read_record(key, engine, records)
-        known = _lines(key, records) if record else set()
+        known = read_lines(key, records) if record else set()
         (records / f"{key}.json").unlink(missing_ok=True)  # until all has arrived
         fresh = [entry for entry in entries if entry.kept not in known or entry.racy]
         _remove_others(place, entries, {entry.name for entry in fresh})
@@ -216,10 +122,10 @@ def update(
             len(files),
             sum(entry.size for entry in files),
             time.time(),
-            facts="" if any(line.startswith(CHANGED) for line in kept) else _sum(text),
-            found=_found(text),
+            facts="" if any(line.startswith(CHANGED) for line in kept) else sum_of(text),
+            found=time_of(text),
         )
-        _write(records / f"{key}.json", made)
+        write_record(records / f"{key}.json", made)
         (records / f"{key}.new").unlink()
         return made.generation
 
@@ -278,79 +184,6 @@ def _check_link(name: str, place: pathlib.Path) -> None:
         raise UnkeptError(f"{name} leads out of the folder")
 
 
-# --- records --------------------------------------------------------------------------------------
-
-
-def read_record(key: str, engine: Stored, records: pathlib.Path = RECORDS) -> Record | None:
-    """Return what is known of a copy; None if it or its volume is gone, or another one."""
-    try:
-        text = (records / f"{key}.json").read_text()
-        record = from_json(Record, read_json(text, key), key)
-    except (OSError, ValueError, JsonError):
-        return None
-    return record if engine.volume_made(tree_volume(key)) == record.volume else None
-
-
-def copies(engine: Stored, records: pathlib.Path = RECORDS) -> dict[str, Record]:
-    """Return all copies by their keys."""
-    found = {
-        place.stem: read_record(place.stem, engine, records) for place in records.glob("*.json")
-    }
-    return {key: record for key, record in found.items() if record}
-
-
-def forget(
-    engine: Stored, seconds: float = UNUSED_SECONDS, records: pathlib.Path = RECORDS
-) -> list[Record]:
-    """Remove copies that no run has used for `seconds`, and return them; remove remains, too."""
-    gone, known, top = [], copies(engine, records), tree_volume("")
-    there = {one.removeprefix(top) for one in engine.volume_names() if one.startswith(top)}
-    for key in known.keys() | set(filter(KEY.fullmatch, there)):
-        record = known.get(key)
-        if record and record.used > time.time() - seconds:
-            continue
-        with contextlib.suppress(UnkeptError), _locked(key, fcntl.LOCK_EX, records):
-            engine.remove_volume(tree_volume(key))
-            for ending in ("json", "lines", "new"):
-                (records / f"{key}.{ending}").unlink(missing_ok=True)
-            gone += [record] if record else []
-    return gone
-
-
-def _lines(key: str, records: pathlib.Path) -> set[str]:
-    try:
-        return set((records / f"{key}.lines").read_text().splitlines())
-    except FileNotFoundError:
-        return set()
-
-
-def _write(place: pathlib.Path, record: Record) -> None:
-    fresh = place.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(dataclasses.asdict(record)))
-    fresh.rename(place)
-
-
-@contextlib.contextmanager
-def _locked(key: str, how: int, records: pathlib.Path) -> Iterator[None]:
-    """Hold the copy's lock; raises `UnkeptError` if another process has it."""
-    descriptor = _lock(key, how, records)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(key: str, how: int, records: pathlib.Path) -> int:
-    records.mkdir(exist_ok=True)
-    descriptor = os.open(records / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UnkeptError("another run uses the copy") from None
-    return descriptor
-
-
 # --- a run that uses copies -----------------------------------------------------------------------
 
 
@@ -361,7 +194,7 @@ def hold(who: Caller, engine: Stored, records: pathlib.Path = RECORDS) -> None:
     """
     for one in mounted(who):
         try:
-            _lock(one.key, fcntl.LOCK_SH, records)  # open until the end
+            lock(one.key, fcntl.LOCK_SH, records)  # open until the end
             record = read_record(one.key, engine, records)
         except UnkeptError:
             record = None
@@ -387,7 +220,7 @@ def hashed(who: Caller, engine: Stored, records: pathlib.Path = RECORDS) -> dict
         if not record.nar_hash:
             nar_hash, modified = hash_folder(place)
             record = dataclasses.replace(record, nar_hash=nar_hash, modified=modified)
-            _write(records / f"{one.key}.json", record)
+            write_record(records / f"{one.key}.json", record)
         found[os.fspath(place)] = Hashed(record.nar_hash, record.modified)
     return found
 

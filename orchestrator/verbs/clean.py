@@ -40,7 +40,7 @@ def work(request: Clean, session: Session) -> int:
     """
     from orchestrator.docker import census
     from orchestrator.docker.labels import OLD_WORK_VOLUME, PROJECT
-    from orchestrator.run import kept_trees
+    from orchestrator.run import tree_records
     from orchestrator.run.once import run_once
     from orchestrator.run.repair import repair_if_harmless
     from orchestrator.run.runs import forget_dead_runs, run_workspace
@@ -77,7 +77,7 @@ def work(request: Clean, session: Session) -> int:
                 "warning",
             )
         repair_if_harmless(engine, progress)
-        for copy in kept_trees.forget(engine):
+        for copy in tree_records.forget(engine):
             progress.say(f"removed the copy of a sent folder: {copy.path}")
         # A living run may be about to use an image.
         until = math.inf if request.everything else time.time() - census.BUILD_SECONDS
@@ -87,7 +87,7 @@ def work(request: Clean, session: Session) -> int:
         engine.down()
         if (gained := (shutil.disk_usage(WORK).free - free) // MIB) > 0:
             progress.say(f"{gained} MiB more are free on the disk of Docker's data")
-        left, copies = engine.image_tags(), len(kept_trees.copies(engine))
+        left, copies = engine.image_tags(), len(tree_records.copies(engine))
         progress.say(
             f"kept: the Nix store (./run.sh store tells what it has), {len(left)} images,"
             f" copies of {copies} sent folders"

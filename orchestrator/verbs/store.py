@@ -21,8 +21,8 @@ from orchestrator.verbs.registry import Session, Verb
 
 if typing.TYPE_CHECKING:
     from orchestrator.docker.engine import Engine
-    from orchestrator.run.kept_trees import Record
     from orchestrator.run.supervisor import Event
+    from orchestrator.run.tree_records import Record
     from orchestrator.shared.progress import Progress
 
 #: Type and version of the JSON document.
@@ -142,9 +142,9 @@ def _work(request: Store, session: Session) -> int:
     """Have the agent stock do what is wished; print what it tells."""
     from orchestrator.decide.plan import builders_memory
     from orchestrator.docker.images import Images
-    from orchestrator.run import kept_trees
-    from orchestrator.run.kept_trees import UNUSED_SECONDS
+    from orchestrator.run import tree_records
     from orchestrator.run.runs import run_workspace, write_variables
+    from orchestrator.run.tree_records import UNUSED_SECONDS
     from orchestrator.shared.progress import make_progress
 
     who = session.who
@@ -162,11 +162,11 @@ def _work(request: Store, session: Session) -> int:
             images.close()
         progress.to("store", STAGES[request.wish.action])
         if request.wish.action == "gc":
-            for copy in kept_trees.forget(engine, request.wish.older_than or UNUSED_SECONDS):
+            for copy in tree_records.forget(engine, request.wish.older_than or UNUSED_SECONDS):
                 progress.say(f"the copy of {plain(copy.path)} is removed: {mib(copy.size)}")
         for event in _told(request.wish, engine, progress):
             if event["event"] == "stock":
-                copies = tuple(kept_trees.copies(engine).values())
+                copies = tuple(tree_records.copies(engine).values())
                 text = as_json(event, copies) if request.json else describe(event, copies)
                 session.show(text)
             elif (message := event.get("message")) and event.get("level") != "warning":

@@ -13,9 +13,9 @@ import pytest
 from orchestrator.ask import uploads
 from orchestrator.ask.uploads import MOUNTED, Mounted
 from orchestrator.docker.stored import Stored
-from orchestrator.run import kept_trees
-from orchestrator.run.kept_trees import UnkeptError
+from orchestrator.run import kept_trees, tree_records
 from orchestrator.run.runs import remove_shared
+from orchestrator.run.tree_facts import UnkeptError
 from orchestrator.shared.errors import DeliveryError, UsageError
 from orchestrator.shared.paths import ROOT
 from tests.unit.requests import CALLER
@@ -191,7 +191,7 @@ def test_a_link_that_leads_out_is_not_kept(host: Host, target: str) -> None:
     (host.tree / "lib/out").symlink_to(target)
     with pytest.raises(UnkeptError, match="leads out"):
         host.send()
-    assert kept_trees.read_record(KEY, host.engine, host.records) is None
+    assert tree_records.read_record(KEY, host.engine, host.records) is None
 
 
 def test_a_link_that_leads_out_since_another_has_changed_is_not_kept(host: Host) -> None:
@@ -204,7 +204,7 @@ def test_a_link_that_leads_out_since_another_has_changed_is_not_kept(host: Host)
     (host.tree / "b").write_text("new")
     with pytest.raises(UnkeptError, match="lib/far leads out"):
         host.send()
-    assert kept_trees.read_record(KEY, host.engine, host.records) is None
+    assert tree_records.read_record(KEY, host.engine, host.records) is None
 
 
 def test_what_another_run_has_had_compared_meanwhile_is_not_recorded(host: Host) -> None:
@@ -272,7 +272,7 @@ def test_a_copy_that_a_run_uses_does_not_change(
     (host.records / f"{KEY}.new").write_text(facts)  # a run may have begun since the comparison
     with pytest.raises(UnkeptError, match="another run"):
         host.update(["changed", "2"], facts)
-    assert kept_trees.forget(host.engine, -1, host.records) == []
+    assert tree_records.forget(host.engine, -1, host.records) == []
 
 
 def test_a_copy_that_has_changed_since_it_was_compared_ends_the_run(
@@ -287,8 +287,8 @@ def test_a_copy_that_has_changed_since_it_was_compared_ends_the_run(
 
 def test_copies_that_nobody_uses_go(host: Host) -> None:
     host.send()
-    assert kept_trees.forget(host.engine, 60, host.records) == []
-    (gone,) = kept_trees.forget(host.engine, -1, host.records)
+    assert tree_records.forget(host.engine, 60, host.records) == []
+    (gone,) = tree_records.forget(host.engine, -1, host.records)
     assert (gone.path, gone.files) == (str(host.tree), 3)
     assert host.volumes.made == {}
     assert not list(host.records.glob(f"{KEY}.json"))
@@ -301,7 +301,7 @@ def test_what_a_folder_leaves_that_is_kept_no_more_goes(host: Host) -> None:
     with pytest.raises(UnkeptError, match="leads out"):
         host.send()
     assert host.volumes.made
-    assert kept_trees.forget(host.engine, 60, host.records) == []
+    assert tree_records.forget(host.engine, 60, host.records) == []
     assert host.volumes.made == {}
     assert [one.name for one in host.records.glob(f"{KEY}.*")] == [f"{KEY}.lock"]
 

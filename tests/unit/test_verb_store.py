@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.run.kept_trees import Record
+from orchestrator.run.tree_records import Record
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.store import Wish
