@@ -12,7 +12,7 @@ find_appliance() {
       case $word in "$names") follows=1; continue ;; "$names"=*) word=${word#*=} ;; *) continue ;; esac
     fi
     follows=
-    case $names:$word in --appliance:* | --with:*.toml) file=$word asked=1 ;; esac
+    case $names:$word in --with:*'#'*) ;; --appliance:* | --with:*.toml) file=$word asked=1 ;; esac # a # is a flake's
   done
   [ -n "$asked" ] || [ $names != --with ] || return 0
   if [ -z "$asked" ]; then

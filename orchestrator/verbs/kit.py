@@ -44,7 +44,8 @@ TESTS = "tests"
 #: Words of --with that are files, folders and references of flakes: no name of an image is one.
 CONFIGURATION = re.compile(r"[/#:]|\.(nix|toml)$|^\.+$")
 
-#: Option of a build for each kind of configuration, by the end of its name; others are flakes.
+#: Option of a build for each kind of configuration, by the end of its name; others are flakes, as
+#: is what has a `#`.
 KINDS = {".nix": "configuration", ".toml": "appliance"}
 
 EXAMPLES = (
@@ -190,7 +191,8 @@ def _build(found: argparse.Namespace, who: Caller) -> Build | None:
             f"--with {named[1]}: a kit has one configuration, {named[0]}",
             hint="an appliance.toml or a flake may describe several images; or make two kits",
         )
-    kind = KINDS.get(pathlib.PurePosixPath(named[0]).suffix, "flake")
+    suffix = "" if "#" in named[0] else pathlib.PurePosixPath(named[0]).suffix
+    kind = KINDS.get(suffix, "flake")
     # No file of the caller's is replaced: no image is delivered.
     asked = build.VERB.parser().parse_args(["--yes", "--force"])
     for name, value in {**given, kind: named[0], "help_of": found.help_of}.items():

@@ -152,7 +152,7 @@ check "is told to the orchestrator" told "$work/appliance/appliance.toml"
 check "with all of its bytes" cmp "$work/text" "$work/appliance/appliance.toml"
 expect "another one is taken where it is named" 0 '' in_folder demo --appliance other/second.toml
 check "that one" told "$work/appliance/other/second.toml"
-for words in "-c x.nix" "--flake=." "ps"; do
+for words in "-c x.nix" "--flake=." "ps" "kit export a.kit --with .#nixosConfigurations.toml"; do
   # shellcheck disable=SC2086  # words
   expect "none is taken with $words" 0 '' in_folder $words
   check "nor told" told ""

@@ -64,6 +64,7 @@ PLACES: list[tuple[list[str], str, str]] = [
     (["kit", "export", "--show-trace", "-Ia=b", "--with=a.nix"], "", ""),
     (["kit", "export", "a", "--with"], "", ".nix"),
     (["kit", "export", "a", "--with"], "", "#host"),
+    (["kit", "export", "a", "--with"], "", "#nixosConfigurations.toml"),
     (["kit", "export", "a", "--with"], "path:", "?submodules=1#host"),
     (["kit", "export", "a", "--with", "a.nix", "--nixpkgs"], "path:", ""),
     (["kit", "export", "a", "--with", "a.nix", "-I"], "nixpkgs=", ""),

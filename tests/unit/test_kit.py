@@ -140,6 +140,8 @@ def test_a_configuration_is_built_as_build_would() -> None:
     flake = asked("--with", "/etc/nixos?dir=a#pi", "--override-input", "x", "/x")
     assert (flake.flake, flake.attribute) == (pathlib.PurePosixPath("/etc/nixos"), "pi")
     assert flake.flake_folder == "a"
+    for host in ("nix", "toml"):
+        assert asked("--with", f".#nixosConfigurations.{host}").flake == CALLER.cwd
 
 
 @pytest.mark.parametrize(
