@@ -107,11 +107,11 @@ _nixos_image() {
         '--list[print the names of all formats]' \
         '*--option[set a Nix option]:NAME: :VALUE: ' \
         '--nix-conf=[nix.conf lines to add, for example access tokens]:FILE:_files' \
-        '*--special-arg[]:NAME: :VALUE: ' \
-        '*--substituter=[]:URL: ' \
-        '*--trusted-public-key=[]:KEY: ' \
+        '*--special-arg[an argument that the configuration'\''s modules may take (specialArgs), a text]:NAME: :VALUE: ' \
+        '*--substituter=[binary cache to ask, too; repeatable]:URL: ' \
+        '*--trusted-public-key=[what such a cache has may be signed with this key; repeatable]:KEY: ' \
         '--cores=[CPU cores per derivation]:N: ' \
-        '--show-trace[]' \
+        '--show-trace[with an error of the evaluation, tell each expression that led there]' \
         '--boot[check that the first image boots]' \
         '--run[boot the first image on this terminal afterwards]' \
         '-o+[output folder, no link into a Nix store (default\: ./out)]:DIR:_files -/' \
@@ -202,8 +202,8 @@ _nixos_image() {
         '--format=[]:VALUE:(qcow qcow-efi raw raw-efi sd-aarch64 sd-riscv64)' \
         '--root-fs=[]:VALUE:(ext4 btrfs xfs erofs f2fs)' \
         '--ssh-key=[public keys that may log in (default\: ~/.ssh/*.pub)]:FILE:_files' \
-        '*--substituter=[binary cache to ask]:URL: ' \
-        '*--trusted-public-key=[]:KEY: ' \
+        '*--substituter=[binary cache to ask, too; repeatable]:URL: ' \
+        '*--trusted-public-key=[what such a cache has may be signed with this key; repeatable]:KEY: ' \
         '--appliance=[file that describes images without Nix (default\: ./appliance.toml if it exists)]:FILE:_files' \
         '*--image=[only this image of the file (repeatable)]:NAME: ' \
         '--no-boot[do not boot the image afterwards]' \
@@ -355,11 +355,11 @@ _nixos_image() {
         '*-I+[entry of Nix'\'' search path; nixos-config=FILE is the configuration]:NAME=PATH|REF: ' \
         '*--option[set a Nix option]:NAME: :VALUE: ' \
         '--nix-conf=[nix.conf lines to add, for example access tokens]:FILE:_files' \
-        '*--special-arg[]:NAME: :VALUE: ' \
-        '*--substituter=[]:URL: ' \
-        '*--trusted-public-key=[]:KEY: ' \
+        '*--special-arg[an argument that the configuration'\''s modules may take (specialArgs), a text]:NAME: :VALUE: ' \
+        '*--substituter=[binary cache to ask, too; repeatable]:URL: ' \
+        '*--trusted-public-key=[what such a cache has may be signed with this key; repeatable]:KEY: ' \
         '--cores=[CPU cores per derivation]:N: ' \
-        '--show-trace[]' \
+        '--show-trace[with an error of the evaluation, tell each expression that led there]' \
         '--public-key=[refuse the kit unless this SSH key has signed it]:FILE:_files' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
@@ -392,8 +392,8 @@ _nixos_image() {
         '--older-than=[let go of results older than 30d, 12h, 2w]:AGE: ' \
         '--max-size=[let go of the oldest results until the others have at most 500M, 20G]:SIZE: ' \
         '--repair[fetch or build again what has changed]' \
-        '*--substituter=[fetch from there, too]:URL: ' \
-        '*--trusted-public-key=[]:KEY: ' \
+        '*--substituter=[binary cache to ask, too; repeatable]:URL: ' \
+        '*--trusted-public-key=[what such a cache has may be signed with this key; repeatable]:KEY: ' \
         '--json[list as JSON, for programs]' \
         '--progress=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \
         '--log-format=[how progress is shown (default\: live on a terminal, else plain lines)]:VALUE:(auto plain live json)' \

@@ -190,6 +190,11 @@ def fetch(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
     Returns False if no address has the file; raises `AgentError` if no mirror can be reached.
     """
     reach_mirrors()
+    return _download(pin, snapshot, target)
+
+
+def _download(pin: Pin, snapshot: str, target: pathlib.Path) -> bool:
+    """Try each address of `pin`; returns whether one has it."""
     for url in urls(pin, snapshot):
         command = [APT_HELPER, "download-file", url, os.fspath(target), f"SHA256:{pin.sha256}"]
         if programs.run(command, check=False, fails=AgentError).code == 0:
@@ -213,7 +218,9 @@ def fetch_all(pins: Collection[Pin], snapshot: str, folder: pathlib.Path) -> Pin
     # At least one download failed: start anew, with each file by itself and all its addresses.
     for target in targets.values():
         target.unlink(missing_ok=True)
-    return next((pin for pin, target in targets.items() if not fetch(pin, snapshot, target)), None)
+    return next(
+        (pin for pin, target in targets.items() if not _download(pin, snapshot, target)), None
+    )
 
 
 class Index:

@@ -26,6 +26,16 @@ def add_nix_options(group: Group) -> None:
         group.add_argument(option.flag, dest=name, **option.arguments)
 
 
+def add_cache_options(group: Group) -> None:
+    """Add the options that name binary caches, and the keys that their paths are signed with.
+
+    Their fields are lists.
+    """
+    for name in ("substituters", "trusted_keys"):
+        option = OPTIONS[name]
+        group.add_argument(option.flag, dest=name, default=[], **option.arguments)
+
+
 def nix_options(found: argparse.Namespace, who: Caller) -> NixOptions:
     """Convert parsed arguments; raises `UsageError` for a secret among them."""
     given = {name: getattr(found, name) for name in OPTIONS}

@@ -71,18 +71,39 @@ class NixOptions:
         help="nix.conf lines to add, for example access tokens",
     )
     arguments: tuple[tuple[str, FreeText], ...] = _option(
-        "--special-arg", (), action="append", nargs=2, metavar=("NAME", "VALUE")
+        "--special-arg",
+        (),
+        action="append",
+        nargs=2,
+        metavar=("NAME", "VALUE"),
+        help="an argument that the configuration's modules may take (specialArgs), a text",
     )
     substituters: tuple[str, ...] = _option(
-        "--substituter", (), action="append", type=cache_url, metavar="URL"
+        "--substituter",
+        (),
+        action="append",
+        type=cache_url,
+        metavar="URL",
+        help="binary cache to ask, too; repeatable",
     )
     trusted_keys: tuple[str, ...] = _option(
-        "--trusted-public-key", (), action="append", type=cache_key, metavar="KEY"
+        "--trusted-public-key",
+        (),
+        action="append",
+        type=cache_key,
+        metavar="KEY",
+        help="what such a cache has may be signed with this key; repeatable",
     )
     cores: Natural | None = _option(  # noqa: RUF009 - it is dataclasses.field
         "--cores", None, recorded=False, type=count, metavar="N", help="CPU cores per derivation"
     )
-    show_trace: bool = _option("--show-trace", False, recorded=False, action="store_true")
+    show_trace: bool = _option(
+        "--show-trace",
+        False,
+        recorded=False,
+        action="store_true",
+        help="with an error of the evaluation, tell each expression that led there",
+    )
 
     @property
     def files(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from orchestrator.ask.appliance import add_appliance_options, read_appliance, wi
 from orchestrator.ask.builders import add_builders_option, builders_orders, read_builders
 from orchestrator.ask.image_arguments import add_image_options, image_options
 from orchestrator.ask.injections import check_others
+from orchestrator.ask.nix_arguments import add_cache_options
 from orchestrator.ask.orders import Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import (
     Parser,
@@ -24,7 +25,6 @@ from orchestrator.shared.demo_formats import FORMATS
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.filesystems import REFUSED, ROOTS
 from orchestrator.shared.image_options import check_options
-from orchestrator.shared.nix_options import cache_key, cache_url
 from orchestrator.shared.spec import SpecError
 from orchestrator.shared.task import KEYS_FILE, USER_FILE
 from orchestrator.verbs.registry import Session, Verb
@@ -57,17 +57,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--ssh-key", metavar="FILE", help="public keys that may log in (default: ~/.ssh/*.pub)"
     )
-    parser.add_argument(
-        "--substituter",
-        action="append",
-        type=cache_url,
-        default=[],
-        metavar="URL",
-        help="binary cache to ask",
-    )
-    parser.add_argument(
-        "--trusted-public-key", action="append", type=cache_key, default=[], metavar="KEY"
-    )
+    add_cache_options(parser)
     add_appliance_options(parser)
     parser.add_argument("--no-boot", action="store_true", help="do not boot the image afterwards")
     add_run_arguments(parser, timeout=TIMEOUT_SECONDS)
@@ -113,8 +103,8 @@ def _request(found: argparse.Namespace, who: Caller) -> Demo:
         root_fs=found.root_fs,
         ssh_key=None if found.ssh_key is None else caller_path(found.ssh_key, who),
         boot=not found.no_boot,
-        substituters=tuple(found.substituter),
-        trusted_keys=tuple(found.trusted_public_key),
+        substituters=tuple(found.substituters),
+        trusted_keys=tuple(found.trusted_keys),
         image=image,
         appliance=appliance,
         written=written,

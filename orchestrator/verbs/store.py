@@ -9,12 +9,13 @@ import math
 import re
 import typing
 
+from orchestrator.ask.nix_arguments import add_cache_options
 from orchestrator.ask.parser import Parser, add_display_options, display, mebibytes
 from orchestrator.ask.request import Caller
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.nix_options import cache_key, cache_url, count
+from orchestrator.shared.nix_options import count
 from orchestrator.shared.store import Action, Wish
 from orchestrator.shared.text import columns, plain
 from orchestrator.verbs.registry import Session, Verb
@@ -87,17 +88,7 @@ def _parser() -> Parser:
     verify.add_argument(
         "--repair", action="store_true", help="fetch or build again what has changed"
     )
-    verify.add_argument(
-        "--substituter",
-        action="append",
-        type=cache_url,
-        default=[],
-        metavar="URL",
-        help="fetch from there, too",
-    )
-    verify.add_argument(
-        "--trusted-public-key", action="append", type=cache_key, default=[], metavar="KEY"
-    )
+    add_cache_options(verify)
     parser.add_argument("--json", action="store_true", help="list as JSON, for programs")
     add_display_options(parser)
     return parser
@@ -121,7 +112,7 @@ def _request(found: argparse.Namespace, _who: Caller) -> Store:
                 raise UsageError(
                     f"{flag} is no option of store {found.action}", hint=f"{usage} {flag} …"
                 )
-    if (found.substituter or found.trusted_public_key) and not found.repair:
+    if (found.substituters or found.trusted_keys) and not found.repair:
         raise UsageError(
             "--substituter and --trusted-public-key are for a repair alone",
             hint="./run.sh store verify --repair --substituter URL",
@@ -132,8 +123,8 @@ def _request(found: argparse.Namespace, _who: Caller) -> Store:
         older_than=found.older_than,
         max_size=None if found.max_size is None else found.max_size * MIB,
         repair=found.repair,
-        substituters=tuple(found.substituter),
-        trusted_keys=tuple(found.trusted_public_key),
+        substituters=tuple(found.substituters),
+        trusted_keys=tuple(found.trusted_keys),
     )
     return Store(wish, found.json, display(found))
 
