@@ -60,11 +60,13 @@ may_keep() {
 list_facts() {
   tells_changes && find_stat || return
   printf '%s\n%s\n' "$(date +%s)" "$tree" > "$state/facts"
-  if [ "$(tr -cd '\0' < "$state/large.$number.list" | wc -c)" -eq 1 ]; then
-    (cd / && find "./${tree#/}" -print0) > "$state/names" 2> "$state/log" || return
+  # What git lists are files; the list of another folder has that folder, or, without the output folder, all that lies beside that.
+  if [ "$(head -c 5000 "$state/large.$number.list" | tr '\0' '\n')" = "./${tree#/}/." ]; then
+    (cd / && find "./${tree#/}" -print0)
   else
-    cp "$state/large.$number.list" "$state/names" || no_room
-  fi
+    # shellcheck disable=SC2016 # another shell's program
+    (cd / && xargs -0 sh -c 'find "$@" -print0' sh < "$state/large.$number.list")
+  fi > "$state/names" 2> "$state/log" || return
   # shellcheck disable=SC2086 # a word and its value
   (cd / && xargs -0 stat $stat_option "$stat_format" < "$state/names") > "$state/lines" 2> "$state/log" || return
   [ "$(tr -cd '\0' < "$state/names" | wc -c)" -eq "$(wc -l < "$state/lines")" ] || return

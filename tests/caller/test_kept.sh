@@ -34,8 +34,9 @@ keeps() {
   : > "$work/removed"
   : > "$work/sent"
   rm -f "$work/update" "$work/compared"
+  case ${1-} in -o) order images --out "$2" ;; esac
   order send_tree --nixpkgs "$folder"
-  [ $# = 0 ] || order send --inject "${2%%:/*}"
+  case ${1-} in --inject) order send --inject "${2%%:/*}" ;; esac
   run_sh --nixpkgs "$folder" "$@"
 }
 # of_tar ARCHIVE NAME...: whether the archive has exactly these files of the folder
@@ -67,6 +68,24 @@ generation='../../etc'
 expect "a copy with an odd name" 0 '' keeps "changed\n$lib\n"
 check "does not count" of_tar "$work/sent" default.nix large lib/c
 generation=0123456789abcdef0123456789abcdef
+
+mkdir "$folder/images"
+touch "$folder/images/old.img"
+expect "a folder with the output folder in it is told file by file" 0 'as it was, nothing is sent$' keeps "same $generation\n" -o "$folder/images"
+check "all of them" sh -c "grep -q '/lib/c\$' '$work/compared' && grep -q '/large\$' '$work/compared'"
+check "but none of the images" sh -c "! grep -q images '$work/compared'"
+expect "and what has changed is sent" 0 ': 1 changed files$' keeps "changed\n$(number lib/c)\n" -o "$folder/images"
+check "nothing else" of_tar "$work/update" lib/c
+mkdir "$work/alone"
+mv "$folder/lib" "$folder/large" "$work/alone"
+mkdir "$work/beside"
+mv "$folder/default.nix" "$work/beside"
+mv "$work/alone" "$folder/alone"
+expect "also where there is one more folder alone" 0 'as it was, nothing is sent$' keeps "same $generation\n" -o "$folder/images"
+check "all of its files" grep -q '/alone/lib/c$' "$work/compared"
+check "and none of the images" sh -c "! grep -q images '$work/compared'"
+mv "$folder/alone"/* "$work/beside"/* "$folder"
+rm -r "$folder/alone" "$folder/images"
 
 touch "$folder/odd
 name"
