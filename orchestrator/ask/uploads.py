@@ -212,6 +212,16 @@ def check_trees(who: Caller) -> None:
                     )
 
 
+def forget_folder_times(tree: pathlib.Path) -> None:
+    """Set the times of all folders in `tree` to 1970: only files and links have one to tell.
+
+    Nix tells a flake the newest time in its folder, and a folder's changes with what is not sent:
+    the output folder, a file that git ignores.
+    """
+    for _folder, _folders, _files, descriptor in os.fwalk(tree):
+        os.utime(descriptor, (1, 1))
+
+
 def add_library(who: Caller, format_path: pathlib.PurePosixPath) -> None:
     """Make `../lib.nix` of a format file readable: the caller's, or else ours.
 

@@ -12,8 +12,10 @@ from orchestrator.ask.uploads import (
     check_keys,
     check_trees,
     commit_of,
+    forget_folder_times,
     input_folder,
     keep_earlier,
+    mounted,
     received,
     received_file,
     tree_of,
@@ -63,6 +65,10 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
     named = [device.host for device in devices if device.host]
     options = move_late(request.image, who, workspace.late, named)
     forget_keys(request, who)
+    copies = {received(who, one.path) for one in mounted(who)}  # they are mounted read-only
+    for tree in trees(who):
+        if tree not in copies:
+            forget_folder_times(tree)
     return Task(
         work=work,
         leased=plan.mode == "shared",

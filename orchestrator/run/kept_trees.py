@@ -18,7 +18,7 @@ import sys
 import time
 
 from orchestrator.ask.request import Caller
-from orchestrator.ask.uploads import Mounted, mounted, received
+from orchestrator.ask.uploads import Mounted, forget_folder_times, mounted, received
 from orchestrator.docker.labels import tree_volume
 from orchestrator.docker.stored import Stored
 from orchestrator.docker.workspace import BUILDER_UID, mount_points
@@ -110,9 +110,7 @@ def update(
             if entry.kind == "link":
                 _check_link(entry.name, place)
         os.chown(place, BUILDER_UID, BUILDER_UID)
-        for entry in entries:  # Nix tells a flake the time of the newest
-            if entry.kind == "folder":
-                os.utime(place / entry.name, (entry.changed, entry.changed))
+        forget_folder_times(place)
         (records / f"{key}.lines").write_text("".join(f"{line}\n" for line in sorted(kept)))
         files = [entry for entry in entries if entry.kind == "file"]
         made = Record(

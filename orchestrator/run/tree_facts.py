@@ -25,8 +25,7 @@ class UnkeptError(Exception):
 class Entry:
     """One of the caller's files: its line, kind, size in bytes, path in the folder.
 
-    `changed` is the time of its content in seconds since 1970; `racy`: the line may be equal to
-    that of another content.
+    `racy`: the line may be equal to that of another content.
     """
 
     line: str
@@ -34,7 +33,6 @@ class Entry:
     size: int
     racy: bool
     name: str
-    changed: float
 
     @property
     def kept(self) -> str:
@@ -71,7 +69,7 @@ def _entry(line: str, top: str, since: float) -> Entry:
         name = "." if place == top else place.removeprefix(f"{top}/")
         good = kind and (place == top or place.startswith(f"{top}/"))
         if good and ".." not in pathlib.PurePosixPath(name).parts:
-            return Entry(line, kind, int(size), racy, name, float(content))
+            return Entry(line, kind, int(size), racy, name)
     except ValueError:
         pass
     raise UnkeptError(f"{line!r} is no file that can be kept")

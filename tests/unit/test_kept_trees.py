@@ -115,6 +115,17 @@ def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return found
 
 
+def test_folders_have_no_times_of_their_own(host: Host) -> None:
+    """Nix tells a flake the newest time: a folder's changes with what is not sent."""
+    (host.tree / "a").chmod(0o644)
+    os.utime(host.tree / "a", (1e9, 1e9))
+    host.send()
+    folders = [host.copy, *(path for path in host.copy.rglob("*") if path.is_dir())]
+    assert len(folders) > 2
+    assert {path.stat().st_mtime for path in folders} == {1}
+    assert (host.copy / "a").stat().st_mtime == 1e9
+
+
 def test_what_has_not_changed_is_not_sent_again(host: Host) -> None:
     assert host.compare()[0] == "new"
     assert host.send() == 4

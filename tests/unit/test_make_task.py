@@ -95,6 +95,18 @@ def test_a_dry_run_is_told_for_which_systems_there_are_builders(
         assert made(request, who, tmp_path, plan)[0].elsewhere == systems
 
 
+def test_a_flake_is_as_old_as_its_newest_file(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    """Folders' times change with what is not sent, and tar makes some of them anew."""
+    (sent / uploads.MOUNTED).write_text(f"/n\0{'0' * 32}\0{'0' * 32}\0")
+    flake = dataclasses.replace(BUILD, configuration=None, flake=P("/me/my machines"))
+    before = (sent / "n").stat().st_mtime
+    made(flake, who, tmp_path)
+    assert {(sent / f"me/my machines{one}").stat().st_mtime for one in ("", "/pi")} == {1}
+    assert (sent / "n").stat().st_mtime == before  # a copy is mounted read-only
+
+
 def test_a_flake_is_the_whole_repository_and_its_folder_in_it(
     sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
 ) -> None:
