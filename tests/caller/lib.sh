@@ -11,6 +11,7 @@ fail() {
   failed=$((failed + 1))
   printf 'FAIL %s\n' "$1"
   [ ! -f "$work/err" ] || sed 's/^/     | /' "$work/err" | tail -n 30
+  return 1
 }
 
 # programs NAME...: ends the script before it starts anything, if one of these is missing
@@ -23,12 +24,15 @@ programs() {
   done
 }
 
-# check NAME COMMAND...: passes if the command succeeds
+# check NAME COMMAND...: passes if the command succeeds, and returns whether it did
 check() {
   check_name=$1
   shift
   if "$@"; then pass "$check_name"; else fail "$check_name"; fi
 }
+
+# is_script FILE: whether a shell can read it; of a folder `sh -n` reads nothing, and is content
+is_script() { test -s "$1" -a -f "$1" && sh -n "$1"; }
 
 # expect NAME CODE PATTERN COMMAND...: exit code and a line on stderr; an empty PATTERN asks for none
 expect() {

@@ -156,7 +156,7 @@ computer() { printf '#!/bin/sh\necho "%s"\n' "$1" > "$work/bin/uname"; chmod +x 
 computer Darwin
 cp "$image" "$work/it's.img"
 expect "on macOS the commands for the card are printed" 0 'writes no disk on macOS' flashes "$work/it's.img" /dev/disk4
-check "which a shell can read" sh -n "$work/out"
+check "which a shell can read" is_script "$work/out"
 check "with the raw device" grep -qxF "cat '$work/it'\\''s.img' | sudo dd of=/dev/rdisk4 ibs=64k obs=4m" "$work/out"
 check "after the card is unmounted" grep -qx 'diskutil unmountDisk /dev/disk4' "$work/out"
 echo '{}' > "$image.gzip.rpi-imager.json"

@@ -130,7 +130,7 @@ case $cases in *kexec*)
   mkdir "$work/kexec"
   tar -xJf "$(file_of kexec)" -C "$work/kexec"
   script=$work/kexec/$(readlink "$work/kexec/kexec_nixos")
-  check "kexec: its script is one" sh -n "$script"
+  check "kexec: its script is one" is_script "$script"
   kernel=$work/kexec$(sed -n 's/^.* --load \([^ ]*\) .*/\1/p' "$script")
   check "kexec: it has the kernel that the script loads" sh -c "head -c 1024 '$kernel' | grep -aq HdrS"
   check "kexec: and the initrd, with the store" test "$(stat -c %s "$work/kexec$(sed -n 's/^initrd=//p' "$script" | head -n 1)")" -gt 50000000
@@ -144,7 +144,7 @@ case $cases in *scripts*)
   for format in $scripts; do
     build "$format"
     script=$(find "$work/images" -name 'run-standin-vm' | head -n 1)
-    check "$format: is a script" sh -n "$script"
+    check "$format: is a script" is_script "$script"
     check "$format: that starts QEMU with the system" grep -q -- '-nixos-system-standin-' "$script"
   done
   ;;
@@ -154,7 +154,7 @@ case $cases in *machine*)
   # shellcheck disable=SC2086  # words
   build $machine
   script=$(find "$work/images" -name 'run-standin-vm' | head -n 1)
-  check "vm-bootloader: is a script" sh -n "$script"
+  check "vm-bootloader: is a script" is_script "$script"
   # The script's disk is a copy of an image, which a virtual machine has made: it is in the builder's store.
   disk=$(grep -o '/nix/store/[^" ]*/nixos.qcow2' "$script" | head -n 1)
   container=$(docker create --volume nixos-image-store:/nix --entrypoint true nixos-image-builder)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -115,6 +116,41 @@ def test_the_shares_together_are_the_whole(folder: pathlib.Path) -> None:
     assert sorted(families) == sorted(one for part in dealt for one in part if one in families)
     for part in dealt:
         assert {"case quick 0", "case quick 1"} <= set(part)
+
+
+def in_shell(script: str) -> str:
+    """Return what a shell says that has the functions of tests/caller/lib.sh."""
+    whole = f'. "${{0%/*}}/lib.sh"\n{script}\nrm -r "$work"'
+    command = ["sh", "-c", whole, str(ROOT / "tests/caller/test")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_after_a_failed_check_a_script_can_leave_the_rest_out() -> None:
+    assert in_shell("check a false || echo left") == "FAIL a\nleft\n"
+    assert in_shell("expect b 0 '' false || echo left").endswith("\nleft\n")
+    assert in_shell("check c true && expect d 1 '' false && echo on") == "PASS c\nPASS d\non\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"), [("echo a\n", True), ("if\n", False), ("", False), (None, False)]
+)
+def test_what_a_shell_can_read_is_a_script(
+    text: str | None, is_one: bool, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "script"
+    if text is not None:
+        file.write_text(text)
+    assert in_shell(f'is_script "{file}" && echo yes') == "yes\n" * is_one
+
+
+def test_a_folder_is_no_script(tmp_path: pathlib.Path) -> None:
+    assert in_shell(f'is_script "{tmp_path}" || echo no') == "no\n"
+
+
+def test_scripts_ask_by_the_function_whether_a_file_is_one() -> None:
+    scripts = [*ROOT.glob("tests/*/*.sh")]
+    asking = [path.name for path in scripts if re.search(r"\bsh -n\b", path.read_text())]
+    assert asking == ["lib.sh"]
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/"])
