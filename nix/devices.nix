@@ -5,11 +5,13 @@
 #   declared                        options of the configuration without the format's modules
 #   made                            { device, fsType } of each file system that the image has
 #   isHarmless                      whether an entry { device, fsType, options } of fstab needs no disk
+#   hasGpt                          whether the image has a GPT, or none that is this project's
+#   hides, noStore                  whether an entry with a mountPoint hides the image's store, and a sentence of it
 #   foreignOf, noOption             mount options of an entry that are of another type than its file system's, and a sentence of them
 #
 # Returns a list of { option, findings }: a finding is { name, places, why, instead, without }, where `without` is a definition of the
 # option that leaves the thing out, null where only the configuration itself can.
-{ lib, declared, definitionsOf, escapePath, foreignOf, isHarmless, made, noOption, placeOf, plain }:
+{ lib, declared, definitionsOf, escapePath, foreignOf, hasGpt, hides, isHarmless, made, noOption, noStore, placeOf, plain }:
 let
   strong = lib.mkOverride 45;
   optionAt = path: lib.attrByPath path null declared;
@@ -72,7 +74,15 @@ let
       why = "the image's root is on its own disk, and its initrd would wait for the iSCSI target";
       instead = "take services.openiscsi, which the running system uses";
     }
-  ];
+  ] ++ map
+    (path: {
+      path = path ++ [ "repart" "enable" ];
+      none = false;
+      isWrong = _: ! hasGpt;
+      why = "systemd-repart changes GPT alone, which the image does not have";
+      instead = "take a partition table with it: nixosImage.partitionTableType = \"efi\", \"hybrid\" or \"legacy+gpt\"";
+    })
+    managers;
   ofSingle = { path, none, why, from ? [ ], instead ? "", isWrong ? (_: true) }:
     let
       option = optionAt path;
@@ -90,17 +100,20 @@ let
   starts = [ "wantedBy" "requiredBy" "upheldBy" ];
   # A unit that nothing starts waits for nothing.
   isStarted = unit: attribute unit "enable" true && lib.any (name: attribute unit name [ ] != [ ]) starts;
-  ofUnit = path: option: { key, unit, what, type, options, places }:
+  ofUnit = path: option: { key, unit, where, what, type, options, places }:
     let
       isOther = isAbsent what || lib.elem type [ "zfs" "bcachefs" ];
       # systemd finds the type by itself.
-      entry = { device = what; fsType = if type == "" then "auto" else type; options = [ options ]; };
+      entry = { mountPoint = where; device = what; fsType = if type == "" then "auto" else type; options = [ options ]; };
       foreign = foreignOf entry;
     in
-    lib.optional (isOther || foreign != [ ]) {
+    lib.optional (isOther || foreign != [ ] || hides entry) {
       name = "${lib.concatStringsSep "." (path ++ [ option ])}.\"${key}\"";
       inherit places;
-      why = if isOther then "${what} is not in the image, and the boot would wait for it" else noOption entry foreign;
+      why =
+        if isOther then "${what} is not in the image, and the boot would wait for it"
+        else if foreign != [ ] then noOption entry foreign
+        else noStore entry;
       instead = lib.optionalString isOther "leave out its wantedBy and requiredBy if the device is attached later, and let systemd.automounts start it";
       without.${unit} = { enable = strong false; } // lib.genAttrs starts (_: strong [ ]);
     };
@@ -109,6 +122,7 @@ let
       (mount: lib.concatLists (lib.optional (isStarted mount) (ofUnit path "mounts" {
         key = attribute mount "where" "";
         unit = "${escapePath (attribute mount "where" "")}.mount";
+        where = attribute mount "where" "";
         what = attribute mount "what" "";
         type = attribute mount "type" "";
         options = attribute mount "options" "";
@@ -125,6 +139,7 @@ let
           (let text = toString (attribute one "text" ""); in ofUnit path "units" {
             key = unit;
             inherit unit;
+            where = lineOf "Where" text;
             what = lineOf "What" text;
             type = lineOf "Type" text;
             options = lineOf "Options" text;
@@ -192,9 +207,10 @@ let
     crypttab = words: lib.optional (isAbsent (word 1 words) && lib.intersectLists (optionsOf 3 words) [ "nofail" "noauto" "_netdev" ] == [ ]) (notHere (word 1 words));
     # fstab(5): device, mount point, type, options
     fstab = words:
-      let entry = { device = word 0 words; fsType = word 2 words; options = optionsOf 3 words; }; in
+      let entry = { mountPoint = word 1 words; device = word 0 words; fsType = word 2 words; options = optionsOf 3 words; }; in
       lib.optional (! isHarmless entry && (isAbsent entry.device || entry.fsType == "zfs")) (notHere entry.device)
-      ++ lib.optional (foreignOf entry != [ ]) (noOption entry (foreignOf entry));
+      ++ lib.optional (foreignOf entry != [ ]) (noOption entry (foreignOf entry))
+      ++ lib.optional (hides entry) (noStore entry);
   };
   # A store path that is not a derivation's output is there before the build.
   isThere = source: lib.all (one: one.path or false) (lib.attrValues (builtins.getContext source)) && builtins.pathExists source;

@@ -85,6 +85,22 @@ let
   ownOf = entry: lib.findFirst (one: one.device == entry.device && lib.elem entry.fsType [ one.fsType "auto" ]) null (lib.attrValues made);
   isOfOwnDisk = entry: ownOf entry != null;
   foreignOf = entry: lib.optionals (isOfOwnDisk entry) (foreignTo (ownOf entry).fsType entry.options);
+
+  # The store is on the image's own root, so what is mounted over it hides the system. A bind mount or an overlay of the same folder shows it.
+  hasStore = (onDisk || kind == "container") && ! isMade "/nix/store";
+  withoutRoot = path: if path == null then "" else lib.removePrefix "/sysroot" path;
+  shows = mount: option: option == mount || lib.hasPrefix "lowerdir=" option && lib.elem mount (map withoutRoot (lib.splitString ":" (lib.removePrefix "lowerdir=" option)));
+  hides = entry:
+    let
+      mount = withoutRoot entry.mountPoint;
+      options = optionsIn entry.options;
+      isThere = lib.elem entry.fsType [ "tmpfs" "ramfs" "overlay" ] || lib.intersectLists options [ "bind" "rbind" ] != [ ] || isOfOwnDisk entry;
+    in
+    hasStore && lib.elem mount [ "/nix" "/nix/store" "/nix/var" "/nix/var/nix" "/nix/var/nix/db" ]
+    && ! lib.any (shows mount) ([ (withoutRoot entry.device) ] ++ options)
+    && ! (lib.elem "noauto" options || lib.elem "nofail" options && ! isThere);
+  noStore = entry: "${entry.device} (${entry.fsType}) would hide the image's own ${withoutRoot entry.mountPoint}, which its system is started from";
+
   noOption = entry: foreign: "${entry.device} is ${(ownOf entry).fsType}, which has no mount option ${lib.concatStringsSep ", " foreign}";
 
   noOtherDisk = if onDisk then "the image has one disk, with its own partitions" else "this format has no disk";
@@ -136,6 +152,7 @@ let
       refuseFor = refuse (fileSystemName mount) (map (one: one.place) (said mount));
     in
     if foreign != [ ] then [ (refuseFor (noOption entry foreign) "") ]
+    else if hides entry then [ (refuseFor (noStore entry) "") ]
     else if isHarmless entry then [ ]
     else if isOfOwnDisk entry then [ (refuseFor "the image's file system has no subvolumes" "") ]
     else [ (refuseFor "${toString entry.device} (${entry.fsType}) is not in the image; ${noOtherDisk}" "add \"nofail\" to its options if the device is attached later") ];
@@ -164,7 +181,8 @@ let
       "the image is not encrypted, and its initrd would wait for that device" "")
     (lib.attrNames config.boot.initrd.luks.devices);
   devices = import ../devices.nix {
-    inherit lib definitionsOf foreignOf isHarmless noOption placeOf plain;
+    inherit lib definitionsOf foreignOf hides isHarmless noOption noStore placeOf plain;
+    hasGpt = ! (kind == "card" || onDisk && lib.elem table [ "legacy" "legacy+boot" "none" ]);
     declared = declared.options;
     escapePath = utils.escapeSystemdPath;
     made = lib.attrValues made;
