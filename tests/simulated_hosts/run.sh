@@ -224,13 +224,50 @@ reach_registry() {
   echo "debian@${digest#*@}" > "$checkout/locks/base"
 }
 
-# A machine without a network and without an image: it gets a kit of the caller's engine.
+# write_configuration: writes a configuration, and a nixpkgs whose image is a derivation that a sandbox without a network may build
+write_configuration() {
+  mkdir -p "$work/outside/machine" "$work/outside/pkgs/lib" "$work/outside/pkgs/nixos/lib"
+  echo '{ }' > "$work/outside/machine/a.nix"
+  echo '{ }' > "$work/outside/pkgs/nixos/lib/eval-config.nix"
+  cat > "$work/outside/pkgs/lib/default.nix" << NIX
+{
+  genAttrs = _: _: {
+    $(uname -m)-linux.raw-efi = derivation {
+      name = "image";
+      system = "$(uname -m)-linux";
+      builder = "/bin/sh";
+      PATH = "/usr/bin:/bin";
+      args = [ "-c" "mkdir \$out; od -An -N9 -tx1 /dev/urandom > \$out/disk.img" ];
+    };
+  };
+}
+NIX
+}
+
+# inside: makes the image of the kit's configuration, by the commands that came with it
+inside() (
+  mkdir "$work/inside" && cd "$work/inside" && ln -s "$checkout/run.sh" run.sh
+  tar -xOf "$hosts/offline.kit" sources.tar | tar -xf - && sh -e build-commands
+)
+
+# A machine without a network and without an image: it gets a kit of the caller's engine, with a configuration. The image has random
+# bytes, so it can be the same inside only if it was not built there.
 reach_offline() {
   in_host ip route del default
-  expect "offline: a kit is made" 0 '' env DOCKER_HOST="${own_engine:-unix:///var/run/docker.sock}" "$checkout/run.sh" kit export --force "$hosts/offline.kit"
+  write_configuration
+  set -- -f raw-efi --nixpkgs "$work/outside/pkgs" --allow-no-login --option sandbox false
+  caller=${own_engine:-unix:///var/run/docker.sock}
+  expect "offline: a kit is made" 0 '' env DOCKER_HOST="$caller" "$checkout/run.sh" kit export --force "$hosts/offline.kit" \
+    --with "$work/outside/machine/a.nix" "$@"
+  expect "offline: and the image of its configuration" 0 '' env DOCKER_HOST="$caller" "$checkout/run.sh" --yes \
+    -c "$work/outside/machine/a.nix" "$@" -o "$work/outside/out"
   check "offline: this machine reaches nobody" sh -c "! nsenter -t '$(cat "$state/init.pid")' -n ip route | grep -q default"
   check "offline: and has no image" [ -z "$(docker images -aq)" ]
   expect "offline: the kit is imported" 0 '' "$checkout/run.sh" kit import "$hosts/offline.kit"
+  mkdir "$work/away"
+  mv "$work/outside/machine" "$work/outside/pkgs" "$work/away" # the sources are those of the kit
+  expect "offline: its configuration is built, of what the kit has" 0 'nothing: the store has it all$' inside
+  check "offline: bit for bit" cmp "$work/outside/out/disk.img" "$work/inside/out/disk.img"
   rm "$hosts/offline.kit"
 }
 
