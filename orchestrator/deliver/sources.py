@@ -54,7 +54,9 @@ def write(request: Build, who: Caller, place: pathlib.Path, scratch: pathlib.Pat
         copy.write_text(appliance.text)
     found = Inside(request, top, tuple(folders)).commands()
     (scratch / COMMANDS).write_text("".join(f"{line}\n" for line in found))
-    names = sorted({os.fspath(one.relative_to(top)) for one in folders})
+    # A folder in another one is packed with that.
+    outer = {one for one in folders if not {*one.parents} & {*folders}}
+    names = sorted(os.fspath(one.relative_to(top)) for one in outer)
     words = [*TAR, f"--file={place}", "--create", f"--directory={received(who, top)}", "--", *names]
     command.run(words, fails=DeliveryError)
     words = [*TAR, f"--file={place}", "--append", f"--directory={scratch}", "--"]

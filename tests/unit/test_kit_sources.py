@@ -57,6 +57,15 @@ def test_folders_lie_to_each_other_as_at_the_callers(
     assert commands == ["git init --quiet me/pi", again]
 
 
+def test_a_folder_in_another_one_is_packed_once(
+    send: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = (send / "home/me/pi/hosts", send / "home/me/pi")
+    monkeypatch.setattr(sources, "trees", lambda _who: both)
+    names, _commands = packed(build("-c", "/home/me/pi/common.nix", "-f", "raw"), tmp_path)
+    assert len(names) == len({*names}) == 4
+
+
 def test_no_repository_is_made_where_the_folder_is_sent_whole(
     send: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
