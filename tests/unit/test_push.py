@@ -23,6 +23,7 @@ from orchestrator.docker.workspace import ROOTS_OWN, TAKEN, Workspace
 from orchestrator.run import appliance
 from orchestrator.run.push import Pusher
 from orchestrator.shared.builders import encoded
+from orchestrator.shared.constants import MIB
 from orchestrator.shared.errors import PushError, UsageError
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.push import (
@@ -265,7 +266,7 @@ class Endless(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(200)
         if self.path.endswith("/packed"):
-            body = gzip.compress(bytes(4 * s3.LARGEST))
+            body = gzip.compress(bytes(4 * s3.LARGEST), 1)
             self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -275,17 +276,18 @@ class Endless(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         with contextlib.suppress(OSError):
             while True:
-                self.wfile.write(bytes(1 << 20))
+                self.wfile.write(bytes(1 << 16))
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def endless(tmp_path: pathlib.Path) -> Iterator[s3.Bucket]:
+def endless(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3.Bucket]:
+    monkeypatch.setattr(s3, "LARGEST", MIB)  # 16 MiB would take seconds
     (tmp_path / "credentials").write_text(AWS)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         url = f"s3://cache?endpoint=127.0.0.1:{server.server_port}&scheme=http"
         yield s3.find(url, tmp_path / "credentials", tmp_path)
         server.shutdown()
@@ -297,7 +299,7 @@ def test_an_answer_of_a_bucket_takes_little_memory(name: str, endless: s3.Bucket
         endless.send("GET", name, {}, None)
     with s3.served(endless) as address:
         assert requests.get(f"{address}{name}", timeout=60).status_code == 502
-    assert endless.refusal == "S3 cannot be used: its answer is longer than 16 MiB"
+    assert endless.refusal == "S3 cannot be used: its answer is longer than 1 MiB"
 
 
 def test_no_redirect_of_a_bucket_is_followed(endless: s3.Bucket) -> None:
