@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 
 from orchestrator.image import partition
-from orchestrator.image.bootspec import Bootspec, read_bootspec
+from orchestrator.image.bootspec import BOOTSPEC, Bootspec, read_bootspec
 from orchestrator.image.closure import Record, closure_of, differing, records, registration
 from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
@@ -26,6 +26,7 @@ from orchestrator.image.loaders.bootloader import BootEntry, Files
 from orchestrator.image.loaders.grub_menu import MENU
 from orchestrator.image.loaders.signing import Signer
 from orchestrator.image.pack import ChangedError
+from orchestrator.image.sources import Sources, store_paths
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import LOADERS, Content, ImageSpec
@@ -63,15 +64,21 @@ def assemble(
 
     Raises `ChangedError` if a path of the closure does not have the hash in the Nix database.
     """
-    known = records(closure_of([spec.toplevel, *spec.additionalPaths]))
+    content = [spec.toplevel, *spec.additionalPaths]
+    known = records(closure_of(content))
+    sources = Sources(closure_of([*content, *store_paths(spec.sources)]))
     tree = Tree(known, alone=spec.onlyNixStore)
-    boot_files = _boot_files(spec, read_bootspec(pathlib.Path(spec.toplevel)))
+    toplevel = pathlib.Path(spec.toplevel)
+    sources.real(toplevel / BOOTSPEC)
+    boot_files = _real(_boot_files(spec, read_bootspec(toplevel)), sources)
     if signer:
         signing.check(spec)
         parts = {name: signer.signed(files) for name, files in boot_files.partitions.items()}
         boot_files = dataclasses.replace(boot_files, partitions=parts)
     if not spec.onlyNixStore:
-        _fill(tree, spec, known, boot_files, late)
+        _fill(tree, spec, known, boot_files, sources)
+        for entry in late:
+            tree.add(entry)
     elif late:
         raise TreeError(f"/{late[0].path}: only the Nix store is in it (nixosImage.onlyNixStore)")
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -96,12 +103,10 @@ def assemble(
             # one.
             partition.write_table(target, layout, spec)
             if spec.bootLoader.clover and not spec.onlyNixStore:
-                clover.embed(target, layout, pathlib.Path(spec.bootLoader.clover))
+                clover.embed(target, layout, sources.folder(spec.bootLoader.clover))
             if "grub" in LOADERS[spec.partitionTable] and not spec.onlyNixStore:
                 place = _grub_place(spec, layout)
-                grub.embed(
-                    target, layout, pathlib.Path(spec.bootLoader.grub), place, pathlib.Path(folder)
-                )
+                grub.embed(target, layout, sources.folder(spec.bootLoader.grub), place, own)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -113,9 +118,9 @@ def _fill(
     spec: ImageSpec,
     known: dict[str, Record],
     boot: _BootFiles,
-    late: tuple[Entry, ...],
+    sources: Sources,
 ) -> None:
-    """Add all files of the root file system that are not store paths."""
+    """Add all files of the root file system that are neither store paths nor late values."""
     if spec.registration:
         tree.add_file(REGISTRATION, registration(known))
     for name, content in boot.root.items():
@@ -123,16 +128,16 @@ def _fill(
             # GRUB's menu may have passwords.
             tree.add_file(f"boot/{name}", content.encode(), 0o600 if name == MENU else 0o644)
         else:
-            tree.add_from(content, f"boot/{name}", mode=0o644)
+            tree.add_from(content, f"boot/{name}", real=sources.real, mode=0o644)
     for one in spec.contents:
         mode = int(one.mode, 8) if one.mode else None
-        for source, target in sources(one):
-            tree.add_from(source, target, mode=mode, user=one.user, group=one.group)
-    for entry in late:
-        tree.add(entry)
+        for source, target in matches(one):
+            tree.add_from(
+                source, target, real=sources.real, mode=mode, user=one.user, group=one.group
+            )
 
 
-def sources(one: Content) -> list[tuple[pathlib.Path, str]]:
+def matches(one: Content) -> list[tuple[pathlib.Path, str]]:
     """Return each source of `contents` with its place in the root file system.
 
     As for nixpkgs' make-disk-image.nix, a source with `*` is a pattern, and the target the folder
@@ -146,6 +151,20 @@ def sources(one: Content) -> list[tuple[pathlib.Path, str]]:
     if not found:
         raise TreeError(f"contents: nothing matches {one.source}")
     return [(pathlib.Path(path), f"{target}/{pathlib.Path(path).name}") for path in found]
+
+
+def _real(boot: _BootFiles, sources: Sources) -> _BootFiles:
+    """Return `boot` with the files that its paths lead to; raises `TreeError` if one leads out."""
+
+    def files(given: Files) -> Files:
+        return {
+            name: content if isinstance(content, str) else sources.real(content)
+            for name, content in given.items()
+        }
+
+    return _BootFiles(
+        {name: files(part) for name, part in boot.partitions.items()}, files(boot.root)
+    )
 
 
 def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:

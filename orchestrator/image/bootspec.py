@@ -7,7 +7,8 @@ import typing
 from orchestrator.shared.json_reader import UNUSABLE, JsonError, read_json
 from orchestrator.shared.spec import SpecError
 
-#: Keys of `boot.json` in a toplevel: RFC 125's and NixOS' extensions.
+#: Name of the file in a toplevel, and its keys: RFC 125's and NixOS' extensions.
+BOOTSPEC = "boot.json"
 BOOTSPEC_V1 = "org.nixos.bootspec.v1"
 SPECIALISATION_V1 = "org.nixos.specialisation.v1"
 EXTRA_INITRD_V1 = "org.nixos.extra-initrd.v1"
@@ -41,7 +42,7 @@ def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
 
     Raises `SpecError` if the file is missing, invalid, or has no version 1 bootspec.
     """
-    path = toplevel / "boot.json"
+    path = toplevel / BOOTSPEC
     try:
         document = read_json(path.read_text(), str(path))
     except JsonError as error:

@@ -14,7 +14,7 @@ import stat
 import tarfile
 import time
 import typing
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from orchestrator.image.pack import ChangedError, pack
 
@@ -121,11 +121,20 @@ class Tree:
         source: pathlib.Path,
         path: str,
         *,
+        real: Callable[[pathlib.Path], pathlib.Path],
         mode: int | None = None,
         user: int = 0,
         group: int = 0,
+        above: tuple[pathlib.Path, ...] = (),
     ) -> None:
-        """Add a copy of `source`, a file or a folder with all its content; links are followed."""
+        """Add a copy of `source`, a file or a folder with all its content.
+
+        Links are followed: `real` returns what a path leads to, or raises an error. `above` are the
+        folders that it was found in.
+        """
+        named, source = source, real(source)
+        if source in above:
+            raise TreeError(f"{named}: leads to a folder that it is in")
         try:
             status = source.stat()
             inner = sorted(source.iterdir()) if stat.S_ISDIR(status.st_mode) else []
@@ -142,7 +151,9 @@ class Tree:
             Entry(path, kind, own, source=None if is_folder else source, user=user, group=group)
         )
         for one in inner:
-            self.add_from(one, f"{path}/{one.name}", mode=mode, user=user, group=group)
+            place = f"{path}/{one.name}"
+            inside = (*above, source)
+            self.add_from(one, place, real=real, mode=mode, user=user, group=group, above=inside)
 
     def blanked(self, paths: Collection[str]) -> "Tree":
         """Return a copy of the tree in which the files `paths` are empty."""

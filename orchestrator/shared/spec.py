@@ -277,6 +277,19 @@ class ImageSpec:
         )
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Paths of the store that are read besides the closure; `contents` may have a pattern."""
+        loader = self.bootLoader
+        named = (loader.systemdBoot, loader.grub, loader.clover, loader.grubMenu.theme)
+        return (
+            *filter(None, named),
+            *loader.grubMenu.files.values(),
+            *loader.extraFiles.values(),
+            *self.firmware.files.values(),
+            *(one.source for one in self.contents),
+        )
+
+    @property
     def file_name(self) -> str:
         """File name of the image."""
         return file_name(self.name, self.diskFormat, self.compression)

@@ -18,8 +18,8 @@ from orchestrator.image.pack import ChangedError
 from orchestrator.image.search import misplaced
 from orchestrator.image.tree import Entry, TreeError
 from orchestrator.shared.constants import MIB
-from orchestrator.shared.spec import ImageSpec, PartitionTable
-from tests.tools.nix_store import made_up, poisoned, run
+from orchestrator.shared.spec import Content, FirmwarePartition, ImageSpec, PartitionTable
+from tests.tools.nix_store import add, made_up, poisoned, run
 
 pytestmark = pytest.mark.own_store
 
@@ -181,3 +181,90 @@ def test_what_cannot_be_read_was_changed(spec: ImageSpec) -> None:
             assert changed([spec.toplevel, *spec.additionalPaths]) == [first, second]
     finally:
         gone.rename(first)
+
+
+def hostile(case: str, spec: ImageSpec, folder: str, secret: pathlib.Path) -> ImageSpec:
+    """Return a spec that asks for `secret`, or for other store paths, by way of `folder`."""
+    loader = spec.bootLoader
+    link = f"{folder}/out"
+    contents = {
+        "a link": link,
+        "a folder with a link": folder,
+        "a path that climbs": f"{folder}/../../..{secret}",
+        "a pattern that climbs": f"{folder}/../../..{secret.parent}/*",
+        "a pattern for the store": f"{folder}/store/*",
+        "another store path's file": f"{folder}/other",
+        "a path outside of the store": str(secret),
+        "the store": "/nix/store/*",
+    }
+    if case in contents:
+        return dataclasses.replace(spec, contents=(Content(contents[case], "/etc/stolen"),))
+    if case == "a firmware file":
+        firmware = FirmwarePartition(files={"x": link})
+        return dataclasses.replace(spec, partitionTable="sd-card", firmware=firmware)
+    if case == "GRUB's file":
+        menu = dataclasses.replace(loader.grubMenu, files={"x": link})
+        return dataclasses.replace(
+            spec,
+            partitionTable="legacy",
+            bootLoader=dataclasses.replace(loader, grub=folder, grubMenu=menu),
+        )
+    if case == "the boot loader":
+        loader = dataclasses.replace(loader, systemdBoot=link)
+    else:
+        loader = dataclasses.replace(loader, extraFiles={"x": link})
+    return dataclasses.replace(spec, bootLoader=loader)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("a link", "a folder with a link", "a path that climbs", "a pattern that climbs"),
+        *("a pattern for the store", "another store path's file", "a path outside of the store"),
+        *("the store", "a firmware file", "GRUB's file", "the boot loader"),
+        "a boot loader's file",
+    ],
+)
+def test_an_image_has_nothing_that_its_spec_does_not_name(
+    case: str, spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    """While it is assembled, the builder may read late values of other devices, for example."""
+    secret = tmp_path / "late/of-another-device"
+    secret.parent.mkdir()
+    secret.write_text("made-up secret")
+    (tmp_path / "other").write_text(f"another run's, {case}")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "out").symlink_to(secret)
+    (folder / "store").symlink_to("/nix/store")
+    (folder / "other").symlink_to(add(tmp_path / "other"))
+    asked = hostile(case, spec, add(folder), secret)
+    with pytest.raises(TreeError, match=r"the image's spec does not name|is in no store path"):
+        assemble(asked, tmp_path / "image", tmp_path)
+    assert not (tmp_path / "image").exists()
+
+
+def test_a_system_whose_bootspec_leads_out_is_refused(
+    spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (tmp_path / "secret").write_text("{}")
+    (top / "boot.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(TreeError, match="the image's spec does not name"):
+        assemble(dataclasses.replace(spec, toplevel=add(top)), tmp_path / "image", tmp_path)
+
+
+def test_links_within_what_the_spec_names_are_followed(
+    spec: ImageSpec, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_text("content")
+    (folder / "link").symlink_to("a")
+    (folder / "kernel").symlink_to(spec.additionalPaths[0])
+    asked = dataclasses.replace(spec, contents=(Content(f"{add(folder)}/*", "/etc/mine"),))
+    image = tmp_path / "image"
+    layout = assemble(asked, image, tmp_path)
+    found = {line.split("/")[5] for line in listing(image, layout.root.start, "/etc/mine")}
+    assert found == {".", "..", "a", "kernel", "link"}

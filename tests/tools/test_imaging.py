@@ -5,19 +5,25 @@ import pathlib
 
 import pytest
 
-from orchestrator.agents.builder import imaging, sbom
+from orchestrator.agents.builder import fleet, imaging, sbom
 from orchestrator.agents.builder.imaging import Wanted
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
+from orchestrator.agents.builder.post import Post
+from orchestrator.agents.builder.store import Keeper
 from orchestrator.image import assemble, convert
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.late import Device, late_entries
 from orchestrator.image.layout import Layout
 from orchestrator.image.loaders.signing import Signer
-from orchestrator.image.tree import Entry
+from orchestrator.image.tree import Entry, TreeError
+from orchestrator.shared.artifact import Built
 from orchestrator.shared.disk_formats import DiskFormat
 from orchestrator.shared.image_options import ImageOptions, Injection, apply
 from orchestrator.shared.run import Run
 from orchestrator.shared.spec import Compression, ImageSpec
-from tests.tools.nix_store import made_up
+from orchestrator.shared.task import DemoTask, Task
+from tests.tools.nix_store import add, made_up
 
 pytestmark = pytest.mark.own_store
 
@@ -130,3 +136,24 @@ def test_a_file_of_zeros_is_no_secret(run: Run, spec: ImageSpec, tmp_path: pathl
     blank.write_bytes(bytes(1 << 20))
     options = ImageOptions(injections=(Injection(str(blank), "/swap", 0o600),))
     assert "made-up.img" in make(run, spec, options)
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_what_a_recipe_has_made_is_delivered_and_nothing_that_it_links_to(
+    run: Run, tmp_path: pathlib.Path, *, itself: bool
+) -> None:
+    """By then, the builder may read late values."""
+    secrets, output = tmp_path / "late", tmp_path / "output"
+    secrets.mkdir()
+    (secrets / "of-a-device").write_text("made-up secret")
+    if itself:
+        output.symlink_to(secrets)
+    else:
+        output.mkdir()
+        (output / "disk.img").symlink_to(secrets / "of-a-device")
+    built = Built(pathlib.Path(add(output)), "x86_64-linux", "netboot")
+    keeper = Keeper(Nix(Settings(), tmp_path / "log"))
+    post = Post(run, Task(DemoTask("x86_64-linux"), False, ()))
+    with pytest.raises(TreeError, match="the image's spec does not name"):
+        fleet.make(run, run.folder / "image", [built], ImageOptions(), keeper, post)
+    assert list((run.folder / "image").iterdir()) == []

@@ -14,6 +14,7 @@ from orchestrator.image.closure import closure_of
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.identity import Identity, read_identities
 from orchestrator.image.late import Device, late_entries, one_device, read_devices
+from orchestrator.image.sources import Sources
 from orchestrator.image.stamping import shape
 from orchestrator.shared.artifact import Artifact, Built
 from orchestrator.shared.image_options import ImageOptions, apply
@@ -47,12 +48,14 @@ def make(
     order: list[str] = []
     for built in results:
         keeper.hold([str(built.path)])
-        if built.path.is_dir():
+        # The path is a build's output, and could be a link itself.
+        result = Sources(closure_of([str(built.path)])).real(built.path)
+        if result.is_dir():
             for artifact in take_artifacts(run, folder, built, order):
                 order.append(artifact.file_name)
                 post.hand(artifact, len(order) - 1)
             continue
-        spec = apply(options, read_spec(built.path.read_text()))
+        spec = apply(options, read_spec(result.read_text()))
         # Store paths that the spec names: boot loaders and other files, besides the system.
         named = closure_of([str(built.path)])
         keeper.hold(set(named).difference(closure_of([spec.toplevel, *spec.additionalPaths])))

@@ -8,7 +8,9 @@ from collections.abc import Collection
 from orchestrator.agents import events
 from orchestrator.agents.builder import sbom
 from orchestrator.image import examine
+from orchestrator.image.closure import closure_of
 from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.image.sources import Sources
 from orchestrator.shared.artifact import Artifact, Built, sha256_of
 from orchestrator.shared.disk_formats import of_suffix
 from orchestrator.shared.paths import ROOT
@@ -24,8 +26,10 @@ def take_artifacts(
 ) -> list[Artifact]:
     """Copy the files that nixpkgs' recipe has made to `folder`, except those for Hydra.
 
-    `names` are those of the run's images before.
+    `names` are those of the run's images before. Raises `TreeError` for a file that leads out of
+    what the recipe's output refers to.
     """
+    sources = Sources(closure_of([str(built.path)]))
     found = sorted(
         path
         for path in built.path.rglob("*")
@@ -39,17 +43,18 @@ def take_artifacts(
     parts = sbom.parts_of_output(built.path)
     artifacts = []
     for path in found:
+        real = sources.real(path)
         events.emit("assemble", message=f"copying {path.name}")
         target = folder / path.name
         if target.name in names:  # an image of another format or system has this name
             target = folder / f"{built.format}-{built.system}-{path.name}"
         if not is_file_name(target.name):
             raise FilesystemError(f"{target.name!r} is not allowed as a file name")
-        shutil.copyfile(path, target)
+        shutil.copyfile(real, target)
         disk_format = of_suffix(path.suffix)
         examine.packed(target)
         examine.disk_file(target, disk_format)
-        target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        target.chmod(0o755 if real.stat().st_mode & 0o100 else 0o644)
         digest = sha256_of(target)
         artifacts.append(
             Artifact(

@@ -1,6 +1,7 @@
 """Entries of boot menus, made of a bootspec; each boot loader's module writes them down."""
 
 import dataclasses
+import os
 import pathlib
 import re
 
@@ -65,10 +66,10 @@ def _release(system: Bootspec) -> str:
 
     The demo has no such file.
     """
-    try:
-        return pathlib.Path(system.toplevel, "nixos-version").read_text().strip()
-    except OSError:
+    version = f"{system.toplevel}/nixos-version"
+    if not os.path.lexists(version):
         return system.label
+    return resolve(version).read_text(errors="replace").strip()
 
 
 def resolve(source: str) -> pathlib.Path:
