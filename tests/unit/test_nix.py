@@ -117,6 +117,18 @@ def test_a_build_that_fails_on_its_own_collects_nothing(monkeypatch: pytest.Monk
         Nix(Settings(), pathlib.Path("log")).build_derivations([DRV])
 
 
+def test_a_command_that_builds_hears_no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[object] = []
+
+    def run(*_: object, again: bool, evaluates: bool) -> tuple[str, None]:
+        heard.append((again, evaluates))
+        return json.dumps([{"drvPath": DRV, "outputs": {"out": "/nix/store/o"}}]), None
+
+    monkeypatch.setattr(Nix, "run_logged", run)
+    Nix(Settings(), pathlib.Path("log")).build_derivations([DRV])
+    assert heard == [(True, False)]
+
+
 @pytest.mark.parametrize("room_made", [True, False])
 def test_a_build_goes_on_once_room_was_made(
     room_made: bool, monkeypatch: pytest.MonkeyPatch
@@ -326,6 +338,17 @@ def test_a_foreign_derivation_that_fails_by_itself_is_no_emulators_failure(
         platforms=("aarch64-linux",),
     )
     assert error.kind == "build"
+
+
+def test_a_failed_derivation_that_is_no_file_is_not_read(tmp_path: pathlib.Path) -> None:
+    """A build may print Nix' message about any path."""
+    os.mkfifo(tmp_path / "pipe.drv")
+    (tmp_path / "link.drv").symlink_to("/dev/zero")
+    for name in ("pipe.drv", "link.drv"):
+        error = failure(
+            f"Cannot build '{tmp_path / name}'.\nReason: builder failed with exit code 1"
+        )
+        assert error.kind == "build"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.agents.builder.nixlog import TAIL_LINES, NixLog, derivation_name
+from orchestrator.agents.builder.nixlog import TAIL_LINES, WARNINGS, NixLog, derivation_name
 from orchestrator.shared.text import plain
 
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
@@ -60,6 +60,32 @@ def test_warnings_of_the_configuration_are_kept_once(log: NixLog) -> None:
     log.feed(nix(action="msg", level=1, msg="\x1b[35;1mevaluation warning:\x1b[0m older Nix"))
     log.feed(nix(action="msg", level=1, msg="warning: of Nix itself", raw_msg="of Nix itself"))
     assert log.warnings == ["first\nsecond", "older Nix"]
+
+
+def test_of_many_warnings_the_first_are_told(log: NixLog) -> None:
+    for number in range(WARNINGS + 5):
+        log.feed(nix(action="msg", level=1, msg=f"evaluation warning: {number}"))
+    assert (log.warnings[-1], len(log.warnings), log.untold) == (str(WARNINGS - 1), WARNINGS, 5)
+
+
+SAID = {
+    "a file": ("trace: nixos-image-file {}", {"files": [{}]}),
+    "a spec": ("trace: nixos-image-spec {}", {"specs": ["{}"]}),
+    "a warning": ("evaluation warning: run this", {"warnings": ["run this"]}),
+}
+
+
+@pytest.mark.parametrize("what", SAID)
+def test_what_a_build_prints_does_not_pass_for_the_evaluations_words(what: str) -> None:
+    """Nix passes it on as its own."""
+    text, found = SAID[what]
+    for evaluates in (True, False):
+        log = NixLog(io.StringIO(), evaluates=evaluates)
+        log.feed(nix(action="msg", level=1, msg=text))
+        told = {name: getattr(log, name) for name in ("files", "specs", "warnings")}
+        assert {name: value for name, value in told.items() if value} == (
+            found if evaluates else {}
+        )
 
 
 def test_the_current_derivation_comes_and_goes(log: NixLog) -> None:

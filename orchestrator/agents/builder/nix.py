@@ -144,11 +144,11 @@ class Nix:
         unique = list(dict.fromkeys(derivations))
         words = ["build", "--json", "--no-link", *(f"{drv}^out" for drv in unique)]
         try:
-            said, _log = self.run_logged(words, again=True)
+            said, _log = self.run_logged(words, again=True, evaluates=False)
         except AgentError as error:
             if error.code != DISK_FULL or not collect.make_room_for(unique):
                 raise
-            said, _log = self.run_logged(words, again=True)
+            said, _log = self.run_logged(words, again=True, evaluates=False)
 
         def take(made: list[dict[str, typing.Any]]) -> list[pathlib.Path]:
             found = {one["drvPath"]: pathlib.Path(one["outputs"]["out"]) for one in made}
@@ -181,18 +181,23 @@ class Nix:
         """Run one Nix command; return its stdout."""
         return self.run_logged(arguments)[0]
 
-    def run_logged(self, arguments: list[str], *, again: bool = False) -> tuple[str, NixLog]:
+    def run_logged(
+        self, arguments: list[str], *, again: bool = False, evaluates: bool = True
+    ) -> tuple[str, NixLog]:
         """Run one Nix command; return its stdout and its log.
 
-        The log file has the command's log; with `again` also what it had before.
+        The log file has the command's log; with `again` also what it had before. Of a command that
+        only builds, not `evaluates`, nothing is taken for the words of an evaluation.
         """
         while True:
             try:
-                return self._run_once(arguments, again=again)
+                return self._run_once(arguments, again=again, evaluates=evaluates)
             except _LostError:
                 again = True
 
-    def _run_once(self, arguments: list[str], *, again: bool) -> tuple[str, NixLog]:
+    def _run_once(
+        self, arguments: list[str], *, again: bool, evaluates: bool
+    ) -> tuple[str, NixLog]:
         """Run one Nix command as `run_logged` does, with the builders that are alive.
 
         Raises `AgentError`; `_LostError` if that may be because a builder was lost: `crew` has
@@ -206,7 +211,7 @@ class Nix:
             programs.ending(self._start(arguments, descriptors)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
-            log = NixLog(text, self.recorder)
+            log = NixLog(text, self.recorder, evaluates=evaluates)
             with Reporter(log, lock, self.verbose).running():
                 for line in process.stderr:
                     with lock:
@@ -220,6 +225,9 @@ class Nix:
             output = process.stdout.read().decode(errors="replace")
         for warning in log.warnings:
             events.emit("configuration", level="warning", message=self._named(warning))
+        if log.untold:
+            more = f"{log.untold} more warnings of the evaluation are in Nix' log"
+            events.emit("configuration", level="warning", message=more)
         fewer = self._leave_out(log)
         if process.returncode != 0:
             if self.settings.keep_failed and log.failed_path:
@@ -322,7 +330,8 @@ class Nix:
     def _crash(self, log: NixLog) -> str:
         """Return the log line that shows a crash of the failed derivation's emulator, or ""."""
         path = pathlib.Path(log.failed_path)
-        if not path.exists() or crash.system_of(path.read_text()) not in self.settings.platforms:
+        # A build may print Nix' message about any path, a link to a device for example.
+        if not path.is_file() or crash.system_of(path.read_text()) not in self.settings.platforms:
             return ""
         return crash.sign("\n".join(log.errors), log.tail)
 

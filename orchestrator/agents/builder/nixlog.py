@@ -56,6 +56,9 @@ FILE = "trace: nixos-image-file "
 #: The same with each image's spec, which is null for an image that nixpkgs makes.
 SPEC = "trace: nixos-image-spec "
 
+#: Number of the evaluation's warnings that are told.
+WARNINGS = 200
+
 #: Number of lines of a failed derivation's log in the error.
 TAIL_LINES = 30
 
@@ -96,10 +99,17 @@ class NixLog:
     `received` the bytes of all downloads. If `fresh` is not None, it gets the builds' log lines.
     `machines` has the address of the builder of each derivation (.drv path) that is built on
     another machine, `refused` why Nix could not use a builder, by its address.
+
+    Nix passes on what a build prints in the format of its log (`@nix {"action": "msg"`) as if it
+    were Nix' own. So if the command only builds, not `evaluates`, no message is taken for the words
+    of an evaluation: file names, specs and warnings. `untold` is the number of warnings that were
+    left out because there are too many.
     """
 
     log: typing.TextIO
     recorder: Recorder = dataclasses.field(default_factory=Recorder)
+    evaluates: bool = True
+    untold: int = 0
     done: int = 0
     expected: int = 0
     paths_done: int = 0
@@ -197,16 +207,16 @@ class NixLog:
                 self._sizes.pop(number, None)
             case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
                 self._result(number, kind, fields)
-            case {"action": "msg", "msg": str(text)} if text.startswith(FILE):
+            case {"action": "msg", "msg": str(text)} if self.evaluates and text.startswith(FILE):
                 with contextlib.suppress(ValueError, RecursionError):
                     self.files.append(json.loads(text.removeprefix(FILE)))
-            case {"action": "msg", "msg": str(text)} if text.startswith(SPEC):
+            case {"action": "msg", "msg": str(text)} if self.evaluates and text.startswith(SPEC):
                 self.specs.append(text.removeprefix(SPEC))
             case {"action": "msg", "msg": str(text)}:
                 self._write(plain(text))
                 if event.get("level") == LEVEL_ERROR:
                     self._error(event, plain(text))
-                elif plain(text).startswith(WARNING):
+                elif self.evaluates and plain(text).startswith(WARNING):
                     self._warning(event, plain(text))
 
     def _error(self, event: dict[str, typing.Any], text: str) -> None:
@@ -233,8 +243,12 @@ class NixLog:
     def _warning(self, event: dict[str, typing.Any], text: str) -> None:
         """Without Nix' indentation, and once for all images that it is said of."""
         raw = plain(str(event.get("raw_msg", text.removeprefix(WARNING).strip())))
-        if raw not in self.warnings:
+        if raw in self.warnings:
+            return
+        if len(self.warnings) < WARNINGS:
             self.warnings.append(raw)
+        else:
+            self.untold += 1
 
     def _start(self, number: int, kind: int, event: dict[str, typing.Any]) -> None:
         fields = event.get("fields")
