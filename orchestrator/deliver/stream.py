@@ -106,14 +106,20 @@ class Result:
 
 
 def received_image(
-    announced: object, folder: pathlib.Path, others: Collection[str] = ()
+    announced: object,
+    folder: pathlib.Path,
+    others: Collection[str] = (),
+    hosts: Collection[str] = (),
 ) -> Artifact:
     """Take over an image that the builder has announced as JSON.
 
-    `folder` is the run's shared folder; `others` are names of the run's other images. Raises
-    `BuildError` if a file does not match the announcement, or has a name that is not allowed.
+    `folder` is the run's shared folder; `others` are names of the run's other images, `hosts` the
+    host names that the caller has asked for. Raises `BuildError` if a file does not match the
+    announcement, or has a name that is not allowed.
     """
     image = as_announced(Artifact, announced, "image")
+    if image.host and image.host not in hosts:
+        raise BuildError(f"{image.host!r} is not a host of this run")
     reserved = {f"{name}{end}" for name in (image.file_name, *others) for end in WRITTEN}
     for name in (*_names(image), *others):
         if not is_file_name(name) or name in {RESULT, BUILD_LOG, KNOWN_HOSTS} | reserved:

@@ -23,8 +23,17 @@ from orchestrator.shared.steps import Steps
 #: Bytes of the guest's console that its last lines are looked for in.
 CONSOLE_BYTES = 1 << 16
 
-#: Fields of `result.json` about Nix' sandbox, from the probe's event.
-SANDBOX_FIELDS = ("sandbox", "user", "names", "interfaces", "inputs")
+
+@dataclasses.dataclass(frozen=True)
+class Sandbox:
+    """Fields of `result.json` about Nix' sandbox, from the probe's event; None is not known."""
+
+    sandbox: bool | None = None
+    user: str | None = None
+    names: tuple[str, ...] | None = None
+    interfaces: tuple[str, ...] | None = None
+    inputs: str | None = None
+
 
 #: The boot check's result; None without one.
 Boot = dict[str, typing.Any] | None
@@ -132,7 +141,7 @@ class Account:
 
     def _nix(self) -> str:
         found = self._supervisor.event("builder", "nix-version") or {}
-        return str(found.get("version", ""))
+        return as_announced(str, found.get("version", ""), "version")
 
     def _settings(self) -> dict[str, str]:
         """Return Nix' effective settings by name, which it reported before it built."""
@@ -146,7 +155,9 @@ class Account:
 
     def _sandbox(self) -> dict[str, object]:
         found = self._supervisor.event("builder", "sandbox") or {}
-        return {name: found.get(name) for name in SANDBOX_FIELDS}
+        names = [field.name for field in dataclasses.fields(Sandbox)]
+        told = {name: found[name] for name in names if name in found}
+        return dataclasses.asdict(as_announced(Sandbox, told, "sandbox"))
 
     def _builders(self) -> list[dict[str, object]]:
         """Return the builders that have built something, with their number of builds."""

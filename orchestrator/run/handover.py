@@ -115,7 +115,7 @@ class Handover:
         run has ended: the files beside it tell of that.
         """
         names = [one.file_name for one in self._images.values()]
-        image = received_image(event.get("image"), self._folder, names)
+        image = received_image(event.get("image"), self._folder, names, self._run.hosts)
         first = self._place(image, event) == 0
         if first and self._run.plan.boot:
             self.to_boot.parent.mkdir()

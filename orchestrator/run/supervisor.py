@@ -5,7 +5,6 @@ A failed event or a failed container raises an error.
 
 import collections
 import dataclasses
-import json
 import queue
 import threading
 import time
@@ -26,6 +25,7 @@ from orchestrator.shared.errors import (
     TimeLimitError,
     failure,
 )
+from orchestrator.shared.json_reader import JsonError, read_json
 from orchestrator.shared.progress import Progress
 
 Event = dict[str, object]
@@ -43,8 +43,17 @@ SILENT_DEATH = {
 #: Exit code of a container that does not exist any more.
 GONE = -1
 
-#: Number of a container's last non-event lines (a traceback) that an error shows.
+#: Number of a container's last non-event lines (a traceback) that an error shows, and of letters of
+#: each.
 NOISE_LINES = 20
+NOISE_LETTERS = 4096
+
+#: Letters of a container's events that may wait, and of those that are remembered. A container that
+#: says more than this process can show has to wait: this process has no limit of memory.
+BACKLOG = 16 << 20
+
+#: Number of different events of a container that are remembered.
+NAMES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +63,15 @@ class Exit:
     service: str
     code: int
     starved: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """A container has printed `event`, a line of so many letters."""
+
+    service: str
+    event: Event
+    letters: int
 
 
 class Supervisor:
@@ -67,10 +85,13 @@ class Supervisor:
         self._engine = engine
         self._progress = progress
         self._deadline = deadline
-        self._queue: queue.Queue[tuple[str, Event] | Exit | SilentEngineError] = queue.Queue()
+        self._queue: queue.Queue[_Said | Exit | SilentEngineError] = queue.Queue()
+        #: Letters of the events in the queue by service.
+        self._waiting: collections.Counter[str] = collections.Counter()
+        self._taken = threading.Condition()
         self._noise: dict[str, collections.deque[str]] = {}
         self.exits: dict[str, int] = {}
-        self._last: dict[tuple[str, str], Event] = {}
+        self._last: dict[str, dict[str, _Said]] = {}
 
     def follow(self, service: str, container: str) -> None:
         """Follow the container `container` of `service` in a thread."""
@@ -106,8 +127,11 @@ class Supervisor:
                 self.exits[item.service] = item.code
                 self._check_exit(item)
                 return item
-            self._check_event(*item)
-            return item
+            with self._taken:
+                self._waiting[item.service] -= item.letters
+                self._taken.notify_all()
+            self._check_event(item.service, item.event)
+            return item.service, item.event
 
     def wait_exit(self, service: str, patience: float) -> int | None:
         """Wait for the end of `service`; returns its exit code, None after `patience` seconds."""
@@ -120,7 +144,8 @@ class Supervisor:
 
     def event(self, service: str, name: str) -> Event | None:
         """Return the last event `name` of `service`, or None."""
-        return self._last.get((service, name))
+        said = self._last.get(service, {}).get(name)
+        return said.event if said else None
 
     def _follow(self, service: str, container: str) -> None:
         try:
@@ -142,11 +167,23 @@ class Supervisor:
             self._noise[service].append(str(error))
 
     def _take(self, service: str, line: str) -> None:
-        if event := read_event(line):
-            self._last[service, str(event["event"])] = event
-            self._queue.put((service, event))
-        else:
-            self._noise[service].append(line)
+        if not (event := read_event(line)):
+            self._noise[service].append(line[:NOISE_LETTERS])
+            return
+        said = _Said(service, event, len(line))
+        with self._taken:
+            self._remember(said)
+            self._taken.wait_for(lambda: self._waiting[service] < BACKLOG)
+            self._waiting[service] += said.letters
+        self._queue.put(said)
+
+    def _remember(self, said: "_Said") -> None:
+        """Remember the event as the last one of its name, if there is room for it."""
+        known = self._last.setdefault(said.service, {})
+        name = str(said.event["event"])
+        others = [one.letters for other, one in known.items() if other != name]
+        if len(others) < NAMES and sum(others) + said.letters <= 2 * BACKLOG:
+            known[name] = said
 
     def _check_event(self, service: str, event: Event) -> None:
         if event["event"] == "failed":
@@ -180,8 +217,8 @@ class Supervisor:
 def read_event(line: str) -> Event | None:
     """Parse a container's log line as an event; None if it is not one."""
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
+        event = read_json(line, "event")
+    except JsonError:
         return None
     good = isinstance(event, dict) and isinstance(event.get("event"), str)
     return typing.cast("Event", event) if good else None

@@ -9,6 +9,7 @@ the reason. Unknown fields are errors, because a request must not be ignored sil
 import dataclasses
 import functools
 import json
+import math
 import re
 import reprlib
 import types
@@ -22,6 +23,9 @@ UNUSABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 #: Characters that no program argument can contain: NUL, and surrogates, which UTF-8 cannot encode.
 UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
+#: Upper bound of all other numbers: those above have no float, or no sum.
+LARGEST = 1 << 63
+
 #: Upper bound of sizes, 16 TiB in MiB, as on the command line: larger ones overflow in some tool.
 TOO_LARGE_MIB = 1 << 24
 
@@ -34,16 +38,18 @@ class JsonError(Exception):
 
 
 def natural(value: int) -> None:
-    """Rule: the number is not negative."""
+    """Rule: the number is not negative, and not above LARGEST."""
     if value < 0:
         raise ValueError(f"{_shown(value)} is negative")
+    if value > LARGEST:
+        raise ValueError(f"{_shown(value)} is too large")
 
 
 def mebibytes(value: int) -> None:
     """Rule: the number is a size in MiB below TOO_LARGE_MIB."""
-    natural(value)
     if value >= TOO_LARGE_MIB:
         raise ValueError(f"{_shown(value)} MiB is more than the limit of 16 TiB")
+    natural(value)
 
 
 def one_of(names: Collection[str]) -> Callable[[str], None]:
@@ -79,6 +85,10 @@ def read_json(text: str, where: str) -> object:
     def number(name: str) -> float:
         raise JsonError(f"{where}: {name} is no JSON number")
 
+    def finite(digits: str) -> float:
+        value = float(digits)
+        return value if math.isfinite(value) else number(digits[:40])
+
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         fields = dict(pairs)
         if len(fields) != len(pairs):
@@ -88,7 +98,7 @@ def read_json(text: str, where: str) -> object:
         return fields
 
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=number)
+        return json.loads(text, object_pairs_hook=once, parse_constant=number, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise JsonError(f"{where}: not JSON: {error}") from error
 
@@ -131,7 +141,9 @@ def _build(kind: Form, value: object, where: str) -> object:
 
 def _build_plain(kind: type, value: object, where: str, *, one_line: bool = True) -> object:
     """Convert to a number, bool or str."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= LARGEST:  # NaN is not, either
+            raise JsonError(f"{where}: {_shown(value)} is too large")
         return float(value)
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise JsonError(f"{where}: expected {kind.__name__}, found {_shown(value)}")

@@ -137,10 +137,11 @@ class JsonTeller:
 
     def say(self, level: str, text: str, fields: collections.abc.Mapping[str, object]) -> None:
         """Log the event under its name, with the text and all its fields."""
-        # Names of structlog's own arguments, which no field may have.
         own = {"event", "level", "message", "self"}
         others = {key: value for key, value in fields.items() if key not in own}
-        getattr(self._log, level)(str(fields.get("event", "note")), message=text, **others)
+        # Fields are bound, because an agent's could have the name of an argument of structlog's.
+        log = self._log.bind(**others)
+        getattr(log, level)(str(fields.get("event", "note")), message=text)
 
 
 class Progress:

@@ -260,6 +260,27 @@ def test_json_shows_life_too(
     assert len([event for event in json_lines(capsys) if event["event"] == "stage"]) >= 3
 
 
+def test_a_field_may_have_any_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """An agent's event gives the names: some are those of structlog's own arguments."""
+    names = (
+        "method_name",
+        "name",
+        "exc_info",
+        "event_kw",
+        "new_values",
+        "",
+        "é",
+        "positional_args",
+    )
+    progress = make_progress(Display("json"), Terminal())
+    for name in names:
+        progress.say("text", fields={"event": "told", name: [1], "self": 1, "level": 2})
+    progress.close()
+    for name, event in zip(names, json_lines(capsys), strict=True):
+        assert (event["event"], event["message"], event["level"]) == ("told", "text", "info")
+        assert event[name] == [1]
+
+
 @pytest.mark.parametrize(
     ("display", "columns", "kind"),
     [

@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.docker.api import SilentEngineError
 from orchestrator.docker.engine import Engine
-from orchestrator.run.supervisor import Exit, Supervisor
+from orchestrator.run import supervisor
+from orchestrator.run.supervisor import Exit, Supervisor, read_event
 from orchestrator.shared.errors import (
     ApplianceError,
     BootError,
@@ -252,3 +253,47 @@ def test_an_engine_that_is_silent_is_told_as_that(world: World) -> None:
     world.run("builder")
     with pytest.raises(SilentEngineError, match="Docker does not answer"):
         world.supervisor.next()
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_number_that_is_none_makes_a_line_text(number: str) -> None:
+    assert read_event(f'{{"event": "nix", "seconds": {number}}}') is None
+    assert read_event(f'{{"event": "nix", "state": [{{"seconds": {number}}}]}}') is None
+
+
+def test_a_container_that_says_more_than_is_shown_has_to_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process has no limit of memory."""
+    monkeypatch.setattr(supervisor, "BACKLOG", 1000)
+    count = 500
+    world.run("builder", *({"event": "nix", "number": one} for one in range(count)), code=0)
+    world.run("cleanup", {"event": "cleaned"}, code=0)
+    until = time.monotonic() + 10
+    while not world.supervisor.event("cleanup", "cleaned") and time.monotonic() < until:
+        time.sleep(0.01)
+    assert world.supervisor.event("cleanup", "cleaned")  # another container does not wait
+    assert world.supervisor._queue.qsize() < 100
+    found: list[object] = []
+    while len(found) < count:
+        item = world.supervisor.next()
+        if isinstance(item, tuple) and item[0] == "builder":
+            found.append(item[1]["number"])
+    assert found == list(range(count))
+
+
+def test_little_is_remembered_of_one_who_says_much(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "BACKLOG", 1000)
+    names = ["first", "long", *map(str, range(200))]
+    events = (json.dumps({"event": one, "x": "x" * 2500 * (one == "long")}) for one in names)
+    world.run("builder", *events, "y" * 10**6, code=1)
+    for _event in names:
+        world.supervisor.next()
+    with pytest.raises(BuildError, match="ended with exit code 1") as caught:
+        world.supervisor.next()
+    assert len(caught.value.detail) == supervisor.NOISE_LETTERS
+    assert world.supervisor.event("builder", "first")
+    assert not world.supervisor.event("builder", "long")
+    assert not world.supervisor.event("builder", "199")

@@ -45,6 +45,9 @@ ANNOUNCED: dict[str, typing.Any] = {
     "extras": ["image/a.img.bmap"],
 }
 
+#: Hosts of the run, of which ANNOUNCED has one.
+HOSTS = ("w", "x")
+
 
 @pytest.fixture
 def shared(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
@@ -130,7 +133,7 @@ def test_nothing_that_was_taken_is_replaced(shared: pathlib.Path) -> None:
 
 
 def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
-    image = stream.received_image(ANNOUNCED, shared)
+    image = stream.received_image(ANNOUNCED, shared, hosts=HOSTS)
     assert (image.path, image.extras) == (f"{TAKEN}/a.img", (f"{TAKEN}/a.img.bmap",))
     assert (shared / image.path).read_text() == "x"
     assert image.firmware == ("uefi",)
@@ -165,13 +168,16 @@ def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
         ({"unpacked_sha256": "end"}, "is not a SHA-256"),
         ({"sha256": SHA256.upper()}, "is not a SHA-256"),
         ({"firmware": "uefi"}, "expected a list"),
+        ({"host": "github.com"}, "'github.com' is not a host of this run"),
+        ({"host": "@cert-authority *"}, "is not a host of this run"),
+        ({"size": 10**400}, "image.size: .* is too large"),
     ],
 )
 def test_an_image_that_is_none_is_refused(
     changes: dict[str, object], message: str, shared: pathlib.Path
 ) -> None:
     with pytest.raises(BuildError, match=message):
-        stream.received_image(ANNOUNCED | changes, shared)
+        stream.received_image(ANNOUNCED | changes, shared, hosts=HOSTS)
 
 
 def test_no_image_has_the_name_of_a_file_beside_another(shared: pathlib.Path) -> None:
@@ -180,9 +186,9 @@ def test_no_image_has_the_name_of_a_file_beside_another(shared: pathlib.Path) ->
         (shared / f"image/a.img{suffix}").write_text("x")
         other = ANNOUNCED | {"path": f"image/a.img{suffix}", "extras": []}
         with pytest.raises(BuildError, match="is not allowed as a delivered file's name"):
-            stream.received_image(other, shared, ["a.img"])
+            stream.received_image(other, shared, ["a.img"], HOSTS)
         with pytest.raises(BuildError, match="is not allowed as a delivered file's name"):
-            stream.received_image(ANNOUNCED, shared, [f"a.img{suffix}"])
+            stream.received_image(ANNOUNCED, shared, [f"a.img{suffix}"], HOSTS)
     assert list((shared / TAKEN).iterdir()) == []
 
 
@@ -198,7 +204,7 @@ def test_whatever_is_announced_is_taken_or_refused(
     changes: dict[str, object], shared: pathlib.Path
 ) -> None:
     try:
-        image = stream.received_image(ANNOUNCED | changes, shared)
+        image = stream.received_image(ANNOUNCED | changes, shared, hosts=HOSTS)
     except BuildError:
         return
     assert image.path.startswith(f"{TAKEN}/")
