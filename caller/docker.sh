@@ -38,6 +38,14 @@ find_socket() {
   esac
 }
 
+# find_cpu: sets $cpu to the engine's CPU, as Docker calls it. It becomes part of patterns, of names of images and of lines of locks/images:
+# fails unless it is one plain word.
+find_cpu() {
+  ask info --format '{{.Architecture}}'
+  cpu=$(cat "$state/said")
+  case $cpu in '' | *[!a-z0-9_]*) return 1 ;; esac
+}
+
 has_image() { ask image inspect "$1"; }
 
 # is_id TEXT: whether it is an image's id. Images are used by id, because a name may be given to another image at any time.

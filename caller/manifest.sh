@@ -20,7 +20,7 @@ check_lines() {
     esac
   done < "$state/lines"
   [ -n "$base_id" ] && [ -n "$parents" ] && is_named nixos-image-orchestrator || bad_kit "an image is missing in it"
-  ask info --format '{{.Architecture}}' && [ "$(cat "$state/said")" = "$machine" ] || bad_kit "its images are for another CPU than the engine's"
+  find_cpu && [ "$cpu" = "$machine" ] || bad_kit "its images are for another CPU than the engine's"
   [ "$(source_state)" = "$made" ] || bad_kit "it was made by another checkout than this one, or with another CA bundle"
 }
 

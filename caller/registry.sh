@@ -17,8 +17,7 @@ pull_images() {
   ! is_current || return 0
   registry=${registry:-$(sed -n 's/^registry //p' "$root/locks/images")}
   is_registry "$registry" || die 2 "$registry is not the name of a registry" "NIXOS_IMAGE_REGISTRY=HOST[:PORT]/PATH, or none"
-  ask info --format '{{.Architecture}}'
-  grep "^$(cat "$state/said") " "$root/locks/images" > "$state/pinned" || { say "locks/images has no images for this CPU: they are built"; return 0; }
+  find_cpu && grep "^$cpu " "$root/locks/images" > "$state/pinned" || { say "locks/images has no images for this CPU: they are built"; return 0; }
   base_id=$(awk '$3 == "nixos-image-base" { print $4; exit }' "$state/pinned")
   made=$(source_state)
   if ! is_id "$base_id" || [ "$(cut -d ' ' -f 2 "$state/pinned" | sort -u)" != "$made" ]; then
@@ -48,20 +47,37 @@ is_current() {
 
 # pull_pinned: pulls the images of $state/pinned by their digests, and gives them their names when all are what they should be
 pull_pinned() {
+  if pull_each; then
+    while read -r cpu sum name id digest; do
+      ask tag "$id" "$name" || die 3 "the image $name cannot be tagged" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
+    done < "$state/pinned"
+  fi
+  forget_pulled
+}
+
+# pull_each: pulls the images of $state/pinned; says why if one is not to be had, or not what it should be. What it pulls, unless it was
+# there before, is listed in $state/pulled.
+pull_each() {
   while read -r cpu sum name id digest; do
-    is_published "$name" && is_id "$id" && is_id "$digest" || { say "a line of locks/images is not as it should be: images are built"; return 0; }
+    is_published "$name" && is_id "$id" && is_id "$digest" || { say "a line of locks/images is not as it should be: images are built"; return 1; }
+    has_image "$(place_of "$name")@$digest" || echo "$(place_of "$name")@$digest" >> "$state/pulled" || no_room
     docker_works "pulling $name" client pull --quiet "$(place_of "$name")@$digest" || {
       end_if_stopped "the pull of $name"
       say "$registry does not give $name ($(tail -n 1 "$state/log")): images are built"
-      return 0
+      return 1
     }
     ask image inspect --format '{{.Id}}' "$(place_of "$name")@$digest"
-    [ "$(cat "$state/said")" = "$id" ] || { say "the image $name of $registry is another one than locks/images says: images are built"; return 0; }
+    [ "$(cat "$state/said")" = "$id" ] || { say "the image $name of $registry is another one than locks/images says: images are built"; return 1; }
   done < "$state/pinned"
-  while read -r cpu sum name id digest; do
-    ask tag "$id" "$name" || die 3 "the image $name cannot be tagged" "restart Docker, then call run.sh again; ./run.sh doctor examines Docker"
-    ask_long rmi "$(place_of "$name")@$digest" || : # the image stays, by its name
-  done < "$state/pinned"
+}
+
+# forget_pulled: removes what pull_each has pulled. An image that has got its name stays by that.
+forget_pulled() {
+  [ -s "$state/pulled" ] || return 0
+  while read -r reference; do
+    is_silent || regardless ask_within "$heavy" rmi "$reference"
+  done < "$state/pulled"
+  rm "$state/pulled"
 }
 
 is_published() { case " $published " in *" $1 "*) ;; *) return 1 ;; esac; }
@@ -72,8 +88,7 @@ place_of() { printf %s "$registry/${1%%:*}"; }
 # push_images: pushes the images of this checkout to $registry and writes locks/images. Its lines for other CPUs stay: run.sh sees
 # whether they are of the same files.
 push_images() {
-  ask info --format '{{.Architecture}}'
-  cpu=$(cat "$state/said")
+  find_cpu || die 3 "Docker does not tell which CPU it has" "docker info shows it (Architecture); ./run.sh doctor examines Docker"
   : > "$state/pinned"
   for name in $published; do
     ask image inspect --format '{{.Id}}' "$name"

@@ -61,10 +61,10 @@ fake_docker() {
 here=$(dirname -- "$(dirname -- "$0")")
 case "$*" in
   version*) echo linux ;;
-  info*Architecture*) echo x86_64 ;;
   *' orchestrator prepare'*) cat "$here/orders" ;;
 EOF
     cat
+    echo "  info*Architecture*) echo x86_64 ;;"
     echo "esac"
   } > "$work/bin/docker"
 }

@@ -12,6 +12,8 @@ fake_docker << 'EOF'
   push*) echo "$*" >> "$here/pushed"; if [ -e "$here/away" ]; then echo "denied" >&2; exit 1; fi ;;
   tag*) echo "$2 $3" >> "$here/tagged"; [ "$3" != nixos-image-orchestrator ] || : > "$here/current" ;;
   rmi*) echo "$*" >> "$here/removed" ;;
+  info*Architecture*) if [ -e "$here/cpu" ]; then cat "$here/cpu"; else echo x86_64; fi ;;
+  'image inspect reg'*@*) [ -e "$here/had" ] ;;
   'image inspect --format {{.Id}} '*@*) if [ -e "$here/gives" ]; then cat "$here/gives"; else cat "$here/base"; fi ;;
   'image inspect --format {{range'*) for name in base runtime orchestrator builder qemu-setup; do echo "reg.example/me/nixos-image-$name@$(cat "$here/digest")"; done ;;
   'image inspect --format {{.Id}} {{'*) [ -e "$here/current" ] && echo "$(cat "$here/base") $(cat "$here/source") $(cat "$here/base")" ;;
@@ -63,6 +65,12 @@ expect "images of this checkout are pulled" 0 '' call store
 check "by their digests" [ "$(grep -c "^pull --quiet reg.example/me/nixos-image-[a-z-]*@$(cat "$work/digest")\$" "$work/pulled")" = 5 ]
 check "and named by their ids" grep -qx "$(cat "$work/base") nixos-image-qemu-setup:latest" "$work/tagged"
 check "nothing is built" [ ! -e "$work/built" ]
+check "their digests go" [ "$(grep -c "^rmi reg.example/me/nixos-image-[a-z-]*@$(cat "$work/digest")\$" "$work/removed")" = 5 ]
+: > "$work/had"
+expect "images that the caller has under their digests" 0 '' call store
+check "keep these" [ ! -e "$work/removed" ]
+rm "$work/had"
+call store
 rm "$work/pulled"
 expect "images that are there" 0 '' again store
 check "are not pulled again" [ ! -e "$work/pulled" ]
@@ -79,7 +87,11 @@ from=
 
 echo "sha256:$(printf %064d 8)" > "$work/gives"
 builds "a registry that gives another image" 'is another one than locks/images says: images are built'
-rm "$work/gives"
+check "and what it gave is removed" grep -qx "rmi reg.example/me/nixos-image-base@$(cat "$work/digest")" "$work/removed"
+: > "$work/had"
+builds "another image that was there before" 'is another one than locks/images says: images are built'
+check "stays" [ ! -e "$work/removed" ]
+rm "$work/gives" "$work/had"
 : > "$work/away"
 builds "a registry that is away" 'reg.example/me does not give nixos-image-base \(no route to host\): images are built'
 rm "$work/away"
@@ -88,6 +100,13 @@ builds "digests of other files" "other files than this checkout's: they are buil
 check "digests of other files: the registry is not asked" [ ! -e "$work/pulled" ]
 list aarch64 "$(cat "$work/source")"
 builds "digests for another CPU" 'no images for this CPU: they are built'
+for cpu in '.*' 'a\|aarch64' 'x86_64
+aarch64' '-f' 'a/b' ''; do
+  printf '%s\n' "$cpu" > "$work/cpu"
+  builds "an engine whose CPU is $(printf %s "$cpu" | tr '\n' ,)" 'no images for this CPU: they are built'
+  check "such an engine pulls nothing" [ ! -e "$work/pulled" ]
+done
+rm "$work/cpu"
 list x86_64 "$(cat "$work/source")"
 sed 's/nixos-image-builder/debian/' "$work/checkout/locks/images" > "$work/changed"
 cp "$work/changed" "$work/checkout/locks/images"
@@ -111,6 +130,12 @@ check "their digests are in locks/images" grep -qx "x86_64 $(cat "$work/source")
 check "beside those for other CPUs" [ "$(grep -c '^aarch64 ' "$work/checkout/locks/images")" = 5 ]
 check "with one registry" [ "$(grep -c '^registry ' "$work/checkout/locks/images")" = 1 ]
 cp "$work/checkout/locks/images" "$work/before"
+echo '[a-z].*' > "$work/cpu"
+rm "$work/pushed"
+expect "an engine whose CPU is a pattern" 3 'does not tell which CPU it has' again images push reg.example/me
+check "takes no line out of the list" cmp "$work/before" "$work/checkout/locks/images"
+check "and nothing is pushed" [ ! -e "$work/pushed" ]
+rm "$work/cpu"
 : > "$work/away"
 expect "a registry that takes nothing" 11 'does not take nixos-image-base: denied' again images push reg.example/me
 check "leaves the list as it was" cmp "$work/before" "$work/checkout/locks/images"
