@@ -45,6 +45,11 @@ def natural(value: int) -> None:
         raise ValueError(f"{_shown(value)} is too large")
 
 
+def counted(value: int) -> int:
+    """Return the number, or the nearest one that `natural` allows."""
+    return min(max(value, 0), LARGEST)
+
+
 def mebibytes(value: int) -> None:
     """Rule: the number is a size in MiB below TOO_LARGE_MIB."""
     if value >= TOO_LARGE_MIB:

@@ -1,5 +1,6 @@
 """Tests the parser of Nix' internal-json log, with Nix' lines and invalid ones."""
 
+import dataclasses
 import io
 import json
 
@@ -8,6 +9,10 @@ import pytest
 from hypothesis import strategies as st
 
 from orchestrator.agents.builder.nixlog import TAIL_LINES, WARNINGS, NixLog, derivation_name
+from orchestrator.agents.builder.reporter import state_of
+from orchestrator.shared.activity import NixState
+from orchestrator.shared.json_reader import LARGEST, from_json
+from orchestrator.shared.steps import Steps
 from orchestrator.shared.text import plain
 
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
@@ -51,6 +56,24 @@ def test_progress_counts_only_builds(log: NixLog) -> None:
     log.feed(nix(action="result", id=1, type=105, fields=[2, 7, 1, 0]))
     log.feed(nix(action="result", id=2, type=105, fields=[50, 90, 1, 0]))
     assert (log.done, log.expected) == (2, 7)
+
+
+def test_what_nobody_can_have_received_is_counted_as_far_as_numbers_go(log: NixLog) -> None:
+    """A build may tell of downloads of any size, again and again."""
+    log.feed(nix(action="start", id=1, level=0, parent=0, text="", type=104))
+    log.feed(building(5, LINUX))
+    for number, done in ((8, 1 << 64), (8, 1), (8, 1 << 64), (9, -5), (10, 10**400)):
+        log.feed(nix(action="start", id=number, level=0, parent=5, type=101, fields=["http://x"]))
+        log.feed(nix(action="result", id=number, type=105, fields=[done, 1, 0, 0]))
+    log.feed(nix(action="result", id=1, type=105, fields=[-1, 10**400, 0, 0]))
+    for number in (10, 9, 8, 5):
+        log.feed(nix(action="stop", id=number))
+    log.feed(building(6, LINUX))
+    log.feed(nix(action="stop", id=6))
+    told = json.loads(json.dumps(dataclasses.asdict(log.recorder.result())))
+    assert from_json(Steps, told, "steps").sums[0].size == LARGEST
+    state = json.loads(json.dumps(dataclasses.asdict(state_of(log))))
+    assert from_json(NixState, state, "nix").received == LARGEST
 
 
 def test_warnings_of_the_configuration_are_kept_once(log: NixLog) -> None:

@@ -14,6 +14,7 @@ import re
 import typing
 
 from orchestrator.agents.builder.recorder import Recorder
+from orchestrator.shared.json_reader import counted
 from orchestrator.shared.text import plain
 
 PREFIX = "@nix "
@@ -279,12 +280,14 @@ class NixLog:
     def _result(self, number: int, kind: int, fields: list[typing.Any]) -> None:
         match fields:
             case [int(done), int(expected), *_] if kind == RES_PROGRESS and number in self._builds:
-                self.done, self.expected = done, expected
+                self.done, self.expected = counted(done), counted(expected)
             case [int(done), int(expected), *_] if kind == RES_PROGRESS and number in self._copies:
-                self.paths_done, self.paths_expected = done, expected
+                self.paths_done, self.paths_expected = counted(done), counted(expected)
             case [int(done), *_] if kind == RES_PROGRESS and number in self._transfers:
+                done = counted(done)  # a build may tell of downloads, too
                 self.recorder.received(number, done)
-                self.received += max(0, done - self._sizes.get(number, 0))
+                more = max(0, done - self._sizes.get(number, 0))
+                self.received = counted(self.received + more)
                 self._sizes[number] = done
             case [str(line), *_] if kind == RES_BUILD_LOG_LINE and number in self._running:
                 name, text = self._running[number], plain(line)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.agents.emulation import crash
+from orchestrator.shared.json_reader import counted
 from orchestrator.shared.steps import KINDS, Hand, Step, StepKind, Steps, Sum
 
 #: Number of single steps that are kept; of all others only the sums.
@@ -75,7 +76,7 @@ class Recorder:
         step = Step(kind, found.name, round(found.began, 3), seconds, found.size)
         old = self._sums.get(kind, Sum(kind, 0, 0.0, 0))
         self._sums[kind] = Sum(
-            kind, old.count + 1, round(old.seconds + seconds, 3), old.size + step.size
+            kind, old.count + 1, round(old.seconds + seconds, 3), counted(old.size + step.size)
         )
         if found.machine:
             hand = self._hands.get(found.machine, Hand(found.machine, 0, 0.0))
