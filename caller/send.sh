@@ -54,6 +54,7 @@ send_tree() {
   [ -f "$2" ] || [ -d "$2" ] || die 2 "$1: $2 is neither a file nor a folder" "name one of both"
   tree=$2
   [ -d "$tree" ] || tree=$(dirname -- "$2")
+  source_folder=$tree
   library=${tree%/*}/lib.nix # which formats of nixos-generators import
   if [ "$1" = --format-path ] && [ -f "$library" ]; then send_path "$library"; fi
   : > "$state/found"
@@ -85,17 +86,6 @@ send_tree() {
       cat "$state/found" >> "$state/whole" || no_room
     fi
   }
-}
-
-# list_files OPTION: adds to $state/found those files below $tree that git lists, but none in the output folder that git does not
-# track; an error names OPTION
-list_files() {
-  set -- "$1" ls-files -z --cached --others --exclude-standard
-  if rest=$(images_below "$above"); then set -- "$@" "--exclude=/$(printf %s "$rest" | sed 's/[][*?\\]/\\&/g')/"; fi
-  about=$1
-  shift
-  git_says listed "$@" || git_fails "$about"
-  xargs -0 sh -c "$only_files" sh "./${tree#/}" "$(physical "$tree")" < "$state/listed" >> "$state/found" || no_room
 }
 
 physical() { (cd -P "$1" && pwd -P); }

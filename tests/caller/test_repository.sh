@@ -291,4 +291,24 @@ for below in out 'deep/.my [out]*'; do
   expect "a repository with the images in $below is sent" 0 '^sending' builds_into "$folder/$below" "$folder/sub/b.nix"
   check "without them, but with what git tracks there" sent .gitignore a.nix new sub/b.nix "$below/mine"
 done
+
+# made FOLDER: makes an image in FOLDER as a run leaves it, written to since, and the parts of one that a run is delivering
+made() {
+  mkdir -p "$1/.nixos-image-1.part/1"
+  echo '"urn:nixos-image:build:v1"' > "$1/disk.img.provenance.json"
+  echo '"urn:nixos-image:result:v1"' > "$1/result.json"
+  touch "$1/.nixos-image-1.part/1/disk.img" "$1/disk.img.sha256" "$1/disk.img.log"
+  touch -d 2099-01-01 "$1/disk.img"
+}
+for below in '' '/hosts [1]'; do
+  folder=$work/mixed
+  rm -rf "$folder"
+  mkdir -p "$folder$below/sub"
+  touch "$folder$below/a.nix" "$folder$below/sub/b.nix" "$folder/top" "$folder$below/mine.img" "$folder$below/.hidden"
+  made "$folder$below"
+  set -- "${below:+${below#/}/}"
+  [ -z "$below" ] || git init -q "$folder"
+  expect "a folder ${below:+in a repository }that the images go to, too, is sent" 0 '^sending' builds_into "$folder$below" "$folder$below/a.nix"
+  check "with all but what runs have made" sent "$1.hidden" "$1a.nix" "$1mine.img" "$1sub/b.nix" top
+done
 finish
