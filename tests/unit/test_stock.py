@@ -20,6 +20,12 @@ MODIFIED = (
     "checking contents\npath '/nix/store/a-x' was modified! expected hash 'sha256:0', got '1'\n"
 )
 
+#: Its file is gone: by hand, or with a disk that lost power.
+GONE = (
+    "path '/nix/store/a-x' disappeared, but it still has valid referrers!\n"
+    "warning: not all store errors were fixed\n"
+)
+
 
 class Nix:
     """Stands in for Nix' programs: records commands, gives the next answer."""
@@ -85,21 +91,28 @@ def test_a_whole_store_is_told(
     assert fields["free"] > 0
 
 
+@pytest.mark.parametrize(
+    ("said", "what"), [(MODIFIED, "changed since it was built"), (GONE, "gone from the store")]
+)
 @pytest.mark.parametrize("repair", [False, True])
 def test_what_has_changed_is_an_error_until_it_is_repaired(
+    said: str,
+    what: str,
     repair: bool,
     nix: Nix,
     told: list[tuple[str, dict[str, typing.Any]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nix.code, nix.error = 1, MODIFIED
+    nix.code, nix.error = 1, said
     monkeypatch.setattr(closure, "changed", list)
     with pytest.raises(AgentError, match="/nix/store/a-x") as caught:
         wishes(Wish("verify", repair=repair), monkeypatch)
     assert caught.value.kind == "store"
     assert ("down -v" if repair else "--repair") in caught.value.hint
     assert ("--repair" in nix.asked[-1]) is repair
-    assert [fields["path"] for event, fields in told if event == "changed"] == ["/nix/store/a-x"]
+    assert [fields["message"] for event, fields in told if event == "changed"] == [
+        f"{what}: /nix/store/a-x"
+    ]
     nix.code = 0
     if repair:  # Nix ends with 0, too, where it may not build
         with pytest.raises(AgentError, match="/nix/store/a-x cannot be repaired"):
@@ -114,8 +127,9 @@ def test_a_check_that_could_not_be_made_is_no_verdict(
     code: int, nix: Nix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nix.code, nix.error = code, "error: database is locked\n"
-    with pytest.raises(AgentError, match="nix-store --verify: error: database is locked"):
+    with pytest.raises(AgentError, match="nix-store --verify: error: database is locked") as caught:
         wishes(Wish("verify"), monkeypatch)
+    assert caught.value.kind == "store"
 
 
 def test_a_whole_store_is_verified(

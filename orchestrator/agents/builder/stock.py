@@ -24,8 +24,10 @@ from orchestrator.shared.constants import MIB
 from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.store import Wish
 
-#: Line of `nix-store --verify` about a path whose content is not what it was when it was built.
-CHANGED = re.compile(r"path '([^']+)' was modified!")
+#: Lines of `nix-store --verify` about a path whose content is not what it was when it was built, or
+#: that is gone though others need it.
+MODIFIED = "was modified!"
+CHANGED = re.compile(rf"path '([^']+)' ({MODIFIED}|disappeared, but)")
 
 #: Number of Nix' errors that are shown.
 SHOWN = 5
@@ -104,16 +106,18 @@ def verify(wish: Wish) -> None:
     with collect.in_use():
         variables = repairing(wish) if wish.repair else None
         done = command.run(words, variables=variables, check=False)
-        found = CHANGED.findall(done.stderr.decode(errors="replace"))
+        said = dict(CHANGED.findall(done.stderr.decode(errors="replace")))
+        found = list(said)
         try:
             # Nix succeeds, too, if it could not start a build for a repair.
             left = closure.changed(found) if wish.repair else found
         except TreeError as error:
             raise AgentError(f"nix-store --verify: {error}", kind="store") from error
     for path in found:
-        events.emit("changed", message=f"changed since it was built: {path}", path=path)
+        what = "changed since it was built" if said[path] == MODIFIED else "gone from the store"
+        events.emit("changed", message=f"{what}: {path}", path=path)
     if done.code != 0 and not found:
-        raise AgentError(f"nix-store --verify: {done.last}")
+        raise _unverified(done)
     if left:
         what = f"{len(left)} paths of the store" if len(left) != 1 else left[0]
         if wish.repair:
@@ -123,13 +127,18 @@ def verify(wish: Wish) -> None:
                 " the store"
             )
         else:
-            problem = "has changed" if len(left) == 1 else "have changed"
+            problem = "is not as it was built" if len(left) == 1 else "are not as they were built"
             hint = "./run.sh store verify --repair fetches or builds what has changed"
         raise AgentError(f"{what} {problem}", hint=hint, kind="store", detail=_errors(done.stderr))
     if done.code != 0:
-        raise AgentError(f"nix-store --verify: {done.last}")
+        raise _unverified(done)
     repaired = f"{len(found)} repaired" if found else "nothing has changed"
     events.emit("verified", message=f"all paths of the store were checked: {repaired}")
+
+
+def _unverified(done: command.Done) -> AgentError:
+    """Return the error for a check that Nix could not make, or a repair that it has not ended."""
+    return AgentError(f"nix-store --verify: {done.last}", detail=_errors(done.stderr), kind="store")
 
 
 def _errors(stderr: bytes) -> str:
