@@ -215,6 +215,55 @@ def test_what_cannot_be_fetched_is_the_networks_fault(errors: tuple[str, ...]) -
     assert str(error).startswith("http://m/pool/x.deb cannot be fetched: ")
 
 
+def test_a_cache_whose_archive_is_damaged_is_named() -> None:
+    """Nix ends with words about the derivation and an option that run.sh does not have."""
+    path, cache = "/nix/store/p-initrd", "http://user:secret@c:5000"
+    errors = [
+        "error: failed to read compressed data (Zstd decompression failed)",
+        f"path '{path}' is required, but there is no substituter that can build it",
+        f"some substitutes for the outputs of derivation '{DRV}' failed; try '--fallback'",
+    ]
+    log = NixLog(io.StringIO(), errors=errors, caches={path: cache})
+    error = Nix(Settings(), pathlib.Path("/nowhere"))._failure(
+        log, 1, Room(pathlib.Path("/")), starved=False
+    )
+    assert str(error) == (
+        "http://c:5000 does not give /nix/store/p-initrd as it was built:"
+        " failed to read compressed data (Zstd decompression failed)"
+    )
+    assert (error.kind, "--substituter" in error.hint) == ("network", True)
+
+
+CACHE = "http://user:secret@c:5000"
+
+
+def test_a_cache_that_no_trusted_key_has_signed_is_told_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, what the plan calls fetched is built for hours, and nobody knows why."""
+    texts = (
+        f"\x1b[35;1mwarning:\x1b[0m ignoring substitute for '/nix/store/{path}' from"
+        f" '{cache}', as it's not signed by any of the keys in 'trusted-public-keys'"
+        for path, cache in (("a", CACHE), ("b", CACHE), ("c", "http://what.a.build/prints"))
+    )
+    lines = [f"@nix {json.dumps({'action': 'msg', 'level': 1, 'msg': one})}" for one in texts]
+    spy = tmp_path / "nix"
+    spy.write_text("#!/bin/sh\ncat >&2 << 'EOF'\n" + "\n".join(lines) + "\nEOF\n")
+    spy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(nix, "STORE", tmp_path)
+    monkeypatch.setattr("orchestrator.agents.builder.nix_settings.preloaded", lambda _: "")
+    told: list[str] = []
+
+    def emit(_event: str, **fields: str) -> None:
+        told.append(fields["message"])
+
+    monkeypatch.setattr("orchestrator.agents.events.emit", emit)
+    Nix(Settings(substituters=(f"{CACHE}/?priority=5",)), tmp_path / "log").run(["build"])
+    (message,) = told
+    assert message.startswith("http://c:5000 has paths that no trusted key has signed")
+
+
 def test_a_full_disk_is_told() -> None:
     for words in ("writing to file: No space left on device", "database or disk is full"):
         error = failure(f"error: {words}", scarce=True)

@@ -9,7 +9,7 @@ import pathlib
 import re
 import threading
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from orchestrator.agents import events, room
 from orchestrator.agents.builder import collect, debug, memory
@@ -27,6 +27,7 @@ from orchestrator.shared import command as programs
 from orchestrator.shared.codes import CODES, DISK_FULL, recognise
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.task import FAILED
+from orchestrator.shared.text import public
 
 STORE = pathlib.Path("/nix")
 
@@ -211,7 +212,7 @@ class Nix:
             programs.ending(self._start(arguments, descriptors)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
-            log = NixLog(text, self.recorder, evaluates=evaluates)
+            log, told = NixLog(text, self.recorder, evaluates=evaluates), set[str]()
             with Reporter(log, lock, self.verbose).running():
                 for line in process.stderr:
                     with lock:
@@ -220,6 +221,8 @@ class Nix:
                         events.emit("file", message=None, file=log.files.pop())
                     if log.specs:
                         self.check(log.specs.pop())
+                    if log.unsigned:
+                        self._tell_unsigned(log.unsigned, told)
                     if log.failed_for_good:
                         process.terminate()
             output = process.stdout.read().decode(errors="replace")
@@ -269,6 +272,22 @@ class Nix:
                 self.crew.lose(builder, f"lost while it built: {cause}")
         return len(self.crew.lost) > before
 
+    def _tell_unsigned(self, found: Iterable[str], told: set[str]) -> None:
+        """Warn of caches with paths that Nix does not take, but builds without a word.
+
+        A build may print Nix' words: only caches that Nix was told of count. `told` are those that
+        a warning has named.
+        """
+        known = {_bare(one) for one in self.settings.substituters}
+        for cache in {_bare(one) for one in found} & known - told:
+            told.add(cache)
+            events.emit(
+                "cache-unsigned",
+                level="warning",
+                message=f"{public(cache)} has paths that no trusted key has signed"
+                " (--trusted-public-key): they are not taken from there",
+            )
+
     def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
         """Make the error for a Nix command that ended with exit code `code`.
 
@@ -306,6 +325,8 @@ class Nix:
                 kind="build",
                 code="nix-killed",
             )
+        if log.spoiled:
+            return _spoiled(*log.spoiled, text)
         if log.problem:
             problem = log.problem.moved(*self.copy) if self.copy else log.problem
             return explain(problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
@@ -334,6 +355,22 @@ class Nix:
         if not path.is_file() or crash.system_of(path.read_text()) not in self.settings.platforms:
             return ""
         return crash.sign("\n".join(log.errors), log.tail)
+
+
+def _bare(cache: str) -> str:
+    """Return the URL of a cache without its settings, as Nix may tell it."""
+    return cache.partition("?")[0].rstrip("/")
+
+
+def _spoiled(path: str, cache: str, text: str) -> AgentError:
+    """Return the error for a store path that could not be taken from a cache; `text` says why."""
+    said = " ".join(text.partition("\n")[0].removeprefix("error: ").split())
+    return AgentError(
+        f"{public(cache)} does not give {path} as it was built: {said}",
+        hint="without this cache (--substituter) it is fetched elsewhere, or built",
+        detail=text,
+        kind="network",
+    )
 
 
 def answer[Answer](said: str, take: Callable[[typing.Any], Answer]) -> Answer:

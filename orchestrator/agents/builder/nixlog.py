@@ -45,6 +45,12 @@ NOT_BUILT = re.compile(r"No space left on device", re.IGNORECASE)
 #: Nix' message about a builder that it cannot use.
 UNUSED = re.compile(r"cannot build on '([^']+)': (?:error: )?(.*)")
 
+#: Nix' warning about a path of a cache that none of the trusted keys has signed.
+UNSIGNED = re.compile(r"ignoring substitute for '[^']+' from '([^']+)', as it's not signed")
+
+#: Nix' error about a path that no cache has given, though one has it: others say why.
+NOT_FETCHED = re.compile(r"path '([^']+)' is required, but there is no substituter")
+
 #: A warning of Nix, which those of builders have as level error.
 LOUD = "warning:"
 
@@ -57,7 +63,7 @@ FILE = "trace: nixos-image-file "
 #: The same with each image's spec, which is null for an image that nixpkgs makes.
 SPEC = "trace: nixos-image-spec "
 
-#: Number of the evaluation's warnings that are told.
+#: Number of warnings of one kind that are told.
 WARNINGS = 200
 
 #: Number of lines of a failed derivation's log in the error.
@@ -99,7 +105,9 @@ class NixLog:
     are numbers of builds, `paths_done` and `paths_expected` of store paths that are fetched,
     `received` the bytes of all downloads. If `fresh` is not None, it gets the builds' log lines.
     `machines` has the address of the builder of each derivation (.drv path) that is built on
-    another machine, `refused` why Nix could not use a builder, by its address.
+    another machine, `refused` why Nix could not use a builder, by its address. `caches` has the
+    cache of each store path that Nix has begun to fetch, `unsigned` the caches that have paths
+    which Nix does not take.
 
     Nix passes on what a build prints in the format of its log (`@nix {"action": "msg"`) as if it
     were Nix' own. So if the command only builds, not `evaluates`, no message is taken for the words
@@ -125,6 +133,10 @@ class NixLog:
     specs: list[str] = dataclasses.field(default_factory=list)
     machines: dict[str, str] = dataclasses.field(default_factory=dict)
     refused: dict[str, str] = dataclasses.field(default_factory=dict)
+    caches: dict[str, str] = dataclasses.field(default_factory=dict)
+    unsigned: collections.deque[str] = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=WARNINGS)
+    )
     _running: dict[int, str] = dataclasses.field(default_factory=dict)
     _transfers: dict[int, str] = dataclasses.field(default_factory=dict)
     _sizes: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -170,6 +182,13 @@ class NixLog:
         for uri, cause in self.refused.items():
             found.setdefault(uri, []).append(cause)
         return found
+
+    @property
+    def spoiled(self) -> tuple[str, str] | None:
+        """The store path that a cache has and could not give, and the cache; None if all could."""
+        found = (NOT_FETCHED.search(error) for error in self.errors)
+        paths = (match[1] for match in found if match)
+        return next(((path, self.caches[path]) for path in paths if path in self.caches), None)
 
     @property
     def failed_for_good(self) -> bool:
@@ -219,6 +238,8 @@ class NixLog:
                     self._error(event, plain(text))
                 elif self.evaluates and plain(text).startswith(WARNING):
                     self._warning(event, plain(text))
+                elif (match := UNSIGNED.search(plain(text))) and match[1] not in self.unsigned:
+                    self.unsigned.append(match[1])
 
     def _error(self, event: dict[str, typing.Any], text: str) -> None:
         """Record a message of level error; only real errors have `raw_msg`, notes do not."""
@@ -270,6 +291,7 @@ class NixLog:
             self._transfers[number] = pathlib.PurePosixPath(subject).name
         elif kind == ACT_SUBSTITUTE:
             self.recorder.begin(number, derivation_name(subject))
+            self.caches[subject] = _second(fields)
         elif kind in {ACT_BUILDS, ACT_COPY_PATHS} and within:
             return
         elif kind == ACT_BUILDS:
