@@ -30,7 +30,8 @@ def read_builders(
     """Return the builders of the options `given`, and those of the appliance.toml.
 
     run.sh has put the lines into `who.builders`. A builder's `key` becomes an absolute path on the
-    caller's host. Raises `UsageError`.
+    caller's host. A builder of an option counts, not that of the appliance.toml with its address.
+    Raises `UsageError`.
     """
     texts = [(who.builders, "--builders")] if given else []
     if appliance and appliance.blueprint.builders:
@@ -38,8 +39,14 @@ def read_builders(
         texts.append((f"@{appliance.path.parent}/\n{lines}", appliance.path.name))
     found: dict[str, Builder] = {}
     for text, where in texts:
+        named: dict[str, Builder] = {}
         for one in _read(text, where, who):
-            found.setdefault(one.uri, one)
+            if named.setdefault(one.uri, one) != one:
+                raise UsageError(
+                    f"{where}: {one.uri} has two lines that differ",
+                    hint="one line has all its systems: x86_64-linux,aarch64-linux",
+                )
+        found = {**found, **{uri: one for uri, one in named.items() if uri not in found}}
     if given and not found:
         raise UsageError("--builders: there is no builder", hint="docs/how-to/worker.md")
     return tuple(found.values())

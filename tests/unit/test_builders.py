@@ -120,6 +120,15 @@ def test_lines_come_from_options_and_files_and_their_keys_from_where_they_stand(
         read_builders(["@f"], None, dataclasses.replace(CALLER, builders="@/\n# nothing"))
 
 
+def test_a_builder_with_two_lines_is_no_builder_with_the_first_one_alone() -> None:
+    """Its other systems would be emulated, silently."""
+    other = LINE.replace("aarch64-linux", "x86_64-linux")
+    with pytest.raises(UsageError, match=f"--builders: {URI} has two lines that differ"):
+        read_builders(["@f"], None, dataclasses.replace(CALLER, builders=f"@/\n{LINE}\n{other}"))
+    same = dataclasses.replace(CALLER, builders=f"@/\n{LINE}\n{LINE}")
+    assert len(read_builders(["@f"], None, same)) == 1
+
+
 def test_keys_travel_and_are_not_shown() -> None:
     keyed = (Keyed(BUILDER, "-----BEGIN\nsecret\n"),)
     assert read_keyed(write_keyed(keyed)) == keyed
