@@ -27,8 +27,8 @@ pull_images() {
   pull_pinned
 }
 
-# is_registry NAME: whether it is a registry, with or without a path, and no option
-is_registry() { case $1 in '' | [!a-z0-9]* | *[!a-z0-9._:/-]*) return 1 ;; esac; }
+# is_registry NAME: whether it is a registry, with or without a path, and neither an option nor a URL
+is_registry() { case $1 in '' | [!a-z0-9]* | *[!a-z0-9._:/-]* | *//* | */) return 1 ;; esac; }
 
 # is_word WORD ARGUMENTS...: whether one of ARGUMENTS is WORD
 is_word() {

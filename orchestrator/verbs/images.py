@@ -46,11 +46,13 @@ def _parser() -> Parser:
 
 
 def _request(found: argparse.Namespace, _who: Caller) -> Images:
-    if not REGISTRY.fullmatch(found.registry) or found.registry.endswith("/"):
+    name = found.registry
+    if not REGISTRY.fullmatch(name) or "//" in name or name.endswith("/"):
         raise UsageError(
-            f"{found.registry!r} is not the name of a registry", hint="HOST[:PORT]/PATH, no https:"
+            f"{name!r} is not the name of a registry",
+            hint="HOST[:PORT]/PATH in small letters, no https:",
         )
-    return Images(found.registry, display(found))
+    return Images(name, display(found))
 
 
 def _orders(request: Images) -> Orders:

@@ -78,8 +78,9 @@ check "are not pulled again" [ ! -e "$work/pulled" ]
 from=other.example:5000/them
 expect "NIXOS_IMAGE_REGISTRY names another registry with them" 0 '' call store
 check "which is asked by the same digests" grep -qx "pull --quiet other.example:5000/them/nixos-image-base@$(cat "$work/digest")" "$work/pulled"
-from=--evil
-expect "what is no registry is refused" 2 'not the name of a registry' call store
+for from in --evil https://reg.example/me reg.example/; do
+  expect "what is no registry is refused" 2 'not the name of a registry' call store
+done
 from=none
 expect "none" 3 '' call store
 check "means building" [ -e "$work/built" ]
