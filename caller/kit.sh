@@ -79,6 +79,7 @@ list_members() {
     kit_blocks=$((kit_blocks + 1 + (size + 511) / 512))
     [ "$((kit_blocks * 512))" -le "$bytes" ] || bad_kit "it is cut off in the middle of $name"
   done
+  [ "$bytes" -ge "$((kit_blocks * 512 + 1024))" ] || bad_kit "it is cut off at its end"
   [ "$bytes" = "$((kit_blocks * 512 + 1024))" ] || bad_kit "there is more behind its end"
   [ -z "$(cut -d ' ' -f 1 "$state/members" | sort | uniq -d)" ] || bad_kit "two of its members have the same name"
 }
@@ -109,6 +110,7 @@ read_manifest() {
 # check_signer: ends run.sh unless the key in the file $signer has signed the manifest, which has the checksums of all else
 check_signer() {
   [ -f "$signer" ] && [ -r "$signer" ] || die 2 "--public-key: $signer is not a file that can be read" "ls -l shows what it is, and who may read it"
+  refuse_private --public-key "$signer"
   [ -s "$state/manifest.sig" ] || bad_kit "it is not signed, and --public-key asks for a signature"
   command -v ssh-keygen > /dev/null || die 4 "ssh-keygen, which checks signatures, was not found" "install OpenSSH's client"
   sed -n '/^[a-z]/ { s/^/kit namespaces="nixos-image-kit" /p; q; }' "$signer" > "$state/signers"

@@ -14,7 +14,7 @@ note_secret() {
 refuse_private() {
   about=$1 wanted=$2
   case $1 in
-    --ssh-key | --authorized-key | --key | --allowed-signers) ;;
+    --ssh-key | --authorized-key | --key | --public-key | --allowed-signers) ;;
     --appliance) in_appliance ' keys ' || return 0; about=$appliance ;;
     *) return 0 ;;
   esac

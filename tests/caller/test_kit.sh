@@ -126,6 +126,7 @@ field("no-magic", 257, bytes(8))
 field("prefix", 345, b"a")
 field("mode", 100, b"0000777")
 (work / "cut.kit").write_bytes(good[:-512 * 100])
+(work / "shorter.kit").write_bytes(good[:-512])
 names_images = io.BytesIO()
 with tarfile.open(fileobj=names_images, mode="w") as tar:
     tar.addfile(tarfile.TarInfo("manifest.json"))
@@ -210,6 +211,7 @@ refused "signed" 'the key in .* has not signed it' --public-key "$work/another.p
 refused "alien" 'the key in .* has not signed it' --public-key "$work/key.pub"
 refused "good" 'it is not signed' --public-key "$work/key.pub"
 expect "a key that is not there" 2 '^error: --public-key: ' import_kit good --public-key "$work/none"
+expect "a private key in place of the public one" 2 '^error: --public-key: .* is a private key' import_kit signed --public-key "$work/key"
 expect "an empty key" 2 '^error: --public-key: ' import_kit good --public-key=
 expect "an option that is misspelled" 2 '^error: kit import: unrecognized option' import_kit good --public-kye "$work/key.pub"
 check "is no import" gets_nothing
@@ -254,6 +256,7 @@ refused "like-a-manifest" 'lists other members'
 refused "empty" 'no plain file with a simple name'
 refused "oversize" 'cut off'
 refused "cut" 'cut off'
+refused "shorter" 'cut off at its end'
 refused "twin" 'the same name'
 refused "behind" 'more behind its end'
 refused "zeros" 'more behind its end'
