@@ -1,6 +1,10 @@
 """Copies what runs have built to a binary cache, by the agent `push`."""
 
+import contextlib
 import dataclasses
+import os
+import pathlib
+import secrets
 import shutil
 
 from orchestrator.docker.api import SilentEngineError
@@ -45,8 +49,7 @@ class Pusher:
             self.order(Order("key"))
             # Root's own folder: an image may have any name among the files that are taken.
             made = take(self.workspace.shared, f"{KEYS}/{SIGN_KEY}", OWN_KEY.name, ROOTS_OWN)
-            made.chmod(0o600)
-            shutil.move(made, OWN_KEY)
+            _adopt(made)
         self.workspace.keys.mkdir(exist_ok=True)
         shutil.copyfile(OWN_KEY, self.workspace.keys / SIGN_KEY)
         return OWN_KEY.read_bytes()
@@ -60,6 +63,25 @@ class Pusher:
             raise
         except DockerError as error:
             raise PushError(str(error), hint=error.hint, detail=error.detail) from error
+
+
+def _adopt(made: pathlib.Path) -> None:
+    """Make the file `made` the key, whole or not at all, unless another run has made one meanwhile.
+
+    Nobody would take what is signed with a key that was replaced.
+    """
+    new = OWN_KEY.with_name(f"{OWN_KEY.name}.{secrets.token_hex(8)}")
+    new.touch(mode=0o600)
+    try:
+        with new.open("wb") as file:
+            file.write(made.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(new, OWN_KEY)
+    finally:
+        new.unlink()
+    made.unlink()
 
 
 def push(run: RunContext, url: str, paths: tuple[str, ...]) -> None:

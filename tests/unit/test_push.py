@@ -21,7 +21,7 @@ from orchestrator.docker.engine import Engine
 from orchestrator.docker.server import _place
 from orchestrator.docker.workspace import ROOTS_OWN, TAKEN, Workspace
 from orchestrator.run import appliance
-from orchestrator.run.push import Pusher
+from orchestrator.run.push import Pusher, _adopt
 from orchestrator.shared.builders import encoded
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.errors import PushError, UsageError
@@ -121,6 +121,18 @@ def test_an_image_named_like_the_key_does_not_keep_the_key_away(
     assert pusher.own_key() == SECRET.encode()
     assert (tmp_path / "cache.key").stat().st_mode & 0o777 == 0o600
     assert (shared / TAKEN / "cache.key").read_text() == "an image"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["cache.key", "own", "run"]
+
+
+def test_a_key_that_another_run_has_made_meanwhile_stays(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that run has signed is on the cache: nobody would take it with another key."""
+    monkeypatch.setattr("orchestrator.run.push.OWN_KEY", tmp_path / "cache.key")
+    (tmp_path / "cache.key").write_text(SECRET)
+    (tmp_path / "made").write_text("a later one")
+    _adopt(tmp_path / "made")
+    assert [one.read_text() for one in tmp_path.iterdir()] == [SECRET]
 
 
 def test_the_public_key_is_the_second_half_of_the_secret_one() -> None:
