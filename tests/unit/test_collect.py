@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from orchestrator.agents.builder import collect
+from orchestrator.agents.builder import collect, holdings
 from orchestrator.agents.failure import AgentError
 from orchestrator.agents.room import SCARCE
 from orchestrator.image import staging
@@ -140,6 +140,25 @@ def test_recent_results_are_kept(beside: pathlib.Path, monkeypatch: pytest.Monke
     assert {os.fspath(root.readlink()) for root in (beside / "roots").iterdir()} == {
         f"/nix/store/{name}" for name in "cad"
     }
+
+
+def test_what_another_run_keeps_or_removes_at_the_same_time_is_no_error(
+    beside: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect.keep([pathlib.Path("/nix/store/a")])
+    unlink = pathlib.Path.unlink
+
+    def unlinked(path: pathlib.Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        path.symlink_to("/nix/store/a")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "unlink", unlinked)
+        collect.keep([pathlib.Path("/nix/store/a")])
+    (root,) = collect.roots()
+    gone = root.with_name("gone")
+    assert collect.by_age([gone, root]) == [root]
+    assert [one.root for one in holdings.stock([gone, root], {}).holdings] == ["a"]
 
 
 def test_a_volume_that_came_empty_gets_its_folders(

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pathlib
 import re
 import shlex
@@ -18,7 +19,9 @@ from orchestrator.ask.request import Build
 from orchestrator.deliver.kit import LARGEST, KitImage, KitWriter, image_line
 from orchestrator.docker.images import IMAGES
 from orchestrator.run.kit import OWN, restore
+from orchestrator.shared import command
 from orchestrator.shared.errors import DeliveryError, UsageError, VerificationError
+from orchestrator.shared.kit import STORE, KitOrder
 from orchestrator.shared.paths import ROOT
 from orchestrator.verbs.kit import VERB, unpacking
 from tests.unit.requests import CALLER
@@ -314,3 +317,17 @@ def test_only_store_paths_are_kept(tmp_path: pathlib.Path, monkeypatch: pytest.M
     listed.write_bytes(b"/etc/passwd\n/nix/store/../../etc\n/nix/store\n\xff\n")
     kit.keep(listed)
     assert list(roots.iterdir()) == []
+
+
+def test_a_full_disk_is_no_fault_of_the_kit(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / STORE, "w"):
+        pass
+    monkeypatch.setattr(collect, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    said = b"error: writing to file: No space left on device\n"
+    monkeypatch.setattr(command, "run", lambda words, **_: command.Done("nix", 1, b"", said, 0))
+    with pytest.raises(AgentError) as caught:
+        kit.unpack(KitOrder("unpack", key="nixos-image:AAAA"), tmp_path)
+    assert (caught.value.kind, caught.value.code) == ("disk", "disk-full")

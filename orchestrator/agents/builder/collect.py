@@ -62,9 +62,19 @@ def keep(results: Iterable[pathlib.Path]) -> None:
     for result in results:
         root = ROOTS / result.name
         root.unlink(missing_ok=True)  # an existing link would keep its old time
-        root.symlink_to(result)
-    for root in sorted(roots(), key=lambda root: root.lstat().st_mtime_ns)[:-KEPT]:
+        with contextlib.suppress(FileExistsError):  # another run has just made the same one
+            root.symlink_to(result)
+    for root in by_age(roots())[:-KEPT]:
         root.unlink(missing_ok=True)  # another run may remove the root at the same time
+
+
+def by_age(links: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Return the links, the oldest first, without those that another run has removed meanwhile."""
+    found = []
+    for link in links:
+        with contextlib.suppress(FileNotFoundError):
+            found.append((link.lstat().st_mtime_ns, link.name, link))
+    return [link for *_, link in sorted(found)]
 
 
 def roots() -> list[pathlib.Path]:

@@ -1,5 +1,6 @@
 """What the store has, and what recent results hold of it: their closures, by Nix' own database."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -7,6 +8,7 @@ import stat
 import typing
 from collections.abc import Iterable, Mapping
 
+from orchestrator.agents.builder import collect
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared import command
 from orchestrator.shared.text import is_line
@@ -88,21 +90,24 @@ def size(names: Iterable[str], paths: Paths) -> int:
 
 def stock(roots: Iterable[pathlib.Path], paths: Paths, kit: Iterable[pathlib.Path] = ()) -> Stock:
     """Return what the store has; `roots` are links to the results, `kit` to what a kit brought."""
-    ordered = sorted(roots, key=lambda root: (root.lstat().st_mtime_ns, root.name))
-    closures = {root: closure(str(root.readlink()), paths) for root in ordered}
+    seen: list[tuple[pathlib.Path, str, float, set[str]]] = []
+    for root in collect.by_age(roots):
+        with contextlib.suppress(FileNotFoundError):  # a run that ends removes the oldest ones
+            needs = closure(str(root.readlink()), paths)
+            seen.append((root, image_name(root), root.lstat().st_mtime, needs))
     held: dict[str, int] = {}
-    for names in closures.values():
+    for *_, names in seen:
         for name in names:
             held[name] = held.get(name, 0) + 1
     holdings = [
         Holding(
             root.name,
-            image_name(root),
-            root.lstat().st_mtime,
+            name,
+            since,
             size(names, paths),
-            size((name for name in names if held[name] == 1), paths),
+            size((one for one in names if held[one] == 1), paths),
         )
-        for root, names in closures.items()
+        for root, name, since, names in seen
     ]
     whole = size(paths, paths)
     held.update(dict.fromkeys(held_by(kit, paths), 1))
@@ -142,7 +147,7 @@ def released(
     These are all but the `keep` newest, those older than `older_than` seconds, and then the oldest
     until the others hold at most `max_size` bytes together.
     """
-    ordered = sorted(roots, key=lambda root: (root.lstat().st_mtime_ns, root.name))
+    ordered = collect.by_age(roots)
     count = 0 if keep is None else max(0, len(ordered) - keep)
     if older_than is not None:
         old = [root for root in ordered if root.lstat().st_mtime < now - older_than]

@@ -14,11 +14,11 @@ import tarfile
 import tempfile
 import typing
 
-from orchestrator.agents import events
+from orchestrator.agents import events, room
 from orchestrator.agents.builder import collect, demo, holdings, nixos, push, sandbox
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix_settings import Settings
-from orchestrator.agents.failure import AgentError, run_agent
+from orchestrator.agents.failure import AgentError, disk_full, run_agent
 from orchestrator.shared import command
 from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.kit import ROOTS, STORE, KitOrder
@@ -119,7 +119,7 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _result(name: str) -> str:
     """Return the store path of the newest result `name`; raises `AgentError`."""
-    roots = sorted(collect.roots(), key=lambda root: root.lstat().st_mtime_ns, reverse=True)
+    roots = collect.by_age(collect.roots())[::-1]
     for root in roots:
         if name in (holdings.image_name(root), root.name, os.fspath(root.readlink())):
             return os.fspath(root.readlink())
@@ -165,6 +165,8 @@ def unpack(order: KitOrder, shared: pathlib.Path) -> None:
         with collect.in_use():
             done = command.run(words, check=False)
             if done.code != 0:
+                if room.said(done.stderr.decode(errors="replace")):
+                    raise disk_full(done.last)
                 raise AgentError(
                     f"the kit's store paths are refused: {done.last.removeprefix('error: ')}",
                     hint="nothing of them is used; have the kit made again",

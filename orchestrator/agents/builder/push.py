@@ -68,11 +68,11 @@ def copy(order: Order, keys: pathlib.Path) -> None:
     """Copy the closures of the paths to the cache; `keys` is the folder with the caller's keys."""
     if order.url == OWN:
         OWN_FOLDER.mkdir(parents=True, exist_ok=True)  # the server wants a folder, if an empty one
-    paths = [*order.paths] or [os.fspath(root.readlink()) for root in collect.roots()]
-    if not paths:
-        events.emit("pushed", message="there is nothing to copy: no result is kept", count=0)
-        return
     with target(order.url, keys) as found, collect.in_use():
+        paths = [*order.paths] or [os.fspath(root.readlink()) for root in collect.roots()]
+        if not paths:
+            events.emit("pushed", message="there is nothing to copy: no result is kept", count=0)
+            return
         if not found.signs:
             signing = ["store", "sign", "--recursive", "--key-file", os.fspath(keys / SIGN_KEY)]
             _nix([*signing, *paths], order.url, found)
