@@ -35,8 +35,8 @@ cp "$RESULT" "$2/result.json"
 """
 
 
-def entry(name: str, host: str) -> Document:
-    return {"name": name, "host": host}
+def entry(name: str, host: str, **more: str) -> Document:
+    return {"name": name, **more, "host": host}
 
 
 @pytest.fixture
@@ -127,6 +127,15 @@ def test_the_action_builds_boots_and_tells(checkout: pathlib.Path) -> None:
     )
     summary = (checkout.parent / "GITHUB_STEP_SUMMARY").read_text()
     assert f"| `b c.img` | 0 | `{1:064d}` |" in summary
+
+
+def test_the_first_image_is_not_the_one_that_was_finished_first(checkout: pathlib.Path) -> None:
+    images = [entry("b", "", path="/w/ö/b c.img"), entry("a", "", path="/w/ö/a.img")]
+    (checkout.parent / "result.json").write_text(json.dumps({"images": images}, indent=2))
+    assert github(checkout).stdout == "out/a.img\nout/b c.img\n"
+    told = (checkout.parent / "GITHUB_OUTPUT").read_text()
+    assert told.startswith("image=out/b c.img\n")
+    assert told.endswith("\nout/b c.img\nout/a.img\nEND-OF-IMAGES\n")
 
 
 def test_the_next_job_has_what_this_one_has_built(checkout: pathlib.Path) -> None:
