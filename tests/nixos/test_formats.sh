@@ -22,7 +22,7 @@ mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/stand-in.nix"
 # Disable GRUB's picture, which would be fetched.
 echo '{ imports = [ ./stand-in.nix ]; boot.loader.grub.splashImage = null; }' > "$work/configuration/configuration.nix"
-# Without documentation, pictures and ZFS, which installers and kexec have and the stand-ins have not.
+# Without documentation, pictures and ZFS, which installers and kexec have and the stand-ins have not; compressed fast.
 cat > "$work/configuration/installer.nix" << 'NIX'
 { lib, options, pkgs, ... }:
 {
@@ -30,7 +30,9 @@ cat > "$work/configuration/installer.nix" << 'NIX'
   documentation = { enable = lib.mkForce false; nixos.enable = lib.mkForce false; };
   boot.supportedFilesystems.zfs = lib.mkForce false;
   system = lib.optionalAttrs (options.system ? installer) { installer.channel.enable = false; };
+  image.modules.kexec.netboot.squashfsCompression = "zstd -Xcompression-level 1";
   image.modules.iso-installer.isoImage = {
+    squashfsCompression = "zstd -Xcompression-level 1";
     grubTheme = null;
     splashImage = pkgs.writeText "splash.png" "";
     efiSplashImage = pkgs.writeText "splash.png" "";

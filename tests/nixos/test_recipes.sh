@@ -12,7 +12,8 @@ programs sfdisk ssh-keygen
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/configuration.nix"
 ssh-keygen -q -t ed25519 -N '' -C test -f "$work/key"
-# Disable a theme, whose pictures would be fetched, and an option that Debian's kernel does not support.
+# Disable a theme, whose pictures would be fetched, and an option that Debian's kernel does not support. Compress fast: nixpkgs' level
+# takes minutes.
 cat > "$work/configuration/packed.nix" << NIX
 {
   imports = [ ./configuration.nix ];
@@ -25,6 +26,7 @@ cat > "$work/configuration/packed.nix" << NIX
       options = [ "loop" ];
       neededForBoot = true;
     };
+    isoImage.squashfsCompression = "zstd -Xcompression-level 1";
     isoImage.grubTheme = null;
     isoImage.splashImage = pkgs.writeText "splash.png" "";
     isoImage.efiSplashImage = pkgs.writeText "splash.png" "";

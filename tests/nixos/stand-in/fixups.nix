@@ -119,6 +119,12 @@ lib.genAttrs [
       chmod +x "$program"
     done
   '';
+  # Archives are packed for a look into them: its usual level takes minutes for each.
+  pixz = script ''
+    mv "$first/bin/pixz" "$first/bin/.pixz"
+    printf '#!%s\nexec %s -0 "$@"\n' ${debian.tools}/bin/bash "$first/bin/.pixz" > "$first/bin/pixz"
+    chmod +x "$first/bin/pixz"
+  '';
   virtiofsd = script ''
     mkdir -p "$first/bin"
     ln -s ../libexec/virtiofsd "$first/bin/virtiofsd"
