@@ -87,7 +87,19 @@ let
           ++ [{
           _file = toString ./modules/disk.nix;
           fileSystems = lib.genAttrs [ "/" "/boot" ] (_: { device = lib.mkOverride 1400 "none"; fsType = lib.mkOverride 1400 "ext4"; });
-        }];
+        }]
+          # Only a module sees the options of a specialisation.
+          ++ [ ({ options, ... }: { options.declaredOptions = lib.mkOption { type = lib.types.raw; internal = true; default = options; }; }) ];
+      };
+      # What a specialisation declares, beside what it has of its parent.
+      declaredOf = name: child: lib.optionalAttrs child.inheritParentConfig {
+        configuration._module.args.declared = lib.mkForce {
+          inherit kind;
+          families = [ ];
+          options = child.configuration.declaredOptions;
+          parent = declared.options;
+          within = "specialisation.${name}.configuration.";
+        };
       };
       strict = prepared.extendModules {
         modules = map moduleOf format.modules
@@ -107,7 +119,10 @@ let
                 inherit (declared) options;
                 # A family that the format does not have counts if somebody means it: `options ? isoImage` may be asked before.
                 families = lib.filter (family: ! fits strict || lib.hasAttrByPath family strict.options) missing;
+                parent = null;
+                within = "";
               };
+              specialisation = lib.mapAttrs declaredOf declared.config.specialisation;
             }
           ];
       };

@@ -6,6 +6,8 @@
 #   options    of that evaluation, where each family of nix/options.toml is declared
 #   families   those that NixOS itself does not declare: lists of names
 #   kind       of the image where the partition table does not decide it, else null
+#   parent     the options outside of the specialisation that this is, else null
+#   within     what its options' names begin with
 { config, declared, lib, modulesPath, options, pkgs, utils, ... }@arguments:
 let
   cfg = config.nixosImage;
@@ -86,7 +88,7 @@ let
   isOfOwnDisk = entry: ownOf entry != null;
   foreignOf = entry: lib.optionals (isOfOwnDisk entry) (foreignTo (ownOf entry).fsType entry.options);
 
-  # The store is on the image's own root, so what is mounted over it hides the system. A bind mount or an overlay of the same folder shows it.
+  # The store is on the image's own root, so what needs no disk hides the system if it is mounted over it. A bind mount or an overlay of the same folder shows it.
   hasStore = (onDisk || kind == "container") && ! isMade "/nix/store";
   withoutRoot = path: if path == null then "" else lib.removePrefix "/sysroot" path;
   shows = mount: option: option == mount || lib.hasPrefix "lowerdir=" option && lib.elem mount (map withoutRoot (lib.splitString ":" (lib.removePrefix "lowerdir=" option)));
@@ -96,7 +98,7 @@ let
       options = optionsIn entry.options;
       isThere = lib.elem entry.fsType [ "tmpfs" "ramfs" "overlay" ] || lib.intersectLists options [ "bind" "rbind" ] != [ ] || isOfOwnDisk entry;
     in
-    hasStore && lib.elem mount [ "/nix" "/nix/store" "/nix/var" "/nix/var/nix" "/nix/var/nix/db" ]
+    isHarmless entry && hasStore && lib.elem mount [ "/nix" "/nix/store" "/nix/var" "/nix/var/nix" "/nix/var/nix/db" ]
     && ! lib.any (shows mount) ([ (withoutRoot entry.device) ] ++ options)
     && ! (lib.elem "noauto" options || lib.elem "nofail" options && ! isThere);
   noStore = entry: "${entry.device} (${entry.fsType}) would hide the image's own ${withoutRoot entry.mountPoint}, which its system is started from";
@@ -214,6 +216,31 @@ let
     ++ lib.optional (builtins.match "[0-9]+" grub.default == null)
       (refuse "boot.loader.grub.default" (placesOf [ "boot" "loader" "grub" "default" ]) "the image's menu has other titles than NixOS' own, and does not save what was chosen" "give the number of an entry, the first one is 0"));
 
+  # --- specialisations ----------------------------------------------------------------------------
+
+  # The boot loader has each of them among its entries, and the disk is one.
+  isWhole = declared.parent == null;
+  outcomeOfInner = option:
+    let
+      # Without `specialisation`, its name, and `configuration`.
+      path = lib.drop 3 option.loc;
+      differs = builtins.tryEval (option.value != (lib.getAttrFromPath path declared.parent).value);
+      name = lib.concatStringsSep "." path;
+    in
+    lib.optional (name != "nixosImage.ignore" && differs.success && differs.value)
+      (refuse name (map (placeOf path [ ]) (definitionsOf option)) "the image has one disk for all specialisations" "set it outside of the specialisation" // { without = null; });
+  innerFindings = lib.optionals (! isWhole) (lib.concatMap outcomeOfInner (leaves declared.options.nixosImage));
+  # One without this module has only the file systems that it declares itself.
+  strangers = lib.optionals (onDisk && isWhole && isMade "/") (lib.filter
+    (name:
+      let child = config.specialisation.${name}; root = child.configuration.fileSystems."/" or { }; in
+      ! child.inheritParentConfig && (root.device or null != made."/".device || ! lib.elem root.fsType [ "auto" made."/".fsType ]))
+    (namesOf [ "specialisation" ]));
+  strangerFindings = map
+    (name: refuse "specialisation.${name}.inheritParentConfig" (map (one: one.place) (saidOf [ "specialisation" ] name))
+      "its / is not the image's, which is ${made."/".device} (${made."/".fsType})" "leave it out, or declare the image's file systems in its configuration" // { without = null; })
+    strangers;
+
   # --- options by name: nix/options.toml ----------------------------------------------------------
 
   splitName = lib.splitString ".";
@@ -262,7 +289,10 @@ let
   nameFindings = lib.optionals (kind != "own") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
 
   diskFindings = fileSystemFindings ++ swapFindings ++ luksFindings;
-  findings = merged (lib.optionals (kind != "own") ((lib.optionals (! lib.elem kind [ "vm" "machine" ]) (diskFindings ++ map (one: finding one.name one.places true one.why one.instead // { inherit (one) without; }) deviceFindings ++ loaderFindings ++ grubFindings)) ++ nameFindings));
+  findings = merged (lib.optionals (kind != "own") (
+    lib.optionals (! lib.elem kind [ "vm" "machine" ]) (diskFindings ++ map (one: finding one.name one.places true one.why one.instead // { inherit (one) without; }) deviceFindings ++ innerFindings ++ strangerFindings)
+    # Of a specialisation NixOS takes no boot loader.
+    ++ lib.optionals isWhole (lib.optionals (! lib.elem kind [ "vm" "machine" ]) (loaderFindings ++ grubFindings) ++ nameFindings)));
 
   # --- what the user has said to ignore -----------------------------------------------------------
 
@@ -277,17 +307,17 @@ let
     map (mount: { name = fileSystemName mount; places = map (one: one.place) (said mount); }) (lib.unique (lib.filter (mount: isIgnored "fileSystems.${mount}") (map mountOf mountsOut)))
     ++ map (name: { name = "boot.initrd.luks.devices.${name}"; places = map (one: one.place) (saidOf luksPath name); }) (lib.filter (name: isIgnored "boot.initrd.luks.devices.${name}") luksOut)
     ++ lib.optional (isIgnored "swapDevices" && placesOf [ "swapDevices" ] != [ ]) { name = "swapDevices"; places = placesOf [ "swapDevices" ]; };
-  notThere = lib.filter (given: ! lib.any (one: covers one.name given) (findings ++ dropped)) cfg.ignore;
+  notThere = lib.optionals isWhole (lib.filter (given: ! lib.any (one: covers one.name given) (findings ++ dropped)) cfg.ignore);
   refused = lib.filter (one: one.refused && ! mayIgnore one) findings;
   inPlace = lib.filter (one: ! one.refused && ! isIgnored one.name) findings;
 
   at = places: lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " (lib.unique places)})";
-  sentence = one: "${one.name}${at one.places}: ${one.why}."
+  sentence = one: "${declared.within}${one.name}${at one.places}: ${one.why}."
     + lib.optionalString (one.instead != "") "\n  ${one.instead};"
-    + lib.optionalString (one.without or { } != null) "\n  or nixosImage.ignore = [ ${builtins.toJSON (unquoted one.name)} ] to make the image without it"
+    + lib.optionalString (one.without or { } != null) "\n  or ${declared.within}nixosImage.ignore = [ ${builtins.toJSON (unquoted one.name)} ] to make the image without it"
     + lib.optionalString (lib.any (place: lib.hasInfix "hardware-configuration.nix" place) one.places && lib.any (other: other.name == one.name) diskFindings)
     ", or --ignore-hardware (nixosImage.ignoreHardware = true) without the disks of that file";
-  listed = found: lib.concatMapStringsSep ", " (one: "${one.name}${at one.places}") found;
+  listed = found: lib.concatMapStringsSep ", " (one: "${declared.within}${one.name}${at one.places}") found;
 
   # The list of names is of another evaluation, so it may decide what this one has.
   namesOf = path: lib.unique (lib.concatMap (definition: lib.concatMap lib.attrNames (lib.filter lib.isAttrs (plain definition.value)))
