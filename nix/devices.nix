@@ -241,6 +241,42 @@ let
       (lib.zipAttrsWith (_: lib.mkMerge) (lib.filter lib.isAttrs (plain definition.value)))))
     (definitionsAt option);
 
+  # --- what is read where the initrd is made, mounted first, or divides the disk ------------------
+
+  # The attributes of an option's definitions, each with `place` and `name`: CHECK gives null, or { why, instead, without }.
+  ofEach = path: check: lib.concatMap
+    (definition: lib.concatLists (lib.mapAttrsToList
+      (name: given: lib.concatMap
+        (one:
+          let found = if lib.isAttrs one then check name one else null; in
+          lib.optional (found != null) ({
+            name = "${lib.concatStringsSep "." path}.${if lib.hasPrefix "/" name then "\"${name}\"" else name}";
+            places = [ (placeOf path [ name ] definition) ];
+          } // found))
+        (plain given))
+      (lib.zipAttrsWith (_: lib.mkMerge) (lib.filter lib.isAttrs (plain definition.value)))))
+    (definitionsAt path);
+  outOfStore = name: one:
+    let source = attribute one "source" null; in
+    if ! (attribute one "enable" true && lib.isString source && ! lib.hasPrefix builtins.storeDir source) then null
+    else {
+      why = "its source ${source} is text, and the build sees no such file";
+      instead = "write it without quotes, which puts the file into the store, or deliver it to the running system: --inject";
+      without.${name}.enable = strong false;
+    };
+  special = _: one:
+    let what = toString (attribute one "device" ""); in
+    if ! isAbsent what then null
+    else { why = "${what} is not in the image"; instead = "declare it in fileSystems, with nofail"; without = null; };
+  # systemd-repart makes what it does not find. The image's root partition has no type of its own.
+  repartsRoot = name: one:
+    if made == [ ] || ! hasGpt || ! lib.hasPrefix "root" (toString (attribute one "Type" "")) then null
+    else {
+      why = "the image's root is a partition of type linux-generic, so systemd-repart would make another one, and the root would not grow";
+      instead = "set Type = \"linux-generic\"";
+      without = null;
+    };
+
   # --- the kernel's parameters --------------------------------------------------------------------
 
   # Those that the initrd takes for its root, or waits for.
@@ -258,7 +294,9 @@ map (single: { option = single.path; findings = ofSingle single; }) singles
 ++ [
   (let path = [ "boot" "initrd" "systemd" "services" ]; in { option = path; findings = ofServices path; })
   { option = [ "environment" "etc" ]; findings = ofFile [ "environment" "etc" ] ""; }
-  { option = [ "boot" "initrd" "systemd" "contents" ]; findings = ofFile [ "boot" "initrd" "systemd" "contents" ] "/etc/"; }
+  (let path = [ "boot" "initrd" "systemd" "contents" ]; in { option = path; findings = ofFile path "/etc/" ++ ofEach path outOfStore; })
+  (let path = [ "boot" "specialFileSystems" ]; in { option = path; findings = ofEach path special; })
+  (let path = [ "systemd" "repart" "partitions" ]; in { option = path; findings = ofEach path repartsRoot; })
   {
     option = [ "boot" "kernelParams" ];
     findings = lib.optional (parameters != [ ]) {

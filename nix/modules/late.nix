@@ -77,6 +77,7 @@ let
 
   mounts = lib.filter (mount: mount != "/")
     (map (one: one.mountPoint) (lib.attrValues config.fileSystems) ++ lib.attrNames config.boot.specialFileSystems
+      ++ map (one: one.where) (lib.filter (one: one.enable && one.wantedBy ++ one.requiredBy != [ ]) config.systemd.mounts)
       ++ lib.optional (config.boot.tmp.useTmpfs || config.boot.tmp.cleanOnBoot) "/tmp");
   mountProblem = path:
     let found = lib.filter (mount: mount == path || isBelow mount path) mounts; in
