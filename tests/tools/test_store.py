@@ -110,3 +110,29 @@ def test_a_store_that_changes_all_the_time_ends_the_run(path: str) -> None:
         Keeper(nix()).attempt([path], fail)
     assert caught.value.kind == "store"
     assert len(turns) == 2
+
+
+def test_what_was_changed_is_built_again_before_late_values_come_and_not_after(path: str) -> None:
+    """A build without a sandbox could read them."""
+    with poisoned(path):
+        mender = nix(lambda: pathlib.Path(path).write_text("right"))
+        Keeper(mender).beside_late([path])
+        assert mender.asked == [["store", "repair", path]]
+
+    def fail() -> None:
+        raise AgentError("unable to start any build", kind="build")
+
+    later = Keeper(nix(fail)).beside_late([path])
+    assert not later._nix.settings.builds
+    assert later._nix.options[-2:] == ("--max-jobs", "0")  # after the caller's own
+    with poisoned(path), pytest.raises(AgentError, match="the build could read them") as caught:
+        later.hold([path])
+    assert caught.value.kind == "store"
+
+
+def test_in_the_sandbox_what_was_changed_is_built_again_at_any_time(path: str) -> None:
+    mender = dataclasses.replace(nix(), isolated=True)
+    keeper = Keeper(mender)
+    with poisoned(path):
+        assert keeper.beside_late([path]) is keeper
+    assert mender.asked == []

@@ -193,3 +193,33 @@ def test_of_a_closure_nothing_is_assembled(
     Task(DemoTask("x86_64-linux"), leased=False, foreign=(), closure=closure).write(run.folder)
     builder.build()
     assert len(assembled) == (0 if closure else 1)
+
+
+def test_late_values_come_when_nothing_is_built_any_more_without_a_sandbox(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    did: list[object] = []
+    result = Built(tmp_path / "result", "x86_64-linux", "raw-efi")
+
+    class First:
+        def beside_late(self, results: typing.Iterable[str]) -> str:
+            did.append(list(results))
+            return "second"
+
+    for place, name, value in (
+        (builder, "this_run", lambda: run),
+        (builder, "nix_version", lambda: "2"),
+        (builder, "_built", lambda *_words: [result]),
+        (builder, "Keeper", lambda _nix: First()),
+        (builder, "assemble_images", lambda *words: did.append(words[-1])),
+        (alone, "hide", lambda: None),
+        (alone, "receive_late", lambda _run: did.append("late")),
+        (staging, "sweep", lambda: None),
+        (sandbox, "obtain", lambda nix, *_words, **_more: nix),
+        (collect, "keep", list),
+        (sbom, "installed", lambda: ()),
+    ):
+        monkeypatch.setattr(place, name, value)
+    Task(DemoTask("x86_64-linux"), leased=False, foreign=(), late=True).write(run.folder)
+    builder.build()
+    assert did == [[str(result.path)], "late", "second"]

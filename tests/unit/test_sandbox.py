@@ -139,7 +139,9 @@ def test_where_it_works_nix_is_told_to_use_it(monkeypatch: pytest.MonkeyPatch) -
     says(monkeypatch)
     monkeypatch.setattr(sandbox, "look", lambda _: (ALONE, ""))
     nix = dataclasses.replace(NIX, settings=Settings(sandbox_paths=("/x",)))
-    text = sandbox.obtain(nix, "builder", strict=True).settings.text()
+    found = sandbox.obtain(nix, "builder", strict=True)
+    assert found.isolated
+    text = found.settings.text()
     assert "sandbox = true\n" in text
     assert "sandbox-fallback = false\n" in text
     assert "extra-sandbox-paths = /x\n" in text
@@ -159,7 +161,7 @@ def test_what_the_caller_sets_against_it_is_refused_or_told(
     with pytest.raises(AgentError, match=words) as caught:
         sandbox.obtain(NIX, "builder", strict=True)
     assert caught.value.kind == "host"
-    sandbox.obtain(NIX, "builder", strict=False)
+    assert not sandbox.obtain(NIX, "builder", strict=False).isolated
     (event,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert (event["event"], event["level"], event["sandbox"]) == ("sandbox", "warning", False)
     assert words in event["message"]

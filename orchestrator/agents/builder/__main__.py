@@ -125,6 +125,7 @@ def build() -> None:
     if task.closure:
         return
     if task.late:
+        keeper = _beside_late(keeper, results)
         alone.receive_late(run)
     assemble_images(run, results, task, keeper)
     events.emit(
@@ -164,6 +165,13 @@ def _built(run: Run, task: Task, nix: Nix) -> list[Built]:
         # What was built before the failure helps to estimate the next run.
         events.emit("steps", message=None, steps=dataclasses.asdict(nix.recorder.result()))
         raise
+
+
+def _beside_late(keeper: Keeper, results: list[Built]) -> Keeper:
+    try:
+        return keeper.beside_late(os.fspath(result.path) for result in results)
+    except store.ERRORS as error:
+        raise AgentError(str(error), kind="assembly") from error
 
 
 def register_privately(run: Run, systems: tuple[str, ...]) -> None:

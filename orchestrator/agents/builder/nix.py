@@ -107,7 +107,8 @@ class Nix:
 
     `recorder` gets the downloads and builds of all commands. `crew` are the builders on other
     machines; one that is lost while Nix builds is left out, and Nix is run again. With `verbose`
-    the log lines of builds are events, too.
+    the log lines of builds are events, too. `isolated` says that all builds here run in the sandbox
+    (`sandbox.obtain`).
     """
 
     settings: Settings
@@ -117,11 +118,18 @@ class Nix:
     copy: tuple[str, str] | None = None
     show_trace: bool = False
     verbose: bool = False
+    isolated: bool = False
     secret: str = dataclasses.field(default="", repr=False)
     options: tuple[str, ...] = ()
     check: Callable[[str], None] = dataclasses.field(default=lambda _spec: None, repr=False)
     recorder: Recorder = dataclasses.field(default_factory=Recorder, repr=False, compare=False)
     crew: Crew = dataclasses.field(default_factory=Crew, repr=False, compare=False)
+
+    def fetching(self) -> "Nix":
+        """Return the same without builds on this machine, whatever the caller's options are."""
+        settings = dataclasses.replace(self.settings, builds=False)
+        options = (*self.options, "--max-jobs", "0")
+        return dataclasses.replace(self, settings=settings, options=options)
 
     def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
         """Run `nix build`; return the `number` outputs in the order of the arguments.

@@ -98,7 +98,7 @@ def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
     if view and not cause and not asked:
         fields = {"sandbox": True, **_fields(view)}
         events.emit("sandbox", message=ALL_WELL, **fields)
-        return wanted
+        return dataclasses.replace(wanted, isolated=True)
     if strict:
         problem = "is not for all builds" if asked else "does not work here"
         raise AgentError(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from orchestrator.agents import events
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.failure import AgentError
-from orchestrator.image.closure import changed
+from orchestrator.image.closure import changed, closure_of
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import LayoutError
 from orchestrator.image.pack import ChangedError
@@ -24,6 +24,12 @@ HINT = (
     " built from a changed one may be wrong, too"
 )
 
+#: Why what has changed is not built again where `Keeper.beside_late` forbids it.
+NOT_BESIDE = (
+    "no cache has it, and without Nix' sandbox nothing is built once late values are there: the"
+    " build could read them"
+)
+
 
 class Keeper:
     """Verifies and repairs store paths; remembers paths that were verified in this run.
@@ -35,6 +41,18 @@ class Keeper:
         """Start without verified paths."""
         self._nix = nix
         self._right: set[str] = set()
+
+    def beside_late(self, results: Iterable[str]) -> "Keeper":
+        """Return the keeper for the time when late values are there, which no build may read.
+
+        Without the sandbox a repair only fetches then. So paths of the closure of `results` that
+        were changed are made again now. The keeper that is returned has verified nothing: builds
+        that have left processes may change paths until these are ended.
+        """
+        if self._nix.isolated:
+            return self
+        self.hold(closure_of(results))
+        return Keeper(self._nix.fetching())
 
     def hold(self, paths: Iterable[str]) -> None:
         """Verify and repair `paths`, except those verified before.
@@ -81,7 +99,8 @@ class Keeper:
         try:
             self._nix.run(["store", "repair", *paths])
         except AgentError as error:
-            raise _lost(paths, str(error), error.detail) from error
+            cause = str(error) if self._nix.settings.builds else NOT_BESIDE
+            raise _lost(paths, cause, error.detail) from error
         if wrong := changed(paths):
             raise _lost(wrong, "the Nix database has another hash")
 
