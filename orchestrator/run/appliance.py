@@ -190,8 +190,7 @@ class Appliance:
             elif service == "builder" and name == "kept":
                 handover.keep(event)
             elif service == "builder" and name == "images":
-                if not handover.images:
-                    raise BuildError("the builder announced no image")
+                handover.check_whole()
                 return True
             elif service == "builder" and name == "file":
                 check_free(event.get("file"), self._run.request, self._run.hosts, self._kept)

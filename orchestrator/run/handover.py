@@ -108,6 +108,11 @@ class Handover:
         """The first image, for the boot check."""
         return self._taken / TO_BOOT / self._images[0].file_name
 
+    def check_whole(self) -> None:
+        """Raise `BuildError` unless there are images, and none is missing between them."""
+        if not self._images or sorted(self._images) != list(range(len(self._images))):
+            raise BuildError("the builder has not announced all images")
+
     def send(self, event: Event) -> None:
         """Take over the image that the builder has announced, and deliver it.
 

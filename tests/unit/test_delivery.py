@@ -19,7 +19,7 @@ import pytest
 from orchestrator.deliver import stream
 from orchestrator.run.handover import Handover, table
 from orchestrator.shared.artifact import RESULT_TYPE
-from orchestrator.shared.errors import DeliveryError
+from orchestrator.shared.errors import BuildError, DeliveryError
 from tests.unit.artifacts import IMAGE
 from tests.unit.asking import ask
 
@@ -178,6 +178,19 @@ def test_each_secret_makes_an_image_its_owners_alone(
     monkeypatch.setattr(handover, "_complete", mock.Mock())
     handover.send({"event": "image", "position": 0})
     assert made.call_args.kwargs["private"] is private
+
+
+@pytest.mark.parametrize("positions", [(), (1,), (0, 2), (1 << 62,)])
+def test_an_image_that_is_missing_ends_the_run(
+    positions: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The boot check, for example, takes the first one."""
+    run = mock.Mock(workspace=mock.Mock(shared=pathlib.Path("/run")))
+    handover = Handover(run, mock.Mock(), 1, list)
+    for position in positions:
+        handover._place(IMAGE, {"event": "image", "position": position})
+    with pytest.raises(BuildError, match="has not announced all images"):
+        handover.check_whole()
 
 
 def test_several_images_are_told_in_a_table() -> None:
