@@ -143,15 +143,16 @@ in
   # Live systems and installers
   iso = iso { upstream = "iso"; tried = "booted"; variant = "iso"; modules = [ "./iso.nix" ]; };
   iso-installer = iso {
+    tried = "built";
     upstream = "iso-installer";
     aliases = [ "install-iso" ];
     variant = "iso-installer";
     modules = [ "./installer.nix" ];
     systems = main ++ [ "riscv64-linux" ]; # nixpkgs' installers need efivar, which is broken on 32 bits
   };
-  install-iso-hyperv = iso { variant = "iso-installer"; modules = [ "./installer.nix" "./hyperv.nix" ]; systems = main; };
-  kexec = tarball "kexec" { upstream = "kexec"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; };
-  kexec-bundle = recipe "kexec-bundle" { variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; suffix = ""; };
+  install-iso-hyperv = iso { tried = "built"; variant = "iso-installer"; modules = [ "./installer.nix" "./hyperv.nix" ]; systems = main; };
+  kexec = tarball "kexec" { tried = "built"; upstream = "kexec"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; };
+  kexec-bundle = recipe "kexec-bundle" { tried = "built"; variant = "kexec"; modules = [ "./kexec.nix" ]; systems = main; suffix = ""; };
 
   # Containers: they need no login, because their host can enter them
   docker = container "docker" { tried = "built"; modules = [ "virtualisation/docker-image.nix" ]; };
