@@ -213,10 +213,16 @@ class Delivery:
         """List the image `name` as one that the caller has already."""
         self._lines.append(f"{digest} there {name}\n")
 
-    def complete(self) -> None:
-        """Send a manifest of the files since the last one: the caller may have them."""
+    def complete(self, names: Collection[str]) -> None:
+        """Send a manifest of these files: the caller may have them.
+
+        Others that were sent stay for a later one: an image comes with the files beside it.
+        """
         self._manifests += 1
+        later = [line for line in self._lines if line.split(" ", 2)[2].rstrip("\n") not in names]
+        self._lines = [line for line in self._lines if line not in later]
         self._manifest(f"{MANIFEST}-{self._manifests}")
+        self._lines = later
         filler = f"{FILLER}-{self._manifests}"
         # Zeros might be sent as a hole.
         (self._folder / filler).write_bytes(os.urandom(FILLER_BYTES))

@@ -251,7 +251,7 @@ class Handover:
         self._report = self._report or next((one for one in names if one.endswith(REPORT)), "")
         for name in names:
             outgoing.send(name)
-        outgoing.complete()
+        outgoing.complete([image.file_name, *names])
         self._whole.add(image.file_name)
 
     def _said(self, name: str) -> bool:

@@ -211,7 +211,7 @@ def test_what_is_complete_arrives_before_the_rest_is_known(folder: pathlib.Path)
     reader, writer = os.pipe()
     outgoing = stream.Delivery(folder, writer, sparse=False)
     outgoing.send("demo.img", digest(content))
-    outgoing.complete()
+    outgoing.complete(["demo.img"])
     with os.fdopen(reader, "rb") as file, concurrent.futures.ThreadPoolExecutor(1) as pool:
         come = b""
         while b"image demo.img\nend\n" not in come:
@@ -234,6 +234,37 @@ def test_what_is_complete_arrives_before_the_rest_is_known(folder: pathlib.Path)
     assert names == ["demo.img", ".complete-1", ".filler-1", ".complete"]
 
 
+def test_an_image_comes_with_the_files_beside_it(folder: pathlib.Path) -> None:
+    """run.sh takes no provenance without its image: it would make a file of the user's ours."""
+    for name in ("first.img", "first.img.log", "second.img", "second.img.log"):
+        (folder / name).write_bytes(b"x")
+    reader, writer = os.pipe()
+    outgoing = stream.Delivery(folder, writer, sparse=False)
+    with os.fdopen(reader, "rb") as file, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        all_of_it = pool.submit(file.read)
+        # The first image waits for the end of the run.
+        outgoing.send("first.img", digest(b"x"))
+        for image in ("second.img", "first.img"):
+            if image != "first.img":
+                outgoing.send(image, digest(b"x"))
+            outgoing.send(f"{image}.log")
+            outgoing.complete([image, f"{image}.log"])
+        outgoing.finish()
+        data = all_of_it.result()
+    listed = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for number, of in (("-1", "second.img"), ("-2", "first.img"), ("", "")):
+            manifest = tar.extractfile(f"{stream.MANIFEST}{number}")
+            assert manifest
+            lines = manifest.read().decode().splitlines()
+            listed[of] = [line.split(" ", 2)[2] for line in lines[:-1]]
+    assert listed == {
+        "first.img": ["first.img", "first.img.log"],
+        "second.img": ["second.img", "second.img.log"],
+        "": [],
+    }
+
+
 def test_a_file_with_the_inode_of_one_that_was_sent_is_no_link_to_it(folder: pathlib.Path) -> None:
     reader, writer = os.pipe()
     outgoing = stream.Delivery(folder, writer, sparse=False)
@@ -242,7 +273,7 @@ def test_a_file_with_the_inode_of_one_that_was_sent_is_no_link_to_it(folder: pat
         for number in range(20):
             (folder / f"{number}.img").write_bytes(b"x")
             outgoing.send(f"{number}.img", digest(b"x"))
-            outgoing.complete()
+            outgoing.complete([f"{number}.img"])
             until = time.monotonic() + 20
             while not outgoing.has_left(f"{number}.img"):
                 if time.monotonic() > until:
