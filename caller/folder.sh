@@ -60,3 +60,20 @@ is_of_run() {
 
 # pattern PATH: prints git's pattern of exactly this path
 pattern() { printf '%s\n' "$1" | sed 's/[][*?\\]/\\&/g'; }
+
+# refuse_unreadable OPTION: ends run.sh if something in $state/found cannot be read: an evaluation must not see a part of a folder. find
+# tells quickly what is the caller's own and readable; of the rest a shell tells.
+refuse_unreadable() {
+  export cannot_read
+  # shellcheck disable=SC2016  # another shell's program
+  found=$( (cd / && xargs -0 sh -c 'find "$@" ! -type l "(" ! -user "$0" -o ! -perm -400 ")" -exec sh -c "$cannot_read" sh {} +' "$(id -u)") \
+    < "$state/found" 2> /dev/null | sed "s,/\./,/,; q")
+  [ -z "$found" ] || die 2 "$1: $found cannot be read, and the folder is sent whole" \
+    "let this user read it, move it out of the folder, or make the folder a git repository that ignores it"
+}
+
+# prints those of its arguments that this user cannot read
+# shellcheck disable=SC2016  # another shell's program
+cannot_read='for file; do
+  if [ -r "$file" ]; then [ ! -d "$file" ] || [ -x "$file" ] || printf "%s\n" "${file#.}"; else printf "%s\n" "${file#.}"; fi
+done'

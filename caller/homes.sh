@@ -4,7 +4,7 @@
 # homes: prints the real paths of home folders that nobody means to send: $HOME, that of the user who has called sudo or doas, and
 # that of the owner of $tree
 homes() {
-  physical "${HOME:-/}"
+  physical "${HOME:-/}" 2> /dev/null
   # shellcheck disable=SC2012  # the owner's name, not the file's
   for user in "${SUDO_USER:-}" "${DOAS_USER:-}" "$(ls -ld "$tree" | awk '{ print $3; exit }')"; do
     case $user in '' | [!A-Za-z_]* | *[!A-Za-z0-9_.-]*) continue ;; esac

@@ -74,6 +74,7 @@ send_tree() {
     not_above_home "$1"
     list_folder > "$state/found" || no_room
   fi
+  refuse_unreadable "$1"
   kib=$( (cd / && xargs -0 du -sk) < "$state/found" 2> /dev/null | awk '{ kib += $1 } END { print kib + 0 }')
   [ "$kib" -le 2097152 ] || die 2 "$1: $tree has $((kib / 1048576)) GiB, which would all be sent" \
     "move it to a separate folder, or into a git repository that ignores the rest"

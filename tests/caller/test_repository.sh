@@ -311,4 +311,35 @@ for below in '' '/hosts [1]'; do
   expect "a folder ${below:+in a repository }that the images go to, too, is sent" 0 '^sending' builds_into "$folder$below" "$folder$below/a.nix"
   check "with all but what runs have made" sent "$1.hidden" "$1a.nix" "$1mine.img" "$1sub/b.nix" top
 done
+
+# --- what cannot be read ------------------------------------------------------------------------------------------------
+
+# sends_as_other FILE: runs run.sh with the orders of a dry run of FILE, as a user who owns nothing here
+sends_as_other() {
+  : > "$work/orders"
+  order send_tree --configuration "$1"
+  chmod -R a+rwX "$work"
+  chmod "$mode" "$folder/hidden"
+  # shellcheck disable=SC2086  # a command's words
+  HOME=/nonexistent SSL_CERT_FILE='' NIX_SSL_CERT_FILE='' PATH="$work/bin:$PATH" setpriv --reuid 65534 --clear-groups \
+    timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" --dry-run -c "$1"
+}
+for below in '' .git; do
+  folder=$work/read$below
+  mkdir -p "$folder"
+  echo '{ }' > "$folder/a.nix"
+  mode=600
+  echo secret > "$folder/hidden"
+  [ -z "$below" ] || git init -q "$folder"
+  expect "a file in a folder${below:+ with .git} that this user cannot read is told" 2 "^error: --configuration: $folder/hidden cannot be read" \
+    sends_as_other "$folder/a.nix"
+  mode=644
+  expect "files of other users that it can read are sent" 0 '^sending' sends_as_other "$folder/a.nix"
+done
+mode=700
+mkdir "$work/closed"
+folder=$work/closed
+echo '{ }' > "$folder/a.nix"
+mkdir "$folder/hidden"
+expect "a folder in it, too" 2 "^error: --configuration: $folder/hidden cannot be read" sends_as_other "$folder/a.nix"
 finish
