@@ -5,6 +5,7 @@ import os
 import pathlib
 import types
 import typing
+import unittest.mock
 
 import pytest
 
@@ -18,6 +19,8 @@ from orchestrator.agents.emulation import canary
 from orchestrator.agents.failure import AgentError
 from orchestrator.image import staging
 from orchestrator.image.filesystems.filesystem import FilesystemError
+from orchestrator.image.layout import LayoutError
+from orchestrator.image.tree import TreeError
 from orchestrator.shared import run as run_module
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.artifact import Artifact, Built
@@ -129,6 +132,18 @@ def test_a_disk_is_full_only_if_it_was_measured(
         builder.assemble_images(run, [result], Task(DemoTask("x86_64-linux"), False, ()), keeper)
     assert caught.value.kind == kind
     assert "down -v" not in caught.value.hint
+
+
+@pytest.mark.parametrize(("error", "hint"), [(TreeError, "contents"), (LayoutError, "")])
+def test_a_file_that_is_refused_is_not_a_matter_of_sizes(
+    error: type[Exception], hint: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "make", unittest.mock.Mock(side_effect=error("/etc/x: odd")))
+    keeper = Keeper(Nix(Settings(), run.folder / "log"))
+    with pytest.raises(AgentError, match=r"^/etc/x: odd$") as caught:
+        builder.assemble_images(run, [], Task(DemoTask("x86_64-linux"), False, ()), keeper)
+    assert bool(hint) == bool(caught.value.hint)
+    assert hint in caught.value.hint
 
 
 def test_one_image_alone_needs_no_further_room(

@@ -171,7 +171,7 @@ def _beside_late(keeper: Keeper, results: list[Built]) -> Keeper:
     try:
         return keeper.beside_late(os.fspath(result.path) for result in results)
     except store.ERRORS as error:
-        raise AgentError(str(error), kind="assembly") from error
+        raise store.unmade(error) from error
 
 
 def register_privately(run: Run, systems: tuple[str, ...]) -> None:
@@ -269,7 +269,7 @@ def assemble_images(run: Run, results: list[Built], task: Task, keeper: Keeper) 
                 hint="--memory SIZE gives the builder more memory",
                 kind="memory",
             ) from error
-        raise AgentError(str(error), kind="assembly") from error
+        raise store.unmade(error) from error
 
 
 def _materials(results: list[Built]) -> list[dict[str, object]]:

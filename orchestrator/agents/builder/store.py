@@ -19,6 +19,9 @@ from orchestrator.shared.spec import SpecError
 #: Errors of the assembly that a store path with other content than at its build may cause.
 ERRORS = (SpecError, TreeError, LayoutError, FilesystemError)
 
+#: Advice for a file that cannot get into an image; for what is too small there is another one.
+FILES = "look at nixosImage.contents, and at what the configuration makes of that path"
+
 HINT = (
     "./run.sh down -v empties the store, and everything is fetched and built again: store paths"
     " built from a changed one may be wrong, too"
@@ -29,6 +32,13 @@ NOT_BESIDE = (
     "no cache has it, and without Nix' sandbox nothing is built once late values are there: the"
     " build could read them"
 )
+
+
+def unmade(error: Exception) -> AgentError:
+    """Return the error of a run whose image cannot be made because of `error`, one of `ERRORS`."""
+    return AgentError(
+        str(error), hint=FILES if isinstance(error, TreeError) else "", kind="assembly"
+    )
 
 
 class Keeper:
