@@ -81,7 +81,7 @@ may() {
       named "$about" "$@" ;;
     build:send:--inject | build:send:--stamp | build:send:--identity-seed | build:send:--wifi-password-file | build:send:--sign | build:send:--nix-conf)
       named "$about" "$@" ;;
-    build:send:--builders | demo:send:--builders) in_builders ;;
+    build:send:--builders | demo:send:--builders | kit:send:--builders) in_builders ;;
     worker:send:--authorized-key) named "$about" "$@" ;;
     build:send_tree:--configuration)
       if given -c "$@" || given --configuration "$@"; then named -c "$@" || named --configuration "$@"

@@ -16,6 +16,7 @@ import sys
 import typing
 
 from orchestrator.ask.appliance import add_image_option
+from orchestrator.ask.builders import builders_orders
 from orchestrator.ask.nix_arguments import Group, add_nix_options
 from orchestrator.ask.orders import Orders, appliance_orders, image_orders
 from orchestrator.ask.parser import Parser, add_display_options, caller_path, display
@@ -215,6 +216,7 @@ def _orders(request: Kit) -> Orders:
     if request.build:
         orders += [one for one in image_orders(request.build) if one[0] == "send"]
         orders += [*build.source_orders(request.build), *appliance_orders(request.build)]
+        orders += builders_orders(request.build)
     return orders
 
 

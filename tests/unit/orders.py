@@ -49,6 +49,7 @@ def _each_obeyed(
         . {shlex.quote(os.fspath(CALLER / "orders.sh"))}
         . {shlex.quote(os.fspath(CALLER / "named.sh"))}
         . {shlex.quote(os.fspath(CALLER / "appliance.sh"))}
+        . {shlex.quote(os.fspath(CALLER / "builders.sh"))}
         answer() {{
             while read_order; do
                 ! may "$order" "$option" "$path" "$@" \\

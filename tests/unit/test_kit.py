@@ -1,5 +1,6 @@
 """Tests the verb kit, the writer of kits, and what the agent takes from the store in a kit."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -24,6 +25,7 @@ from orchestrator.shared.errors import DeliveryError, UsageError, VerificationEr
 from orchestrator.shared.kit import STORE, KitOrder
 from orchestrator.shared.paths import ROOT
 from orchestrator.verbs.kit import VERB, unpacking
+from tests.unit import orders
 from tests.unit.requests import CALLER
 
 CONFIG, LAYER, OTHER = b"config", b"layer", b"other"
@@ -170,14 +172,23 @@ def test_options_of_a_build_need_a_configuration_and_there_is_one() -> None:
 
 def test_run_sh_is_told_to_send_the_configuration() -> None:
     words = ["--with", "x.nix", "--nixpkgs", "/n", "--nix-conf", "/tokens"]
-    orders = VERB.orders(VERB.ask(["export", "a.kit", *words], CALLER))
-    assert orders[1:] == [
+    found = VERB.orders(VERB.ask(["export", "a.kit", *words], CALLER))
+    assert found[1:] == [
         ["send_tree", "--with", f"{CALLER.cwd}/x.nix"],
         ["send_tree", "--nixpkgs", "/n"],
         ["send", "--nix-conf", "/tokens"],
     ]
     flake = VERB.ask(["export", "a.kit", "--with", "/f?submodules=1#a"], CALLER)
     assert VERB.orders(flake)[1:] == [["send_modules", "--with", "/f"]]
+
+
+def test_the_keys_of_an_appliances_builders_are_sent_for_its_kit() -> None:
+    text = 'builders = ["ssh-ng://me@192.0.2.7 x86_64-linux ../key"]\n[image.pi]\nboard = "pc"\n'
+    who = dataclasses.replace(CALLER, appliance="/home/me/pi/a.toml", appliance_text=text)
+    argv = ["kit", "export", "a.kit", "--with", "/home/me/pi/a.toml", "--allow-no-login"]
+    sent = ["send", "--builders", "/home/me/key"]
+    assert sent in (wanted := orders.words(orders.asked(argv, who)))
+    assert orders.obeyed(orders.asked(argv, who), argv, who) == wanted
 
 
 def test_the_command_that_unpacks_sources_may_be_copied() -> None:
