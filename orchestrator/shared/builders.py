@@ -22,6 +22,9 @@ BUILDERS = "builders.json"
 #: Word of a line that stands for the default.
 DEFAULT = "-"
 
+#: Word for the private key's file in the line that a worker prints: its user puts the path there.
+PLACEHOLDER = "KEY"
+
 #: Port of SSH.
 SSH_PORT = 22
 
@@ -128,6 +131,16 @@ def read_line(line: str) -> Builder:
         raise LineError(
             f"{uri} has no SSH key: the third word is missing",
             "name the private key's file there: ssh-ng://USER@HOST SYSTEM KEY",
+        )
+    if key == PLACEHOLDER:
+        raise LineError(
+            f"{uri}: the third word is still {PLACEHOLDER}",
+            "put the path of the private key there, whose public half the worker has",
+        )
+    if key.endswith(".pub"):
+        raise LineError(
+            f"{uri}: the third word, {key}, names a public key",
+            f"name the private key: {key.removesuffix('.pub')}",
         )
     offered = tuple(systems.split(","))
     if wrong := [one for one in offered if one not in SYSTEMS]:

@@ -87,6 +87,8 @@ def test_a_line_is_read_and_written() -> None:
         ("ssh-ng://localhost aarch64-linux key", "the container itself"),
         ("ssh-ng://me@127.0.0.1:2222 aarch64-linux key", "the container itself"),
         ("ssh-ng://me@host aarch64-linux", "no SSH key"),
+        ("ssh-ng://me@host aarch64-linux KEY 1 1", "still KEY"),
+        ("ssh-ng://me@host aarch64-linux ~/.ssh/builder.pub", "builder.pub, names a public key"),
         ("ssh-ng://me@host aarch64 key", "no system"),
         ("ssh-ng://me@host aarch64-linux key 0", "jobs: '0'"),
         ("ssh-ng://me@host aarch64-linux key 1 1 a;b", "no feature"),

@@ -1,5 +1,7 @@
 """Tests of the worker: what its SSH server allows, and when it does not start."""
 
+import dataclasses
+
 import pytest
 
 from orchestrator.agents.builder import sandbox, worker
@@ -52,7 +54,7 @@ def test_the_builders_line_of_a_worker_is_one_that_is_read(monkeypatch: pytest.M
     monkeypatch.setenv("NIXOS_IMAGE_WORKER_ADDRESS", "192.0.2.7")
     monkeypatch.setenv("NIXOS_IMAGE_WORKER_JOBS", "3")
     told = worker.builder(KEY)
-    assert read_line(told.line("KEY")) == told
+    assert read_line(told.line("key")) == dataclasses.replace(told, key="key")
     assert (told.uri, told.jobs) == ("ssh-ng://builder@192.0.2.7:2222", 3)
     monkeypatch.delenv("NIXOS_IMAGE_WORKER_ADDRESS")
     assert worker.builder(KEY).uri == "ssh-ng://builder@127.0.0.1:2222"

@@ -19,7 +19,7 @@ from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared import command
 from orchestrator.shared.architectures import RUNS_TOO, this_system
-from orchestrator.shared.builders import Builder, fingerprint
+from orchestrator.shared.builders import PLACEHOLDER, Builder, fingerprint
 from orchestrator.shared.variables import read
 
 USER = "builder"
@@ -69,9 +69,9 @@ def work() -> typing.NoReturn:
     command.run([SSHD, "-t", "-f", config], fails=AgentError)
     events.emit(
         "worker",
-        message=f"the builder's line, with the path of a private key in place of KEY:\n"
-        f"{told.line('KEY')}",
-        line=told.line("KEY"),
+        message=f"the builder's line, with the path of a private key in place of {PLACEHOLDER}:\n"
+        f"{told.line(PLACEHOLDER)}",
+        line=told.line(PLACEHOLDER),
         host_key=told.host_key,
         fingerprint=fingerprint(told.host_key),
         systems=list(told.systems),
@@ -147,7 +147,7 @@ def builder(key: str) -> Builder:
     return Builder(
         f"ssh-ng://{USER}@{address}:{port}",
         (system, *sorted(RUNS_TOO.get(system, ()))),
-        "KEY",
+        PLACEHOLDER,
         jobs=int(jobs) if jobs.isdecimal() else os.cpu_count() or 1,
         features=FEATURES,
         host_key=key,
