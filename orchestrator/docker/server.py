@@ -66,8 +66,7 @@ class Server:
             self.stop_server()
             raise DockerError(
                 f"the cache cannot be served at {_place(listen, port)}: {error}",
-                hint="--port N takes another port, --listen ADDRESS another address of the engine's"
-                " host",
+                hint=refused_hint(str(error), listen),
             ) from error
 
     def stop_server(self) -> bool:
@@ -98,3 +97,12 @@ def _place(listen: str, port: int) -> str:
     """Return ADDRESS:PORT; an IPv6 address in brackets."""
     sixth = ipaddress.ip_address(listen or "0.0.0.0").version == 6  # noqa: S104 - told only
     return f"[{listen}]:{port}" if sixth else f"{listen}:{port}"
+
+
+def refused_hint(problem: str, listen: str) -> str:
+    """Return what to do if the engine publishes no port at address `listen` because of `problem`."""
+    if "cannot assign requested address" in problem:
+        return (
+            f"the engine's host has no address {listen}; ip -brief address there shows what it has"
+        )
+    return "--port N takes another port, --listen ADDRESS another address of the engine's host"

@@ -9,6 +9,7 @@ from orchestrator.decide.plan import builders_memory
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.labels import LABEL, PROJECT, STORE_VOLUME, WORKER_STORE_VOLUME
+from orchestrator.docker.server import refused_hint
 from orchestrator.docker.workspace import Workspace
 from orchestrator.run.runs import write_variables
 from orchestrator.run.supervisor import Event, Exit, Supervisor, read_event
@@ -65,7 +66,7 @@ def start(
     stop(engine)
     _create(resident)
     try:
-        return _ready(resident, progress)
+        return _ready(resident, progress, settings["NIXOS_IMAGE_WORKER_LISTEN"])
     except BaseException:
         stop(engine)
         raise
@@ -81,13 +82,11 @@ def _create(resident: Engine) -> None:
         resident.remove_stored(label, there | {STORE_VOLUME, WORKER_STORE_VOLUME})
 
 
-def _ready(resident: Engine, progress: Progress) -> Event:
+def _ready(resident: Engine, progress: Progress, listen: str) -> Event:
     try:
         resident.start([CONTAINER])
     except DockerError as error:
-        raise DockerError(
-            str(error), hint="--port N and --listen ADDRESS choose a free port of this machine"
-        ) from error
+        raise DockerError(str(error), hint=refused_hint(str(error), listen)) from error
     supervisor = Supervisor(resident, progress, time.monotonic() + READY_SECONDS)
     supervisor.follow(SERVICE, CONTAINER)
     while True:

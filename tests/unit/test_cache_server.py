@@ -79,3 +79,15 @@ def test_the_container_runs_this_server() -> None:
     assert [*server.ENTRY, *server.WORDS] == ["python3", "-m", cache_server.__name__]
     assert f"{cache_server.PORT}/tcp" == server.INNER
     assert OWN_FOLDER.is_relative_to("/nix")
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        ("cannot assign requested address", "the engine's host has no address 192.0.2.7"),
+        ("address already in use", "--port N takes another port"),
+    ],
+)
+def test_an_address_of_another_machine_is_no_port_that_is_taken(cause: str, told: str) -> None:
+    problem = f"Error starting userland proxy: listen tcp4 192.0.2.7:5000: bind: {cause}"
+    assert server.refused_hint(problem, "192.0.2.7").startswith(told)
