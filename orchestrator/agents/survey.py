@@ -16,7 +16,8 @@ import urllib.error
 import urllib.request
 
 from orchestrator.agents import debian
-from orchestrator.agents.builder.nixos import CACHE, FORGES
+from orchestrator.agents.builder.nix_settings import CACHE
+from orchestrator.agents.builder.nixos import FORGES
 from orchestrator.agents.failure import AgentError
 
 #: Longest time in seconds that a server may stay silent.

@@ -100,7 +100,7 @@ def _place(listen: str, port: int) -> str:
 
 
 def refused_hint(problem: str, listen: str) -> str:
-    """Return what to do if the engine publishes no port at address `listen` because of `problem`."""
+    """Return what to do if `problem` keeps the engine from publishing a port at `listen`."""
     if "cannot assign requested address" in problem:
         return (
             f"the engine's host has no address {listen}; ip -brief address there shows what it has"

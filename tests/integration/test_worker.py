@@ -37,7 +37,7 @@ def test_the_verb_starts_one_tells_its_line_and_ends_it(orchestrate: Run, pair: 
         assert started.code == 0, started.err
         line = started.tar.decode()
         assert line.startswith("ssh-ng://builder@127.0.0.1:22022 ")
-        # A builder's line is for other machines: one with this address is refused, one with KEY too.
+        # A builder's line with this address is refused, and one that still has KEY.
         told = read_line(line.replace("127.0.0.1", "192.0.2.1").replace(" KEY ", " key "))
         assert told.jobs == 3
         found = docker("port", "nixos-image-worker-1", "2222")

@@ -6,11 +6,14 @@ import os
 import pathlib
 import re
 import time
+import typing
 from collections.abc import Callable
 
 import pytest
 
-from orchestrator.agents.builder.forecast import Missing, read_missing
+from orchestrator.agents import events
+from orchestrator.agents.builder import forecast
+from orchestrator.agents.builder.forecast import Forecast, Missing, read_missing
 from orchestrator.agents.builder.nix import DESCRIPTOR, Nix
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
@@ -129,7 +132,9 @@ WANTED = """derivation {{
 }}"""
 
 
-def test_a_cache_gives_only_what_a_trusted_key_has_signed(tmp_path: pathlib.Path) -> None:
+def test_a_cache_gives_only_what_a_trusted_key_has_signed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The cache has the path signed, with other bytes than those, and without a signature."""
     expression = WANTED.format(system=this_system(), salt=tmp_path)
     plain = {"NIX_CONFIG": "experimental-features = nix-command\nbuild-users-group =\n"}
@@ -154,6 +159,25 @@ def test_a_cache_gives_only_what_a_trusted_key_has_signed(tmp_path: pathlib.Path
         run("nix-store", "--delete", "--ignore-liveness", str(made))
         return text
 
+    def planned(*keys: str) -> tuple[list[str], int]:
+        """Return what the plan says: kinds of builds, and the number of paths from the cache."""
+        told.clear()
+        settings = dataclasses.replace(no_network, substituters=(cache,), trusted_keys=keys)
+        Forecast((cache,), dry_run=True).build(
+            Nix(settings, tmp_path / "log"),
+            ["--impure", "--expr", expression],
+            [(this_system(), "raw")],
+        )
+        cost = told["plan"]["cost"]
+        return [one["kind"] for one in cost["works"]], sum(one["paths"] for one in cost["fetches"])
+
+    told: dict[str, dict[str, typing.Any]] = {}
+    monkeypatch.setattr(events, "emit", lambda kind, **fields: told.update({kind: fields}))
+    monkeypatch.setattr(forecast, "WORK", tmp_path)
+    assert planned(trusted) == ([], 1)
+    assert "cache-unsigned" not in told
+    assert planned("evil-1:" + "A" * 43 + "=") == (["native"], 0), "Nix will build it"
+    assert "has paths that no trusted key has signed" in told["cache-unsigned"]["message"]
     assert obtained(trusted) == "built\n"
     assert obtained() == ""
     assert obtained("evil-1:" + "A" * 43 + "=") == "", "a key of the same name"

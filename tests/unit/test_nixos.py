@@ -11,7 +11,7 @@ from orchestrator.agents.builder import nixos
 from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import Flake
 from orchestrator.agents.builder.nix import Nix
-from orchestrator.agents.builder.nix_settings import Settings
+from orchestrator.agents.builder.nix_settings import CACHE_KEY, Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.json_reader import JsonError
@@ -187,7 +187,7 @@ def test_caches_that_do_not_answer_are_left_out_with_a_warning(
     asked = task(nixpkgs="/in/n", nix_options=own)
     settings = nixos.look_around(asked, Settings(platforms=("aarch64-linux",)))
     assert settings.substituters == (cache, "s3://mine")
-    assert settings.trusted_keys == (nixos.CACHE_KEY, "k")
+    assert settings.trusted_keys == (CACHE_KEY, "k")
     assert settings.platforms == ("aarch64-linux",)
     said = capsys.readouterr().out
     assert f"{NOBODY} cannot be reached" in said

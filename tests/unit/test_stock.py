@@ -10,7 +10,7 @@ import typing
 import pytest
 
 from orchestrator.agents.builder import collect, sandbox, stock
-from orchestrator.agents.builder.nixos import CACHE, CACHE_KEY
+from orchestrator.agents.builder.nix_settings import CACHE, CACHE_KEY
 from orchestrator.agents.failure import AgentError
 from orchestrator.image import closure
 from orchestrator.shared import command

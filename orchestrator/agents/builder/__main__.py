@@ -154,6 +154,7 @@ def _built(run: Run, task: Task, nix: Nix) -> list[Built]:
     forecast = Forecast(
         substituters=tuple(told.get("substituters", "").split()),
         dry_run=demands.dry_run,
+        signed=told.get("require-sigs") != "false",
         elsewhere=task.elsewhere,
         agreed=functools.partial(word.wait, run) if task.asks else lambda: None,
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from orchestrator.agents import events
 from orchestrator.agents.builder.nix import STORE, Nix, answer
+from orchestrator.agents.builder.nix_settings import CACHE
 from orchestrator.agents.builder.nixlog import derivation_name
 from orchestrator.agents.builder.sandbox import BUSYBOX
 from orchestrator.agents.emulation import crash
@@ -40,17 +41,22 @@ UNPACKS = f',"{BUSYBOX}",["sh",'
 #: are.
 URL = re.compile(r'\("urls?","([^"\s]+)|\\"urls?\\":\s*\[?\s*\\"([^"\\\s]+)')
 
+#: What `nix store verify` says of a path that no trusted key has signed.
+UNTRUSTED = re.compile(r"path '/nix/store/[^']+' is untrusted")
+
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
     """How a build's plan is told: it ends there with `dry_run`, else `agreed` awaits the word.
 
     `substituters` are those that Nix asks, in their order. `elsewhere` are systems that builders
-    build for which this run has not asked.
+    build for which this run has not asked. `signed` says that Nix takes only what a trusted key has
+    signed.
     """
 
     substituters: tuple[str, ...] = ()
     dry_run: bool = False
+    signed: bool = True
     elsewhere: tuple[str, ...] = ()
     agreed: Callable[[], None] = lambda: None
 
@@ -65,11 +71,39 @@ class Forecast:
         named = answer(
             said, lambda made: [str(one["drvPath"]) for one, _ in zip(made, wanted, strict=True)]
         )
-        self.tell(nix, named, wanted, read_missing(log.notes))
+        missing = read_missing(log.notes)
+        if refused := self._refused(nix, missing):
+            nix.tell_unsigned(refused)
+            # Nix' plan has their paths as fetched, and Nix builds them then. The builder asks these
+            # caches all the same: they may have other paths that are signed.
+            words = ["build", "--dry-run", "--no-link", *(f"{drv}^out" for drv in named)]
+            _said, log = nix.without(refused).run_logged(words, again=True, evaluates=False)
+            missing = read_missing(log.notes)
+        kept = tuple(url for url in self.substituters if url not in refused)
+        dataclasses.replace(self, substituters=kept).tell(nix, named, wanted, missing)
         if self.dry_run:
             return []
         self.agreed()
         return nix.build_derivations(named)
+
+    def _refused(self, nix: Nix, missing: "Missing") -> tuple[str, ...]:
+        """Return the substituters with missing paths that no key which Nix trusts has signed.
+
+        Nix looks for signatures when it fetches, not before. A path counts for the first
+        substituter that has it, as in `sources`.
+        """
+        left, found = set(missing.paths), []
+        for url in self.substituters if self.signed else ():
+            have = _known(nix, url, left).keys() if left else set[str]()
+            # NixOS' own cache has signed all that it has, and is asked for thousands of paths.
+            if have and url != CACHE and "trusted=" not in url:
+                words = ["store", "verify", "--no-contents", "--store", url, "--stdin"]
+                names = "".join(f"{path}\n" for path in sorted(have))
+                done = nix.ask(words, ASK_SECONDS, stdin=names)
+                if UNTRUSTED.search(done.stderr.decode(errors="replace")):
+                    found.append(url)
+            left -= have
+        return tuple(found)
 
     def tell(
         self, nix: Nix, named: list[str], wanted: Sequence[tuple[str, str]], missing: "Missing"

@@ -17,7 +17,7 @@ import typing
 from orchestrator.agents import events, room
 from orchestrator.agents.builder import collect, demo, holdings, nixos, push, sandbox
 from orchestrator.agents.builder.nix import Nix
-from orchestrator.agents.builder.nix_settings import Settings
+from orchestrator.agents.builder.nix_settings import CACHE_KEY, Settings
 from orchestrator.agents.failure import AgentError, disk_full, run_agent
 from orchestrator.shared import command
 from orchestrator.shared.json_reader import from_json, read_json
@@ -154,7 +154,7 @@ def unpack(order: KitOrder, shared: pathlib.Path) -> None:
     The archive may be anybody's: its files have no other names than those of a binary cache, and
     Nix takes only what is signed with the key, or fixed by its hash.
     """
-    settings = Settings(trusted_keys=(nixos.CACHE_KEY, *((order.key,) if order.key else ())))
+    settings = Settings(trusted_keys=(CACHE_KEY, *((order.key,) if order.key else ())))
     os.environ["NIX_CONFIG"] = settings.text()
     with tempfile.TemporaryDirectory(dir=shared) as place:
         folder = pathlib.Path(place)

@@ -106,9 +106,9 @@ class Nix:
     is a copy of: messages name the latter.
 
     `recorder` gets the downloads and builds of all commands. `crew` are the builders on other
-    machines; one that is lost while Nix builds is left out, and Nix is run again. With `verbose`
-    the log lines of builds are events, too. `isolated` says that all builds here run in the sandbox
-    (`sandbox.obtain`).
+    machines; one that is lost while Nix builds is left out, and Nix is run again. `unsigned` are
+    the caches that `tell_unsigned` has named. With `verbose` the log lines of builds are events,
+    too. `isolated` says that all builds here run in the sandbox (`sandbox.obtain`).
     """
 
     settings: Settings
@@ -124,6 +124,15 @@ class Nix:
     check: Callable[[str], None] = dataclasses.field(default=lambda _spec: None, repr=False)
     recorder: Recorder = dataclasses.field(default_factory=Recorder, repr=False, compare=False)
     crew: Crew = dataclasses.field(default_factory=Crew, repr=False, compare=False)
+    unsigned: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
+
+    def without(self, caches: Iterable[str]) -> "Nix":
+        """Return the same without the substituters `caches`."""
+        gone = {_bare(one) for one in caches}
+        left = tuple(one for one in self.settings.substituters if _bare(one) not in gone)
+        return dataclasses.replace(
+            self, settings=dataclasses.replace(self.settings, substituters=left)
+        )
 
     def fetching(self) -> "Nix":
         """Return the same without builds on this machine, whatever the caller's options are."""
@@ -220,7 +229,7 @@ class Nix:
             programs.ending(self._start(arguments, descriptors)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
-            log, told = NixLog(text, self.recorder, evaluates=evaluates), set[str]()
+            log = NixLog(text, self.recorder, evaluates=evaluates)
             with Reporter(log, lock, self.verbose).running():
                 for line in process.stderr:
                     with lock:
@@ -230,7 +239,7 @@ class Nix:
                     if log.specs:
                         self.check(log.specs.pop())
                     if log.unsigned:
-                        self._tell_unsigned(log.unsigned, told)
+                        self.tell_unsigned(log.unsigned)
                     if log.failed_for_good:
                         process.terminate()
             output = process.stdout.read().decode(errors="replace")
@@ -280,15 +289,14 @@ class Nix:
                 self.crew.lose(builder, f"lost while it built: {cause}")
         return len(self.crew.lost) > before
 
-    def _tell_unsigned(self, found: Iterable[str], told: set[str]) -> None:
-        """Warn of caches with paths that Nix does not take, but builds without a word.
+    def tell_unsigned(self, found: Iterable[str]) -> None:
+        """Warn once of each cache with paths that Nix does not take, but builds without a word.
 
-        A build may print Nix' words: only caches that Nix was told of count. `told` are those that
-        a warning has named.
+        A build may print Nix' words: only caches that Nix was told of count.
         """
         known = {_bare(one) for one in self.settings.substituters}
-        for cache in {_bare(one) for one in found} & known - told:
-            told.add(cache)
+        for cache in {_bare(one) for one in found} & known - self.unsigned:
+            self.unsigned.add(cache)
             events.emit(
                 "cache-unsigned",
                 level="warning",

@@ -6,6 +6,10 @@ import os
 from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared.paths import ROOT
 
+#: NixOS' binary cache, and its public key.
+CACHE = "https://cache.nixos.org"
+CACHE_KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
+
 #: Nix' number of download attempts for a file, and seconds without data until the next attempt.
 ATTEMPTS = 5
 STALL_SECONDS = 60

@@ -15,7 +15,7 @@ from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import CHANNELS, Flake, fetchable, lock_flake, store_path
 from orchestrator.agents.builder.forecast import Forecast
 from orchestrator.agents.builder.nix import Nix, answer, attribute_paths
-from orchestrator.agents.builder.nix_settings import Settings
+from orchestrator.agents.builder.nix_settings import CACHE, CACHE_KEY, Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import this_system
 from orchestrator.shared.artifact import Built, Material
@@ -30,10 +30,6 @@ FLAKE_LOCK = ROOT / "flake.lock"
 
 #: Folders of our expressions and of what these read, by their names on the search path.
 READ = {"expression": "nix", "tables": "orchestrator/shared", "locks": "locks"}
-
-#: NixOS' binary cache, and its public key.
-CACHE = "https://cache.nixos.org"
-CACHE_KEY = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
 
 #: Prefixes of values that Nix' search path accepts unchanged; other values are flake references.
 PLACES = ("/", "channel:", "https:", "http:", "flake:")

@@ -14,8 +14,7 @@ import time
 from orchestrator.agents import events
 from orchestrator.agents.builder import collect, demo, holdings, sandbox
 from orchestrator.agents.builder.nix import STORE, Nix
-from orchestrator.agents.builder.nix_settings import Settings
-from orchestrator.agents.builder.nixos import CACHE, CACHE_KEY
+from orchestrator.agents.builder.nix_settings import CACHE, CACHE_KEY, Settings
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.image import closure
 from orchestrator.image.tree import TreeError

@@ -13,8 +13,8 @@ from orchestrator.agents import events
 from orchestrator.agents.builder import demo, sandbox
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix import version as nix_version
-from orchestrator.agents.builder.nix_settings import READONLY, Settings
-from orchestrator.agents.builder.nixos import CACHE, CACHE_KEY, answers
+from orchestrator.agents.builder.nix_settings import CACHE, CACHE_KEY, READONLY, Settings
+from orchestrator.agents.builder.nixos import answers
 from orchestrator.agents.failure import AgentError, run_agent
 from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared import command
