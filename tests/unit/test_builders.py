@@ -14,9 +14,12 @@ import unittest.mock
 import pytest
 
 from orchestrator.agents.builder.crew import Crew, hire
+from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import PREFIX, NixLog
 from orchestrator.agents.builder.ssh import why
 from orchestrator.agents.failure import AgentError
+from orchestrator.agents.room import Room
 from orchestrator.ask.builders import builders_orders, read_builders
 from orchestrator.ask.request import Emulation
 from orchestrator.decide.host import HostFacts
@@ -288,6 +291,13 @@ def test_a_build_that_fails_there_by_its_own_fault_is_no_loss() -> None:
     log = log_of(begun(URI), there, FAILED)
     assert log.lost == {}
     assert log.failed_for_good
+
+
+def test_a_build_that_fails_there_is_told_with_the_machine() -> None:
+    nix = Nix(Settings(), pathlib.Path("log"), crew=Crew((BUILDER,), pathlib.Path("/run")))
+    for log, where in ((log_of(begun(URI), FAILED), f" on {URI}"), (log_of(begun(""), FAILED), "")):
+        failed = nix._failure(log, 1, Room(pathlib.Path("/")), starved=False)
+        assert str(failed) == f"derivation linux failed{where}"
 
 
 def test_a_full_disk_there_is_the_builders_loss() -> None:

@@ -350,7 +350,9 @@ class Nix:
 
     def _failed_build(self, log: NixLog, text: str) -> AgentError:
         """Make the error for a failed derivation; `text` are Nix' errors and the log's end."""
-        what, hint, code = f"derivation {log.failed} failed", CODES["build"].remedy, ""
+        there = self.crew.find(log.machines.get(log.failed_path, ""))
+        where = f" on {there.uri}" if there else ""
+        what, hint, code = f"derivation {log.failed} failed{where}", CODES["build"].remedy, ""
         if room.said(text):
             # The store's disk was not full: the message is about a disk image within the build.
             hint, code = "a disk image within the build is full (--disk-size?)", "image-full"
