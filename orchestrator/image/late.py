@@ -59,7 +59,10 @@ def read_devices(text: str, is_key: Callable[[str], bool] = is_line) -> list[Dev
     try:
         unknown = sorted(set(rows.fieldnames or ()) - set(COLUMNS))
         if "host" not in (rows.fieldnames or ()):
-            raise SpecError(f"--stamp: the first line must name the columns: {', '.join(COLUMNS)}")
+            raise SpecError(
+                "--stamp: the first line must name the columns, with commas between them: host, and"
+                f" any of {', '.join(one for one in COLUMNS if one != 'host')}"
+            )
         if unknown:
             raise SpecError(f"--stamp: unknown column {unknown[0]}, known: {', '.join(COLUMNS)}")
         if len(set(rows.fieldnames or ())) != len(rows.fieldnames or ()):

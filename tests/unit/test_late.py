@@ -120,7 +120,8 @@ def test_a_bad_row_is_named_by_its_line_and_shows_no_password(row: str, message:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"^--stamp: the first line must name the columns: host, ssh_key, "),
+        ("", r"the columns, with commas between them: host, and any of ssh_key, "),
+        ("host;wifi_ssid\na;net\n", r"the columns, with commas between them: host, "),
         ("\n", r"^--stamp: the first line must name the columns"),
         ("pi,ssh-ed25519 A,,net,Hunter77\n", r"^--stamp: the first line must name the columns"),
         ("ssh_key\nssh-ed25519 A\n", r"^--stamp: the first line must name the columns"),
