@@ -109,8 +109,7 @@ main() {
     code=$?
     end_if_stopped "the start"
     heed_end
-    [ "$code" != 125 ] || die 3 "Docker could not start the orchestrator" \
-      "see Docker's message above; if the socket on the engine's host is not $socket, set NIXOS_IMAGE_SOCKET"
+    [ "$code" != 125 ] || not_started
     exit "$code"
   }
   container=

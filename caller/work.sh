@@ -13,6 +13,15 @@ prepare() {
   return $prepared
 }
 
+# not_started: ends run.sh, whose first container Docker could not start. Each verb needs one, also those that remove.
+not_started() {
+  ours="-q --filter label=$label"
+  ! grep -qi 'no space left on device' "$state/prepared" || die 4 "Docker's disk is full: no container can start" \
+    "free space there; this removes our containers and the Nix store: docker rm -f \$(docker ps -a $ours); docker volume rm \$(docker volume ls $ours)"
+  die 3 "Docker could not start the orchestrator" \
+    "see Docker's message above; if the socket on the engine's host is not $socket, set NIXOS_IMAGE_SOCKET"
+}
+
 # run_streams: runs the orchestrator with files in both directions; messages go to stderr, paths of images to stdout.
 run_streams() {
   container=nixos-image-$run

@@ -179,6 +179,10 @@ check "and what to do" grep -q '^try: ssh-keygen -y ' "$work/err"
 echo "my key.pub" > "$work/appliance/my key.pub"
 : > "$work/orders"
 order send --appliance "$work/appliance/my key.pub"
+echo 'echo "docker: mkdir /var/lib/docker/x: No space left on device." >&2; exit 125' > "$work/deed.sh"
+expect "a full disk of Docker is told, and how to free it without a container" 4 '^try: free space .*docker volume ls -q --filter label=org.nixos-image=true[)]$' run_sh down -v
+echo 'echo "docker: no such image" >&2; exit 125' > "$work/deed.sh"
+expect "another reason is Docker's" 3 'could not start the orchestrator' run_sh demo
 echo 'sleep 4; echo a message >&2' > "$work/deed.sh"
 expect "a slow start shows that it lives" 0 '^starting \(3 s\)$' in_folder
 check "before what the orchestrator says" test "$(tail -n 1 "$work/err")" = "a message"

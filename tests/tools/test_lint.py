@@ -117,7 +117,7 @@ def calls_of_docker(script: str) -> list[str]:
     for line in script.splitlines():
         code = re.sub(r"(^|\s)#.*|'[^']*'", " ", line)
         # Remove quoted text, but not the commands in it.
-        code = re.sub(r'"([^"$]|\$[^(])*"', " ", code).replace("command -v docker", "")
+        code = re.sub(r'"([^"$\\]|\\.|\$[^(])*"', " ", code).replace("command -v docker", "")
         if DOCKER.search(code):
             found.append(line.strip())
     return found
@@ -144,6 +144,10 @@ def test_the_callers_side_has_one_door_to_docker() -> None:
 )
 def test_a_call_of_docker_is_seen(line: str) -> None:
     assert calls_of_docker(f"{line}\n") == [line]
+
+
+def test_a_command_to_copy_is_no_call_of_docker() -> None:
+    assert calls_of_docker('die 4 full "docker rm \\$(docker ps)"\n') == []
 
 
 #: DL3008: Debian drops superseded versions, so apt's signed index decides; DL3006, DL3045: our own
