@@ -62,6 +62,7 @@ def shortages(cost: Cost, out_free: int | None) -> list[str]:
 #: Verb and place of the lines that count builds.
 BUILDS: tuple[tuple[str, str, WorkKind], ...] = (
     ("build", " here", "native"),
+    ("build", " here or on builders", "either"),
     ("emulate", "", "emulated"),
     ("elsewhere", " on builders", "remote"),
 )

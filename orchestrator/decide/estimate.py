@@ -43,6 +43,7 @@ def estimate(cost: Cost, history: History, verb: str, stages: Iterable[str]) -> 
 def expected(work: Work, history: History) -> float | None:
     """Return the past duration of a build in seconds, None if it has none."""
     source = work.kind == "source"
-    found = history.builds.get(build_key("native" if source else work.kind, work.name))
+    here = source or work.kind == "either"
+    found = history.builds.get(build_key("native" if here else work.kind, work.name))
     # Nix' own downloads are no builds.
     return found.seconds if found else 0.0 if source else None

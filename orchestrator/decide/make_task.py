@@ -26,6 +26,7 @@ from orchestrator.decide.late_files import late_facts, move_late, read_late
 from orchestrator.decide.plan import Plan
 from orchestrator.decide.sent_keys import forget_keys, keep_builders, take_keys
 from orchestrator.docker.workspace import Workspace
+from orchestrator.shared.architectures import this_system
 from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
 
 #: NixOS option of `nixosImage` for each image option that the configuration must know, too.
@@ -82,9 +83,16 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         late=workspace.late.exists(),
         asks=not request.dry_run,
         verbose=request.display.detail == "verbose",
-        elsewhere=plan.remote if request.dry_run else (),
+        elsewhere=_elsewhere(request, plan) if request.dry_run else (),
         stranger=request.push.stranger if request.push and not request.dry_run else "",
     )
+
+
+def _elsewhere(request: Demo | Build, plan: Plan) -> tuple[str, ...]:
+    """Return the systems that builders build for: other ones than this computer's, and its own."""
+    own = this_system()
+    also = any(own in one.systems for one in request.builders)
+    return (*plan.remote, *((own,) if also else ()))
 
 
 def with_plan(task: Task, plan: Plan) -> Task:

@@ -17,7 +17,7 @@ AT_ONCE = 2 + AT_A_TIME + UNSENT
 
 #: Builds that this CPU runs, builds that an emulator runs, those of a foreign system that builders
 #: on other machines run, downloads of sources by a derivation.
-WorkKind = typing.Literal["native", "emulated", "remote", "source"]
+WorkKind = typing.Literal["native", "either", "emulated", "remote", "source"]
 
 
 @dataclasses.dataclass(frozen=True)

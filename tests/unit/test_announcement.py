@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.decide import announcement
 from orchestrator.decide.announcement import LIMIT_BYTES, LIMIT_SECONDS
-from orchestrator.decide.estimate import Estimate, estimate
+from orchestrator.decide.estimate import Estimate, estimate, expected
 from orchestrator.decide.history import Duration, History
 from orchestrator.decide.plan import Plan
 from orchestrator.shared.constants import GIB, MIB
@@ -67,6 +67,13 @@ def test_a_plan_is_told_line_by_line() -> None:
         "disk       the output folder: up to 1.0 GiB and what is built, 30.0 GiB free",
         "time       not known: no run of this engine has ended yet",
     ]
+
+
+def test_what_builders_may_build_too_is_told_and_takes_as_long_as_here() -> None:
+    both = dataclasses.replace(COST, works=(Work("either", "etc"),))
+    lines = announcement.describe(both, UNKNOWN, 30 * GIB).splitlines()
+    assert "build      1 derivation here or on builders" in lines
+    assert expected(both.works[0], HISTORY) == 10.0
 
 
 def test_a_fleet_says_how_much_of_it_is_on_the_engines_disk_at_a_time() -> None:

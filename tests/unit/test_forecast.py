@@ -89,12 +89,13 @@ def test_a_dry_run_asks_no_builder_and_counts_what_they_would_build(
     monkeypatch.setattr(forecast, "present_bytes", lambda _named: 0)
     monkeypatch.setattr(forecast, "STORE", tmp_path)
     monkeypatch.setattr(forecast, "WORK", tmp_path)
-    system = foreign_system(this_system())
-    path = drv(tmp_path, "a", DERIVATION.format(outputs=OUT, system=system))
-    nix, missing = Nix(Settings(), tmp_path / "log"), Missing((path,), (), 0, 0)
-    for elsewhere in ((), (system,)):
-        Forecast(elsewhere=elsewhere).tell(nix, [], [], missing)
-    assert [one["works"][0]["kind"] for one in told] == ["emulated", "remote"]
+    for system in (foreign_system(this_system()), this_system()):
+        path = drv(tmp_path, "a", DERIVATION.format(outputs=OUT, system=system))
+        nix, missing = Nix(Settings(), tmp_path / "log"), Missing((path,), (), 0, 0)
+        for elsewhere in ((), (system,)):
+            Forecast(elsewhere=elsewhere).tell(nix, [], [], missing)
+    kinds = [one["works"][0]["kind"] for one in told]
+    assert kinds == ["emulated", "remote", "native", "either"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from orchestrator.decide.plan import Plan
 from orchestrator.docker.workspace import Workspace
 from orchestrator.image.identity import read_identities
 from orchestrator.image.late import Device
+from orchestrator.shared.architectures import this_system
 from orchestrator.shared.builders import Builder, read_keyed
 from orchestrator.shared.errors import UsageError
 from orchestrator.shared.image_options import ImageOptions, Injection
@@ -93,6 +94,9 @@ def test_a_dry_run_is_told_for_which_systems_there_are_builders(
     for dry_run, systems in ((True, ("aarch64-linux",)), (False, ())):
         request = dataclasses.replace(BUILD, nixpkgs=P("/n"), dry_run=dry_run)
         assert made(request, who, tmp_path, plan)[0].elsewhere == systems
+    own = Builder("ssh-ng://h", (this_system(),), "/k")
+    request = dataclasses.replace(BUILD, nixpkgs=P("/n"), dry_run=True, builders=(own,))
+    assert made(request, who, tmp_path, plan)[0].elsewhere == ("aarch64-linux", this_system())
 
 
 def test_a_flake_is_as_old_as_its_newest_file(

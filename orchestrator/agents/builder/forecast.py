@@ -215,7 +215,7 @@ def work_of(derivation: str, elsewhere: frozenset[str] = frozenset()) -> Work:
     kernel = bool(KERNEL.match(name)) and MODULES in text
     if emulated:
         return Work("remote" if system in elsewhere else "emulated", name, kernel)
-    return Work("native", name, kernel)
+    return Work("either" if system in elsewhere else "native", name, kernel)
 
 
 def _server(url: str) -> str:
