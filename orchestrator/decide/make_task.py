@@ -66,10 +66,8 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
     named = [device.host for device in devices if device.host]
     options = move_late(request.image, who, workspace.late, named)
     forget_keys(request, who)
-    copies = {received(who, one.path) for one in mounted(who)}  # they are mounted read-only
-    for tree in trees(who):
-        if tree not in copies:
-            forget_folder_times(tree)
+    if isinstance(request, Build):
+        _settle(who)
     return Task(
         work=work,
         leased=plan.mode == "shared",
@@ -86,6 +84,14 @@ def make_task(request: Demo | Build, plan: Plan, who: Caller, workspace: Workspa
         elsewhere=_elsewhere(request, plan) if request.dry_run else (),
         stranger=request.push.stranger if request.push and not request.dry_run else "",
     )
+
+
+def _settle(who: Caller) -> None:
+    """Make the sent folders' times independent of the run, now that nothing in them changes."""
+    copies = {received(who, one.path) for one in mounted(who)}  # they are mounted read-only
+    for tree in trees(who):
+        if tree not in copies:
+            forget_folder_times(tree)
 
 
 def _elsewhere(request: Demo | Build, plan: Plan) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.nix_options import NixOptions
 from orchestrator.shared.push import CREDENTIALS, SIGN_KEY, Push
 from orchestrator.shared.run import LATE, WORK
-from orchestrator.shared.task import Commit, NixosTask, Task
+from orchestrator.shared.task import Commit, DemoTask, NixosTask, Task
+from tests.unit.asking import demo
 from tests.unit.requests import BUILD
 
 P = pathlib.PurePosixPath
@@ -97,6 +98,16 @@ def test_a_dry_run_is_told_for_which_systems_there_are_builders(
     own = Builder("ssh-ng://h", (this_system(),), "/k")
     request = dataclasses.replace(BUILD, nixpkgs=P("/n"), dry_run=True, builders=(own,))
     assert made(request, who, tmp_path, plan)[0].elsewhere == ("aarch64-linux", this_system())
+
+
+def test_a_demo_may_have_no_file_of_the_callers(
+    sent: pathlib.Path, who: Caller, tmp_path: pathlib.Path
+) -> None:
+    (sent / uploads.TREES).unlink()
+    for name in ("shared", "own"):
+        (tmp_path / name).mkdir()
+    places = Workspace(tmp_path / "shared", tmp_path / "own")
+    assert isinstance(module.make_task(demo(), PLAN, who, places).work, DemoTask)
 
 
 def test_a_flake_is_as_old_as_its_newest_file(
