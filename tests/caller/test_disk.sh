@@ -49,6 +49,7 @@ expect "a disk that cannot be written to everywhere" 17 '^error: (write error at
   flash "$image" "$loop" --yes
 check "has no partition table" starts_with_zeros "$loop"
 
+: > "$work/err"
 env --default-signal=INT "$project/run.sh" flash "$image" "$disk" --yes > /dev/null 2> "$work/err" &
 job=$!
 tries=300

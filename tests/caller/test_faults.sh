@@ -7,6 +7,7 @@ check "the table that is compared holds an entry" test -n "$before"
 
 # start_demo: starts the demo in the background; its stderr is $work/err, its pid $demo
 start_demo() {
+  : > "$work/err" # the new process empties it later, perhaps after the first look
   # Restore SIGINT, which a non-interactive shell ignores in background jobs.
   env --default-signal=INT setsid "$project/run.sh" demo -o "$work/images" "$@" > "$work/out" 2> "$work/err" < /dev/null &
   demo=$!

@@ -22,6 +22,7 @@ kill_at() {
   shift
   rm -rf "$work/out-of-it"
   mkdir "$work/out-of-it"
+  : > "$work/err"
   fleet_alone > "$work/out" 2> "$work/err" < /dev/null &
   maker=$!
   until [ "$(whole)" -ge "$count" ] && { [ "$count" != 0 ] || grep -q '^assemble: assembling' "$work/err"; }; do

@@ -114,6 +114,7 @@ on desk
 expect "the lists are made" 0 '' follow '^printf'
 
 # The ARM machine loses its power as soon as it builds.
+: > "$work/err"
 follow 'demo --system aarch64-linux .*--builders' > "$work/out" 2> "$work/err" < /dev/null &
 run=$!
 on arm

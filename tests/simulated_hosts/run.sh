@@ -170,6 +170,7 @@ restarts() {
     what="SIG$signal to the engine under a $mode run"
     rm -rf "$work/images"
     "$checkout/tests/forget-demo" # then something is built
+    : > "$work/err"
     "$checkout/run.sh" demo --no-boot --emulation "$mode" -o "$work/images" > "$work/out" 2> "$work/err" < /dev/null &
     run=$!
     check "$what: it builds" await_host "the build" grep -q '^build: ' "$work/err"

@@ -111,6 +111,36 @@ def test_no_part_of_run_sh_is_long() -> None:
 DOCKER = re.compile(r"(?<![\w./=-])docker(?![\w./=:-])")
 
 
+def stale_logs(script: str) -> list[str]:
+    """Return a test's commands in the background whose log is not emptied right before them.
+
+    The shell empties the log of `COMMAND 2> LOG &` in the new process. Until then a reader finds
+    there what an earlier command wrote.
+    """
+    lines = [
+        line.strip()
+        for line in script.replace("\\\n", " ").splitlines()
+        if not line.strip().startswith("#")
+    ]
+    found = []
+    for index, line in enumerate(lines):
+        starts = re.search(r'2> "\$work/err".*[^&]&$', line)
+        if starts and ': > "$work/err"' not in "\n".join(lines[max(0, index - 3) : index]):
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("script", shell_scripts(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_reads_an_earlier_commands_log(script: pathlib.Path) -> None:
+    assert stale_logs(script.read_text()) == []
+
+
+def test_a_stale_log_is_seen() -> None:
+    assert stale_logs('one > "$work/out" \\\n  2> "$work/err" &\n')
+    assert not stale_logs(': > "$work/err"\none 2> "$work/err" &\n')
+    assert not stale_logs('one 2> "$work/err" && two\n')
+
+
 def calls_of_docker(script: str) -> list[str]:
     """Return the lines of a shell script that call docker, as far as one line shows that."""
     found = []
