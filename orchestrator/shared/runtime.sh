@@ -31,13 +31,22 @@ done
 for job in $jobs; do wait "$job"; done
 
 # Each file costs time (see dpkg.cfg): of the Python packages only what is used is compiled, and of the time zones only their lists
-# stay (orchestrator/blueprint/places.py).
+# stay (orchestrator/blueprint/places.py). Python takes the bytecode whatever the time of its source: who packs a file system may
+# change the times of new files, as mmdebstrap does, and Python would compile them at each start.
 find /opt/orchestrator/tzdata/zoneinfo -mindepth 1 -type d -exec rm -rf {} +
 find /opt/orchestrator/tzdata/zoneinfo -type f ! -name '*.*' -delete
 compile_used() {
   folder=$1
   shift
-  PYTHONDONTWRITEBYTECODE='' PYTHONPATH=/opt/$folder python3 -c 'import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]' "$@"
+  PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/$folder python3 -c '
+import importlib, py_compile, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+for module in tuple(sys.modules.values()):
+    file = getattr(module, "__file__", None) or ""
+    if file.startswith("/opt/") and file.endswith(".py"):
+        py_compile.compile(file, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+' "$@"
 }
 compile_used agents requests requests_aws4auth structlog tenacity
 compile_used orchestrator docker.api docker.errors jinja2 pydantic.main pydantic.plugin._loader pydantic.type_adapter pydantic.types questionary requests rich.live \
