@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.agents.builder.crew import Crew, hire
 from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix_failure import Failure
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import PREFIX, NixLog
 from orchestrator.agents.builder.ssh import why
@@ -294,10 +295,14 @@ def test_a_build_that_fails_there_by_its_own_fault_is_no_loss() -> None:
 
 
 def test_a_build_that_fails_there_is_told_with_the_machine() -> None:
-    nix = Nix(Settings(), pathlib.Path("log"), crew=Crew((BUILDER,), pathlib.Path("/run")))
+    crew = Crew((BUILDER,), pathlib.Path("/run"))
+    nix = Nix(Settings(), pathlib.Path("log"), crew=crew)
     for log, where in ((log_of(begun(URI), FAILED), f" on {URI}"), (log_of(begun(""), FAILED), "")):
-        failed = nix._failure(log, 1, Room(pathlib.Path("/")), starved=False)
-        assert str(failed) == f"derivation linux failed{where}"
+        room = Room(pathlib.Path("/"))
+        failed = Failure(
+            log, 1, room, starved=False, crew=crew, platforms=(), explained=nix._explained
+        )
+        assert str(failed.error()) == f"derivation linux failed{where}"
 
 
 def test_a_full_disk_there_is_the_builders_loss() -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from orchestrator.agents import room
 from orchestrator.agents.builder import collect, memory, nix, nixos
+from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.forecast import Forecast, present_bytes
 from orchestrator.agents.builder.nix import Nix, attribute_paths
+from orchestrator.agents.builder.nix_failure import Failure
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import NixLog, derivation_name
 from orchestrator.agents.failure import AgentError, disk_full
@@ -170,6 +172,12 @@ def test_attributes_are_quoted_as_nix_reads_them() -> None:
     assert attribute_paths([("x86_64-linux", "raw-efi")]) == ['"x86_64-linux"."raw-efi"']
 
 
+def failed(log: NixLog) -> AgentError:
+    """Return the error of a command that ended with 1 for no reason but those in its log."""
+    nix = Nix(Settings(), pathlib.Path("/nowhere"))
+    return Failure(log, 1, Room(pathlib.Path("/")), False, Crew(), (), nix._explained).error()
+
+
 def failure(
     *errors: str,
     code: int = 1,
@@ -181,10 +189,10 @@ def failure(
 ) -> AgentError:
     tails = {derivation_name(derivation): collections.deque(tail)}
     log = NixLog(io.StringIO(), errors=list(errors), _tails=tails)
-    nix = Nix(Settings(platforms=platforms), pathlib.Path("/nowhere"))
     store = Room(pathlib.Path("/"))
     store.least = SCARCE - scarce
-    return nix._failure(log, code, store, starved=starved)
+    nix = Nix(Settings(platforms=platforms), pathlib.Path("/nowhere"))
+    return Failure(log, code, store, starved, Crew(), platforms, nix._explained).error()
 
 
 def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
@@ -224,9 +232,7 @@ def test_a_cache_whose_archive_is_damaged_is_named() -> None:
         f"some substitutes for the outputs of derivation '{DRV}' failed; try '--fallback'",
     ]
     log = NixLog(io.StringIO(), errors=errors, caches={path: cache})
-    error = Nix(Settings(), pathlib.Path("/nowhere"))._failure(
-        log, 1, Room(pathlib.Path("/")), starved=False
-    )
+    error = failed(log)
     assert str(error) == (
         "http://c:5000 does not give /nix/store/p-initrd as it was built:"
         " failed to read compressed data (Zstd decompression failed)"

@@ -11,21 +11,20 @@ import threading
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from orchestrator.agents import events, room
+from orchestrator.agents import events
 from orchestrator.agents.builder import collect, debug, memory
 from orchestrator.agents.builder.crew import Crew
-from orchestrator.agents.builder.evaluation import explain, unreachable
+from orchestrator.agents.builder.evaluation import explain
+from orchestrator.agents.builder.nix_failure import Failure
 from orchestrator.agents.builder.nix_settings import Settings
-from orchestrator.agents.builder.nixlog import NixLog
+from orchestrator.agents.builder.nixlog import NixLog, Problem
 from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.agents.builder.reporter import Reporter
 from orchestrator.agents.builder.ssh import FULL
-from orchestrator.agents.emulation import crash
-from orchestrator.agents.failure import AgentError, disk_full
+from orchestrator.agents.failure import AgentError
 from orchestrator.agents.room import Room
 from orchestrator.shared import command as programs
-from orchestrator.shared.codes import CODES, DISK_FULL, recognise
-from orchestrator.shared.constants import KILLED
+from orchestrator.shared.codes import DISK_FULL
 from orchestrator.shared.task import FAILED
 from orchestrator.shared.text import public
 
@@ -40,9 +39,6 @@ HOLES = ("CVE-2026-44028", "CVE-2026-39860", "CVE-2025-46415")
 
 #: Lowest number of a descriptor that Nix inherits: Nix' helpers use low ones.
 DESCRIPTOR = 64
-
-#: Nix' words for a system that neither it nor a builder builds for.
-PLATFORM = re.compile(r"Required system: '([^']+)'")
 
 
 def version() -> str:
@@ -252,11 +248,18 @@ class Nix:
         if process.returncode != 0:
             if self.settings.keep_failed and log.failed_path:
                 debug.note(self.log_file.with_name(FAILED), log.failed_path)
-            starved = memory.kills() > kills
-            failure = self._failure(log, process.returncode, store, starved=starved)
+            error = Failure(
+                log,
+                process.returncode,
+                store,
+                starved=memory.kills() > kills,
+                crew=self.crew,
+                platforms=self.settings.platforms,
+                explained=self._explained,
+            ).error()
             if fewer and not log.failed_for_good:
-                raise _LostError(str(failure)) from failure
-            raise failure
+                raise _LostError(str(error)) from error
+            raise error
         return output.strip(), log
 
     def _start(self, arguments: list[str], descriptors: tuple[int, ...]) -> programs.Process:
@@ -304,91 +307,20 @@ class Nix:
                 " (--trusted-public-key): they are not taken from there",
             )
 
-    def _failure(self, log: NixLog, code: int, store: Room, *, starved: bool) -> AgentError:
-        """Make the error for a Nix command that ended with exit code `code`.
-
-        `store` has the lowest free space of the store's disk; `starved` says that the OOM killer
-        has killed a process of this container meanwhile.
-        """
-        text = "\n".join([*log.errors, log.tail]).strip()
-        if (wanted := PLATFORM.search(text)) and (missed := self.crew.missed(wanted[1])):
-            return missed
-        if lost := unreachable(text, log.problem):
-            return lost
-        if room.said(text) and store.scarce:
-            return disk_full(text)
-        if starved:
-            what = f"derivation {log.failed}" if log.failed else "Nix"
-            return AgentError(
-                f"{what} failed: the kernel killed a process because memory ran out",
-                hint=CODES["out-of-memory"].remedy,
-                detail=log.tail or text,
-                kind="memory",
-                code="out-of-memory",
-            )
-        if log.failed:
-            if sign := self._crash(log):
-                return AgentError(
-                    f"the emulator failed in derivation {log.failed}: {sign}",
-                    detail=log.tail or text,
-                    kind="emulator",
-                )
-            return self._failed_build(log, text)
-        if code in (KILLED, -9):
-            return AgentError(
-                "Nix was killed: out of memory?",
-                hint=CODES["nix-killed"].remedy,
-                kind="build",
-                code="nix-killed",
-            )
-        if log.spoiled:
-            return _spoiled(*log.spoiled, text)
-        if log.problem:
-            problem = log.problem.moved(*self.copy) if self.copy else log.problem
-            return explain(problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
-        return AgentError("Nix failed", detail=text, kind="build")
-
-    def _failed_build(self, log: NixLog, text: str) -> AgentError:
-        """Make the error for a failed derivation; `text` are Nix' errors and the log's end."""
-        there = self.crew.find(log.machines.get(log.failed_path, ""))
-        where = f" on {there.uri}" if there else ""
-        what, hint, code = f"derivation {log.failed} failed{where}", CODES["build"].remedy, ""
-        if room.said(text):
-            # The store's disk was not full: the message is about a disk image within the build.
-            hint, code = "a disk image within the build is full (--disk-size?)", "image-full"
-        elif told := recognise(text, in_build=True):
-            what = f"{what}: {told.text}" if told.text else what
-            hint, code = told.remedy, told.code
-        return AgentError(what, hint=hint, detail=log.tail or text, kind="build", code=code)
+    def _explained(self, problem: Problem) -> AgentError:
+        """Return the error for a problem of the evaluation, with the caller's own paths."""
+        problem = problem.moved(*self.copy) if self.copy else problem
+        return explain(problem, self.sources, self.nixpkgs, show_trace=self.show_trace)
 
     def _named(self, text: str) -> str:
         """Return `text` with the caller's own paths."""
         text = text.replace(*self.copy) if self.copy else text
         return text.replace(self.sources, "") if self.sources else text
 
-    def _crash(self, log: NixLog) -> str:
-        """Return the log line that shows a crash of the failed derivation's emulator, or ""."""
-        path = pathlib.Path(log.failed_path)
-        # A build may print Nix' message about any path, a link to a device for example.
-        if not path.is_file() or crash.system_of(path.read_text()) not in self.settings.platforms:
-            return ""
-        return crash.sign("\n".join(log.errors), log.tail)
-
 
 def _bare(cache: str) -> str:
     """Return the URL of a cache without its settings, as Nix may tell it."""
     return cache.partition("?")[0].rstrip("/")
-
-
-def _spoiled(path: str, cache: str, text: str) -> AgentError:
-    """Return the error for a store path that could not be taken from a cache; `text` says why."""
-    said = " ".join(text.partition("\n")[0].removeprefix("error: ").split())
-    return AgentError(
-        f"{public(cache)} does not give {path} as it was built: {said}",
-        hint="without this cache (--substituter) it is fetched elsewhere, or built",
-        detail=text,
-        kind="network",
-    )
 
 
 def answer[Answer](said: str, take: Callable[[typing.Any], Answer]) -> Answer:
