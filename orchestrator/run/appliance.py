@@ -146,17 +146,7 @@ class Appliance:
         Each image is delivered as it is announced. Returns False for a run without images: a dry
         run, whose JSON goes to `target`, or one for a closure.
         """
-        self._run.progress.to("start", ", ".join(self._run.plan.services))
-        names = self._run.engine.create(self._run.plan.services)
-        self._started = True
-        first = [names[one] for one in self._run.plan.services if one == "emulators"]
-        if first and self._run.engine.fills_volumes_late():
-            self._run.engine.start(first)
-            first = []
-        others = [names[one] for one in self._run.plan.services if one != "emulators"]
-        self._run.engine.start([*first, *others])
-        for service in self._run.plan.services:
-            self._supervisor.follow(service, names[service])
+        self._start()
         given = False
         while True:
             item = self._supervisor.next(LOOK_SECONDS)
@@ -204,6 +194,24 @@ class Appliance:
                 self._follower.begin(cost, found)
             elif service == "builder":
                 self._follower.show(self._run.progress, name, event)
+
+    def _start(self) -> None:
+        """Start the plan's containers, and follow them.
+
+        Docker fills the volume of the emulators when it creates their container, which then need
+        not run. Podman fills it at the container's start, which must come before the builder's.
+        """
+        services = self._run.plan.services
+        self._run.progress.to("start", ", ".join(services))
+        names = self._run.engine.create(services)
+        self._started = True
+        followed = [one for one in services if one != "emulators"]
+        if followed != [*services] and self._run.engine.fills_volumes_late():
+            self._run.engine.start([names["emulators"]])
+            self._supervisor.follow("emulators", names["emulators"])
+        self._run.engine.start([names[one] for one in followed])
+        for service in followed:
+            self._supervisor.follow(service, names[service])
 
     def announced(self, name: str, field: str) -> tuple[str, ...]:
         """Return the store paths in `field` of the builder's event `name`."""
