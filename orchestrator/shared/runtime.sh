@@ -40,12 +40,16 @@ compile_used() {
   shift
   PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/opt/$folder python3 -c '
 import importlib, py_compile, sys
+from importlib.machinery import SourceFileLoader
+
+paths = set()
+run = SourceFileLoader.exec_module
+SourceFileLoader.exec_module = lambda loader, module: paths.add(loader.path) or run(loader, module)
 for name in sys.argv[1:]:
     importlib.import_module(name)
-for module in tuple(sys.modules.values()):
-    file = getattr(module, "__file__", None) or ""
-    if file.startswith("/opt/") and file.endswith(".py"):
-        py_compile.compile(file, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+for path in paths:  # also modules that cannot be imported, for want of an optional package: each start tries them
+    if path.startswith("/opt/"):
+        py_compile.compile(path, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 ' "$@"
 }
 compile_used agents requests requests_aws4auth structlog tenacity
