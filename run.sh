@@ -80,8 +80,6 @@ main() {
   state=$(mktemp -d -- "${TMPDIR:-/tmp}/nixos-image-$$.XXXXXX" 2> /dev/null) && state=$(CDPATH='' cd -- "$state" && pwd) && : > "$state/mark" \
     || die 2 "no folder can be made in ${TMPDIR:-/tmp}" "set TMPDIR to another folder"
   trap 'forget_maker; forget_pulled; forget_run; show_cursor; rm -rf "$state"' EXIT
-  ca_bundle=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
-  if [ -r "${ca_bundle:-/}" ] && [ -f "$ca_bundle" ]; then absolute "$ca_bundle"; ca_bundle=$absolute; else ca_bundle=; fi
   find_nixpkgs
   forget_dead
   answer "$@"
@@ -90,6 +88,7 @@ main() {
   find_appliance "$@"
   find_builders "$@"
   [ "${1-}" != init ] || find_person
+  find_ca_bundle
   find_docker
   find_hasher
   find_tar

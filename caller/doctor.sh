@@ -83,8 +83,8 @@ examine_bundle() {
   file=${SSL_CERT_FILE:-${NIX_SSL_CERT_FILE:-}}
   [ -n "$file" ] || return 0
   if [ ! -f "$file" ] || [ ! -r "$file" ]; then finding ca-bundle fails "$file cannot be read"
-  elif ! grep -q 'BEGIN .*CERTIFICATE' "$file"; then finding ca-bundle fails "$file has no certificate"
-  else finding ca-bundle ok "$file, $(grep -c 'BEGIN .*CERTIFICATE' "$file") certificates"; fi
+  elif ! found=$(certificates "$file"); then finding ca-bundle fails "$file has no certificate"
+  else finding ca-bundle ok "$file, $found certificates"; fi
 }
 
 examine_login() {

@@ -17,3 +17,22 @@ find_nixpkgs() {
     if [ -f "$entry/nixos/lib/eval-config.nix" ]; then absolute "$entry"; nixpkgs=$absolute; return; fi
   done
 }
+
+# certificates FILE: prints how many certificates in PEM format the file has
+certificates() { grep -c '^-----BEGIN \(TRUSTED \)\{0,1\}CERTIFICATE-----' "$1"; }
+
+# find_ca_bundle: sets $ca_bundle to the file of certificates that the caller's https needs; empty if no variable names one. `doctor`
+# has a finding for a file that is none.
+find_ca_bundle() {
+  name=SSL_CERT_FILE bundle=${SSL_CERT_FILE:-}
+  [ -n "$bundle" ] || name=NIX_SSL_CERT_FILE bundle=${NIX_SSL_CERT_FILE:-}
+  [ -n "$bundle" ] || return 0
+  if [ ! -f "$bundle" ] || [ ! -r "$bundle" ]; then
+    [ -n "$examining" ] || say "warning: $name: $bundle is no file that can be read: https goes without it"
+  elif certificates "$bundle" > /dev/null; then
+    absolute "$bundle"
+    ca_bundle=$absolute
+  else
+    [ -n "$examining" ] || die 2 "$name: $bundle has no certificate in PEM format" "set $name to a file of certificates, or unset it"
+  fi
+}

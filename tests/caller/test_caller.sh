@@ -130,6 +130,17 @@ names() {
 mkdir -p "$work/channels/nixpkgs/nixos/lib" "$work/my tree/nixos/lib"
 touch "$work/channels/nixpkgs/nixos/lib/eval-config.nix" "$work/my tree/nixos/lib/eval-config.nix"
 check "NIX_PATH may name no nixpkgs" names "" ""
+
+# with_bundle VARIABLE FILE: run.sh with a CA bundle
+# shellcheck disable=SC2086  # a command's words
+with_bundle() { env SSL_CERT_FILE= NIX_SSL_CERT_FILE= "$1=$2" PATH="$work/bin:$PATH" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" -f raw-efi; }
+echo none > "$work/no.pem"
+for variable in SSL_CERT_FILE NIX_SSL_CERT_FILE; do
+  expect "$variable: a file without a certificate is told" 2 "^error: $variable: $work/no.pem has no certificate in PEM format" \
+    with_bundle $variable "$work/no.pem"
+  expect "$variable: a file that is not there is told" 0 "^warning: $variable: $work/gone.pem is no file that can be read" \
+    with_bundle $variable "$work/gone.pem"
+done
 check "or one" names "a=/b:nixpkgs=$work/my tree:nixos-config=/etc/nixos/configuration.nix" "$work/my tree"
 check "or folders of trees" names "$work/my tree:$work/channels" "$work/channels/nixpkgs"
 check "or one that is not there, which does not count" names "nixpkgs=/nowhere:nixpkgs=../my tree" "$work/my tree"
