@@ -4,7 +4,7 @@ import re
 import time
 
 from orchestrator.docker.engine import Engine
-from orchestrator.docker.labels import LABEL, PROJECT, RUN_LABEL
+from orchestrator.docker.labels import LABEL, MAKER, PROJECT, RUN_LABEL
 
 #: Run ID of a plain `docker compose up` (the default in compose.yaml).
 COMPOSE_RUN = "compose"
@@ -25,9 +25,6 @@ ENGINE_DIGITS = 4
 
 #: Age in seconds of a container that waits for files at which it counts as abandoned.
 ABANDONED_SECONDS = 86400
-
-#: Beginning of the name of the container that run.sh makes the orchestrator's image of.
-MAKER = f"{PROJECT}-make-"
 
 #: Time limit of an image build in run.sh (seconds): what is younger may be part of a running build.
 BUILD_SECONDS = 7200
@@ -57,6 +54,12 @@ def runs(engine: Engine) -> set[str]:
     }
     volumes = [VOLUME.fullmatch(name) for name in engine.volume_names()]
     return found | {match[1] or match[2] for match in volumes if match}
+
+
+def makers(engine: Engine, runs: set[str]) -> list[str]:
+    """Return the containers in which one of `runs` was making images."""
+    starts = tuple(f"{MAKER}{run}-" for run in runs)
+    return [one.name for one in engine.containers(LABEL) if one.name.startswith(starts)]
 
 
 def living_runs(engine: Engine) -> set[str]:

@@ -8,10 +8,12 @@ from orchestrator.docker.api import Api, Json
 from orchestrator.docker.compose import Compose
 from orchestrator.docker.containers import LOOK_SECONDS, Containers
 from orchestrator.docker.labels import PROJECT, STORE_VOLUME, work_volume
+from orchestrator.docker.one_step import OneStep, command_of
 from orchestrator.docker.server import Server
 from orchestrator.docker.stored import BuildError, Recipe, Stored
 from orchestrator.shared.debian_package import DPKG_FORMAT, NIX, NIX_LIST, Package, read_line
 from orchestrator.shared.errors import DockerError
+from orchestrator.shared.paths import ROOT
 
 #: Podman's name in `docker version`.
 PODMAN = "Podman Engine"
@@ -53,20 +55,27 @@ class Engine(Containers, Stored, Compose, Server):
         project = f"{PROJECT}-{run}" if run else PROJECT
         Compose.__init__(self, api or Api(), project, env_file)
 
-    def build(self, service: str, log: pathlib.Path, variables: dict[str, str]) -> None:
-        """Build the image of `service` as compose.yaml describes it.
+    def build(
+        self, service: str, log: pathlib.Path, variables: dict[str, str], one_step: OneStep
+    ) -> None:
+        """Build the image of `service` as compose.yaml describes it, with `one_step` if possible.
 
         `variables` extend those of the env file. The engine's output goes to `log`; an error has
-        its last lines. The engine itself is asked, because Compose would add a label of its own,
-        and each label is one more step of the build.
+        its last lines. The engine itself is asked: for the fewest steps (`one_step.py`), and
+        because Compose would add a label of its own, which is a step, too. Podman walks no image
+        for a step.
         """
         wanted = self.config(variables)["services"][service]
         build = wanted["build"]
         given = build.get("args") or {}
         arguments = {name: value for name, value in given.items() if value is not None}
         recipe = Recipe(build["dockerfile"], arguments, build["labels"])
+        command = command_of((ROOT / recipe.dockerfile).read_text())
         try:
-            self.build_image(wanted["image"], recipe, log)
+            if command and not self.is_podman():
+                one_step.make(service, wanted["image"], command, recipe, log)
+            else:
+                self.build_image(wanted["image"], recipe, log)
         except BuildError as error:
             words = dict(SAID.findall(str(error)))
             reason = f": {words['error']}" if "error" in words else ""

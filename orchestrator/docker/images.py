@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from orchestrator.docker.compose import IDS
 from orchestrator.docker.engine import Engine
+from orchestrator.docker.one_step import OneStep
 from orchestrator.docker.stored import source
 from orchestrator.shared import retry
 from orchestrator.shared.architectures import SYSTEMS
@@ -94,6 +95,7 @@ class Images:
         `locked`, images with pinned packages must have been built with --locked.
         """
         self._engine = engine
+        self._one_step = OneStep(engine, engine.run)
         self._names = {"guest": guest, "qemu": qemu or "latest"}
         machine = SYSTEMS[f"{guest}-linux"].guest
         common = COMMON.read_text().splitlines()
@@ -135,7 +137,7 @@ class Images:
         variables[IDS["runtime"]] = runtime
         if after := IMAGES[service].after:
             variables[IDS[after]] = self._found(after)
-        self._engine.build(service, self._log(service), variables)
+        self._engine.build(service, self._log(service), variables, self._one_step)
 
     def _log(self, service: str) -> pathlib.Path:
         return self._logs / f"{service}.build.log"
@@ -189,5 +191,9 @@ class Images:
         return "" if service in self._ready else IMAGES[service].name.format(**self._names)
 
     def close(self) -> None:
-        """Cancel builds that have not started; running ones end with this process."""
+        """Cancel builds that have not started, and end running ones.
+
+        What the engine itself builds ends with this process.
+        """
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._one_step.end()

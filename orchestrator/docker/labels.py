@@ -11,6 +11,10 @@ SOURCE_LABEL = f"{LABEL}.source"
 #: Suffix of SOURCE_LABEL's checksum on images that were built with --locked (`compose.yaml`).
 LOCKED = "-locked"
 
+#: Beginning of the names of containers that become images. They have no label of their run, which
+#: the image would have, too.
+MAKER = f"{PROJECT}-make-"
+
 #: The Nix store's volume, which is kept between runs; and the work volume of earlier versions,
 #: which all runs shared.
 STORE_VOLUME = f"{PROJECT}-store"

@@ -88,6 +88,8 @@ def forget_dead_runs(engine: Engine) -> list[str]:
         if running and run not in keep and name.endswith(census.CLEANUP):
             engine.stop(name, CLEAN_SECONDS)  # cleanup removes its run's entries on SIGTERM
     dead = sorted(runs - keep)
+    for maker in census.makers(engine, {*dead}):
+        engine.remove(maker)
     for run in dead:
         Engine(run, pathlib.Path("/nonexistent"), engine.api).down()
         engine.remove_volume(work_volume(run))

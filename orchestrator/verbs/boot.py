@@ -202,9 +202,10 @@ def _boot(request: Boot, who: Caller, progress: "Progress") -> None:
     guest = system.partition("-")[0]
     variables = {"NIXOS_IMAGE_SYSTEMS": system, "NIXOS_IMAGE_GUEST": guest}
     with run_workspace(who, variables) as (engine, workspace):
-        images = Images(engine, guest, workspace.logs, own=who.image)
-        images.want(("boot",))
-        images.wait(("boot",), progress)
+        made = Images(engine, guest, workspace.logs, own=who.image)
+        with contextlib.closing(made) as images:
+            images.want(("boot",))
+            images.wait(("boot",), progress)
         progress.end()
         disk = workspace.shared / "image" / image.name
         disk.parent.mkdir()

@@ -82,7 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Send the end of a chunked answer."""
         self.wfile.write(b"0\r\n\r\n")
 
-    do_GET = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = answer  # noqa: N815
 
 
 class Server(socketserver.ThreadingUnixStreamServer):

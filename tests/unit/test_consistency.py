@@ -14,11 +14,11 @@ from orchestrator.agents.boot import qemu
 from orchestrator.agents.emulation import lease
 from orchestrator.decide.plan import SAME_IMAGE
 from orchestrator.decide.plan import SERVICES as PLANNED
-from orchestrator.docker.census import MAKER
 from orchestrator.docker.compose import IDS
 from orchestrator.docker.images import IMAGES, inputs
 from orchestrator.docker.labels import (
     LABEL,
+    MAKER,
     PROJECT,
     RUN_LABEL,
     SOURCE_LABEL,

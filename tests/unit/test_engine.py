@@ -18,6 +18,8 @@ from orchestrator.docker.api import AHEAD, Api, NotThereError, SilentEngineError
 from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import LABEL, SOURCE_LABEL
+from orchestrator.docker.one_step import OneStep
+from orchestrator.docker.stored import Recipe
 from orchestrator.shared import retry
 from orchestrator.shared.debian_package import Package
 from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
@@ -603,9 +605,13 @@ def test_an_image_is_built_as_compose_yaml_says(
         handler.end_stream()
 
     stub.answers["POST /build"] = build
+    # Podman gets a build of each Dockerfile; for Docker this one is made in one step.
+    components = [{"Name": "Podman Engine"}]
+    stub.answers["GET /version"] = (200, {"ApiVersion": "1.41", "Components": components})
     log = tmp_path / "log"
+    one_step = OneStep(engine, engine.run)
     with contextlib.closing(engine.api):
-        engine.build("builder", log, {})
+        engine.build("builder", log, {}, one_step)
         assert log.read_text() == "Step 1/1\n"
         (query,) = asked
         assert query["dockerfile"] == ["Dockerfile.builder"]
@@ -614,14 +620,25 @@ def test_an_image_is_built_as_compose_yaml_says(
         assert json.loads(query["labels"][0]) == {"org.nixos-image.source": "0123-locked"}
         events.append({"error": "The command returned a non-zero code: 2"})
         with pytest.raises(DockerError, match=r"^the image of builder cannot be built$") as caught:
-            engine.build("builder", log, {})
+            engine.build("builder", log, {}, one_step)
         assert caught.value.detail == "Step 1/1\nThe command returned a non-zero code: 2"
         events.insert(1, {"stream": "nix: error: no mirror: x\nnix: try: check it\n"})
         with pytest.raises(
             DockerError, match=r"image of builder cannot be built: no mirror: x$"
         ) as caught:
-            engine.build("builder", log, {})
+            engine.build("builder", log, {}, one_step)
         assert caught.value.hint == "check it"
+        made: list[tuple[str, str, str, Recipe, pathlib.Path]] = []
+        events.pop()
+        monkeypatch.setattr(one_step, "make", lambda *words: made.append(words))
+        engine.build("builder", log, {}, one_step)
+        assert made == []
+        stub.answers["GET /version"] = (200, {"ApiVersion": "1.41"})
+        engine.build("builder", log, {}, one_step)
+        ((service, image, command, recipe, _log),) = made
+        assert (service, image) == ("builder", "nixos-image-builder")
+        assert "orchestrator.agents.builder.nix_package" in command
+        assert recipe.arguments["NIXOS_IMAGE_LOCKED"] == "1"
 
 
 def test_compose_ends_with_an_engine_that_is_silent(

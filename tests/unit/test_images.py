@@ -15,6 +15,7 @@ from orchestrator.docker.compose import IDS
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import IMAGES, Images, inputs, state
 from orchestrator.docker.labels import SOURCE_LABEL
+from orchestrator.docker.one_step import OneStep
 from orchestrator.shared.errors import DockerError, TimeLimitError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.progress import PlainTeller, Progress
@@ -30,6 +31,7 @@ class FakeEngine:
         self.variables: dict[str, dict[str, str]] = {}
         self.used: dict[str, str] = {}
         self.end, self.guest = "", "aarch64"
+        self.run = "0badcafe"
 
     def parent(self, own: str) -> str:
         assert own == "sha256:9"
@@ -46,7 +48,9 @@ class FakeEngine:
     def image_source(self, image: str) -> str:
         return self.sources.get(image, "")
 
-    def build(self, service: str, log: pathlib.Path, variables: dict[str, str]) -> None:
+    def build(
+        self, service: str, log: pathlib.Path, variables: dict[str, str], _one_step: OneStep
+    ) -> None:
         log.write_text("")
         self.variables[service] = variables
         assert self.done.wait(20)
