@@ -68,7 +68,7 @@ refuse_unreadable() {
   # shellcheck disable=SC2016  # another shell's program
   found=$( (cd / && xargs -0 sh -c 'find "$@" ! -type l "(" ! -user "$0" -o ! -perm -400 ")" -exec sh -c "$cannot_read" sh {} +' "$(id -u)") \
     < "$state/found" 2> /dev/null | sed "s,/\./,/,; q")
-  [ -z "$found" ] || die 2 "$1: $found cannot be read, and the folder is sent whole" \
+  [ -z "$found" ] || die 2 "$1: $found cannot be read, but the whole folder would be sent" \
     "let this user read it, move it out of the folder, or make the folder a git repository that ignores it"
 }
 

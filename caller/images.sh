@@ -28,7 +28,7 @@ parts() {
   done
 }
 
-# other_parts: prints the project's other files, which are not in images. config/ belongs to the user.
+# other_parts: prints the checkout's files that are in no container image; not config/, which is the user's own
 other_parts() {
   for part in .ci .dockerignore .editorconfig .env .gitattributes .github .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md LICENSE README.md action.yml \
     benchmarks caller docs flake.nix mkdocs.yml run.sh templates tests; do

@@ -1,4 +1,4 @@
-# Runs the orchestrator: with files in both directions, or on the caller's terminal.
+# Runs the orchestrator: with tar streams of files to it and from it, or on the caller's terminal.
 # shellcheck shell=sh
 
 # prepare ARGUMENTS...: asks the orchestrator for its orders; its messages come after the line that shows life, which they would

@@ -152,7 +152,7 @@ in
   } (lib.mkIf isGiven {
     nixosImage.late.places = { inherit keys wifi hostKey; etc = if overlay then ".rw-etc/upper" else "etc"; };
 
-    # Without NixOS' own file the device's name stays, whatever is activated. Avahi takes the host's name if it is told none.
+    # Without NixOS' /etc/hostname an activation does not overwrite the device's name. Avahi takes the host's name if it is told none.
     environment.etc.hostname.enable = lib.mkIf late.hostName (lib.mkOverride 45 false);
     services.avahi.hostName = lib.mkIf late.hostName (lib.mkDefault "");
     services.openssh.authorizedKeysFiles = lib.mkIf ownFolder [ "/etc/ssh/device_keys.d/%u" ];

@@ -40,7 +40,7 @@ def add_image_option(what: Group) -> None:
 
 
 def read_appliance(found: argparse.Namespace, who: Caller) -> Appliance | None:
-    """Return the appliance.toml that the options or the working directory name, if any.
+    """Return the appliance.toml that an option names, else the working directory's, else None.
 
     Raises `UsageError` with all faults of the file.
     """

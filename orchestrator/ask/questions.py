@@ -24,7 +24,7 @@ def ask(
     is_public_key: Callable[[str], bool],
     **how: typing.Any,  # noqa: ANN401 - prompt_toolkit's
 ) -> Answers:
-    """Ask for what `known` does not have; its other values are the defaults.
+    """Ask for everything; what `known` has is proposed, its machine and its keys are taken.
 
     `keys` are the public keys to choose from, `is_public_key` judges a typed one. `how` goes to
     prompt_toolkit: its input and output. Raises `InterruptedRunError` if the person gives up.

@@ -223,7 +223,7 @@ def forget_folder_times(tree: pathlib.Path) -> None:
 
 
 def add_library(who: Caller, format_path: pathlib.PurePosixPath) -> None:
-    """Make `../lib.nix` of a format file readable: the caller's, or else ours.
+    """Put nixos-generators' `lib.nix` where a format file imports it: the caller's, or else ours.
 
     A folder that was sent stays as it is: a flake's hash depends on it.
     """
@@ -265,7 +265,8 @@ def _check_link(who: Caller, tree: pathlib.Path, link: pathlib.Path) -> None:
     if target.is_relative_to("/nix/store"):
         link.unlink()
         return
-    # Absolute links are pointed at this container's copies, if not done for an inner tree already.
+    # An absolute link is made to lead to the copy in this container. One of a tree within
+    # another tree has been changed already.
     if target.is_absolute() and not target.is_relative_to(input_folder(who)):
         link.unlink()
         link.symlink_to(received(who, pathlib.PurePosixPath(target)))

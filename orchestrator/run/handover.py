@@ -136,7 +136,9 @@ class Handover:
         there = {one.file_name: one for one in self._run.delivered}
         image = there.get(str(event.get("name")))
         if not image:
-            raise BuildError("the builder keeps an image that the caller does not have")
+            raise BuildError(
+                "the builder says that an image stays as it is, but the caller has no such image"
+            )
         self._place(image, event)
         self._whole.add(image.file_name)
         place = self._run.request.out / image.file_name

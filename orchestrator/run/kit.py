@@ -30,7 +30,7 @@ AGENT = "orchestrator.agents.builder.kit"
 #: Images of run.sh's own that a kit has; caller/kit.sh knows them, too.
 OWN = ("nixos-image-base", "nixos-image-runtime", "nixos-image-orchestrator")
 
-#: Services whose images each kit has besides.
+#: Services whose images each kit has, too.
 SERVICES = ("builder", "cleanup", "boot")
 
 CHUNK_BYTES = 1 << 20

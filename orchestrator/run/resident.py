@@ -24,7 +24,7 @@ CONTAINER = f"{PROJECT}-{SERVICE}-1"
 #: Longest wait in seconds until the worker is ready: it probes Nix' sandbox first.
 READY_SECONDS = 120
 
-#: Seconds to end: the builds of clients are killed.
+#: Longest time in seconds until the worker has stopped; builds of its clients are killed then.
 STOP_SECONDS = 10
 
 #: Longest time in seconds to read the log of a container that runs.

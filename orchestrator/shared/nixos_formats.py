@@ -123,7 +123,7 @@ def chosen(names: tuple[str, ...], formats: tuple[NixosFormat, ...]) -> tuple[Ni
 
 
 def describe(formats: tuple[NixosFormat, ...]) -> str:
-    """Format the table for a person; below it, which files are of another kind than nixpkgs'."""
+    """Format the table for a person; below it, where nixpkgs makes a file of another type."""
     table = columns([COLUMNS, *(one.row for one in formats)])
     others = "".join(
         f"{one.name}: a disk (.{one.suffix}); nixpkgs makes {one.upstreams}\n"

@@ -38,7 +38,7 @@ CONTENT = {
     "custom.cpio": "a further initrd",
 }
 
-#: What systemd-boot's entries are named by.
+#: What the file names of systemd-boot's entries are made of.
 Names = typing.Literal["content", "generation"]
 
 #: Settings of systemd-boot, as fields of the image spec. `xbootldr` is the table with two FATs.

@@ -208,7 +208,7 @@ def test_run_sh_knows_the_secrets_of_services(service: str, option: str, who: Ca
         ["send", "--appliance", "{cwd}/x"],  # a network's name
         ["send", "--appliance", "{cwd}/source"],  # a key
         ["send", "--appliance", "{cwd}/in-a-text"],
-        ["send", "--appliance", "{cwd}/640"],  # the value of another quoted key
+        ["send", "--appliance", "{cwd}/640"],  # a path in the value of a key in quotes
         ["send", "--appliance", "{cwd}/ada"],
         ["send", "--appliance", "/home/other/.ssh/id.pub"],
         ["send_tree", "--appliance", "{cwd}/ts"],

@@ -68,7 +68,7 @@ def test_what_was_noted_is_read_again(
 def test_a_note_that_is_none_is_an_error(text: str | None, tmp_path: pathlib.Path) -> None:
     if text is not None:
         (tmp_path / FAILED).write_text(text)
-    with pytest.raises(AgentError, match="no derivation was kept"):
+    with pytest.raises(AgentError, match="the failed derivation, for a shell in it, was not noted"):
         read_failed(tmp_path)
 
 

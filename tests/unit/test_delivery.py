@@ -235,7 +235,7 @@ def test_what_is_complete_arrives_before_the_rest_is_known(folder: pathlib.Path)
 
 
 def test_an_image_comes_with_the_files_beside_it(folder: pathlib.Path) -> None:
-    """run.sh takes no provenance without its image: it would make a file of the user's ours."""
+    """run.sh refuses a provenance file alone: a user's image would pass for ours."""
     for name in ("first.img", "first.img.log", "second.img", "second.img.log"):
         (folder / name).write_bytes(b"x")
     reader, writer = os.pipe()

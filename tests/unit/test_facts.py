@@ -44,7 +44,7 @@ def engine(stub: Server) -> Iterator[Engine]:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """List of future probe results; an empty one is a success."""
+    """Results that the next probes will have: error texts, "" for a success."""
     answers: list[str] = []
     monkeypatch.setattr(host, "_try_private", lambda _: answers.pop(0))
     return answers

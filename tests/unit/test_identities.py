@@ -63,7 +63,7 @@ def test_a_seed_and_a_name_decide_the_identity() -> None:
 
 
 def test_identities_of_this_version_stay_what_they_are() -> None:
-    """Devices were flashed with them, and known_hosts files have their keys."""
+    """Devices have these identities, and known_hosts files their keys: others would lock out."""
     one = identities.identity(SEED, "sensor-1")
     assert one.machine_id == "4576db7be3384535a03d9103c81821f9"
     assert one.serial == "C82C6590321B9029"

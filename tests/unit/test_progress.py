@@ -366,7 +366,7 @@ class Screen:
         self.row = 0
 
     def show(self, text: str) -> list[str]:
-        """Return the lines after `text` was printed, and raise if a line wraps."""
+        """Return the screen's lines after `text` was printed on it; raise if a line wraps."""
         for found in re.finditer(r"\x1b\[([0-9?;]*)([a-zA-Z])|([^\x1b])", text):
             number, command, letter = found.groups()
             if command == "A":

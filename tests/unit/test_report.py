@@ -205,7 +205,7 @@ def test_equal_areas_are_nearly_square() -> None:
     assert all(0.5 <= box.width / box.height <= 2 for box in boxes)
 
 
-# --- the page -------------------------------------------------------------------------------------
+# --- the HTML page --------------------------------------------------------------------------------
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing() -> None:

@@ -64,7 +64,9 @@ def read_failed(folder: pathlib.Path) -> Failed:
     try:
         return from_json(Failed, read_json((folder / FAILED).read_text(), FAILED), FAILED)
     except (OSError, JsonError) as error:
-        raise AgentError(f"no derivation was kept: {error}", kind="build") from error
+        raise AgentError(
+            f"the failed derivation, for a shell in it, was not noted: {error}", kind="build"
+        ) from error
 
 
 def kept_folder(builds: pathlib.Path) -> pathlib.Path:

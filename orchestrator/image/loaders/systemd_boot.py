@@ -124,7 +124,7 @@ def _entry_text(entry: BootEntry, loader: BootLoader) -> str:
 
 
 def _as_spelled(name: str, files: Files) -> str:
-    """Return `name` with the folders that are in `files` as they are there: FAT has one of each."""
+    """Return `name` with its folders spelled as those of `files`: FAT ignores small and capital."""
     spelled: tuple[str, ...] = ()
     for part in name.split("/"):
         depth = len(spelled)
