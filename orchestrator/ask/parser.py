@@ -25,6 +25,9 @@ LOST = "\N{REPLACEMENT CHARACTER}"
 #: Beginning of an option; a number may be negative.
 OPTION = re.compile("--?[A-Za-z]")
 
+#: Attribute of a namespace while options are parsed: what was given already.
+GIVEN = "given already"
+
 #: Lines of a usage at most: a longer one says no more than the list of options below it.
 USAGE_LINES = 6
 
@@ -40,10 +43,29 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
+class _Once(argparse.Action):
+    """Stores an option's value; a second, other one is an error: the first would be dropped."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value."""
+        given: set[str] = vars(namespace).setdefault(GIVEN, set())
+        if option_string and self.dest in given and getattr(namespace, self.dest) != values:
+            parser.error(f"{'/'.join(self.option_strings)}: given twice, but only one value counts")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises `UsageError`, with a suggestion for a misspelled option.
 
-    Options cannot be abbreviated. The parsed namespace has `help_of`, the command that prints the
+    Options cannot be abbreviated. One that takes a single value cannot be given twice. The parsed
+    namespace has `help_of`, the command that prints the
     help.
     """
 
@@ -70,6 +92,8 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=functools.partial(_Formatter, width=HELP_COLUMNS),
         )
+        for action in (None, "store"):
+            self.register("action", action, _Once)
         self.set_defaults(help_of=f"{self.prog} --help")
 
     def format_help(self) -> str:
@@ -108,7 +132,9 @@ class Parser(argparse.ArgumentParser):
         A misspelled option is told first: its value could count as a wrong argument.
         """
         try:
-            return self.parse_intermixed_args(words)
+            found = self.parse_intermixed_args(words)
+            vars(found).pop(GIVEN, None)
+            return found
         except UsageError:
             for word in words[: words.index("--")] if "--" in words else words:
                 name = word.partition("=")[0] if word.startswith("--") else word[:2]

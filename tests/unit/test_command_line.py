@@ -18,7 +18,31 @@ from tests.unit.asking import ask, demo
 
 P = pathlib.PurePosixPath
 
+#: Arguments that verbs cannot do without.
+REST = {"verify": ("x.img",)}
+
 EVERY_VERB = pytest.mark.parametrize("name", registry.names())
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "values"),
+    [
+        ("demo", "--format", ("raw-efi", "qcow-efi")),
+        ("demo", "--ssh-key", ("a.pub", "b.pub")),
+        ("build", "--configuration", ("a.nix", "b.nix")),
+        ("build", "--nixpkgs", ("a", "b")),
+        ("verify", "--key", ("a", "b")),
+    ],
+)
+def test_a_second_value_does_not_drop_the_first(
+    verb: str, option: str, values: tuple[str, str]
+) -> None:
+    parser = registry.verb(verb).parser()
+    first, second = values
+    twice = vars(parser.parse([option, first, f"{option}={first}", *REST.get(verb, ())]))
+    assert twice == vars(parser.parse([option, first, *REST.get(verb, ())]))
+    with pytest.raises(UsageError, match=rf"{option}.*: given twice, but only one value counts$"):
+        parser.parse([option, first, option, second, *REST.get(verb, ())])
 
 
 # --- verbs --------------------------------------------------------------------------------------
