@@ -74,6 +74,17 @@ def test_all_that_a_run_sets_is_told() -> None:
         ({"build-hook": setting([], ["nix", "__build-remote"])}, ""),
         ({"build-hook": setting(["/bin/sh", "x"], ["nix"])}, "build-hook = /bin/sh x"),
         ({"pre-build-hook": setting("/x", "")}, "pre-build-hook"),
+        ({"post-build-hook": setting("/x", "")}, "post-build-hook"),
+        ({"diff-hook": setting("/x")}, "diff-hook"),
+        ({"plugin-files": setting(["/x"], [])}, "plugin-files"),
+        (
+            {"external-builders": setting([{"systems": ["x"], "program": "/x"}], [])},
+            "external-builders",
+        ),
+        (
+            {"allow-unsafe-native-code-during-evaluation": setting(True, False)},
+            "allow-unsafe-native-code-during-evaluation",
+        ),
     ],
 )
 def test_what_weakens_the_sandbox_is_named(

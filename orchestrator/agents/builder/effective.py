@@ -34,6 +34,14 @@ TOLD = frozenset(
 
 SECONDS = 60
 
+#: Settings by which programs run as the builder's user outside of the sandbox: before, after or in
+#: place of a build, within Nix itself, or by an evaluation (`builtins.exec`). What they do with the
+#: probe says nothing of other builds.
+PROGRAMS = (
+    *("allow-unsafe-native-code-during-evaluation", "diff-hook", "external-builders"),
+    *("plugin-files", "post-build-hook", "pre-build-hook"),
+)
+
 #: Nix' own build-hook, which asks the machines of `builders`; or none.
 NIX_HOOK = re.compile(r"((/\S+/)?nix __build-remote)?")
 
@@ -52,12 +60,10 @@ class Effective:
             f"sandbox = {self.told.get('sandbox', '')}": self.told.get("sandbox") != "true",
             "sandbox-fallback = true": self.told.get("sandbox-fallback") != "false",
             f"builders = {self.told.get('builders', '')}": "builders" in self.changed,
-            # Programs outside of the sandbox that build, or that open it for single builds: what
-            # they do with the probe says nothing of other builds.
             f"build-hook = {self.told.get('build-hook', '')}": not NIX_HOOK.fullmatch(
                 self.told.get("build-hook", "")
             ),
-            "pre-build-hook": "pre-build-hook" in self.changed,
+            **{name: name in self.changed for name in PROGRAMS},
         }
         words = [word for word, true in found.items() if true]
         return f"--option or --nix-conf says {', '.join(words)}" if words else ""
