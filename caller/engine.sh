@@ -1,5 +1,4 @@
-# Runs all docker commands of run.sh, with time limits, and interruptible by signals. No other file calls docker
-# (tests/tools/test_lint.py).
+# Runs all docker commands of run.sh, with time limits, and interruptible by signals (tests/tools/test_lint.py: no other file does).
 # shellcheck shell=sh
 
 # set_patience: sets, in seconds, $patience (limit for an answer), $heavy (limit for work on disks) and $beat (interval of checks
@@ -80,9 +79,9 @@ client() {
   return $ended
 }
 
-# await_client PID: awaits the process; its `client` is killed if the engine does not answer or $container does not exist
+# await_client PID: awaits the process; its `client` is killed if the engine does not answer it: $container does not run then
 await_client() {
-  watch_engine "$1" container inspect "$container" &
+  watch_engine "$1" container inspect --format '{{.State.Running}}' "$container" &
   watching=$!
   await "$1"
   awaited=$?
@@ -90,17 +89,18 @@ await_client() {
   return $awaited
 }
 
-# watch_engine PID ARGUMENTS...: while PID runs, runs docker ARGUMENTS periodically; kills its `client` if the engine is silent
+# watch_engine PID ARGUMENTS...: while PID runs, runs docker ARGUMENTS periodically; kills its `client` if that fails or says `false` for long
 watch_engine() {
   watched=$1
   shift
   seconds=0 absent=0
   while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 "$watched" 2> /dev/null; do
     [ $((seconds % beat)) = 0 ] && [ -e "$state/client" ] || continue
-    limited "$patience" "$@"
-    case $? in
-      0) absent=0 ;;
-      124) absent=$heavy ;;
+    running=$(limited "$patience" "$@")
+    case $?:$running in
+      0:false) absent=$((absent + beat)) ;;
+      0:*) absent=0 ;;
+      124:*) absent=$heavy ;;
       *) absent=$((absent + beat)) ;;
     esac
     [ "$absent" -lt "$heavy" ] || end_client
@@ -114,11 +114,11 @@ end_client() {
   end_family "$client"
 }
 
-# limited SECONDS ARGUMENTS...: runs docker with a time limit; returns its exit code, or 124; must run in a subshell
+# limited SECONDS ARGUMENTS...: runs docker with a time limit and its stdout; returns its exit code, or 124; must run in a subshell
 limited() {
   left=$1
   shift
-  docker "$@" > /dev/null 2>&1 < /dev/null &
+  docker "$@" 2> /dev/null < /dev/null &
   limited=$!
   while kill -0 $limited 2> /dev/null; do
     if [ "$left" = 0 ] || [ ! -d "$state" ]; then # no time is left, or run.sh has ended
@@ -138,7 +138,7 @@ tell_container() {
   tries=50
   [ "$patience" -le 10 ] || patience=10
   while [ "$tries" -gt 0 ]; do
-    limited "$patience" kill --signal "$1" "$container"
+    limited "$patience" kill --signal "$1" "$container" > /dev/null
     case $? in
       0) ;;
       124) end_client; return ;;

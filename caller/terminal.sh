@@ -31,7 +31,7 @@ on_resize() {
     rm -f "$state/resized"
     terminal_size
     # shellcheck disable=SC2016  # another shell's program
-    limited "$patience" exec "$container" sh -c 'echo "$0 $1" > /tmp/terminal' "$rows" "$columns"
+    limited "$patience" exec "$container" sh -c 'echo "$0 $1" > /tmp/terminal' "$rows" "$columns" > /dev/null
   ) &
 }
 
@@ -60,7 +60,7 @@ read_answer() {
       [nN] | [nN][oO]) signal=USR2 ;;
       *) continue ;;
     esac
-    limited "$patience" kill --signal "$signal" "$container"
+    limited "$patience" kill --signal "$signal" "$container" > /dev/null
     return
   done
 }

@@ -1,16 +1,18 @@
 #!/bin/sh
-# Tests an engine that stops answering at any call of run.sh: exit code 3 in time, or a signal's, and no process is left.
+# Tests an engine that stops answering at any call of run.sh, or leaves one call open: exit code 3 in time, or a signal's, and no
+# process is left.
 . "$(dirname -- "$0")/lib.sh"
 . "$(dirname -- "$0")/stub.sh"
 
-# Fake docker: from its n-th call on (n is in `silent`) it does not answer and ignores SIGTERM. `images` selects which images
-# exist; it makes missing ones.
+# Fake docker: from its n-th call on (n is in `silent`) it does not answer and ignores SIGTERM. Where `only` is, it answers the calls
+# after that one, and says that no container runs. `images` selects which images exist; it makes missing ones.
 mv "$work/bin/docker" "$work/bin/answers"
 cat > "$work/bin/docker" << 'EOF'
 #!/bin/sh
 here=$(dirname -- "$(dirname -- "$0")")
 echo "$*" >> "$here/calls"
-[ "$(wc -l < "$here/calls")" -lt "$(cat "$here/silent")" ] || { trap '' TERM; exec sleep "$(cat "$here/bin/nap")"; }
+made=$(wc -l < "$here/calls") silent=$(cat "$here/silent")
+[ "$made" -lt "$silent" ] || { [ -e "$here/only" ] && [ "$made" -gt "$silent" ]; } || { trap '' TERM; exec sleep "$(cat "$here/bin/nap")"; }
 case "$(cat "$here/images"):$*" in
   none:*'image inspect nixos-image-'* | none:*'image inspect debian'*) [ -e "$here/pulled" ]; exit ;;
   none:pull*) touch "$here/pulled"; exit ;;
@@ -20,6 +22,7 @@ case "$(cat "$here/images"):$*" in
     cat > /dev/null
     exit
     ;;
+  *'container inspect '*Running*) if [ -e "$here/only" ]; then echo false; else echo true; fi; exit ;;
   none:run*compileall*) cat > /dev/null; exit ;;
   none:commit*) echo "sha256:$(printf %064d 4)"; exit ;;
   *' orchestrator boot'*) touch "$here/booted" ;;
@@ -151,6 +154,21 @@ while [ "$n" -le "$number" ]; do
   # run.sh asks the engine for running containers, for at most 10 seconds.
   if sed -n "${n}p" "$work/runs/streams.999/calls" | grep -q ^run; then seconds=16; else seconds=4; fi
   terminated streams "$n" "$seconds"
+  n=$((n + 1))
+done
+# An engine may leave the client of a container waiting, and answer all else.
+n=1
+while [ "$n" -le "$number" ]; do
+  if sed -n "${n}p" "$work/runs/streams.999/calls" | grep -q '^run'; then
+    prepared streams "$n"
+    touch "$here/only"
+    (call streams 2) &
+    ended $! 40
+    got=$?
+    cp "$here/err" "$work/err"
+    check "streams: call $n of $number alone is left open: exit code 3" test "$got" = 3
+    check "and one line about that" test "$(grep '^error: ' "$work/err")" = "error: Docker does not answer"
+  fi
   n=$((n + 1))
 done
 sleep 2
