@@ -2,7 +2,7 @@
 # file system; macOS has no flock.
 # shellcheck shell=sh
 
-# lock_out: takes the lock of $out; rm -rf "$lock" releases it. Waits for another run's lock, and removes that of a dead run.
+# lock_out: takes the lock of $out, which `unlock` releases. Waits for another run's lock, and removes that of a dead run.
 lock_out() {
   lock=$out/.nixos-image.lock
   waits=0
@@ -16,15 +16,18 @@ lock_out() {
     sleep 1
   done
   hold "$lock" || {
-    rm -rf "$lock"
+    unlock
     refuse "$lock cannot be written to" "free space there"
   }
 }
 
-# hold FOLDER: writes to FOLDER/holder which process holds it: this subshell; $$ is the main script's
+# unlock: removes the lock and its one file. Whoever may write to $out may have given its name to another folder.
+unlock() { rm -f "$lock/holder" && rmdir "$lock"; }
+
+# hold FOLDER: writes to the new file FOLDER/holder, never through a link, which process holds it: this subshell; $$ is the main script's
 hold() {
   pid=$(exec sh -c 'echo "$PPID"')
-  printf '%s %s %s\n' "$pid" "$(computer)" "$(born "$pid")" > "$1/holder"
+  (set -C && printf '%s %s %s\n' "$pid" "$(computer)" "$(born "$pid")" > "$1/holder")
 }
 
 # computer: prints one word for those whose processes can be seen from here: two computers may have one name, and containers of one
@@ -58,7 +61,7 @@ break_dead() {
     return 1
   fi
   { is_file "$lock/holder" || [ -n "$(find "$lock.broken" -prune -mmin -1)" ]; } && is_dead "$lock" \
-    && rm -rf "$lock" 2> /dev/null # fails if it is another user's
+    && unlock 2> /dev/null # fails if it is another user's
   rmdir "$lock.broken"
   [ ! -d "$lock" ]
 }

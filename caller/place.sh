@@ -45,7 +45,7 @@ put_images() {
   lock_out || return
   put_all
   put=$?
-  rm -rf "$lock"
+  unlock
   return $put
 }
 

@@ -23,9 +23,13 @@ forget_parts() {
       other=${part##*/.}
       ask ps -q --filter "name=^${other%-*}\$" && [ ! -s "$state/said" ] && [ -n "$(find "$part" -prune -mmin +10)" ] || continue
     fi
-    rm -rf "$part"
+    (cd -P "$part" && [ "$PWD" = "$(physical "$out")/${part##*/}" ] && empty_part && rmdir "$part") 2> /dev/null
   done
 }
+
+# empty_part: empties the working directory, if it is a partial delivery. Whoever may write to the output folder may have given another
+# folder of this user's that name.
+empty_part() { ! find . ! -name . -prune -print | grep -qvxE '\./(files|end|holder|[0-9]+)' && rm -rf ./*; }
 
 # out_locks: the delivered files are the checkout's locks; flake.lock lies above the others.
 out_locks() {
@@ -39,31 +43,40 @@ unpack() {
   [ -z "$question" ] || answer_question
   [ -n "$out" ] || { cat > /dev/null; return 0; } # the verb delivers no files
   part=$out/.nixos-image-$run-$$.part
+  # Whoever may write to $out may put another folder in the place of this one at any time: this shell stays in it, whatever has its name.
   # The stream may open the inner folder to other users: a member may be the folder itself. The outer folder stays closed.
-  mkdir -m 700 "$part" && hold "$part" && mkdir "$part/files" || { cat > /dev/null; return 8; }
+  mkdir -m 700 "$part" && cd -P "$part" && mkdir -m 700 ./files && is_own && hold . || { cat > /dev/null; return 8; }
   # Without the flag, bsdtar gives files of root's the rights that the stream has for other users, capabilities, and flags.
   exec 4<&0
-  { (cd "$part/files" && tar -xomf - --no-same-permissions) 2> "$state/untar" || cat > /dev/null; : > "$part/end"; } <&4 &
+  { (cd ./files && tar -xomf - --no-same-permissions) 2> "$state/untar" || cat > /dev/null; : > ./end; } <&4 &
   unpacker=$!
   taken=0 number=1
-  until [ -e "$part/end" ]; do
-    if is_manifest "$part/files/.complete-$number"; then take_next; else sleep 0.2 2> /dev/null || sleep 1; fi
+  until [ -e ./end ]; do
+    if is_manifest "./files/.complete-$number"; then take_next; else sleep 0.2 2> /dev/null || sleep 1; fi
     kill -0 $unpacker 2> /dev/null || break
   done
   wait $unpacker
-  while [ $taken = 0 ] && is_manifest "$part/files/.complete-$number"; do take_next; done
-  [ $taken != 0 ] || take "$part/files" .complete || taken=$?
-  rm -rf "$part"
+  while [ $taken = 0 ] && is_manifest "./files/.complete-$number"; do take_next; done
+  [ $taken != 0 ] || take ./files .complete || taken=$?
+  { empty_part && rmdir "$part"; } 2> /dev/null # fails if another folder has its name
   return $taken
+}
+
+# is_own: whether the working directory is the one that mkdir has just made here: empty but for `files`, of the owner and with the rights
+# of that one. They need not be this user's and 700: FAT has none.
+is_own() {
+  # shellcheck disable=SC2012  # rights and owner of two known names
+  [ "$(ls -A)" = files ] && [ "$(ls -nd . ./files | awk '{ print $1, $3 }' | uniq | wc -l)" -eq 1 ] \
+    || refuse "another user has replaced $part" "choose an output folder that no other user may write to (-o)"
 }
 
 # take_next: takes over the files of the next manifest, if those before were taken. They are set aside first, where tar, which still
 # unpacks, writes nothing.
 take_next() {
-  aside=$part/$number
-  mkdir "$aside" && mv "$part/files/.complete-$number" "$aside/" || taken=8
+  aside=./$number
+  mkdir "$aside" && mv "./files/.complete-$number" "$aside/" || taken=8
   while [ $taken = 0 ] && read -r sum kind name && [ "$sum" != end ]; do
-    case $name in '' | .* | -* | */*) ;; *) ! is_there "$part/files/$name" || mv "$part/files/$name" "$aside/" || taken=8 ;; esac
+    case $name in '' | .* | -* | */*) ;; *) ! is_there "./files/$name" || mv "./files/$name" "$aside/" || taken=8 ;; esac
   done < "$aside/.complete-$number"
   [ $taken != 0 ] || take "$aside" ".complete-$number" || taken=$?
   rm -rf "$aside"

@@ -76,7 +76,7 @@ recorded_tools() {
 #!/bin/sh
 $(command -v $tool) "\$@"
 code=\$?
-case "\$*" in *"$work/images"*) "$work/deed" $tool "\$@" ;; esac
+case "\$*" in *"$work/images"* | *./files*) "$work/deed" $tool "\$@" ;; esac
 exit \$code
 EOF
     chmod +x "$work/bin/$tool"

@@ -123,6 +123,36 @@ check "that leads out" untouched
 expect "a folder in an image's place gets no file" 8 'images/a.img is a folder' hand_over replaces
 check "not even by a link" untouched
 
+# --- run.sh, and another user who may write to the output folder -----------------------------------------------------
+
+echo precious > "$work/precious"
+# tar, and mkdir: the other user acts while they run.
+cat > "$work/swap" << EOF
+part=\$(echo "$work"/images/.nixos-image-*.part)
+mv "\$part" "$work/images/away"
+mkdir "\$part" "\$part/files"
+for name in end holder files/a.img; do ln -s "$work/precious" "\$part/\$name"; done
+EOF
+there=$(PATH="$work/bin:$PATH" command -v tar)
+[ ! -e "$work/bin/tar" ] || { mv "$work/bin/tar" "$work/bin/tar.kept" && there=$work/bin/tar.kept; }
+printf '#!/bin/sh\ncase "$*" in *-xomf*) . "%s" ;; esac\nexec "%s" "$@"\n' "$work/swap" "$there" > "$work/bin/tar"
+chmod +x "$work/bin/tar"
+expect "another user who replaces the folder of received files has nothing else written to" 0 '' hand_over good
+check "by links in it" test "$(cat "$work/precious")" = precious -a -s "$work/images/a ä.img"
+rm "$work/bin/tar"
+[ ! -e "$work/bin/tar.kept" ] || mv "$work/bin/tar.kept" "$work/bin/tar"
+printf '#!/bin/sh\n"%s" "$@" || exit\nfor made; do case $made in *.part) chown 12345 "$made" ;; esac; done\n' "$(command -v mkdir)" > "$work/bin/mkdir"
+chmod +x "$work/bin/mkdir"
+expect "a folder of another user in its place is refused" 8 'another user has replaced' hand_over good
+rm "$work/bin/mkdir"
+rm -rf "$work/images"
+mkdir -p "$work/own/files" "$work/images/.nixos-image-a-4194305.part/mine"
+ln -s "$work/own" "$work/images/.nixos-image-b-4194305.part"
+touch -h -d '1 hour ago' "$work/images"/.nixos-image-*.part "$work/own"
+cp "$work/streams/good" "$work/stream"
+expect "what another user calls a dead run's delivery is not removed" 0 '' run_sh demo -o "$work/images"
+check "whether it is a link or a folder" test -d "$work/own/files" -a -d "$work/images/.nixos-image-a-4194305.part/mine"
+
 # --- run.sh, and orders with paths that the command line does not name ------------------------------------------------
 
 # refused NAME LINE ARGUMENTS...: checks that run.sh, called with ARGUMENTS in $work/elsewhere, refuses the order LINE and

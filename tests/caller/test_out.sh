@@ -184,7 +184,7 @@ recorded_tools
 cat > "$work/deed" << EOF
 #!/bin/sh
 for word; do case \$word in -*) ;; *) printf '%s ' "\$word" ;; esac; done \\
-  | sed 's|$work/images/[.]nixos-image-[-0-9a-f]*[.]part/files|PART|g; s|$work/images|OUT|g' >> "$work/deeds"
+  | sed 's|[.]/files|PART|g; s|$work/images|OUT|g' >> "$work/deeds"
 echo >> "$work/deeds"
 EOF
 chmod +x "$work/deed"
