@@ -31,7 +31,7 @@ PORT = 11111
 SPEAK_SECONDS = 5
 LINE_BYTES = 256
 
-#: Most connections that have not sent a token yet; further ones are closed at once.
+#: Most connections that have not sent a token yet; for a further one the oldest is closed.
 MOST_STRANGERS = 256
 
 #: Number of refusals that are logged individually; further ones are only counted.
@@ -94,7 +94,8 @@ class _Server:
         self.lease = lease
         self.changed = asyncio.Event()
         self._token = token.encode()
-        self._strangers = 0
+        #: Connections that have not sent a line yet, the oldest first.
+        self._strangers: dict[asyncio.StreamWriter, None] = {}
         self._refusals: collections.Counter[str] = collections.Counter()
 
     async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,18 +114,22 @@ class _Server:
             writer.close()
 
     async def _introduce(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        if self._strangers >= MOST_STRANGERS:
-            return self._refuse(writer, "too many strangers")
-        self._strangers += 1
+        if len(self._strangers) >= MOST_STRANGERS:
+            # A builder sends its token at once: whoever is silent must not keep it out.
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            self._refuse(oldest, "too many strangers")
+            oldest.close()
+        self._strangers[writer] = None
         try:
             async with asyncio.timeout(SPEAK_SECONDS):
                 verb = self._verb(await reader.readuntil(b"\n"))
         except TimeoutError:
             return self._refuse(writer, "silence")
         except (asyncio.LimitOverrunError, asyncio.IncompleteReadError):
-            return self._refuse(writer, "garbage")
+            return writer in self._strangers and self._refuse(writer, "garbage")
         finally:
-            self._strangers -= 1
+            self._strangers.pop(writer, None)
         if verb == b"HOLD":
             events.emit("lease-held")
             await _say(writer, b"HELD\n")
