@@ -141,6 +141,7 @@ expect "another user who replaces the folder of received files has nothing else 
 check "by links in it" test "$(cat "$work/precious")" = precious -a -s "$work/images/a ä.img"
 rm "$work/bin/tar"
 [ ! -e "$work/bin/tar.kept" ] || mv "$work/bin/tar.kept" "$work/bin/tar"
+# shellcheck disable=SC2016  # another shell's program
 printf '#!/bin/sh\n"%s" "$@" || exit\nfor made; do case $made in *.part) chown 12345 "$made" ;; esac; done\n' "$(command -v mkdir)" > "$work/bin/mkdir"
 chmod +x "$work/bin/mkdir"
 expect "a folder of another user in its place is refused" 8 'another user has replaced' hand_over good

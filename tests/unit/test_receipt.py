@@ -135,6 +135,10 @@ def test_a_security_option_is_told_in_few_words(option: str, words: str) -> None
     assert privileges._option(option).startswith(words)
 
 
+#: Linux' own value of kernel.pid_max on hosts with up to 32 CPUs.
+PID_MAX = 32768
+
+
 def test_every_service_has_limits() -> None:
     text = (ROOT / "compose.yaml").read_text()
     (small,) = re.findall(r"^x-small: &small\n((?:  .*\n)+)", text, re.MULTILINE)
@@ -149,3 +153,5 @@ def test_every_service_has_limits() -> None:
         # The test suite has Docker's socket: limits would not restrict it.
         limited = "*small" in block or ("pids_limit" in block and "mem_limit" in block)
         assert limited or "extends: {service: boot}" in block or name == "test", name
+    # Linux has 32768 processes and threads, unless somebody has set another number (proc(5)).
+    assert max(map(int, re.findall("pids_limit: ([0-9]+)", text))) <= PID_MAX // 2
