@@ -136,6 +136,24 @@ class Containers:
                 return int(answer["StatusCode"])
         return NONE
 
+    def code_after_log(self, name: str) -> int:
+        """Return the exit code of a container whose log has ended; -1 if it does not exist.
+
+        Raises `DockerError` if it still runs: the engine has lost its log.
+        """
+        code = self.exit_code(name, HEAVY * self.api.patience)
+        if code == NONE and self._runs(name):
+            raise DockerError(
+                f"Docker has ended the log of {name}, which still runs",
+                hint="run the command again; if Docker was not restarted meanwhile, see its log",
+            )
+        return code
+
+    def _runs(self, name: str) -> bool:
+        with forgiven():
+            return bool(self.inspect([name])[0]["State"]["Running"])
+        return False
+
     def starved(self, name: str) -> bool:
         """Whether the kernel's OOM killer has killed the container."""
         with forgiven():

@@ -85,7 +85,7 @@ class Supervisor:
         self._engine = engine
         self._progress = progress
         self._deadline = deadline
-        self._queue: queue.Queue[_Said | Exit | SilentEngineError] = queue.Queue()
+        self._queue: queue.Queue[_Said | Exit | DockerError] = queue.Queue()
         #: Letters of the events in the queue by service.
         self._waiting: collections.Counter[str] = collections.Counter()
         self._taken = threading.Condition()
@@ -121,7 +121,7 @@ class Supervisor:
                 item = self._queue.get(timeout=min(left, 0.5))
             except queue.Empty:
                 continue
-            if isinstance(item, SilentEngineError):
+            if isinstance(item, DockerError):
                 raise item
             if isinstance(item, Exit):
                 self.exits[item.service] = item.code
@@ -150,10 +150,13 @@ class Supervisor:
     def _follow(self, service: str, container: str) -> None:
         try:
             self._follow_lines(service, container)
-            code = self._engine.exit_code(container)
+            code = self._engine.code_after_log(container)
             starved = code == KILLED and self._engine.starved(container)
-        except SilentEngineError as error:
+        except DockerError as error:
             self._queue.put(error)
+        except Exception as error:  # noqa: BLE001 - else nobody would learn of the container's end
+            problem = f"Docker's answer about {container} cannot be understood: {error!r}"
+            self._queue.put(DockerError(problem, hint="./run.sh doctor examines Docker"))
         else:
             self._queue.put(Exit(service, code, starved))
 

@@ -101,6 +101,18 @@ def test_what_an_engine_refuses_is_told_in_its_words(engine: Engine, stub: Serve
         engine.start(["x"])
 
 
+def test_a_container_that_runs_on_after_its_log_has_lost_it(
+    stub: Server, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "exit_code", lambda _name, _patience: -1)
+    assert engine.code_after_log("x") == -1
+    stub.answers["GET /containers/x/json"] = (200, {"State": {"Running": False}})
+    assert engine.code_after_log("x") == -1
+    stub.answers["GET /containers/x/json"] = (200, {"State": {"Running": True}})
+    with pytest.raises(DockerError, match="has ended the log of x, which still runs"):
+        engine.code_after_log("x")
+
+
 def test_what_is_gone_already_is_no_error(engine: Engine) -> None:
     engine.stop("x", 1)
     engine.kill("x")

@@ -52,6 +52,7 @@ class FakeEngine:
         self.codes: dict[str, int | None] = {}
         self.broken: DockerError | None = None
         self.hungry: set[str] = set()
+        self.odd: Exception | None = None
 
     def starved(self, name: str) -> bool:
         return name in self.hungry
@@ -63,7 +64,9 @@ class FakeEngine:
         while self.codes.get(name) is None:
             time.sleep(0.02)
 
-    def exit_code(self, name: str) -> int:
+    def code_after_log(self, name: str) -> int:
+        if self.odd:
+            raise self.odd
         code = self.codes.get(name)
         return -1 if code is None else code
 
@@ -253,6 +256,24 @@ def test_an_engine_that_is_silent_is_told_as_that(world: World) -> None:
     world.run("builder")
     with pytest.raises(SilentEngineError, match="Docker does not answer"):
         world.supervisor.next()
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (DockerError("its log has ended, and it runs"), "^its log has ended, and it runs$"),
+        (KeyError("StatusCode"), "Docker's answer about builder cannot be understood"),
+        (TypeError("NoneType"), "Docker's answer about builder cannot be understood"),
+    ],
+)
+def test_an_engine_that_does_not_tell_of_the_end_ends_the_run(
+    odd: Exception, words: str, world: World
+) -> None:
+    """The thread that follows the container ends, and nobody else would learn of the end."""
+    world.engine.odd = odd
+    world.run("builder", code=0)
+    with pytest.raises(DockerError, match=words):
+        world.supervisor.next(3)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
