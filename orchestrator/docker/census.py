@@ -79,14 +79,19 @@ def abandoned(engine: Engine) -> list[str]:
     """Return containers that nobody will use any more.
 
     These are containers of orchestrators that have waited for files longer than a day, and those
-    that have not become an image within the time limit of a build.
+    that have not become an image within the time limit of a build. The clock may have been set
+    forward meanwhile: none of a run whose files are still being sent, and none that works.
     """
-    now = time.time()
+    now, living = time.time(), living_runs(engine)
     return [
         one.name
         for one in engine.containers(LABEL)
-        if (one.name.startswith(MAKER) and one.created < now - BUILD_SECONDS)
-        or (one.state == "created" and one.created < now - ABANDONED_SECONDS)
+        if not one.running
+        and one.labels.get(RUN_LABEL) not in living
+        and (
+            (one.name.startswith(MAKER) and one.created < now - BUILD_SECONDS)
+            or (one.state == "created" and one.created < now - ABANDONED_SECONDS)
+        )
     ]
 
 

@@ -75,6 +75,20 @@ def test_only_old_containers_that_never_started_are_abandoned(engine: Engine, st
     assert census.abandoned(engine) == ["nixos-image-0badcafe-builder-1"]
 
 
+def test_what_is_in_use_is_not_abandoned_when_the_clock_was_set_forward(
+    engine: Engine, stub: Server
+) -> None:
+    labels = {LABEL: "true", "org.nixos-image.run": "0badcafe"}
+    waiting = {"Names": ["/nixos-image-0badcafe"], "State": "created", "Labels": labels}
+    sending = {"Names": ["/nixos-image-0badcafe-send"], "State": "running", "Labels": labels}
+    making = {"Names": ["/nixos-image-make-01"], "State": "running", "Labels": {LABEL: "true"}}
+    found = [one | {"Created": 1} for one in (waiting, sending, making)]
+    stub.answers["GET /containers/json"] = (200, found)
+    assert census.abandoned(engine) == []
+    stub.answers["GET /containers/json"] = (200, found[:1])
+    assert census.abandoned(engine) == ["nixos-image-0badcafe"]
+
+
 def test_a_container_that_has_become_no_image_is_abandoned(engine: Engine, stub: Server) -> None:
     name = "nixos-image-make-0123"
     maker = {"Names": [f"/{name}"], "State": "exited", "Labels": {LABEL: "true"}, "Created": 1}
