@@ -44,6 +44,9 @@ in
 
   # NixOS' system call filter does not fit Debian's older dhcpcd.
   systemd.services.dhcpcd.serviceConfig.SystemCallFilter = lib.mkForce [ ];
+  # Nor does it ever end its start if udev renames the card meanwhile (NetworkConfiguration/dhcpcd, issues 503 and 504, which NixOS'
+  # newer one has mended): cards keep the kernel's names.
+  networking.usePredictableInterfaceNames = false;
 
   # Debian's cloud kernel does not have all modules of NixOS' initrd.
   boot.initrd.allowMissingModules = true;
