@@ -75,6 +75,7 @@ class Architecture:
     machine: Machine
     hosts: tuple[str, ...] = ()
     runs_too: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     guest: Guest | None = None
     demo: Demo | None = None
 

@@ -47,6 +47,12 @@ def test_derivations_that_run_a_virtual_machine_may_be_built() -> None:
     assert config(Settings())["extra-system-features"] == "kvm"
 
 
+def test_features_that_a_foreign_system_requires_are_offered_where_its_programs_run() -> None:
+    """Nixpkgs' builds for armv7l require its instruction set; Nix refuses each of them without."""
+    found = config(Settings(platforms=("riscv64-linux", "armv7l-linux")))
+    assert found["extra-system-features"] == "kvm gccarch-armv7-a"
+
+
 def test_nix_asks_the_caches_that_it_is_told_of_and_builds_on_the_volume() -> None:
     found = config(Settings(build_dir="/var/nixos-image/0badcafe/builds"))
     assert (found["substituters"], found["trusted-public-keys"]) == ("", "")

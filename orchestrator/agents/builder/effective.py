@@ -11,6 +11,7 @@ from orchestrator.agents import events
 from orchestrator.agents.builder.nix import Nix, answer
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.text import public
 
 #: Settings that are recorded with their values: those that the run sets, and others that affect
@@ -18,7 +19,7 @@ from orchestrator.shared.text import public
 #: settings only the names are recorded.
 TOLD = frozenset(
     {
-        *(line.partition(" = ")[0] for line in Settings(("x",), restricted=True).lines()),
+        *(line.partition(" = ")[0] for line in Settings(tuple(SYSTEMS), restricted=True).lines()),
         *("allow-import-from-derivation", "build-hook", "builders", "cores", "fallback"),
         *("filter-syscalls", "hashed-mirrors", "pure-eval", "require-sigs"),
         *(

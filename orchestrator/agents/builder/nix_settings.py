@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 from orchestrator.image.filesystems.filesystem import preloaded
+from orchestrator.shared.architectures import SYSTEMS
 from orchestrator.shared.paths import ROOT
 
 #: NixOS' binary cache, and its public key.
@@ -67,8 +68,7 @@ class Settings:
             "build-users-group": "",
             "build-dir": self.build_dir,
             "max-jobs": "auto" if self.builds else "0",
-            # Derivations that run a virtual machine ask for it; their QEMU emulates without KVM.
-            "extra-system-features": "kvm",
+            "extra-system-features": " ".join(self._features()),
             "connect-timeout": "10",
             "download-attempts": str(ATTEMPTS),
             "stalled-download-timeout": str(STALL_SECONDS),
@@ -81,6 +81,11 @@ class Settings:
             lines["restrict-eval"] = "true"
             lines["allowed-uris"] = " ".join(f"{scheme}:" for scheme in REMOTE)
         return [f"{name} = {value}" for name, value in lines.items()]
+
+    def _features(self) -> list[str]:
+        """Return the system features that derivations may require."""
+        # Derivations that run a virtual machine ask for kvm; their QEMU emulates without KVM.
+        return ["kvm", *(one for name in self.platforms for one in SYSTEMS[name].features)]
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a Nix command that builds."""
