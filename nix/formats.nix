@@ -97,7 +97,7 @@ in
   };
   sd-x86_64 = sdCard "sd-image-x86_64" { upstream = "sd-card"; tried = "built"; systems = [ "x86_64-linux" ]; };
   sd-riscv64 = sdCard "sd-image-riscv64-qemu" { tried = "built"; systems = [ "riscv64-linux" ]; };
-  sd-armv7l = sdCard "sd-image-armv7l-multiplatform" { systems = [ "armv7l-linux" ]; };
+  sd-armv7l = sdCard "sd-image-armv7l-multiplatform" { tried = "built"; systems = [ "armv7l-linux" ]; };
 
   # Cloud providers, and hypervisors that need their own drivers
   amazon = provider "amazon" { tried = "built"; onDevice = [ "virtualisation/amazon-image.nix" ]; diskFormat = "vpc"; suffix = "vhd"; };

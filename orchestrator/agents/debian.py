@@ -260,11 +260,16 @@ class Index:
 
     def resolve(self, role: str) -> Pin:
         """Return a pin of the newest version of the package of `role`, without `tree`."""
-        package = ROLES[role].format(kernel=DEMOS[self._arch][1].kernel)
-        if role == "kernel":  # the metapackage depends on the kernel package of the current ABI
-            names = re.findall(r"[^\s,]+", self._show(package)["Depends"])
-            package = next(name for name in names if name.startswith("linux-image-"))
-        return self.newest(role, package)
+        if role == "kernel":
+            return self.kernel(DEMOS[self._arch][1].kernel)
+        return self.newest(role, ROLES[role])
+
+    def kernel(self, flavour: str) -> Pin:
+        """Return a pin of the newest kernel of Debian's `flavour`, without `tree`."""
+        # The metapackage depends on the kernel package of the current ABI.
+        depends = self._show(ROLES["kernel"].format(kernel=flavour))["Depends"]
+        names = re.findall(r"[^\s,]+", depends)
+        return self.newest("kernel", next(n for n in names if n.startswith("linux-image-")))
 
     def newest(self, role: str, package: str) -> Pin:
         """Return a pin of the newest version of `package`, with role `role`."""

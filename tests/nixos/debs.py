@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from orchestrator.agents.debian import Index, Pin, fetch, left_out, read_lock
+from orchestrator.agents.debian import DEMOS, Index, Pin, fetch, left_out, read_lock
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.paths import ROOT
 
@@ -21,7 +21,11 @@ LOCK = HERE / "debian.json"
 #: The product's own lock file, which says which suites have no whole index for an architecture.
 PRODUCT = ROOT / "locks/debian.json"
 
-ARCHITECTURES = ("amd64", "arm64", "riscv64")
+#: The same for the architecture that the product pins nothing of.
+WITHOUT = {"armhf": frozenset({"trixie-updates", "trixie-security"})}
+
+#: Debian's flavour of the kernel for each architecture; there is no demo for armhf.
+FLAVOURS = {**{arch: demo.kernel for arch, (_, demo) in DEMOS.items()}, "armhf": "armmp"}
 
 
 def lock(snapshot: str) -> dict[str, object]:
@@ -35,12 +39,13 @@ def lock(snapshot: str) -> dict[str, object]:
     )
     named = {*table["tools"], *(name for names in table["debian"].values() for name in names)}
     packages: dict[str, dict[str, dict[str, str]]] = {}
-    for arch in ARCHITECTURES:
+    for arch, flavour in FLAVOURS.items():
         others = {name for one, names in table["only"].items() if one != arch for name in names}
         others |= set(table["absent"].get(arch, ()))
         with tempfile.TemporaryDirectory() as state:
-            index = Index(pathlib.Path(state), arch, left_out(PRODUCT, arch))
-            pins = {"kernel": index.resolve("kernel")}
+            without = WITHOUT.get(arch) or left_out(PRODUCT, arch)
+            index = Index(pathlib.Path(state), arch, without)
+            pins = {"kernel": index.kernel(flavour)}
             here = named - others - {"kernel"} - set(table["alone"])
             for group in (sorted(here), *([name] for name in table["alone"])):
                 pins |= {pin.role: pin for pin in index.closure(group) if _wanted(pin.role, named)}
@@ -83,7 +88,7 @@ def main() -> None:
     new.add_argument("snapshot", help="a time as YYYYMMDDTHHMMSSZ")
     get = verbs.add_parser("fetch")
     get.add_argument("folder", type=pathlib.Path)
-    get.add_argument("arch", nargs="+", choices=ARCHITECTURES)
+    get.add_argument("arch", nargs="+", choices=sorted(FLAVOURS))
     arguments = parser.parse_args()
     if arguments.verb == "lock":
         json.dump(lock(arguments.snapshot), sys.stdout, indent=2)

@@ -15,7 +15,7 @@ kexec='kexec kexec-bundle'
 scripts='vm vm-nogui'
 machine='vm-bootloader'
 installers='iso-installer install-iso-hyperv'
-cards='sd-riscv64 sd-aarch64-installer'
+cards='sd-riscv64 sd-armv7l sd-aarch64-installer'
 cases=${*:-disks containers kexec scripts machine installers cards}
 programs qemu-img sfdisk debugfs zstd xorriso unsquashfs
 mkdir "$work/configuration"
@@ -39,7 +39,7 @@ cat > "$work/configuration/installer.nix" << 'NIX'
   };
 }
 NIX
-case $cases in *cards*) stand_in_tree x86_64-linux aarch64-linux riscv64-linux ;; *) stand_in_tree x86_64-linux ;; esac
+case $cases in *cards*) stand_in_tree x86_64-linux aarch64-linux armv7l-linux riscv64-linux ;; *) stand_in_tree x86_64-linux ;; esac
 
 # of_system SYSTEM CONFIGURATION FORMAT...: builds images of these formats in one go, into $work/images
 of_system() {
@@ -197,9 +197,10 @@ starts_with() { test "$(tail -c "+$(($2 + 1))" "$3" | head -c ${#1})" = "$1"; }
 
 case $cases in *cards*)
   for format in $cards; do
-    # Linux' images have their architecture's name in their first sector.
+    # Linux' images have their architecture's name in their first sector, those of 32-bit ARM a number.
     case $format in
       *riscv64*) of_system riscv64-linux configuration "$format"; magic=RISCV at=48 ;;
+      *armv7l*) of_system armv7l-linux configuration "$format"; magic=$(printf '\030(o\001') at=36 ;;
       *) of_system aarch64-linux installer "$format"; magic=ARMd at=56 ;;
     esac
     image=$(file_of "$format")

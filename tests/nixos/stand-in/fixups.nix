@@ -37,6 +37,8 @@ lib.genAttrs [
   "rtl8192su-firmware" "rtl8761b-firmware" "sof-firmware" "wireless-regdb" "zd1211-firmware"
 ]
   (_: placeholders "lib/firmware" [ ]) // {
+  uboot-rpi_2_defconfig = placeholders "." [ "u-boot.bin" ];
+  uboot-rpi_3_32b_defconfig = placeholders "." [ "u-boot.bin" ];
   uboot-rpi_3_defconfig = placeholders "." [ "u-boot.bin" ];
   uboot-rpi_4_defconfig = placeholders "." [ "u-boot.bin" ];
   raspberrypi-armstubs = placeholders "." [ "armstub8-gic.bin" ];
@@ -243,6 +245,7 @@ lib.genAttrs [
     script = ''
       cp "$first"/boot/vmlinu[xz]-* "$first/bzImage"
       cp "$first"/boot/vmlinu[xz]-* "$first/Image"
+      cp "$first"/boot/vmlinu[xz]-* "$first/zImage"
       cp "$first"/boot/config-* "$first/config"
       mkdir -p "$modules/lib"
       mv "$first/lib/modules" "$modules/lib/"

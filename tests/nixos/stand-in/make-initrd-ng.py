@@ -11,22 +11,28 @@ import shutil
 import struct
 import sys
 
+# Index of e_ident's byte that tells 32 from 64 bits, and its value for the latter.
+CLASS, CLASS_64 = 4, 2
 SEGMENT_DYNAMIC, SEGMENT_INTERPRETER = 2, 3
 NEEDED, STRINGS, RPATH = 1, 5, 15
 
 
 def libraries(elf: bytes) -> list[str]:
-    """Return the paths of ld.so and libraries of a 64-bit little-endian ELF file."""
-    (headers,) = struct.unpack_from("<Q", elf, 32)
-    size, count = struct.unpack_from("<HH", elf, 54)
+    """Return the paths of ld.so and libraries of a little-endian ELF file."""
+    wide = elf[CLASS] == CLASS_64
+    (headers,) = struct.unpack_from("<Q" if wide else "<I", elf, 32 if wide else 28)
+    size, count = struct.unpack_from("<HH", elf, 54 if wide else 42)
     found, tags, segments = [], [], []
     for at in range(headers, headers + size * count, size):
-        kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", elf, at)
+        if wide:
+            kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", elf, at)
+        else:
+            kind, offset, address, _, length = struct.unpack_from("<IIIII", elf, at)
         segments.append((address, offset, length))
         if kind == SEGMENT_INTERPRETER:
             found.append(elf[offset : offset + length - 1].decode())
         if kind == SEGMENT_DYNAMIC:
-            tags = list(struct.iter_unpack("<QQ", elf[offset : offset + length]))
+            tags = list(struct.iter_unpack("<QQ" if wide else "<II", elf[offset : offset + length]))
     strings = next((value for tag, value in tags if tag == STRINGS), 0)
     for address, offset, length in segments:
         if address <= strings < address + length:

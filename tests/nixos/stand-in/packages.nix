@@ -121,5 +121,6 @@
     "ipxe-qemu"
   ];
   # Packages that Debian does not have for an architecture.
+  absent.armhf = [ "virtiofsd" ];
   absent.riscv64 = [ "kexec-tools" "tcc" ];
 }
