@@ -31,6 +31,12 @@ let
     { is = ! boot.initrd.enable; path = [ "boot" "initrd" "enable" ]; why = "is false: the initrd finds the image's root by its label; leave it out"; }
   ];
   wrong = lib.filter (one: one.is) settings;
+
+  # The script's disk has a boot loader only if a virtual machine installs it.
+  script = guest.config.virtualisation.vmVariant.virtualisation;
+  # Programs of another CPU: the kernel starts none of them.
+  inherit (guest.pkgs.stdenv) hostPlatform;
+  kernel = boot.kernelPackages.kernel.stdenv.hostPlatform;
 in
 # A format-path file says itself what it is.
 if kind == "own" then null
@@ -40,4 +46,8 @@ else if strangers != [ ] then
 else if needsKernel && wrong != [ ] then
   let one = lib.head wrong; in
   "${lib.concatStringsSep "." one.path}${placesOf one.path} ${one.why}"
+else if needsKernel && kernel.system != hostPlatform.system then
+  "boot.kernelPackages${placesOf [ "boot" "kernelPackages" ]} is for ${kernel.system}, but the image is for ${hostPlatform.system}: take it from pkgs"
+else if format.recipe or "" == "vm" && script.useBootLoader then
+  "format ${format.name}: virtualisation.vmVariant.virtualisation.useBootLoader${placesOf [ "virtualisation" "vmVariant" ]} is true, and a virtual machine installs the boot loader: take -f vm-bootloader"
 else null

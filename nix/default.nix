@@ -49,9 +49,11 @@ let
     (definition: lib.optional (! lib.hasPrefix "${toString nixpkgs}/" definition.file && definition.value ? ${name})
       (lib.setDefaultModuleLocation "${definition.file}, via option image.modules.${name}" definition.value.${name}))
     unchecked.options.image.modules.definitionsWithLocations;
-  own = unchecked: format:
-    let name = if format.variant != null then format.variant else format.upstream; in
-    lib.optionals (name != null) (ownVariant unchecked name);
+  # A format may have other names than its variant of nixpkgs': what a configuration says for these is for it, too.
+  own = unchecked: format: lib.concatMap (ownVariant unchecked)
+    (lib.filter (name: name != null) (lib.unique ([ (if format.variant != null then format.variant else format.upstream) format.name ] ++ format.aliases)));
+  # Beside what nixpkgs' own variant has already.
+  ownBeside = unchecked: format: own unchecked (format // { upstream = null; variant = null; } // lib.optionalAttrs (format.name == format.variant) { name = null; });
 
   # Kind of the image for nix/options.toml, null where the partition table decides it.
   kindOf = format:
@@ -59,8 +61,9 @@ let
     else if format.recipe == "vm-bootloader" then "machine"
     else if lib.hasPrefix "vm" format.recipe then "vm"
     else if format.assembler == "vm" then "upstream"
-    else { iso = "live"; kexec = "live"; kexec-bundle = "live"; format-path = "own"; }.${format.recipe} or "container";
+    else { iso = "live"; kexec = "kexec"; kexec-bundle = "kexec"; format-path = "own"; }.${format.recipe} or "container";
 
+  inherit (import ./definitions.nix { inherit lib; modulesPath = nixpkgs + "/nixos/modules"; }) isFromNixpkgs plain;
   families = map (lib.splitString ".") (builtins.fromTOML (builtins.readFile ./options.toml)).families;
   # The name of an image file is an option of nixpkgs' modules of images, one of which each variant has.
   fileOptions = nixpkgs + "/nixos/modules/image/file-options.nix";
@@ -73,8 +76,11 @@ let
   guestOf = prepared: unchecked: format:
     let
       kind = kindOf format;
-      variant = if format.variant != null then [ unchecked.config.image.modules.${format.variant} ] else own unchecked format;
+      isInstaller = format.variant == "iso-installer";
+      variant = if format.variant != null then [ unchecked.config.image.modules.${format.variant} ] ++ ownBeside unchecked format else own unchecked format;
       declaring = map (family: { options = lib.setAttrByPath family (lib.mkOption { type = lib.types.raw; }); });
+      mounts = lib.concatMap (definition: lib.concatMap lib.attrNames (lib.filter lib.isAttrs (plain definition.value)))
+        (lib.filter (definition: ! isFromNixpkgs definition) unchecked.options.fileSystems.definitionsWithLocations);
       missing = lib.filter (family: ! lib.hasAttrByPath family unchecked.options) families;
       # The configuration without the modules of the format, whose definitions hide its own or need a whole system.
       declared = prepared.extendModules {
@@ -82,19 +88,19 @@ let
           # What only the format's module declares is no mistake here.
           ++ [{ _module.check = false; }]
           ++ declaring missing
-          # A configuration may set only some options of / or /boot, and the format's module the rest. Without that module the
+          # A configuration may set only some options of a mount point, and the format's module the rest. Without that module the
           # evaluation would miss a device and a type: give them defaults.
           ++ [{
           _file = toString ./modules/disk.nix;
-          fileSystems = lib.genAttrs [ "/" "/boot" ] (_: { device = lib.mkOverride 1400 "none"; fsType = lib.mkOverride 1400 "ext4"; });
+          fileSystems = lib.genAttrs (lib.unique ([ "/" "/boot" ] ++ mounts)) (_: { device = lib.mkOverride 1400 "none"; fsType = lib.mkOverride 1400 "ext4"; });
         }]
           # Only a module sees the options of a specialisation.
           ++ [ ({ options, ... }: { options.declaredOptions = lib.mkOption { type = lib.types.raw; internal = true; default = options; }; }) ];
       };
       # What a specialisation declares, beside what it has of its parent.
-      declaredOf = name: child: lib.optionalAttrs child.inheritParentConfig {
+      declaredOf = told: name: child: lib.optionalAttrs child.inheritParentConfig {
         configuration._module.args.declared = lib.mkForce {
-          inherit kind;
+          inherit kind isInstaller told;
           families = [ ];
           options = child.configuration.declaredOptions;
           parent = declared.options;
@@ -113,17 +119,18 @@ let
           }
           ++ lib.optionals (kind != "own") [
             ./modules/declared.nix
-            {
+            ({ config, ... }: {
               _module.args.declared = {
-                inherit kind;
+                inherit kind isInstaller;
+                told = [ ];
                 inherit (declared) options;
                 # A family that the format does not have counts if somebody means it: `options ? isoImage` may be asked before.
                 families = lib.filter (family: ! fits strict || lib.hasAttrByPath family strict.options) missing;
                 parent = null;
                 within = "";
               };
-              specialisation = lib.mapAttrs declaredOf declared.config.specialisation;
-            }
+              specialisation = lib.mapAttrs (declaredOf config.nixosImage.told) declared.config.specialisation;
+            })
           ];
       };
       lax = strict.extendModules { modules = [{ _module.check = false; }]; };
@@ -145,12 +152,17 @@ let
       inherit (guest.config.nixosImage) touchEFIVars postVM;
       made = guest.pkgs.stdenv.hostPlatform.system;
       wrong = contradictionOf { inherit format guest; inherit (unchecked) options; kind = kindOf format; placesOf = placesOf guest; };
+      built = guest.config.nixpkgs.buildPlatform.system;
+      # Of pkgs that the configuration brings along the option says nothing.
+      isForeign = ! guest.options.nixpkgs.pkgs.isDefined && built != buildSystem && built != system;
+      told = lib.warnIf isForeign
+        "nixpkgs.buildPlatform${placesOf guest [ "nixpkgs" "buildPlatform" ]} is ${built}: the image is built by programs for it, which the builder (${buildSystem}) has to emulate";
     in
     if wrong != null then
       throw wrong
     else if made != system then
       throw "nixpkgs.pkgs${placesOf guest [ "nixpkgs" "pkgs" ]} is for ${made}, but the image is for ${system}"
-    else if format.assembler != "native" then
+    else told (if format.assembler != "native" then
       nixpkgsMade { inherit format guest; }
     else if ! touchEFIVars && postVM == "" then
       native { inherit format guest; }
@@ -159,7 +171,7 @@ let
         option = if touchEFIVars then "touchEFIVars" else "postVM";
         what = "nixosImage.${option}${placesOf guest [ "nixosImage" option ]}";
       in
-      nixpkgsMade { inherit guest; format = onTarget system what format // { recipe = "disk-image"; }; };
+      nixpkgsMade { inherit guest; format = onTarget system what format // { recipe = "disk-image"; }; });
 
   # A VM runs the target's programs, which would take days under emulation, because QEMU itself is one of them: the build machine must
   # be of the target's system. `what` asks for it.
@@ -173,7 +185,8 @@ let
     let
       arguments = { inherit lib; inherit (evaluated) options; config = evaluated.config // { inherit (evaluated) _module; }; modulesPath = nixpkgs + "/nixos/modules"; };
       placeOf = import ./place.nix { inherit lib arguments; };
-      places = map (placeOf option [ ]) (lib.getAttrFromPath option evaluated.options).definitionsWithLocations;
+      isSaid = one: lib.hasPrefix "/" one.file && ! isFromNixpkgs one;
+      places = map (placeOf option [ ]) (lib.filter isSaid (lib.getAttrFromPath option evaluated.options).definitionsWithLocations);
     in
     lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " places})";
 

@@ -1,17 +1,18 @@
-# What names a device in a configuration beside fileSystems, swapDevices and LUKS: units of mounts, /etc/fstab, /etc/crypttab, the
-# initrd's root, its services and the like. The image has its own disk alone, so a boot would wait for any other device, or fail.
+# What names a device in a configuration beside fileSystems, swapDevices and LUKS: units of mounts, /etc/fstab, /etc/crypttab and its
+# like, the initrd's root, its services and the like. The image has its own disk alone, so a boot would wait for any other device, or fail.
 #
 #   definitionsOf, placeOf, plain   those of nix/modules/declared.nix
 #   declared                        options of the configuration without the format's modules
 #   made                            { device, fsType } of each file system that the image has
 #   isHarmless                      whether an entry { device, fsType, options } of fstab needs no disk
+#   isLive                          whether the image is a system in memory, without a disk
+#   hasEsp                          whether the image has an EFI system partition
 #   hasGpt                          whether the image has a GPT, or none that is this project's
-#   hides, noStore                  whether an entry with a mountPoint hides the image's store, and a sentence of it
-#   foreignOf, noOption             mount options of an entry that are of another type than its file system's, and a sentence of them
+#   problemsOf                      sentences of what is wrong with an entry that has a mountPoint, too, whether it needs a disk or not
 #
 # Returns a list of { option, findings }: a finding is { name, places, why, instead, without }, where `without` is a definition of the
 # option that leaves the thing out, null where only the configuration itself can.
-{ lib, declared, definitionsOf, escapePath, foreignOf, hasGpt, hides, isHarmless, made, noOption, noStore, placeOf, plain }:
+{ lib, declared, definitionsOf, escapePath, hasEsp, hasGpt, isHarmless, isLive, made, placeOf, plain, problemsOf }:
 let
   strong = lib.mkOverride 45;
   optionAt = path: lib.attrByPath path null declared;
@@ -58,9 +59,18 @@ let
     {
       path = [ "boot" "initrd" "systemd" "repart" "device" ];
       none = null;
-      isWrong = isAbsent;
+      # A live system has no disk of its own: it divides that of the machine.
+      isWrong = device: ! isLive && isAbsent device;
       why = "the image has no such device";
       instead = "leave it out, systemd-repart takes the disk of the root";
+    }
+    {
+      path = [ "systemd" "sysupdate" "enable" ];
+      none = false;
+      from = [ [ "systemd" "sysupdate" "transfers" ] ];
+      isWrong = _: withoutTarget != [ ];
+      why = "${lib.concatStringsSep ", " withoutTarget} would update what the image does not have: its disk has one system, whose root is a partition of type linux-generic, and an ESP only with systemd-boot";
+      instead = "leave out such transfers, or declare their partitions in systemd.repart.partitions";
     }
     {
       path = [ "zramSwap" "writebackDevice" ];
@@ -95,6 +105,18 @@ let
       without = strong none;
     };
 
+  # Transfers of systemd-sysupdate onto a partition that nothing makes, or into an ESP that is not there.
+  valueAt = path: let option = optionAt path; in if option == null then { } else option.value;
+  repartTypes = lib.concatMap (one: lib.optional (one ? Type) one.Type) (lib.attrValues (valueAt [ "systemd" "repart" "partitions" ]));
+  withoutTarget = lib.attrNames (lib.filterAttrs
+    (_: transfer:
+      let target = transfer.Target or { }; type = target.Type or ""; in
+      made != [ ] && (
+        type == "partition" && ! lib.elem (target.MatchPartitionType or "") repartTypes
+        || lib.elem (target.PathRelativeTo or "") [ "esp" "xbootldr" "boot" ] && ! hasEsp
+      ))
+    (valueAt [ "systemd" "sysupdate" "transfers" ]));
+
   # --- units --------------------------------------------------------------------------------------
 
   starts = [ "wantedBy" "requiredBy" "upheldBy" ];
@@ -105,15 +127,14 @@ let
       isOther = isAbsent what || lib.elem type [ "zfs" "bcachefs" ];
       # systemd finds the type by itself.
       entry = { mountPoint = where; device = what; fsType = if type == "" then "auto" else type; options = [ options ]; };
-      foreign = foreignOf entry;
+      problems = problemsOf entry;
     in
-    lib.optional (isOther || foreign != [ ] || hides entry) {
+    lib.optional (isOther || problems != [ ]) {
       name = "${lib.concatStringsSep "." (path ++ [ option ])}.\"${key}\"";
       inherit places;
       why =
         if isOther then "${what} is not in the image, and the boot would wait for it"
-        else if foreign != [ ] then noOption entry foreign
-        else noStore entry;
+        else lib.head problems;
       instead = lib.optionalString isOther "leave out its wantedBy and requiredBy if the device is attached later, and let systemd.automounts start it";
       without.${unit} = { enable = strong false; } // lib.genAttrs starts (_: strong [ ]);
     };
@@ -202,15 +223,21 @@ let
   word = number: words: if number < lib.length words then lib.elemAt words number else "";
   optionsOf = number: words: lib.splitString "," (word number words);
   notHere = device: "it names ${device}, which is not in the image";
+  mayFail = options: lib.intersectLists options [ "nofail" "noauto" "_netdev" ] != [ ];
+  ofSecond = words: lib.optional (isAbsent (word 1 words) && ! mayFail (optionsOf 3 words)) (notHere (word 1 words));
   files = {
     # crypttab(5): name, device, key, options
-    crypttab = words: lib.optional (isAbsent (word 1 words) && lib.intersectLists (optionsOf 3 words) [ "nofail" "noauto" "_netdev" ] == [ ]) (notHere (word 1 words));
+    crypttab = ofSecond;
+    # veritytab(5): name, data device, hash device, root hash, options
+    veritytab = words: lib.optionals (! mayFail (optionsOf 4 words))
+      (map notHere (lib.filter isAbsent [ (word 1 words) (word 2 words) ]));
+    # integritytab(5): name, device, key, options
+    integritytab = ofSecond;
     # fstab(5): device, mount point, type, options
     fstab = words:
       let entry = { mountPoint = word 1 words; device = word 0 words; fsType = word 2 words; options = optionsOf 3 words; }; in
       lib.optional (! isHarmless entry && (isAbsent entry.device || entry.fsType == "zfs")) (notHere entry.device)
-      ++ lib.optional (foreignOf entry != [ ]) (noOption entry (foreignOf entry))
-      ++ lib.optional (hides entry) (noStore entry);
+      ++ problemsOf entry;
   };
   # A store path that is not a derivation's output is there before the build.
   isThere = source: lib.all (one: one.path or false) (lib.attrValues (builtins.getContext source)) && builtins.pathExists source;

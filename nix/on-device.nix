@@ -37,6 +37,7 @@ in
 [ (file "configuration.nix" (builtins.toFile "configuration.nix" configuration)) ]
 ++ [ (file "${ours}/nix/modules" ./modules // { mode = ""; }) ]
 ++ lib.mapAttrsToList (name: file "${ours}/${name}") {
+  "nix/definitions.nix" = ./definitions.nix;
   "nix/place.nix" = ./place.nix;
   "orchestrator/shared/filesystems.toml" = ../orchestrator/shared/filesystems.toml;
   "orchestrator/shared/disk_formats.toml" = ../orchestrator/shared/disk_formats.toml;

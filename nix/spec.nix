@@ -21,9 +21,11 @@ let
     if lib.isInt owner then owner
     else orElse (throw "nixosImage.contents: ${kind}.${owner} has no fixed number") (config.users.${kind}.${owner}.${field} or null);
 
-  # Swap files, which the first boot writes in full.
+  # Swap files on the root file system, which the first boot writes in full.
+  mountOf = import ./mount-of.nix { inherit lib; inherit (config) fileSystems; };
+  isOnRoot = path: (mountOf path).mountPoint or "/" == "/";
   swap = lib.foldl' (sum: one: sum + one.size) 0
-    (lib.filter (one: one.size != null && ! lib.hasPrefix "/dev/" one.device) (lib.optionals (! cfg.onlyNixStore) config.swapDevices));
+    (lib.filter (one: one.size != null && ! lib.hasPrefix "/dev/" one.device && isOnRoot one.device) (lib.optionals (! cfg.onlyNixStore) config.swapDevices));
 
   # Whether the image gets the provider's /etc/nixos/configuration.nix: what the configuration puts there comes first.
   ownSystem = format.onDevice != [ ] && ! cfg.onlyNixStore && cfg.configFile == null

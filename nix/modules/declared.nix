@@ -8,6 +8,8 @@
 #   kind       of the image where the partition table does not decide it, else null
 #   parent     the options outside of the specialisation that this is, else null
 #   within     what its options' names begin with
+#   told       { name, places } of what is told outside of this specialisation
+#   isInstaller  whether nixpkgs' module of the installer is in the format, which drops all disks of a configuration
 { config, declared, lib, modulesPath, options, pkgs, utils, ... }@arguments:
 let
   cfg = config.nixosImage;
@@ -17,6 +19,7 @@ let
     else if config ? sdImage then "card"
     else { none = "bare"; efi = "uefi"; efixbootldr = "uefi"; hybrid = "uefi"; }.${table} or "bios";
   onDisk = lib.elem kind [ "uefi" "bios" "bare" "card" ];
+  isLive = lib.elem kind [ "live" "kexec" ];
   rules = builtins.fromTOML (builtins.readFile ../options.toml);
 
   inherit (import ../definitions.nix { inherit lib modulesPath; }) isFromNixpkgs plain;
@@ -51,9 +54,14 @@ let
   # --- file systems -------------------------------------------------------------------------------
 
   byLabel = label: "/dev/disk/by-label/${label}";
+  # fstab(5) has another word for a device by its label.
+  canonical = device: if lib.hasPrefix "LABEL=" (toString device) then byLabel (lib.removePrefix "LABEL=" device) else device;
   # The mount points that the image's disk has, with the device and the type that is made.
   made =
-    if kind == "card" then { "/" = { device = byLabel config.sdImage.rootVolumeLabel; fsType = "ext4"; }; }
+    if kind == "card" then {
+      "/" = { device = byLabel config.sdImage.rootVolumeLabel; fsType = "ext4"; };
+      "/boot/firmware" = { device = byLabel config.sdImage.firmwarePartitionName; fsType = "vfat"; };
+    }
     else if ! onDisk then { }
     else
       { ${if cfg.onlyNixStore then "/nix/store" else "/"} = { device = byLabel cfg.label; inherit (cfg) fsType; }; }
@@ -65,7 +73,7 @@ let
   isReplaced = mount: kind != "upstream" && ! isMade mount && (! onDisk && mount == "/" || lib.elem mount [ "/boot" "/boot/efi" "/efi" ]);
 
   # Partitions of a disk: the image's takes their place. Anything else is a device that the image would have to make.
-  isPartition = device: builtins.match "/dev/(disk/by-(uuid|partuuid|id|path)/.*|[hsv]d[a-z]+[0-9]*|nvme[0-9]+n[0-9]+(p[0-9]+)?|mmcblk[0-9]+(p[0-9]+)?)" device != null;
+  isPartition = device: builtins.match "/dev/(disk/by-(uuid|partuuid|partlabel|id|path)/.*|(xv|[hsv])d[a-z]+[0-9]*|nvme[0-9]+n[0-9]+(p[0-9]+)?|mmcblk[0-9]+(p[0-9]+)?)|(UUID|PARTUUID|PARTLABEL|ID)=.*" device != null;
   # fstab(5) has one list, whose words a configuration may join itself.
   optionsIn = lib.concatMap (lib.splitString ",");
   mountOptions = import ../mount-options.nix;
@@ -84,7 +92,7 @@ let
     || (entry.overlay.lowerdir or null) != null
     || isOfOwnDisk entry && subvolumes entry.options == [ ];
   # A further mount of a file system that the image has, and the options that are not for that.
-  ownOf = entry: lib.findFirst (one: one.device == entry.device && lib.elem entry.fsType [ one.fsType "auto" ]) null (lib.attrValues made);
+  ownOf = entry: lib.findFirst (one: one.device == canonical entry.device && lib.elem entry.fsType [ one.fsType "auto" ]) null (lib.attrValues made);
   isOfOwnDisk = entry: ownOf entry != null;
   foreignOf = entry: lib.optionals (isOfOwnDisk entry) (foreignTo (ownOf entry).fsType entry.options);
 
@@ -104,6 +112,13 @@ let
   noStore = entry: "${entry.device} (${entry.fsType}) would hide the image's own ${withoutRoot entry.mountPoint}, which its system is started from";
 
   noOption = entry: foreign: "${entry.device} is ${(ownOf entry).fsType}, which has no mount option ${lib.concatStringsSep ", " foreign}";
+  noSubvolume = entry: found: "${entry.device} has no subvolumes, and the mount would fail: ${lib.concatStringsSep ", " found}";
+  # What is wrong with a further mount, whether it may be missing or not: sentences.
+  problemsOf = entry:
+    let foreign = foreignOf entry; missing = lib.optionals (isOfOwnDisk entry) (subvolumes entry.options); in
+    lib.optional (foreign != [ ]) (noOption entry foreign)
+    ++ lib.optional (missing != [ ]) (noSubvolume entry missing)
+    ++ lib.optional (hides entry) (noStore entry);
 
   noOtherDisk = if onDisk then "the image has one disk, with its own partitions" else "this format has no disk";
   fileSystemName = mount: "fileSystems.\"${mount}\"";
@@ -115,9 +130,10 @@ let
       wrongTypes = lib.filter (one: one.value != mine.fsType && one.value != "auto") (attributeOf "fsType" found);
       # NixOS makes the device of a label.
       devices = lib.filter (one: one.value != mine.device) (
-        map (one: one // { attribute = "device"; }) (lib.filter (one: one.value != null) (attributeOf "device" found))
+        map (one: one // { attribute = "device"; value = canonical one.value; }) (lib.filter (one: one.value != null) (attributeOf "device" found))
         ++ map (one: one // { attribute = "label"; value = byLabel one.value; }) (lib.filter (one: one.value != null) (attributeOf "label" found)));
       encrypted = lib.filter (one: one.value.enable or false == true) (attributeOf "encrypted" found);
+      pools = lib.filter (one: one.value.poolUuid or null != null) (attributeOf "stratis" found);
       final = config.fileSystems.${mount} or { device = null; fsType = "nothing"; options = [ ]; };
       isType = type: mount == "/" && lib.elem type (options.nixosImage.fsType.type.functor.payload.values or [ ]);
       subvolume = lib.filter (one: lib.isList one.value && subvolumes one.value != [ ]) (attributeOf "options" found);
@@ -134,12 +150,13 @@ let
             (lib.optionalString (mount == "/" && lib.hasPrefix (byLabel "") (toString one.value)) "set nixosImage.label = \"${lib.removePrefix (byLabel "") one.value}\""))
           (lib.filter (one: ! isPartition (toString one.value)) devices))
         ++ map (one: refuse (name "encrypted") [ one.place ] "the image is not encrypted" "") encrypted
+        ++ map (one: refuse (name "stratis") [ one.place ] "the image has no Stratis pool, and its initrd would wait for one" "") pools
         ++ map (one: refuse (name "options") [ one.place ] "the image's file system has no subvolumes" "") subvolume
         ++ lib.optionals (wrongTypes == [ ]) (map
           (one: refuse (name "options") [ one.place ] "the image's ${mount} is ${mine.fsType}, which has no mount option ${one.value}"
             (lib.concatStringsSep ", or " (map otherType (lib.filter isType (mountOptions.typesOf one.value)))))
           foreign);
-      forced = final.fsType != mine.fsType || final.device != mine.device;
+      forced = final.fsType != mine.fsType || canonical final.device != mine.device;
     in
     if refusals != [ ] then refusals
     else if forced then
@@ -148,15 +165,20 @@ let
       ++ map (other: replaced (fileSystemName other) (map (one: one.place) (saidOf [ "fileSystems" ] other))) (twinsOf mount);
   # Entries of another name for a mount point of the image's own: it has one.
   twinsOf = mount: lib.remove mount (namesAt mount);
+  # What is said of a mount point, and is not what it has: the format's module has one of its own, and is stronger.
+  overridden = entry: found:
+    let values = name: map (one: one.value) (attributeOf name found); in
+    lib.filter (name: values name != [ ] && ! lib.elem entry.${name} (values name)) [ "device" "fsType" ]
+    ++ lib.optional (lib.subtractLists [ "defaults" ] (lib.flatten (values "options")) != [ ] && lib.intersectLists entry.options (lib.flatten (values "options")) == [ ]) "options";
   ofOther = mount: entry:
     let
-      foreign = foreignOf entry;
+      lost = overridden entry (said mount);
+      problems = problemsOf entry;
       refuseFor = refuse (fileSystemName mount) (map (one: one.place) (said mount));
     in
-    if foreign != [ ] then [ (refuseFor (noOption entry foreign) "") ]
-    else if hides entry then [ (refuseFor (noStore entry) "") ]
+    if lost != [ ] then [ (refuseFor "the format has its own ${mount}, ${toString entry.device} (${entry.fsType}), and is stronger than your ${lib.concatStringsSep ", " lost}" "say it with lib.mkForce") ]
+    else if problems != [ ] then [ (refuseFor (lib.head problems) "") ]
     else if isHarmless entry then [ ]
-    else if isOfOwnDisk entry then [ (refuseFor "the image's file system has no subvolumes" "") ]
     else [ (refuseFor "${toString entry.device} (${entry.fsType}) is not in the image; ${noOtherDisk}" "add \"nofail\" to its options if the device is attached later") ];
 
   # Entries that only nixpkgs' own modules have are the format's.
@@ -172,18 +194,45 @@ let
 
   placesOf = path: map (placeOf path [ ]) (definitionsOf (lib.attrByPath path { definitionsWithLocations = [ ]; } declared.options));
   saidSwap = lib.concatMap (definition: lib.concatMap (list: lib.concatMap plain (lib.toList list)) (plain definition.value)) (definitionsOf declared.options.swapDevices);
-  isSaidSwap = swap: lib.any (one: one.device or null == swap.device || one.label or null == swap.label && swap.label or null != null) saidSwap;
+  isSaidSwap = swap: lib.any (one: one.device or (byLabel (one.label or "")) == swap.device) saidSwap;
   isSwapFile = swap: ! lib.hasPrefix "/dev/" swap.device && swap.size != null;
-  swapFindings = map
-    (swap: refuse "swapDevices" (placesOf [ "swapDevices" ]) "${swap.device} is not in the image${lib.optionalString (! onDisk) "; ${noOtherDisk}"}"
-      (lib.optionalString onDisk "take a swap file, which the first boot makes: { device = \"/swapfile\"; size = 2048; }"))
-    (lib.filter (swap: isSaidSwap swap && ! (isSwapFile swap && (onDisk || kind == "upstream")) && ! lib.any mayBeMissing (optionsIn swap.options) && ! lib.hasPrefix "/dev/zram" swap.device) config.swapDevices);
+  mountOfFile = import ../mount-of.nix { inherit lib; inherit (config) fileSystems; };
+  # Why the file system that a swap file would lie on cannot have it, "" if it can.
+  noSwapOn = entry:
+    if entry == null || entry.mountPoint == "/" then ""
+    else if lib.elem entry.fsType [ "tmpfs" "ramfs" "overlay" "9p" "virtiofs" "vboxsf" ] || lib.hasPrefix "fuse" entry.fsType then "which cannot hold a swap file"
+    else if isMade entry.mountPoint then "which has no room for it"
+    else "";
+  # A kernel's name of a device is that of any disk, the image's own too, and a random key overwrites it at each boot.
+  overwrites = swap: swap.randomEncryption.enable && isPartition swap.device && ! lib.hasPrefix "/dev/disk/" swap.device;
+  swapFinding = swap:
+    let
+      refuseFor = refuse "swapDevices" (placesOf [ "swapDevices" ]);
+      entry = mountOfFile swap.device;
+      mayFail = lib.any mayBeMissing (optionsIn swap.options);
+      file = "take a swap file, which the first boot makes: { device = \"/swapfile\"; size = 2048; }";
+    in
+    if lib.hasPrefix "/dev/zram" swap.device then [ ]
+    else if overwrites swap then [ (refuseFor "${swap.device} is encrypted by a random key, which overwrites what has that name, and the image's own disk may" "name it below /dev/disk/by-partuuid, and add \"nofail\" to its options if it is attached later${lib.optionalString onDisk "; or ${file}"}") ]
+    else if isSwapFile swap && (onDisk || kind == "upstream") then
+      lib.optional (noSwapOn entry != "") (refuseFor "${swap.device} is on ${entry.mountPoint} (${entry.fsType}), ${noSwapOn entry}" file)
+    else lib.optional (! mayFail) (refuseFor "${swap.device} is not in the image${lib.optionalString (! onDisk) "; ${noOtherDisk}"}" (lib.optionalString onDisk file));
+  swapFindings = lib.concatMap swapFinding (lib.filter isSaidSwap config.swapDevices);
+  # NixOS makes such devices of encrypted file systems and swap devices, too.
+  luksPath = [ "boot" "initrd" "luks" "devices" ];
+  luksNames = lib.unique (namesOf luksPath ++ lib.attrNames (lib.attrByPath luksPath { value = { }; } declared.options).value);
+  isOfLabel = label: one: lib.any (given: given.value.enable or false == true && given.value.label or null == label) (attributeOf "encrypted" [ one ]);
+  placesOfLuks = name:
+    map (one: one.place) (saidOf luksPath name
+      ++ lib.filter (isOfLabel name) (lib.concatMap (saidOf [ "fileSystems" ]) (namesOf [ "fileSystems" ])))
+    ++ lib.optionals (lib.any (value: isOfLabel name { inherit value; }) (lib.filter lib.isAttrs saidSwap)) (placesOf [ "swapDevices" ]);
   luksFindings = map
-    (name: refuse "boot.initrd.luks.devices.${name}" (map (one: one.place) (saidOf [ "boot" "initrd" "luks" "devices" ] name))
-      "the image is not encrypted, and its initrd would wait for that device" "")
+    (name: refuse "boot.initrd.luks.devices.${name}" (placesOfLuks name) "the image is not encrypted, and its initrd would wait for that device" "")
     (lib.attrNames config.boot.initrd.luks.devices);
   devices = import ../devices.nix {
-    inherit lib definitionsOf foreignOf hides isHarmless noOption noStore placeOf plain;
+    inherit lib definitionsOf isHarmless placeOf plain problemsOf;
+    inherit isLive;
+    hasEsp = kind == "uefi";
     hasGpt = ! (kind == "card" || onDisk && lib.elem table [ "legacy" "legacy+boot" "none" ]);
     declared = declared.options;
     escapePath = utils.escapeSystemdPath;
@@ -202,7 +251,7 @@ let
     (lib.optionals onDisk (lib.filter (name: config.boot.loader.${name}.enable) otherLoaders)
       ++ lib.optional (onDisk && ! config.boot.loader.${installed}.enable) installed)
   ++ map (one: refuse "system.build.installBootLoader" [ one.place ] "its program runs on the device only, and the image's boot loader is ${if installed == "" then "another one" else installed}" "leave it out")
-    (lib.optionals (onDisk || kind == "live") (saidOf [ "system" "build" ] "installBootLoader"));
+    (lib.optionals (onDisk || isLive) (saidOf [ "system" "build" ] "installBootLoader"));
 
   # Of GRUB's settings, which an image with GRUB alone honours, what NixOS' own installer does on the machine.
   grub = config.boot.loader.grub;
@@ -301,15 +350,18 @@ let
   mayIgnore = one: one.without or { } != null && isIgnored one.name;
   covers = name: given: let one = unquoted given; in unquoted name == one || lib.hasPrefix "${one}." (unquoted name);
   isIgnored = name: lib.any (covers name) cfg.ignore;
-  ignored = lib.filter (one: one.refused && mayIgnore one) findings ++ dropped;
+  ignored = lib.filter isNew (lib.filter (one: one.refused && mayIgnore one) findings ++ dropped);
+  # A specialisation has what its parent has, which is told there.
+  key = one: { inherit (one) name; places = lib.unique one.places; };
+  isNew = one: ! lib.elem (key one) declared.told;
   # What is not in this configuration any more, because it is ignored.
   dropped =
     map (mount: { name = fileSystemName mount; places = map (one: one.place) (said mount); }) (lib.unique (lib.filter (mount: isIgnored "fileSystems.${mount}") (map mountOf mountsOut)))
-    ++ map (name: { name = "boot.initrd.luks.devices.${name}"; places = map (one: one.place) (saidOf luksPath name); }) (lib.filter (name: isIgnored "boot.initrd.luks.devices.${name}") luksOut)
+    ++ map (name: { name = "boot.initrd.luks.devices.${name}"; places = placesOfLuks name; }) (lib.filter (name: isIgnored "boot.initrd.luks.devices.${name}") luksOut)
     ++ lib.optional (isIgnored "swapDevices" && placesOf [ "swapDevices" ] != [ ]) { name = "swapDevices"; places = placesOf [ "swapDevices" ]; };
   notThere = lib.optionals isWhole (lib.filter (given: ! lib.any (one: covers one.name given) (findings ++ dropped)) cfg.ignore);
-  refused = lib.filter (one: one.refused && ! mayIgnore one) findings;
-  inPlace = lib.filter (one: ! one.refused && ! isIgnored one.name) findings;
+  refused = lib.filter (one: isNew one && one.refused && ! mayIgnore one) findings;
+  inPlace = lib.filter (one: isNew one && ! one.refused && ! isIgnored one.name) findings;
 
   at = places: lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " (lib.unique places)})";
   sentence = one: "${declared.within}${one.name}${at one.places}: ${one.why}."
@@ -323,14 +375,13 @@ let
   namesOf = path: lib.unique (lib.concatMap (definition: lib.concatMap lib.attrNames (lib.filter lib.isAttrs (plain definition.value)))
     (definitionsOf (lib.attrByPath path { definitionsWithLocations = [ ]; } declared.options)));
   # Entries that are to be ignored, and those that only hardware-configuration.nix has.
-  isLeftOut = path: name: isIgnored "${lib.concatStringsSep "." path}.${if path == [ "fileSystems" ] then mountOf name else name}" || (cfg.ignoreHardware && lib.all (one: one.hardware) (saidOf path name));
-  leftOut = path: lib.filter (isLeftOut path) (namesOf path);
-  luksPath = [ "boot" "initrd" "luks" "devices" ];
+  isLeftOut = path: name: isIgnored "${lib.concatStringsSep "." path}.${if path == [ "fileSystems" ] then mountOf name else name}" || (cfg.ignoreHardware && saidOf path name != [ ] && lib.all (one: one.hardware) (saidOf path name));
+  leftOut = path: lib.filter (isLeftOut path) (if path == luksPath then luksNames else namesOf path);
   # A live system's own root is stronger than the configuration's.
-  mountsOut = lib.filter (name: ! isMade name && ! (kind == "live" && name == "/"))
+  mountsOut = lib.filter (name: ! isMade name && ! (isLive && name == "/"))
     (leftOut [ "fileSystems" ] ++ replacedNames ++ lib.concatMap twinsOf (lib.attrNames made));
   # Mount points of the image that are made anew, without what is said of them.
-  anew = lib.filterAttrs (mount: _: lib.any (name: isIgnored "fileSystems.${mount}${name}") [ "" ".device" ".fsType" ".options" ".encrypted" ]
+  anew = lib.filterAttrs (mount: _: lib.any (name: isIgnored "fileSystems.${mount}${name}") [ "" ".device" ".fsType" ".options" ".encrypted" ".stratis" ]
     || cfg.ignoreHardware && lib.any (one: one.hardware) (saidOf [ "fileSystems" ] mount)) made;
   given = name: list: lib.optionalAttrs (list != [ ]) { ${name} = list; };
   # Options of a file system of another type are not for the one that is made.
@@ -341,24 +392,38 @@ let
   swapDefinitions = declared.options.swapDevices.definitionsWithLocations;
   keptSwap = lib.filter (definition: ! isIgnored "swapDevices" && ! (cfg.ignoreHardware && isHardware definition)) swapDefinitions;
   strong = lib.mkOverride 45;
+  # nixpkgs' module of the installer drops what a configuration declares: it counts again, to be honoured or refused as in other images.
+  level = if declared.isInstaller then lib.mkImageMediaOverride else lib.id;
   fromHardware = lib.concatMap (path: map (placeOf path [ ]) (lib.filter (definition: isHardware definition && definition.value != [ ] && definition.value != { }) (definitionsOf (lib.attrByPath path null declared.options))))
     [ [ "fileSystems" ] [ "swapDevices" ] luksPath ];
 in
 {
   _file = ./declared.nix;
 
+  options.nixosImage.told = lib.mkOption {
+    type = lib.types.raw;
+    internal = true;
+    readOnly = true;
+    description = "What is refused, replaced or ignored: { name, places } of each.";
+  };
+
   config = lib.mkMerge ([
     {
+      nixosImage.told = map key (findings ++ dropped);
       assertions = map (one: { assertion = false; message = sentence one; }) refused;
       warnings =
         lib.optional (ignored != [ ]) "nixosImage.ignore: the image is made without ${listed ignored}"
         ++ lib.optional (notThere != [ ]) "nixosImage.ignore: the image has nothing to ignore at ${lib.concatStringsSep ", " notThere}"
         ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"
-        ++ lib.optional (cfg.ignoreHardware && fromHardware != [ ]) "nixosImage.ignoreHardware: the image is made without the disks of ${lib.concatStringsSep ", " (lib.unique (map (place: lib.head (lib.splitString ":" place)) fromHardware))}";
+        ++ lib.optional (isWhole && cfg.ignoreHardware && fromHardware != [ ]) "nixosImage.ignoreHardware: the image is made without the disks of ${lib.concatStringsSep ", " (lib.unique (map (place: lib.head (lib.splitString ":" place)) fromHardware))}";
     }
     # NixOS' own installer puts the configuration's boot loader onto a machine's disk.
     (lib.mkIf (! lib.elem kind [ "own" "upstream" "machine" ]) {
       boot.loader = lib.genAttrs otherLoaders (name: { enable = lib.mkOverride (if isIgnored "boot.loader.${name}.enable" then 45 else 55) false; });
+    })
+    # Some formats' modules have a time of their own; the configuration's is stronger, and was no mistake.
+    (lib.mkIf (isWhole && (onDisk || kind == "live") && definitionsOf declared.options.boot.loader.timeout != [ ]) {
+      boot.loader.timeout = lib.mkOverride 55 declared.options.boot.loader.timeout.value;
     })
     { boot.loader = lib.genAttrs (lib.optional (onDisk && isIgnored "boot.loader.${installed}.enable") installed) (_: { enable = strong true; }); }
     (lib.mkIf onDisk {
@@ -366,7 +431,9 @@ in
         (mount: mine: strong (mine // given "options" (optionsOf mount mine) // lib.optionalAttrs (mount == "/" && kind != "card") { autoResize = true; }))
         anew;
     })
-    (lib.mkIf (mountsOut != [ ]) { fileSystems = lib.genAttrs mountsOut (_: { enable = strong false; }); })
+    (lib.mkIf (mountsOut != [ ]) { fileSystems = level (lib.genAttrs mountsOut (_: { enable = strong false; })); })
+    (lib.mkIf declared.isInstaller (lib.mkMerge (map (path: lib.setAttrByPath path (lib.mkMerge (map (definition: level definition.value) (definitionsOf (lib.getAttrFromPath path declared.options)))))
+      [ [ "fileSystems" ] [ "swapDevices" ] luksPath ])))
     (lib.mkIf (lib.length keptSwap < lib.length swapDefinitions) {
       swapDevices = lib.mkMerge ([ (strong [ ]) ] ++ map (definition: strong definition.value) keptSwap);
     })

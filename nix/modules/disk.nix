@@ -65,6 +65,15 @@ in
           message = "nixosImage.fsType: with ${table}, GRUB reads the kernel from the root file system, and it cannot read ${cfg.fsType}";
         }
         {
+          # --boot-size (priority 45) is refused by that name.
+          assertion = lib.elem options.nixosImage.bootSize.highestPrio [ 45 1500 ] || uefi || table == "legacy+boot";
+          message = "nixosImage.bootSize: an image with partition table ${table} has no boot partition; leave it out, or set it in image.modules.<variant> of the format that it is for";
+        }
+        {
+          assertion = options.nixosImage.memSize.highestPrio < 1500 -> cfg.touchEFIVars || cfg.postVM != "";
+          message = "nixosImage.memSize: no virtual machine makes the image; it is for touchEFIVars and postVM";
+        }
+        {
           assertion = isMbr && cfg.diskSize != "auto" -> cfg.diskSize < 2 * 1024 * 1024;
           message = "nixosImage.diskSize: the partition table of ${table} (MBR) ends at 2 TiB; take legacy+gpt, or efi";
         }

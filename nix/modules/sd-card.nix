@@ -18,6 +18,10 @@ in
     device = ours "/dev/disk/by-label/${config.sdImage.rootVolumeLabel}";
     fsType = ours "ext4";
   };
+  fileSystems."/boot/firmware" = {
+    device = ours "/dev/disk/by-label/${config.sdImage.firmwarePartitionName}";
+    fsType = ours "vfat";
+  };
 
   assertions = [
     {

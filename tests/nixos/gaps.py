@@ -21,7 +21,7 @@ ROWS = tomllib.loads((HERE / "gaps.toml").read_text())
 NIXPKGS = os.environ.get("NIXPKGS", "")
 
 #: Warnings of this project's.
-OURS = "nixosImage|take the place|takes a virtual machine|no such group"
+OURS = "nixosImage|take the place|takes a virtual machine|no such group|cannot run|has to emulate"
 
 #: The longest that an evaluation may take, in seconds.
 SECONDS = 300
@@ -70,6 +70,7 @@ def test_what_becomes_of_it(name: str, tmp_path: pathlib.Path) -> None:
     ours = [line for line in warned if re.search(OURS, line)]
     if replaced := row.get("replaced"):
         assert any(re.search(replaced, line) for line in ours), done.stderr
+        assert len(ours) == row.get("lines", len(ours)), done.stderr
     else:
         assert not ours
     spec = json.loads(done.stdout)["spec"]

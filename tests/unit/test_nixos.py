@@ -110,11 +110,13 @@ def test_options_of_nix_are_passed_on() -> None:
         nix_options=NixOptions(options=(("keep-going", "true"),), cores=2),
     )
     assert nixos.nix_arguments(asked, nixos.Nixpkgs("/n")) == [
-        *("-I", "nixpkgs=/n", "-I", "a=/b", "-I", "/c"),
+        *("-I", "nixpkgs=/n", "-I", "nixos-config=/in/home/me/pi.nix"),
+        *("-I", "a=/b", "-I", "/c"),
         *("-I", "d=flake:github:x/y", "-I", "e=channel:f"),
     ]
     assert nixos.build_options(asked) == ("--option", "keep-going", "true", "--cores", "2")
-    assert nixos.nix_arguments(TASK, nixos.Nixpkgs(None)) == []
+    of_flake = task(configuration="", flake="path:/x")
+    assert nixos.nix_arguments(of_flake, nixos.Nixpkgs(None)) == []
 
 
 # --- the network ----------------------------------------------------------------------------------

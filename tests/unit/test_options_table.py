@@ -12,7 +12,7 @@ GAPS = tomllib.loads((ROOT / "tests/nixos/gaps.toml").read_text())
 #: Options of the table by meaning that have no dot: other words there are values.
 OPTIONS = ("fileSystems", "swapDevices")
 
-KINDS = ("uefi", "bios", "bare", "card", "live", "container", "vm", "machine")
+KINDS = ("uefi", "bios", "bare", "card", "live", "kexec", "container", "vm", "machine")
 
 #: What a row's kinds may be beside the kinds: nix/options.toml says what it means.
 WORDS = {"all": "all", "declared": "where nixpkgs' module of the format has it"}

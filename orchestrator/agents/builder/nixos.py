@@ -153,6 +153,9 @@ def readable(task: NixosTask, inputs: pathlib.Path) -> list[str]:
 def nix_arguments(task: NixosTask, nixpkgs: Nixpkgs) -> list[str]:
     """Return the task's arguments for Nix' command line: search path, and `build_options`."""
     arguments = ["-I", f"nixpkgs={nixpkgs.path}"] if nixpkgs.path else []
+    # system.copySystemConfiguration copies this file; of several machines none is the one.
+    if task.configuration and not (task.flake or task.machines):
+        arguments += ["-I", f"nixos-config={task.configuration}"]
     for name, place in task.search_path:
         place = place if place.startswith(PLACES) else f"flake:{place}"
         arguments += ["-I", f"{name}={place}" if name else place]
