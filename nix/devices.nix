@@ -187,7 +187,8 @@ let
     lib.filter isDevice words
     ++ lib.optional (lib.any (line: builtins.match "(.*[ /])?z(fs (rollback|load-key|mount)|pool import).*" line != null) lines) "a ZFS pool";
   why = named: "it takes ${lib.concatStringsSep ", " (lib.unique named)}, which is not in the image";
-  ofServices = path: lib.concatMap
+  # `isMeant` is whether a boot would wait for a unit.
+  ofServices = path: isMeant: lib.concatMap
     (definition: lib.concatLists (lib.mapAttrsToList
       (name: given: lib.concatMap
         (one:
@@ -195,7 +196,7 @@ let
             named = lib.filter isAbsentUnit (lib.concatMap (pull: lib.toList (attribute one pull [ ])) [ "requires" "requisite" "bindsTo" "wants" ])
               ++ lib.concatMap (text: namedIn (toString (attribute one text ""))) [ "preStart" "script" "postStart" ];
           in
-          lib.optional (lib.isAttrs one && isStarted one && named != [ ]) {
+          lib.optional (lib.isAttrs one && isMeant one && named != [ ]) {
             name = "${lib.concatStringsSep "." path}.${name}";
             places = [ (placeOf path [ name ] definition) ];
             why = why named;
@@ -291,6 +292,10 @@ let
       instead = "write it without quotes, which puts the file into the store, or deliver it to the running system: --inject";
       without.${name}.enable = strong false;
     };
+  writesBack = _: one:
+    let what = toString (attribute one "writeback-device" ""); in
+    if ! isAbsent what then null
+    else { why = "its writeback-device ${what} is not in the image"; instead = "leave it out"; without = null; };
   special = _: one:
     let what = toString (attribute one "device" ""); in
     if ! isAbsent what then null
@@ -319,7 +324,10 @@ map (single: { option = single.path; findings = ofSingle single; }) singles
 ++ map (name: { option = initrd name; findings = ofCommands (initrd name); })
   [ "preDeviceCommands" "preLVMCommands" "postDeviceCommands" "postResumeCommands" "postMountCommands" ]
 ++ [
-  (let path = [ "boot" "initrd" "systemd" "services" ]; in { option = path; findings = ofServices path; })
+  (let path = [ "boot" "initrd" "systemd" "services" ]; in { option = path; findings = ofServices path isStarted; })
+  # A running system without one of its services is a system; without its first targets it is in emergency mode.
+  (let path = [ "systemd" "services" ]; in { option = path; findings = ofServices path (one: attribute one "enable" true && lib.intersectLists [ "local-fs.target" "sysinit.target" "basic.target" ] (lib.toList (attribute one "requiredBy" [ ])) != [ ]); })
+  (let path = [ "services" "zram-generator" "settings" ]; in { option = path; findings = ofEach path writesBack; })
   { option = [ "environment" "etc" ]; findings = ofFile [ "environment" "etc" ] ""; }
   (let path = [ "boot" "initrd" "systemd" "contents" ]; in { option = path; findings = ofFile path "/etc/" ++ ofEach path outOfStore; })
   (let path = [ "boot" "specialFileSystems" ]; in { option = path; findings = ofEach path special; })

@@ -20,6 +20,7 @@ let
     else { none = "bare"; efi = "uefi"; efixbootldr = "uefi"; hybrid = "uefi"; }.${table} or "bios";
   onDisk = lib.elem kind [ "uefi" "bios" "bare" "card" ];
   isLive = lib.elem kind [ "live" "kexec" ];
+  hasGpt = ! (kind == "card" || onDisk && lib.elem table [ "legacy" "legacy+boot" "none" ]);
   rules = builtins.fromTOML (builtins.readFile ../options.toml);
 
   inherit (import ../definitions.nix { inherit lib modulesPath; }) isFromNixpkgs plain;
@@ -165,6 +166,10 @@ let
       ++ map (other: replaced (fileSystemName other) (map (one: one.place) (saidOf [ "fileSystems" ] other))) (twinsOf mount);
   # Entries of another name for a mount point of the image's own: it has one.
   twinsOf = mount: lib.remove mount (namesAt mount);
+  # A partition that systemd-repart makes and formats at the first boot.
+  repart = config.systemd.repart.partitions or { };
+  isOfRepart = entry: hasGpt && (config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false)
+    && lib.any (one: one ? Label && "/dev/disk/by-partlabel/${one.Label}" == entry.device && one.Format or "" == entry.fsType) (lib.attrValues repart);
   # What is said of a mount point, and is not what it has: the format's module has one of its own, and is stronger.
   overridden = entry: found:
     let values = name: map (one: one.value) (attributeOf name found); in
@@ -178,7 +183,7 @@ let
     in
     if lost != [ ] then [ (refuseFor "the format has its own ${mount}, ${toString entry.device} (${entry.fsType}), and is stronger than your ${lib.concatStringsSep ", " lost}" "say it with lib.mkForce") ]
     else if problems != [ ] then [ (refuseFor (lib.head problems) "") ]
-    else if isHarmless entry then [ ]
+    else if isHarmless entry || isOfRepart entry then [ ]
     else [ (refuseFor "${toString entry.device} (${entry.fsType}) is not in the image; ${noOtherDisk}" "add \"nofail\" to its options if the device is attached later") ];
 
   # Entries that only nixpkgs' own modules have are the format's.
@@ -199,8 +204,9 @@ let
   mountOfFile = import ../mount-of.nix { inherit lib; inherit (config) fileSystems; };
   # Why the file system that a swap file would lie on cannot have it, "" if it can.
   noSwapOn = entry:
-    if entry == null || entry.mountPoint == "/" then ""
-    else if lib.elem entry.fsType [ "tmpfs" "ramfs" "overlay" "9p" "virtiofs" "vboxsf" ] || lib.hasPrefix "fuse" entry.fsType then "which cannot hold a swap file"
+    if entry == null then ""
+    else if lib.elem entry.fsType [ "tmpfs" "ramfs" "overlay" "9p" "virtiofs" "vboxsf" "zfs" "bcachefs" ] || lib.hasPrefix "fuse" entry.fsType then "which cannot hold a swap file"
+    else if entry.mountPoint == "/" then ""
     else if isMade entry.mountPoint then "which has no room for it"
     else "";
   # A kernel's name of a device is that of any disk, the image's own too, and a random key overwrites it at each boot.
@@ -215,7 +221,7 @@ let
     if lib.hasPrefix "/dev/zram" swap.device then [ ]
     else if overwrites swap then [ (refuseFor "${swap.device} is encrypted by a random key, which overwrites what has that name, and the image's own disk may" "name it below /dev/disk/by-partuuid, and add \"nofail\" to its options if it is attached later${lib.optionalString onDisk "; or ${file}"}") ]
     else if isSwapFile swap && (onDisk || kind == "upstream") then
-      lib.optional (noSwapOn entry != "") (refuseFor "${swap.device} is on ${entry.mountPoint} (${entry.fsType}), ${noSwapOn entry}" file)
+      lib.optional (noSwapOn entry != "") (refuseFor "${swap.device} is on ${entry.mountPoint} (${entry.fsType}), ${noSwapOn entry}" (lib.optionalString (entry.mountPoint != "/") file))
     else lib.optional (! mayFail) (refuseFor "${swap.device} is not in the image${lib.optionalString (! onDisk) "; ${noOtherDisk}"}" (lib.optionalString onDisk file));
   swapFindings = lib.concatMap swapFinding (lib.filter isSaidSwap config.swapDevices);
   # NixOS makes such devices of encrypted file systems and swap devices, too.
@@ -230,10 +236,8 @@ let
     (name: refuse "boot.initrd.luks.devices.${name}" (placesOfLuks name) "the image is not encrypted, and its initrd would wait for that device" "")
     (lib.attrNames config.boot.initrd.luks.devices);
   devices = import ../devices.nix {
-    inherit lib definitionsOf isHarmless placeOf plain problemsOf;
-    inherit isLive;
+    inherit lib definitionsOf hasGpt isHarmless isLive placeOf plain problemsOf;
     hasEsp = kind == "uefi";
-    hasGpt = ! (kind == "card" || onDisk && lib.elem table [ "legacy" "legacy+boot" "none" ]);
     declared = declared.options;
     escapePath = utils.escapeSystemdPath;
     made = lib.attrValues made;
