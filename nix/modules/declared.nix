@@ -341,7 +341,8 @@ let
     (lib.unique (map (one: one.name) found));
   nameFindings = lib.optionals (kind != "own") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
 
-  diskFindings = fileSystemFindings ++ swapFindings ++ luksFindings;
+  growFindings = lib.optionals (isLive || kind == "container") (map (place: replaced "boot.growPartition" [ place ]) (placesOf [ "boot" "growPartition" ]));
+  diskFindings = fileSystemFindings ++ growFindings ++ swapFindings ++ luksFindings;
   findings = merged (lib.optionals (kind != "own") (
     lib.optionals (! lib.elem kind [ "vm" "machine" ]) (diskFindings ++ map (one: finding one.name one.places true one.why one.instead // { inherit (one) without; }) deviceFindings ++ innerFindings ++ strangerFindings)
     # Of a specialisation NixOS takes no boot loader.
@@ -421,6 +422,8 @@ in
         ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"
         ++ lib.optional (isWhole && cfg.ignoreHardware && fromHardware != [ ]) "nixosImage.ignoreHardware: the image is made without the disks of ${lib.concatStringsSep ", " (lib.unique (map (place: lib.head (lib.splitString ":" place)) fromHardware))}";
     }
+    # There is no partition to grow, nor a device of / to look for it on.
+    (lib.mkIf (isLive || kind == "container") { boot.growPartition = lib.mkOverride 55 false; })
     # NixOS' own installer puts the configuration's boot loader onto a machine's disk.
     (lib.mkIf (! lib.elem kind [ "own" "upstream" "machine" ]) {
       boot.loader = lib.genAttrs otherLoaders (name: { enable = lib.mkOverride (if isIgnored "boot.loader.${name}.enable" then 45 else 55) false; });
