@@ -24,15 +24,15 @@ certificates() { grep -c '^-----BEGIN \(TRUSTED \)\{0,1\}CERTIFICATE-----' "$1";
 # find_ca_bundle: sets $ca_bundle to the file of certificates that the caller's https needs; empty if no variable names one. `doctor`
 # has a finding for a file that is none.
 find_ca_bundle() {
-  name=SSL_CERT_FILE bundle=${SSL_CERT_FILE:-}
-  [ -n "$bundle" ] || name=NIX_SSL_CERT_FILE bundle=${NIX_SSL_CERT_FILE:-}
-  [ -n "$bundle" ] || return 0
-  if [ ! -f "$bundle" ] || [ ! -r "$bundle" ]; then
-    [ -n "$examining" ] || say "warning: $name: $bundle is no file that can be read: https goes without it"
-  elif certificates "$bundle" > /dev/null; then
-    absolute "$bundle"
+  ca_variable=SSL_CERT_FILE ca_file=${SSL_CERT_FILE:-}
+  [ -n "$ca_file" ] || ca_variable=NIX_SSL_CERT_FILE ca_file=${NIX_SSL_CERT_FILE:-}
+  [ -n "$ca_file" ] || return 0
+  if [ ! -f "$ca_file" ] || [ ! -r "$ca_file" ]; then
+    [ -n "$examining" ] || say "warning: $ca_variable: $ca_file is no file that can be read: https goes without it"
+  elif certificates "$ca_file" > /dev/null; then
+    absolute "$ca_file"
     ca_bundle=$absolute
   else
-    [ -n "$examining" ] || die 2 "$name: $bundle has no certificate in PEM format" "set $name to a file of certificates, or unset it"
+    [ -n "$examining" ] || die 2 "$ca_variable: $ca_file has no certificate in PEM format" "set $ca_variable to a file of certificates, or unset it"
   fi
 }

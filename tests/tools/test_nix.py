@@ -56,7 +56,7 @@ def failure(tmp_path: pathlib.Path) -> Callable[..., AgentError]:
     """Return the error of an expression that cannot be built."""
 
     def fail(expression: str, *options: str) -> AgentError:
-        nix = Nix(Settings(platforms=("m68k-linux",)), tmp_path / "log")
+        nix = Nix(Settings(platforms=("riscv64-linux",)), tmp_path / "log")
         with pytest.raises(AgentError) as caught:
             nix.build(["--impure", *options, "--expr", expression])
         return caught.value
@@ -84,7 +84,7 @@ def test_a_failed_derivation_is_the_one_that_others_need(
 def test_a_foreign_builder_that_crashes_is_told_with_its_signal(
     failure: Callable[..., AgentError],
 ) -> None:
-    error = failure(FAILING.format(system="m68k-linux", exit="kill -11 $$"))
+    error = failure(FAILING.format(system="riscv64-linux", exit="kill -11 $$"))
     assert error.kind == "emulator"
     assert "due to signal 11" in str(error)
 
