@@ -185,8 +185,10 @@ let
     let
       arguments = { inherit lib; inherit (evaluated) options; config = evaluated.config // { inherit (evaluated) _module; }; modulesPath = nixpkgs + "/nixos/modules"; };
       placeOf = import ./place.nix { inherit lib arguments; };
-      isSaid = one: lib.hasPrefix "/" one.file && ! isFromNixpkgs one;
-      places = map (placeOf option [ ]) (lib.filter isSaid (lib.getAttrFromPath option evaluated.options).definitionsWithLocations);
+      inFiles = lib.filter (one: lib.hasPrefix "/" one.file) (lib.getAttrFromPath option evaluated.options).definitionsWithLocations;
+      said = lib.filter (one: ! isFromNixpkgs one) inFiles;
+      # Of a module of nixpkgs that the configuration imports, its name says which.
+      places = map (placeOf option [ ]) (if said != [ ] then said else inFiles);
     in
     lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " places})";
 
