@@ -36,7 +36,7 @@ for name in ("nix.log", "build.log", "serial.log", ".complete", "result.json", "
 
 (image / "evil.img").write_bytes(b"x")
 fields = dict.fromkeys("system format disk_format compression host toplevel ready_text".split(), "x")
-fields |= {"name": "evil", "size": 1, "virtual_size": 1, "firmware": ["uefi"], "extras": [], "path": "image/evil.img"}
+fields |= {"host": "", "name": "evil", "size": 1, "virtual_size": 1, "firmware": ["uefi"], "extras": [], "path": "image/evil.img"}
 fields["sbom"] = "image/evil.sbom"
 (image / "evil.sbom").write_text("{}")
 fields["sha256"] = fields["unpacked_sha256"] = hashlib.sha256(b"x").hexdigest()
