@@ -18,8 +18,8 @@ find_nixpkgs() {
   done
 }
 
-# certificates FILE: prints how many certificates in PEM format the file has
-certificates() { grep -c '^-----BEGIN \(TRUSTED \)\{0,1\}CERTIFICATE-----' "$1"; }
+# certificates FILE: prints how many certificates in PEM format the file has, by each of the three names that OpenSSL reads
+certificates() { grep -cE '^-----BEGIN (TRUSTED |X509 )?CERTIFICATE-----' "$1"; }
 
 # find_ca_bundle: sets $ca_bundle to the file of certificates that the caller's https needs; empty if no variable names one. `doctor`
 # has a finding for a file that is none.

@@ -65,8 +65,7 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser that raises `UsageError`, with a suggestion for a misspelled option.
 
     Options cannot be abbreviated. One that takes a single value cannot be given twice. The parsed
-    namespace has `help_of`, the command that prints the
-    help.
+    namespace has `help_of`, the command that prints the help.
     """
 
     def __init__(

@@ -97,8 +97,8 @@ class OneStep:
             if self._ended:
                 raise DockerError("the attempt has ended")
             self._containers.remove(name)
+            self._there.add(name)  # also if the engine answers too late
             self._containers.api.call(f"creating {name}", ask, times=HEAVY)
-            self._there.add(name)
         return name
 
     def _remove(self, names: Iterable[str]) -> None:

@@ -135,6 +135,14 @@ check "NIX_PATH may name no nixpkgs" names "" ""
 # shellcheck disable=SC2086  # a command's words
 with_bundle() { env SSL_CERT_FILE= NIX_SSL_CERT_FILE= "$1=$2" PATH="$work/bin:$PATH" timeout 60 ${NIXOS_IMAGE_TEST_SHELL:-} "$project/run.sh" -f raw-efi; }
 echo none > "$work/no.pem"
+for kind in '' 'TRUSTED ' 'X509 '; do
+  echo "-----BEGIN ${kind}CERTIFICATE-----" > "$work/one.pem"
+  in_parts source_state > "$work/source.none"
+  bundle=$work/one.pem in_parts source_state > "$work/source"
+  expect "SSL_CERT_FILE: a file with a ${kind}CERTIFICATE is taken" 0 '' with_bundle SSL_CERT_FILE "$work/one.pem"
+  check "and run.sh goes on" grep -qF -e "--env NIXOS_IMAGE_CA_BUNDLE=$work/one.pem " "$work/started"
+done
+mv "$work/source.none" "$work/source"
 for variable in SSL_CERT_FILE NIX_SSL_CERT_FILE; do
   expect "$variable: a file without a certificate is told" 2 "^error: $variable: $work/no.pem has no certificate in PEM format" \
     with_bundle $variable "$work/no.pem"

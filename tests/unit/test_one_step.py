@@ -174,3 +174,16 @@ def test_containers_of_dead_runs_are_found_by_their_names(engine: Engine, stub: 
     assert census.makers(engine, {"0badcafe"}) == [TOOLS, PARENT]
     assert census.makers(engine, {"0badcaf", "other"}) == []
     assert census.makers(engine, set()) == []
+
+
+def test_a_container_whose_creation_is_not_confirmed_is_removed(
+    engine: Engine, stub: Server, tmp_path: pathlib.Path
+) -> None:
+    """An engine that answers too late may have created it."""
+    stub.answers["POST /containers/create"] = (500, {"message": "too late"})
+    one_step = OneStep(engine, engine.run)
+    with pytest.raises(DockerError, match=r"too late$"):
+        one_step.make("builder", "i:t", "made", RECIPE, tmp_path / "log")
+    stub.asked.clear()
+    one_step.end()
+    assert stub.asked == [f"DELETE /containers/{TOOLS}"]
