@@ -14,6 +14,7 @@ import unittest.mock
 import pytest
 
 from orchestrator.agents.builder.crew import Crew, hire
+from orchestrator.agents.builder.limits import Met
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix_failure import Failure
 from orchestrator.agents.builder.nix_settings import Settings
@@ -300,7 +301,7 @@ def test_a_build_that_fails_there_is_told_with_the_machine() -> None:
     for log, where in ((log_of(begun(URI), FAILED), f" on {URI}"), (log_of(begun(""), FAILED), "")):
         room = Room(pathlib.Path("/"))
         failed = Failure(
-            log, 1, room, starved=False, crew=crew, platforms=(), explained=nix._explained
+            log, 1, room, met=Met(0, 0), crew=crew, platforms=(), explained=nix._explained
         )
         assert str(failed.error()) == f"derivation linux failed{where}"
 

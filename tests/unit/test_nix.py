@@ -11,9 +11,10 @@ import time
 import pytest
 
 from orchestrator.agents import room
-from orchestrator.agents.builder import collect, memory, nix, nixos
+from orchestrator.agents.builder import collect, limits, nix, nixos
 from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.forecast import Forecast, present_bytes
+from orchestrator.agents.builder.limits import Met
 from orchestrator.agents.builder.nix import Nix, attribute_paths
 from orchestrator.agents.builder.nix_failure import Failure
 from orchestrator.agents.builder.nix_settings import Settings
@@ -28,6 +29,9 @@ from orchestrator.shared.command import Done
 from orchestrator.shared.paths import ROOT
 
 DRV = "/nix/store/0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd-linux.drv"
+
+#: No limit was met.
+NOTHING = Met(kills=0, refusals=0)
 
 
 def config(settings: Settings) -> dict[str, str]:
@@ -181,7 +185,7 @@ def test_attributes_are_quoted_as_nix_reads_them() -> None:
 def failed(log: NixLog) -> AgentError:
     """Return the error of a command that ended with 1 for no reason but those in its log."""
     nix = Nix(Settings(), pathlib.Path("/nowhere"))
-    return Failure(log, 1, Room(pathlib.Path("/")), False, Crew(), (), nix._explained).error()
+    return Failure(log, 1, Room(pathlib.Path("/")), NOTHING, Crew(), (), nix._explained).error()
 
 
 def failure(
@@ -190,7 +194,7 @@ def failure(
     tail: tuple[str, ...] = (),
     platforms: tuple[str, ...] = (),
     derivation: str = DRV,
-    starved: bool = False,
+    met: Met = NOTHING,
     scarce: bool = False,
 ) -> AgentError:
     tails = {derivation_name(derivation): collections.deque(tail)}
@@ -198,7 +202,7 @@ def failure(
     store = Room(pathlib.Path("/"))
     store.least = SCARCE - scarce
     nix = Nix(Settings(platforms=platforms), pathlib.Path("/nowhere"))
-    return Failure(log, code, store, starved, Crew(), platforms, nix._explained).error()
+    return Failure(log, code, store, met, Crew(), platforms, nix._explained).error()
 
 
 def test_a_failed_derivation_is_named_with_the_end_of_its_log() -> None:
@@ -327,27 +331,42 @@ def test_room_is_what_the_disk_has(tmp_path: pathlib.Path) -> None:
 
 def test_want_of_memory_is_told_from_another_failure_and_from_a_full_disk() -> None:
     failed = f"Cannot build '{DRV}'.\nReason: builder failed with exit code 137"
-    error = failure(failed, starved=True)
+    error = failure(failed, met=Met(kills=1, refusals=1))
     assert (
         str(error) == "derivation linux failed: the kernel killed a process because memory ran out"
     )
     assert (error.kind, "--memory" in error.hint) == ("memory", True)
     assert failure(failed).kind == "build"
-    assert failure("No space left on device", starved=True, scarce=True).kind == "disk"
+    assert failure("No space left on device", met=Met(1, 1), scarce=True).kind == "disk"
+
+
+def test_the_limit_of_processes_is_told() -> None:
+    error = failure(
+        f"Cannot build '{DRV}'.\nReason: builder failed",
+        tail=("fork: retry",),
+        met=Met(kills=0, refusals=3),
+    )
+    assert str(error) == (
+        "derivation linux failed: the kernel started no process because the builder has as many as"
+        " it may"
+    )
+    assert (error.kind, error.code, error.detail) == ("host", "out-of-processes", "fork: retry")
 
 
 @pytest.mark.parametrize(
-    ("text", "kills"),
+    ("events", "found"),
     [
-        ("low 0\nhigh 0\noom 3\noom_kill 2\noom_group_kill 0\n", 2),
-        ("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n", 5),
-        ("nothing of the kind\n", 0),
+        ("low 0\nhigh 0\noom 3\noom_kill 2\noom_group_kill 0\n", Met(2, 0)),
+        ("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n", Met(5, 0)),
+        ("max 7\n", Met(0, 7)),
+        ("nothing of the kind\n", Met(0, 0)),
     ],
 )
-def test_what_the_kernel_killed_is_counted(text: str, kills: int, tmp_path: pathlib.Path) -> None:
-    counter = tmp_path / "memory.events"
-    counter.write_text(text)
-    assert memory.kills((tmp_path / "none", counter)) == kills
+def test_what_met_a_limit_is_counted(events: str, found: Met, tmp_path: pathlib.Path) -> None:
+    counter = tmp_path / "events"
+    counter.write_text(events)
+    counters = (tmp_path / "none", counter)
+    assert limits.met(counters, counters) - NOTHING == found
 
 
 @pytest.mark.parametrize("code", [137, -9])

@@ -17,7 +17,7 @@ from orchestrator.agents.builder import (
     demo,
     effective,
     fleet,
-    memory,
+    limits,
     nixos,
     post,
     sandbox,
@@ -256,7 +256,7 @@ def assemble_images(run: Run, results: list[Built], task: Task, keeper: Keeper) 
     folder = run.folder / "image"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    kills, disk = memory.kills(), room.Room(folder)
+    before, disk = limits.met(), room.Room(folder)
     try:
         with disk.watched():
             fleet.make(run, folder, results, task.options, keeper, post.Post(run, task))
@@ -264,7 +264,7 @@ def assemble_images(run: Run, results: list[Built], task: Task, keeper: Keeper) 
         # A tool says the same of the image that it fills.
         if room.said(str(error)) and disk.scarce:
             raise disk_full(str(error)) from error
-        if memory.kills() > kills:
+        if (limits.met() - before).kills:
             raise AgentError(
                 f"the kernel killed a process because memory ran out: {error}",
                 hint="--memory SIZE gives the builder more memory",

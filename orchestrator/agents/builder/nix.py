@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from orchestrator.agents import events
-from orchestrator.agents.builder import collect, debug, memory
+from orchestrator.agents.builder import collect, debug, limits
 from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.evaluation import explain
 from orchestrator.agents.builder.nix_failure import Failure
@@ -217,7 +217,7 @@ class Nix:
         Raises `AgentError`; `_LostError` if that may be because a builder was lost: `crew` has
         fewer builders then.
         """
-        kills, store, lock = memory.kills(), Room(STORE), threading.Lock()
+        before, store, lock = limits.met(), Room(STORE), threading.Lock()
         with (
             store.watched(),
             self.log_file.open("a" if again else "w") as text,
@@ -252,7 +252,7 @@ class Nix:
                 log,
                 process.returncode,
                 store,
-                starved=memory.kills() > kills,
+                met=limits.met() - before,
                 crew=self.crew,
                 platforms=self.settings.platforms,
                 explained=self._explained,

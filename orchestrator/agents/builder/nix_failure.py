@@ -8,6 +8,7 @@ from collections.abc import Callable
 from orchestrator.agents import room
 from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.evaluation import unreachable
+from orchestrator.agents.builder.limits import Met
 from orchestrator.agents.builder.nixlog import NixLog, Problem
 from orchestrator.agents.emulation import crash
 from orchestrator.agents.failure import AgentError, disk_full
@@ -24,8 +25,8 @@ PLATFORM = re.compile(r"Required system: '([^']+)'")
 class Failure:
     """A Nix command that has failed with the exit code `code`, after it had printed `log`.
 
-    `store` has the lowest free space of the store's disk; `starved` says that the OOM killer has
-    killed a process of this container meanwhile. `crew` are the builders on other machines,
+    `store` has the lowest free space of the store's disk; `met` are the limits that this container
+    has met meanwhile. `crew` are the builders on other machines,
     `platforms` the foreign systems whose programs run here. `explained` turns a problem of the
     evaluation into an error.
     """
@@ -33,7 +34,7 @@ class Failure:
     log: NixLog
     code: int
     store: Room
-    starved: bool
+    met: Met
     crew: Crew
     platforms: tuple[str, ...]
     explained: Callable[[Problem], AgentError]
@@ -48,15 +49,12 @@ class Failure:
             return lost
         if room.said(text) and self.store.scarce:
             return disk_full(text)
-        if self.starved:
-            what = f"derivation {log.failed}" if log.failed else "Nix"
-            return AgentError(
-                f"{what} failed: the kernel killed a process because memory ran out",
-                hint=CODES["out-of-memory"].remedy,
-                detail=log.tail or text,
-                kind="memory",
-                code="out-of-memory",
-            )
+        if self.met.kills:
+            killed = "the kernel killed a process because memory ran out"
+            return self._limited(killed, text, kind="memory", code="out-of-memory")
+        if self.met.refusals:
+            refused = "the kernel started no process because the builder has as many as it may"
+            return self._limited(refused, text, kind="host", code="out-of-processes")
         if log.failed:
             if sign := self._crash():
                 return AgentError(
@@ -77,6 +75,17 @@ class Failure:
         if log.problem:
             return self.explained(log.problem)
         return AgentError("Nix failed", detail=text, kind="build")
+
+    def _limited(self, why: str, text: str, *, kind: str, code: str) -> AgentError:
+        """Return the error for a limit of this container that was met; `text` is what Nix said."""
+        what = f"derivation {self.log.failed}" if self.log.failed else "Nix"
+        return AgentError(
+            f"{what} failed: {why}",
+            hint=CODES[code].remedy,
+            detail=self.log.tail or text,
+            kind=kind,
+            code=code,
+        )
 
     def _failed_build(self, text: str) -> AgentError:
         """Return the error for a failed derivation; `text` are Nix' errors and the log's end."""
