@@ -6,17 +6,18 @@ programs it runs.
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import shutil
+import typing
 
 from orchestrator.agents.emulation import canary
 from orchestrator.agents.emulation.binfmt import in_first_namespace
 from orchestrator.docker import census, facts
-from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.answers import LostEngineError, OddAnswerError, read_text
 from orchestrator.docker.engine import Engine, EngineInfo
 from orchestrator.shared.architectures import MACHINES, RUNS_TOO, SYSTEMS, this_system
 from orchestrator.shared.errors import DockerError, HostError
+from orchestrator.shared.json_reader import FreeText
 from orchestrator.shared.run import WORK
 
 #: Reason why shared emulation is refused on an engine for which `borrows_table` holds.
@@ -24,6 +25,13 @@ HIDDEN = (
     "this engine may use the host's binfmt_misc; mounting its own would hide that until the engine"
     " restarts"
 )
+
+
+class Probed(typing.TypedDict):
+    """What the probe has found out: an event."""
+
+    event: str
+    message: typing.NotRequired[FreeText]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,14 +140,12 @@ def probe_private(engine: Engine, info: EngineInfo) -> str:
 def _try_private(engine: Engine) -> str:
     try:
         code, lines = engine.run_to_end("probe")
-    except SilentEngineError:
+    except LostEngineError:
         raise
     except DockerError as error:
         return str(error)
     for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            event = json.loads(line)
-            if event["event"] == "private":
-                return ""
-            return str(event["message"])
+        with contextlib.suppress(OddAnswerError):
+            event = read_text(Probed, line, "probe")
+            return "" if event["event"] == "private" else event.get("message", event["event"])
     return f"the probe ended with exit code {code}"

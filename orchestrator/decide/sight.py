@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import json
 import os
 import pathlib
 import typing
@@ -11,12 +10,13 @@ from orchestrator.ask.request import Caller, Demo
 from orchestrator.decide.host import HostFacts, measure
 from orchestrator.decide.plan import Plan, make_plan
 from orchestrator.docker import census
-from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.answers import LostEngineError, read_text
 from orchestrator.docker.census import COMPOSE_RUN
 from orchestrator.docker.engine import Engine, EngineInfo
 from orchestrator.docker.facts import SYSCTLS
 from orchestrator.docker.stored import Used
 from orchestrator.shared.errors import ApplianceError, DockerError, EmulationError, HostError
+from orchestrator.shared.json_reader import FreeText, Whole
 from orchestrator.shared.paths import CA_BUNDLE
 from orchestrator.shared.run import WORK
 
@@ -30,6 +30,20 @@ FORBIDDING = {
 
 #: Where the kernel shows that it has KVM; containers see it, too.
 KVM = pathlib.Path("/sys/class/misc/kvm")
+
+
+class Answer(typing.TypedDict):
+    """A server's answer: its URL, what was wrong, and by how many seconds this clock is ahead."""
+
+    url: str
+    problem: FreeText
+    skew: Whole | None
+
+
+class Survey(typing.TypedDict):
+    """What `agents/survey.py` prints."""
+
+    answers: dict[str, Answer]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +66,7 @@ class Sight:
     facts: HostFacts | None = None
     plan: Plan | None = None
     problem: ApplianceError | None = None
-    servers: dict[str, dict[str, typing.Any]] = dataclasses.field(default_factory=dict)
+    servers: dict[str, Answer] = dataclasses.field(default_factory=dict)
     unasked: str = ""
     forbidding: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
@@ -96,15 +110,15 @@ def look(
     )
 
 
-def _survey(engine: Engine, who: Caller) -> tuple[dict[str, dict[str, typing.Any]], str]:
+def _survey(engine: Engine, who: Caller) -> tuple[dict[str, Answer], str]:
     variables = {"SSL_CERT_FILE": CA_BUNDLE} if who.ca_bundle else {}
     try:
-        said = json.loads(engine.run_service("survey", [], variables=variables))
-    except SilentEngineError:
+        said = engine.run_service("survey", [], variables=variables)
+    except LostEngineError:
         raise
-    except (DockerError, ValueError) as error:
+    except DockerError as error:
         return {}, f"a container with a network cannot be started: {error}"
-    return said["answers"], ""
+    return read_text(Survey, said, "survey")["answers"], ""
 
 
 def _sysctl(name: str) -> str:

@@ -20,6 +20,7 @@ import urllib3
 from docker.api import APIClient  # noqa: TID251
 from docker.constants import MINIMUM_DOCKER_API_VERSION  # noqa: TID251
 
+from orchestrator.docker.answers import LostEngineError, Version, odd, one_line, read
 from orchestrator.shared.errors import DockerError, UsageError
 
 #: Default socket of Docker's tools.
@@ -45,10 +46,8 @@ AHEAD = 64
 #: Size of the connection pool: more than a run's containers, because each log needs a connection.
 POOL = 32
 
-Json = dict[str, typing.Any]
 
-
-class SilentEngineError(DockerError):
+class SilentEngineError(LostEngineError):
     """The engine did not answer a call."""
 
 
@@ -112,6 +111,17 @@ class Api:
         self._lost = False
         return answer
 
+    def answer[Kind](
+        self,
+        what: str,
+        kind: type[Kind],
+        ask: Callable[[Client], object],
+        *,
+        times: float = 1,
+    ) -> Kind:
+        """Call `ask` as `call` does; return its result as `kind`, or raise `OddAnswerError`."""
+        return self.call(what, lambda client: read(kind, ask(client), what), times=times)
+
     def close(self) -> None:
         """Close idle connections; another call would open one again."""
         with self._lock:
@@ -173,7 +183,8 @@ class Api:
             if self._connected is None:
                 # docker-py's own version detection would swallow a signal's exception.
                 with Client(MINIMUM_DOCKER_API_VERSION, self._limits) as first:
-                    version = str(first.version(api_version=False)["ApiVersion"])
+                    said = first.version(api_version=False)
+                version = read(Version, said, "docker version")["ApiVersion"]
                 self._connected = Client(version, self._limits)
             return self._connected
 
@@ -209,15 +220,22 @@ class Api:
             raise NotThereError(f"{what}: {_words(error)}") from error
         except docker.errors.APIError as error:
             raise RefusedError(f"{what}: {_words(error)}") from error
+        except requests.exceptions.InvalidJSONError as error:
+            raise odd(what, error) from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):
                 raise _silent(what, limit) from error
             raise DockerError(
-                f"{what}: Docker cannot be reached: {_cause(error)}",
+                f"{what}: Docker cannot be reached: {one_line(str(_cause(error)))}",
                 hint="check that Docker is running",
             ) from error
         except docker.errors.DockerException as error:
-            raise DockerError(f"{what}: {error}") from error
+            raise DockerError(f"{what}: {one_line(str(error))}") from error
+        except DockerError:
+            raise
+        except Exception as error:
+            # docker-py has stumbled over an answer that is no answer of Docker's.
+            raise odd(what, repr(error)) from error
 
 
 def _silent(what: str, limit: float) -> SilentEngineError:
@@ -229,10 +247,13 @@ def _silent(what: str, limit: float) -> SilentEngineError:
 
 @contextlib.contextmanager
 def forgiven() -> Iterator[None]:
-    """Ignore Docker's errors, except of a silent engine: the object may be gone already."""
+    """Ignore Docker's refusals, such as of an object that is gone already.
+
+    An engine that is silent, or that cannot be understood, has refused nothing.
+    """
     try:
         yield
-    except SilentEngineError:
+    except LostEngineError:
         raise
     except DockerError:
         return
@@ -252,7 +273,7 @@ def _patience() -> float:
 
 def _words(error: docker.errors.APIError) -> str:
     lines = [line.strip() for line in str(error.explanation or error).splitlines() if line.strip()]
-    return lines[-1] if lines else f"HTTP status {error.status_code}"
+    return one_line(lines[-1]) if lines else f"HTTP status {error.status_code}"
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -11,7 +11,17 @@ from collections.abc import Iterator, Sequence
 
 import requests
 
-from orchestrator.docker.api import HEAVY, Api, Client, Json, forgiven
+from orchestrator.docker.answers import (
+    Container,
+    Ended,
+    Executed,
+    Named,
+    Ps,
+    State,
+    Stated,
+    read,
+)
+from orchestrator.docker.api import HEAVY, Api, Client, forgiven
 from orchestrator.docker.labels import LABEL, RUN_LABEL
 from orchestrator.shared.errors import DockerError
 
@@ -77,8 +87,10 @@ class Containers:
 
     def containers(self, label: str) -> list[Listed]:
         """List containers with `label` (`NAME` or `NAME=VALUE`), running or not."""
-        found: list[Json] = self.api.call(
-            "docker ps", lambda client: client.containers(all=True, filters={"label": label})
+        found = self.api.answer(
+            "docker ps",
+            list[Ps],
+            lambda client: client.containers(all=True, filters={"label": label}),
         )
         return [
             Listed(
@@ -93,15 +105,17 @@ class Containers:
             for one in found
         ]
 
-    def inspect(self, names: Sequence[str]) -> list[Json]:
+    def inspect(self, names: Sequence[str]) -> list[Container]:
         """Return `docker inspect` of containers, in the order of `names`."""
+        return [self._inspect(Container, name) for name in names]
 
-        def ask(name: str) -> Json:
-            what = f"docker inspect {name}"
-            found: Json = self.api.call(what, lambda client: client.inspect_container(name))
-            return found
+    def how_is(self, name: str) -> State:
+        """Return the state of a container."""
+        return self._inspect(Stated, name)["State"]
 
-        return [ask(name) for name in names]
+    def _inspect[Kind](self, kind: type[Kind], name: str) -> Kind:
+        what = f"docker inspect {name}"
+        return self.api.answer(what, kind, lambda client: client.inspect_container(name))
 
     def start(self, names: list[str]) -> None:
         """Start containers in parallel; their agents wait for each other."""
@@ -132,8 +146,11 @@ class Containers:
     def exit_code(self, name: str, patience: float = math.inf) -> int:
         """Wait at most `patience` seconds for a container's end; return its exit code, or -1."""
         with forgiven():
-            for answer in self.api.stream("docker wait", lambda one: [one.wait(name)], patience):
-                return int(answer["StatusCode"])
+            what = "docker wait"
+            for answer in self.api.stream(
+                what, lambda one: [read(Ended, one.wait(name), what)], patience
+            ):
+                return answer["StatusCode"]
         return NONE
 
     def code_after_log(self, name: str) -> int:
@@ -151,22 +168,22 @@ class Containers:
 
     def _runs(self, name: str) -> bool:
         with forgiven():
-            return bool(self.inspect([name])[0]["State"]["Running"])
+            return self.how_is(name)["Running"]
         return False
 
     def starved(self, name: str) -> bool:
         """Whether the kernel's OOM killer has killed the container."""
         with forgiven():
-            return bool(self.inspect([name])[0]["State"]["OOMKilled"])
+            return self.how_is(name).get("OOMKilled", False)
         return False
 
     def execute(self, name: str, command: list[str]) -> None:
         """Run `command` in a running container."""
         what = f"{command[0]} in {name}"
-        made: Json = self.api.call(what, lambda client: client.exec_create(name, command))
+        made = self.api.answer(what, Named, lambda client: client.exec_create(name, command))
         frames = self.api.stream(what, lambda client: _said(client, made["Id"]), LOOK_SECONDS)
         said = b"".join(data for _, data in frames)
-        ended: Json = self.api.call(what, lambda client: client.exec_inspect(made["Id"]))
+        ended = self.api.answer(what, Executed, lambda client: client.exec_inspect(made["Id"]))
         if ended["ExitCode"] != 0:
             lines = said.decode(errors="replace").strip().splitlines()
             raise DockerError(f"{what}: {lines[-1] if lines else ended['ExitCode']}")
@@ -199,19 +216,17 @@ class Containers:
     def run_program(self, image: str, run: str, program: str, arguments: list[str]) -> str:
         """Run `program` of `image` in a container without a network; return its output."""
 
-        def make(client: Client) -> str:
-            return str(
-                client.create_container(
-                    image,
-                    arguments,
-                    entrypoint=[program],
-                    labels={LABEL: "true", RUN_LABEL: run},
-                    host_config=client.create_host_config(network_mode="none"),
-                )["Id"]
+        def make(client: Client) -> object:
+            return client.create_container(
+                image,
+                arguments,
+                entrypoint=[program],
+                labels={LABEL: "true", RUN_LABEL: run},
+                host_config=client.create_host_config(network_mode="none"),
             )
 
         with signals_wait():
-            name = self.api.call(f"{program} in {image}", make, times=HEAVY)
+            name = self.api.answer(f"{program} in {image}", Named, make, times=HEAVY)["Id"]
         try:
             self.start([name])
             code = self.exit_code(name, LOOK_SECONDS)

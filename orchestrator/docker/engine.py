@@ -4,7 +4,8 @@ import dataclasses
 import pathlib
 import re
 
-from orchestrator.docker.api import Api, Json
+from orchestrator.docker.answers import Info, Version, odd
+from orchestrator.docker.api import Api
 from orchestrator.docker.compose import Compose
 from orchestrator.docker.containers import LOOK_SECONDS, Containers
 from orchestrator.docker.labels import PROJECT, STORE_VOLUME, work_volume
@@ -88,7 +89,7 @@ class Engine(Containers, Stored, Compose, Server):
 
     def info(self) -> EngineInfo:
         """Ask the server for its facts."""
-        info: Json = self.api.call("docker info", lambda client: client.info())
+        info = self.api.answer("docker info", Info, lambda client: client.info())
         security = info.get("SecurityOptions") or []
         return EngineInfo(
             info.get("Architecture") or "",
@@ -111,7 +112,7 @@ class Engine(Containers, Stored, Compose, Server):
 
     def is_podman(self) -> bool:
         """Whether the engine is Podman, which answers as Docker does."""
-        found: Json = self.api.call("docker version", lambda client: client.version())
+        found = self.api.answer("docker version", Version, lambda client: client.version())
         return any(one.get("Name") == PODMAN for one in found.get("Components") or [])
 
     def packages(self) -> list[tuple[str, Package]]:
@@ -124,7 +125,10 @@ class Engine(Containers, Stored, Compose, Server):
         for tag in self.image_tags():
             said = self.run_program(tag, self.run, "sh", ["-c", ask])
             name = tag.removesuffix(":latest")
-            rows += [(name, read_line(line)) for line in said.splitlines()]
+            try:
+                rows += [(name, read_line(line)) for line in said.splitlines()]
+            except TypeError as error:  # another number of fields
+                raise odd(f"dpkg in {name}", error) from error
         return rows
 
     def run_to_end(self, service: str) -> tuple[int, list[str]]:

@@ -40,7 +40,8 @@ IMAGE = "nixos-image-orchestrator"
 
 def host_key(engine: Engine, info: EngineInfo) -> str:
     """Hash everything that the facts depend on."""
-    image = (engine.image(IMAGE) or {}).get("Id", "")
+    found = engine.image(IMAGE)
+    image = found["Id"] if found else ""
     bridges = [(one.get("Id"), one.get("Created")) for one in engine.networks_named(BRIDGE)]
     sysctls = [_text(pathlib.Path("/proc/sys", name)) for name in SYSCTLS]
     profile = os.environ.get(PROFILE, "")

@@ -9,8 +9,9 @@ import re
 import typing
 
 from orchestrator.docker import seccomp
-from orchestrator.docker.api import Json
+from orchestrator.docker.answers import Container
 from orchestrator.shared.constants import MIB
+from orchestrator.shared.json_reader import JsonError, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def planned(service: str, config: dict[str, typing.Any]) -> Receipt:
     )
 
 
-def actual(service: str, container: Json) -> Receipt:
+def actual(service: str, container: Container) -> Receipt:
     """Return the actual privileges of a container, from its `docker inspect`."""
     host, state, config = container["HostConfig"], container["State"], container["Config"]
     security = [_option(one) for one in host.get("SecurityOpt") or []]
@@ -106,7 +107,7 @@ def actual(service: str, container: Json) -> Receipt:
         networks=tuple(sorted(networks)),
         mounts=tuple(
             sorted(
-                f"{one.get('Name') or one['Source']}:{one['Destination']}"
+                f"{one.get('Name') or one.get('Source')}:{one['Destination']}"
                 f"{'' if one.get('RW') else ':ro'}"
                 for one in container["Mounts"]
             )
@@ -123,6 +124,15 @@ def _capability(name: str) -> str:
     return name.removeprefix("CAP_")
 
 
+def _is_ours(text: str) -> bool:
+    """Whether `text` is our seccomp profile, however it is written."""
+    try:
+        found = read_json(text, "profile")
+    except JsonError:
+        return False
+    return bool(found == json.loads(seccomp.PROFILE.read_text()))
+
+
 def _option(option: str) -> str:
     """Shorten a security option: Docker and Compose print the whole seccomp profile."""
     key, _, value = re.sub("[:=]", "=", option, count=1).partition("=")
@@ -130,8 +140,7 @@ def _option(option: str) -> str:
         return key if value in {"", "true"} else f"{key}={value}"
     name = "orchestrator/docker/seccomp.json"
     if value.startswith("{"):
-        profile = json.loads(value)
-        if profile != json.loads(seccomp.PROFILE.read_text()):
+        if not _is_ours(value):
             name = f"sha256={hashlib.sha256(value.encode()).hexdigest()}"
     elif pathlib.PurePosixPath(value).name != seccomp.PROFILE.name:
         name = value

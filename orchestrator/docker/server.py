@@ -3,7 +3,8 @@
 import ipaddress
 import typing
 
-from orchestrator.docker.api import HEAVY, Api, Client, Json, NotThereError
+from orchestrator.docker.answers import Container
+from orchestrator.docker.api import HEAVY, Api, Client, NotThereError
 from orchestrator.docker.containers import Containers, signals_wait
 from orchestrator.docker.labels import LABEL, PROJECT, STORE_VOLUME
 from orchestrator.shared.errors import DockerError
@@ -35,8 +36,8 @@ class Server:
         """
         self.stop_server()
 
-        def make(client: Client) -> Json:
-            made: Json = client.create_container(
+        def make(client: Client) -> object:
+            return client.create_container(
                 image,
                 WORDS,
                 name=SERVER,
@@ -56,7 +57,6 @@ class Server:
                     security_opt=["no-new-privileges:true"],
                 ),
             )
-            return made
 
         with signals_wait():
             self.api.call(f"creating {SERVER}", make, times=HEAVY)
@@ -80,17 +80,14 @@ class Server:
         found = self._server()
         if not found or not found["State"]["Running"]:
             return ""
-        ports = found["NetworkSettings"]["Ports"].get(INNER) or []
+        ports = (found["NetworkSettings"].get("Ports") or {}).get(INNER) or []
         return next((f"http://{_place(one['HostIp'], int(one['HostPort']))}" for one in ports), "")
 
-    def _server(self) -> Json | None:
+    def _server(self) -> Container | None:
         try:
-            found: Json = self.api.call(
-                f"docker inspect {SERVER}", lambda client: client.inspect_container(SERVER)
-            )
+            return typing.cast("Containers", self).inspect([SERVER])[0]
         except NotThereError:
             return None
-        return found
 
 
 def _place(listen: str, port: int) -> str:

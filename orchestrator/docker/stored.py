@@ -5,11 +5,22 @@ import pathlib
 import typing
 from collections.abc import Callable, Collection, Iterable
 
+from orchestrator.docker.answers import (
+    Image,
+    ImageRow,
+    ImageSpace,
+    Network,
+    Told,
+    Usage,
+    Volume,
+    Volumes,
+    one_line,
+    read,
+)
 from orchestrator.docker.api import (
     HEAVY,
     Api,
     Client,
-    Json,
     NotThereError,
     RefusedError,
     forgiven,
@@ -60,12 +71,12 @@ class Recipe:
     labels: dict[str, str]
 
 
-def source(image: Json) -> str:
+def source(image: Image) -> str:
     """Return the checksum of what an inspected image is made of, from its label, or ""."""
     return _made_of(_labels(image))[0]
 
 
-def _labels(image: Json) -> dict[str, str]:
+def _labels(image: Image) -> dict[str, str]:
     return (image.get("Config") or {}).get("Labels") or {}
 
 
@@ -82,26 +93,26 @@ class Stored:
         """`api` is the engine's API."""
         self.api = api
 
-    def image(self, name: str) -> Json | None:
+    def image(self, name: str) -> Image | None:
         """Return `docker image inspect`; None if the image does not exist."""
+        what = f"docker image inspect {name}"
         try:
-            found: Json = self.api.call(
-                f"docker image inspect {name}", lambda client: client.inspect_image(name)
-            )
+            return self.api.answer(what, Image, lambda client: client.inspect_image(name))
         except NotThereError:
             return None
-        return found
 
     def image_source(self, image: str) -> str:
         """Return the checksum of the inputs of `image`, from its label, or "" if there is none."""
-        return source(self.image(image) or {})
+        found = self.image(image)
+        return source(found) if found else ""
 
     def parent(self, own: str) -> str:
         """Return the id of the image that all others are made of; `own` is the orchestrator's.
 
         Raises `DockerError` if it does not exist. Its name may be another checkout's image.
         """
-        _, found = _made_of(_labels(self.image(own) or {}))
+        inspected = self.image(own)
+        found = _made_of(_labels(inspected))[1] if inspected else ""
         if not found or not self.image(found):
             raise DockerError(
                 "the image that all others are made of is missing",
@@ -114,9 +125,10 @@ class Stored:
 
         The engine ends the build if this process ends. Raises `BuildError`.
         """
+        what = f"docker build {name}"
 
-        def build(client: Client) -> Iterable[Json]:
-            events: Iterable[Json] = client.build(
+        def build(client: Client) -> Iterable[Told]:
+            events = client.build(
                 path=str(ROOT),
                 dockerfile=recipe.dockerfile,
                 tag=name,
@@ -126,13 +138,13 @@ class Stored:
                 forcerm=True,
                 decode=True,
             )
-            return events
+            return (read(Told, event, what) for event in events)
 
         failure = ""
         with log.open("w", errors="replace") as file:
-            for event in self.api.stream(f"docker build {name}", build):
-                failure = str(event.get("error", failure))
-                file.write(str(event.get("stream") or event.get("error") or ""))
+            for event in self.api.stream(what, build):
+                failure = event.get("error") or failure
+                file.write(event.get("stream") or event.get("error") or "")
         if failure:
             lines = log.read_text(errors="replace").splitlines()
             raise BuildError("\n".join(lines[-BUILD_LINES:]))
@@ -142,8 +154,7 @@ class Stored:
         found = self.image(image)
         if not found:
             raise DockerError(f"the image {image} is missing", hint="run ./run.sh again")
-        layers = tuple(str(one) for one in (found.get("RootFS") or {}).get("Layers") or [])
-        return str(found["Id"]), layers
+        return found["Id"], tuple((found.get("RootFS") or {}).get("Layers") or [])
 
     def save_images(self, images: Collection[str]) -> Iterable[bytes]:
         """Yield the archive of `docker save` with all `images`, which share layers."""
@@ -164,7 +175,7 @@ class Stored:
 
     def usage(self) -> list[Used]:
         """Return this project's images and volumes with their sizes; images share layers."""
-        found: Json = self.api.call("docker system df", lambda client: client.df(), times=HEAVY)
+        found = self.api.answer("docker system df", Usage, lambda client: client.df(), times=HEAVY)
         images = [
             Used("image", ", ".join(_tags(one)) or one["Id"], one.get("Size"))
             for one in found.get("Images") or []
@@ -199,11 +210,12 @@ class Stored:
                 return removed
             removed += names
 
-    def _own_images(self) -> list[Json]:
-        found: list[Json] = self.api.call(
-            "docker images", lambda client: client.images(filters={"label": f"{LABEL}=true"})
+    def _own_images(self) -> list[ImageRow]:
+        return self.api.answer(
+            "docker images",
+            list[ImageRow],
+            lambda client: client.images(filters={"label": f"{LABEL}=true"}),
         )
-        return found
 
     def _removed_image(self, name: str) -> bool:
         with forgiven():
@@ -221,15 +233,15 @@ class Stored:
         name, _, tag = image.partition(":")
         what = f"pulling {image}"
 
-        def pull(client: Client) -> Iterable[Json]:
-            return typing.cast(
-                "Iterable[Json]", client.pull(name, tag or "latest", stream=True, decode=True)
-            )
+        def pull(client: Client) -> Iterable[Told]:
+            events = client.pull(name, tag or "latest", stream=True, decode=True)
+            return (read(Told, event, what) for event in events)
 
         for said in self.api.stream(what, pull, PULL_SECONDS):
-            if "error" in said:
-                raise DockerError(f"{what}: {said['error']}")
-        found = (self.image(image) or {}).get("RepoDigests") or []
+            if error := said.get("error"):
+                raise DockerError(f"{what}: {one_line(error)}")
+        pulled = self.image(image)
+        found = (pulled.get("RepoDigests") if pulled else None) or []
         if not known:
             self.api.call(what, lambda client: client.remove_image(image), times=HEAVY)
         digests = [one.partition("@")[2] for one in found if name in one]
@@ -237,21 +249,18 @@ class Stored:
             raise DockerError(f"{what}: Docker has no digest of the image")
         return str(digests[0])
 
-    def networks(self, label: str) -> list[Json]:
+    def networks(self, label: str) -> list[Network]:
         """List networks with `label`."""
-        found: list[Json] = self.api.call(
-            "docker network ls", lambda client: client.networks(filters={"label": label})
-        )
-        return found
+        return self._networks(lambda client: client.networks(filters={"label": label}))
 
-    def networks_named(self, name: str) -> list[Json]:
+    def networks_named(self, name: str) -> list[Network]:
         """List networks whose name begins with `name`."""
-        found: list[Json] = self.api.call(
-            "docker network ls", lambda client: client.networks(names=[name])
-        )
-        return found
+        return self._networks(lambda client: client.networks(names=[name]))
 
-    def volumes(self, label: str) -> list[Json]:
+    def _networks(self, ask: Callable[[Client], object]) -> list[Network]:
+        return self.api.answer("docker network ls", list[Network], ask)
+
+    def volumes(self, label: str) -> list[Volume]:
         """List volumes with `label`."""
         return self._volumes({"label": label})
 
@@ -259,31 +268,28 @@ class Stored:
         """Return the names of this project's volumes: the store's and all runs'."""
         return [one["Name"] for one in self._volumes({"name": f"{PROJECT}-"})]
 
-    def _volumes(self, filters: dict[str, str]) -> list[Json]:
-        found: Json = self.api.call(
-            "docker volume ls", lambda client: client.volumes(filters=filters)
+    def _volumes(self, filters: dict[str, str]) -> list[Volume]:
+        found = self.api.answer(
+            "docker volume ls", Volumes, lambda client: client.volumes(filters=filters)
         )
-        return found.get("Volumes") or []
+        return found["Volumes"] or []
+
+    def _volume(self, name: str) -> Volume | None:
+        what = f"docker volume inspect {name}"
+        try:
+            return self.api.answer(what, Volume, lambda client: client.inspect_volume(name))
+        except NotThereError:
+            return None
 
     def volume_labels(self, name: str) -> dict[str, str]:
         """Return the labels of a volume; empty if it does not exist."""
-        try:
-            found: Json = self.api.call(
-                f"docker volume inspect {name}", lambda client: client.inspect_volume(name)
-            )
-        except NotThereError:
-            return {}
-        return found.get("Labels") or {}
+        found = self._volume(name)
+        return (found.get("Labels") if found else None) or {}
 
     def volume_made(self, name: str) -> str:
         """Return when a volume was made, in the engine's words; "" if it does not exist."""
-        try:
-            found: Json = self.api.call(
-                f"docker volume inspect {name}", lambda client: client.inspect_volume(name)
-            )
-        except NotThereError:
-            return ""
-        return str(found.get("CreatedAt") or "")
+        found = self._volume(name)
+        return (found.get("CreatedAt") if found else None) or ""
 
     def make_volume(self, name: str, labels: dict[str, str]) -> None:
         """Create a volume; an existing one is not changed."""
@@ -327,11 +333,11 @@ class Stored:
             return
 
 
-def _tags(image: Json) -> list[str]:
+def _tags(image: "ImageRow | ImageSpace") -> list[str]:
     return [tag for tag in image.get("RepoTags") or [] if tag != "<none>:<none>"]
 
 
-def _old_names(image: Json, current: Collection[str]) -> list[str]:
+def _old_names(image: ImageRow, current: Collection[str]) -> list[str]:
     """Return the names to remove if `image` is old: its tags of this project, or its id."""
     tags = _tags(image)
     labels = image.get("Labels") or {}

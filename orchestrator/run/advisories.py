@@ -1,16 +1,24 @@
 """Asks Debian's security tracker, from a container with a network: the orchestrator has none."""
 
-import json
+import typing
 
 from orchestrator.ask.request import Caller
 from orchestrator.decide import advisories
 from orchestrator.decide.advisories import Finding
+from orchestrator.docker.answers import read_text
 from orchestrator.docker.engine import Engine
 from orchestrator.shared.errors import NetworkError
-from orchestrator.shared.json_reader import JsonError
+from orchestrator.shared.json_reader import FreeText, JsonError
 from orchestrator.shared.paths import CA_BUNDLE, ROOT
 
 HINT = "--tracker URL names a mirror of the document; proxies are taken from https_proxy"
+
+
+class Said(typing.TypedDict):
+    """What `agents/advisories.py` prints; `known` is the tracker's own document."""
+
+    problem: typing.NotRequired[FreeText]
+    known: typing.NotRequired[dict[str, typing.Any]]
 
 
 def look(engine: Engine, who: Caller, tracker: str) -> list[Finding]:
@@ -22,7 +30,9 @@ def look(engine: Engine, who: Caller, tracker: str) -> list[Finding]:
     sources = sorted({one.source for _place, one in packages})
     variables = {"SSL_CERT_FILE": CA_BUNDLE} if who.ca_bundle else {}
     command = ["orchestrator.agents.advisories", tracker, *sources]
-    said = json.loads(engine.run_service("builder", command, variables=variables))
+    said = read_text(
+        Said, engine.run_service("builder", command, variables=variables), "the tracker"
+    )
     problem = said.get("problem", "")
     try:
         found = advisories.find(packages, said.get("known", {}))

@@ -14,7 +14,7 @@ from orchestrator.ask.uploads import kept
 from orchestrator.deliver import stream
 from orchestrator.deliver.names import check_free
 from orchestrator.docker import census, privileges
-from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.answers import LostEngineError, read
 from orchestrator.docker.images import IMAGES
 from orchestrator.docker.workspace import give, give_late, open_to_agents
 from orchestrator.run import forecast, push
@@ -23,6 +23,7 @@ from orchestrator.run.bootcheck import finish_boot, start_boot
 from orchestrator.run.context import RunContext
 from orchestrator.run.handover import SERIAL, Handover
 from orchestrator.run.repair import repair
+from orchestrator.run.reports import Cleaned, Table
 from orchestrator.run.supervisor import Exit, Supervisor
 from orchestrator.shared import retry
 from orchestrator.shared.artifact import Artifact
@@ -162,14 +163,15 @@ class Appliance:
                 # this cleanup may end before it could do so.
                 self._stale = any(
                     entry.startswith(binfmt.PREFIX)
-                    for entry in typing.cast("list[str]", event["entries"])
+                    for entry in read(Table, event, service)["entries"]
                 )
-            elif service == "cleanup" and name == "cleaned" and event["reason"] != "unlocked":
-                raise CleanupError(
-                    f"cleanup ended before the build ({event['reason']}): foreign programs"
-                    " do not run any more",
-                    hint="run the command again",
-                )
+            elif service == "cleanup" and name == "cleaned":
+                if (reason := read(Cleaned, event, service)["reason"]) != "unlocked":
+                    raise CleanupError(
+                        f"cleanup ended before the build ({reason}): foreign programs do not run"
+                        " any more",
+                        hint="run the command again",
+                    )
             elif name == "registered":
                 self._run.progress.say(f"registered {event.get('message', '')}", fields=event)
             elif service == "builder" and name == BUILT and not given:
@@ -281,7 +283,7 @@ class Appliance:
             self._run.images.wait(("boot",), self._run.progress, self._run.deadline)
             self._run.progress.to("boot", f"starting {self._run.plan.guest}")
             start_boot(self._run.engine, name, place, arguments, kvm=self._run.plan.kvm)
-        except SilentEngineError:
+        except LostEngineError:
             raise
         except DockerError as error:
             message = f"the boot check could not start: {error}"

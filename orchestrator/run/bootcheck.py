@@ -5,7 +5,7 @@ import pathlib
 import time
 import typing
 
-from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.answers import LostEngineError
 from orchestrator.docker.engine import Engine
 from orchestrator.run.supervisor import Exit, Supervisor
 from orchestrator.shared.errors import BootError, DockerError
@@ -22,7 +22,7 @@ def start_boot(
     if kvm:
         try:
             engine.create_one("boot-kvm", name, [os.fspath(image), *arguments])
-        except SilentEngineError:
+        except LostEngineError:
             raise
         except DockerError:
             # The engine's host has no /dev/kvm: remove the partly created container.

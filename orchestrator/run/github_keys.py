@@ -1,16 +1,25 @@
 """Fetches the keys that an appliance.toml names as `github:NAME`, in a container with a network."""
 
-import json
+import typing
 
 from orchestrator.ask.github import SERVER, keys_of
 from orchestrator.ask.request import Appliance, Caller
 from orchestrator.blueprint.marks import GITHUB
+from orchestrator.docker.answers import read_text
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace
 from orchestrator.shared.errors import NetworkError
+from orchestrator.shared.json_reader import FreeText
 from orchestrator.shared.paths import CA_BUNDLE
 from orchestrator.shared.progress import Progress
+
+
+class Said(typing.TypedDict):
+    """What `agents/github_keys.py` prints."""
+
+    problem: typing.NotRequired[FreeText]
+    keys: typing.NotRequired[dict[str, FreeText]]
 
 
 def fetch(
@@ -36,7 +45,7 @@ def fetch(
     progress.to("keys", f"asking {SERVER} for the keys of {', '.join(names)}")
     variables = {"SSL_CERT_FILE": CA_BUNDLE} if who.ca_bundle else {}
     command = ["orchestrator.agents.github_keys", SERVER, *names]
-    said = json.loads(engine.run_service("builder", command, variables=variables))
+    said = read_text(Said, engine.run_service("builder", command, variables=variables), "the keys")
     if problem := said.get("problem", ""):
         raise NetworkError(
             f"{appliance.path.name}: {GITHUB}{problem}",
@@ -45,4 +54,4 @@ def fetch(
     for name in names:
         place = keys_of(who, name)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(str(said.get("keys", {}).get(name, "")))
+        place.write_text(said.get("keys", {}).get(name, ""))

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.ask.request import Caller
 from orchestrator.deliver.kit import KitImage, KitWriter, image_line
+from orchestrator.docker.answers import read
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.workspace import Workspace, give_keys, open_to_agents, take
 from orchestrator.run.once import run_once
 from orchestrator.run.push import Pusher
+from orchestrator.run.reports import Inputs
 from orchestrator.run.runs import write_variables
 from orchestrator.run.supervisor import Event
 from orchestrator.shared.errors import DeliveryError, VerificationError
@@ -74,7 +76,7 @@ def export(
     with _images(work, wanted.systems, services) as names:
         work.progress.to("kit", "fetching the demo's packages")
         told = work.order("restock", dataclasses.replace(wanted, action="inputs"))
-        paths = tuple(map(str, typing.cast("list[object]", told.get("paths") or [])))
+        paths = tuple(read(Inputs, told, "kit").get("paths", ()))
         work.progress.to("kit", "packing the store's paths")
         pusher = Pusher(work.engine, work.workspace, work.progress, math.inf)
         key = public_key(pusher.own_key())

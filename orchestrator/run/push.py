@@ -7,7 +7,7 @@ import pathlib
 import secrets
 import shutil
 
-from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.answers import LostEngineError
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.workspace import ROOTS_OWN, Workspace, give_keys, take
 from orchestrator.run.context import RunContext
@@ -59,7 +59,7 @@ class Pusher:
         agent = "orchestrator.agents.builder.push"
         try:
             return run_once(self.engine, self.progress, self.deadline, "push", agent, order)
-        except SilentEngineError:
+        except LostEngineError:
             raise
         except DockerError as error:
             raise PushError(str(error), hint=error.hint, detail=error.detail) from error

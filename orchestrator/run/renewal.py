@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable
 
 from orchestrator.ask.request import Caller
+from orchestrator.docker.answers import read_text
 from orchestrator.docker.engine import Engine
 from orchestrator.shared.architectures import MACHINES
 from orchestrator.shared.errors import STOPPED, ApplianceError, NetworkError
@@ -27,6 +28,51 @@ PYTHON = "3.13"
 
 #: The CPUs of hosts, as pip's platforms name them.
 HOSTS = tuple(system.removesuffix("-linux") for system in dict.fromkeys(MACHINES.values()))
+
+
+class Hashes(typing.TypedDict):
+    """An archive's hashes."""
+
+    sha256: str
+
+
+class Archive(typing.TypedDict):
+    """An archive."""
+
+    hashes: Hashes
+
+
+class Download(typing.TypedDict):
+    """What pip would download."""
+
+    archive_info: Archive
+
+
+class Metadata(typing.TypedDict):
+    """A package."""
+
+    name: str
+    version: str
+
+
+class Install(typing.TypedDict):
+    """What pip would install."""
+
+    metadata: Metadata
+    download_info: Download
+
+
+class PipReport(typing.TypedDict):
+    """pip's report."""
+
+    install: list[Install]
+
+
+class Prefetched(typing.TypedDict):
+    """What `nix flake prefetch` prints."""
+
+    hash: str
+    locked: dict[str, typing.Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,17 +134,19 @@ def _debian(engine: Engine, _who: Caller, text: str) -> str:
         command += [part for suite in suites for part in ("--without", f"{arch}/{suite}")]
     new = engine.run_service("builder", command)
     # A different snapshot time alone is not a change.
-    return text if json.loads(new) | {"snapshot": old["snapshot"]} == old else new
+    document = read_text(dict[str, typing.Any], new, "locks/debian.json")
+    return text if document | {"snapshot": old["snapshot"]} == old else new
 
 
 def _python(name: str) -> Callable[[Engine, Caller, str], str]:
     def make(engine: Engine, who: Caller, _text: str) -> str:
         requirements = (ROOT / f"locks/{name}.in").read_text().split()
         cert = ["--cert", CA_BUNDLE] if who.ca_bundle else []
-        reports = []
+        reports: list[PipReport] = []
         for machine in HOSTS:
             command = [*_pip(machine), *cert, *requirements]
-            reports.append(json.loads(engine.run_service("pins", command)))
+            said = engine.run_service("pins", command)
+            reports.append(read_text(PipReport, said, f"pip about {name}"))
         return python_lock(reports)
 
     return make
@@ -118,7 +166,7 @@ def _pip(machine: str) -> list[str]:
     ]
 
 
-def python_lock(reports: list[dict[str, typing.Any]]) -> str:
+def python_lock(reports: list[PipReport]) -> str:
     """Make a requirements file with hashes from pip's reports, one per machine."""
     versions: dict[str, str] = {}
     hashes: dict[str, set[str]] = {}
@@ -152,7 +200,7 @@ def _flake(engine: Engine, who: Caller, text: str) -> str:
             command += ["--json", f"{reference}/{original['ref']}"]
             variables = {"NIX_SSL_CERT_FILE": CA_BUNDLE} if who.ca_bundle else {}
             said = engine.run_service("builder", command, program="nix", variables=variables)
-            found = json.loads(said)
+            found = read_text(Prefetched, said, f"nix about {reference}")
             node["locked"] = dict(sorted((found["locked"] | {"narHash": found["hash"]}).items()))
     return json.dumps(document, indent=2) + "\n"
 

@@ -1,12 +1,13 @@
 """Removes binfmt_misc entries of dead runs."""
 
-import json
-
 from orchestrator.agents.emulation import binfmt
 from orchestrator.decide.host import HIDDEN, borrows_table
 from orchestrator.docker import census
+from orchestrator.docker.answers import read
 from orchestrator.docker.containers import LOOK_SECONDS
 from orchestrator.docker.engine import Engine
+from orchestrator.run.reports import Table
+from orchestrator.run.supervisor import read_event
 from orchestrator.shared.errors import CleanupError, failure
 from orchestrator.shared.progress import Progress
 
@@ -60,13 +61,13 @@ def repair(engine: Engine, progress: Progress) -> frozenset[str]:
     engine.create_one("look", name, [])
     try:
         for line in engine.logs(name, LOOK_SECONDS):
-            if not line.startswith("{"):
-                continue  # no event, for example a warning of Python
-            event = json.loads(line)
+            event = read_event(line)
+            if not event:
+                continue  # for example a warning of Python
             if event["event"] == "failed":
                 raise failure(CleanupError, event)
             if event["event"] == "table":
-                return reap(engine, progress, name, event["entries"])
+                return reap(engine, progress, name, read(Table, event, "look")["entries"])
         raise CleanupError("binfmt_misc could not be checked", hint="see the Docker daemon's log")
     finally:
         engine.kill(name)

@@ -6,13 +6,15 @@ import time
 
 from orchestrator.ask.request import Caller
 from orchestrator.decide.plan import builders_memory
+from orchestrator.docker.answers import read
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.images import Images
 from orchestrator.docker.labels import LABEL, PROJECT, STORE_VOLUME, WORKER_STORE_VOLUME
 from orchestrator.docker.server import refused_hint
 from orchestrator.docker.workspace import Workspace
+from orchestrator.run.reports import Worker
 from orchestrator.run.runs import write_variables
-from orchestrator.run.supervisor import Event, Exit, Supervisor, read_event
+from orchestrator.run.supervisor import Exit, Supervisor, read_event
 from orchestrator.shared.errors import DockerError, HostError
 from orchestrator.shared.progress import Progress
 
@@ -40,12 +42,12 @@ class State:
 
     running: bool
     since: str
-    event: Event | None
+    event: Worker | None
 
 
 def start(
     engine: Engine, workspace: Workspace, who: Caller, settings: dict[str, str], progress: Progress
-) -> Event:
+) -> Worker:
     """Start the worker, in place of one that there is; returns its report.
 
     `settings` are Compose's variables of the worker. Raises `ApplianceError`.
@@ -56,7 +58,7 @@ def start(
         images.wait((SERVICE,), progress)
     finally:
         images.close()
-    image = (engine.image(f"{PROJECT}-{SERVICE}") or {})["Id"]
+    image, _ = engine.layers(f"{PROJECT}-{SERVICE}")
     resident = _engine(engine, workspace.own / "worker.env")
     limit = {"NIXOS_IMAGE_MEMORY": f"{builders_memory(engine.info().memory)}m"}
     owner = dataclasses.replace(who, run=SERVICE)
@@ -82,7 +84,7 @@ def _create(resident: Engine) -> None:
         resident.remove_stored(label, there | {STORE_VOLUME, WORKER_STORE_VOLUME})
 
 
-def _ready(resident: Engine, progress: Progress, listen: str) -> Event:
+def _ready(resident: Engine, progress: Progress, listen: str) -> Worker:
     try:
         resident.start([CONTAINER])
     except DockerError as error:
@@ -94,7 +96,7 @@ def _ready(resident: Engine, progress: Progress, listen: str) -> Event:
         if isinstance(item, Exit):
             raise HostError("the worker has ended at its start")
         if item and item[1]["event"] == SERVICE:
-            return item[1]
+            return read(Worker, item[1], SERVICE)
 
 
 def stop(engine: Engine) -> bool:
@@ -111,13 +113,12 @@ def find(engine: Engine) -> State | None:
     there = {one.name: one for one in engine.containers(LABEL)}
     if CONTAINER not in there:
         return None
-    (found,) = engine.inspect([CONTAINER])
     event = None
     if there[CONTAINER].running:
         for line in engine.logs(CONTAINER, LOG_SECONDS):
             said = read_event(line)
-            event = said if said and said["event"] == SERVICE else event
-    return State(there[CONTAINER].running, str(found["State"]["StartedAt"]), event)
+            event = read(Worker, said, SERVICE) if said and said["event"] == SERVICE else event
+    return State(there[CONTAINER].running, engine.how_is(CONTAINER).get("StartedAt", ""), event)
 
 
 def _engine(engine: Engine, variables: pathlib.Path) -> Engine:

@@ -10,7 +10,7 @@ import threading
 import time
 import typing
 
-from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.answers import LostEngineError
 from orchestrator.docker.engine import Engine
 from orchestrator.shared.constants import KILLED
 from orchestrator.shared.errors import (
@@ -164,7 +164,7 @@ class Supervisor:
         try:
             for line in self._engine.logs(container):
                 self._take(service, line)
-        except SilentEngineError:
+        except LostEngineError:
             raise
         except DockerError as error:
             self._noise[service].append(str(error))

@@ -1,9 +1,12 @@
 """Reads JSON into frozen dataclasses, strictly.
 
 A type is a dataclass or a type of its fields: `str`, `int`, `float`, `bool`, `typing.Any`,
-`typing.Literal`, `X | None`, a union of dataclasses, `tuple`, `dict[str, X]`. Further rules are
-annotations: `typing.Annotated[int, natural]`. A rule is a function that raises `ValueError` with
-the reason. Unknown fields are errors, because a request must not be ignored silently.
+`typing.Literal`, `X | None`, a union of dataclasses, `tuple`, `list`, `dict[str, X]`. Further rules
+are annotations: `typing.Annotated[int, natural]`. A rule is a function that raises `ValueError`
+with the reason. Unknown fields are errors, because a request must not be ignored silently.
+
+Another program's answer is a `typing.TypedDict` with the fields that are wanted of it. The others,
+which another version may have, are left out.
 """
 
 import dataclasses
@@ -50,6 +53,12 @@ def counted(value: int) -> int:
     return min(max(value, 0), LARGEST)
 
 
+def bounded(value: int) -> None:
+    """Rule: the number is not above LARGEST, and not below -LARGEST."""
+    if abs(value) > LARGEST:
+        raise ValueError(f"{_shown(value)} is too large")
+
+
 def mebibytes(value: int) -> None:
     """Rule: the number is a size in MiB below TOO_LARGE_MIB."""
     if value >= TOO_LARGE_MIB:
@@ -77,6 +86,7 @@ def free_text(value: str) -> None:
 type Form = typing.Any
 
 Natural = typing.Annotated[int, natural]
+Whole = typing.Annotated[int, bounded]
 MiB = typing.Annotated[int, mebibytes]
 FreeText = typing.Annotated[str, free_text]
 
@@ -122,8 +132,12 @@ def _build(kind: Form, value: object, where: str) -> object:
         return value
     if dataclasses.is_dataclass(kind):
         return _build_fields(typing.cast("type", kind), value, where)
+    if typing.is_typeddict(kind):
+        return _build_known(typing.cast("type", kind), value, where)
     origin: object = typing.get_origin(kind)
     parts = typing.get_args(kind)
+    if origin is typing.NotRequired:
+        return _build(parts[0], value, where)
     if origin is typing.Annotated:
         return _build_annotated(parts[0], kind.__metadata__, value, where)
     if origin is typing.Literal:
@@ -134,6 +148,8 @@ def _build(kind: Form, value: object, where: str) -> object:
         return _build_union(parts, value, where)
     if origin is tuple:
         return _build_tuple(parts, value, where)
+    if origin is list:
+        return list(_build_tuple((*parts, ...), value, where))
     if origin is dict:
         if not isinstance(value, dict):
             raise JsonError(f"{where}: expected an object, found {_shown(value)}")
@@ -187,7 +203,7 @@ def _build_union(parts: tuple[typing.Any, ...], value: object, where: str) -> ob
     return _build_fields(kinds[str(name)], fields, where)
 
 
-def _build_tuple(parts: tuple[typing.Any, ...], value: object, where: str) -> object:
+def _build_tuple(parts: tuple[typing.Any, ...], value: object, where: str) -> tuple[object, ...]:
     if not isinstance(value, list):
         raise JsonError(f"{where}: expected a list, found {_shown(value)}")
     kinds = [parts[0]] * len(value) if parts[1:] == (...,) else list(parts)
@@ -225,6 +241,27 @@ def _build_fields(kind: type, value: object, where: str) -> object:
     return kind(
         **{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     )
+
+
+@functools.cache
+def _known_of(kind: type) -> tuple[dict[str, typing.Any], frozenset[str]]:
+    """Return the types of a TypedDict's fields by name, and the names of required fields."""
+    needed: frozenset[str] = kind.__required_keys__  # type: ignore[attr-defined]
+    return typing.get_type_hints(kind, include_extras=True), needed
+
+
+def _build_known(kind: type, value: object, where: str) -> object:
+    """Convert to a TypedDict, without the fields that it does not have."""
+    if not isinstance(value, dict):
+        raise JsonError(f"{where}: expected an object, found {_shown(value)}")
+    hints, needed = _known_of(kind)
+    if missing := sorted(needed - value.keys()):
+        raise JsonError(f"{where}: field {', '.join(missing)} is missing")
+    return {
+        name: _build(hint, value[name], f"{where}.{name}")
+        for name, hint in hints.items()
+        if name in value
+    }
 
 
 def _shown(value: object) -> str:

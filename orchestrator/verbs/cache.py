@@ -113,14 +113,16 @@ def _work(request: Cache, session: Session) -> int:
 
 def _facts(engine: "Engine", pusher: "Pusher", who: Caller) -> dict[str, typing.Any]:
     """Return the document of --json: sizes in bytes; empty texts for what there is not."""
+    from orchestrator.docker.answers import read
     from orchestrator.run.push import OWN_KEY
+    from orchestrator.run.reports import Cache
 
-    told = pusher.order(Order("info"))
+    told = read(Cache, pusher.order(Order("info")), "cache")
     return {
         "type": TYPE,
         "schema": SCHEMA,
-        "paths": told.get("paths", 0),
-        "size": told.get("size", 0),
+        "paths": told["paths"],
+        "size": told["size"],
         "public_key": public_key(OWN_KEY.read_bytes()) if OWN_KEY.exists() else "",
         "url": reachable(engine.server_url(), who.computer),
     }

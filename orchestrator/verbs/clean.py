@@ -103,9 +103,9 @@ def _collector(engine: "Engine", who: Caller) -> str:
     from orchestrator.docker.stored import source
 
     image = IMAGES["builder"]
-    found = engine.image(image.name) or {}
-    made_of = source(found).removesuffix(LOCKED)
-    return str(found["Id"]) if made_of == state(image.dockerfile, engine.parent(who.image)) else ""
+    found = engine.image(image.name)
+    wanted = state(image.dockerfile, engine.parent(who.image))
+    return found["Id"] if found and source(found).removesuffix(LOCKED) == wanted else ""
 
 
 def _current(engine: "Engine", who: Caller) -> set[str]:

@@ -22,6 +22,7 @@ from orchestrator.verbs.registry import Session, Verb
 
 if typing.TYPE_CHECKING:
     from orchestrator.docker.engine import Engine
+    from orchestrator.run.reports import Stock
     from orchestrator.run.supervisor import Event
     from orchestrator.run.tree_records import Record
     from orchestrator.shared.progress import Progress
@@ -132,8 +133,10 @@ def _request(found: argparse.Namespace, _who: Caller) -> Store:
 def _work(request: Store, session: Session) -> int:
     """Have the agent stock do what is wished; print what it tells."""
     from orchestrator.decide.plan import builders_memory
+    from orchestrator.docker.answers import read
     from orchestrator.docker.images import Images
     from orchestrator.run import tree_records
+    from orchestrator.run.reports import Stock
     from orchestrator.run.runs import run_workspace, write_variables
     from orchestrator.run.tree_records import UNUSED_SECONDS
     from orchestrator.shared.progress import make_progress
@@ -158,7 +161,8 @@ def _work(request: Store, session: Session) -> int:
         for event in _told(request.wish, engine, progress):
             if event["event"] == "stock":
                 copies = tuple(tree_records.copies(engine).values())
-                text = as_json(event, copies) if request.json else describe(event, copies)
+                stock = read(Stock, event, "store")
+                text = as_json(stock, copies) if request.json else describe(stock, copies)
                 session.show(text)
             elif (message := event.get("message")) and event.get("level") != "warning":
                 progress.say(str(message), fields=event)
@@ -191,23 +195,22 @@ def _told(wish: Wish, engine: "Engine", progress: "Progress") -> "typing.Iterato
             yield item[1]
 
 
-def as_json(event: "Event", copies: "tuple[Record, ...]" = ()) -> str:
+def as_json(event: "Stock", copies: "tuple[Record, ...]" = ()) -> str:
     """Return the document of --json; sizes are in bytes, times in seconds since 1970."""
-    fields = ("paths", "size", "unneeded", "free", "holdings")
     folders = [
         {"path": one.path, "files": one.files, "size": one.size, "used": one.used} for one in copies
     ]
-    document = {"type": TYPE, "schema": SCHEMA, **{name: event[name] for name in fields}}
+    document = {"type": TYPE, "schema": SCHEMA, **event}
     document["folders"] = folders
     return json.dumps(document, indent=2) + "\n"
 
 
-def describe(event: "Event", copies: "tuple[Record, ...]" = ()) -> str:
+def describe(event: "Stock", copies: "tuple[Record, ...]" = ()) -> str:
     """Return what the store has as text; `event` is the agent's `stock`.
 
     `copies` are those of folders that callers have sent.
     """
-    holdings = typing.cast("list[dict[str, typing.Any]]", event["holdings"])
+    holdings = event["holdings"]
     hint = " (./run.sh store gc removes it)"
     text = columns(
         [
@@ -240,9 +243,9 @@ def minute(since: float) -> str:
         return "?"
 
 
-def mib(size: object) -> str:
+def mib(size: int) -> str:
     """Return a size in bytes as MiB, rounded up."""
-    return f"{-(-typing.cast('int', size) // MIB):,} MiB"
+    return f"{-(-size // MIB):,} MiB"
 
 
 VERB = Verb(

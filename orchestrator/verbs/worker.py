@@ -129,7 +129,7 @@ def _work(request: Worker, session: Session) -> int:
                 told = resident.start(engine, workspace, who, settings, progress)
                 progress.end()
                 progress.say(_advice(request))
-                session.write(f"{plain(str(told['line']))}\n")
+                session.write(f"{plain(told['line'])}\n")
         engine.down()
     return 0
 
@@ -175,11 +175,11 @@ def describe(state: "State | None") -> str:
         ("worker", f"{'running' if state.running else 'ended'}, started {state.since[:19]}Z")
     ]
     if state.event:
-        systems = typing.cast("list[str]", state.event["systems"])
+        systems = state.event["systems"]
         rows += [
             ("builds", f"{', '.join(systems)}, with Nix {state.event['nix']}"),
-            ("host key", str(state.event["fingerprint"])),
-            ("builder", str(state.event["line"])),
+            ("host key", state.event["fingerprint"]),
+            ("builder", state.event["line"]),
         ]
     return plain(columns(rows))
 

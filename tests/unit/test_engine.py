@@ -57,19 +57,20 @@ def test_containers_are_told_by_name_run_and_whether_they_run(
 
 def test_runs_are_those_of_containers_networks_and_volumes(engine: Engine, stub: Server) -> None:
     def of(run: str) -> dict[str, object]:
-        return {"Labels": {"com.docker.compose.project": f"nixos-image-{run}"}}
+        project = f"nixos-image-{run}"
+        return {"Name": project, "Id": run, "Labels": {"com.docker.compose.project": project}}
 
     stub.answers["GET /containers/json"] = (200, [CONTAINER | {"State": "exited"}])
-    stub.answers["GET /networks"] = (200, [of("aa"), {"Labels": None}])
-    stub.answers["GET /volumes"] = (200, {"Volumes": [{"Name": "nixos-image-work-bb"}]})
-    assert census.runs(engine) == {"0badcafe", "aa", "bb"}
+    stub.answers["GET /networks"] = (200, [of("aa"), of("bb") | {"Labels": None}])
+    stub.answers["GET /volumes"] = (200, {"Volumes": [{"Name": "nixos-image-work-cc"}]})
+    assert census.runs(engine) == {"0badcafe", "aa", "cc"}
     stub.answers["GET /volumes"] = (200, {"Volumes": None})
     assert census.runs(engine) == {"0badcafe", "aa"}
 
 
 def test_only_old_containers_that_never_started_are_abandoned(engine: Engine, stub: Server) -> None:
     old = CONTAINER | {"State": "created", "Created": 1767322800}
-    young = old | {"Names": ["/young"], "Created": time.time()}
+    young = old | {"Names": ["/young"], "Created": int(time.time())}
     begun = old | {"Names": ["/begun"], "State": "exited"}
     stub.answers["GET /containers/json"] = (200, [young, begun, old])
     assert census.abandoned(engine) == ["nixos-image-0badcafe-builder-1"]
@@ -92,7 +93,7 @@ def test_what_is_in_use_is_not_abandoned_when_the_clock_was_set_forward(
 def test_a_container_that_has_become_no_image_is_abandoned(engine: Engine, stub: Server) -> None:
     name = "nixos-image-make-0123"
     maker = {"Names": [f"/{name}"], "State": "exited", "Labels": {LABEL: "true"}, "Created": 1}
-    young = maker | {"Created": time.time() - 60}
+    young = maker | {"Created": int(time.time()) - 60}
     users = maker | {"Names": ["/users"]}
     stub.answers["GET /containers/json"] = (200, [young, maker, users])
     assert census.abandoned(engine) == [name]
@@ -365,8 +366,9 @@ def test_packages_are_asked_of_each_image(engine: Engine, stub: Server) -> None:
         handler.end_stream()
 
     tags = ["nixos-image-builder:latest", "<none>:<none>"]
+    row = {"Id": "1", "Created": 1, "RepoTags": None}
     stub.answers |= {
-        "GET /images/json": (200, [{"RepoTags": tags}, {"RepoTags": None}]),
+        "GET /images/json": (200, [row | {"RepoTags": tags}, row]),
         "POST /containers/create": (201, {"Id": "x"}),
         "POST /containers/x/start": (204, b""),
         "POST /containers/x/wait": (200, {"StatusCode": 0}),
@@ -460,7 +462,7 @@ def test_the_parent_is_the_one_that_the_orchestrator_is_made_of(
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_pulled_name_is_forgotten_if_it_is_new(known: bool, engine: Engine, stub: Server) -> None:
-    image = (200, {"RepoDigests": ["other@sha256:0", "debian@sha256:1"]})
+    image = (200, {"Id": "sha256:2", "RepoDigests": ["other@sha256:0", "debian@sha256:1"]})
 
     def pull(handler: Handler) -> None:
         stub.answers["GET /images/debian:trixie-slim/json"] = image

@@ -4,7 +4,6 @@ import dataclasses
 import http.server
 import threading
 import time
-import typing
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +12,7 @@ from orchestrator.agents import debian, survey
 from orchestrator.decide.examine import EXAMINED, examine, version
 from orchestrator.decide.host import HostFacts
 from orchestrator.decide.plan import make_plan
-from orchestrator.decide.sight import Sight
+from orchestrator.decide.sight import Answer, Sight
 from orchestrator.docker.engine import EngineInfo
 from orchestrator.shared.errors import EmulationError, HostError
 from orchestrator.shared.rules import RULES, State, verdict
@@ -38,11 +37,11 @@ FACTS = HostFacts(
 )
 
 
-def answer(name: str, problem: str = "", skew: int | None = 0) -> dict[str, typing.Any]:
+def answer(name: str, problem: str = "", skew: int | None = 0) -> Answer:
     return {"url": f"https://{name}.org", "problem": problem, "skew": skew}
 
 
-SERVERS = {name: answer(name) for name in ("debian", "nixpkgs", "cache")}
+SERVERS: dict[str, Answer] = {name: answer(name) for name in ("debian", "nixpkgs", "cache")}
 
 GOOD = Sight(
     info=INFO,

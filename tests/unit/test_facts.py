@@ -24,7 +24,10 @@ def engine(stub: Server) -> Iterator[Engine]:
 
     def create(handler: Handler) -> None:
         labels = handler.document["Labels"]
-        stub.answers["GET /volumes/nixos-image-host"] = (200, {"Labels": labels})
+        stub.answers["GET /volumes/nixos-image-host"] = (
+            200,
+            {"Name": "nixos-image-host", "Labels": labels},
+        )
         handler.send(201, {})
 
     def remove(handler: Handler) -> None:
@@ -34,7 +37,7 @@ def engine(stub: Server) -> Iterator[Engine]:
     stub.answers |= {
         "GET /info": (200, INFO),
         "GET /images/nixos-image-orchestrator/json": (200, {"Id": "sha256:1"}),
-        "GET /networks": (200, [{"Id": "b1", "Created": "today"}]),
+        "GET /networks": (200, [{"Name": "bridge", "Id": "b1", "Created": "today"}]),
         "POST /volumes/create": create,
         "DELETE /volumes/nixos-image-host": remove,
     }
@@ -75,7 +78,9 @@ CHANGES: dict[str, dict[str, tuple[int, object]]] = {
     "userns-remap": {"GET /info": (200, INFO | {"SecurityOptions": ["name=userns"]})},
     "other images": {"GET /images/nixos-image-orchestrator/json": (200, {"Id": "sha256:2"})},
     "no image": {"GET /images/nixos-image-orchestrator/json": (404, {"message": "no such image"})},
-    "an engine's start": {"GET /networks": (200, [{"Id": "b2", "Created": "later"}])},
+    "an engine's start": {
+        "GET /networks": (200, [{"Name": "bridge", "Id": "b2", "Created": "later"}])
+    },
 }
 
 

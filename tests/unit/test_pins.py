@@ -75,7 +75,7 @@ def test_the_table_needs_only_files_that_the_orchestrators_image_has(
 # --- renewal --------------------------------------------------------------------------------------
 
 
-def report(*packages: tuple[str, str, str]) -> dict[str, typing.Any]:
+def report(*packages: tuple[str, str, str]) -> renewal.PipReport:
     return {
         "install": [
             {

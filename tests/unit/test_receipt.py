@@ -8,6 +8,7 @@ import typing
 import pytest
 
 from orchestrator.docker import privileges, seccomp
+from orchestrator.docker.answers import Container, read
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -89,8 +90,12 @@ INSPECTED: dict[str, typing.Any] = {
 }
 
 
+def inspected(document: dict[str, typing.Any]) -> Container:
+    return read(Container, document, "docker inspect")
+
+
 def test_a_container_is_told_from_dockers_words() -> None:
-    assert privileges.actual("builder", INSPECTED) == privileges.Receipt(
+    assert privileges.actual("builder", inspected(INSPECTED)) == privileges.Receipt(
         service="builder",
         image="sha256:1",
         user="1000",
@@ -115,7 +120,7 @@ def test_what_an_engine_leaves_out_is_nothing() -> None:
         "State": {"Running": True, "StartedAt": "2026-01-02T03:04:05Z", "FinishedAt": ""},
         "Mounts": [],
     }
-    found = privileges.actual("builder", bare)
+    found = privileges.actual("builder", inspected(bare))
     assert (found.user, found.memory, found.pids, found.seconds) == ("root", None, None, None)
     assert not (*found.capabilities, *found.security, *found.networks, *found.mounts)
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from orchestrator.docker.answers import read
+from orchestrator.run.reports import Holding, Stock
 from orchestrator.run.tree_records import Record
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
@@ -12,9 +14,7 @@ from orchestrator.verbs.store import Store, as_json, describe
 from tests.unit.asking import ask
 from tests.unit.requests import CACHE_KEY as KEY
 
-EVENT: dict[str, object] = {
-    "event": "stock",
-    "service": "stock",
+EVENT: Stock = {
     "paths": 3,
     "size": 5 << 30,
     "unneeded": 1 << 30,
@@ -91,7 +91,7 @@ def test_a_person_reads_sizes_and_the_newest_result_first() -> None:
 
 
 def test_nothing_is_offered_for_removal_where_all_is_needed() -> None:
-    text = describe(EVENT | {"unneeded": 0, "holdings": []})
+    text = describe({**EVENT, "unneeded": 0, "holdings": []})
     assert "store gc" not in text
     assert "No result is kept" in text
 
@@ -101,13 +101,13 @@ def test_a_program_reads_bytes_and_all_results() -> None:
     assert (document["type"], document["schema"]) == ("urn:nixos-image:store:v1", 1)
     assert document["size"] == 5 << 30
     assert document["holdings"] == EVENT["holdings"]
-    assert "service" not in document
 
 
 def test_a_result_of_any_year_is_listed() -> None:
     """A build without a sandbox may set the time of a root."""
-    one = {"root": "a", "name": "far", "since": 1e18, "size": 1, "alone": 0}
-    assert "far            ?" in describe(EVENT | {"holdings": [one]})
+    one: Holding = {"root": "a", "name": "far", "since": 1e18, "size": 1, "alone": 0}
+    told = read(Stock, {**EVENT, "event": "stock", "holdings": [one]}, "store")
+    assert "far            ?" in describe(told)
 
 
 def test_copies_of_sent_folders_are_told() -> None:
