@@ -90,7 +90,8 @@ def look(
     servers, unasked = _survey(engine, who)
     disk = os.statvfs(WORK)
     (folder / "letter-case").touch()
-    runs = census.runs(engine) - census.living_runs(engine) - {engine.run, COMPOSE_RUN}
+    runs = census.runs(engine) - census.starting_runs(engine) - {engine.run, COMPOSE_RUN}
+    runs -= census.living_runs(engine)
     return Sight(
         info=info,
         podman=engine.is_podman(),

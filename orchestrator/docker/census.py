@@ -23,8 +23,9 @@ CLEANUP = "-cleanup-1"
 #: engine's store volume).
 ENGINE_DIGITS = 4
 
-#: Age in seconds of a container that waits for files at which it counts as abandoned.
-ABANDONED_SECONDS = 86400
+#: Age in seconds at which a container that has not started counts as abandoned. run.sh starts each
+#: one as soon as it has made it, or when `-send`, which runs, has sent its files.
+ABANDONED_SECONDS = 600
 
 #: Time limit of an image build in run.sh (seconds): what is younger may be part of a running build.
 BUILD_SECONDS = 7200
@@ -78,9 +79,10 @@ def living_runs(engine: Engine) -> set[str]:
 def abandoned(engine: Engine) -> list[str]:
     """Return containers that nobody will use any more.
 
-    These are containers of orchestrators that have waited for files longer than a day, and those
-    that have not become an image within the time limit of a build. The clock may have been set
-    forward meanwhile: none of a run whose files are still being sent, and none that works.
+    These are containers that have not started for ABANDONED_SECONDS, because run.sh was killed, and
+    those that have not become an image within the time limit of a build. The clock may have been
+    set meanwhile: none of a run whose files are still being sent, and none that works; but those
+    that seem to come from the future.
     """
     now, living = time.time(), living_runs(engine)
     return [
@@ -89,10 +91,26 @@ def abandoned(engine: Engine) -> list[str]:
         if not one.running
         and one.labels.get(RUN_LABEL) not in living
         and (
-            (one.name.startswith(MAKER) and one.created < now - BUILD_SECONDS)
-            or (one.state == "created" and one.created < now - ABANDONED_SECONDS)
+            (one.name.startswith(MAKER) and abs(now - one.created) > BUILD_SECONDS)
+            or (one.state == "created" and abs(now - one.created) > ABANDONED_SECONDS)
         )
     ]
+
+
+def starting_runs(engine: Engine) -> set[str]:
+    """Return runs of which run.sh has just made a container that it will start.
+
+    Ask this before `living_runs`: a run may begin to live in between.
+    """
+    gone = {*abandoned(engine)}
+    return {
+        run
+        for one in engine.containers(RUN_LABEL)
+        for run in [one.labels.get(RUN_LABEL, "")]
+        if one.state == "created"
+        and one.name not in gone
+        and one.name in {f"{PROJECT}-{run}{suffix}" for suffix in ("", *RUN_SH_SUFFIXES)}
+    }
 
 
 def of_this_engine(engine: Engine, run: str) -> bool:

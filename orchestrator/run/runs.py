@@ -76,21 +76,24 @@ def write_variables(env_file: pathlib.Path, who: Caller, variables: dict[str, st
     env_file.write_text("".join(f"{name}='{value}'\n" for name, value in document.items()))
 
 
-def forget_dead_runs(engine: Engine) -> list[str]:
+def forget_dead_runs(engine: Engine) -> set[str]:
     """Remove containers, networks and volumes of runs without a living orchestrator.
 
     Returns these runs. Objects are listed before living runs are, so that a run that starts
     meanwhile is safe.
     """
+    for name in census.abandoned(engine):
+        engine.remove(name)
     containers, runs = census.containers(engine), census.runs(engine)
-    keep = census.living_runs(engine) | {engine.run, COMPOSE_RUN}
+    keep = census.starting_runs(engine) | {engine.run, COMPOSE_RUN}
+    keep |= census.living_runs(engine)
     for name, (run, running) in containers.items():
         if running and run not in keep and name.endswith(census.CLEANUP):
             engine.stop(name, CLEAN_SECONDS)  # cleanup removes its run's entries on SIGTERM
-    dead = sorted(runs - keep)
-    for maker in census.makers(engine, {*dead}):
+    dead = runs - keep
+    for maker in census.makers(engine, dead):
         engine.remove(maker)
-    for run in dead:
+    for run in sorted(dead):
         Engine(run, pathlib.Path("/nonexistent"), engine.api).down()
         engine.remove_volume(work_volume(run))
     return dead

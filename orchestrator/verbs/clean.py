@@ -59,13 +59,8 @@ def work(request: Clean, session: Session) -> int:
             for name, (run, _running) in census.containers(engine).items():
                 if run != who.run and name == f"{PROJECT}-{run}":
                     engine.remove(name)
-        for name in census.abandoned(engine):
-            engine.remove(name)
         engine.remove_volume(OLD_WORK_VOLUME)
-        if dead := forget_dead_runs(engine):
-            progress.say(
-                f"removed containers, networks and volumes of dead runs: {', '.join(dead)}"
-            )
+        dead = forget_dead_runs(engine)
         others = census.living_runs(engine) - {engine.run}
         run_once(engine, progress, math.inf, "sweep", SWEEP, Sweep(everything=not others))
         if request.store and (collector := _collector(engine, who)):
@@ -84,6 +79,11 @@ def work(request: Clean, session: Session) -> int:
         if not others and (images := engine.remove_old_images(_current(engine, who), until)):
             names = ", ".join(name.removeprefix("sha256:")[:40] for name in images)
             progress.say(f"removed old images: {names}")
+        # A run whose run.sh was killed may have come to its end meanwhile.
+        dead |= forget_dead_runs(engine)
+        if dead:
+            names = ", ".join(sorted(dead))
+            progress.say(f"removed containers, networks and volumes of dead runs: {names}")
         engine.down()
         if (gained := (shutil.disk_usage(WORK).free - free) // MIB) > 0:
             progress.say(f"{gained} MiB more are free on the disk of Docker's data")

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import threading
 import time
+import typing
 import urllib.parse
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,7 @@ from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import LABEL, SOURCE_LABEL
 from orchestrator.docker.one_step import OneStep
 from orchestrator.docker.stored import Recipe
+from orchestrator.run.runs import forget_dead_runs
 from orchestrator.shared import retry
 from orchestrator.shared.debian_package import Package
 from orchestrator.shared.errors import DockerError, TerminatedRunError, UsageError
@@ -74,6 +76,54 @@ def test_only_old_containers_that_never_started_are_abandoned(engine: Engine, st
     begun = old | {"Names": ["/begun"], "State": "exited"}
     stub.answers["GET /containers/json"] = (200, [young, begun, old])
     assert census.abandoned(engine) == ["nixos-image-0badcafe-builder-1"]
+
+
+def test_what_the_clock_was_set_back_for_is_abandoned(engine: Engine, stub: Server) -> None:
+    """Else it would stay until that time has come."""
+    future = CONTAINER | {"State": "created", "Created": int(time.time()) + 86400}
+    making = {"Names": ["/nixos-image-make-01"], "State": "exited", "Created": 1 << 40}
+    stub.answers["GET /containers/json"] = (200, [future, making])
+    found = census.abandoned(engine)
+    assert found == ["nixos-image-0badcafe-builder-1", "nixos-image-make-01"]
+
+
+@pytest.mark.parametrize("suffix", ["", "-prepare", "-trees", "-send"])
+def test_a_run_is_not_dead_while_run_sh_may_start_its_container(
+    suffix: str, engine: Engine, stub: Server
+) -> None:
+    def container(name: str, age: int) -> dict[str, object]:
+        labels = {LABEL: "true", "org.nixos-image.run": name.split("-")[2]}
+        made = int(time.time()) - age
+        return {"Names": [f"/{name}"], "State": "created", "Labels": labels, "Created": made}
+
+    asked: list[str] = []
+    found = [
+        container(f"nixos-image-aa{suffix}", 60),
+        container("nixos-image-bb-builder-1", 60),  # its orchestrator was killed
+        container(f"nixos-image-cc{suffix}", census.ABANDONED_SECONDS + 60),
+    ]
+
+    def remove(handler: Handler) -> None:
+        name = urllib.parse.urlsplit(handler.path).path.rpartition("/")[2]
+        asked.append(name)
+        found[:] = [one for one in found if one["Names"] != [f"/{name}"]]
+        handler.send(204, b"")
+
+    def listed(handler: Handler) -> None:
+        filters = json.loads(
+            urllib.parse.parse_qs(urllib.parse.urlsplit(handler.path).query)["filters"][0]
+        )
+        project = filters["label"][0].partition("com.docker.compose.project=nixos-image-")[2]
+        handler.send(200, [one for one in found if project in str(one["Names"])])
+
+    stub.answers["GET /containers/json"] = listed
+    stub.answers["GET /networks"] = (200, [])
+    stub.answers["GET /volumes"] = (200, {"Volumes": [{"Name": "nixos-image-work-cc"}]})
+    for one in found:
+        (name,) = typing.cast("list[str]", one["Names"])
+        stub.answers[f"DELETE /containers{name}"] = remove
+    assert forget_dead_runs(engine) == {"bb", "cc"}
+    assert asked == [f"nixos-image-cc{suffix}", "nixos-image-bb-builder-1"]
 
 
 def test_what_is_in_use_is_not_abandoned_when_the_clock_was_set_forward(
