@@ -33,6 +33,9 @@ PATIENCE_SECONDS = 60.0
 #: Factor of the time limit for calls that work on disks: starting, stopping, removing.
 HEAVY = 3
 
+#: Time limit in seconds of a build, a pull and what else takes as long; run.sh has the same.
+LONG_SECONDS = 7200
+
 #: Time limit in seconds after an unanswered call, so that the teardown, which makes many calls,
 #: does not wait the full limit each time.
 LOST_SECONDS = 2.0
@@ -137,10 +140,13 @@ class Api:
         what: str,
         ask: Callable[[Client], Iterable[Item]],
         patience: float = math.inf,
+        *,
+        whole: bool = False,
     ) -> Iterator[Item]:
         """Yield the items of a stream, until it ends or for `patience` seconds.
 
-        Signal handlers can run while it waits. If the stream is silent, the engine is pinged.
+        With `whole` its end is needed: `SilentEngineError` is raised without. Signal handlers can
+        run while it waits. If the stream is silent, the engine is pinged.
         """
         # What nobody reads yet must not fill the memory: an image has more than that.
         items: queue.Queue[Item | DockerError | None] = queue.Queue(AHEAD)
@@ -172,6 +178,8 @@ class Api:
             if isinstance(item, DockerError):
                 raise item
             yield item
+        if whole:
+            raise silent(what, patience)
 
     @property
     def beat(self) -> float:
@@ -206,7 +214,7 @@ class Api:
         try:
             answer = answers.get(timeout=limit + SPARE_SECONDS)
         except queue.Empty:
-            raise _silent(what, limit) from None
+            raise silent(what, limit) from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -224,7 +232,7 @@ class Api:
             raise odd(what, error) from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):
-                raise _silent(what, limit) from error
+                raise silent(what, limit) from error
             raise DockerError(
                 f"{what}: Docker cannot be reached: {one_line(str(_cause(error)))}",
                 hint="check that Docker is running",
@@ -238,7 +246,8 @@ class Api:
             raise odd(what, repr(error)) from error
 
 
-def _silent(what: str, limit: float) -> SilentEngineError:
+def silent(what: str, limit: float) -> SilentEngineError:
+    """Return the error for a call that was not answered within `limit` seconds."""
     return SilentEngineError(
         f"Docker does not answer: {what} for {limit:.0f} s",
         hint="restart Docker, then ./run.sh clean",

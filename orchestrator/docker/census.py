@@ -1,8 +1,11 @@
 """Finds the runs on this Docker host, by labels and names of their containers and volumes."""
 
+import datetime
 import re
 import time
 
+from orchestrator.docker.api import forgiven
+from orchestrator.docker.containers import Listed
 from orchestrator.docker.engine import Engine
 from orchestrator.docker.labels import LABEL, MAKER, PROJECT, RUN_LABEL
 
@@ -23,8 +26,9 @@ CLEANUP = "-cleanup-1"
 #: engine's store volume).
 ENGINE_DIGITS = 4
 
-#: Age in seconds at which a container that has not started counts as abandoned. run.sh starts each
-#: one as soon as it has made it, or when `-send`, which runs, has sent its files.
+#: Seconds after which a container that was made but not started counts as abandoned, and one that
+#: was to become an image since it has ended. run.sh starts each one as soon as it has made it, or
+#: when `-send`, which runs, has sent its files; and it makes the image at once.
 ABANDONED_SECONDS = 600
 
 #: Time limit of an image build in run.sh (seconds): what is younger may be part of a running build.
@@ -80,21 +84,30 @@ def abandoned(engine: Engine) -> list[str]:
     """Return containers that nobody will use any more.
 
     These are containers that have not started for ABANDONED_SECONDS, because run.sh was killed, and
-    those that have not become an image within the time limit of a build. The clock may have been
-    set meanwhile: none of a run whose files are still being sent, and none that works; but those
-    that seem to come from the future.
+    those that have not become an image. The clock may have been set meanwhile: none of a run whose
+    files are still being sent, and none that works; but those that seem to come from the future.
     """
-    now, living = time.time(), living_runs(engine)
+    living = living_runs(engine)
     return [
         one.name
         for one in engine.containers(LABEL)
         if not one.running
         and one.labels.get(RUN_LABEL) not in living
-        and (
-            (one.name.startswith(MAKER) and abs(now - one.created) > BUILD_SECONDS)
-            or (one.state == "created" and abs(now - one.created) > ABANDONED_SECONDS)
-        )
+        and (one.state == "created" or one.name.startswith(MAKER))
+        and _is_old(one.created if one.state == "created" else _ended(engine, one))
     ]
+
+
+def _is_old(moment: float) -> bool:
+    return abs(time.time() - moment) > ABANDONED_SECONDS
+
+
+def _ended(engine: Engine, one: Listed) -> float:
+    """Return when a container has ended, in seconds since 1970; now if it is just being removed."""
+    with forgiven():
+        ended = engine.how_is(one.name).get("FinishedAt") or ""
+        return datetime.datetime.fromisoformat(ended).timestamp() if ended else one.created
+    return time.time()
 
 
 def starting_runs(engine: Engine) -> set[str]:

@@ -4,16 +4,19 @@ import json
 import math
 import os
 import pathlib
+import time
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from orchestrator.docker.api import Api
-from orchestrator.docker.containers import signals_wait
+from orchestrator.docker.answers import LostEngineError
+from orchestrator.docker.api import HEAVY, Api, silent
+from orchestrator.docker.containers import Containers, signals_wait
 from orchestrator.shared import command
 from orchestrator.shared.errors import DockerError
 from orchestrator.shared.paths import ROOT
 
-#: Time limit in seconds for creating containers, which includes filling volumes.
+#: Time limit in seconds for creating containers, which includes filling volumes. Each thing that is
+#: made has the limit of any call to the engine besides (`Progress`).
 CREATE_SECONDS = 600
 
 #: Time limit in seconds of `docker compose config`.
@@ -42,6 +45,32 @@ IDS = {
     "test": "NIXOS_IMAGE_ID_TEST",
     "worker": "NIXOS_IMAGE_ID_WORKER",
 }
+
+
+class Progress:
+    """Watches Compose: it must make, start or end something in time, or have a container run.
+
+    Compose waits for ever for a call that the engine leaves open and answers all others.
+    """
+
+    def __init__(self, compose: "Compose", what: str, *, runs: bool) -> None:
+        """With `runs`, a running container of the project is Compose's work."""
+        self._compose = compose
+        self._what = what
+        self._runs = runs
+        self._seen: set[tuple[str, str]] | None = None
+        self._until = 0.0
+
+    def look(self) -> None:
+        """Ask the engine; raise `SilentEngineError` if nothing has changed for too long."""
+        label = f"com.docker.compose.project={self._compose.project}"
+        there = typing.cast("Containers", self._compose).containers(label)
+        now = {(one.name, one.state) for one in there}
+        patience = HEAVY * self._compose.api.patience
+        if now != self._seen or (self._runs and any(one.running for one in there)):
+            self._seen, self._until = now, time.monotonic() + patience
+        elif time.monotonic() > self._until:
+            raise silent(self._what, patience)
 
 
 class Compose:
@@ -102,8 +131,12 @@ class Compose:
         """Start a one-off container of `service` in the background."""
         options = ["--detach", "--no-TTY", "--no-deps", "--name", name]
         with signals_wait():
+            what = f"starting {service}"
             self._compose(
-                f"starting {service}", ["run", *options, service, *arguments], CREATE_SECONDS
+                what,
+                ["run", *options, service, *arguments],
+                CREATE_SECONDS,
+                watch=Progress(self, what, runs=False).look,
             )
 
     def run_service(
@@ -123,7 +156,10 @@ class Compose:
         for name, value in (variables or {}).items():
             options += ["--env", f"{name}={value}"]
         try:
-            return self._compose("", ["run", *options, service, *arguments]).text
+            look = Progress(self, f"running {service}", runs=True).look
+            return self._compose("", ["run", *options, service, *arguments], watch=look).text
+        except LostEngineError:
+            raise
         except DockerError as error:
             raise DockerError(str(error).removeprefix(": ").removeprefix("error: ")) from error
 
@@ -146,7 +182,12 @@ class Compose:
         options = ["--no-start", "--no-deps", "--no-build"]
         with signals_wait():
             what = f"creating {', '.join(services)}"
-            self._compose(what, ["up", *options, *services], CREATE_SECONDS)
+            self._compose(
+                what,
+                ["up", *options, *services],
+                CREATE_SECONDS,
+                watch=Progress(self, what, runs=False).look,
+            )
 
     def _compose(
         self,
@@ -155,13 +196,14 @@ class Compose:
         seconds: float = math.inf,
         *,
         variables: dict[str, str] | None = None,
+        watch: Callable[[], None] | None = None,
     ) -> command.Done:
-        """Run Compose with a time limit in `seconds`; fail if the engine stops answering."""
+        """Run Compose with a time limit in `seconds`; `watch` fails if the engine does not work."""
         done = command.run(
             [*self.compose_command(), *arguments],
             variables=variables,
             timeout=seconds,
-            watch=self.api.ping,
+            watch=watch or self.api.ping,
             watch_seconds=self.api.beat,
             check=False,
             fails=lambda words: DockerError(f"{what}: {words}"),

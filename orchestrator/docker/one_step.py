@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterable
 
-from orchestrator.docker.api import HEAVY, Client
+from orchestrator.docker.api import HEAVY, LONG_SECONDS, Client
 from orchestrator.docker.containers import Containers, signals_wait
 from orchestrator.docker.labels import MAKER
 from orchestrator.docker.stored import BUILD_LINES, BuildError, Recipe
@@ -111,7 +111,7 @@ class OneStep:
         with log.open("w", errors="replace") as file:
             for line in self._containers.logs(name):
                 file.write(f"{line}\n")
-        if (code := self._containers.exit_code(name)) != 0:
+        if (code := self._containers.code_after_log(name)) != 0:
             lines = log.read_text(errors="replace").splitlines()
             raise BuildError("\n".join(lines[-BUILD_LINES:]) or f"{name} ended with {code}")
 
@@ -129,6 +129,8 @@ class OneStep:
         answers = self._containers.api.stream(
             f"docker commit {image}",
             lambda client: [client.commit(parent, name, tag or "latest", changes=changes)],
+            LONG_SECONDS,
+            whole=True,
         )
         for _ in answers:
             pass

@@ -19,6 +19,7 @@ from orchestrator.docker.answers import (
 )
 from orchestrator.docker.api import (
     HEAVY,
+    LONG_SECONDS,
     Api,
     Client,
     NotThereError,
@@ -33,9 +34,6 @@ from orchestrator.shared.paths import ROOT
 
 #: Longest wait in seconds until a network has no endpoints after a container's end.
 ENDPOINT_SECONDS = 10
-
-#: Time limit in seconds of a pull.
-PULL_SECONDS = 7200
 
 #: Size of the pieces in which saved images are read, in bytes.
 SAVED_BYTES = 1 << 20
@@ -142,7 +140,7 @@ class Stored:
 
         failure = ""
         with log.open("w", errors="replace") as file:
-            for event in self.api.stream(what, build):
+            for event in self.api.stream(what, build, LONG_SECONDS, whole=True):
                 failure = event.get("error") or failure
                 file.write(event.get("stream") or event.get("error") or "")
         if failure:
@@ -167,7 +165,7 @@ class Stored:
             chunks: Iterable[bytes] = answer.iter_content(SAVED_BYTES)
             return chunks
 
-        return self.api.stream("docker save", save)
+        return self.api.stream("docker save", save, LONG_SECONDS, whole=True)
 
     def image_tags(self) -> list[str]:
         """Return the tags of this project's images, sorted."""
@@ -237,7 +235,7 @@ class Stored:
             events = client.pull(name, tag or "latest", stream=True, decode=True)
             return (read(Told, event, what) for event in events)
 
-        for said in self.api.stream(what, pull, PULL_SECONDS):
+        for said in self.api.stream(what, pull, LONG_SECONDS, whole=True):
             if error := said.get("error"):
                 raise DockerError(f"{what}: {one_line(error)}")
         pulled = self.image(image)

@@ -1,7 +1,9 @@
 """Tests calls to Docker: time limits, errors, and no unnecessary calls."""
 
 import contextlib
+import datetime
 import gc
+import itertools
 import json
 import os
 import pathlib
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.docker import api, census
+from orchestrator.docker import api, census, one_step, stored
 from orchestrator.docker.api import AHEAD, Api, NotThereError, SilentEngineError
 from orchestrator.docker.compose import INSTEAD_OF_PROFILE
 from orchestrator.docker.engine import Engine
@@ -81,8 +83,10 @@ def test_only_old_containers_that_never_started_are_abandoned(engine: Engine, st
 def test_what_the_clock_was_set_back_for_is_abandoned(engine: Engine, stub: Server) -> None:
     """Else it would stay until that time has come."""
     future = CONTAINER | {"State": "created", "Created": int(time.time()) + 86400}
-    making = {"Names": ["/nixos-image-make-01"], "State": "exited", "Created": 1 << 40}
+    making = {"Names": ["/nixos-image-make-01"], "State": "exited", "Created": 1}
     stub.answers["GET /containers/json"] = (200, [future, making])
+    state = {"Running": False, "FinishedAt": "9999-12-31T23:59:59Z"}
+    stub.answers["GET /containers/nixos-image-make-01/json"] = (200, {"State": state})
     found = census.abandoned(engine)
     assert found == ["nixos-image-0badcafe-builder-1", "nixos-image-make-01"]
 
@@ -141,12 +145,19 @@ def test_what_is_in_use_is_not_abandoned_when_the_clock_was_set_forward(
 
 
 def test_a_container_that_has_become_no_image_is_abandoned(engine: Engine, stub: Server) -> None:
-    name = "nixos-image-make-0123"
-    maker = {"Names": [f"/{name}"], "State": "exited", "Labels": {LABEL: "true"}, "Created": 1}
-    young = maker | {"Created": int(time.time()) - 60}
-    users = maker | {"Names": ["/users"]}
-    stub.answers["GET /containers/json"] = (200, [young, maker, users])
-    assert census.abandoned(engine) == [name]
+    def ended(seconds: float) -> Answer:
+        then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds)
+        state = {"Running": False, "FinishedAt": then.isoformat()}
+        return (200, {"State": state})
+
+    maker = {"State": "exited", "Labels": {LABEL: "true"}, "Created": 1}
+    names = ["nixos-image-make-01", "nixos-image-make-02", "nixos-image-make-03", "users"]
+    made = {"Names": ["/nixos-image-make-04"], "State": "created", "Created": int(time.time())}
+    found = [made, *(maker | {"Names": [f"/{name}"]} for name in names)]
+    stub.answers["GET /containers/json"] = (200, found)
+    stub.answers["GET /containers/nixos-image-make-01/json"] = ended(60)  # it becomes one now
+    stub.answers["GET /containers/nixos-image-make-02/json"] = ended(census.ABANDONED_SECONDS + 60)
+    assert census.abandoned(engine) == ["nixos-image-make-02"]  # 03 is being removed
 
 
 @pytest.mark.parametrize(("name", "late"), [("Engine", False), ("Podman Engine", True)])
@@ -732,6 +743,62 @@ def test_compose_ends_with_an_engine_that_is_silent(
     assert time.monotonic() - began < 5
     child = pathlib.Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
     assert retry.until(lambda: not child.exists() or child.read_text().split()[2] == "Z", 5)
+
+
+def container(state: str) -> list[dict[str, object]]:
+    return [{"Names": ["/nixos-image-0badcafe-builder-1"], "State": state, "Labels": {}}]
+
+
+@pytest.mark.parametrize("work", ["create", "create_one", "run_service"])
+def test_compose_ends_when_the_engine_leaves_one_call_open(
+    work: str, stub: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All other calls are answered, but nothing changes."""
+    engine = compose(tmp_path, "sleep 60", monkeypatch)
+    stub.answers["GET /containers/json"] = (200, container("created"))
+    asks: dict[str, Callable[[], object]] = {
+        "create": lambda: engine.create(("builder",)),
+        "create_one": lambda: engine.create_one("builder", "x", []),
+        "run_service": lambda: engine.run_service("builder", []),
+    }
+    began = time.monotonic()
+    with contextlib.closing(engine.api), pytest.raises(SilentEngineError, match="builder"):
+        asks[work]()
+    assert time.monotonic() - began < 5
+
+
+def test_compose_may_take_its_time_while_something_happens(
+    stub: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = compose(tmp_path, "sleep 2; echo done", monkeypatch)
+    stub.answers["GET /containers/json"] = (200, container("running"))
+    with contextlib.closing(engine.api):
+        assert engine.run_service("builder", []) == "done\n"
+        with pytest.raises(SilentEngineError):
+            engine.create(("builder",))  # a service that runs creates nothing
+        states = itertools.cycle(("created", "exited"))
+        stub.answers["GET /containers/json"] = lambda one: one.send(200, container(next(states)))
+        engine.create(("builder",))
+
+
+def test_a_commit_that_the_engine_leaves_open_ends(
+    engine: Engine, stub: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_step, "LONG_SECONDS", 1)
+    stub.answers["POST /commit"] = wait_for_the_end
+    with pytest.raises(SilentEngineError, match="docker commit"):
+        OneStep(engine, "r")._commit("x", "image", {})
+
+
+def test_a_build_that_the_engine_leaves_open_ends(
+    engine: Engine, stub: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "LONG_SECONDS", 1)
+    stub.answers["POST /build"] = wait_for_the_end
+    monkeypatch.setattr(stored, "ROOT", tmp_path)
+    (tmp_path / "Dockerfile").touch()
+    with pytest.raises(SilentEngineError, match="docker build"):
+        engine.build_image("x", Recipe("Dockerfile", {}, {}), tmp_path / "log")
 
 
 def test_runs_volumes_are_known_by_their_names(
