@@ -89,6 +89,7 @@ main() {
   find_builders "$@"
   [ "${1-}" != init ] || find_person
   find_ca_bundle
+  need_room
   find_docker
   find_hasher
   find_tar

@@ -128,3 +128,5 @@ watch_terminal() {
 trap 'on_signal INT' INT
 trap 'on_signal TERM' TERM HUP
 trap on_resize WINCH
+# A limit of the size of files (ulimit -f) then fails a write, as a full disk does; the signal would end run.sh without a word.
+trap '' XFSZ

@@ -226,6 +226,13 @@ for one in '$work/temporary'/*; do ln -sf /dev/full "\$one/room"; done
 exit 1
 EOF
 builds_there() { (export TMPDIR="$work/temporary" && builds); }
+# What is written to this suite's own files would have the limit, too.
+with_limit() { (ulimit -f "$1"; TMPDIR=$work/temporary run_sh demo 2>&1; echo "exit code $?") | cat >&2; }
+for blocks in 0 1 8; do
+  expect "run.sh ends by itself where a file may have $blocks blocks" 0 '^exit code 4$' with_limit "$blocks"
+  check "with an error" grep -q "^error: nothing more can be written to $work/temporary" "$work/err"
+  check "and removes its folder" test -z "$(ls "$work/temporary")"
+done
 expect "a full TMPDIR is not the output folder's fault" 4 "^error: nothing more can be written to $work/temporary" builds_there
 check "still has the one before, too" is_of second
 for tool in mv ln rm sync; do rm "$work/bin/$tool"; done
