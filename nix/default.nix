@@ -113,6 +113,7 @@ let
           ++ lib.optionals (format.assembler == "native" && builtins.pathExists fileOptions)
           [ fileOptions { _file = toString ./modules/disk.nix; image.extension = lib.mkDefault format.suffix; } ]
           ++ lib.optional (!format.login) { nixosImage.allowNoLogin = lib.mkDefault true; }
+          ++ lib.optional (format.assembler == "vm") { _file = toString ./vm-tools.nix; nixpkgs.overlays = [ (import ./vm-tools.nix) ]; }
           # A script starts the QEMU of the machine that it is made on.
           ++ lib.optional (lib.hasPrefix "vm" (format.recipe or "")) {
             virtualisation = lib.genAttrs [ "vmVariant" "vmVariantWithBootLoader" ] (_: { virtualisation.host.pkgs = buildPkgs; });

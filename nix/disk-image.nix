@@ -19,7 +19,8 @@ else if cfg.fsType != "ext4" then
   throw "nixosImage.fsType: nixpkgs' builder, which touchEFIVars and postVM take, makes only ext4, not ${cfg.fsType}"
 else
   import (nixpkgs + "/nixos/lib/make-disk-image.nix") ({
-    inherit lib config pkgs name;
+    inherit lib config name;
+    pkgs = pkgs // { inherit (import ./vm-tools.nix pkgs pkgs) vmTools; };
     inherit (cfg) diskSize fsType label onlyNixStore installBootLoader copyChannel touchEFIVars configFile memSize postVM;
     baseName = name;
     partitionTableType = table;

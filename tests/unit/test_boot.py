@@ -4,6 +4,7 @@ No QEMU is started.
 """
 
 import argparse
+import contextlib
 import itertools
 import pathlib
 import sys
@@ -14,7 +15,7 @@ import pytest
 from orchestrator.agents import room
 from orchestrator.agents.boot import __main__ as boot
 from orchestrator.agents.boot import disk, qemu
-from orchestrator.agents.boot.__main__ import KvmFailedError, Machine
+from orchestrator.agents.boot.__main__ import KvmFailedError, LateTimerError, Machine
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.spec import Firmware
 
@@ -151,6 +152,42 @@ def test_kvm_that_stands_still_is_no_verdict_either(
         machine.wait_for("is ready", time.monotonic() + 20)
     with Machine(sleeping, serial) as machine, pytest.raises(AgentError, match="in time"):
         machine.wait_for("is ready", time.monotonic() + 0.3)
+
+
+PANIC = b"[    0.07] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with"
+
+
+def test_a_late_timer_is_no_verdict_on_the_image(serial: pathlib.Path) -> None:
+    serial.write_bytes(PANIC)
+    with (
+        Machine(python("import time; time.sleep(60)"), serial) as machine,
+        pytest.raises(LateTimerError),
+    ):
+        machine.wait_for("is ready", time.monotonic() + 20)
+
+
+@pytest.mark.parametrize("late", [0, 2, 9])
+def test_a_boot_with_a_late_timer_is_done_again(
+    late: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boots: list[str] = []
+
+    def boots_late(*arguments: object) -> tuple[str, dict[str, float]]:
+        boots.append(str(arguments[-1]))
+        if len(boots) <= late:
+            raise LateTimerError
+        return "x86_64", {"login": 1.0}
+
+    monkeypatch.setattr(boot, "disk_of", lambda _: contextlib.nullcontext(DISK))
+    monkeypatch.setattr(boot, "boot_and_log_in", boots_late)
+    arguments = argparse.Namespace(try_kvm=False, identity=tmp_path, system="x86_64-linux")
+    if late <= boot.LATE_TRIES:
+        boot.check(arguments)
+        assert boots == ["tcg"] * (late + 1)
+    else:
+        with pytest.raises(AgentError, match="timer was late") as caught:
+            boot.check(arguments)
+        assert (caught.value.kind, len(boots)) == ("boot", boot.LATE_TRIES + 1)
 
 
 @pytest.mark.parametrize(
