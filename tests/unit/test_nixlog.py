@@ -111,6 +111,39 @@ def test_what_a_build_prints_does_not_pass_for_the_evaluations_words(what: str) 
         )
 
 
+@pytest.mark.parametrize("what", SAID)
+def test_what_an_import_from_derivation_prints_does_not_either(what: str, log: NixLog) -> None:
+    """The evaluation waits for the build, and says nothing meanwhile."""
+    text, found = SAID[what]
+    message = nix(action="msg", level=1, msg=text)
+    log.feed(building(5, LINUX))
+    log.feed(message)
+    assert not any(getattr(log, name) for name in ("files", "specs", "warnings"))
+    log.feed(nix(action="stop", id=5))
+    log.feed(message)
+    assert {name: getattr(log, name) for name in found} == found
+
+
+def test_what_an_import_from_derivation_prints_is_no_plan(log: NixLog) -> None:
+    """A plan names files that the builder reads."""
+    plan = ["this derivation will be built:", "  /nix/store/../../dev/zero"]
+    log.feed(building(5, LINUX))
+    for text in plan:
+        log.feed(nix(action="msg", level=0, msg=text))
+    log.feed(nix(action="stop", id=5))
+    log.feed(nix(action="msg", level=0, msg="this derivation will be built:"))
+    assert log.notes == ["this derivation will be built:"]
+
+
+@pytest.mark.parametrize("name", ["--help.drv", "x.drv", "/tmp/flake#x.drv", "/tmp/x?dir=y.drv"])
+def test_what_a_build_calls_a_failed_derivation_is_no_option_and_no_flake(
+    name: str, log: NixLog
+) -> None:
+    for text in (f"Cannot build '{name}'.\nReason: builder failed", f"build of '{name}' failed"):
+        log.feed(nix(action="msg", level=0, msg=text))
+    assert log.failed_path == ""
+
+
 def test_the_current_derivation_comes_and_goes(log: NixLog) -> None:
     assert log.current == ""
     log.feed(building(5, LINUX))

@@ -28,16 +28,20 @@ RES_BUILD_LOG_LINE = 101
 RES_PROGRESS = 105
 LEVEL_ERROR = 0
 
+#: A derivation's path. A build may print Nix' messages, and what they name becomes an argument of
+#: Nix: it must be no option, and no flake.
+DERIVATION = r"/[^'#?^]+\.drv"
+
 #: Nix' messages about a failed builder: of a local build, of one that did not make its output path,
 #: of one on a remote machine. Its messages about dependants, and about derivations that no machine
 #: can build, are different.
 FAILED = re.compile(
-    r"(?:Cannot build|builder for) '([^']+\.drv)'(?:\.\s+Reason: builder)? failed"
-    r"|build of '([^']+\.drv)'.* failed"
+    rf"(?:Cannot build|builder for) '({DERIVATION})'(?:\.\s+Reason: builder)? failed"
+    rf"|build of '({DERIVATION})'.* failed"
 )
 
 #: Nix' message about a derivation that has failed on a builder; without it, the builder was lost.
-THERE = re.compile(r"build of '([^']+\.drv)' on '([^']+)' failed: (?s:(.*))")
+THERE = re.compile(rf"build of '({DERIVATION})' on '([^']+)' failed: (?s:(.*))")
 
 #: What Nix says first of a builder's own failure, not of the derivation's.
 NOT_BUILT = re.compile(r"No space left on device", re.IGNORECASE)
@@ -111,8 +115,9 @@ class NixLog:
 
     Nix passes on what a build prints in the format of its log (`@nix {"action": "msg"`) as if it
     were Nix' own. So if the command only builds, not `evaluates`, no message is taken for the words
-    of an evaluation: file names, specs and warnings. `untold` is the number of warnings that were
-    left out because there are too many.
+    of an evaluation: file names, specs, warnings, and notes, which are the plan of a dry run. Nor
+    is any while something is built: an evaluation waits for what it imports. `untold` is the number
+    of warnings that were left out because there are too many.
     """
 
     log: typing.TextIO
@@ -149,6 +154,11 @@ class NixLog:
         """The derivation or download in progress; empty while Nix evaluates."""
         names = [*self._running.values(), *self._transfers.values()]
         return names[-1] if names else ""
+
+    @property
+    def _evaluating(self) -> bool:
+        """Whether a message may be the evaluation's."""
+        return self.evaluates and not self._running
 
     @property
     def failed_path(self) -> str:
@@ -227,16 +237,16 @@ class NixLog:
                 self._sizes.pop(number, None)
             case {"action": "result", "id": int(number), "type": int(kind), "fields": list(fields)}:
                 self._result(number, kind, fields)
-            case {"action": "msg", "msg": str(text)} if self.evaluates and text.startswith(FILE):
+            case {"action": "msg", "msg": str(text)} if self._evaluating and text.startswith(FILE):
                 with contextlib.suppress(ValueError, RecursionError):
                     self.files.append(json.loads(text.removeprefix(FILE)))
-            case {"action": "msg", "msg": str(text)} if self.evaluates and text.startswith(SPEC):
+            case {"action": "msg", "msg": str(text)} if self._evaluating and text.startswith(SPEC):
                 self.specs.append(text.removeprefix(SPEC))
             case {"action": "msg", "msg": str(text)}:
                 self._write(plain(text))
                 if event.get("level") == LEVEL_ERROR:
                     self._error(event, plain(text))
-                elif self.evaluates and plain(text).startswith(WARNING):
+                elif self._evaluating and plain(text).startswith(WARNING):
                     self._warning(event, plain(text))
                 elif (match := UNSIGNED.search(plain(text))) and match[1] not in self.unsigned:
                     self.unsigned.append(match[1])
@@ -248,7 +258,8 @@ class NixLog:
         if match := UNUSED.match(text):
             self.refused[match[1]] = match[2]
         if "raw_msg" not in event:
-            self.notes.append(text)
+            if not self._running:
+                self.notes.append(text)
             self.errors.append(text)
             return
         raw = plain(str(event["raw_msg"]))
