@@ -134,12 +134,15 @@ class Handover:
     def keep(self, event: Event) -> None:
         """Note that the caller has an image already, made from the same."""
         there = {one.file_name: one for one in self._run.delivered}
-        image = there.get(str(event.get("name")))
+        image = there.get(as_announced(str, event.get("name"), "name"))
         if not image:
             raise BuildError(
                 "the builder says that an image stays as it is, but the caller has no such image"
             )
-        self._place(image, event)
+        if image.file_name in {one.file_name for one in self._images.values()}:
+            raise BuildError(f"{image.file_name}: the builder has announced this image already")
+        if self._place(image, event) == 0 and self._run.plan.boot:
+            raise BuildError(f"{image.file_name}: the image of the boot check must be made anew")
         self._whole.add(image.file_name)
         place = self._run.request.out / image.file_name
         self._run.progress.say(f"{place}: is whole, and made from the same: it stays")

@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.deliver import stream
 from orchestrator.run.handover import Handover, table
-from orchestrator.shared.artifact import RESULT_TYPE
+from orchestrator.shared.artifact import RESULT_TYPE, Artifact
 from orchestrator.shared.errors import BuildError, DeliveryError
 from tests.unit.artifacts import IMAGE
 from tests.unit.asking import ask
@@ -191,6 +191,32 @@ def test_an_image_that_is_missing_ends_the_run(
         handover._place(IMAGE, {"event": "image", "position": position})
     with pytest.raises(BuildError, match="has not announced all images"):
         handover.check_whole()
+
+
+@pytest.mark.parametrize(
+    ("name", "boot", "before", "refusal"),
+    [
+        (IMAGE.file_name, False, [], None),
+        (IMAGE.file_name, True, [], "must be made anew"),
+        (IMAGE.file_name, False, [IMAGE], "has announced this image already"),
+        ("another.img", False, [], "the caller has no such image"),
+        ([IMAGE.file_name], False, [], "name"),
+        (None, False, [], "name"),
+    ],
+)
+def test_an_image_that_is_said_to_stay_is_one_that_may(
+    name: object, boot: bool, before: list[Artifact], refusal: str | None
+) -> None:
+    """The builder may be a build's by then."""
+    run = mock.Mock(workspace=mock.Mock(shared=pathlib.Path("/run")), delivered=(IMAGE,))
+    run.plan.boot = boot
+    run.request.out = pathlib.Path("/out")
+    handover = Handover(run, mock.Mock(), 1, list)
+    for position, image in enumerate(before, start=1):
+        handover._images[position] = image
+    with contextlib.nullcontext() if not refusal else pytest.raises(BuildError, match=refusal):
+        handover.keep({"event": "kept", "name": name, "position": 0})
+        assert handover.images == [IMAGE]
 
 
 def test_several_images_are_told_in_a_table() -> None:
