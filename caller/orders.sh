@@ -43,7 +43,7 @@ obey() {
       send_keys) send_keys ;;
       send_result) send_result "$path" ;;
       send_tree) tell_outside "$option" "$path"; send_tree "$option" "$path" ;;
-      send_modules) send_modules "$option" "$path" ;;
+      send_modules) tell_outside "$option" "$path"; send_modules "$option" "$path" ;;
     esac
   done 4< "$state/orders"
   refuse_aliases

@@ -56,7 +56,11 @@ send_tree() {
   [ -d "$tree" ] || tree=$(dirname -- "$2")
   source_folder=$tree
   library=${tree%/*}/lib.nix # which formats of nixos-generators import
-  if [ "$1" = --format-path ] && [ -f "$library" ]; then send_path "$library"; fi
+  if [ "$1" = --format-path ] && [ -f "$library" ]; then
+    # Nobody has named it, and what a link leads to would be sent in its place.
+    [ ! -L "$library" ] || die 2 "$1: $library, which a format may import, is a link" "put the file itself there"
+    send_path "$library"
+  fi
   : > "$state/found"
   if in_repository "$1" "$tree"; then
     case $1 in --configuration | "-I nixos-config" | NIXOS_CONFIG | --flake | --appliance | --with) find_top "$1" "$2" ;; esac

@@ -377,11 +377,45 @@ git config -f "$work/bare/inner/config" core.worktree .
 expect "a bare repository among files is files" 0 "^sending $work/bare/inner" sends --nixpkgs "$work/bare/inner"
 check "and its programs do not run" no_program_ran
 
+# names OPTION [NAME] FOLDER: runs run.sh, which is to send the FOLDER of the OPTION
+names() {
+  : > "$work/orders"
+  case $1 in --flake) order send_modules "$@" ;; *) for word; do :; done && order send_tree "$1" "$word" ;; esac
+  case $1 in -I) set -- -I "name=$2" ;; esac
+  run_sh "$@"
+}
 checkout claims
 echo secret > "$work/elsewhere/secret"
 set_config core.worktree "$work/elsewhere"
 expect "a checkout that claims another folder" 0 "^sending $folder: " sends -c "$folder/a.nix"
 check "gets only itself sent" sent a.nix
+mkdir "$folder/formats"
+touch "$folder/formats/a.nix"
+ln -s "$work/elsewhere/secret" "$folder/lib.nix"
+expect "a link where a format's library is" 2 "^error: --format-path: $folder/lib.nix, which .* is a link" sends --format-path "$folder/formats/a.nix"
+check "is not followed" test ! -s "$work/sent"
+rm "$folder/lib.nix"
+rm -r "$folder/formats"
+ln -s ../elsewhere "$folder/parts"
+touch "$work/elsewhere/a.nix"
+for option in --nixpkgs --override-input -I --flake; do
+  # shellcheck disable=SC2046  # --override-input has a name before its value
+  expect "a link in the place of a folder for $option is named" 0 "^sending $work/elsewhere, to which $folder/parts leads" \
+    names $option $([ $option != --override-input ] || echo input) "$folder/parts"
+done
+expect "and one in the path of a file" 0 "^sending $work/elsewhere/a.nix, to which $folder/parts/a.nix leads" sends -c "$folder/parts/a.nix"
+ln -s elsewhere/secret "$work/link"
+: > "$work/orders"
+order send --ssh-key "$work/link"
+expect "and in that of a single file" 0 "^sending $work/elsewhere/secret, to which $work/link leads" run_sh demo --ssh-key "$work/link"
+rm "$work/link" "$folder/parts" "$work/elsewhere/a.nix"
+ln -s claims "$work/alias"
+in_alias() (cd "$work/alias" && run_sh -c a.nix)
+: > "$work/orders"
+order send_tree --configuration "$work/alias/a.nix"
+expect "a link that leads to where the caller works is not" 0 '' in_alias
+check "named" sh -c "! grep -q 'to which' '$work/err'"
+rm "$work/alias"
 rm "$work/elsewhere/secret"
 # sends_secret SECRET FILE: runs run.sh, which is to send the SECRET and the folder of the configuration FILE
 sends_secret() {
