@@ -42,10 +42,20 @@ def count(text: str) -> int:
     return int(text)
 
 
+#: Addresses of binary caches that Nix reads without running a program of theirs. For the host
+#: `localhost`, by whatever letters, it runs `remote-program` itself instead of ssh.
+CACHE = re.compile(
+    r"(https?|s3|file)://\S+"
+    r"|ssh(-ng)?://([^\s/?#@]*@)?(?!localhost([/?#]|$))[A-Za-z0-9._:\[\]-]+([/?#]\S*)?"
+)
+
+
 def cache_url(text: str) -> str:
     """Check the address of a binary cache. It may have a password, which no message repeats."""
-    if not re.match(r"(https?|s3|ssh|ssh-ng|file)://[^\s]", text):
-        raise argparse.ArgumentTypeError("an address has a scheme: https://cache.example.org")
+    if not CACHE.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            "an address has a scheme, and by ssh names another host: https://cache.example.org"
+        )
     return text
 
 

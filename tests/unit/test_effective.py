@@ -85,6 +85,18 @@ def test_all_that_a_run_sets_is_told() -> None:
             {"allow-unsafe-native-code-during-evaluation": setting(True, False)},
             "allow-unsafe-native-code-during-evaluation",
         ),
+        ({"store": setting("ssh-ng://x", "auto")}, "store"),
+        ({"accept-flake-config": setting(True, False)}, "accept-flake-config"),
+        (
+            {"substituters": setting(["https://a", "ssh-ng://localhost?remote-program=/x"])},
+            "substituters = ssh-ng://localhost?remote-program=/x",
+        ),
+        ({"substituters": setting(["ssh://other/x?remote-program=/x", "s3://b"])}, ""),
+        (
+            {"experimental-features": setting(["flakes", "impure-derivations"], [])},
+            "experimental-features = impure-derivations",
+        ),
+        ({"experimental-features": setting(["flakes", "nix-command"], [])}, ""),
     ],
 )
 def test_what_weakens_the_sandbox_is_named(

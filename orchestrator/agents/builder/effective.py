@@ -12,6 +12,7 @@ from orchestrator.agents.builder.nix import Nix, answer
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.architectures import SYSTEMS
+from orchestrator.shared.nix_options import CACHE
 from orchestrator.shared.text import public
 
 #: Settings that are recorded with their values: those that the run sets, and others that affect
@@ -36,12 +37,16 @@ TOLD = frozenset(
 SECONDS = 60
 
 #: Settings by which programs run as the builder's user outside of the sandbox: before, after or in
-#: place of a build, within Nix itself, or by an evaluation (`builtins.exec`). What they do with the
-#: probe says nothing of other builds.
+#: place of a build, within Nix itself, by an evaluation (`builtins.exec`), or as another store; and
+#: the one by which a flake may set all of them. What they do with the probe says nothing of other
+#: builds.
 PROGRAMS = (
-    *("allow-unsafe-native-code-during-evaluation", "diff-hook", "external-builders"),
-    *("plugin-files", "post-build-hook", "pre-build-hook"),
+    *("accept-flake-config", "allow-unsafe-native-code-during-evaluation", "diff-hook"),
+    *("external-builders", "plugin-files", "post-build-hook", "pre-build-hook", "store"),
 )
+
+#: Experimental feature by which a derivation without a fixed output gets a network, if it asks.
+IMPURE = "impure-derivations"
 
 #: Nix' own build-hook, which asks the machines of `builders`; or none.
 NIX_HOOK = re.compile(r"((/\S+/)?nix __build-remote)?")
@@ -57,6 +62,8 @@ class Effective:
 
     def weakens(self) -> str:
         """Return which settings allow builds outside of the sandbox here; empty if none."""
+        stores = self.told.get("substituters", "").split()
+        features = self.told.get("experimental-features", "").split()
         found = {
             f"sandbox = {self.told.get('sandbox', '')}": self.told.get("sandbox") != "true",
             "sandbox-fallback = true": self.told.get("sandbox-fallback") != "false",
@@ -65,6 +72,8 @@ class Effective:
                 self.told.get("build-hook", "")
             ),
             **{name: name in self.changed for name in PROGRAMS},
+            **{f"substituters = {one}": not CACHE.fullmatch(one) for one in stores},
+            f"experimental-features = {IMPURE}": IMPURE in features,
         }
         words = [word for word, true in found.items() if true]
         return f"--option or --nix-conf says {', '.join(words)}" if words else ""

@@ -94,18 +94,15 @@ def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
     """
     wanted = dataclasses.replace(nix, settings=dataclasses.replace(nix.settings, sandbox=True))
     asked = effective.ask(wanted).weakens()
+    if strict and asked:  # before the probe, for which Nix would run the caller's programs, too
+        raise _refusal(f"is not for all builds: {asked}")
     view, cause = examine(wanted, container_user)
     if view and not cause and not asked:
         fields = {"sandbox": True, **_fields(view)}
         events.emit("sandbox", message=ALL_WELL, **fields)
         return dataclasses.replace(wanted, isolated=True)
     if strict:
-        problem = "is not for all builds" if asked else "does not work here"
-        raise AgentError(
-            f"Nix' sandbox {problem}: {asked or cause}",
-            hint="omit --strict, which forbids builds without a sandbox",
-            kind="host",
-        )
+        raise _refusal(f"does not work here: {cause}")
     used = nix if cause else wanted
     view, _ = look(used)
     events.emit(
@@ -117,6 +114,14 @@ def obtain(nix: Nix, container_user: str, *, strict: bool) -> Nix:
         **(_fields(view) if view else {}),
     )
     return used
+
+
+def _refusal(problem: str) -> AgentError:
+    return AgentError(
+        f"Nix' sandbox {problem}",
+        hint="omit --strict, which forbids builds without a sandbox",
+        kind="host",
+    )
 
 
 def examine(nix: Nix, container_user: str) -> tuple[View | None, str]:
