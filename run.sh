@@ -45,6 +45,7 @@ export MSYS_NO_PATHCONV=1 COPYFILE_DISABLE=1
 . "$root/caller/manifest.sh"
 . "$root/caller/load.sh"
 . "$root/caller/appliance.sh"
+. "$root/caller/outside.sh"
 . "$root/caller/builders.sh"
 . "$root/caller/environment.sh"
 . "$root/caller/person.sh"
