@@ -91,7 +91,7 @@ def test_of_many_warnings_the_first_are_told(log: NixLog) -> None:
     assert (log.warnings[-1], len(log.warnings), log.untold) == (str(WARNINGS - 1), WARNINGS, 5)
 
 
-SAID = {
+SAID: dict[str, tuple[str, dict[str, list[object]]]] = {
     "a file": ("trace: nixos-image-file {}", {"files": [{}]}),
     "a spec": ("trace: nixos-image-spec {}", {"specs": ["{}"]}),
     "a warning": ("evaluation warning: run this", {"warnings": ["run this"]}),
