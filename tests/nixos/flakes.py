@@ -6,6 +6,7 @@ It needs Nix, and a tree of nixpkgs, which Nix copies into its store: a test tak
 Nothing is built, and no network is needed.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -83,6 +84,9 @@ def image(asked: NixosTask, folder: pathlib.Path) -> str:
     options = ("--option", "download-attempts", "1", *nixos.build_options(asked))
     nix = Nix(settings, folder / "log", sources=os.fspath(folder), options=options)
     inputs = folder / "inputs.json"
+    # What was sent is a folder that has the flake and nixpkgs.
+    sent = os.path.commonpath([os.path.realpath(NIXPKGS), folder.resolve()])
+    asked = dataclasses.replace(asked, sources=sent)
     readable = nixos.readable(asked, inputs)
     found = lock_flake(asked, nix, readable)
     inputs.write_text(json.dumps(nixos.inputs_of(asked, nixos.Nixpkgs(None), found)))
