@@ -46,7 +46,7 @@ let
 
   # What the configuration itself says for a variant of nixpkgs', without nixpkgs' own module.
   ownVariant = unchecked: name: lib.concatMap
-    (definition: lib.optional (! lib.hasPrefix "${toString nixpkgs}/" definition.file && definition.value ? ${name})
+    (definition: lib.optional (! isFromNixpkgs definition && definition.value ? ${name})
       (lib.setDefaultModuleLocation "${definition.file}, via option image.modules.${name}" definition.value.${name}))
     unchecked.options.image.modules.definitionsWithLocations;
   # A format may have other names than its variant of nixpkgs': what a configuration says for these is for it, too.

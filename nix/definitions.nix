@@ -4,7 +4,10 @@ let
   nixpkgs = dirOf (dirOf (toString modulesPath)) + "/";
 in
 rec {
-  isFromNixpkgs = definition: lib.hasPrefix nixpkgs definition.file;
+  isFromNixpkgs = definition: lib.any (folder: lib.hasPrefix "${nixpkgs}${folder}/" definition.file) [ "nixos/modules" "nixos/lib" "maintainers" ];
+
+  # Where nixpkgs' flake.nix has `nixosSystem`: a module that is written in a call of it has that file for its own.
+  isInCall = file: lib.hasPrefix nixpkgs file && ! isFromNixpkgs { inherit file; };
 
   # The parts of an attribute set that is a definition's value, without mkIf, mkMerge, mkForce.
   plain = value:

@@ -43,6 +43,7 @@ let
   part = index: file: let found = builtins.match "(.*), via option (.*)" file; in if found == null then null else lib.elemAt found index;
   fileOf = file: if part 0 file == null then file else part 0 file;
   viaOf = file: lib.optionals (part 1 file != null) (lib.splitString "." (part 1 file));
+  inherit (import ./definitions.nix { inherit lib; inherit (arguments) modulesPath; }) isInCall;
   isFile = file: lib.hasPrefix "/" file && lib.hasSuffix ".nix" file && builtins.pathExists file;
 in
 # Of the attribute `inner` below the option `option`, both lists of names; the file alone where the line is not known.
@@ -55,4 +56,7 @@ let
     else if isFile file then inModule (viaOf definition.file ++ option ++ inner) (import file)
     else null;
 in
-if position == null || position.file != file then file else "${file}:${toString position.line}"
+if isInCall file then
+  if position == null then "in a module without a file" else "${position.file}:${toString position.line}"
+else if position == null || position.file != file then file
+else "${file}:${toString position.line}"
