@@ -19,31 +19,52 @@
         imageSpec =
           { format
           , pkgs ? null
-          , nixpkgs ? if pkgs == null then self.inputs.nixpkgs else pkgs.path
-          , system ? pkgs.stdenv.hostPlatform.system
-          , buildSystem ? system
+          , lib ? null
+          , nixosSystem ? if pkgs == null then nixpkgs.lib.nixosSystem else args: import (pkgs.path + "/nixos/lib/eval-config.nix") ({ system = null; } // args)
+          , system ? null
+          , buildSystem ? null
           , modules ? [ ]
           , specialArgs ? { }
           , customFormats ? { }
           }:
-          ((import ./nix { inherit nixpkgs buildSystem customFormats; }).images {
-            inherit system specialArgs;
-            # With its overlays and its config, as `nixosSystem` takes it.
-            modules = modules ++ lib.optional (pkgs != null) { nixpkgs.pkgs = pkgs; };
-            formats = [ format ];
-          }).${format};
-        nixosGenerate = self.lib.imageSpec;
+          let
+            given = nixpkgs.lib.filterAttrs (_: value: value != null) { inherit pkgs lib system; };
+            evaluated = nixosSystem ({ inherit modules specialArgs; } // given);
+          in
+          (self.lib.imagesOf { inherit evaluated system buildSystem customFormats; formats = [ format ]; }).${format};
+        inherit (self) nixosGenerate;
 
         # The same for a nixosConfiguration that is there already, in several formats.
-        imagesOf = { evaluated, formats, buildSystem ? evaluated.pkgs.stdenv.hostPlatform.system, customFormats ? { } }:
-          (import ./nix { nixpkgs = evaluated.pkgs.path; inherit buildSystem customFormats; }).imagesOf { inherit evaluated formats; };
+        imagesOf = { evaluated, formats, system ? null, buildSystem ? null, customFormats ? { } }:
+          let
+            # It may define options that only the image's evaluation has.
+            inherit (evaluated.extendModules { modules = [{ _module.check = false; }]; }) _module;
+            orElse = value: default: if value == null then default else value;
+            own = orElse system _module.args.pkgs.stdenv.hostPlatform.system;
+            library = import ./nix {
+              nixpkgs = import ./nix/tree-of.nix _module.specialArgs;
+              buildSystem = orElse buildSystem own;
+              inherit customFormats;
+            };
+          in
+          library.imagesOf { inherit evaluated formats; system = own; };
       };
 
-      # `default` declares `nixosImage`; the others are what formats give their guests.
-      nixosModules = {
+      # Where nixos-generators has it.
+      nixosGenerate = self.lib.imageSpec;
+
+      # `default` declares `nixosImage`, `disk` describes the disk of an image, and `all-formats` has all images. Each other one is a
+      # format's, and makes a configuration one image: nix/whole.nix.
+      nixosModules = lib.concatMapAttrs
+        (name: row: lib.genAttrs ([ name ] ++ row.aliases) (name: {
+          imports = [ ./nix/modules ./nix/modules/format-path.nix ./nix/whole.nix ];
+          formatAttr = name;
+          fileExtension = lib.optionalString (row.suffix != "") ".${row.suffix}";
+        }))
+        self.lib.formats // {
         default = ./nix/modules;
-        disk = ./nix/modules/disk.nix;
-        sd-card = ./nix/modules/sd-card.nix;
+        disk = { key = "nixos-image/whole-disk"; imports = [ ./nix/modules/disk.nix ]; };
+        all-formats = ./nix/all-formats.nix;
       };
 
       templates.default = {

@@ -52,21 +52,13 @@ let
       let chosen = chosenFor system; in
       { name = system; value = chosen // { configuration = withArguments chosen.configuration; }; })
     given.systems);
-  nixpkgs = if given.nixpkgs != null then path given.nixpkgs else ofFlake.${builtins.head given.systems}.configuration.pkgs.path;
+  nixpkgs = if given.nixpkgs != null then path given.nixpkgs else import ./tree-of.nix ofFlake.${builtins.head given.systems}.configuration._module.specialArgs;
   lib = import (nixpkgs + "/lib");
 
   library = import ./. {
     inherit nixpkgs;
     inherit (given) buildSystem;
-    customFormats = lib.mapAttrs
-      (_: file: (import ./formats.nix).lxc // {
-        upstream = null;
-        variant = null;
-        login = true;
-        recipe = "format-path";
-        modules = [ "./format-path.nix" (path file) ];
-      })
-      given.formatPaths;
+    customFormats = lib.mapAttrs (_: path) given.formatPaths;
   };
 
   nameFor = system: import ./file-name.nix (if isFlake then ofFlake.${system}.name else given.name);

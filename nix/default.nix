@@ -11,10 +11,21 @@
 let
   lib = import (nixpkgs + "/lib");
 
-  # A custom format extends one of the table (`formats.raw-efi // { modules = [ ... ]; }`), but not its guest and aliases.
-  formats = import ./formats.nix // lib.mapAttrs (_: format: format // { guest = null; aliases = [ ]; }) customFormats;
+  # A custom format extends one of the table (`formats.raw-efi // { modules = [ ... ]; }`), but not its guest and aliases; or it is a
+  # module that says itself what the image is, as nixos-generators' formats do.
+  table = import ./formats.nix;
+  fromModule = module: table.lxc // {
+    upstream = null;
+    variant = null;
+    login = true;
+    recipe = "format-path";
+    modules = [ "./format-path.nix" { imports = [ module ]; } ];
+  };
+  custom = format: (if format ? assembler then format else fromModule format) // { guest = null; aliases = [ ]; };
+  formats = table // lib.mapAttrs (_: custom) customFormats;
   byAlias = lib.concatMapAttrs (name: format: lib.genAttrs format.aliases (_: name)) formats;
-  canonical = name: byAlias.${name} or name;
+  # A custom format may have the name that one of the table has, too.
+  canonical = name: if formats ? ${name} then name else byAlias.${name} or name;
 
   architectures = (builtins.fromTOML (builtins.readFile ../orchestrator/shared/architectures.toml)).architecture;
   # Systems whose machines may have a PC's BIOS, for which there is GRUB.
@@ -212,7 +223,7 @@ let
     else lib.head said // { where = placesOf lax [ "nixpkgs" (lib.head said).name ]; };
 
   # imagesOf: makes images of a configuration that is evaluated already, for example by `nixosSystem`.
-  imagesOf = { evaluated, formats, system ? evaluated.pkgs.stdenv.hostPlatform.system, systemIsGiven ? true, modules ? [ ], specialArgs ? { } }:
+  imagesOf = { evaluated, formats, system, systemIsGiven ? true, modules ? [ ], specialArgs ? { } }:
     let found = contradiction { inherit evaluated system systemIsGiven; }; in
     if found != null then
       throw ("nixpkgs.${found.name}${found.where} is ${found.own}, but the image is for ${system}: say --system ${found.own}"
@@ -222,15 +233,29 @@ let
       wanted = map (name: formatNamed name system // { given = name; }) formats;
       prepared = evaluated.extendModules {
         inherit specialArgs;
-        modules = [ ./modules { nixpkgs.hostPlatform = lib.mkForce system; } ] ++ modules;
+        modules = [
+          ./modules
+          {
+            nixpkgs.hostPlatform = lib.mkForce system;
+            # Modules of the flake that make a whole configuration an image's: of such a one an image would be made of itself, and what
+            # it is compared with would be hidden.
+            disabledModules = map (name: { key = "nixos-image/${name}"; }) [ "whole" "whole-disk" ];
+          }
+        ] ++ modules;
       };
       # Where what is not declared is no mistake: a checked evaluation does not even tell its options then.
       unchecked = prepared.extendModules { modules = [{ _module.check = false; }]; };
       # Formats share a system unless the configuration says something for one of them alone.
       keyOf = format: if format.variant == null && own unchecked format != [ ] then format.name else format.guest;
-      guests = lib.listToAttrs (map (format: lib.nameValuePair (keyOf format) (guestOf prepared unchecked format)) wanted);
+      # Of a module's `extendModules` the result has no pkgs.
+      withPkgs = guest: guest // { inherit (guest._module.args) pkgs; };
+      guests = lib.listToAttrs (map (format: lib.nameValuePair (keyOf format) (withPkgs (guestOf prepared unchecked format))) wanted);
     in
-    lib.listToAttrs (map (format: lib.nameValuePair format.given (make system unchecked format guests.${keyOf format})) wanted);
+    lib.listToAttrs (map
+      (format:
+        let guest = guests.${keyOf format}; in
+        lib.nameValuePair format.given (make system unchecked format guest // { inherit (guest) config; }))
+      wanted);
 in
 {
   inherit formats imagesOf;

@@ -29,4 +29,4 @@ else
     contents = map (one: { inherit (one) source target mode; user = toString one.user; group = toString one.group; }) cfg.contents;
     additionalPaths = map toString cfg.additionalPaths;
     format = if cfg.format == null then format.diskFormat else cfg.format;
-  } // given { inherit (cfg) rootGPUID rootFSUID; })
+  } // given { inherit (cfg) rootGPUID rootFSUID OVMF efiFirmware efiVariables; })

@@ -16,6 +16,7 @@ let
   # GRUB reads its files from the root file system.
   readsRoot = lib.elem table [ "legacy" "legacy+gpt" ];
   isMbr = lib.elem table [ "legacy" "legacy+boot" ];
+  firmware = lib.filter (name: cfg.${name} != null) [ "OVMF" "efiFirmware" "efiVariables" ];
   # systemd-repart grows what it is told to, and NixOS has one of the two.
   repart = config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false;
 
@@ -72,6 +73,10 @@ in
         {
           assertion = options.nixosImage.memSize.highestPrio < 1500 -> cfg.touchEFIVars || cfg.postVM != "";
           message = "nixosImage.memSize: no virtual machine makes the image; it is for touchEFIVars and postVM";
+        }
+        {
+          assertion = firmware != [ ] -> cfg.touchEFIVars;
+          message = "nixosImage.${lib.head firmware}: no virtual machine makes the image; it is for touchEFIVars";
         }
         {
           assertion = isMbr && cfg.diskSize != "auto" -> cfg.diskSize < 2 * 1024 * 1024;

@@ -231,6 +231,21 @@ in
       default = 1024;
       description = "Memory in MiB of the VM of `touchEFIVars` and `postVM`.";
     };
+    OVMF = mkOption {
+      type = types.nullOr types.package;
+      default = null;
+      description = "UEFI firmware of the VM of `touchEFIVars`; null is nixpkgs' `OVMF.fd`.";
+    };
+    efiFirmware = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "The file of that firmware's code; null is that of `OVMF`.";
+    };
+    efiVariables = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      description = "The file with the UEFI variables that the VM of `touchEFIVars` starts with; null is that of `OVMF`.";
+    };
     installBootLoader = mkOption {
       type = types.bool;
       default = !config.nixosImage.onlyNixStore;
