@@ -7,9 +7,9 @@ note_delivered() {
   for file in "$out"/*.sha256; do
     name=${file##*/}
     name=${name%.sha256}
-    is_ours "$name" && is_ours "$name.result.json" && is_whole "$name" || continue
+    is_small "$file" && is_small "$out/$name.result.json" && is_ours "$name" && is_ours "$name.result.json" && is_whole "$name" || continue
     for behind in .result.json .sha256 .sha256.sig; do
-      ! is_file "$out/$name$behind" || cp -p "$out/$name$behind" "$state/.delivered/" || no_room
+      ! is_small "$out/$name$behind" || cp -p "$out/$name$behind" "$state/.delivered/" || no_room
     done
     [ -z "$stopped" ] || break
   done

@@ -45,7 +45,7 @@ born() {
 
 # is_dead FOLDER: whether the process that holds it has ended. One on another computer counts as alive.
 is_dead() {
-  if is_file "$1/holder" && read -r pid host time < "$1/holder"; then
+  if is_file "$1/holder" && head -c 1000 "$1/holder" > "$state/holder" && read -r pid host time < "$state/holder"; then
     [ "$host" = "$(computer)" ] && { [ "$(born "$pid")" != "$time" ] || { [ -z "$time" ] && ! kill -0 "$pid"; }; }
   else
     [ -n "$(find "$1" -prune -mmin +1)" ] # the holder of the lock died before it wrote its PID

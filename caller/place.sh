@@ -17,8 +17,12 @@ is_ours() {
   has_mark "$1.provenance.json" build && [ -z "$(find "$out/$1" -prune -newer "$out/$1.provenance.json")" ]
 }
 
-# has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log, known-hosts)
-has_mark() { is_file "$out/$1" && grep -qF "urn:nixos-image:$2:v1" "$out/$1"; }
+# has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log, known-hosts) in
+# its first 64 MiB. Whoever may write to $out may have put a file of any size there.
+has_mark() { is_file "$out/$1" && head -c 67108864 "$out/$1" | grep -qF "urn:nixos-image:$2:v1"; }
+
+# is_small FILE: whether it has at most 8 MiB, as each of ours has that is sent or read line by line
+is_small() { is_file "$1" && [ -n "$(find "$1" -prune -size -16385)" ]; }
 
 is_there() { [ -e "$1" ] || [ -L "$1" ]; }
 
@@ -35,7 +39,7 @@ note_earlier() {
   count=0
   # shellcheck disable=SC2012  # a name with a line end is no file then
   ls -t "$out" 2> /dev/null | while IFS= read -r name && [ $count -lt 20 ]; do
-    case $name in *.cdx.json) is_ours "$name" && [ "$(wc -c < "$out/$name")" -le 8388608 ] ;; *) false ;; esac || continue
+    case $name in *.cdx.json) is_small "$out/$name" && is_ours "$name" ;; *) false ;; esac || continue
     ! cp -p "$out/$name" "$state/.earlier/$name" 2> /dev/null || count=$((count + 1))
   done
 }

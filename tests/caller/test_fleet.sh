@@ -129,6 +129,15 @@ check "of an image with another content none is sent" sh -c "! grep -q 'delivere
 check "nor of one without provenance" sh -c "! grep -q 'delivered/c.img' '$work/names'"
 check "nor of one with another file beside it" sh -c "! grep -q 'delivered/d.img' '$work/names'"
 check "nor with the result of another image" sh -c "! grep -q 'delivered/e.img' '$work/names'"
+# 4 TiB each, which take no space; none has a line end
+huge() { for file; do rm -f "$out/$file" && dd if=/dev/null of="$out/$file" bs=1 seek=4398046511104 2> /dev/null; done; }
+mkdir "$out/.nixos-image-0-0.part"
+huge b.img.provenance.json c.img.result.json d.img.sha256 e.img.sha256 a.img.sha256.sig x.log build.log .nixos-image-0-0.part/holder
+expect "files of any size are not read whole" 8 '' again # the stream is empty
+tar -tf "$work/sent" > "$work/names" 2> /dev/null
+check "what is whole is told as before" grep -qx '.delivered/a.img.result.json' "$work/names"
+check "and of the others nothing is sent" sh -c "! grep -q 'delivered/[b-e].img\|sha256.sig' '$work/names'"
+rm -rf "$out/b.img.provenance.json" "$out/c.img.result.json" "$out/.nixos-image-0-0.part"
 builds > /dev/null 2>&1
 tar -tf "$work/sent" > "$work/names" 2> /dev/null
 check "without the order none is sent" sh -c "! grep -q 'delivered/.' '$work/names'"
