@@ -13,18 +13,23 @@ find_packer() {
   esac
 }
 
+# is_of_use FILE: whether FILE beside an image is a file that can be read, and no larger than any that a run writes there. Others may
+# have made it, and awk, grep and sed take the memory that a line needs.
+is_of_use() {
+  [ -f "$1" ] && [ -r "$1" ] || return
+  [ "$(wc -c < "$1")" -gt 16777216 ] || return 0
+  say "$1 is larger than any that a run writes: it is not used"
+  return 1
+}
+
 # find_sizes: sets $image_bytes, the size of the unpacked image, 0 if nothing beside the image says it, and $map, its block map
 find_sizes() {
   map=$image.bmap
-  [ -f "$map" ] && [ -r "$map" ] || map=
-  if [ -n "$map" ] && [ "$(wc -c < "$map")" -gt 16777216 ]; then
-    say "$map is larger than any block map: it is not used"
-    map=
-  fi
+  is_of_use "$map" || map=
   image_bytes=0
   if [ -z "$packer" ]; then
     image_bytes=$(($(wc -c < "$image")))
-  elif [ -f "$image.result.json" ] && [ -r "$image.result.json" ]; then
+  elif is_of_use "$image.result.json"; then
     image_bytes=$(sed -n 's/^ *"virtual_size": \([1-9][0-9]\{0,17\}\),*$/\1/p' "$image.result.json" | head -n 1)
     # Of an image that nixpkgs' recipe has packed only the size of the file is known.
     [ "${image_bytes:-0}" -gt "$(($(wc -c < "$image")))" ] || image_bytes=0
@@ -33,8 +38,8 @@ find_sizes() {
 
 # checksums_right: ends run.sh if the image, or its block map, is not the one whose checksum is beside it
 checksums_right() {
-  if ! { [ -f "$image.sha256" ] && [ -r "$image.sha256" ]; }; then
-    say "there is no $image.sha256: a damaged image would not be noticed"
+  if ! is_of_use "$image.sha256"; then
+    say "there is no $image.sha256 to compare with: a damaged image would not be noticed"
     return
   fi
   for file in "$image" ${map:+"$map"}; do
