@@ -191,10 +191,13 @@ def _check_places(lock: dict[str, typing.Any], sources: str) -> None:
     for key, node in lock["nodes"].items():
         locked = node.get("locked", {})
         url = urllib.parse.urlsplit(str(locked.get("url", "")))
-        place = locked.get("path", "") if locked.get("type") == "path" else ""
+        place = str(locked.get("path", "")) if locked.get("type") == "path" else ""
+        local = place.startswith("/")  # else it is in the tree of the flake that names it
         if url.scheme.rpartition("+")[2] == "file":
-            place = urllib.parse.unquote(url.path)
-        if place.startswith("/") and not pathlib.Path(place).resolve().is_relative_to(top):
+            # Nix takes a relative address from its own working directory.
+            place, local = urllib.parse.unquote(url.path), True
+        within = place.startswith("/") and pathlib.Path(place).resolve().is_relative_to(top)
+        if local and not within:
             raise AgentError(
                 f"the flake's input {key} is {place}, which was not sent",
                 hint=f"./run.sh --override-input {key} PATH sends a folder in its place",
