@@ -94,6 +94,7 @@ expect "a size that is no number is none" 0 "^image: $work/bomb.gz, packed by gz
 check "and nothing is said of it" test "$(grep -c number "$work/err")" = 0
 rm "$work/bomb.gz.result.json"
 # flashes_in_little ARGUMENTS...: as flashes, with 1 GiB of memory for each program
+# shellcheck disable=SC3045  # dash, bash and busybox have it
 flashes_in_little() (ulimit -v 1048576 && flashes "$@")
 for suffix in sha256 result.json bmap; do
   truncate -s 3G "$work/bomb.gz.$suffix"
