@@ -81,6 +81,7 @@ main() {
   state=$(mktemp -d -- "${TMPDIR:-/tmp}/nixos-image-$$.XXXXXX" 2> /dev/null) && state=$(CDPATH='' cd -- "$state" && pwd) && : > "$state/mark" \
     || die 2 "no folder can be made in ${TMPDIR:-/tmp}" "set TMPDIR to another folder"
   trap 'forget_maker; forget_pulled; forget_run; show_cursor; rm -rf "$state"' EXIT
+  find_home
   find_nixpkgs
   forget_dead
   answer "$@"

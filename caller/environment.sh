@@ -18,6 +18,9 @@ find_nixpkgs() {
   done
 }
 
+# find_home: makes $HOME absolute, as the orchestrator and all lists of paths have it
+find_home() { case ${HOME:-/} in /*) ;; *) absolute "$HOME"; HOME=$absolute ;; esac; }
+
 # certificates FILE: prints how many certificates in PEM format the file has, by each of the three names that OpenSSL reads
 certificates() { grep -cE '^-----BEGIN (TRUSTED |X509 )?CERTIFICATE-----' "$1"; }
 

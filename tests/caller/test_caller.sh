@@ -318,4 +318,11 @@ on_terminal() {
 }
 check "on a terminal there is a live view" test "$(on_terminal '')" != "$(on_terminal true)"
 check "in a CI job there is none, and no question" test "$(on_terminal true)" = 'NIXOS_IMAGE_ASKS= NIXOS_IMAGE_COLUMNS=0 '
+# --- the caller's home ----------------------------------------------------------------------------------------------------------
+
+: > "$work/orders"
+echo nothing > "$work/orders"
+relative_home() { (cd "$work" && HOME=some/home run_sh demo --dry-run); }
+expect "a home may be told by a relative path" 0 '' relative_home
+check "and is passed on as an absolute one" grep -q "NIXOS_IMAGE_HOME=$work/some/home " "$work/prepared"
 finish
