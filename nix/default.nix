@@ -113,6 +113,7 @@ let
         configuration._module.args.declared = lib.mkForce {
           inherit kind isInstaller told;
           families = [ ];
+          absent = [ ];
           options = child.configuration.declaredOptions;
           parent = declared.options;
           within = "specialisation.${name}.configuration.";
@@ -134,6 +135,7 @@ let
             ({ config, ... }: {
               _module.args.declared = {
                 inherit kind isInstaller;
+                absent = missing;
                 told = [ ];
                 inherit (declared) options;
                 # A family that the format does not have counts if somebody means it: `options ? isoImage` may be asked before.
@@ -235,6 +237,7 @@ let
         inherit specialArgs;
         modules = [
           ./modules
+          ./modules/switches.nix
           {
             nixpkgs.hostPlatform = lib.mkForce system;
             # Modules of the flake that make a whole configuration an image's: of such a one an image would be made of itself, and what

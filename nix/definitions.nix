@@ -9,6 +9,11 @@ rec {
   # Where nixpkgs' flake.nix has `nixosSystem`: a module that is written in a call of it has that file for its own.
   isInCall = file: lib.hasPrefix nixpkgs file && ! isFromNixpkgs { inherit file; };
 
+  # What is said of an option. Its default is among the definitions, too, as one of the file that declares it: nixpkgs', or another's.
+  saidOf = option:
+    if option.highestPrio or 0 < 1500 then option.definitionsWithLocations
+    else lib.filter (definition: ! lib.elem definition.file (map toString option.declarations)) option.definitionsWithLocations;
+
   # The parts of an attribute set that is a definition's value, without mkIf, mkMerge, mkForce.
   plain = value:
     if ! lib.isAttrs value then [ value ]

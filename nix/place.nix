@@ -41,7 +41,10 @@ let
     else firstOf (map (inModule path) imports);
   # nixpkgs names the file of a definition in `image.modules.<variant>` together with that option.
   part = index: file: let found = builtins.match "(.*), via option (.*)" file; in if found == null then null else lib.elemAt found index;
-  fileOf = file: if part 0 file == null then file else part 0 file;
+  # A folder is imported by its default.nix.
+  fileOf = named:
+    let file = if part 0 named == null then named else part 0 named; in
+    if lib.hasPrefix "/" file && builtins.pathExists "${file}/default.nix" then "${file}/default.nix" else file;
   viaOf = file: lib.optionals (part 1 file != null) (lib.splitString "." (part 1 file));
   inherit (import ./definitions.nix { inherit lib; inherit (arguments) modulesPath; }) isInCall;
   isFile = file: lib.hasPrefix "/" file && lib.hasSuffix ".nix" file && builtins.pathExists file;

@@ -4,7 +4,8 @@
 #
 # `declared` is the configuration without the format's modules, whose priority hides definitions of the configuration:
 #   options    of that evaluation, where each family of nix/options.toml is declared
-#   families   those that NixOS itself does not declare: lists of names
+#   absent     those that nobody declares: lists of names
+#   families   those of them that somebody means: a module may ask whether there is such a family, and set it only then
 #   kind       of the image where the partition table does not decide it, else null
 #   parent     the options outside of the specialisation that this is, else null
 #   within     what its options' names begin with
@@ -23,9 +24,10 @@ let
   hasGpt = ! (kind == "card" || onDisk && lib.elem table [ "legacy" "legacy+boot" "none" ]);
   rules = builtins.fromTOML (builtins.readFile ../options.toml);
 
-  inherit (import ../definitions.nix { inherit lib modulesPath; }) isFromNixpkgs plain;
+  definitions = import ../definitions.nix { inherit lib modulesPath; };
+  inherit (definitions) isFromNixpkgs plain;
   isOwn = definition: !(isFromNixpkgs definition || lib.hasPrefix "${toString ./.}/" definition.file);
-  definitionsOf = option: lib.filter isOwn option.definitionsWithLocations;
+  definitionsOf = option: lib.filter isOwn (definitions.saidOf option);
   isHardware = definition: baseNameOf definition.file == "hardware-configuration.nix";
 
   placeOf = import ../place.nix { inherit lib arguments; };
@@ -309,7 +311,17 @@ let
   isOff = path:
     let enable = lib.attrByPath (lib.take 3 path ++ [ "enable" ]) null declared.options; in
     lib.take 2 path == [ "boot" "loader" ] && lib.length path > 3 && lib.elemAt path 2 != installed && enable != null && lib.isOption enable && ! enable.value;
-  isDefault = option: lib.head option.loc == "boot" && option ? default && (builtins.tryEval (option.value == option.default)).value;
+  # A loader that is only somebody's default, a board's profile for example, gives way to the image's own, with all its settings.
+  gaveWay = rule:
+    let enable = lib.attrByPath (splitName rule.of ++ [ "enable" ]) null declared.options; in
+    rule.whole or false && lib.hasPrefix "boot.loader." rule.of && enable != null && enable.highestPrio >= 1000;
+  # What has a switch of its own, and is off, says nothing, unless it is off because it is to be ignored (switches.nix).
+  isSwitchedOff = rule:
+    let switch = lib.attrByPath (splitName rule.switch) null declared.options; in
+    rule ? switch && lib.isOption switch && ! switch.value && ! isIgnored rule.of;
+  # Defaults of other modules may be there only to be replaced, and not even evaluate.
+  isDefault = option: lib.head option.loc == "boot" && lib.all (file: isFromNixpkgs { inherit file; }) (map toString option.declarations)
+    && option ? default && (builtins.tryEval (option.value == option.default)).value;
 
   has = outcome: rule: lib.elem kind (rule.${outcome} or [ ]) || lib.elem "all" (rule.${outcome} or [ ]);
   refuseBy = rule: name: places: refuse (if rule.whole or false then rule.of else name) places (rule.why or "this format has no use for it") (rule.instead or "");
@@ -322,9 +334,15 @@ let
     else [ (refuseBy rule (lib.concatStringsSep "." path) places) ];
   byName = family: lib.concatMap
     (option:
-      let found = definitionsOf option; in
-      if found == [ ] || isOff option.loc || isDefault option then [ ]
-      else outcomeOf option.loc (map (placeOf option.loc [ ]) found))
+      let
+        found = definitionsOf option;
+        rule = ruleOf option.loc;
+        places = map (placeOf option.loc [ ]) found;
+      in
+      # The switch comes first: behind it, not even the defaults need to evaluate.
+      if isSwitchedOff rule || found == [ ] || isOff option.loc || isDefault option then [ ]
+      else if has "honoured" rule || ! gaveWay rule then outcomeOf option.loc places
+      else lib.optional (lib.last option.loc == "enable") (replaced (lib.concatStringsSep "." option.loc) places))
     (leaves (lib.attrByPath family { } declared.options));
   # Of a family that nixpkgs' image modules declare, or nobody, the attributes are looked through down to where their options are.
   leavesIn = path: value:
@@ -339,7 +357,7 @@ let
   # One for each name.
   merged = found: map (name: let same = lib.filter (one: one.name == name) found; in lib.head same // { places = lib.concatMap (one: one.places) same; })
     (lib.unique (map (one: one.name) found));
-  nameFindings = lib.optionals (kind != "own") (lib.concatMap byName (lib.subtractLists declared.families (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
+  nameFindings = lib.optionals (kind != "own") (lib.concatMap byName (lib.subtractLists declared.absent (map splitName rules.families)) ++ lib.concatMap ofFamily declared.families);
 
   growFindings = lib.optionals (isLive || kind == "container") (map (place: replaced "boot.growPartition" [ place ]) (placesOf [ "boot" "growPartition" ]));
   diskFindings = fileSystemFindings ++ growFindings ++ swapFindings ++ luksFindings;
@@ -363,14 +381,18 @@ let
   dropped =
     map (mount: { name = fileSystemName mount; places = map (one: one.place) (said mount); }) (lib.unique (lib.filter (mount: isIgnored "fileSystems.${mount}") (map mountOf mountsOut)))
     ++ map (name: { name = "boot.initrd.luks.devices.${name}"; places = placesOfLuks name; }) (lib.filter (name: isIgnored "boot.initrd.luks.devices.${name}") luksOut)
+    ++ map (path: { name = lib.concatStringsSep "." path; places = placesOf path; }) (lib.filter isDroppedLoader (map (name: [ "boot" "loader" name "enable" ]) loaders))
     ++ lib.optional (isIgnored "swapDevices" && placesOf [ "swapDevices" ] != [ ]) { name = "swapDevices"; places = placesOf [ "swapDevices" ]; };
+  # A loader's switch, which the configuration has the other way.
+  isDroppedLoader = path: onDisk && isWhole && isIgnored (lib.concatStringsSep "." path) && placesOf path != [ ]
+    && (lib.getAttrFromPath path declared.options).value != (lib.elemAt path 2 == installed);
   notThere = lib.optionals isWhole (lib.filter (given: ! lib.any (one: covers one.name given) (findings ++ dropped)) cfg.ignore);
   refused = lib.filter (one: isNew one && one.refused && ! mayIgnore one) findings;
   inPlace = lib.filter (one: isNew one && ! one.refused && ! isIgnored one.name) findings;
 
   at = places: lib.optionalString (places != [ ]) " (${lib.concatStringsSep ", " (lib.unique places)})";
   sentence = one: "${declared.within}${one.name}${at one.places}: ${one.why}."
-    + lib.optionalString (one.instead != "") "\n  ${one.instead};"
+    + lib.optionalString (one.instead != "") "\n  ${one.instead}${lib.optionalString (one.without or { } != null) ";"}"
     + lib.optionalString (one.without or { } != null) "\n  or ${declared.within}nixosImage.ignore = [ ${builtins.toJSON (unquoted one.name)} ] to make the image without it"
     + lib.optionalString (lib.any (place: lib.hasInfix "hardware-configuration.nix" place) one.places && lib.any (other: other.name == one.name) diskFindings)
     ", or --ignore-hardware (nixosImage.ignoreHardware = true) without the disks of that file";

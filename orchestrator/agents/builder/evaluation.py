@@ -137,8 +137,9 @@ def _place(problem: Problem, sources: str, nixpkgs: str) -> str:
 
     option = OPTION.search(problem.text)
     for match in DEFINED.finditer(problem.text) if option else ():
-        if option and own(match[1]) and (line := _line_of(option[1], match[1])):
-            return f"{match[1]}:{line}"
+        file = f"{match[1]}/default.nix" if pathlib.Path(match[1]).is_dir() else match[1]
+        if option and own(file) and (line := _line_of(option[1], file)):
+            return f"{file}:{line}"
     return next((place for place in problem.places if own(place)), "")
 
 
