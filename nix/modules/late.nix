@@ -35,7 +35,8 @@ let
     let keys = config.users.users.${name}.openssh.authorizedKeys; in
     config.users.users ? ${name} && (keys.keys != [ ] || keys.keyFiles != [ ]);
   # Activation writes the file of a user who has keys in the configuration: keys of the device go into a folder beside it.
-  ownFolder = lib.any hasKeys late.keyUsers;
+  # A specialisation may give keys to users who have none outside of it.
+  ownFolder = lib.any hasKeys late.keyUsers || config.specialisation != { };
   keys = "etc/ssh/${if ownFolder then "device_keys.d" else "authorized_keys.d"}";
 
   sshd = import ../sshd.nix { inherit config lib; };
@@ -52,9 +53,18 @@ let
   hostKeys = lib.optionals config.services.openssh.enable (lib.filter (key: key.type == "ed25519") config.services.openssh.hostKeys);
   hostKey = if late.identity && hostKeys != [ ] then lib.removePrefix "/" (lib.head hostKeys).path else "";
   identityFiles = lib.optionals late.identity ([ "/etc/machine-id" "/etc/device-serial" ] ++ lib.optionals (hostKey != "") [ "/${hostKey}" "/${hostKey}.pub" ]);
-  identityProblem = path:
+  placeProblem = path:
     let found = lib.filter (problem: problem != "") [ (etcProblem path) (mountProblem path) (tmpfilesProblem path) (contentsProblem path) ]; in
     if found == [ ] then "" else lib.head found;
+  # { path, by } of each late file beside injected ones: its place, and the options that put it there.
+  lateFiles = lib.optional late.hostName { path = "/etc/hostname"; by = "--host-name, --stamp"; }
+    ++ map (name: { path = "/${keys}/${name}"; by = "--stamp, ssh_key"; }) late.keyUsers
+    ++ lib.concatMap (place: lib.optional (place != "") { path = "/${place}${lib.optionalString (wifi ? networkmanager || wifi ? iwd) "/wifi"}"; by = "--wifi-ssid, --stamp"; }) (lib.attrValues wifi)
+    ++ map (path: { inherit path; by = "--identity-seed"; }) identityFiles;
+
+  # Parameters by which systemd takes a name or an identity before it looks at a file.
+  parameterOf = name: lib.findFirst (lib.hasPrefix "${name}=") null config.boot.kernelParams;
+  isFixed = name: parameterOf name != null;
 
   inherit (config.networking) wireless networkmanager;
   # The file that wpa_supplicant's units read, from their own command line.
@@ -86,7 +96,9 @@ let
   # Types of tmpfiles.d lines that replace or remove what is there (tmpfiles.d(5)).
   replaces = type: lib.any (one: lib.hasPrefix one type) [ "R" "r" "D" "F" ] || lib.hasInfix "+" type || lib.hasInfix "=" type;
   words = line: lib.filter (word: word != "") (lib.splitString " " line);
-  rules = lib.filter (rule: lib.length rule >= 2) (map words config.systemd.tmpfiles.rules)
+  textsOf = folder: lib.concatMap (file: lib.optionals (lib.hasPrefix "${folder}/" file.target && file.text != null) (lib.splitString "\n" file.text))
+    (lib.filter (file: file.enable) (lib.attrValues config.environment.etc));
+  rules = lib.filter (rule: lib.length rule >= 2) (map words (config.systemd.tmpfiles.rules ++ textsOf "tmpfiles.d"))
     ++ lib.concatLists (lib.concatMap (lib.mapAttrsToList (path: types: map (type: [ type path ]) (lib.attrNames types))) (lib.attrValues (config.systemd.tmpfiles.settings or { })));
   tmpfilesProblem = path:
     let found = lib.filter (rule: replaces (lib.head rule) && (lib.elemAt rule 1 == path || isBelow (lib.elemAt rule 1) path && ! lib.hasPrefix "L" (lib.head rule))) rules; in
@@ -155,7 +167,12 @@ in
     # Without NixOS' /etc/hostname an activation does not overwrite the device's name. Avahi takes the host's name if it is told none.
     environment.etc.hostname.enable = lib.mkIf late.hostName (lib.mkOverride 45 false);
     services.avahi.hostName = lib.mkIf late.hostName (lib.mkDefault "");
-    services.openssh.authorizedKeysFiles = lib.mkIf ownFolder [ "/etc/ssh/device_keys.d/%u" ];
+    # Without a name of its own in the configuration, a provider's image would take that of its network; this one is NixOS' default.
+    networking.hostName = lib.mkIf late.hostName (lib.mkOverride 990 config.system.nixos.distroId);
+    services.cloud-init = lib.optionalAttrs (arguments.options.services.cloud-init ? settings) {
+      settings.preserve_hostname = lib.mkIf late.hostName (lib.mkOverride 990 true);
+    };
+    services.openssh.authorizedKeysFiles = lib.mkIf (late.keyUsers != [ ]) [ "/etc/ssh/device_keys.d/%u" ];
     networking.wireless.allowAuxiliaryImperativeNetworks = lib.mkIf (late.wifi && usesSupplicant) (lib.mkDefault true);
 
     assertions =
@@ -166,17 +183,25 @@ in
           message = "late values: the image contains only the Nix store (nixosImage.onlyNixStore)";
         }
         {
-          assertion = late.hostName -> isMutable;
-          message = "--host-name, --stamp: /etc is read-only and the system's own (system.etc.overlay.mutable = false)";
-        }
-        {
           assertion = late.hostName -> ! (config.boot.kernel.sysctl ? "kernel.hostname");
           message = "--host-name, --stamp: boot.kernel.sysctl.\"kernel.hostname\" (${placesOf arguments.options.boot.kernel.sysctl [ "boot" "kernel" "sysctl" ] "kernel.hostname"}) would replace the device's name; leave it out";
         }
         {
-          assertion = late.keyUsers != [ ] -> isMutable && config.services.openssh.enable;
-          message = "--stamp, ssh_key: nothing would read the keys; set services.openssh.enable = true"
-            + lib.optionalString (! isMutable) " and system.etc.overlay.mutable = true";
+          assertion = late.hostName -> ! isFixed "systemd.hostname";
+          message = "--host-name, --stamp: boot.kernelParams${saidAt [ "boot" "kernelParams" ]} has ${toString (parameterOf "systemd.hostname")}, which would replace the device's name; leave it out";
+        }
+        {
+          # Such a provider's service sets the host name that its network has, where the configuration has none.
+          assertion = late.hostName && config.networking.hostName == "" -> ! (config.systemd.services ? apply-ec2-data || config.systemd.services ? digitalocean-set-hostname);
+          message = "--host-name, --stamp: networking.hostName${saidAt [ "networking" "hostName" ]} is \"\", so the provider would replace the device's name; leave it out, or give it a name";
+        }
+        {
+          assertion = late.identity -> ! isFixed "systemd.machine_id";
+          message = "--identity-seed: boot.kernelParams${saidAt [ "boot" "kernelParams" ]} has ${toString (parameterOf "systemd.machine_id")}, which would replace the device's machine-id; leave it out";
+        }
+        {
+          assertion = late.keyUsers != [ ] -> config.services.openssh.enable;
+          message = "--stamp, ssh_key: nothing would read the keys; set services.openssh.enable = true";
         }
         {
           assertion = lib.all (name: sshd.readsKeys name "/${keys}/%u") late.keyUsers;
@@ -196,11 +221,11 @@ in
         }
       ]
       ++ map
-        (path: {
-          assertion = identityProblem path == "";
-          message = "--identity-seed: the booted system would not see ${path}: ${identityProblem path}";
+        (one: {
+          assertion = placeProblem one.path == "";
+          message = "${one.by}: the booted system would not see ${one.path}: ${placeProblem one.path}";
         })
-        identityFiles
+        lateFiles
       ++ map
         (name: {
           assertion = config.users.users ? ${name};
