@@ -18,6 +18,7 @@
 #   specialArgs    further arguments of NixOS modules (default {})
 #   formatPaths    { name: path of a nixos-generators format file } (default {})
 #   revision, versionSuffix   of nixpkgs, if its tree does not have them (default null)
+#   features       what Nix' builders offer, such as "gccarch-armv7-a" (default null: not known)
 #   buildSystem    Nix system of the build machine (default: this machine's)
 #
 # The result is { <system>.<format> = derivation; }, with machines { <name>.<system>.<format> = derivation; }: nix-build without -A
@@ -37,6 +38,7 @@ let
     formatPaths = { };
     revision = null;
     versionSuffix = null;
+    features = null;
     buildSystem = builtins.currentSystem;
   } // builtins.fromJSON (builtins.readFile inputs);
 
@@ -57,7 +59,7 @@ let
 
   library = import ./. {
     inherit nixpkgs;
-    inherit (given) buildSystem;
+    inherit (given) buildSystem features;
     customFormats = lib.mapAttrs (_: path) given.formatPaths;
   };
 

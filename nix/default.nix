@@ -7,6 +7,8 @@
 , buildSystem ? builtins.currentSystem
 , buildPkgs ? import nixpkgs { system = buildSystem; config = { }; overlays = [ ]; }
 , customFormats ? { }
+  # Features that the builders are known to have, null if that is not known.
+, features ? null
 }:
 let
   lib = import (nixpkgs + "/lib");
@@ -166,7 +168,20 @@ let
       inherit (guest.config.nixosImage) touchEFIVars postVM;
       made = guest.pkgs.stdenv.hostPlatform.system;
       wrong = contradictionOf { inherit format guest; inherit (unchecked) options; kind = kindOf format; placesOf = placesOf guest; };
-      built = guest.config.nixpkgs.buildPlatform.system;
+      built = guest.pkgs.stdenv.buildPlatform.system;
+      # nixpkgs lets only a machine of that kind build.
+      lacking =
+        let
+          platform = guest.pkgs.stdenv.buildPlatform;
+          arch = platform.gcc.arch or null;
+          feature = "gccarch-${toString arch}";
+        in
+        # What a system has by itself, its builders have, too.
+        if features == null || arch == (lib.systems.elaborate platform.system).gcc.arch or null || lib.elem feature features then null
+        else {
+          inherit arch feature;
+          of = lib.findFirst (name: guest.options.nixpkgs.${name}.highestPrio < 1500) "pkgs" [ "buildPlatform" "hostPlatform" "localSystem" ];
+        };
       # Of pkgs that the configuration brings along the option says nothing.
       isForeign = ! guest.options.nixpkgs.pkgs.isDefined && built != buildSystem && built != system;
       told = lib.warnIf isForeign
@@ -174,6 +189,8 @@ let
     in
     if wrong != null then
       throw wrong
+    else if lacking != null then
+      throw "nixpkgs.${lacking.of}${placesOf guest [ "nixpkgs" lacking.of ]} has gcc.arch = \"${lacking.arch}\", so everything is built for that CPU, and only by a builder with the feature ${lacking.feature}, which none has here: leave gcc.arch out, or name such a builder (--builders)"
     else if made != system then
       throw "nixpkgs.pkgs${placesOf guest [ "nixpkgs" "pkgs" ]} is for ${made}, but the image is for ${system}"
     else told (if format.assembler != "native" then
@@ -194,11 +211,15 @@ let
       lib.warn "${what} takes a virtual machine; without KVM, which the appliance's builder never has, QEMU emulates it: that takes minutes to an hour" value
     else throw "${what} takes a virtual machine of the system ${system}, and the builder is ${buildSystem}; leave it out, or build on a computer of that system";
 
+  placeIn = evaluated: import ./place.nix {
+    inherit lib;
+    arguments = { inherit lib; inherit (evaluated) options; config = evaluated.config // { inherit (evaluated) _module; }; modulesPath = nixpkgs + "/nixos/modules"; };
+  };
+
   # " (FILE:LINE)" of an option's definitions
   placesOf = evaluated: option:
     let
-      arguments = { inherit lib; inherit (evaluated) options; config = evaluated.config // { inherit (evaluated) _module; }; modulesPath = nixpkgs + "/nixos/modules"; };
-      placeOf = import ./place.nix { inherit lib arguments; };
+      placeOf = placeIn evaluated;
       inFiles = lib.filter (one: lib.hasPrefix "/" one.file) (lib.getAttrFromPath option evaluated.options).definitionsWithLocations;
       said = lib.filter (one: ! isFromNixpkgs one) inFiles;
       # Of a module of nixpkgs that the configuration imports, its name says which.
@@ -218,11 +239,34 @@ let
         [
           { name = "hostPlatform"; own = lax.options.nixpkgs.hostPlatform.value.system; }
           { name = "system"; own = lax.options.nixpkgs.system.value; }
-          { name = "localSystem"; own = lax.options.nixpkgs.localSystem.value.system; }
+          # Beside crossSystem it is the system of the builder.
+          (if isCross lax then { name = "crossSystem"; own = (lib.systems.elaborate lax.options.nixpkgs.crossSystem.value).system; }
+          else { name = "localSystem"; own = lax.options.nixpkgs.localSystem.value.system; })
         ];
     in
     if said == [ ] then null
     else lib.head said // { where = placesOf lax [ "nixpkgs" (lib.head said).name ]; };
+
+  # Names in image.modules that no format has: nothing takes what is said there. NixOS makes variants of one's own of them.
+  variants = lib.attrNames byAlias ++ lib.concatLists (lib.mapAttrsToList (name: format: [ name format.upstream format.variant ]) formats);
+  tellStrangers = unchecked:
+    let
+      definitions = unchecked.options.image.modules.definitionsWithLocations;
+      known = variants ++ lib.concatMap (one: lib.attrNames one.value) (lib.filter isFromNixpkgs definitions);
+      strangers = lib.concatMap
+        (one: map (name: "image.modules.${name} (${placeIn unchecked [ "image" "modules" ] [ name ] one})") (lib.subtractLists known (lib.attrNames one.value)))
+        (lib.filter (one: ! isFromNixpkgs one) definitions);
+    in
+    lib.warnIf (strangers != [ ]) "no format has the name of ${lib.concatStringsSep ", " strangers}, so no image has what it says; ./run.sh formats prints the names";
+
+  isCross = lax: lax.options.nixpkgs.crossSystem.highestPrio < 1500 && lax.options.nixpkgs.crossSystem.value != null;
+
+  # Whether the configuration says the image's system itself, with what belongs to it (gcc.arch, the kernel's target), which a mere
+  # name of the system would replace; or by the older options, which NixOS refuses beside hostPlatform.
+  saysPlatform = evaluated: system:
+    let inherit (evaluated.extendModules { modules = [{ _module.check = false; }]; }) options; in
+    lib.any (name: options.nixpkgs.${name}.highestPrio < 1500) [ "localSystem" "crossSystem" ]
+    || options.nixpkgs.hostPlatform.isDefined && options.nixpkgs.hostPlatform.value.system == system;
 
   # imagesOf: makes images of a configuration that is evaluated already, for example by `nixosSystem`.
   imagesOf = { evaluated, formats, system, systemIsGiven ? true, modules ? [ ], specialArgs ? { } }:
@@ -239,7 +283,7 @@ let
           ./modules
           ./modules/switches.nix
           {
-            nixpkgs.hostPlatform = lib.mkForce system;
+            nixpkgs.hostPlatform = lib.mkIf (! saysPlatform evaluated system) (lib.mkForce system);
             # Modules of the flake that make a whole configuration an image's: of such a one an image would be made of itself, and what
             # it is compared with would be hidden.
             disabledModules = map (name: { key = "nixos-image/${name}"; }) [ "whole" "whole-disk" ];
@@ -254,11 +298,11 @@ let
       withPkgs = guest: guest // { inherit (guest._module.args) pkgs; };
       guests = lib.listToAttrs (map (format: lib.nameValuePair (keyOf format) (withPkgs (guestOf prepared unchecked format))) wanted);
     in
-    lib.listToAttrs (map
+    tellStrangers unchecked (lib.listToAttrs (map
       (format:
         let guest = guests.${keyOf format}; in
         lib.nameValuePair format.given (make system unchecked format guest // { inherit (guest) config; }))
-      wanted);
+      wanted));
 in
 {
   inherit formats imagesOf;

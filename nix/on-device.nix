@@ -2,7 +2,7 @@
 #
 # Like the file that nixpkgs' own images have, configuration.nix imports the provider's module, and nothing of the configuration
 # that the image was made of. It also imports our modules of the disk, which lie beside it: the provider's describes another one.
-{ lib, format, config }:
+{ lib, format, config, system }:
 let
   cfg = config.nixosImage;
   ours = "nixos-image"; # a folder beside configuration.nix
@@ -17,7 +17,7 @@ let
     cloud = { inherit (cfg.cloud) enable; };
     late = removeAttrs cfg.late [ "places" ];
   };
-  name = import ./name.nix { inherit config format; inherit (config.nixpkgs.hostPlatform) system; };
+  name = import ./name.nix { inherit config format system; };
   configuration = ''
     # The system of this machine. Without more it is the provider's, on the disk that the image ${name} has.
     { lib, modulesPath, ... }:

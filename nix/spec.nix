@@ -37,7 +37,7 @@ let
       user = number "users" "uid" one.user;
       group = number "groups" "gid" one.group;
     })
-    (cfg.contents ++ lib.optionals ownSystem (import ./on-device.nix { inherit lib format config; }))
+    (cfg.contents ++ lib.optionals ownSystem (import ./on-device.nix { inherit lib format config system; }))
   ++ lib.optional (cfg.configFile != null) {
     source = store cfg.configFile;
     target = "/etc/nixos/configuration.nix";

@@ -21,7 +21,10 @@ ROWS = tomllib.loads((HERE / "gaps.toml").read_text())
 NIXPKGS = os.environ.get("NIXPKGS", "")
 
 #: Warnings of this project's.
-OURS = "nixosImage|take the place|takes a virtual machine|no such group|cannot run|has to emulate"
+OURS = (
+    "nixosImage|take the place|takes a virtual machine|no such group|cannot run|has to emulate"
+    "|no format has"
+)
 
 #: The longest that an evaluation may take, in seconds.
 SECONDS = 300
@@ -43,8 +46,12 @@ def evaluate(row: dict[str, typing.Any], folder: pathlib.Path) -> subprocess.Com
     given = f"({text})" if row.get("inline") else module
     name = row.get("format", "raw-efi")
     system = row.get("system", "x86_64-linux")
+    features = " ".join(f'"{one}"' for one in row.get("features", ()))
+    library = f'nixpkgs = {NIXPKGS}; buildSystem = "x86_64-linux";'
+    if "features" in row:
+        library += f" features = [ {features} ];"
     expression = (
-        f'let image = ((import {ROOT}/nix {{ nixpkgs = {NIXPKGS}; buildSystem = "x86_64-linux"; }})'
+        f"let image = ((import {ROOT}/nix {{ {library} }})"
         f'.images {{ system = "{system}"; formats = [ "{name}" ]; modules = [ {given} ]; }})'
         f'."{name}"; in {{ inherit (image) drvPath; spec = image.spec or {{ }}; }}'
     )

@@ -230,6 +230,19 @@ def test_the_line_of_an_option_is_looked_for(sent: pathlib.Path, tmp_path: pathl
     assert "Did you" not in error.detail
 
 
+def test_the_line_of_a_folders_module_is_looked_for(tmp_path: pathlib.Path) -> None:
+    """A board's profile is often a folder, which Nix imports by its default.nix."""
+    (tmp_path / "board").mkdir()
+    (tmp_path / "board/default.nix").write_text("{\n  boot.kernelPackages = 1;\n}\n")
+    text = (
+        "The option `boot.kernelPackages' is defined multiple times while it's expected to be "
+        f"unique.\n\nDefinition values:\n- In `{tmp_path}/board'\n- In `/nixpkgs/sd-image.nix'"
+    )
+    error = explain(Problem(text, (), text), str(tmp_path), "", show_trace=False)
+    assert str(error) == "/board/default.nix:2: the option boot.kernelPackages has two values"
+    assert error.excerpt == "  2 |   boot.kernelPackages = 1;"
+
+
 def test_an_option_that_no_line_has_is_told_with_nixs_place(
     sent: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

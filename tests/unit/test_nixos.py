@@ -8,11 +8,13 @@ import re
 import pytest
 
 from orchestrator.agents.builder import nixos
+from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.early import check_image
 from orchestrator.agents.builder.flakes import Flake
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix_settings import CACHE_KEY, Settings
 from orchestrator.agents.failure import AgentError
+from orchestrator.shared.builders import read_line
 from orchestrator.shared.image_options import ImageOptions, Injection
 from orchestrator.shared.json_reader import JsonError
 from orchestrator.shared.nix_options import NixOptions
@@ -85,6 +87,17 @@ def test_inputs_name_a_configuration_or_a_flakes() -> None:
     assert (flake["flake"], flake["flakeGiven"]) == ({"folder": "x"}, "path:/in/x")
     assert (flake["attribute"], flake["hostName"], flake["nixpkgs"]) == ("pi", "moon", None)
     assert not flake.keys() & {"configuration", "name"}, "the flake names its configuration"
+
+
+def test_features_are_those_of_all_builders_and_of_options() -> None:
+    line = "ssh-ng://me@moon aarch64-linux /k 1 1 gccarch-znver3 big"
+    asked = task(nix_options=NixOptions(options=(("extra-system-features", "a b"), ("x", "c"))))
+    here = Settings(platforms=("armv7l-linux",))
+    nix = Nix(here, pathlib.Path("log"), crew=Crew((read_line(line),)))
+    offered = nixos.offered(asked, nix)
+    assert set(offered) == {"kvm", "gccarch-armv7-a", "a", "b", "gccarch-znver3", "big"}
+    given = nixos.inputs_of(asked, nixos.Nixpkgs("/n"), Flake(), offered)
+    assert given["features"] == offered
 
 
 def test_what_was_fetched_is_told_without_passwords() -> None:

@@ -68,7 +68,7 @@ class Settings:
             "build-users-group": "",
             "build-dir": self.build_dir,
             "max-jobs": "auto" if self.builds else "0",
-            "extra-system-features": " ".join(self._features()),
+            "extra-system-features": " ".join(self.features),
             "connect-timeout": "10",
             "download-attempts": str(ATTEMPTS),
             "stalled-download-timeout": str(STALL_SECONDS),
@@ -82,7 +82,8 @@ class Settings:
             lines["allowed-uris"] = " ".join(f"{scheme}:" for scheme in REMOTE)
         return [f"{name} = {value}" for name, value in lines.items()]
 
-    def _features(self) -> list[str]:
+    @property
+    def features(self) -> list[str]:
         """Return the system features that derivations may require."""
         # Derivations that run a virtual machine ask for kvm; their QEMU emulates without KVM.
         return ["kvm", *(one for name in self.platforms for one in SYSTEMS[name].features)]

@@ -94,7 +94,7 @@ def build(task: NixosTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built
     inputs = run.folder / "inputs.json"
     flake = lock_flake(task, nix, readable(task, inputs))
     nix = dataclasses.replace(nix, copy=flake.copy)
-    inputs.write_text(json.dumps(inputs_of(task, nixpkgs, flake)))
+    inputs.write_text(json.dumps(inputs_of(task, nixpkgs, flake, offered(task, nix))))
     wanted = task.images
     arguments = ["--file", os.fspath(EXPRESSION), "--arg", "inputs", os.fspath(inputs)]
     arguments += [*readable(task, inputs), *flake.readable, *nix_arguments(task, nixpkgs)]
@@ -109,8 +109,22 @@ def build(task: NixosTask, run: Run, nix: Nix, forecast: Forecast) -> list[Built
     return [Built(path, system, name, materials=materials) for path, (system, name) in found]
 
 
-def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, object]:
-    """Return the JSON document that nix/build.nix reads."""
+def offered(task: NixosTask, nix: Nix) -> tuple[str, ...]:
+    """Return the features that derivations may require: here, and of builders elsewhere."""
+    asked = [
+        feature
+        for name, value in task.nix_options.options
+        if name in ("system-features", "extra-system-features")
+        for feature in value.split()
+    ]
+    theirs = [one for builder in nix.crew.alive for one in builder.features + builder.mandatory]
+    return (*nix.settings.features, *asked, *theirs)
+
+
+def inputs_of(
+    task: NixosTask, nixpkgs: Nixpkgs, flake: Flake, features: tuple[str, ...] | None = None
+) -> dict[str, object]:
+    """Return the JSON document that nix/build.nix reads; `features` are those of `offered`."""
     given: dict[str, object] = {
         "nixpkgs": nixpkgs.path,
         "formats": task.formats,
@@ -122,6 +136,7 @@ def inputs_of(task: NixosTask, nixpkgs: Nixpkgs, flake: Flake) -> dict[str, obje
         "specialArgs": dict(task.nix_options.arguments),
         "revision": nixpkgs.revision,
         "versionSuffix": nixpkgs.suffix,
+        "features": features,
         "buildSystem": this_system(),
     }
     if task.flake:
