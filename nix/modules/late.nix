@@ -1,7 +1,7 @@
 # Late values (host name, keys, Wi-Fi, injected files) are put into the image after the build. This module makes the system read
 # them, or refuses what the booted system would not see: files that NixOS' activation writes itself, and folders where something
 # else is mounted.
-{ config, lib, modulesPath, ... }@arguments:
+{ config, lib, modulesPath, options, ... }@arguments:
 let
   inherit (config.nixosImage) late onlyNixStore;
   isGiven = late.hostName || late.keyUsers != [ ] || late.wifi || late.identity || late.injected != [ ];
@@ -167,9 +167,10 @@ in
     # Without NixOS' /etc/hostname an activation does not overwrite the device's name. Avahi takes the host's name if it is told none.
     environment.etc.hostname.enable = lib.mkIf late.hostName (lib.mkOverride 45 false);
     services.avahi.hostName = lib.mkIf late.hostName (lib.mkDefault "");
-    # Without a name of its own in the configuration, a provider's image would take that of its network; this one is NixOS' default.
-    networking.hostName = lib.mkIf late.hostName (lib.mkOverride 990 config.system.nixos.distroId);
-    services.cloud-init = lib.optionalAttrs (arguments.options.services.cloud-init ? settings) {
+    # Without a name in the configuration, images of these providers take that of their network; this one is NixOS' default.
+    networking.hostName = lib.mkIf (late.hostName && (options ? ec2 || options ? openstack || options.virtualisation ? digitalOcean))
+      (lib.mkOverride 990 config.system.nixos.distroId);
+    services.cloud-init = lib.optionalAttrs (options.services.cloud-init ? settings) {
       settings.preserve_hostname = lib.mkIf late.hostName (lib.mkOverride 990 true);
     };
     services.openssh.authorizedKeysFiles = lib.mkIf (late.keyUsers != [ ]) [ "/etc/ssh/device_keys.d/%u" ];
