@@ -39,6 +39,7 @@ in
 ++ lib.mapAttrsToList (name: file "${ours}/${name}") {
   "nix/definitions.nix" = ./definitions.nix;
   "nix/place.nix" = ./place.nix;
+  "nix/provided.nix" = ./provided.nix;
   "nix/sshd.nix" = ./sshd.nix;
   "orchestrator/shared/filesystems.toml" = ../orchestrator/shared/filesystems.toml;
   "orchestrator/shared/disk_formats.toml" = ../orchestrator/shared/disk_formats.toml;

@@ -22,17 +22,27 @@ let
 
   shellOf = user: if lib.isAttrs user.shell then user.shell.shellPath or "" else toString user.shell;
   hasShell = user: ! lib.any (name: lib.hasSuffix "/${name}" (shellOf user)) [ "nologin" "false" ];
-  # Files that the image has, or that the boot makes: secrets of sops-nix and agenix are below /run. A configuration's own file
-  # systems may have the rest.
-  isProvided = path:
-    lib.any (folder: lib.hasPrefix "${folder}/" path) ([ builtins.storeDir "/run" ] ++ lib.remove "/" (map (one: one.mountPoint) (lib.attrValues config.fileSystems)))
-    || lib.any (file: file.enable && path == "/etc/${file.target}") (lib.attrValues config.environment.etc)
-    || lib.any (one: let target = "/${lib.removePrefix "/" one.target}"; in path == target || lib.hasPrefix "${target}/" path) cfg.contents
-    || lib.elem path cfg.late.injected;
+  isProvided = import ../provided.nix { inherit config lib; };
+  # Keys by which agenix or sops-nix makes the file `path` at boot, [ ] if neither does. An image without one of them makes its own
+  # host key at the first boot, for which nobody has encrypted anything.
+  keysOf = path:
+    let
+      age = config.age or { };
+      sops = config.sops or { };
+      makes = module: lib.any (secret: secret.path or "" == path) (lib.attrValues (module.secrets or { }));
+    in
+    map toString (lib.filter (key: key != null) (
+      lib.optionals (makes age) (age.identityPaths or [ ])
+      ++ lib.optionals (makes sops) ([ (sops.age.keyFile or null) ] ++ sops.age.sshKeyPaths or [ ] ++ sops.gnupg.sshKeyPaths or [ ])
+    ));
+  hasKeyOf = path:
+    let keys = keysOf path; in
+    keys == [ ] || lib.any isProvided keys || cfg.late.identity && lib.any (key: lib.elem key (map (one: one.path) openssh.hostKeys)) keys;
+  isReadable = path: isProvided path && hasKeyOf path;
   passwordFile = user: if user.hashedPasswordFile or null == null then null else toString user.hashedPasswordFile;
   hasPassword = user:
     lib.any (field: (user.${field} or null) != null) [ "password" "initialPassword" ]
-    || passwordFile user != null && isProvided (passwordFile user)
+    || passwordFile user != null && isReadable (passwordFile user)
     # A hash that begins so locks the account (shadow(5)).
     || lib.any (field: let hash = user.${field} or null; in hash != null && ! lib.hasPrefix "!" hash && ! lib.hasPrefix "*" hash) [ "hashedPassword" "initialHashedPassword" ];
   hasKey = user: lib.any (one: isKey one.line) (linesOfUser user);
@@ -66,7 +76,7 @@ let
     options.users.users.definitionsWithLocations;
   where = name: attribute: lib.concatMapStrings (place: "\n  edit ${place}") (places name attribute);
   withKeys = lib.filter (user: hasShell user && hasKey user) users;
-  withoutFile = lib.filter (user: hasShell user && passwordFile user != null && ! isProvided (passwordFile user)) users;
+  withoutFile = lib.filter (user: hasShell user && passwordFile user != null && ! isReadable (passwordFile user)) users;
   shutOut = map (user: "${user.name} (${let why = sshd.refusal user.name; in if why != "" then why else "AuthorizedKeysFile has no /etc/ssh/authorized_keys.d/%u"})") withKeys;
 
   # NixOS leaves such a group out without a word, and the user has not its rights. What nixpkgs says of its own users is no mistake of
@@ -105,9 +115,15 @@ in
         else if withKeys != [ ] then
           "nobody could log in: sshd lets no user in who has an SSH key: ${lib.concatStringsSep ", " shutOut}; look at services.openssh.settings and extraConfig"
         else if withoutFile != [ ] then
-          let user = lib.head withoutFile; in
-          "nobody could log in: users.users.${user.name}.hashedPasswordFile is ${passwordFile user}, which is not in the image"
-          + "\n  put it there (--inject FILE:${passwordFile user}), or set nixosImage.allowNoLogin = true"
+          let
+            user = lib.head withoutFile;
+            file = passwordFile user;
+            keys = lib.optionals (isProvided file) (keysOf file);
+            lost = if keys == [ ] then file else lib.head keys;
+          in
+          "nobody could log in: users.users.${user.name}.hashedPasswordFile is ${file}, "
+          + (if keys == [ ] then "which is not in the image" else "which is encrypted for a key that is not in the image: ${lib.concatStringsSep ", " keys}")
+          + "\n  put it there (--inject FILE:${lost}), or set nixosImage.allowNoLogin = true"
         else
           "nobody could log in: no user who has a shell has an SSH key or a password.${lib.concatMapStrings (user: where user.name "keys") users}"
           + "\n  set users.users.NAME.openssh.authorizedKeys.keys (in an appliance.toml: keys of a table [[users]]), or nixosImage.allowNoLogin = true";

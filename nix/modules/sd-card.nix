@@ -5,6 +5,12 @@ let
   # A given option of `nixosImage` overrides nixpkgs' default of the `sdImage` option.
   given = name: lib.mkIf (options.nixosImage.${name}.highestPrio < 1500);
   ours = lib.mkOverride 55;
+  # nixos-hardware's modules of the Raspberry Pi write the firmware partition in nixpkgs' place. U-Boot is not on it unless it is asked
+  # for, and config.txt then names no kernel that is there.
+  pi = config.hardware.raspberry-pi or { };
+  withoutUBoot = lib.hasInfix "install-rpi-firmware" config.sdImage.populateFirmwareCommands
+    && ! (pi.firmware.uboot.enable or true)
+    && ! lib.any (section: lib.isAttrs section && section ? kernel) (lib.attrValues (pi.configtxt.settings or { }));
 in
 {
   sdImage = {
@@ -24,6 +30,10 @@ in
   };
 
   assertions = [
+    {
+      assertion = ! withoutUBoot;
+      message = "hardware.raspberry-pi.firmware.uboot.enable is false, so the card has no U-Boot, and nothing would start its menu; set it to true";
+    }
     {
       assertion = builtins.match "[A-Za-z0-9#+.:=@_-]{1,16}" config.sdImage.rootVolumeLabel != null;
       message = "sdImage.rootVolumeLabel: ${builtins.toJSON config.sdImage.rootVolumeLabel} is no label of ext4 here: 1 to 16 letters, digits, or any of # + - . : = @ _";
