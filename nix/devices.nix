@@ -65,6 +65,13 @@ let
       instead = "leave it out, systemd-repart takes the disk of the root";
     }
     {
+      path = [ "boot" "initrd" "systemd" "repart" "empty" ];
+      none = "refuse";
+      isWrong = empty: made != [ ] && hasGpt && empty != "allow";
+      why = "systemd-repart would erase the image's own disk, or find no empty one";
+      instead = "leave it out";
+    }
+    {
       path = [ "systemd" "sysupdate" "enable" ];
       none = false;
       from = [ [ "systemd" "sysupdate" "transfers" ] ];
@@ -174,17 +181,31 @@ let
   # --- services and commands of the initrd --------------------------------------------------------
 
   madeUnits = map (one: "${escapePath one.device}.device") made;
+  disks = "disk|mapper|md|(xv|[hsv])d[a-z]|nvme[0-9]|mmcblk[0-9]";
+  # Folders of /dev that have no disks: any other one is a volume group's, whose volumes are below it.
+  folders = [
+    "block" "bsg" "bus" "char" "cpu" "dma_heap" "dri" "dvb" "fd" "hugepages" "infiniband" "input" "mapper" "mqueue" "net" "pts" "serial" "shm" "snd"
+    "tcp" "udp" "usb" "v4l" "vfio" "virtio-ports" "virtio\\x2dports"
+  ];
+  isOfGroup = found: found != null && ! lib.elem (lib.head found) ([ "disk" ] ++ folders);
   isAbsentUnit = unit:
-    builtins.match "dev-(disk|mapper|md|[hsv]d[a-z]|nvme[0-9]|mmcblk[0-9]).*\\.device|systemd-cryptsetup@.*\\.service" unit != null
+    (builtins.match "dev-(${disks}).*\\.device|systemd-cryptsetup@.*\\.service" unit != null
+      || isOfGroup (builtins.match "dev-([^-]+)-.+\\.device" unit))
     && ! lib.elem unit madeUnits;
   # What a script names that is not in the image: devices, and pools of ZFS.
   namedIn = script:
     let
       lines = lib.filter (line: ! lib.hasPrefix "#" (lib.trim line)) (lib.splitString "\n" script);
       words = lib.concatMap (line: wordsOf (lib.replaceStrings [ "\"" "'" "`" "(" ")" ";" ] (lib.genList (_: " ") 6) line)) lines;
-      isDevice = word: isAbsent word && builtins.match "/dev/(disk/by-|mapper/|md|[hsv]d[a-z]|nvme[0-9]|mmcblk[0-9]).*|[A-Z]+=.*" word != null;
+      isDevice = word: isAbsent word
+        && (builtins.match "/dev/(${disks}).*|[A-Z]+=.*" word != null && word != "/dev/mapper" && word != "/dev/mapper/control"
+          || isOfGroup (builtins.match "/dev/([A-Za-z0-9+_.-]+)/[A-Za-z0-9+_.-]+" word));
+      # The image's own btrfs has none, so what is meant to be thrown away at each boot would stay.
+      usesSubvolumes = lib.any (line: builtins.match "(.*[ /])?btrfs su[a-z]* (delete|snapshot).*" line != null) lines
+        && ! lib.any (line: builtins.match "(.*[ /])?btrfs su[a-z]* create.*" line != null) lines;
     in
     lib.filter isDevice words
+    ++ lib.optional usesSubvolumes "a btrfs subvolume"
     ++ lib.optional (lib.any (line: builtins.match "(.*[ /])?z(fs (rollback|load-key|mount)|pool import).*" line != null) lines) "a ZFS pool";
   why = named: "it takes ${lib.concatStringsSep ", " (lib.unique named)}, which is not in the image";
   # `isMeant` is whether a boot would wait for a unit.
@@ -193,8 +214,14 @@ let
       (name: given: lib.concatMap
         (one:
           let
-            named = lib.filter isAbsentUnit (lib.concatMap (pull: lib.toList (attribute one pull [ ])) [ "requires" "requisite" "bindsTo" "wants" ])
-              ++ lib.concatMap (text: namedIn (toString (attribute one text ""))) [ "preStart" "script" "postStart" ];
+            section = name: let found = attribute one name { }; in if lib.isAttrs found then found else { };
+            pulled = lib.concatMap (pull: lib.toList (attribute one pull [ ])) [ "requires" "requisite" "bindsTo" "wants" ]
+              ++ lib.concatMap (pull: lib.concatMap (line: wordsOf (toString line)) (lib.toList (attribute (section "unitConfig") pull [ ]))) [ "Requires" "Requisite" "BindsTo" "Wants" ];
+            # Of a script in the store the text may be an attribute.
+            textOfCommand = command: if lib.isDerivation command then command.text or "" else toString command;
+            commands = map (text: toString (attribute one text "")) [ "preStart" "script" "postStart" ]
+              ++ lib.concatMap (name: map textOfCommand (lib.toList (attribute (section "serviceConfig") name [ ]))) [ "ExecCondition" "ExecStartPre" "ExecStart" "ExecStartPost" ];
+            named = lib.filter isAbsentUnit pulled ++ lib.concatMap namedIn commands;
           in
           lib.optional (lib.isAttrs one && isMeant one && named != [ ]) {
             name = "${lib.concatStringsSep "." path}.${name}";
@@ -292,6 +319,20 @@ let
       instead = "write it without quotes, which puts the file into the store, or deliver it to the running system: --inject";
       without.${name}.enable = strong false;
     };
+  # Lists of paths that the initrd's builder reads.
+  ofPaths = path:
+    let
+      given = lib.concatMap (definition: lib.concatMap lib.toList (plain definition.value)) (definitionsAt path);
+      sources = map (one: if lib.isAttrs one && ! lib.isDerivation one then one.source or "" else one) given;
+      outside = lib.filter (one: lib.isString one && lib.hasPrefix "/" one && ! lib.hasPrefix builtins.storeDir one) sources;
+    in
+    lib.optional (outside != [ ]) {
+      name = lib.concatStringsSep "." path;
+      places = placesAt path;
+      why = "${lib.concatStringsSep ", " outside} is text, and the build sees no such file";
+      instead = "write it without quotes, which puts the file into the store";
+      without = null;
+    };
   writesBack = _: one:
     let what = toString (attribute one "writeback-device" ""); in
     if ! isAbsent what then null
@@ -301,13 +342,19 @@ let
     if ! isAbsent what then null
     else { why = "${what} is not in the image"; instead = "declare it in fileSystems, with nofail"; without = null; };
   # systemd-repart makes what it does not find. The image's root partition has no type of its own.
-  repartsRoot = name: one:
-    if made == [ ] || ! hasGpt || ! lib.hasPrefix "root" (toString (attribute one "Type" "")) then null
-    else {
+  ofPartition = _: one:
+    let source = toString (attribute one "CopyBlocks" ""); in
+    if made != [ ] && hasGpt && lib.hasPrefix "root" (toString (attribute one "Type" "")) then {
       why = "the image's root is a partition of type linux-generic, so systemd-repart would make another one, and the root would not grow";
       instead = "set Type = \"linux-generic\"";
       without = null;
-    };
+    }
+    else if isAbsent source then {
+      why = "its CopyBlocks ${source} is not in the image";
+      instead = "leave it out";
+      without = null;
+    }
+    else null;
 
   # --- the kernel's parameters --------------------------------------------------------------------
 
@@ -330,8 +377,10 @@ map (single: { option = single.path; findings = ofSingle single; }) singles
   (let path = [ "services" "zram-generator" "settings" ]; in { option = path; findings = ofEach path writesBack; })
   { option = [ "environment" "etc" ]; findings = ofFile [ "environment" "etc" ] ""; }
   (let path = [ "boot" "initrd" "systemd" "contents" ]; in { option = path; findings = ofFile path "/etc/" ++ ofEach path outOfStore; })
+  (let path = [ "boot" "initrd" "prepend" ]; in { option = path; findings = ofPaths path; })
+  (let path = [ "boot" "initrd" "systemd" "storePaths" ]; in { option = path; findings = ofPaths path; })
   (let path = [ "boot" "specialFileSystems" ]; in { option = path; findings = ofEach path special; })
-  (let path = [ "systemd" "repart" "partitions" ]; in { option = path; findings = ofEach path repartsRoot; })
+  (let path = [ "systemd" "repart" "partitions" ]; in { option = path; findings = ofEach path ofPartition; })
   {
     option = [ "boot" "kernelParams" ];
     findings = lib.optional (parameters != [ ]) {

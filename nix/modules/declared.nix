@@ -86,12 +86,15 @@ let
   # Options that the kernel does not mount this type with; subvolumes are told apart.
   foreignTo = fsType: options: lib.filter (option: subvolumes [ option ] == [ ] && mountOptions.isForeign fsType option) (optionsIn options);
 
+  isProvided = import ../provided.nix { inherit config lib; };
   # No disk: memory, the network, other parts of the tree; or one that need not be there.
   withoutDisk = [ "tmpfs" "ramfs" "proc" "sysfs" "devpts" "devtmpfs" "cgroup2" "bpf" "efivarfs" "tracefs" "debugfs" "hugetlbfs" "overlay" "autofs" "nfs" "nfs4" "cifs" "smb3" "9p" "virtiofs" "ceph" "glusterfs" "davfs" "vboxsf" "sshfs" "mergerfs" "bindfs" ];
-  mayBeMissing = option: lib.elem option [ "nofail" "noauto" "bind" "rbind" "_netdev" "loop" "x-systemd.automount" ];
+  mayBeMissing = option: lib.elem option [ "nofail" "noauto" "bind" "rbind" "_netdev" "x-systemd.automount" ];
   isHarmless = entry:
     lib.elem entry.fsType withoutDisk || lib.hasPrefix "fuse" entry.fsType
     || lib.any mayBeMissing (optionsIn entry.options)
+    # A file, which the boot finds where the image has it.
+    || lib.elem "loop" (optionsIn entry.options) && isProvided (toString entry.device)
     || (entry.overlay.lowerdir or null) != null
     || isOfOwnDisk entry && subvolumes entry.options == [ ];
   # A further mount of a file system that the image has, and the options that are not for that.
@@ -170,8 +173,10 @@ let
   twinsOf = mount: lib.remove mount (namesAt mount);
   # A partition that systemd-repart makes and formats at the first boot.
   repart = config.systemd.repart.partitions or { };
-  isOfRepart = entry: hasGpt && (config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false)
-    && lib.any (one: one ? Label && "/dev/disk/by-partlabel/${one.Label}" == entry.device && one.Format or "" == entry.fsType) (lib.attrValues repart);
+  isOfRepart = entry: hasGpt && (! utils.fsNeededForBoot entry && config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false)
+    && isByRepart entry.device entry.fsType;
+  isByRepart = device: format: lib.any (one: one ? Label && "/dev/disk/by-partlabel/${one.Label}" == device && one.Format or "" == format) (lib.attrValues repart);
+  isSwapOfRepart = swap: hasGpt && (config.systemd.repart.enable or false || config.boot.initrd.systemd.repart.enable or false) && isByRepart swap.device "swap";
   # What is said of a mount point, and is not what it has: the format's module has one of its own, and is stronger.
   overridden = entry: found:
     let values = name: map (one: one.value) (attributeOf name found); in
@@ -220,7 +225,7 @@ let
       mayFail = lib.any mayBeMissing (optionsIn swap.options);
       file = "take a swap file, which the first boot makes: { device = \"/swapfile\"; size = 2048; }";
     in
-    if lib.hasPrefix "/dev/zram" swap.device then [ ]
+    if lib.hasPrefix "/dev/zram" swap.device || isSwapOfRepart swap then [ ]
     else if overwrites swap then [ (refuseFor "${swap.device} is encrypted by a random key, which overwrites what has that name, and the image's own disk may" "name it below /dev/disk/by-partuuid, and add \"nofail\" to its options if it is attached later${lib.optionalString onDisk "; or ${file}"}") ]
     else if isSwapFile swap && (onDisk || kind == "upstream") then
       lib.optional (noSwapOn entry != "") (refuseFor "${swap.device} is on ${entry.mountPoint} (${entry.fsType}), ${noSwapOn entry}" (lib.optionalString (entry.mountPoint != "/") file))
