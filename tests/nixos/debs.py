@@ -21,11 +21,21 @@ LOCK = HERE / "debian.json"
 #: The product's own lock file, which says which suites have no whole index for an architecture.
 PRODUCT = ROOT / "locks/debian.json"
 
-#: The same for the architecture that the product pins nothing of.
-WITHOUT = {"armhf": frozenset({"trixie-updates", "trixie-security"})}
+#: The same for the architectures that the product pins nothing of.
+WITHOUT = {
+    "armhf": frozenset({"trixie-updates", "trixie-security"}),
+    "i386": frozenset({"trixie-updates", "trixie-security", "bookworm-security"}),
+}
 
-#: Debian's flavour of the kernel for each architecture; there is no demo for armhf.
-FLAVOURS = {**{arch: demo.kernel for arch, (_, demo) in DEMOS.items()}, "armhf": "armmp"}
+#: Debian's flavour of the kernel for each architecture; there is no demo for armhf and i386.
+FLAVOURS = {
+    **{arch: demo.kernel for arch, (_, demo) in DEMOS.items()},
+    "armhf": "armmp",
+    "i386": "686-pae",
+}
+
+#: The last suite with a kernel for an architecture, where the base suite has none any more.
+KERNELS = {"i386": "bookworm"}
 
 
 def lock(snapshot: str) -> dict[str, object]:
@@ -40,12 +50,15 @@ def lock(snapshot: str) -> dict[str, object]:
     named = {*table["tools"], *(name for names in table["debian"].values() for name in names)}
     packages: dict[str, dict[str, dict[str, str]]] = {}
     for arch, flavour in FLAVOURS.items():
-        others = {name for one, names in table["only"].items() if one != arch for name in names}
-        others |= set(table["absent"].get(arch, ()))
-        with tempfile.TemporaryDirectory() as state:
+        others = set(table["absent"].get(arch, ()))
+        if arch not in table["pc"]["of"]:
+            others |= set(table["pc"]["packages"])
+        with tempfile.TemporaryDirectory() as state, tempfile.TemporaryDirectory() as older:
             without = WITHOUT.get(arch) or left_out(PRODUCT, arch)
             index = Index(pathlib.Path(state), arch, without)
-            pins = {"kernel": index.kernel(flavour)}
+            suite = KERNELS.get(arch)
+            kernels = Index(pathlib.Path(older), arch, without, suite) if suite else index
+            pins = {"kernel": kernels.kernel(flavour)}
             here = named - others - {"kernel"} - set(table["alone"])
             for group in (sorted(here), *([name] for name in table["alone"])):
                 pins |= {pin.role: pin for pin in index.closure(group) if _wanted(pin.role, named)}

@@ -2,7 +2,7 @@
 # Builds the formats that no other script builds, from stand-in packages (make-tree), and looks into each file with programs that are
 # not this project's. Nothing is booted. A format that this script has built is "built" in nix/formats.nix (`tried`).
 #
-#   NIXPKGS=FOLDER tests/nixos/test_formats.sh [disks|containers|kexec|scripts|machine|installers|cards...]
+#   NIXPKGS=FOLDER tests/nixos/test_formats.sh [disks|containers|kexec|scripts|machine|installers|cards|i686...]
 . "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ] || [ "$(uname -m)" != x86_64 ]; then
   echo "skipped: takes a tree in NIXPKGS to make the stand-ins' of, and a PC, which has most of the formats"
@@ -16,8 +16,9 @@ scripts='vm vm-nogui'
 machine='vm-bootloader'
 installers='iso-installer install-iso-hyperv'
 cards='sd-riscv64 sd-armv7l sd-aarch64-installer'
-cases=${*:-disks containers kexec scripts machine installers cards}
-programs qemu-img sfdisk debugfs zstd xorriso unsquashfs
+i686='raw raw-efi'
+cases=${*:-disks containers kexec scripts machine installers cards i686}
+programs qemu-img sfdisk debugfs zstd xorriso unsquashfs mdir
 mkdir "$work/configuration"
 cp "$here/stand-in.nix" "$work/configuration/stand-in.nix"
 # Disable GRUB's picture, which would be fetched.
@@ -39,7 +40,11 @@ cat > "$work/configuration/installer.nix" << 'NIX'
   };
 }
 NIX
-case $cases in *cards*) stand_in_tree x86_64-linux aarch64-linux armv7l-linux riscv64-linux ;; *) stand_in_tree x86_64-linux ;; esac
+foreign=
+case $cases in *cards*) foreign='aarch64-linux armv7l-linux riscv64-linux' ;; esac
+case $cases in *i686*) foreign="$foreign i686-linux" ;; esac
+# shellcheck disable=SC2086  # words
+stand_in_tree x86_64-linux $foreign
 
 # of_system SYSTEM CONFIGURATION FORMAT...: builds images of these formats in one go, into $work/images
 of_system() {
@@ -213,6 +218,32 @@ case $cases in *cards*)
     check "$format: its menu starts the system" grep -q 'APPEND init=/nix/store/.*-nixos-system-standin-.*/init' "$work/list"
     debugfs -R "dump /boot/extlinux/$(sed -n 's/^ *LINUX //p' "$work/list" | head -n 1) $work/kernel" "$root" 2> /dev/null
     check "$format: with a kernel of its architecture" starts_with "$magic" "$at" "$work/kernel"
+  done
+  ;;
+esac
+
+# of_i686 FILE: whether the file is a program of 32-bit PCs: its ELF class, and its machine
+of_i686() { starts_with "$(printf '\177ELF\001')" 0 "$1" && starts_with "$(printf '\003')" 18 "$1"; }
+
+case $cases in *i686*)
+  # shellcheck disable=SC2086  # words
+  of_system i686-linux configuration $i686
+  for format in $i686; do
+    image=$(file_of "$format")
+    check "$format: is delivered" test -s "$image" || continue
+    looks_into "$format" "$image"
+    # Of the paths with this name only the package has a version at its end.
+    init=$(sed -n 's,^/[^/]*/[^/]*/[^/]*/[^/]*/\([0-9a-z]\{32\}-systemd-[0-9.]*\)/.*,/nix/store/\1/lib/systemd/systemd,p' "$work/list" | head -n 1)
+    rm -f "$work/init"
+    debugfs -R "dump $init $work/init" "$(root_of "$image")" 2> /dev/null
+    check "$format: its programs are i686's" of_i686 "$work/init"
+    case $format in
+      raw) check "raw: GRUB is in its MBR" sh -c "head -c 512 '$image' | grep -aq GRUB" ;;
+      *)
+        esp=$image@@$((512 * $(of_table "$image" 'partitions[0]["start"]')))
+        check "$format: a 32-bit UEFI finds its loader" sh -c "mdir -/ -b -i '$esp' :: | grep -qi '/BOOTIA32.EFI\$'"
+        ;;
+    esac
   done
   ;;
 esac

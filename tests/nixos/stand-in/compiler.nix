@@ -1,7 +1,7 @@
 # C compiler for the security wrappers: a small compiler for the target, with GCC's attributes in nixpkgs.
 { lib, debian, system }:
 let
-  loader = { x86_64-linux = "ld-linux-x86-64.so.2"; aarch64-linux = "ld-linux-aarch64.so.1"; armv7l-linux = "ld-linux-armhf.so.3"; riscv64-linux = "ld-linux-riscv64-lp64d.so.1"; }.${system};
+  loader = { x86_64-linux = "ld-linux-x86-64.so.2"; aarch64-linux = "ld-linux-aarch64.so.1"; armv7l-linux = "ld-linux-armhf.so.3"; i686-linux = "ld-linux.so.2"; riscv64-linux = "ld-linux-riscv64-lp64d.so.1"; }.${system};
   libc = debian.libraries // { version = "2.41"; pname = "glibc"; bin = debian.libraries; dev = debian.libraries; };
   bintools = {
     isGNU = true;

@@ -5,8 +5,11 @@ let
   pins = (builtins.fromJSON (builtins.readFile ./debian.json)).packages;
   named = table.tools ++ lib.concatLists (lib.attrValues table.debian);
 
-  archOf = system: { x86_64-linux = "amd64"; aarch64-linux = "arm64"; armv7l-linux = "armhf"; riscv64-linux = "riscv64"; }.${system} or (throw "there are no stand-ins for ${system}");
-  machineOf = system: if system == "armv7l-linux" then "arm-linux-gnueabihf" else "${lib.removeSuffix "-linux" system}-linux-gnu";
+  archOf = system: { x86_64-linux = "amd64"; aarch64-linux = "arm64"; armv7l-linux = "armhf"; i686-linux = "i386"; riscv64-linux = "riscv64"; }.${system} or (throw "there are no stand-ins for ${system}");
+  machineOf = system: {
+    armv7l-linux = "arm-linux-gnueabihf";
+    i686-linux = "i386-linux-gnu";
+  }.${system} or "${system}-gnu";
   debOf = arch: role: ./debs + "/${arch}/${role}.deb";
   has = arch: role: pins ? ${role}.${arch};
 

@@ -23,7 +23,8 @@ def libraries(elf: bytes) -> list[str]:
     (headers,) = struct.unpack_from("<Q" if wide else "<I", elf, 32 if wide else 28)
     size, count = struct.unpack_from("<HH", elf, 54 if wide else 42)
     found, tags, segments = [], [], []
-    for at in range(headers, headers + size * count, size):
+    # A kernel module has no program headers.
+    for at in (headers + size * number for number in range(count)):
         if wide:
             kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", elf, at)
         else:

@@ -115,12 +115,16 @@
   # Debian packages that conflict with others of the table: apt resolves them separately.
   alone = [ "openresolv" ];
 
-  # Packages that Debian does not have for all architectures: a PC's boot loader.
-  only.amd64 = [
-    "grub-pc-bin" "grub-efi-amd64-bin" "grub2-common" "isolinux" "syslinux-common" "syslinux-utils" "ovmf" "qemu-system-x86" "seabios"
-    "ipxe-qemu"
-  ];
+  # Packages that only PCs have: their boot loaders, firmware and QEMU.
+  pc = {
+    of = [ "amd64" "i386" ];
+    packages = [
+      "grub-pc-bin" "grub-efi-amd64-bin" "grub2-common" "isolinux" "syslinux-common" "syslinux-utils" "ovmf" "qemu-system-x86"
+      "seabios" "ipxe-qemu"
+    ];
+  };
   # Packages that Debian does not have for an architecture.
   absent.armhf = [ "virtiofsd" ];
+  absent.i386 = [ "qemu-system-x86" "seabios" "ipxe-qemu" "virtiofsd" ];
   absent.riscv64 = [ "kexec-tools" "tcc" ];
 }

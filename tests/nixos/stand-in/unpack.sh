@@ -40,7 +40,7 @@ merge() {
 }
 
 loader() {
-  echo "$libraries"/lib/ld-linux-*.so.*
+  echo "$libraries"/lib/ld-linux*.so.*
 }
 
 # relink FOLDER: patches programs and libraries in FOLDER to load libraries from FOLDER and $libraries; what is in share is firmware
