@@ -18,8 +18,9 @@ with() {
   printf '%s\n' "{ ... }: { imports = [ ./configuration.nix ($2) ]; }" > "$folder/$1.nix"
 }
 
-# dry OPTIONS...: runs a dry run; NIXPKGS is sent each time
+# dry OPTIONS..., told OPTIONS...: a dry run, with events or as a person sees it; NIXPKGS is sent each time
 dry() { "$project/run.sh" --dry-run --nixpkgs "$NIXPKGS" --log-format json "$@"; }
+told() { "$project/run.sh" --dry-run --nixpkgs "$NIXPKGS" --log-format plain "$@"; }
 
 # find_drv: sets $drv to the image's derivation in the last dry run
 find_drv() { drv=$(sed -n 's/.*"derivation": "\([^"]*\)".*/\1/p' "$work/err" | head -n 1); }
@@ -71,7 +72,7 @@ NIX
 expect "special arguments reach the modules" 0 '"plan"' dry -c "$folder/special.nix" -f qcow-efi --special-arg site 'the moon' --system aarch64-linux
 spec_of > "$work/special"
 check "as they are" grep -q '"name":"the moon"' "$work/special"
-expect "options of Nix reach Nix" 6 'max-call-depth' dry -c "$folder/plain.nix" -f qcow-efi --option max-call-depth 20 --log-format plain
+expect "options of Nix reach Nix" 6 'max-call-depth' told -c "$folder/plain.nix" -f qcow-efi --option max-call-depth 20
 cat > "$folder/card.nix" << 'NIX'
 { config, pkgs, ... }:
 {
@@ -87,7 +88,7 @@ expect "a format of one's own is evaluated" 0 'card.*greeting-card' dry -c "$fol
 find_drv
 check "with the configuration in it" in_system 'from mars'
 printf '{ lib, ... }: { formatAttr = "none"; fileSystems."/".device = "/dev/null"; boot.loader.grub.enable = false; }\n' > "$folder/wrong.nix"
-expect "one that makes nothing is told" 6 "attribute 'none' missing" dry -c "$folder/host.nix" --format-path "$folder/wrong.nix" --log-format plain
+expect "one that makes nothing is told" 6 "attribute 'none' missing" told -c "$folder/host.nix" --format-path "$folder/wrong.nix"
 
 # As formats of nixos-generators: with a module beside it, and the library beside its folder.
 mkdir -p "$work/generators/formats"
@@ -102,8 +103,8 @@ printf '{ pkgs, ... }: { formatAttr = "named"; system.build.named = pkgs.hello; 
 expect "a format that imports nixos-generators' library is evaluated" 0 'named.*forced-nixos' dry -c "$folder/host.nix" \
   --format-path "$work/generators/formats/named.nix"
 printf '{ lib, options }: { maybe.mkForce = _: lib.mkForce (throw "the library beside the format"); }\n' > "$work/generators/lib.nix"
-expect "by its own one, if it has one" 6 'the library beside the format' dry -c "$folder/host.nix" \
-  --format-path "$work/generators/formats/named.nix" --log-format plain
+expect "by its own one, if it has one" 6 'the library beside the format' told -c "$folder/host.nix" \
+  --format-path "$work/generators/formats/named.nix"
 
 # nix/ as a library in a user's flake, evaluated in the builder with another nixpkgs than the pinned one.
 mkdir "$work/own" "$work/checkout"
@@ -244,7 +245,7 @@ check "before the environment" named mars
 # mistake NAME PATTERN MODULE: checks that the error is one line with the caller's path, without a trace
 mistake() {
   with "$1" "$3"
-  expect "$1 is told" 6 '^error: ' dry -c "$folder/$1.nix" -f qcow-efi --system aarch64-linux --log-format plain
+  expect "$1 is told" 6 '^error: ' told -c "$folder/$1.nix" -f qcow-efi --system aarch64-linux
   check "$1: by what it is" grep -qE -- "^error: $2" "$work/err"
   check "$1: without Nix' trace" sh -c "! grep -qE '… (while|from)|/var/nixos-image' '$work/err'"
 }
@@ -256,5 +257,5 @@ mistake undefined "$folder/undefined.nix:1: undefined variable 'foo'" '{ network
 mistake type "$folder/type.nix:1: the value of networking.hostName is not of type" '{ networking.hostName = 5; }'
 mistake keyless "failed assertion: nobody could log in: there are SSH keys" '{ lib, ... }: { services.openssh.enable = lib.mkForce false; }'
 printf '{ ... }: { x = ; }\n' > "$folder/syntax.nix"
-expect "a syntax error is told" 6 "^error: $folder/syntax.nix:1: syntax error" dry -c "$folder/syntax.nix" -f qcow-efi --log-format plain
+expect "a syntax error is told" 6 "^error: $folder/syntax.nix:1: syntax error" told -c "$folder/syntax.nix" -f qcow-efi
 finish
