@@ -227,8 +227,11 @@ static void put_entry(char kind, unsigned mode, uint64_t size, const char *targe
     memcpy(header.name, name, sizeof header.name);
     extended += extend(records + extended, "path", name);
   }
-  if (strlen(target) <= sizeof header.target) memcpy(header.target, target, strlen(target));
-  else extended += extend(records + extended, "linkpath", target);
+  /* A long target begins in the header, too. With an empty field there, libarchive 3.7 has no target for the first link of a
+     stream, and mke2fs crashes. */
+  size_t length = strlen(target);
+  memcpy(header.target, target, length < sizeof header.target ? length : sizeof header.target);
+  if (length > sizeof header.target) extended += extend(records + extended, "linkpath", target);
   if (size >> 33) {
     char digits[24];
     sprintf(digits, "%llu", (unsigned long long)size);

@@ -169,6 +169,17 @@ def test_what_is_in_the_tree_is_in_ext4(
     assert (tmp_path / "bin/sh").readlink() == pathlib.Path("/nix/store/sh")
 
 
+@pytest.mark.parametrize("length", [100, 101, 300])
+def test_the_first_link_may_be_long(length: int, tmp_path: pathlib.Path) -> None:
+    """A link of more than 100 bytes has a header of its own in a tar stream."""
+    link = tmp_path / "store/one/far"
+    link.parent.mkdir(parents=True)
+    link.symlink_to("x" * length)
+    slot = ext4(tmp_path / "image", tree_of(tmp_path / "store", "one"), SMALL)
+    run("debugfs", "-R", f"rdump {link} {tmp_path}", slot)
+    assert (tmp_path / "far").readlink() == pathlib.Path("x" * length)
+
+
 def test_owners_modes_and_times_are_in_ext4(written: tuple[pathlib.Path, pathlib.Path]) -> None:
     slot, store = written
     assert status(slot, "/") == (0o755, 0, 0, 1)
