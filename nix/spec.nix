@@ -59,10 +59,12 @@ let
     none = lib.optionalAttrs (isx86 && cfg.installBootLoader) { inherit grub; };
   };
   systemdBoot = "${config.systemd.package}/lib/systemd/boot/efi/systemd-boot${efiArch}.efi";
-  boot = loaders.${table} or { inherit grub; };
+  hasLimine = lib.elem table [ "efi" "hybrid" ] && config.boot.loader.limine.enable or false;
+  boot = if hasLimine then { limine = import ./limine.nix { inherit lib config pkgs store; }; } else loaders.${table} or { inherit grub; };
 
   # What differs from the assembler's defaults. NixOS counts boots since the version that names entries by their content.
   loaderSettings = lib.optionalAttrs (config.system.nixos.distroName != "NixOS") { inherit (config.system.nixos) distroName; }
+  // lib.optionalAttrs (hasLimine && ! config.boot.loader.limine.enableEditor) { editor = false; }
   // lib.optionalAttrs (boot ? systemdBoot) (
     let
       from = config.boot.loader.systemd-boot;

@@ -254,7 +254,12 @@ let
   # --- boot loaders -------------------------------------------------------------------------------
 
   # The loader that the image has; the others are off, or NixOS would have two installers.
-  installed = { uefi = "systemd-boot"; bios = "external"; bare = "external"; card = "generic-extlinux-compatible"; }.${kind} or "";
+  # Of Limine's table the disk has a place for what it is to support.
+  limine = declared.options.boot.loader.limine or { };
+  wantsLimine = limine ? enable && limine.enable.value && ! cfg.onlyNixStore;
+  limineTable = if limine.biosSupport.value then "hybrid" else "efi";
+  hasLimine = wantsLimine && kind == "uefi" && table == limineTable;
+  installed = { uefi = if hasLimine then "limine" else "systemd-boot"; bios = "external"; bare = "external"; card = "generic-extlinux-compatible"; }.${kind} or "";
   loaders = lib.filter (name: declared.options.boot.loader.${name} or { } ? enable) [ "grub" "systemd-boot" "limine" "refind" "generic-extlinux-compatible" "external" ];
   otherLoaders = lib.filter (name: name != installed) loaders;
   loaderFindings = map
@@ -275,6 +280,17 @@ let
       grub.users)
     ++ lib.optional (builtins.match "[0-9]+" grub.default == null)
       (refuse "boot.loader.grub.default" (placesOf [ "boot" "loader" "grub" "default" ]) "the image's menu has other titles than NixOS' own, and does not save what was chosen" "give the number of an entry, the first one is 0"));
+
+  # What a configuration says of Limine, by another option.
+  limineFindings = lib.optionals (installed == "limine") (
+    # By default it is what panicOnChecksumMismatch is.
+    lib.optional limine.enrollConfig.value
+      (refuse "boot.loader.limine.enrollConfig" (placesOf [ "boot" "loader" "limine" "enrollConfig" ] ++ placesOf [ "boot" "loader" "limine" "panicOnChecksumMismatch" ])
+        "Limine's program writes the checksum on the device only" "set it to false, and to true once the device runs")
+    ++ lib.optional declared.options.boot.loader.systemd-boot.enable.value
+      (refuse "boot.loader.systemd-boot.enable" (placesOf [ "boot" "loader" "systemd-boot" "enable" ]) "the configuration has Limine, too, and a system has one boot loader" "leave out one of them")
+    ++ lib.optional (declared.options.virtualisation.xen.enable.value or false)
+      (refuse "virtualisation.xen.enable" (placesOf [ "virtualisation" "xen" "enable" ]) "Limine's entries of Xen are made on the device only" "enable it there"));
 
   # --- specialisations ----------------------------------------------------------------------------
 
@@ -328,7 +344,7 @@ let
   isDefault = option: lib.head option.loc == "boot" && lib.all (file: isFromNixpkgs { inherit file; }) (map toString option.declarations)
     && option ? default && (builtins.tryEval (option.value == option.default)).value;
 
-  has = outcome: rule: lib.elem kind (rule.${outcome} or [ ]) || lib.elem "all" (rule.${outcome} or [ ]);
+  has = outcome: rule: lib.elem kind (rule.${outcome} or [ ]) || lib.elem installed (rule.${outcome} or [ ]) || lib.elem "all" (rule.${outcome} or [ ]);
   refuseBy = rule: name: places: refuse (if rule.whole or false then rule.of else name) places (rule.why or "this format has no use for it") (rule.instead or "");
   outcomeOf = path: places:
     let rule = ruleOf path; in
@@ -369,7 +385,7 @@ let
   findings = merged (lib.optionals (kind != "own") (
     lib.optionals (! lib.elem kind [ "vm" "machine" ]) (diskFindings ++ map (one: finding one.name one.places true one.why one.instead // { inherit (one) without; }) deviceFindings ++ innerFindings ++ strangerFindings)
     # Of a specialisation NixOS takes no boot loader.
-    ++ lib.optionals isWhole (lib.optionals (! lib.elem kind [ "vm" "machine" ]) (loaderFindings ++ grubFindings) ++ nameFindings)));
+    ++ lib.optionals isWhole (lib.optionals (! lib.elem kind [ "vm" "machine" ]) (loaderFindings ++ grubFindings ++ limineFindings) ++ nameFindings)));
 
   # --- what the user has said to ignore -----------------------------------------------------------
 
@@ -449,6 +465,8 @@ in
         ++ lib.optional (inPlace != [ ]) "the image's own disk and boot loader take the place of ${listed inPlace}"
         ++ lib.optional (isWhole && cfg.ignoreHardware && fromHardware != [ ]) "nixosImage.ignoreHardware: the image is made without the disks of ${lib.concatStringsSep ", " (lib.unique (map (place: lib.head (lib.splitString ":" place)) fromHardware))}";
     }
+    # Weaker than what a format or the configuration says, stronger than this project's default.
+    (lib.mkIf (declared.kind == null && ! config ? sdImage && wantsLimine) { nixosImage.partitionTableType = lib.mkOverride 950 limineTable; })
     # There is no partition to grow, nor a device of / to look for it on.
     (lib.mkIf (isLive || kind == "container") { boot.growPartition = lib.mkOverride 55 false; })
     # NixOS' own installer puts the configuration's boot loader onto a machine's disk.

@@ -22,6 +22,8 @@ let
 
   uefi = lib.elem table [ "efi" "efixbootldr" "hybrid" ];
   two = table == "efixbootldr";
+  # declared.nix turns it off where the image has no place for it.
+  limine = lib.elem table [ "efi" "hybrid" ] && config.boot.loader.limine.enable or false;
   fat = label: { device = ours "/dev/disk/by-label/${label}"; label = ours null; fsType = ours "vfat"; options = lib.mkDefault [ "umask=0077" ]; };
 
   # nixos-rebuild's boot loader hook for BIOS images: it writes only grub.cfg, because GRUB's core image never changes.
@@ -99,6 +101,14 @@ in
           message = "nixosImage.emulatedUEFI.loader: clover starts an image with partition table efi, not ${table}";
         }
         {
+          assertion = limine -> ! (cfg.emulatedUEFI.enable && cfg.emulatedUEFI.loader == "clover");
+          message = "nixosImage.emulatedUEFI.loader: clover starts systemd-boot, not Limine; set boot.loader.limine.biosSupport = true instead";
+        }
+        {
+          assertion = limine -> cfg.secureBoot.keyFile == null;
+          message = "nixosImage.secureBoot: Limine starts kernels without the firmware's check; take systemd-boot";
+        }
+        {
           assertion = cfg.installBootLoader || cfg.onlyNixStore || table == "none";
           message = "nixosImage.installBootLoader: false takes partitionTableType = \"none\", every other table is there for a loader";
         }
@@ -127,7 +137,7 @@ in
     (lib.mkIf uefi {
       fileSystems."/boot" = fat (if two then "BOOT" else "ESP");
       boot.loader = {
-        systemd-boot.enable = ours true;
+        systemd-boot.enable = ours (! limine);
         systemd-boot.configurationLimit = lib.mkDefault 5;
         systemd-boot.xbootldrMountPoint = ours (if two then "/boot" else null);
         efi.efiSysMountPoint = ours (if two then "/efi" else "/boot");
@@ -137,7 +147,10 @@ in
     })
     (lib.mkIf two { fileSystems."/efi" = fat "ESP"; })
 
-    (lib.mkIf (table == "hybrid") {
+    # As the image has it.
+    (lib.optionalAttrs (options.boot.loader ? limine) (lib.mkIf limine { boot.loader.limine.efiInstallAsRemovable = ours true; }))
+
+    (lib.mkIf (table == "hybrid" && ! limine) {
       boot.loader.systemd-boot.extraInstallCommands = ''
         ${pkgs.coreutils}/bin/mkdir -p /boot/grub
         ${pkgs.gawk}/bin/gawk -f ${./bls-to-grub.awk} /boot/loader/loader.conf /boot/loader/entries/nixos-*.conf > /boot/grub/grub.cfg.new

@@ -19,6 +19,7 @@ from orchestrator.image.loaders import (
     extlinux,
     grub,
     grub_menu,
+    limine,
     signing,
     systemd_boot,
 )
@@ -29,7 +30,7 @@ from orchestrator.image.pack import ChangedError
 from orchestrator.image.sources import Sources, store_paths
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
-from orchestrator.shared.spec import LOADERS, Content, ImageSpec
+from orchestrator.shared.spec import Content, ImageSpec
 
 #: File that NixOS' first boot loads into the Nix database (`nix-store --load-db`) and deletes.
 REGISTRATION = "nix-path-registration"
@@ -104,7 +105,10 @@ def assemble(
             partition.write_table(target, layout, spec)
             if spec.bootLoader.clover and not spec.onlyNixStore:
                 clover.embed(target, layout, sources.folder(spec.bootLoader.clover))
-            if "grub" in LOADERS[spec.partitionTable] and not spec.onlyNixStore:
+            if "limineBios" in spec.loaders:
+                assert spec.bootLoader.limine is not None  # spec.loaders has looked
+                limine.embed(target, layout, sources.folder(spec.bootLoader.limine.bios))
+            if "grub" in spec.loaders and not spec.onlyNixStore:
                 place = _grub_place(spec, layout)
                 grub.embed(target, layout, sources.folder(spec.bootLoader.grub), place, own)
         except BaseException:
@@ -174,6 +178,8 @@ def _boot_files(spec: ImageSpec, boot: Bootspec) -> _BootFiles:
         return _BootFiles({}, {})
     entries = bootloader.boot_entries(boot, loader.distroName)
     match spec.partitionTable:
+        case "efi" | "hybrid" if loader.limine:
+            return _BootFiles({"ESP": limine.loader_files(boot.system, loader, entries)}, {})
         case "efi" | "hybrid" | "efixbootldr":
             entries = systemd_boot.named(entries, loader)
             return _BootFiles(_efi_files(spec, boot.system, entries), {})

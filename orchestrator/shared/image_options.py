@@ -143,6 +143,11 @@ def apply(options: ImageOptions, spec: ImageSpec) -> ImageSpec:
             "nixosImage.secureBoot: the configuration wants a signed image, and run.sh sends no key"
             f" unless the command line names it: {given}"
         )
+    if changed.bootLoader.limine and options.secure_boot_key:
+        raise SpecError(
+            "--secure-boot-key: the image has Limine, which starts kernels without the firmware's"
+            " check; take systemd-boot"
+        )
     check_options(
         options,
         table=changed.partitionTable,

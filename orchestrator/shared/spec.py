@@ -33,7 +33,8 @@ Firmware = typing.Literal["uefi", "bios", "u-boot"]
 #: Suffix that compression adds to a file name.
 COMPRESSED_SUFFIX = {"none": "", "zstd": ".zst", "xz": ".xz", "gz": ".gz"}
 
-#: Boot loaders that each partition table needs, as fields of `BootLoader`.
+#: Boot loaders that each partition table needs, as fields of `BootLoader`; those of efi and hybrid
+#: may have Limine in their place.
 LOADERS = {
     "none": (),
     "legacy": ("grub",),
@@ -47,7 +48,13 @@ LOADERS = {
 
 #: Firmware that starts each boot loader. That U-Boot can also act as UEFI firmware, and start
 #: systemd-boot, is not counted here.
-FIRMWARE: dict[str, Firmware] = {"grub": "bios", "systemdBoot": "uefi", "extlinux": "u-boot"}
+FIRMWARE: dict[str, Firmware] = {
+    "grub": "bios",
+    "systemdBoot": "uefi",
+    "extlinux": "u-boot",
+    "limine": "uefi",
+    "limineBios": "bios",
+}
 
 #: Partition tables whose boot loader reads its files from the root file system.
 BOOTS_FROM_ROOT = ("legacy", "legacy+gpt", "sd-card")
@@ -111,6 +118,31 @@ class GrubMenu:
 
 
 @dataclasses.dataclass(frozen=True)
+class Limine:
+    """Limine, which takes the place of systemd-boot, and of GRUB beside it.
+
+    `program` is the EFI program in the store. `bios` is the folder in the store with the stages for
+    a BIOS, which partition table hybrid has room for. One of them may be missing.
+
+    The rest is what limine.conf has: `head` begins it, `style` are the lines about the menu's look
+    after the wallpapers, `entries` ends it. `wallpapers` are paths in the store, `files` maps paths
+    in Limine's folder to such. With `checksums` each file is checked as it is read, with `panic` a
+    wrong one ends the boot. `resolution` is the kernel's, "" for Limine's choice.
+    """
+
+    program: str = ""
+    bios: str = ""
+    head: FreeText = ""
+    style: FreeText = ""
+    entries: FreeText = ""
+    wallpapers: tuple[str, ...] = ()
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    checksums: bool = True
+    panic: bool = False
+    resolution: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class BootLoader:
     """Boot loaders available for the system; the partition table decides which are installed.
 
@@ -130,6 +162,7 @@ class BootLoader:
     grub: str = ""
     clover: str = ""
     extlinux: Extlinux | None = None
+    limine: Limine | None = None
     distroName: str = "NixOS"
     editor: bool = True
     entryNames: typing.Literal["generation", "content"] = "generation"
@@ -280,9 +313,12 @@ class ImageSpec:
     def sources(self) -> tuple[str, ...]:
         """Paths of the store that are read besides the closure; `contents` may have a pattern."""
         loader = self.bootLoader
+        limine = loader.limine or Limine()
         named = (loader.systemdBoot, loader.grub, loader.clover, loader.grubMenu.theme)
         return (
-            *filter(None, named),
+            *filter(None, (*named, limine.program, limine.bios)),
+            *limine.wallpapers,
+            *limine.files.values(),
             *loader.grubMenu.files.values(),
             *loader.extraFiles.values(),
             *self.firmware.files.values(),
@@ -295,9 +331,18 @@ class ImageSpec:
         return file_name(self.name, self.diskFormat, self.compression)
 
     @property
+    def loaders(self) -> tuple[str, ...]:
+        """Boot loaders of the image, as keys of `FIRMWARE`; the first one is preferred."""
+        if self.bootLoader.limine is None:
+            return LOADERS[self.partitionTable]
+        own = self.bootLoader.limine
+        kinds = {"limine": own.program, "limineBios": own.bios}
+        return tuple(kind for kind, path in kinds.items() if path)
+
+    @property
     def boots_under(self) -> tuple[Firmware, ...]:
         """Kinds of firmware that can boot this image, preferred one first."""
-        found = tuple(FIRMWARE[name] for name in LOADERS[self.partitionTable])
+        found = tuple(FIRMWARE[name] for name in self.loaders)
         return (*found, "bios") if self.bootLoader.clover else found
 
 

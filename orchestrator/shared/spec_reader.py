@@ -20,6 +20,7 @@ from orchestrator.shared.spec import (
     SCHEMA,
     WIFI,
     ImageSpec,
+    Limine,
     PartitionTable,
     SpecError,
     is_file_name,
@@ -58,18 +59,31 @@ def check(spec: ImageSpec) -> None:
 
 def _check_loaders(spec: ImageSpec) -> None:
     """Check that the boot loaders of the partition table are available."""
-    for loader in () if spec.onlyNixStore else LOADERS[spec.partitionTable]:
+    limine = spec.bootLoader.limine
+    if limine:
+        _check_limine(spec, limine)
+    for loader in () if spec.onlyNixStore or limine else LOADERS[spec.partitionTable]:
         if not getattr(spec.bootLoader, loader):
             raise SpecError(
                 f"spec.bootLoader.{loader} is missing: partition table {spec.partitionTable} is"
                 f" booted by {FIRMWARE[loader]}, and no such loader is available for {spec.system}"
             )
     boot = spec.bootLoader
-    for name in (*boot.extraEntries, *boot.extraFiles, *boot.grubMenu.files):
+    own = limine.files if limine else {}
+    for name in (*boot.extraEntries, *boot.extraFiles, *boot.grubMenu.files, *own):
         if name.startswith("/") or not name.isprintable() or {"..", ""} & set(name.split("/")):
             raise SpecError(f"spec.bootLoader: {name!r} is not a relative path without `..`")
-    if boot.clover and (spec.partitionTable != "efi" or spec.system not in PCS):
+    if boot.clover and (limine or spec.partitionTable != "efi" or spec.system not in PCS):
         raise SpecError("spec.bootLoader.clover: only for a PC (x86) with partition table efi")
+
+
+def _check_limine(spec: ImageSpec, limine: Limine) -> None:
+    """Check that Limine has a place on the disk, and a firmware that starts it."""
+    table = "hybrid" if limine.bios else "efi"
+    if spec.partitionTable != table or spec.onlyNixStore:
+        raise SpecError(f"spec.bootLoader.limine: it takes partition table {table}")
+    if not limine.program and not limine.bios:
+        raise SpecError("spec.bootLoader.limine: it has no program for UEFI and none for a BIOS")
 
 
 def _check_root(spec: ImageSpec) -> None:

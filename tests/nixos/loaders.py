@@ -1,10 +1,10 @@
-"""NixOS' own programs install systemd-boot and U-Boot's menu: an image has the same, byte for byte.
+"""What NixOS' own programs write for systemd-boot, Limine and U-Boot is in an image, byte for byte.
 
     NIXPKGS=FOLDER pytest tests/nixos/loaders.py
 
-It runs `systemd-boot-builder.py` and `extlinux-conf-builder.sh` of that tree for made-up systems,
-with other programs in place of those of a booted NixOS. GOLDEN=1 records what the first one writes
-in tests/nixos/esp, for tests/unit; that takes a tree of NixOS 26.11 or later.
+It runs `systemd-boot-builder.py`, `limine-install.py` and `extlinux-conf-builder.sh` of that tree
+for made-up systems, with other programs in place of those of a booted NixOS. GOLDEN=1 records what
+the first two write in tests/nixos/esp, for tests/unit; that takes a tree of NixOS 26.11 or later.
 
 What an image leaves out, on purpose:
 - loader/random-seed, because all devices of one image would have the same;
@@ -19,6 +19,7 @@ import re
 import shlex
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -29,21 +30,27 @@ from orchestrator.shared.spec import Extlinux
 from tests.unit.boot_systems import (
     CASES,
     HASH,
+    LIMINE_CASES,
     OLD_CASES,
     SYSTEM,
     Names,
     boot_of,
+    limine_of,
+    limine_system,
     loader_of,
     make_store,
     make_system,
     our_files,
+    our_limine,
     own_store,
     texts,
 )
 
 NIXPKGS = os.environ.get("NIXPKGS", "")
 MODULE = "nixos/modules/system/boot/loader/systemd-boot/systemd-boot-builder.py"
+LIMINE = "nixos/modules/system/boot/loader/limine/limine-install.py"
 EXTLINUX = "nixos/modules/system/boot/loader/generic-extlinux-compatible/extlinux-conf-builder.sh"
+ROOT = pathlib.Path(__file__).parents[2]
 RECORDS = pathlib.Path(__file__).parent / "esp"
 
 pytestmark = pytest.mark.skipif(not NIXPKGS, reason="NIXPKGS names no tree with the program")
@@ -160,6 +167,96 @@ def test_the_image_has_what_nixos_writes(
         (RECORDS / f"{case}.json").write_text(json.dumps(theirs, indent=2, sort_keys=True) + "\n")
     monkeypatch.setattr(bootloader, "STORE", tmp_path / "ours/nix/store")
     assert our_files(case, age(), tmp_path / "ours") == theirs
+
+
+def style_lines() -> dict[str, list[str]]:
+    """Return the lines of limine.conf about the menu's look, with the option of each, in order."""
+    text = (pathlib.Path(NIXPKGS) / LIMINE).read_text()
+    found = re.findall(r'option_from_config\(\s*"(\w+)", \[([^]]*)\]', text)
+    return {name: re.findall(r'"(\w+)"', options)[1:] for name, options in found}
+
+
+def test_the_lines_about_limines_look_are_those_of_nixos() -> None:
+    text = (ROOT / "nix/limine.nix").read_text()
+    ours = re.findall(r'line "(\w+)" \(?(style|terminal)((?:\.\w+)+)', text)
+    folders = {"style": "", "terminal": ".graphicalTerminal"}
+    found = {name: (folders[root] + path)[1:].split(".") for name, root, path in ours}
+    assert list(found.items()) == list(style_lines().items())
+
+
+def limine_writes(case: str, folder: pathlib.Path) -> dict[str, str]:
+    """Run NixOS' program as `nixos-install` does; returns the ESP's files."""
+    store = make_store(folder)
+    top = limine_system(case, folder, store)
+    profiles = folder / "profiles"
+    profiles.mkdir()
+    (profiles / "system-1-link").symlink_to(top)
+    os.utime(profiles / "system-1-link", (STORE_TIME, STORE_TIME), follow_symlinks=False)
+    nix = script(folder / "nix-package/bin/nix-env", "echo '   1   2026-01-01   (current)'")
+    loader = limine_of(case, store)
+    assert loader.limine is not None
+    package = pathlib.Path(loader.limine.program).parents[2]
+    if loader.limine.bios:
+        stage = pathlib.Path(loader.limine.bios) / "limine-bios.sys"
+        (package / "share/limine" / stage.name).write_text(stage.read_text())
+    said = dict(line.split(": ") for line in loader.limine.style.splitlines())
+    style: dict[str, typing.Any] = {"wallpapers": loader.limine.wallpapers}
+    for name, (*above, last) in style_lines().items():
+        inner = style
+        for one in above:
+            inner = inner.setdefault(one, {})
+        inner[last] = said.get(name)
+    given: dict[str, object] = {
+        "distroName": loader.distroName,
+        "nixPath": str(pathlib.Path(nix).parents[1]),
+        "liminePath": str(package),
+        "efiMountPoint": str(folder / "ESP"),
+        "fileSystems": {},
+        "luksDevices": [],
+        "canTouchEfiVariables": False,
+        "efiSupport": True,
+        "efiRemovable": True,
+        "secureBoot": {"enable": False, "autoGenerateKeys": False},
+        "biosSupport": bool(loader.limine.bios),
+        "biosDevice": "nodev",
+        "enrollConfig": False,
+        "style": style,
+        "resolution": loader.limine.resolution or None,
+        "maxGenerations": 0,
+        "hostArchitecture": {"family": "x86", "bits": 64},
+        "timeout": "no" if loader.timeout < 0 else loader.timeout,
+        "enableEditor": loader.editor,
+        "extraConfig": loader.limine.head,
+        "extraEntries": loader.limine.entries,
+        "additionalFiles": loader.limine.files,
+        "validateChecksums": loader.limine.checksums,
+        "panicOnChecksumMismatch": loader.limine.panic,
+    }
+    (folder / "limine.json").write_text(json.dumps(given))
+    (folder / "psutil.py").write_text("")  # it asks for mounts, to write variables of the firmware
+    text = (pathlib.Path(NIXPKGS) / LIMINE).read_text()
+    for old, new in (
+        ("@configPath@", str(folder / "limine.json")),
+        ("/nix/var/nix/profiles", str(profiles)),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "limine.py").write_text(text)
+    variables = {"TZ": "UTC", "PATH": os.environ["PATH"], "PYTHONPATH": str(folder)}
+    subprocess.run([sys.executable, folder / "limine.py", SYSTEM], env=variables, check=True)
+    return files_of(folder / "ESP")
+
+
+@pytest.mark.parametrize("case", LIMINE_CASES)
+def test_limine_reads_what_nixos_writes(
+    case: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    theirs = limine_writes(case, tmp_path / "theirs")
+    if os.environ.get("GOLDEN"):
+        (RECORDS / f"{case}.json").write_text(json.dumps(theirs, indent=2, sort_keys=True) + "\n")
+    monkeypatch.setattr(bootloader, "STORE", tmp_path / "ours/nix/store")
+    assert our_limine(case, tmp_path / "ours") == theirs
 
 
 def extlinux_writes(timeout: int, tree: str, top: pathlib.Path, folder: pathlib.Path) -> str:

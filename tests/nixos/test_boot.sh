@@ -3,13 +3,15 @@
 # UEFI and BIOS, as an SD card for aarch64 through the emulating builder. docs/verification.md says what this cannot show. Takes
 # an hour where QEMU has to emulate.
 #
-#   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud|devices...]
+#   NIXPKGS=FOLDER tests/nixos/test_boot.sh [x86_64|aarch64|cloud|devices|limine...]
+#
+# Debian has no Limine: LIMINE names a folder with its programs for x86_64 as `make install` arranges them, with a static bin/limine.
 . "$(dirname -- "$0")/lib.sh"
 if [ -z "${NIXPKGS:-}" ]; then
   echo "skipped: NIXPKGS names no tree to make the stand-ins' of"
   exit 0
 fi
-cases=${*:-x86_64 aarch64 cloud devices}
+cases=${*:-x86_64 aarch64 cloud devices ${LIMINE:+limine}}
 programs sfdisk mtype mcopy mkfs.vfat ssh-keygen
 native=$(uname -m)-linux
 before=$(table)
@@ -91,6 +93,40 @@ NIX
   boots "the cloud's image with a seed" "$image" --seed "$work/seed.img" --identity "$work/key"
   check "its host name is the seed's" grep -qx 'seeded' "$work/err"
   check "and the seed's command has run" grep -qx 'runcmd ran' "$work/err"
+  rm -r "$work/out folder"
+  ;;
+esac
+
+case $cases in *limine*)
+  cp -r "${LIMINE:?names no folder with the programs of Limine}" "$work/configuration/limine"
+  # NixOS' installer of Limine is in the system; it is not run, so that its programs may be missing.
+  cat > "$work/configuration/limine.nix" << 'NIX'
+{ pkgs, ... }:
+{
+  imports = [ ./configuration.nix ];
+  nixpkgs.overlays = [ (final: prev: {
+    python3 = prev.python3 // { withPackages = _: prev.python3; };
+    efibootmgr = final.runCommand "efibootmgr" { } "mkdir $out";
+    sbctl = final.runCommand "sbctl" { } "mkdir $out";
+  }) ];
+  boot.loader.limine = {
+    enable = true;
+    biosSupport = true;
+    efiSupport = true;
+    panicOnChecksumMismatch = true;
+    enrollConfig = false;
+    extraConfig = "serial: yes";
+    style.wallpapers = [ ];
+    package = pkgs.runCommand "limine" { } "cp -r ${./limine} $out";
+  };
+  specialisation.other.configuration.networking.domain = "example";
+}
+NIX
+  expect "an image with Limine is built" 0 'deliver' build limine -f raw-efi --system x86_64-linux
+  raw=$(cat "$work/out")
+  boots "Limine under UEFI" "$raw" --firmware uefi
+  check "its menu is on the ESP" grep -qx 'limine' "$work/err"
+  boots "Limine under BIOS" "$raw" --firmware bios
   rm -r "$work/out folder"
   ;;
 esac

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.agents.builder import sbom
 from orchestrator.shared.artifact import Material
-from orchestrator.shared.spec import ImageSpec
+from orchestrator.shared.spec import ImageSpec, Limine
 from tests.tools.nix_store import made_up
 from tests.unit.test_sbom import check_document
 
@@ -39,6 +39,9 @@ def test_a_loader_beside_the_closure_is_part_of_the_image(spec: ImageSpec) -> No
     lean = dataclasses.replace(spec, additionalPaths=())
     loader = spec.bootLoader.systemdBoot
     assert loader in {one.path for one in sbom.parts_of_spec(lean, ()).paths}
+    as_limine = dataclasses.replace(lean.bootLoader, systemdBoot="", limine=Limine(program=loader))
+    limine = dataclasses.replace(lean, bootLoader=as_limine)
+    assert loader in {one.path for one in sbom.parts_of_spec(limine, ()).paths}
     without = dataclasses.replace(lean, partitionTable="none")
     assert loader not in {one.path for one in sbom.parts_of_spec(without, ()).paths}
 

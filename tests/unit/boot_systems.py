@@ -1,7 +1,7 @@
 """Made-up systems for tests of boot loaders: a store with kernels, a toplevel, its bootspec.
 
-`CASES` are settings of systemd-boot. What NixOS' own program writes for each of them is recorded
-in `tests/nixos/esp`, by `tests/nixos/loaders.py`.
+`CASES` are settings of systemd-boot, `LIMINE_CASES` of Limine. What NixOS' own program writes for
+each of them is recorded in `tests/nixos/esp`, by `tests/nixos/loaders.py`.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from orchestrator.image.bootspec import (
     Bootspec,
     read_bootspec,
 )
-from orchestrator.image.loaders import bootloader, systemd_boot
+from orchestrator.image.loaders import bootloader, limine, systemd_boot
 from orchestrator.image.loaders.bootloader import Files
-from orchestrator.shared.spec import BootLoader, GrubMenu
+from orchestrator.shared.spec import BootLoader, GrubMenu, Limine
 
 HASH = "0c7zvwjrlhqirf3z3q1k0l0r8bq9m5yd"
 SYSTEM = f"/nix/store/{HASH}-nixos-system-made-up-26.11"
@@ -36,6 +36,10 @@ CONTENT = {
     "program/systemd-bootx64.efi": "systemd-boot",
     "memtest.efi": "memtest",
     "custom.cpio": "a further initrd",
+    "limine/share/limine/BOOTX64.EFI": "Limine",
+    "limine-bios/limine-bios.sys": "Limine for a BIOS",
+    "picture.png": "a picture",
+    "art/picture.png": "another picture",
 }
 
 #: What the file names of systemd-boot's entries are made of.
@@ -59,6 +63,27 @@ CASES: dict[str, dict[str, typing.Any]] = {
         "timeout": 5,
         "xbootldr": True,
         "extraEntries": {"other.conf": "title Other\nefi /other.efi\n"},
+    },
+}
+
+#: Settings of Limine, as fields of the image spec. `alone` is a system without specialisations.
+LIMINE_CASES: dict[str, dict[str, typing.Any]] = {
+    "limine": {"timeout": 5, "editor": False, "limine": {"head": "", "style": ""}},
+    "limine-alone": {
+        "alone": True,
+        "timeout": -1,
+        "distroName": "Mine",
+        "limine": {
+            "bios": "limine-bios",
+            "checksums": False,
+            "panic": True,
+            "resolution": "1024x768",
+            "head": "serial: yes\nverbose: yes",
+            "wallpapers": ["picture.png", "art/picture.png"],
+            "style": "wallpaper_style: tiled\nbackdrop: 2F302F\nterm_margin: 0\n",
+            "entries": "/memtest86\n  protocol: chainload\n  path: boot():///limine/memtest.efi\n",
+            "files": {"memtest.efi": "memtest.efi"},
+        },
     },
 }
 
@@ -162,6 +187,40 @@ def our_files(case: str, names: Names, folder: pathlib.Path) -> dict[str, dict[s
         name: {path.lower(): content for path, content in texts(tree).items()}
         for name, tree in zip(("ESP", "BOOT"), trees, strict=False)
     }
+
+
+def limine_of(case: str, store: pathlib.Path) -> BootLoader:
+    """Return the settings of a case of Limine, with the paths of `store`."""
+    given = {name: value for name, value in LIMINE_CASES[case].items() if name != "alone"}
+    settings = dict(given.pop("limine"))
+    place = f"{store}/{HASH}-"
+    if bios := settings.get("bios"):
+        settings["bios"] = place + bios
+    settings["wallpapers"] = tuple(place + one for one in settings.get("wallpapers", []))
+    files = settings.get("files", {})
+    settings["files"] = {name: place + source for name, source in files.items()}
+    program = f"{place}limine/share/limine/BOOTX64.EFI"
+    return BootLoader(**given, limine=Limine(program=program, **settings))
+
+
+def limine_system(case: str, folder: pathlib.Path, store: pathlib.Path) -> pathlib.Path:
+    """Write the toplevel of a case of Limine."""
+    top = make_system(folder, store, extras=False)
+    if LIMINE_CASES[case].get("alone"):
+        document = json.loads((top / "boot.json").read_text())
+        document[SPECIALISATION_V1] = {}
+        (top / "boot.json").write_text(json.dumps(document))
+    return top
+
+
+def our_limine(case: str, folder: pathlib.Path) -> dict[str, str]:
+    """Return what the assembler writes. `bootloader.STORE` must be `folder`'s."""
+    store = make_store(folder)
+    boot = read_bootspec(limine_system(case, folder, store))
+    loader = limine_of(case, store)
+    entries = bootloader.boot_entries(boot, loader.distroName)
+    files = limine.loader_files(boot.system, loader, entries)
+    return {path.lower(): content for path, content in texts(files).items()}
 
 
 def texts(files: Files) -> dict[str, str]:

@@ -18,6 +18,7 @@ from orchestrator.shared.spec import (
     Compression,
     Extlinux,
     ImageSpec,
+    Limine,
     PartitionTable,
     Root,
     SecureBoot,
@@ -157,6 +158,16 @@ def test_a_table_without_its_loader_is_refused(table: PartitionTable, loader: st
     with pytest.raises(SpecError, match=rf"^spec\.bootLoader\.{loader} is missing"):
         apply(ImageOptions(partition_table=table), spec)
     assert apply(ImageOptions(), spec) == spec
+
+
+def test_limine_is_not_signed() -> None:
+    spec = dataclasses.replace(
+        SPEC, partitionTable="efi", bootLoader=BootLoader(3, limine=Limine(program="/x"))
+    )
+    assert apply(ImageOptions(), spec) == spec
+    signed = ImageOptions(secure_boot_key="/key", secure_boot_cert="/cert")
+    with pytest.raises(SpecError, match="the image has Limine"):
+        apply(signed, spec)
 
 
 LINES = st.text(st.characters(exclude_categories=["Cc", "Cs"]))

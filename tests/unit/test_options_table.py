@@ -15,7 +15,11 @@ OPTIONS = ("fileSystems", "swapDevices")
 KINDS = ("uefi", "bios", "bare", "card", "live", "kexec", "container", "vm", "machine")
 
 #: What a row's kinds may be beside the kinds: nix/options.toml says what it means.
-WORDS = {"all": "all", "declared": "where nixpkgs' module of the format has it"}
+WORDS = {
+    "all": "all",
+    "declared": "where nixpkgs' module of the format has it",
+    "limine": "uefi with Limine",
+}
 
 
 def test_kinds_are_those_of_images() -> None:

@@ -31,6 +31,7 @@ SPEC: dict[str, typing.Any] = {
         "grub": "",
         "clover": "",
         "extlinux": {"deviceTree": True, "deviceTreeName": ""},
+        "limine": None,
         "distroName": "NixOS",
         "editor": False,
         "entryNames": "content",
@@ -163,6 +164,50 @@ def test_clover_is_for_pcs_with_an_esp() -> None:
         read_spec(json.dumps(document))
     spec = read_spec(json.dumps({**document, "system": "x86_64-linux"}))
     assert spec.boots_under == ("uefi", "bios")
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "firmware"),
+    [
+        ("efi", {"program": "/nix/store/x.EFI"}, ("uefi",)),
+        (
+            "hybrid",
+            {"program": "/nix/store/x.EFI", "bios": "/nix/store/y"},
+            ("uefi", "bios"),
+        ),
+        ("hybrid", {"bios": "/nix/store/y"}, ("bios",)),
+    ],
+)
+def test_limine_starts_what_it_has_programs_for(
+    table: str, settings: dict[str, str], firmware: tuple[str, ...]
+) -> None:
+    document = json.loads(changed("bootLoader", {"timeout": 3, "limine": settings}))
+    assert read_spec(json.dumps({**document, "partitionTable": table})).boots_under == firmware
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "why"),
+    [
+        ({"partitionTable": "efixbootldr"}, {"program": "/x"}, "takes partition table efi"),
+        ({"partitionTable": "hybrid"}, {"program": "/x"}, "takes partition table efi"),
+        ({"partitionTable": "efi"}, {"bios": "/x"}, "takes partition table hybrid"),
+        ({"partitionTable": "efi"}, {}, "no program for UEFI and none for a BIOS"),
+        ({"partitionTable": "efi"}, {"program": "/x", "files": {"../x": "/y"}}, "relative path"),
+    ],
+)
+def test_limine_without_a_place_is_refused(
+    changes: dict[str, str], settings: dict[str, object], why: str
+) -> None:
+    document = json.loads(changed("bootLoader", {"timeout": 3, "limine": settings}))
+    with pytest.raises(SpecError, match=why):
+        read_spec(json.dumps({**document, **changes}))
+
+
+def test_clover_does_not_start_limine() -> None:
+    loader = {"timeout": 3, "limine": {"program": "/x"}, "clover": "/nix/store/x"}
+    document = {**json.loads(changed("bootLoader", loader)), "system": "x86_64-linux"}
+    with pytest.raises(SpecError, match=r"bootLoader\.clover"):
+        read_spec(json.dumps({**document, "partitionTable": "efi"}))
 
 
 def test_given_identifiers_are_taken() -> None:

@@ -12,6 +12,7 @@ from tests.unit.boot_systems import (
     HASH,
     INITRD,
     KERNEL,
+    LIMINE_CASES,
     boot_of,
     our_files,
     own_store,
@@ -36,7 +37,7 @@ def test_the_files_are_those_that_nixos_wrote(
 
 
 def test_there_is_a_record_for_each_case() -> None:
-    assert {path.stem for path in RECORDS.iterdir()} == set(CASES)
+    assert {path.stem for path in RECORDS.iterdir()} == {*CASES, *LIMINE_CASES}
 
 
 def test_before_26_11_entries_had_the_generations_number(store: pathlib.Path) -> None:

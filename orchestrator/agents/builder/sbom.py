@@ -22,7 +22,7 @@ from orchestrator.image.tree import TreeError
 from orchestrator.shared import command as programs
 from orchestrator.shared.artifact import SBOM, Material
 from orchestrator.shared.debian_package import NIX
-from orchestrator.shared.spec import LOADERS, ImageSpec
+from orchestrator.shared.spec import ImageSpec
 
 #: UUID namespace of serial numbers, which are derived from the image's hash; an arbitrary constant.
 _NAMESPACE = uuid.UUID("0d6c5d0e-1a55-5b8e-8b1f-52c4b2f7a3c6")
@@ -67,10 +67,13 @@ class Parts:
 
 def parts_of_spec(spec: ImageSpec, materials: tuple[Material, ...]) -> Parts:
     """Return a spec's parts: closure, further copied paths, Debian packages of `materials`."""
-    loaders = () if spec.onlyNixStore else LOADERS[spec.partitionTable]
+    loaders = () if spec.onlyNixStore else spec.loaders
     closure = closure_of([spec.toplevel, *spec.additionalPaths])
     copied = [spec.bootLoader.clover]
-    copied += [getattr(spec.bootLoader, name) for name in loaders if name != "extlinux"]
+    copied += [spec.bootLoader.systemdBoot] * ("systemdBoot" in loaders)
+    copied += [spec.bootLoader.grub] * ("grub" in loaders)
+    if limine := spec.bootLoader.limine:
+        copied += [limine.program, limine.bios, *limine.wallpapers, *limine.files.values()]
     copied += [*spec.firmware.files.values(), *(one.source for one in spec.contents)]
     beside = {store_path(path) for path in copied if path.startswith("/nix/store/")}
     packages = tuple(

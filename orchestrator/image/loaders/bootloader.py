@@ -22,13 +22,14 @@ class BootEntry:
     """One entry of a boot menu: files in the store and the kernel command line.
 
     `name` is the specialisation's, empty for the system itself. `identifier` is the entry's own in
-    its menu. `version` has the bootspec's label, `release` is NixOS' version alone. `extra_initrds`
-    are paths on the boot partition, not in the store.
+    its menu. `label` is the bootspec's, which `version` has, too; `release` is NixOS' version
+    alone. `extra_initrds` are paths on the boot partition, not in the store.
     """
 
     name: str
     identifier: str
     title: str
+    label: str
     version: str
     release: str
     sort_key: str
@@ -48,6 +49,7 @@ def boot_entries(boot: Bootspec, distribution: str = "NixOS") -> list[BootEntry]
                 name=name,
                 identifier=f"nixos-generation-{GENERATION}{name and f'-specialisation-{name}'}",
                 title=f"{distribution} ({name})" if name else distribution,
+                label=system.label,
                 version=f"Generation {GENERATION} {system.label}",
                 release=_release(system),
                 sort_key=system.sort_key,

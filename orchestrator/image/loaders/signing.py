@@ -11,7 +11,7 @@ import pathlib
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.loaders.bootloader import Files
 from orchestrator.shared import command
-from orchestrator.shared.spec import LOADERS, ImageSpec, SpecError
+from orchestrator.shared.spec import ImageSpec, SpecError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Signer:
 
 def check(spec: ImageSpec) -> None:
     """Raise `SpecError` unless the image has what a firmware with Secure Boot starts."""
-    if "systemdBoot" not in LOADERS[spec.partitionTable] or spec.onlyNixStore:
+    if "systemdBoot" not in spec.loaders or spec.onlyNixStore:
         raise SpecError(
             f"--secure-boot-key: {spec.name} has no systemd-boot to sign; partition tables efi,"
             " efixbootldr and hybrid have it"
