@@ -1,2 +1,2 @@
 # Profile of a board, as a folder: gaps.toml imports it.
-{ boot.loader.limine.enable = true; }
+{ boot.loader.refind.enable = true; }
