@@ -114,7 +114,7 @@ def lock(key: str, how: int, records: pathlib.Path) -> int:
 
     `how` is `fcntl.LOCK_SH` or `fcntl.LOCK_EX`. Raises `UnkeptError` if another process has it.
     """
-    records.mkdir(exist_ok=True)
+    records.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(records / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)

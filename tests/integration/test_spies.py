@@ -209,7 +209,9 @@ def test_a_flakes_inputs_are_no_way_to_them(orchestrate: Run) -> None:
     )
     assert outcome.code == 6, outcome.err
     assert "Permission denied" in outcome.err
-    assert in_store("grep -rlE made-up- /nix/store /nix/var --include='*' || true") == ""
+    assert (
+        in_store(f"grep -rlE '{'|'.join(MARKS)}' /nix/store /nix/var --include='*' || true") == ""
+    )
 
 
 #: Program that evaluates expressions (JSON on the command line) with the product's settings; prints
