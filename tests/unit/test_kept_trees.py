@@ -1,6 +1,7 @@
 """Tests copies of sent folders: only changes are sent, and no run gets what another one has."""
 
 import dataclasses
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -350,3 +351,7 @@ def test_the_end_of_a_run_does_not_remove_what_is_mounted(
 
 def test_run_sh_calls_volumes_by_the_same_name() -> None:
     assert "nixos-image-tree-%s" in (ROOT / "caller/trees.sh").read_text()
+
+
+def test_a_copy_is_locked_where_there_is_no_history_yet(tmp_path: pathlib.Path) -> None:
+    os.close(tree_records.lock(KEY, fcntl.LOCK_EX, tmp_path / "nixos-image/trees"))

@@ -1,12 +1,11 @@
 """Limine's files are those that NixOS' own program writes; its BIOS stages are put in place."""
 
-import dataclasses
 import json
 import pathlib
 
 import pytest
 
-from orchestrator.image.layout import CODE_BYTES, Layout, Sizes, plan_layout
+from orchestrator.image.layout import CODE_BYTES, Layout, Partition, Sizes, plan_layout
 from orchestrator.image.loaders import bootloader, limine
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import BootLoader, Limine, SpecError
@@ -68,6 +67,12 @@ def hybrid() -> Layout:
     return plan_layout("hybrid", Sizes(root=8 * MIB, boot=8 * MIB))
 
 
+def bios(layout: Layout) -> Partition:
+    slot = layout.find("BIOS")
+    assert slot is not None
+    return slot
+
+
 def stages(folder: pathlib.Path, place: int, *, size: int = 1000) -> pathlib.Path:
     """Make stages like Limine's, whose boot code names `place` as the next stage's."""
     code = bytearray(b"\xfa" * CODE_BYTES)
@@ -79,8 +84,7 @@ def stages(folder: pathlib.Path, place: int, *, size: int = 1000) -> pathlib.Pat
 
 def test_the_stages_get_to_their_places(tmp_path: pathlib.Path) -> None:
     layout = hybrid()
-    slot = layout.find("BIOS")
-    assert slot is not None
+    slot = bios(layout)
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(layout.size))
     limine.embed(disk, layout, stages(tmp_path, slot.start))
@@ -96,8 +100,7 @@ def test_stages_for_another_place_are_refused(
     shift: int, size: int, tmp_path: pathlib.Path
 ) -> None:
     layout = hybrid()
-    slot = layout.find("BIOS")
-    assert slot is not None
+    slot = bios(layout)
     disk = tmp_path / "disk"
     disk.write_bytes(b"")
     with pytest.raises(SpecError, match=r"bootLoader\.limine\.bios"):
@@ -107,9 +110,8 @@ def test_stages_for_another_place_are_refused(
 
 def test_boot_code_of_another_size_is_refused(tmp_path: pathlib.Path) -> None:
     layout = hybrid()
-    slot = layout.find("BIOS")
-    assert slot is not None
+    slot = bios(layout)
     made = stages(tmp_path, slot.start)
     (made / "mbr").write_bytes((made / "mbr").read_bytes() + b"\0")
     with pytest.raises(SpecError, match=r"bootLoader\.limine\.bios"):
-        limine.embed(tmp_path / "disk", dataclasses.replace(layout), made)
+        limine.embed(tmp_path / "disk", layout, made)
