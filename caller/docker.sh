@@ -19,13 +19,14 @@ find_docker() {
 # lacks RULE MESSAGE: ends run.sh, with the remedy of this rule of `doctor`
 lacks() { lack=$1 && die 3 "$2" "$(remedy "$1")"; }
 
-# find_socket: sets $socket, the socket's path on the engine's host (a remote engine does not report it), and $userns: the socket
-# belongs to root, so with userns-remap the orchestrator must be the host's root.
+# find_socket: sets $socket, the socket's path on the engine's host (a remote engine does not report it), $userns: the socket
+# belongs to root, so with userns-remap the orchestrator must be the host's root, and $limits, the orchestrator's limit of memory.
 find_socket() {
   endpoint=${DOCKER_HOST:-}
   if [ -z "$endpoint" ]; then ask context inspect --format '{{.Endpoints.docker.Host}}'; endpoint=$(cat "$state/said"); fi
-  ask info --format '{{.OperatingSystem}} {{.SecurityOptions}}'
+  ask info --format '{{.MemoryLimit}} {{.SwapLimit}} {{.MemTotal}} {{.OperatingSystem}} {{.SecurityOptions}}'
   engine=$(cat "$state/said")
+  limit_memory "$engine"
   socket=${NIXOS_IMAGE_SOCKET:-/var/run/docker.sock}
   userns=
   case $engine in *name=userns*) userns="--userns host" ;; esac
@@ -36,6 +37,22 @@ find_socket() {
       case $engine in *Desktop*) ;; *) socket=${endpoint#unix://} ;; esac
       ;;
   esac
+}
+
+# limit_memory FACTS: sets $limits to Docker's options for half of the engine's memory, 1 GiB at least. FACTS begin with whether the engine
+# limits memory, whether it limits swap, and its memory in bytes. It warns of a limit that it cannot set, so none is asked for then.
+limit_memory() {
+  limits=
+  case $1 in "true "*) ;; *) return ;; esac
+  swap=${1#* }
+  total=${swap#* }
+  total=${total%% *}
+  # more than 15 digits are no computer's memory
+  case $total in '' | *[!0123456789]* | 0* | ????????????????*) return ;; esac
+  half=$((total / 2))
+  [ "$half" -ge 1073741824 ] || half=1073741824
+  limits="--memory $half"
+  case $swap in "true "*) ;; *) limits="$limits --memory-swap -1" ;; esac
 }
 
 # find_cpu: sets $cpu to the engine's CPU, as Docker calls it. It becomes part of patterns, of names of images and of lines of locks/images:
@@ -96,7 +113,7 @@ start() {
   esac
   if [ -n "$tar_holes" ]; then sparse=1; else sparse=0; fi
   # shellcheck disable=SC2086 # options are split on purpose
-  client "$how" --rm --log-driver none $options $userns --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
+  client "$how" --rm --log-driver none $options $userns $limits --name "$container" --label $label --label "org.nixos-image.run=$run" --network none \
     --security-opt no-new-privileges --pids-limit 4096 \
     --mount "type=bind,source=$socket,target=/var/run/docker.sock" \
     --env NIXOS_IMAGE_RUN="$run" --env NIXOS_IMAGE_CWD="$PWD" --env NIXOS_IMAGE_HOME="${HOME:-/}" --env NIXOS_IMAGE_ROOT="$root" \

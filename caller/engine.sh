@@ -89,12 +89,17 @@ await_client() {
   return $awaited
 }
 
-# watch_engine PID ARGUMENTS...: while PID runs, runs docker ARGUMENTS periodically; kills its `client` if that fails or says `false` for long
+# watch_engine PID ARGUMENTS...: while PID runs, runs docker ARGUMENTS periodically; kills its `client` if that fails or says `false` for long.
+# Once run.sh has been killed, nobody waits for the container any more: it is told to end.
 watch_engine() {
   watched=$1
   shift
-  seconds=0 absent=0
+  seconds=0 absent=0 told=
   while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 "$watched" 2> /dev/null; do
+    if [ -z "$told" ] && [ -n "$container" ] && ! kill -0 $$ 2> /dev/null; then
+      told=1
+      limited "$patience" kill --signal TERM "$container" > /dev/null
+    fi
     [ $((seconds % beat)) = 0 ] && [ -e "$state/client" ] || continue
     running=$(limited "$patience" "$@")
     case $?:$running in

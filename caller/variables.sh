@@ -26,6 +26,7 @@ endpoint=          # address of the engine, as Docker's client names it
 engine=            # the engine's system and security options
 socket=            # path of Docker's socket on the engine's host
 userns=            # Docker option that maps the orchestrator's root to the host's root (userns-remap)
+limits=            # Docker options for the limit of memory of the orchestrator
 base_id=           # id of the base image: its name may be given to another image at any time
 maker=             # name of the container that becomes the orchestrator's image, while it is made
 orchestrator_id=   # id of the orchestrator's image

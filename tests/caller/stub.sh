@@ -2,7 +2,7 @@
 # shellcheck shell=sh disable=SC2154  # the variables are lib.sh's
 
 # Fake docker program. It also plays the orchestrator: its orders come from the file `orders`, its stream from `stream`. Docker's
-# lists come from `listed`; where `no-start` is, a writer of a disk ends at once with the code that it has; received files go to `sent`, removals to `removed`, the content of an appliance.toml to `text`. What `deed.sh`
+# lists come from `listed`, its facts from `info`; where `no-start` is, a writer of a disk ends at once with the code that it has; received files go to `sent`, removals to `removed`, the content of an appliance.toml to `text`. What `deed.sh`
 # says is done before the orders are given.
 mkdir "$work/bin"
 cat > "$work/bin/docker" << 'EOF'
@@ -19,6 +19,7 @@ case "$*" in
   rm* | network\ rm* | volume\ rm*) echo "$*" >> "$here/removed" ;;
   *org.nixos-image.source*) echo "sha256:$(printf %064d 2) $(cat "$here/source") sha256:$(printf %064d 1)" ;;
   'image inspect --format {{.Id}} '*) echo "sha256:$(printf %064d 1)" ;;
+  info*MemTotal*) cat "$here/info" ;;
 esac
 EOF
 chmod +x "$work/bin/docker"
@@ -41,6 +42,7 @@ in_parts() {
 in_parts source_state > "$work/source"
 : > "$work/stream"
 : > "$work/listed"
+: > "$work/info"
 : > "$work/orders"
 
 # order WORD...: adds an order of the orchestrator to run.sh

@@ -62,6 +62,17 @@ for shell in bash sh; do
   check "terminal closed below $shell: nor a partial file" no_partial_file
 done
 
+start_demo --no-boot --emulation private
+check "run.sh killed: the build is reached" wait_line '^build: '
+kill -KILL "$demo"
+wait_demo
+tries=100
+while [ -n "$(of .)" ] && [ "$tries" -gt 0 ]; do tries=$((tries - 1)); sleep 0.1; done
+check "run.sh killed: no container runs ten seconds later" test -z "$(of .)"
+check "run.sh killed: the orchestrator was told to end" grep -q '^error: terminated' "$work/err"
+"$project/run.sh" clean > "$work/out" 2> "$work/err" < /dev/null
+check "run.sh killed: nothing is left after clean" nothing_left
+
 for service in registrar builder cleanup; do
   start_demo --no-boot --emulation shared
   wait_line '^start: ' && victim=

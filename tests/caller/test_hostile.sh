@@ -123,6 +123,22 @@ check "that leads out" untouched
 expect "a folder in an image's place gets no file" 8 'images/a.img is a folder' hand_over replaces
 check "not even by a link" untouched
 
+# --- the orchestrator's limit of memory --------------------------------------------------------------------------------
+
+# limited FACTS OPTIONS: whether the orchestrator of an engine with these facts gets OPTIONS, or none where they are empty
+limited() {
+  echo "$1" > "$work/info"
+  hand_over good > "$work/out" 2> "$work/err" < /dev/null || return 1
+  : > "$work/info"
+  if [ -n "$2" ]; then grep -q -- " $2 --name" "$work/started"; else ! grep -q -- --memory "$work/started"; fi
+}
+check "the orchestrator has half of the engine's memory" limited "true true 8589934592 Debian []" "--memory 4294967296"
+check "but 1 GiB at least, and no limit of swap where an engine would warn" limited "true false 1073741824 Debian []" "--memory 1073741824 --memory-swap -1"
+for facts in "false true 8589934592" "true true" "true true 08" "true true 1+x[\$(touch $work/evil)]" "true true 99999999999999999999999999"; do
+  check "an engine that cannot limit it, or says odd things, is not asked to: $facts" limited "$facts" ""
+done
+check "and what it says is no program" untouched
+
 # --- run.sh, and another user who may write to the output folder -----------------------------------------------------
 
 echo precious > "$work/precious"
