@@ -1,17 +1,6 @@
 # Runs all docker commands of run.sh, with time limits, and interruptible by signals (tests/tools/test_lint.py: no other file does).
 # shellcheck shell=sh
 
-# set_patience: sets, in seconds, $patience (limit for an answer), $heavy (limit for work on disks) and $beat (interval of checks
-# that the engine still answers during long work). The orchestrator refuses an invalid number.
-set_patience() {
-  patience=${NIXOS_IMAGE_PATIENCE:-60}
-  patience=${patience%%.*}
-  case $patience in *[!0123456789]*) patience=60 ;; '' | 0*) patience=1 ;; esac
-  heavy=$((3 * patience))
-  beat=$(((patience + 1) / 2))
-  [ "$beat" -le 20 ] || beat=20
-}
-
 # ask ARGUMENTS...: runs docker and returns its exit code; its stdout is in $state/said, its stderr in $state/log. Exits if the
 # engine does not answer.
 ask() { ask_within "$patience" "$@"; heed $?; }

@@ -1,48 +1,5 @@
-# Places delivered files in the output folder: decides which existing files may be replaced, and in which order files are moved.
+# Places delivered files in the output folder: which names are free, and in which order files are moved.
 # shellcheck shell=sh
-
-# is_ours NAME: whether a run of this project made the file NAME in $out, by its content or by the provenance beside it
-is_ours() {
-  is_file "$out/$1" || return
-  case $1 in
-    result.json) has_mark "$1" result; return ;;
-    known_hosts) has_mark "$1" known-hosts; return ;;
-    build.log) has_mark "$1" log; return ;;
-    build-*.log) ! has_mark "$1" log || return 0 ;;
-  esac
-  for suffix in $beside; do
-    case $1 in *?"$suffix") ! has_mark "${1%"$suffix"}.provenance.json" build || return 0 ;; esac
-  done
-  # An image that was written to since, for example by a virtual machine, has data of the user's.
-  has_mark "$1.provenance.json" build && [ -z "$(find "$out/$1" -prune -newer "$out/$1.provenance.json")" ]
-}
-
-# has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log, known-hosts) in
-# its first 64 MiB. Whoever may write to $out may have put a file of any size there.
-has_mark() { is_file "$out/$1" && head -c 67108864 "$out/$1" | grep -qF "urn:nixos-image:$2:v1"; }
-
-# is_small FILE: whether it has at most 8 MiB, as each of ours has that is sent or read line by line
-is_small() { is_file "$1" && [ -n "$(find "$1" -prune -size -16385)" ]; }
-
-is_there() { [ -e "$1" ] || [ -L "$1" ]; }
-
-# list_kept: lists the files in $out that must not be replaced, for the orchestrator, which checks names before it builds
-list_kept() {
-  [ -z "$force" ] || return 0
-  for file in "$out"/*; do
-    if is_there "$file" && ! is_ours "${file##*/}"; then printf '%s\0' "${file##*/}" || no_room; fi
-  done > "$state/kept"
-}
-
-# note_earlier: has the bills of materials of the newest images in $out sent, with which reports compare the new images
-note_earlier() {
-  count=0
-  # shellcheck disable=SC2012  # a name with a line end is no file then
-  ls -t "$out" 2> /dev/null | while IFS= read -r name && [ $count -lt 20 ]; do
-    case $name in *.cdx.json) is_small "$out/$name" && is_ours "$name" ;; *) false ;; esac || continue
-    ! cp -p "$out/$name" "$state/.earlier/$name" 2> /dev/null || count=$((count + 1))
-  done
-}
 
 # put_images: places the files of $folder, under the lock of $out
 put_images() {
@@ -57,9 +14,11 @@ put_images() {
 # old image's checksums are gone by then; the new checksums are placed when everything else is.
 put_all() {
   : > "$state/left"
+  : > "$state/replaced"
+  : > "$state/cleared"
   each_file may_put || return
   # It lists the images of an earlier run, until this one has all.
-  [ "${manifest##*/}" = .complete ] || ! is_ours result.json || rm -f "$out/result.json" || return 8
+  [ "${manifest##*/}" = .complete ] || ! is_ours result.json || clear result.json || return 8
   each_file clear_beside && to_disk "$out" || return 8
   each_file put_file && to_disk "$out" || return 8
   each_file put_proof && to_disk "$out" || return 8
@@ -76,6 +35,7 @@ each_file() {
 may_put() {
   [ "$2" != there ] || return 0
   is_free "$1" || return
+  ! is_there "$out/$1" || printf '%s\n' "$1" >> "$state/replaced" || return
   case $1 in
     *.provenance.json) sed 's/^[^ ]* [^ ]* //' "$manifest" | grep -qxF -e "${1%.provenance.json}" \
       || { refuse "$1 came without its image"; return; } ;;
@@ -102,21 +62,25 @@ is_free() {
 
 clear_beside() {
   [ "$2" = image ] || return 0
-  for suffix in $beside; do rm -f "$out/$1$suffix" || return; done
+  for suffix in $beside; do clear "$1$suffix" || return; done
 }
+
+# clear NAME: removes the file from $out; its name is free then
+clear() { rm -f "$out/$1" && printf '%s\n' "$1" >> "$state/cleared"; }
 
 put_file() { [ "$2" = there ] || is_proof "$1" || put "$1"; }
 put_proof() { [ "$2" = there ] || ! is_proof "$1" || put "$1"; }
 is_proof() { case $1 in *.sha256 | *.sha256.sig | result.json) ;; *) false ;; esac; }
 
-# put NAME: moves the file to $out. A free name is taken by a hard link, which fails if a file appeared meanwhile.
+# put NAME: moves the file to $out. Only what may_put has seen is replaced: a free name is taken by a hard link, which fails if a file
+# appeared meanwhile. mv and ln get the folder, not the name in it: that may be a link to another folder by now, which they would follow.
 put() {
   ! grep -qxF -e "$1" "$state/left" || return 0
-  if is_there "$out/$1"; then
-    mv -f "$folder/$1" "$out/$1"
-  elif ! ln "$folder/$1" "$out/$1" 2> "$state/tar"; then # FAT and exFAT have no hard links
+  if grep -qxF -e "$1" "$state/replaced" && ! grep -qxF -e "$1" "$state/cleared"; then
+    mv -f "$folder/$1" "$out/"
+  elif ! ln "$folder/$1" "$out/" 2> "$state/tar"; then # FAT and exFAT have no hard links
     ! is_there "$out/$1" || { refuse "$out/$1 has just been made by another program" "run it again"; return; }
-    mv "$folder/$1" "$out/$1"
+    mv "$folder/$1" "$out/"
   fi
 }
 

@@ -124,7 +124,7 @@ put_locks() {
   done < "$manifest"
   while read -r sum kind name && [ "$sum" != end ]; do
     lock_folder "$name"
-    mv -f "$folder/$name" "$into/$name" || return 8
+    mv -f "$folder/$name" "$into/" || return 8
   done < "$manifest"
   to_disk "$out" "$out/.." || return 8
 }

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 #: bom-ref of the image itself, whose dependencies are the top-level store paths.
 IMAGE = "image"
 
-#: Largest bill of materials in bytes that is read (caller/place.sh sends no larger one).
+#: Largest bill of materials in bytes that is read (caller/ours.sh sends no larger one).
 LARGEST = 8 << 20
 
 #: Longest chain of references that is told whole; of a longer one only its root and its end are.

@@ -14,7 +14,7 @@ from orchestrator.decide.history import History, remember
 from orchestrator.shared.json_reader import JsonError, from_json, read_json
 from orchestrator.shared.steps import Steps
 
-#: Mount point of the volume (caller/docker.sh), and the file in it.
+#: Mount point of the volume (caller/runs.sh), and the file in it.
 FOLDER = pathlib.Path("/var/lib/nixos-image")
 HISTORY = "history.json"
 LOCK = "history.lock"

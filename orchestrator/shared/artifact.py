@@ -35,7 +35,7 @@ RESULT = "result.json"
 KNOWN_HOSTS = "known_hosts"
 BUILD_LOG = "build.log"
 
-#: Marks in the files that runs make: by these run.sh (caller/place.sh) knows them, whatever their
+#: Marks in the files that runs make: by these run.sh (caller/ours.sh) knows them, whatever their
 #: names are.
 BUILD_TYPE = "urn:nixos-image:build:v1"
 RESULT_TYPE = "urn:nixos-image:result:v1"

@@ -97,10 +97,10 @@ nothing_left() {
 
 no_partial_file() { [ -z "$(find "$work" -name '.nixos-image-*.part')" ]; }
 
-# changed_run NAME SCRIPT: makes a copy NAME of run.sh in the checkout, with a caller/docker.sh that sed's SCRIPT has changed
+# changed_run NAME SCRIPT: makes a copy NAME of run.sh in the checkout, with a caller/runs.sh that sed's SCRIPT has changed
 changed_run() {
-  sed "$2" "$project/caller/docker.sh" > "$work/docker.sh"
-  sed "s|\"\$root/caller/docker.sh\"|\"$work/docker.sh\"|" "$project/run.sh" > "$project/$1"
+  sed "$2" "$project/caller/runs.sh" > "$work/runs.sh"
+  sed "s|\"\$root/caller/runs.sh\"|\"$work/runs.sh\"|" "$project/run.sh" > "$project/$1"
   chmod +x "$project/$1"
 }
 

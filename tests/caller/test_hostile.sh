@@ -162,6 +162,20 @@ printf '#!/bin/sh\n"%s" "$@" || exit\nfor made; do case $made in *.part) chown 1
 chmod +x "$work/bin/mkdir"
 expect "a folder of another user in its place is refused" 8 'another user has replaced' hand_over good
 rm "$work/bin/mkdir"
+# mv and ln: the other user acts a moment before they move an image to its name.
+for old in '' old; do
+  rm -rf "$work/images"
+  mkdir "$work/images"
+  [ -z "$old" ] || hand_over good > /dev/null 2>&1
+  for tool in mv ln; do
+    printf '#!/bin/sh\ncase "$*" in *"a ä.img %s"*) rm -f "%s"; "%s" -s "%s" "%s" ;; esac\nexec "%s" "$@"\n' "$work/images/" "$work/images/a ä.img" \
+      "$(PATH=${PATH#"$work/bin:"} command -v ln)" "$work/elsewhere" "$work/images/a ä.img" "$(PATH=${PATH#"$work/bin:"} command -v $tool)" > "$work/bin/$tool"
+    chmod +x "$work/bin/$tool"
+  done
+  run_sh demo -o "$work/images" > "$work/out" 2> "$work/err" < /dev/null
+  rm "$work/bin/mv" "$work/bin/ln"
+  check "a link to a folder, made in the place of a${old:+n old} file, gets nothing" untouched
+done
 rm -rf "$work/images"
 mkdir -p "$work/own/files" "$work/images/.nixos-image-a-4194305.part/mine"
 ln -s "$work/own" "$work/images/.nixos-image-b-4194305.part"

@@ -209,9 +209,9 @@ whole second
 expect "an image takes another one's place" 0 '' builds
 check "when it is on the disk and what vouched for the other one is gone; what vouches for it comes last" \
   in_order '^sync .*PART/a.img ' '^rm OUT/a.img.sha256.sig $' '^rm OUT/a.img.sha256 $' '^rm OUT/a.img.provenance.json $' '^sync OUT $' \
-  '^mv PART/a.img OUT/a.img $' '^ln PART/a.img.provenance.json ' '^ln PART/a.img.sha256 ' '^ln PART/a.img.sha256.sig '
+  '^mv PART/a.img OUT/ $' '^ln PART/a.img.provenance.json ' '^ln PART/a.img.sha256 ' '^ln PART/a.img.sha256.sig '
 check "with the folder on the disk before and after" test "$(awk '
-  /^mv|^ln/ { kind = /sha256|OUT.result.json/ ? "proof" : "file"; if (kind != last) printf "%s ", kind; last = kind }
+  /^mv|^ln/ { kind = /sha256|PART.result.json/ ? "proof" : "file"; if (kind != last) printf "%s ", kind; last = kind }
   /^sync OUT $/ { printf "sync "; last = "" }' "$work/deeds")" = 'sync file sync proof sync '
 printf '#!/bin/sh\nexit 1\n' > "$work/bin/sync"
 whole third
@@ -244,13 +244,21 @@ whole first
 cat > "$work/bin/ln" << EOF
 #!/bin/sh
 # Another program makes the file a moment before.
-case "\$*" in *a.img) echo mine > "$out/a.img" ;; esac
+case "\$*" in *"a.img $out/") echo mine > "$out/a.img" ;; esac
 exec $(command -v ln) "\$@"
 EOF
 chmod +x "$work/bin/ln"
 expect "a file that appears in the last moment" 8 'a.img has just been made by another program' builds
 check "is not replaced" holds a.img mine
 check "and nothing vouches for it" test ! -e "$out/a.img.sha256"
+rm "$work/bin/ln"
+# Another program makes a file while run.sh waits for the disk: it has looked at all names then, and placed none.
+printf '#!/bin/sh\n[ ! -e "%s/.nixos-image.lock" ] || [ -e "%s/a.img" ] || echo mine > "%s/a.img"\n' "$out" "$out" "$out" > "$work/bin/sync"
+chmod +x "$work/bin/sync"
+fresh
+expect "a file that appears after all names were looked at" 8 'a.img has just been made by another program' builds
+check "is not replaced, either" holds a.img mine
+rm "$work/bin/sync"
 printf '#!/bin/sh\nexit 1\n' > "$work/bin/ln"
 fresh
 expect "a file system without links takes images, too" 0 '' builds

@@ -1,0 +1,45 @@
+# Tells which files of the output folder a run of this project has made, and lists the others.
+# shellcheck shell=sh
+
+# is_ours NAME: whether a run of this project made the file NAME in $out, by its content or by the provenance beside it
+is_ours() {
+  is_file "$out/$1" || return
+  case $1 in
+    result.json) has_mark "$1" result; return ;;
+    known_hosts) has_mark "$1" known-hosts; return ;;
+    build.log) has_mark "$1" log; return ;;
+    build-*.log) ! has_mark "$1" log || return 0 ;;
+  esac
+  for suffix in $beside; do
+    case $1 in *?"$suffix") ! has_mark "${1%"$suffix"}.provenance.json" build || return 0 ;; esac
+  done
+  # An image that was written to since, for example by a virtual machine, has data of the user's.
+  has_mark "$1.provenance.json" build && [ -z "$(find "$out/$1" -prune -newer "$out/$1.provenance.json")" ]
+}
+
+# has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log, known-hosts) in
+# its first 64 MiB. Whoever may write to $out may have put a file of any size there.
+has_mark() { is_file "$out/$1" && head -c 67108864 "$out/$1" | grep -qF "urn:nixos-image:$2:v1"; }
+
+# is_small FILE: whether it has at most 8 MiB, as each of ours has that is sent or read line by line
+is_small() { is_file "$1" && [ -n "$(find "$1" -prune -size -16385)" ]; }
+
+is_there() { [ -e "$1" ] || [ -L "$1" ]; }
+
+# list_kept: lists the files in $out that must not be replaced, for the orchestrator, which checks names before it builds
+list_kept() {
+  [ -z "$force" ] || return 0
+  for file in "$out"/*; do
+    if is_there "$file" && ! is_ours "${file##*/}"; then printf '%s\0' "${file##*/}" || no_room; fi
+  done > "$state/kept"
+}
+
+# note_earlier: has the bills of materials of the newest images in $out sent, with which reports compare the new images
+note_earlier() {
+  count=0
+  # shellcheck disable=SC2012  # a name with a line end is no file then
+  ls -t "$out" 2> /dev/null | while IFS= read -r name && [ $count -lt 20 ]; do
+    case $name in *.cdx.json) is_small "$out/$name" && is_ours "$name" ;; *) false ;; esac || continue
+    ! cp -p "$out/$name" "$state/.earlier/$name" 2> /dev/null || count=$((count + 1))
+  done
+}
