@@ -55,50 +55,6 @@ may_keep() {
   )
 }
 
-# list_facts: writes to $state/facts a line for each file, folder and link below $tree: inode, size, times of change of content and of the
-# file itself, mode in hexadecimal digits, path. Nobody can set the second time. Fails if stat cannot tell, or a name has a line end.
-list_facts() {
-  tells_changes && find_stat || return
-  printf '%s\n%s\n' "$(date +%s)" "$tree" > "$state/facts"
-  # What git lists are files; the list of another folder has that folder, or, without the output folder, all that lies beside that.
-  if [ "$(head -c 5000 "$state/large.$number.list" | tr '\0' '\n')" = "./${tree#/}/." ]; then
-    (cd / && find "./${tree#/}" -print0)
-  else
-    # shellcheck disable=SC2016 # another shell's program
-    (cd / && xargs -0 sh -c 'find "$@" -print0' sh < "$state/large.$number.list")
-  fi > "$state/names" 2> "$state/log" || return
-  # shellcheck disable=SC2086 # a word and its value
-  (cd / && xargs -0 stat $stat_option "$stat_format" < "$state/names") > "$state/lines" 2> "$state/log" || return
-  [ "$(tr -cd '\0' < "$state/names" | wc -c)" -eq "$(wc -l < "$state/lines")" ] || return
-  cat "$state/lines" >> "$state/facts" || no_room
-}
-
-# tells_changes: whether the file system of $tree has a time of change that this computer's kernel alone sets. FAT has none, and another
-# computer may say anything: there a file can change and look as it was before. A mount below $tree may be such a one.
-tells_changes() {
-  ! mount | below=" on $(physical "$tree")/" awk 'index($0, ENVIRON["below"]) { found = 1 } END { exit !found }' || return 1
-  kind=$(stat -f -c %T "$tree" 2> /dev/null) || {
-    device=$(df "$tree" 2> /dev/null | awk 'END { print $1 }')
-    kind=$(mount | device=$device awk 'index($0, ENVIRON["device"] " on ") == 1 { sub(/.*\(/, ""); sub(/[,)].*/, ""); print; exit }')
-  }
-  case $kind in msdos* | vfat | exfat | *fuse* | ntfs* | smb* | cifs | nfs* | v9fs | webdav | UNKNOWN* | '') return 1 ;; esac
-}
-
-# find_stat: sets $stat_option and $stat_format for this computer's stat, with fractions of seconds where it has them
-find_stat() {
-  stat_option=-c
-  for second in .9 ''; do
-    stat_format="%i %s %${second}Y %${second}Z %f %n"
-    case $(stat -c "$stat_format" / 2> /dev/null) in
-      *[0-9]' '[0-9]*.[0-9]*' '[0-9]*.[0-9]*' '[0-9a-f]*' /') return ;;
-      *.* | *%* | '') ;;
-      *[0-9]' '[0-9]*' '[0-9]*' '[0-9a-f]*' /') return ;;
-    esac
-  done
-  stat_option=-f stat_format='%i %z %Fm %Fc %Xp %N'
-  case $(stat -f "$stat_format" / 2> /dev/null) in *[0-9]' '[0-9]*' /') ;; *) return 1 ;; esac
-}
-
 # keep_tree: has the engine's copy of $tree compared with $state/facts, and sends what has changed; sets $generation to the copy's name.
 # The engine says numbers of lines: it can ask for no file that is not in the list.
 keep_tree() {
@@ -108,8 +64,8 @@ keep_tree() {
     same' '*) generation=${generation#same }; say "$tree: as it was, nothing is sent" ;;
     new | changed)
       awk 'FILENAME == ARGV[1] { if (FNR > 1) wanted[$1 + 0]; next }
-           FNR in wanted { sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, ""); print }' "$state/answer" "$state/lines" \
-        | tr '\n' '\0' > "$state/changed"
+           FNR in wanted { sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, ""); print }' "$state/answer" "$state/lines" > "$state/wanted" \
+        && tr '\n' '\0' < "$state/wanted" > "$state/changed" || no_room
       count=$(tr -cd '\0' < "$state/changed" | wc -c)
       if [ "$generation" = new ]; then say "sending $tree: $(mebibytes)"; else say "sending $tree: $((count)) changed files"; fi
       with_trees update pack_changed "--mount type=volume,source=nixos-image-tree-$key,target=/tree,volume-label=$label" \

@@ -22,7 +22,15 @@ from orchestrator.ask.uploads import Mounted, forget_folder_times, mounted, rece
 from orchestrator.docker.labels import tree_volume
 from orchestrator.docker.stored import Stored
 from orchestrator.docker.workspace import BUILDER_UID, mount_points
-from orchestrator.run.tree_facts import CHANGED, Entry, UnkeptError, read_facts, sum_of, time_of
+from orchestrator.run.tree_facts import (
+    CHANGED,
+    Entry,
+    UnkeptError,
+    mount_of,
+    read_facts,
+    sum_of,
+    time_of,
+)
 from orchestrator.run.tree_records import (
     KEY,
     RECORDS,
@@ -56,7 +64,7 @@ def compare(key: str, text: str, engine: Stored, records: pathlib.Path = RECORDS
         same = record and record.facts == listed and record.found <= time_of(text)
         if not same:
             _tree, entries = read_facts(text)
-            known = read_lines(key, records) if record else set()
+            known = read_lines(key, record, mount_of(text), records)
             new = {entry.kept for entry in entries}
             same = record and known == new and not any(entry.racy for entry in entries)
         if record and same:
@@ -65,7 +73,7 @@ def compare(key: str, text: str, engine: Stored, records: pathlib.Path = RECORDS
             return f"same {record.generation}\n"
     with locked(key, fcntl.LOCK_EX, records):  # no run may use the copy that is going to change
         pass
-    (records / f"{key}.new").write_text(text)
+    (records / f"{key}.new").write_bytes(os.fsencode(text))
     numbers = [
         str(number)
         for number, entry in enumerate(entries, 1)
@@ -94,7 +102,7 @@ def update(
         text = os.fsdecode(data)
         tree, entries = read_facts(text)
         record = read_record(key, engine, records)
-        known = read_lines(key, records) if record else set()
+        known = read_lines(key, record, mount_of(text), records)
         (records / f"{key}.json").unlink(missing_ok=True)  # until all has arrived
         fresh = [entry for entry in entries if entry.kept not in known or entry.racy]
         _remove_others(place, entries, {entry.name for entry in fresh})
@@ -102,6 +110,7 @@ def update(
             if entry.kind == "folder":
                 (place / entry.name).mkdir(parents=True, exist_ok=True)
         _extract(stdin, place, len(pathlib.PurePosixPath(tree).parts))
+        _remove_others(place, entries, set())  # what has come without being listed
         kept = {entry.kept for entry in entries}
         for entry in fresh:
             if not _arrived(entry, place):
@@ -111,7 +120,8 @@ def update(
                 _check_link(entry.name, place)
         os.chown(place, BUILDER_UID, BUILDER_UID)
         forget_folder_times(place)
-        (records / f"{key}.lines").write_text("".join(f"{line}\n" for line in sorted(kept)))
+        lines = "".join(f"{line}\n" for line in sorted(kept))
+        (records / f"{key}.lines").write_bytes(os.fsencode(lines))
         files = [entry for entry in entries if entry.kind == "file"]
         made = Record(
             tree,
@@ -122,6 +132,7 @@ def update(
             time.time(),
             facts="" if any(line.startswith(CHANGED) for line in kept) else sum_of(text),
             found=time_of(text),
+            mount=mount_of(text),
         )
         write_record(records / f"{key}.json", made)
         (records / f"{key}.new").unlink()
@@ -248,7 +259,7 @@ def answer(words: list[str], engine: Stored, stream: int) -> int:
             text = update(key, digest[0], engine, sys.stdin.fileno()) + "\n"
         else:
             forget(engine)
-            text = compare(key, sys.stdin.read(), engine)
+            text = compare(key, os.fsdecode(sys.stdin.buffer.read()), engine)
     except UnkeptError as error:
         sys.stderr.write(f"{error}\n")
         return DeliveryError.exit_code

@@ -44,8 +44,13 @@ class Entry:
 
 def read_facts(text: str) -> tuple[str, list[Entry]]:
     """Read what run.sh has found: the folder's path, and its files. Raises `UnkeptError`."""
-    now, tree, *lines = text.removesuffix("\n").split("\n")
+    now, _mount, tree, *lines = text.removesuffix("\n").split("\n")
     return tree, [_entry(line, f".{tree}", float(now) - RACY_SECONDS) for line in lines]
+
+
+def mount_of(text: str) -> str:
+    """Return what tells the mount of the folder's disk from another one; "" without a list."""
+    return text.partition("\n")[2].partition("\n")[0]
 
 
 def time_of(text: str) -> float:

@@ -33,7 +33,7 @@ class Record:
     `generation` changes with the copy. `size` is in bytes, `used` in seconds since 1970. `nar_hash`
     and `modified` are those of `Hashed`, "" until a flake has asked. `facts` is the SHA-256 of the
     list that the copy is like (`tree_facts.sum_of`), which was made at the time `found`; it is ""
-    if a file in the list counts as changed.
+    if a file in the list counts as changed. `mount` is the list's `tree_facts.mount_of`.
     """
 
     path: str
@@ -46,6 +46,7 @@ class Record:
     modified: int = 0
     facts: str = ""
     found: float = 0.0
+    mount: str = ""
 
 
 def read_record(key: str, engine: Stored, records: pathlib.Path = RECORDS) -> Record | None:
@@ -84,12 +85,23 @@ def forget(
     return gone
 
 
-def read_lines(key: str, records: pathlib.Path) -> set[str]:
-    """Return the lines of the files that a copy has; none without a record."""
+def read_lines(key: str, record: Record | None, mount: str, records: pathlib.Path) -> set[str]:
+    """Return the lines of the files that a copy has.
+
+    There are none without a record, or if the folder is on another `mount` now: what has written
+    to its disk meanwhile may have set all times.
+    """
+    if not record or record.mount != mount:
+        return set()
     try:
-        return set((records / f"{key}.lines").read_text().splitlines())
+        return set(read_text(records / f"{key}.lines").split("\n")[:-1])
     except FileNotFoundError:
         return set()
+
+
+def read_text(place: pathlib.Path) -> str:
+    """Return a file's text byte by byte: names may have letters that other readers end lines at."""
+    return os.fsdecode(place.read_bytes())
 
 
 def write_record(place: pathlib.Path, record: Record) -> None:

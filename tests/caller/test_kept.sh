@@ -45,7 +45,7 @@ of_tar() {
   shift
   printf '%s\n' "$@" | sort | diff - "$work/names" >> "$work/err"
 }
-number() { grep -n " \./${folder#/}/$1\$" "$work/compared" | sed 's/:.*//' | awk '{ print $1 - 2 }'; }
+number() { grep -n " \./${folder#/}/$1\$" "$work/compared" | sed 's/:.*//' | awk '{ print $1 - 3 }'; }
 
 expect "a folder that is as it was is not sent" 0 'as it was, nothing is sent$' keeps "same $generation\n"
 check "only the lists are" sh -c "! tar -tf '$work/sent' | grep -q large"
@@ -97,7 +97,7 @@ name"
 # shellcheck disable=SC2016 # another script's words
 printf '#!/bin/sh\ncase $* in "-f -c %%T "*) echo "$KIND" ;; *) exec %s "$@" ;; esac\n' "$(command -v stat)" > "$work/bin/stat"
 chmod +x "$work/bin/stat"
-for KIND in msdos exfat fuseblk smb2 v9fs 'UNKNOWN (0x1)'; do
+for KIND in msdos exfat fuseblk smb2 v9fs vboxsf vmhgfs overlayfs zfs nfs 'UNKNOWN (0x1)'; do
   export KIND
   expect "a folder on $KIND" 0 "^sending .*tree: 8[.][0-9] MiB$" keeps "same $generation\n"
   check "is not kept: its times may lie" sh -c "! grep -q compare '$work/asked'"
@@ -108,6 +108,32 @@ chmod +x "$work/bin/mount"
 expect "a folder with another file system in it" 0 "^sending .*tree: 8[.][0-9] MiB$" keeps "same $generation\n"
 check "is not kept either" sh -c "! grep -q compare '$work/asked'"
 rm "$work/bin/mount"
+# told: prints what tells the mount of the folder's disk from another one
+told() { sed -n 2p "$work/compared"; }
+expect "a disk that has stayed" 0 'as it was, nothing is sent$' keeps "same $generation\n"
+first=$(told)
+check "has a mark" test -n "$first"
+keeps "same $generation\n" > /dev/null 2>&1 < /dev/null
+check "which stays" test "$(told)" = "$first"
+# shellcheck disable=SC2016 # another script's words
+printf '#!/bin/sh\ncase $* in */diskseq) echo "$DISK" ;; *) exec %s "$@" ;; esac\n' "$(command -v cat)" > "$work/bin/cat"
+chmod +x "$work/bin/cat"
+DISK=4711 keeps "same $generation\n" > /dev/null 2>&1 < /dev/null
+check "one that was attached anew, perhaps after another computer had it, has another mark" test "$(told)" != "$first"
+rm "$work/bin/cat"
+
+# A full disk of temporary files cuts a list. The last name of it may be a folder above.
+mkdir "$work/full"
+# shellcheck disable=SC2016 # another script's words
+printf '#!/bin/sh\n[ ! -e "%s/compared" ] || for one in "%s"/*/; do ln -sf /dev/full "$one$CUT"; done\nexec %s "$@"\n' "$work" "$work/full" "$(command -v awk)" > "$work/bin/awk"
+chmod +x "$work/bin/awk"
+keeps_there() { (export TMPDIR="$work/full" && keeps "$@"); }
+for CUT in wanted changed; do
+  export CUT
+  expect "a list that has no room ends the run: $CUT" 4 "^error: nothing more can be written to $work/full" keeps_there "changed\n$lib\n"
+  check "and nothing is sent" test ! -e "$work/update"
+done
+rm "$work/bin/awk"
 echo word > "$folder/lib/secret"
 expect "a secret in the folder" 0 '' keeps "same $generation\n" --inject "$folder/lib/secret:/etc/secret"
 check "a folder with a secret is not kept" sh -c "! grep -q compare '$work/asked'"

@@ -48,6 +48,7 @@ class Host:
     copy: pathlib.Path
     records: pathlib.Path
     volumes: Volumes
+    mount: str = "one"
 
     @property
     def engine(self) -> Stored:
@@ -63,22 +64,23 @@ class Host:
                 f"{found.st_ino} {found.st_size} {found.st_mtime_ns / 1e9:.9f}"
                 f" {found.st_ctime_ns / 1e9:.9f} {found.st_mode:x} .{path}"
             )
-        return "\n".join([str(int(time.time() + late)), str(self.tree), *lines]) + "\n"
+        return "\n".join([str(int(time.time() + late)), self.mount, str(self.tree), *lines]) + "\n"
 
     def compare(self, facts: str = "", key: str = KEY) -> list[str]:
         said = kept_trees.compare(key, facts or self.facts(), self.engine, self.records)
         return said.split("\n")[:-1]
 
-    def update(self, answer: list[str], facts: str = "", key: str = KEY) -> str:
-        facts = facts or (self.records / f"{key}.new").read_text()
-        lines = facts.split("\n")[2:-1]
+    def update(self, answer: list[str], facts: str = "", key: str = KEY, listed: str = "") -> str:
+        """Send the files of `facts` whose numbers `answer` has; `listed` is what was compared."""
+        facts = facts or (self.records / f"{key}.new").read_bytes().decode()
+        lines = facts.split("\n")[3:-1]
         names = [lines[int(number) - 1].split(" ", 5)[5] for number in answer[1:]]
         self.volumes.made[f"nixos-image-tree-{key}"] = "today"
         with (self.records / "tar").open("wb") as file:
             words = ["tar", "-cf", "-", "-C", "/", *names]
             subprocess.run(words, stdout=file, check=True)
         with (self.records / "tar").open("rb") as file:
-            digest = hashlib.sha256(facts.encode()).hexdigest()
+            digest = hashlib.sha256((listed or facts).encode()).hexdigest()
             return kept_trees.update(
                 key, digest, self.engine, file.fileno(), self.copy, self.records
             )
@@ -164,12 +166,64 @@ def test_a_folder_that_lies_about_its_times_is_seen(host: Host) -> None:
     assert (host.copy / "a").read_text() == "x"
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\r", "\x0b", "\x0c", "\x1c"])
+def test_a_name_makes_no_line_of_its_own(host: Host, end: str) -> None:
+    """A folder's name that has another file's facts does not vouch for that file."""
+    later = host.tree.parent / "later"
+    later.mkdir()
+    (later / "b").write_text("harmless")
+    found = (later / "b").lstat()
+    (host.tree / "d").mkdir()
+    (host.tree / "d" / "b").write_text("evil")
+    forged = (
+        f"{found.st_ino} {found.st_size} {found.st_mtime_ns / 1e9:.9f}"
+        f" {found.st_ctime_ns / 1e9:.9f} {found.st_mode:x} ."
+    )
+    place = host.tree / f"x{end}{forged}" / str(host.tree / "d").lstrip("/")
+    place.mkdir(parents=True)
+    (place / "b").write_text("any")
+    host.send()
+    (host.tree / "d").rename(host.tree.parent / "old")
+    later.rename(host.tree / "d")  # changes no time of the file in it
+    assert host.send() == 1
+    assert (host.copy / "d" / "b").read_text() == "harmless"
+    assert host.compare()[0].startswith("same ")
+
+
+def test_a_disk_that_was_away_is_compared_anew(host: Host) -> None:
+    """Another computer may have written to it, and set all times."""
+    sent = host.send()
+    host.mount = "two"
+    assert host.send() == sent
+    assert host.compare()[0].startswith("same ")
+
+
+def test_what_was_not_listed_does_not_stay(host: Host) -> None:
+    """A list that was cut on its way may name a folder that nobody wanted to send."""
+    answer = host.compare()
+    (host.tree / "other").write_text("private")
+    facts = (host.records / f"{KEY}.new").read_bytes().decode()
+    number = len(facts.split("\n")) - 3
+    more = f"{facts}1 7 1.0 1.0 81a4 .{host.tree}/other\n"
+    host.update([*answer, str(number)], more, listed=facts)
+    assert not (host.copy / "other").exists()
+
+
 def test_a_file_that_has_just_changed_is_sent_again(host: Host) -> None:
     """Its times may be those of another content a moment later."""
     facts = host.facts(late=0)
     host.update(host.compare(facts), facts)
     assert host.compare(facts)[0] == "changed"
     assert len(host.compare()) == 5
+
+
+def test_one_that_has_just_changed_cannot_say_that_it_is_old(host: Host) -> None:
+    """Its content's time is set back: what counts is the kernel's time of change."""
+    for path in host.tree.rglob("*"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    facts = host.facts(late=0)
+    host.update(host.compare(facts), facts)
+    assert host.compare(facts)[0] == "changed"
 
 
 def test_another_callers_folder_is_another_copy(host: Host) -> None:
