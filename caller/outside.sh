@@ -28,13 +28,28 @@ is_outside() {
 
 # find_real PATH: sets $real to where PATH, which exists, leads, links included
 find_real() {
-  real=$1
-  while [ -L "$real" ]; do
-    target=$(readlink "$real")
-    case $target in /*) real=$target ;; *) real=${real%/*}/$target ;; esac
-  done
+  follow "$1"
   name=/${real##*/}
   [ ! -d "$real" ] || name=
-  folder=$(physical "${real%"$name"}/")
-  real=${folder%/}$name
+  folder=$(physical "${real%"$name"}/" && echo .)
+  real=${folder%??}
+  refuse_odd "$1" "$real"
+  real=${real%/}$name
 }
+
+# follow PATH: sets $real to what the link PATH leads to, or to PATH
+follow() {
+  real=$1 links=0
+  while [ -L "$real" ]; do
+    links=$((links + 1))
+    [ $links -le 40 ] || die 2 "$1: its links lead nowhere" "ls -l shows them"
+    target=$(readlink "$real" && echo .)
+    target=${target%??}
+    refuse_odd "$1" "$target"
+    case $target in /*) real=$target ;; *) real=${real%/*}/$target ;; esac
+  done
+}
+
+# refuse_odd PATH TARGET: ends run.sh if PATH leads to a name with control characters. The shell drops line ends at the end of what it is
+# told, so run.sh would look at another file than the one that is sent.
+refuse_odd() { is_plain "$2" || die 2 "$1 leads to a name with control characters" "rename what it leads to"; }

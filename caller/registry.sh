@@ -114,6 +114,6 @@ push_images() {
     cat "$state/pinned"
   } > "$state/new" || no_room
   cp "$state/new" "$root/locks/.images" && mv -f "$root/locks/.images" "$root/locks/images" \
-    || die 8 "$root/locks/images cannot be written" "its lines are: $(cat "$state/new")"
+    || { plain < "$state/new" >&2; die 8 "$root/locks/images cannot be written" "write the lines above to it"; }
   say "the images are in $registry; locks/images has their digests: commit it"
 }

@@ -1,14 +1,17 @@
 # Messages of run.sh, and its exit after an error.
 # shellcheck shell=sh
 
-say() { printf '%s\n' "$*" | plain >&2; }
+# say TEXT...: prints one line, also if a name in it has line ends
+say() { { printf %s "$*" | LC_ALL=C tr '\n' '?'; echo; } | plain >&2; }
 
 # sed script that replaces, as bytes in UTF-8, the control characters U+0080 to U+009F, which a terminal takes for ESC and a letter, and
 # the marks that hide text or change its direction
 steering=$(printf 's/\302[\200-\237]/?/g; s/\342\200[\213-\217\250-\256]/?/g; s/\342\201[\240-\257]/?/g')
 
-# sed script that adds a blank to what GitHub's runner would take for a command (orchestrator/shared/ci.py)
-commands='s/##\[/## [/g; s/^\([[:space:]]*\):\(:\)/\1: \2/'
+# sed script that adds a blank to what GitHub's runner would take for a command (orchestrator/shared/ci.py). The runner skips blanks before
+# one, Unicode's, too: these become plain blanks.
+commands=$(printf 's/\302\240/ /g; s/\341\232\200/ /g; s/\342\200[\200-\212\250\251\257]/ /g; s/\342\201\237/ /g; s/\343\200\200/ /g')
+commands="$commands; "'s/##\[/## [/g; s/^\([[:space:]]*\):\(:\)/\1: \2/'
 
 # plain: replaces whatever could steer a terminal in text that others have written by question marks. Other letters stay: paths may
 # have any. busybox' tr knows no class [:print:].
@@ -39,7 +42,7 @@ die() {
   esac
   case $1 in 130 | 143) ;; *) [ -z "${examining:-}" ] || report_alone "${lack:-start}" "$2" "${3:-}" ;; esac
   say "error: $2"
-  [ "${ci:-}" != github ] || printf '::error::%s\n' "$(printf %s "$2" | plain | tr '\n' ' ')" >&2
+  [ "${ci:-}" != github ] || printf '::error::%s\n' "$(printf %s "$2" | plain | tr '\n' ' ' | sed 's/%/%25/g')" >&2
   [ $# -lt 3 ] || say "try: $3"
   page=$(page_of "$1")
   [ -z "$page" ] || say "see: $page"

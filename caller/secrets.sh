@@ -25,12 +25,8 @@ refuse_private() {
 
 # find_moved SECRET: sets $moved to the file that the orchestrator takes away: the one that a link leads to
 find_moved() {
-  moved=$1
-  while [ -L "$moved" ]; do
-    target=$(readlink "$moved")
-    case $target in /*) moved=$target ;; *) moved=$(dirname -- "$moved")/$target ;; esac
-  done
-  absolute "$moved"
+  follow "$1"
+  absolute "$real"
   moved=$absolute
 }
 

@@ -260,6 +260,34 @@ file=$work/a:b
 taken "send\t--inject\t$file" demo --inject "$work/a::b:/etc/a::b"
 rm -rf "$work/images"
 mkdir "$work/toml"
+# A name that ends with a line end: the shell drops that where it reads a link.
+end='
+'
+mkdir "$work/ends" "$work/ends/lib" "$work/ends/up$end"
+echo inside > "$work/ends/real.pub"
+ln -s "real.pub$end" "$work/ends/key.pub"
+ln -s "$work/key" "$work/ends/real.pub$end"
+ln -s "loop$end" "$work/ends/loop"
+ln -s "$work/key" "$work/ends/loop$end"
+ln -s "lib$end" "$work/ends/sub"
+ln -s "$work/private" "$work/ends/lib$end"
+echo other > "$work/ends/up$end/c.nix"
+ln -s "up$end/c.nix" "$work/ends/c.nix"
+ln -s "d${end}error: another/c.nix" "$work/ends/lines.nix"
+mkdir "$work/ends/d${end}error: another" && echo > "$work/ends/d${end}error: another/c.nix"
+ln -s round "$work/ends/round"
+ends() { printf 'send\t--ssh-key\t%s\n' "$work/ends/$1" > "$work/orders" && in_elsewhere demo --ssh-key "$work/ends/$1"; }
+mkdir "$work/private" && touch "$work/private/key"
+for name in key.pub loop c.nix lines.nix; do
+  expect "a link to a name with a line end is refused: $name" 2 "^error: .*/$name leads to a name with control characters" ends $name
+  check "and nothing is sent" test -z "$(grep '^sending ' "$work/err")"
+done
+expect "one that the kernel follows is named by its end" 0 "^sending $work/private/key, to which $work/ends/sub/key leads" ends sub/key
+expect "a link to itself ends" 2 "round does not exist" ends round
+says() { (stopped='' && ci=${1-} && . "$project/caller/say.sh" && say "a name with${end}error: lines, 100%" && say "$(printf 'x\302\240')" && printf '\302\240::warning::x\n' | plain); }
+check "a message is one line, whatever names are in it" test "$(says 2>&1 | grep -c '^error')" = 0
+# shellcheck disable=SC2016 # another shell's program
+check "and no blank of Unicode's hides a command of GitHub's runner" sh -c '! printf %s "$1" | LC_ALL=C grep -q "[^ ]::warning"' sh "$(says github 2>&1)"
 printf '[[users]]\nname = "me"\nkeys = ["../key", "inside"]\n' > "$work/toml/appliance.toml"
 echo key > "$work/toml/inside"
 printf 'send\t--appliance\t%s\n' "$work/key" "$work/toml/inside" > "$work/orders"
@@ -271,7 +299,7 @@ in_github() (export GITHUB_ACTIONS=true && in_elsewhere --appliance "$work/toml/
 expect "a name is no command of GitHub's runner" 2 'toml/## \[set-output name=a\]b does not exist' in_github
 check "anywhere" sh -c "! grep -qF '##[' '$work/err'"
 check "only run.sh's own is" test "$(grep -c '^ *::' "$work/err"):$(grep -c "^::error::$work/toml/appliance.toml: " "$work/err")" = 1:1
-mkdir "$work/private" && echo key > "$work/private/key"
+echo key > "$work/private/key"
 ln -s ../private/key "$work/toml/link" && ln -s ../private "$work/toml/folder" && ln -s inside "$work/toml/near" && ln -s loop "$work/toml/loop"
 printf 'keys = ["link", "folder/key", "near", "loop"]\nmodules = ["folder/key"]\n' > "$work/toml/appliance.toml"
 for name in link folder/key; do
