@@ -15,19 +15,28 @@ lock_out() {
     [ $waits -le 600 ] || { refuse "another run has the lock $lock" "remove it if no run on any computer uses it"; return; }
     sleep 1
   done
-  hold "$lock" || {
-    unlock
-    refuse "$lock cannot be written to" "free space there"
+  vouch || {
+    rmdir "$lock"
+    refuse "$lock cannot be written to" "free space there, or choose an output folder that no other user may write to (-o)"
   }
 }
 
-# unlock: removes the lock and its one file. Whoever may write to $out may have given its name to another folder.
-unlock() { rm -f "$lock/holder" && rmdir "$lock"; }
+# unlock: removes the lock and its one file. Whoever may write to $out may have given its name to another folder, or to a link to one.
+unlock() { (cd -P "$lock" && [ "$PWD" = "$(physical "$out")/${lock##*/}" ] && [ -z "$(ls -A | grep -vx holder)" ] && rm -f ./holder) && rmdir "$lock"; }
 
-# hold FOLDER: writes to the new file FOLDER/holder, never through a link, which process holds it: this subshell; $$ is the main script's
+# hold: writes to the new file `holder` of the working directory, in which no other user may write, which process holds it: this subshell;
+# $$ is the main script's
 hold() {
   pid=$(exec sh -c 'echo "$PPID"')
-  (set -C && printf '%s %s %s\n' "$pid" "$(computer)" "$(born "$pid")" > "$1/holder")
+  (set -C && printf '%s %s %s\n' "$pid" "$(computer)" "$(born "$pid")" > ./holder)
+}
+
+# vouch: gives this process' holder to the lock, by a hard link: what another user has put in its place meanwhile, a pipe or a link to a
+# device, is not opened. Where there are no hard links (FAT), there are no pipes and no symbolic links either.
+vouch() {
+  ln ./holder "$lock/" 2> /dev/null && return
+  ! ln ./holder ./0 2> /dev/null || { rm ./0; return 1; }
+  (set -C && cat ./holder > "$lock/holder") 2> /dev/null
 }
 
 # computer: prints one word for those whose processes can be seen from here: two computers may have one name, and containers of one
@@ -45,7 +54,8 @@ born() {
 
 # is_dead FOLDER: whether the process that holds it has ended. One on another computer counts as alive.
 is_dead() {
-  if is_file "$1/holder" && head -c 1000 "$1/holder" > "$state/holder" && read -r pid host time < "$state/holder"; then
+  if is_file "$1/holder" && in_time "$patience" head -c 1000 "$1/holder" > "$state/holder" && read -r pid host time < "$state/holder"; then
+    case $pid in '' | *[!0123456789]*) pid=0 time=none ;; esac # nobody's
     [ "$host" = "$(computer)" ] && { [ "$(born "$pid")" != "$time" ] || { [ -z "$time" ] && ! kill -0 "$pid"; }; }
   else
     [ -n "$(find "$1" -prune -mmin +1)" ] # the holder of the lock died before it wrote its PID

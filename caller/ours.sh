@@ -19,7 +19,16 @@ is_ours() {
 
 # has_mark NAME KIND: whether the file NAME in $out has the mark of this project's files of that KIND (build, result, log, known-hosts) in
 # its first 64 MiB. Whoever may write to $out may have put a file of any size there.
-has_mark() { is_file "$out/$1" && head -c 67108864 "$out/$1" | grep -qF "urn:nixos-image:$2:v1"; }
+has_mark() { is_file "$out/$1" && in_time "$patience" head -c 67108864 "$out/$1" | grep -qF "urn:nixos-image:$2:v1"; }
+
+# in_time SECONDS COMMAND...: runs a command that reads a file of $out for so many seconds at most, where there is `timeout` (not on macOS):
+# another user may put a pipe in its place after run.sh has looked at it
+in_time() {
+  if command -v timeout > /dev/null; then timeout -s KILL "$@"; else shift && "$@"; fi
+}
+
+# take_copy NAME FOLDER: copies the file NAME of $out to $state/FOLDER; with -R, cp opens no pipe and follows no link
+take_copy() { in_time "$patience" cp -pR "$out/$1" "$state/$2/" 2> /dev/null && is_file "$state/$2/$1" || { rm -rf "${state:?}/$2/$1"; return 1; }; }
 
 # is_small FILE: whether it has at most 8 MiB, as each of ours has that is sent or read line by line
 is_small() { is_file "$1" && [ -n "$(find "$1" -prune -size -16385)" ]; }
@@ -30,6 +39,7 @@ is_there() { [ -e "$1" ] || [ -L "$1" ]; }
 list_kept() {
   [ -z "$force" ] || return 0
   for file in "$out"/*; do
+    [ -z "$stopped" ] || return 0
     if is_there "$file" && ! is_ours "${file##*/}"; then printf '%s\0' "${file##*/}" || no_room; fi
   done > "$state/kept"
 }
@@ -40,7 +50,7 @@ note_earlier() {
   # shellcheck disable=SC2012  # a name with a line end is no file then
   ls -t "$out" 2> /dev/null | while IFS= read -r name && [ $count -lt 20 ]; do
     case $name in *.cdx.json) is_small "$out/$name" && is_ours "$name" ;; *) false ;; esac || continue
-    ! cp -p "$out/$name" "$state/.earlier/$name" 2> /dev/null || count=$((count + 1))
+    ! take_copy "$name" .earlier || count=$((count + 1))
   done
 }
 
@@ -52,7 +62,7 @@ note_delivered() {
     name=${name%.sha256}
     is_small "$file" && is_small "$out/$name.result.json" && is_ours "$name" && is_ours "$name.result.json" && is_whole "$name" || continue
     for behind in .result.json .sha256 .sha256.sig; do
-      ! is_small "$out/$name$behind" || cp -p "$out/$name$behind" "$state/.delivered/" || no_room
+      ! is_small "$out/$name$behind" || take_copy "$name$behind" .delivered || no_room
     done
     [ -z "$stopped" ] || break
   done
@@ -63,9 +73,10 @@ note_delivered() {
 # is_whole NAME: whether the image NAME in $out and the files beside it have their checksums
 is_whole() {
   seen=
+  in_time "$patience" head -c 8388608 "$out/$1.sha256" > "$state/sums" || return
   while read -r sum each; do
-    case $each in "$1" | "$1".*) is_file "$out/$each" && [ "$(checksum "$out/$each")" = "$sum" ] || return ;; *) return 1 ;; esac
+    case $each in "$1" | "$1".*) is_file "$out/$each" && [ "$(in_time 7200 cat "$out/$each" | put_sum)" = "$sum" ] || return ;; *) return 1 ;; esac
     [ "$each" != "$1" ] || seen=$sum
-  done < "$out/$1.sha256"
-  is_sum "$seen" && grep -qF "\"sha256\": \"$seen\"" "$out/$1.result.json"
+  done < "$state/sums"
+  is_sum "$seen" && in_time "$patience" grep -qF "\"sha256\": \"$seen\"" "$out/$1.result.json"
 }

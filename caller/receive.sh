@@ -45,7 +45,7 @@ unpack() {
   part=$out/.nixos-image-$run-$$.part
   # Whoever may write to $out may put another folder in the place of this one at any time: this shell stays in it, whatever has its name.
   # The stream may open the inner folder to other users: a member may be the folder itself. The outer folder stays closed.
-  mkdir -m 700 "$part" && cd -P "$part" && mkdir -m 700 ./files && is_own && hold . || { cat > /dev/null; return 8; }
+  mkdir -m 700 "$part" && cd -P "$part" && mkdir -m 700 ./files && is_own && hold || { cat > /dev/null; return 8; }
   # Without the flag, bsdtar gives files of root's the rights that the stream has for other users, capabilities, and flags.
   exec 4<&0
   { (cd ./files && tar -xomf - --no-same-permissions) 2> "$state/untar" || cat > /dev/null; : > ./end; } <&4 &

@@ -162,6 +162,38 @@ printf '#!/bin/sh\n"%s" "$@" || exit\nfor made; do case $made in *.part) chown 1
 chmod +x "$work/bin/mkdir"
 expect "a folder of another user in its place is refused" 8 'another user has replaced' hand_over good
 rm "$work/bin/mkdir"
+# mkdir: the other user puts a folder of his own in the place of the lock that has just been made.
+mkfifo "$work/control"
+for trap in pipe control; do
+  cat > "$work/bin/mkdir" << EOF
+#!/bin/sh
+"$(PATH=${PATH#"$work/bin:"} command -v mkdir)" "\$@" || exit
+case "\$*" in *.nixos-image.lock)
+  case $trap in pipe) mkfifo "\$1/holder" ;; *) ln -s "$work/control" "\$1/holder" ;; esac
+esac
+EOF
+  chmod +x "$work/bin/mkdir"
+  expect "a lock in which another user has put a pipe, or a link to one of the caller's, is not written to: $trap" 8 'lock cannot be written to' hand_over good
+  rm "$work/bin/mkdir"
+done
+# head: a file becomes a pipe after run.sh has looked at it.
+real_head=$(command -v head)
+printf '#!/bin/sh\ncase "$*" in *result.json) rm -f "%s"; mkfifo "%s" ;; esac\nexec "%s" "$@"\n' "$work/images/result.json" "$work/images/result.json" "$real_head" > "$work/bin/head"
+chmod +x "$work/bin/head"
+rm -rf "$work/images" && mkdir "$work/images" && echo mine > "$work/images/result.json"
+: > "$work/orders"
+order out_dir --out "$work/images"
+impatient() { NIXOS_IMAGE_PATIENCE=2 run_sh demo -o "$work/images"; }
+expect "a file that becomes a pipe when run.sh reads it is not waited for" 0 '' impatient
+rm "$work/bin/head"
+# The holder of a partial delivery, and of the lock, may say anything.
+rm -rf "$work/images" && mkdir -p "$work/images/.nixos-image-x-1.part" "$work/posing"
+mkfifo "$work/posing/stat"
+# shellcheck disable=SC2016  # another shell's program
+here=$(sh -c 'for part in say sums lock; do . "$0/caller/$part.sh"; done; find_hasher; computer' "$project")
+echo "..$work/posing $here 1" > "$work/images/.nixos-image-x-1.part/holder"
+expect "a holder that is a path is read nowhere" 0 '' impatient
+
 # mv and ln: the other user acts a moment before they move an image to its name.
 for old in '' old; do
   rm -rf "$work/images"
@@ -344,7 +376,7 @@ check "and alone used" test "$(grep -v "^volume rm nixos-image-work-" "$work/rem
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
 cat > "$work/evil.sh" << EOF
 #!/bin/sh
-echo "\$0 \$*" >> "$work/evil"
+echo "\$0 \$*" >> "$work/odd"
 exec cat
 EOF
 chmod +x "$work/evil.sh"
