@@ -29,6 +29,9 @@ TARGET = pathlib.Path("/dev/nixos-image-disk")
 #: Size of pieces that are written, hashed and compared at once.
 PIECE = 4 * MIB
 
+#: What a block map may leave out, as large as a piece.
+ZEROS = bytes(PIECE)
+
 #: Options of packers whose files can ask for any amount of memory. zstd has a limit of its own.
 LIMITS = {"xz": ("--memlimit-decompress=1GiB", "--memlimit-mt-decompress=1GiB")}
 
@@ -148,8 +151,7 @@ class Flash:
         """Yield each piece that must be written, with its offset; read the image to its end."""
         whole = [bmap.Range(0, self._size or self._disk.size + 1, "")]
         for part in self._map.ranges if self._map else whole:
-            while self._read < part.start:
-                self._fill(stream, self._buffer[: min(PIECE, part.start - self._read)])
+            self._leave_out(stream, part.start)
             digest = hashlib.sha256()
             while self._read < part.end:
                 offset = self._read
@@ -165,13 +167,28 @@ class Flash:
                     f"the image does not match its block map: bytes {part.start} to {part.end - 1}",
                     hint="copy or download the image again; the disk's content is incomplete",
                 )
-        while self._read < self._size:
-            self._fill(stream, self._buffer[: min(PIECE, self._size - self._read)])
+        self._leave_out(stream, self._size)
         if self._size and os.read(stream, 1):
             raise VerificationError(
                 f"the image is longer than the {self._size} bytes that the files beside it name",
                 hint="copy or download it again, with all files beside it",
             )
+
+    def _leave_out(self, stream: int, end: int) -> None:
+        """Read the image up to `end` without writing it.
+
+        Raises `VerificationError` if there is anything but zeros, which no block map may leave out.
+        """
+        while (start := self._read) < end:
+            piece = self._buffer[: min(PIECE, end - start)]
+            self._fill(stream, piece)
+            if bytes(piece) != ZEROS[: len(piece)]:  # much faster than to compare the view
+                raise VerificationError(
+                    "the block map leaves out a part of the image that is not empty:"
+                    f" in bytes {start} to {self._read - 1}",
+                    hint="remove the block map, or copy or download the image again with all files"
+                    " beside it; the disk's content is incomplete",
+                )
 
     def _fill(self, stream: int, view: memoryview) -> int:
         """Read from `stream` until `view` is full; raises `IncompleteError` if the image is not."""

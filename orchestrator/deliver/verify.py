@@ -14,11 +14,15 @@ import typing
 
 from orchestrator.ask.request import Verify
 from orchestrator.deliver import provenance, signing
-from orchestrator.shared.artifact import CHECKSUMS, PROVENANCE, SBOM, SIGNATURE
+from orchestrator.shared.artifact import CHECKSUMS, DOCUMENTS, PROVENANCE, SBOM, SIGNATURE
 from orchestrator.shared.errors import DeliveryError, VerificationError
 
-#: Suffixes of documents that must have a checksum.
+#: Suffixes of documents that must be beside the image.
 DESCRIBES = (SBOM, PROVENANCE)
+
+#: Suffixes of all documents that must have a checksum, if they are there: who has verified an image
+#: trusts what lies beside it.
+TRUSTED = tuple(suffix for suffix in DOCUMENTS if suffix not in {CHECKSUMS, SIGNATURE})
 
 #: Last line if no signature was checked: whoever changes a file can change its checksum, too.
 NOT_AUTHENTICATED = (
@@ -104,14 +108,16 @@ def _check_sums(
     image: pathlib.PurePosixPath, sums: File, files: dict[pathlib.PurePosixPath, File]
 ) -> dict[str, str]:
     listed = {}
+    known = [f"{image.name}{suffix}" for suffix in ("", *TRUSTED)]
     for line in (sums.data or b"").splitlines():
         # Format of sha256sum, text or binary mode.
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *]([^/]+)", line.decode(errors="replace"))
-        if not match or _printable(match[2]) != match[2]:
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line.decode(errors="replace"))
+        if not match or match[2] not in known:  # no other name gets into a message
             raise VerificationError(f"{image.name}{CHECKSUMS} is not a list of checksums")
         listed[match[2]] = match[1]
     needed = [image.name, *(f"{image.name}{suffix}" for suffix in DESCRIBES)]
-    for name in dict.fromkeys([*needed, *listed]):
+    there = [name for name in known if image.with_name(name) in files]
+    for name in dict.fromkeys([*needed, *there, *listed]):
         file = files.get(image.parent / name)
         if name not in listed:
             raise VerificationError(f"{image.name}{CHECKSUMS} does not list {name}")

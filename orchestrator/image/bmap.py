@@ -84,17 +84,21 @@ class BlockMap:
 
 
 def read_map(text: str) -> BlockMap:
-    """Read a block map of version 2; raises `ValueError`."""
+    """Read a block map of version 2; raises `ValueError`.
 
-    def value(name: str) -> str:
-        found = re.search(rf"<{name}>\s*(\S+)\s*</{name}>", text)
+    Whoever has made the map has made its checksums and counts, too. So it does not tell whether it
+    leaves out what the image has: who reads the image must look.
+    """
+
+    def value(name: str, form: str = "[0-9]{1,18}") -> str:
+        found = re.search(rf"<{name}>\s*({form})\s*</{name}>", text)
         if not found:
             raise ValueError(f"it has no {name}")
         return found[1]
 
-    if value("ChecksumType") != "sha256":
-        raise ValueError(f"the block map's checksums are {value('ChecksumType')}, not sha256")
-    checksum = value("BmapFileChecksum")
+    if (kind := value("ChecksumType", "[a-z0-9]{1,20}")) != "sha256":
+        raise ValueError(f"the block map's checksums are {kind}, not sha256")
+    checksum = value("BmapFileChecksum", "[0-9a-f]{64}")
     if hashlib.sha256(text.replace(checksum, "0" * 64).encode()).hexdigest() != checksum:
         raise ValueError("it was changed or is incomplete")
     size, block, mapped = (
@@ -102,7 +106,7 @@ def read_map(text: str) -> BlockMap:
     )
     ranges: list[Range] = []
     for digest, first, last in re.findall(
-        r'<Range chksum="([0-9a-f]{64})">\s*(\d+)(?:-(\d+))?\s*</Range>', text
+        r'<Range chksum="([0-9a-f]{64})">\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*</Range>', text
     ):
         start, end = int(first) * block, min((int(last or first) + 1) * block, size)
         if start >= end or (ranges and start < ranges[-1].end):

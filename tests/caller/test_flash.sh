@@ -222,6 +222,10 @@ if [ -n "$loop" ]; then
   check "with the option" grep -q 'flash --no-verify --' "$work/started"
   echo other > "$image.bmap"
   expect "one that was changed is not" 14 'pi.img.bmap does not match' flashes "$image" "$loop" --yes
+  sums pi.img
+  expect "a block map whose checksum is not there is not used" 0 'pi.img.bmap: the block map is not used' flashes "$image" "$loop" --yes --no-verify
+  { echo "0 $size 4194304 $number none"; cat "$image"; } > "$work/expected"
+  check "the whole image is written" cmp "$work/expected" "$work/sent"
   rm "$image.bmap"
   head -c 5000000 /dev/zero > "$work/large.img"
   expect "an image that is too large is refused with both sizes" 2 'has 4.2 MB, the image needs 5.0 MB' flashes "$work/large.img" "$loop" --yes

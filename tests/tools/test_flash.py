@@ -12,13 +12,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 
 import pytest
 
 from orchestrator.__main__ import tell
 from orchestrator.deliver import flash
-from orchestrator.image.bmap import block_map
+from orchestrator.image.bmap import BLOCK, block_map, read_map
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.display import Display, Terminal
 from orchestrator.shared.errors import ApplianceError, FlashError, UsageError, VerificationError
@@ -236,7 +237,7 @@ def sealed(text: str) -> bytes:
         ("(?s)<Range .*</Range>", "", "not have all of its ranges"),
         ("<Range chksum=", "<Range sha1=", "not have all of its ranges"),
         ("<MappedBlocksCount> .* </M", "<MappedBlocksCount> 0 </M", "not have all of its ranges"),
-        ("<BlockSize> 4096", f"<BlockSize> {'9' * 5000}", "cannot be read: Exceeds the limit"),
+        ("<BlockSize> 4096", f"<BlockSize> {'9' * 5000}", "cannot be read: it has no BlockSize"),
     ],
 )
 def test_a_map_that_leaves_something_out_is_refused(
@@ -249,6 +250,23 @@ def test_a_map_that_leaves_something_out_is_refused(
     assert disk.read_bytes() == OLD * DISK_BYTES
 
 
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 255), (1280, 2815)], ids=["but its begin", "but its end"]
+)
+def test_a_forged_map_that_leaves_data_out_is_refused(
+    first: int, last: int, disk: pathlib.Path, image: pathlib.Path
+) -> None:
+    content = image.read_bytes()
+    digest = hashlib.sha256(content[first * BLOCK : (last + 1) * BLOCK]).hexdigest()
+    place = f'<Range chksum="{digest}"> {first}-{last} </Range>'
+    text = re.sub("(?s)<Range .*</Range>", place, block_map(image))
+    text = re.sub("(<MappedBlocksCount>) [0-9]*", rf"\1 {last - first + 1}", text)
+    done = write(disk, sealed(text), content, map_bytes=len(sealed(text)))
+    assert done.code == VerificationError.exit_code, done.err
+    assert "the block map leaves out a part of the image that is not empty: in bytes " in done.err
+    assert disk.read_bytes()[:512] in {bytes(512), OLD * 512}, "no partition table"
+
+
 def test_a_map_of_another_image_is_refused(disk: pathlib.Path, image: pathlib.Path) -> None:
     text = block_map(image).encode()
     size = image.stat().st_size
@@ -256,6 +274,16 @@ def test_a_map_of_another_image_is_refused(disk: pathlib.Path, image: pathlib.Pa
     assert done.code == VerificationError.exit_code
     assert f"the block map is of an image of {size} bytes, not {size + 512}" in done.err
     assert disk.read_bytes() == OLD * DISK_BYTES
+
+
+@pytest.mark.parametrize("name", ["ChecksumType", "BmapFileChecksum"])
+def test_a_map_of_a_single_word_is_read_in_time(name: str) -> None:
+    """A search from each word to the end of the map would take hours for MAP_BYTES."""
+    text = "<ChecksumType> sha256 </ChecksumType>" if name != "ChecksumType" else ""
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f"it has no {name}"):
+        read_map(text + f"<{name}>" * (MIB // len(name)))
+    assert time.monotonic() - began < 5
 
 
 def test_a_map_of_any_size_is_not_read(disk: pathlib.Path) -> None:

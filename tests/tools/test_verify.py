@@ -217,7 +217,11 @@ def listed(text: str) -> Callable[[pathlib.Path], None]:
         (listed("nonsense\n"), "is not a list of checksums"),
         (listed(f"{'0' * 64}  ../demo.img\n"), "is not a list of checksums"),
         (listed(f"{'0' * 64}  \033[2Jx\n"), "is not a list of checksums"),
-        (listed(f"{'0' * 64}  ..\n"), r"\.\. has a checksum, but is not beside"),
+        (listed(f"{'0' * 64}  ..\n"), "is not a list of checksums"),
+        (listed(f"{'0' * 64}  demo.img.{' ' * 80}signature   good\n"), "a list of checksums$"),
+        (listed(f"{'0' * 64}  demo.img.image-info.json\n"), "json has a checksum, but is not"),
+        (unlisted(".bmap"), "does not list demo.img.bmap"),
+        (unlisted(".report.html"), "does not list demo.img.report.html"),
     ],
 )
 def test_what_does_not_hold_is_told(
