@@ -131,13 +131,17 @@ class Containers:
 
         Raises `DockerError` for a line that is too long.
         """
-        left = {1: b"", 2: b""}
+        left = {1: bytearray(), 2: bytearray()}
         frames = self.api.stream("docker logs", lambda client: _log(client, name), patience)
         for stream, data in frames:
-            *lines, left[stream] = (left.get(stream, b"") + data).split(b"\n")
+            begun = left.setdefault(stream, bytearray())
+            *lines, end = data.split(b"\n")
             for line in lines:
-                yield line.decode(errors="replace")
-            if len(left[stream]) > LONGEST_LINE:
+                begun += line
+                yield begun.decode(errors="replace")
+                begun.clear()
+            begun += end
+            if len(begun) > LONGEST_LINE:
                 raise DockerError(f"{name} has printed a line of more than {LONGEST_LINE} bytes")
         for rest in left.values():
             if rest:

@@ -6,6 +6,7 @@ A failed event or a failed container raises an error.
 import collections
 import dataclasses
 import queue
+import sys
 import threading
 import time
 import typing
@@ -48,9 +49,13 @@ GONE = -1
 NOISE_LINES = 20
 NOISE_LETTERS = 4096
 
-#: Letters of a container's events that may wait, and of those that are remembered. A container that
-#: says more than this process can show has to wait: this process has no limit of memory.
-BACKLOG = 16 << 20
+#: Bytes of memory of a container's events that may wait. Twice as many are remembered, and a single
+#: event may have as many. A container that says more than this process can show has to wait: it
+#: would take this process' memory.
+BACKLOG = 48 << 20
+
+#: Bytes of memory that a value in JSON takes at most, beside the letters of its text.
+VALUE_BYTES = 100
 
 #: Number of different events of a container that are remembered.
 NAMES = 100
@@ -67,11 +72,11 @@ class Exit:
 
 @dataclasses.dataclass(frozen=True)
 class _Said:
-    """A container has printed `event`, a line of so many letters."""
+    """A container has printed `event`, which takes `weight` bytes of memory."""
 
     service: str
     event: Event
-    letters: int
+    weight: int
 
 
 class Supervisor:
@@ -86,7 +91,7 @@ class Supervisor:
         self._progress = progress
         self._deadline = deadline
         self._queue: queue.Queue[_Said | Exit | DockerError] = queue.Queue()
-        #: Letters of the events in the queue by service.
+        #: Weight of the events in the queue by service.
         self._waiting: collections.Counter[str] = collections.Counter()
         self._taken = threading.Condition()
         self._noise: dict[str, collections.deque[str]] = {}
@@ -128,7 +133,7 @@ class Supervisor:
                 self._check_exit(item)
                 return item
             with self._taken:
-                self._waiting[item.service] -= item.letters
+                self._waiting[item.service] -= item.weight
                 self._taken.notify_all()
             self._check_event(item.service, item.event)
             return item.service, item.event
@@ -173,19 +178,19 @@ class Supervisor:
         if not (event := read_event(line)):
             self._noise[service].append(line[:NOISE_LETTERS])
             return
-        said = _Said(service, event, len(line))
+        said = _Said(service, event, weight(line))
         with self._taken:
             self._remember(said)
             self._taken.wait_for(lambda: self._waiting[service] < BACKLOG)
-            self._waiting[service] += said.letters
+            self._waiting[service] += said.weight
         self._queue.put(said)
 
     def _remember(self, said: "_Said") -> None:
         """Remember the event as the last one of its name, if there is room for it."""
         known = self._last.setdefault(said.service, {})
         name = str(said.event["event"])
-        others = [one.letters for other, one in known.items() if other != name]
-        if len(others) < NAMES and sum(others) + said.letters <= 2 * BACKLOG:
+        others = [one.weight for other, one in known.items() if other != name]
+        if len(others) < NAMES and sum(others) + said.weight <= 2 * BACKLOG:
             known[name] = said
 
     def _check_event(self, service: str, event: Event) -> None:
@@ -217,8 +222,15 @@ class Supervisor:
         raise kind(f"{item.service} {how} during {stage}", hint=hint, detail=detail)
 
 
+def weight(line: str) -> int:
+    """Return how many bytes of memory the JSON of `line` takes at most, with the line itself."""
+    return sys.getsizeof(line) + VALUE_BYTES * sum(map(line.count, "[{,:"))
+
+
 def read_event(line: str) -> Event | None:
-    """Parse a container's log line as an event; None if it is not one."""
+    """Parse a container's log line as an event; None if it is not one, or takes too much memory."""
+    if weight(line) > 2 * BACKLOG:
+        return None
     try:
         event = read_json(line, "event")
     except JsonError:

@@ -5,12 +5,14 @@ The tests cover failures, silent deaths and time limits.
 
 import json
 import time
+import tracemalloc
 import typing
 from collections.abc import Iterator, Mapping
 
 import pytest
 
 from orchestrator.docker.api import SilentEngineError
+from orchestrator.docker.containers import LONGEST_LINE
 from orchestrator.docker.engine import Engine
 from orchestrator.run import supervisor
 from orchestrator.run.supervisor import Exit, Supervisor, read_event
@@ -285,8 +287,7 @@ def test_a_number_that_is_none_makes_a_line_text(number: str) -> None:
 def test_a_container_that_says_more_than_is_shown_has_to_wait(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This process has no limit of memory."""
-    monkeypatch.setattr(supervisor, "BACKLOG", 1000)
+    monkeypatch.setattr(supervisor, "BACKLOG", 10_000)
     count = 500
     world.run("builder", *({"event": "nix", "number": one} for one in range(count)), code=0)
     world.run("cleanup", {"event": "cleaned"}, code=0)
@@ -306,9 +307,9 @@ def test_a_container_that_says_more_than_is_shown_has_to_wait(
 def test_little_is_remembered_of_one_who_says_much(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "BACKLOG", 1000)
+    monkeypatch.setattr(supervisor, "BACKLOG", 100_000)
     names = ["first", "long", *map(str, range(200))]
-    events = (json.dumps({"event": one, "x": "x" * 2500 * (one == "long")}) for one in names)
+    events = (json.dumps({"event": one, "x": "x" * 199_500 * (one == "long")}) for one in names)
     world.run("builder", *events, "y" * 10**6, code=1)
     for _event in names:
         world.supervisor.next()
@@ -318,3 +319,31 @@ def test_little_is_remembered_of_one_who_says_much(
     assert world.supervisor.event("builder", "first")
     assert not world.supervisor.event("builder", "long")
     assert not world.supervisor.event("builder", "199")
+
+
+def test_few_names_are_remembered(world: World) -> None:
+    names = [str(number) for number in range(supervisor.NAMES + 1)]
+    world.run("builder", *(json.dumps({"event": name}) for name in names), code=0)
+    for _event in names:
+        world.supervisor.next()
+    assert [name for name in names if not world.supervisor.event("builder", name)] == names[-1:]
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '{"":0}', "0.5", '"\\ud834\\udd1e"', "[[[[0]]]]"])
+def test_what_an_event_weighs_is_no_less_than_it_takes(value: str) -> None:
+    count = 20_000
+    line = f'{{"event":"x","a":[{",".join([value] * count)}]}}'
+    tracemalloc.start()
+    event = read_event(line)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert event
+    assert taken < supervisor.weight(line)
+
+
+def test_a_line_of_many_small_values_is_no_event() -> None:
+    line = f'{{"event":"x","a":[{"[]," * 5_500_000}[]]}}'
+    assert len(line) < LONGEST_LINE
+    assert read_event(line) is None
+    images = [{"path": f"image/{number}.img", "sha256": "0" * 64} for number in range(100_000)]
+    assert read_event(json.dumps({"event": "results", "images": images}))
