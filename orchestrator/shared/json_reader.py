@@ -105,11 +105,11 @@ def read_json(text: str, where: str) -> object:
         return value if math.isfinite(value) else number(digits[:40])
 
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        fields = dict(pairs)
-        if len(fields) != len(pairs):
-            names = [name for name, _value in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise JsonError(f"{where}: field {twice!r} is repeated")
+        fields: dict[str, object] = {}
+        for name, value in pairs:
+            if name in fields:
+                raise JsonError(f"{where}: field {_shown(name)} is repeated")
+            fields[name] = value
         return fields
 
     try:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import time
 import typing
 
 import hypothesis
@@ -160,3 +161,18 @@ def test_a_task_that_is_no_json_is_refused(tmp_path: pathlib.Path) -> None:
 def test_what_no_json_number_is_is_refused(number: str) -> None:
     with pytest.raises(JsonError, match=f"^here: {number} is no JSON number$"):
         read_json(f'{{"a": [{number}]}}', "here")
+
+
+def test_many_fields_of_which_one_is_repeated_take_no_time() -> None:
+    fields = ",".join(f'"{number}":0' for number in [*range(200_000), 199_999])
+    began = time.monotonic()
+    with pytest.raises(JsonError, match=r"^it: field '199999' is repeated$"):
+        read_json(f"{{{fields}}}", "it")
+    assert time.monotonic() - began < 5
+
+
+def test_a_repeated_name_is_told_in_short() -> None:
+    name = "a" * 100_000
+    with pytest.raises(JsonError, match=r"^it: field 'aaa.*aaa' is repeated$") as caught:
+        read_json(f'{{"{name}":0,"{name}":0}}', "it")
+    assert len(str(caught.value)) < 100

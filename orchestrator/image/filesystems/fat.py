@@ -1,5 +1,6 @@
 """Makes FAT file systems in place: mkfs.vfat and mtools have an offset option."""
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -151,6 +152,6 @@ def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> path
         else:
             shutil.copyfile(content, target)
     folded = [path.relative_to(folder).as_posix().lower() for path in folder.rglob("*")]
-    if twice := sorted({name for name in folded if folded.count(name) > 1}):
+    if twice := sorted(name for name, count in collections.Counter(folded).items() if count > 1):
         raise FilesystemError(f"{twice[0]}: two names differ only in case, which FAT ignores")
     return folder
