@@ -5,6 +5,7 @@ import typing
 
 from orchestrator.ask.request import Caller
 from orchestrator.shared.display import Ci
+from orchestrator.shared.text import whole
 from orchestrator.shared.variables import read
 
 #: Values of NIXOS_IMAGE_CI.
@@ -13,17 +14,13 @@ CIS: dict[str, Ci] = {"github": "github", "gitlab": "gitlab"}
 
 def read_caller(environment: typing.Mapping[str, str]) -> Caller:
     """Return the caller's facts that run.sh has put into `environment`."""
-
-    def number(text: str) -> int:
-        return int(text) if text.isdigit() else 0
-
     out_kib = read(environment, "NIXOS_IMAGE_OUT_KIB")
     return Caller(
         cwd=pathlib.PurePosixPath(read(environment, "NIXOS_IMAGE_CWD")),
         home=pathlib.PurePosixPath(read(environment, "NIXOS_IMAGE_HOME")),
         root=pathlib.PurePosixPath(read(environment, "NIXOS_IMAGE_ROOT")),
-        columns=number(read(environment, "NIXOS_IMAGE_COLUMNS")),
-        out_kib=number(out_kib) if out_kib else None,
+        columns=whole(read(environment, "NIXOS_IMAGE_COLUMNS")) or 0,
+        out_kib=whole(out_kib) or 0 if out_kib else None,
         socket=read(environment, "NIXOS_IMAGE_SOCKET"),
         run=read(environment, "NIXOS_IMAGE_RUN"),
         source=read(environment, "NIXOS_IMAGE_SOURCE"),
@@ -38,7 +35,7 @@ def read_caller(environment: typing.Mapping[str, str]) -> Caller:
         user=read(environment, "NIXOS_IMAGE_USER"),
         zone=read(environment, "NIXOS_IMAGE_ZONE"),
         agent_keys=read(environment, "NIXOS_IMAGE_AGENT_KEYS"),
-        rows=number(read(environment, "NIXOS_IMAGE_ROWS")),
+        rows=whole(read(environment, "NIXOS_IMAGE_ROWS")) or 0,
         color=not read(environment, "NO_COLOR"),
         ci=CIS.get(read(environment, "NIXOS_IMAGE_CI"), ""),
         asks=read(environment, "NIXOS_IMAGE_ASKS") == "1",

@@ -3,6 +3,8 @@
 import argparse
 import ipaddress
 
+from orchestrator.shared.text import whole
+
 #: Address that no other computer reaches, and those that stand for all of a computer's addresses.
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound
@@ -21,9 +23,9 @@ def add_listen_options(group: argparse._ActionsContainer, port: int) -> None:
 
 def port_number(text: str) -> int:
     """Parse a TCP port."""
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 1 << 16):
+    if not 0 < (port := whole(text) or 0) < 1 << 16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
-    return int(text)
+    return port
 
 
 def address(text: str) -> str:

@@ -313,7 +313,7 @@ def seconds(text: str) -> float:
 
 def mebibytes(text: str) -> int:
     """Parse a size as make-disk-image does, in MiB or with a suffix; returns MiB."""
-    match = re.fullmatch(r"([0-9]+)([KMGT]?)(?:i?B)?", text)
+    match = re.fullmatch(r"([0-9]{1,18})([KMGT]?)(?:i?B)?", text)
     if not match:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size: a whole number of MiB, or one with K, M, G or T (512M, 8G)"

@@ -19,6 +19,7 @@ from orchestrator.shared.errors import DeliveryError, UsageError
 from orchestrator.shared.paths import ROOT
 from orchestrator.shared.run import LATE, WORK
 from orchestrator.shared.task import Commit
+from orchestrator.shared.text import whole
 
 #: Folder of the caller's files in a run's folder.
 INPUT = "input"
@@ -176,10 +177,11 @@ def commit_of(who: Caller, tree: pathlib.Path) -> Commit | None:
     }
     match told.get(tree):
         case [revision, seconds, count, clean, modules] if (
-            HASH.fullmatch(revision) and seconds.isdecimal() and count.isdecimal()
+            HASH.fullmatch(revision)
+            and (when := whole(seconds)) is not None
+            and (number := whole(count)) is not None
         ):
-            numbers = int(seconds), int(count)
-            return Commit(revision, *numbers, clean=clean == "1", submodules=modules == "1")
+            return Commit(revision, when, number, clean=clean == "1", submodules=modules == "1")
     return None
 
 

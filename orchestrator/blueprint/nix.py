@@ -11,6 +11,7 @@ from orchestrator.blueprint.model import Blueprint, File, Image, User
 from orchestrator.blueprint.tables import BOARDS, SERVICES, Board
 from orchestrator.shared.json_reader import read_json
 from orchestrator.shared.paths import ROOT
+from orchestrator.shared.text import whole
 
 #: A release of NixOS as the value of `nixpkgs`.
 RELEASE = re.compile(r"[0-9]{2}\.(05|11)")
@@ -199,8 +200,9 @@ def _machine(image: Image, name: str) -> dict[Option, typing.Any]:
 
 def _disk(image: Image) -> dict[str, typing.Any]:
     size = image.disk_size
+    number = whole(size or "")
     named = {
-        "nixosImage.diskSize": int(size) if size and size.isdecimal() else size,
+        "nixosImage.diskSize": size if number is None else number,
         "nixosImage.partitionTableType": image.partition_table,
         "nixosImage.fsType": image.root_fs,
         "nixosImage.compression": image.compress,

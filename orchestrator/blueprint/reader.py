@@ -18,6 +18,7 @@ from orchestrator.blueprint.model import Blueprint
 from orchestrator.blueprint.positions import Path, Position, check_shape, positions
 from orchestrator.blueprint.tables import SERVICES, others
 from orchestrator.shared.errors import UsageError
+from orchestrator.shared.text import whole
 
 #: Faults that are told at most: a file that has more is another kind of file.
 MOST = 30
@@ -139,8 +140,8 @@ def _rewritten(path: Path, error: ErrorDetails) -> str:
     kind, given = error["type"], error["input"]
     if kind == "tuple_type" and isinstance(given, str | int) and not isinstance(given, bool):
         return f": write [{json.dumps(given, ensure_ascii=False)}]"
-    if kind == "int_type" and isinstance(given, str) and given.isdecimal():
-        return f": write {int(given)}"
+    if kind == "int_type" and isinstance(given, str) and (number := whole(given)) is not None:
+        return f": write {number}"
     if kind == "bool_type" and isinstance(given, str) and given.lower() in syntax.TRUTHS:
         return f": write {syntax.TRUTHS[given.lower()]}"
     table = str(path[0]) if path else ""

@@ -5,7 +5,7 @@ import typing
 
 #: A message of `tomllib`, or of `check_shape`.
 MESSAGE = re.compile(
-    r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of .*)\)"
+    r"(?P<what>.*) \(at (?:line (?P<line>[0-9]{1,9}), column (?P<column>[0-9]{1,9})|end of .*)\)"
 )
 
 #: Characters that look like quotes, and blanks that are none.

@@ -36,7 +36,7 @@ def _finding(rule: str, state: State, found: str) -> Finding:
 
 def version(text: str) -> tuple[int, int]:
     """Return the first two numbers of a version: "6.18.44-fc" -> (6, 18)."""
-    numbers = [int(number) for number in re.findall(r"\d+", text)[:2]]
+    numbers = [int(number) for number in re.findall("[0-9]{1,9}", text)[:2]]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
 
 

@@ -6,10 +6,13 @@ value or raises `ValueError`.
 
 import collections
 import dataclasses
-import json
 import pathlib
+import reprlib
 import typing
 from collections.abc import Iterable
+
+from orchestrator.shared.json_reader import UNWRITABLE, JsonError, read_json
+from orchestrator.shared.text import whole
 
 #: bom-ref of the image itself, whose dependencies are the top-level store paths.
 IMAGE = "image"
@@ -104,14 +107,14 @@ def read_contents(text: str) -> Contents:
     if len(text) > LARGEST:
         raise ValueError("the bill of materials is too large to be shown")
     try:
-        document = json.loads(text)
+        document = typing.cast("typing.Any", read_json(text, "the bill of materials"))
         needs = {
             _text(one["ref"]): tuple(_text(ref) for ref in one["dependsOn"])
             for one in document["dependencies"]
         }
         items = [_item(one, needs) for one in document["components"]]
         image = _text(document["metadata"]["component"]["name"])
-    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, JsonError) as error:
         raise ValueError(f"not a bill of materials of ours: {error!r}") from error
     paths = tuple(item for item in items if item.ref.startswith("/nix/store/"))
     return Contents(
@@ -122,11 +125,17 @@ def read_contents(text: str) -> Contents:
     )
 
 
+def read_bill(bill: pathlib.Path) -> Contents:
+    """Read the bill of materials in a file; raises `OSError` or `ValueError`."""
+    with bill.open() as file:
+        return read_contents(file.read(LARGEST + 1))
+
+
 def _item(one: dict[str, typing.Any], needs: dict[str, tuple[str, ...]]) -> Item:
     ref = _text(one["bom-ref"])
     version = _text(one.get("version", ""))
     sizes = [
-        int(found["value"])
+        whole(_text(found["value"])) or 0
         for found in one.get("properties", ())
         if found["name"] == "nix:nar_size"
     ]
@@ -138,8 +147,8 @@ def _item(one: dict[str, typing.Any], needs: dict[str, tuple[str, ...]]) -> Item
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+    if not isinstance(value, str) or UNWRITABLE.search(value):
+        raise TypeError(f"{reprlib.repr(value)} is no text")
     return value
 
 
@@ -152,7 +161,7 @@ def earlier(bills: Iterable[pathlib.Path], present: Contents) -> Contents | None
     found = None
     for bill in bills:
         try:
-            one = read_contents(bill.read_text())
+            one = read_bill(bill)
             rank = one.image == present.image, bill.stat().st_mtime, one.image
         except (OSError, ValueError):
             continue

@@ -13,7 +13,7 @@ import jinja2
 import markupsafe
 
 from orchestrator.deliver import report_checks, report_view
-from orchestrator.deliver.contents import LARGEST, Contents, compare, earlier, read_contents
+from orchestrator.deliver.contents import Contents, compare, earlier, read_bill
 from orchestrator.deliver.provenance import About
 from orchestrator.deliver.report_checks import Story
 from orchestrator.shared.artifact import REPORT, Artifact
@@ -34,9 +34,7 @@ def write(
 
     Raises `ValueError` if the bill of materials cannot be read.
     """
-    bill = folder / pathlib.PurePosixPath(image.sbom).name
-    with bill.open() as file:
-        contents = read_contents(file.read(LARGEST + 1))
+    contents = read_bill(folder / pathlib.PurePosixPath(image.sbom).name)
     before = earlier(story.bills, contents)
     target = folder / f"{image.file_name}{REPORT}"
     target.write_text(render(image, contents, before, statement, about, story))

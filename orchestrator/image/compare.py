@@ -52,14 +52,16 @@ def _owner(image: pathlib.Path, part: Partition, offset: int) -> str:
 
 def _ext4_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
     block, inside = divmod(offset, BLOCK)
-    inode = _debugfs(image, part, f"icheck {block}", rf"^{block}\s+(\d+)$")
+    inode = _debugfs(image, part, f"icheck {block}", rf"^{block}\s+([0-9]{{1,18}})$")
     if not inode or ROOT_INODE < int(inode[0]) < FIRST_INODE or int(inode[0]) < ROOT_INODE:
         return "ext4's own structures"
     path = _debugfs(image, part, f"ncheck {inode[0]}", rf"^{inode[0]}\s+(.+)$")
     name = f"/{path[0].lstrip('/')}" if path else f"inode {inode[0]}"
     # Pattern of a leaf of the extent tree in debugfs' output: its first block in the file, its
     # first and last block on the disk.
-    leaf = r"^\s*\d+/\s*\d+\s+\d+/\s*\d+\s+(\d+)\s*-\s*\d+\s+(\d+)\s*-\s*(\d+)\s"
+    number = "[0-9]{1,18}"
+    pair = rf"\s*{number}/\s*{number}\s+"
+    leaf = rf"^{pair}{pair}({number})\s*-\s*{number}\s+({number})\s*-\s*({number})\s"
     for extent in _debugfs(image, part, f"dump_extents <{inode[0]}>", leaf):
         logical, first, last = (int(number) for number in extent)
         if first <= block <= last:
@@ -98,7 +100,7 @@ def _fat_owner(image: pathlib.Path, part: Partition, offset: int) -> str:
     for name in filter(None, names):
         shown = _said(["mshowfat", "-i", place, name])
         before = 0
-        for first, last in re.findall(r"<(\d+)(?:-(\d+))?>", shown):
+        for first, last in re.findall("<([0-9]{1,18})(?:-([0-9]{1,18}))?>", shown):
             start, end = int(first), int(last or first)
             if start <= number <= end:
                 at = (before + number - start) * cluster + (offset - data) % cluster

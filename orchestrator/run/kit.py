@@ -24,7 +24,7 @@ from orchestrator.shared.errors import DeliveryError, VerificationError
 from orchestrator.shared.kit import SOURCES, STORE, KitOrder
 from orchestrator.shared.progress import Progress
 from orchestrator.shared.push import public_key
-from orchestrator.shared.text import columns
+from orchestrator.shared.text import columns, whole
 from orchestrator.shared.version import product_version
 
 AGENT = "orchestrator.agents.builder.kit"
@@ -163,6 +163,6 @@ def restore(work: KitWork, stream: typing.BinaryIO) -> None:
 
 def _head(stream: typing.BinaryIO) -> tuple[str, int, str]:
     words = stream.readline(HEAD_BYTES).decode("ascii", errors="replace").split()
-    if len(words) != 3 or not words[1].isdecimal():
+    if len(words) != 3 or (size := whole(words[1])) is None:
         raise DeliveryError("not all of the kit that run.sh sent has arrived")
-    return words[0], int(words[1]), words[2]
+    return words[0], size, words[2]

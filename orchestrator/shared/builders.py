@@ -38,7 +38,9 @@ ADDRESS = re.compile(
 HERE = re.compile(r"localhost|127\.[0-9.]+|\[::1\]")
 
 FEATURE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp[0-9]+) ([A-Za-z0-9+/]+=*)( [^\n]*)?")
+HOST_KEY = re.compile(
+    r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp[0-9]{3}) ([A-Za-z0-9+/]+=*)( [^\n]*)?"
+)
 
 #: Most jobs, and highest speed, of a line.
 MOST = 4096

@@ -44,18 +44,29 @@ def read_line(line: str) -> Package:
 
 
 def version_key(version: str) -> tuple[object, ...]:
-    """Return a key that sorts versions in Debian's order, deb-version(7)."""
+    """Return a key that sorts versions in Debian's order, deb-version(7).
+
+    Raises `ValueError` for an epoch that is no number.
+    """
     epoch, colon, rest = version.partition(":")
+    if colon and not re.fullmatch("[0-9]+", epoch):
+        raise ValueError(f"{version!r} has an epoch that is no number")
     upstream, _, revision = (rest if colon else version).rpartition("-")
     if not upstream:  # a version without a revision has no dash
         upstream, revision = revision, "0"
-    return (int(epoch) if colon else 0, _part_key(upstream), _part_key(revision))
+    return (_number(epoch if colon else ""), _part_key(upstream), _part_key(revision))
 
 
-def _part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """Split a part of a version into pairs: a sort key of text, and the number after it."""
-    pairs = re.findall(r"(\D*)(\d*)", part)
-    return tuple(((*map(_order, text), 0), int(number or 0)) for text, number in pairs)
+def _part_key(part: str) -> tuple[tuple[tuple[int, ...], tuple[int, str]], ...]:
+    """Split a part of a version into pairs: sort keys of text, and of the number after it."""
+    pairs = re.findall("([^0-9]*)([0-9]*)", part)
+    return tuple(((*map(_order, text), 0), _number(number)) for text, number in pairs)
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """Return a sort key of a number, which may have any number of digits, also none for 0."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def _order(letter: str) -> int:

@@ -22,6 +22,14 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 USER_NAME = r"[a-z_][a-z0-9_-]{0,31}"
 
 
+def whole(text: str) -> int | None:
+    """Return the number that `text` writes in ASCII digits; None for anything else.
+
+    A number of more than 18 digits is none: Python refuses to read one of more than 4300.
+    """
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
 def is_line(text: str) -> bool:
     """Whether `text` is one line without control characters (tabs are allowed)."""
     return not _CONTROLS.search(text)

@@ -17,7 +17,7 @@ from orchestrator.ask.uploads import received
 from orchestrator.shared.builders import MOST
 from orchestrator.shared.display import Display
 from orchestrator.shared.errors import UsageError
-from orchestrator.shared.text import columns, plain
+from orchestrator.shared.text import columns, plain, whole
 from orchestrator.verbs.registry import Session, Verb
 
 if typing.TYPE_CHECKING:
@@ -79,9 +79,9 @@ def _parser() -> Parser:
 
 
 def _jobs(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text[:6]) <= MOST):
+    if not 0 < (jobs := whole(text) or 0) <= MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST}")
-    return int(text)
+    return jobs
 
 
 def _request(found: argparse.Namespace, who: Caller) -> Worker:

@@ -39,6 +39,7 @@ def parsed(text: str) -> Blueprint:
         (f"{IMAGE}a = 1\n" * 2, "a.toml:3:21: not TOML: this key has a value already"),
         (f"{IMAGE}[image.a]\ndisk-size = '{'9' * 150}'", "not TOML: [image.a] is there twice"),
         (f"[image.a]\nboard = 'pc'\ndisk-size = '{'9' * 5000}'", "is not a size"),
+        (f"{FILE}user = '{'9' * 5000}'", "user: expected a whole number, found a text"),
         (f'{FILE}target = "/etc/x"\ntext = "\\u0000"', "U+0000 is not allowed"),
         (f'{IMAGE}services.caddy.config = "\\u0000"', "U+0000 is not allowed"),
         (f'{FILE}target = "/etc/../root/x"\ntext = ""', "a target must not have .., . or more"),

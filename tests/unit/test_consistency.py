@@ -567,6 +567,17 @@ def test_each_end_of_run_sh_tells_the_next_step() -> None:
     assert without == ['flash.sh: "nothing was written"']
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "orchestrator").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_no_text_of_any_length_becomes_a_number(path: pathlib.Path) -> None:
+    """Python reads no number of more than 4300 digits; `text.whole` returns None for one."""
+    text = path.read_text()
+    assert not re.search(r"\.(?:isdecimal|isdigit|isnumeric)\(", text)
+    if "int(" in text:
+        assert re.findall(r"(?:\\d|\[0-9\])[*+]", text) == []
+
+
 def test_each_usage_error_tells_the_next_step() -> None:
     without = []
     for path in sorted((ROOT / "orchestrator").rglob("*.py")):

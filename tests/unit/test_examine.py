@@ -195,7 +195,13 @@ def test_a_good_host_has_no_problem() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("6.18.44-fc-v669", (6, 18)), ("20.10.24+dfsg1", (20, 10)), ("4", (0, 0)), ("", (0, 0))],
+    [
+        ("6.18.44-fc-v669", (6, 18)),
+        ("20.10.24+dfsg1", (20, 10)),
+        ("4", (0, 0)),
+        ("", (0, 0)),
+        ("9" * 5000, (999999999, 999999999)),
+    ],
 )
 def test_versions_are_compared_as_numbers(text: str, expected: tuple[int, int]) -> None:
     assert version(text) == expected

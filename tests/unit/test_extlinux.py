@@ -76,8 +76,9 @@ def test_a_second_initrd_is_refused(store: pathlib.Path) -> None:
 
 
 def test_specialisations_follow_as_the_device_sorts_them(store: pathlib.Path) -> None:
-    special = tuple((name, boot_of(store)) for name in ("10", "9", "fast", "quiet"))
+    long = "9" * 5000
+    special = tuple((name, boot_of(store)) for name in ("10", "0009", long, "fast", "quiet"))
     entries = bootloader.boot_entries(boot_of(store, specialisations=special))
     menu = str(extlinux.menu_files(entries, Extlinux(), 1)["extlinux/extlinux.conf"])
     labels = [line.partition("nixos-")[2] for line in menu.splitlines() if line[:6] == "LABEL "]
-    assert labels == ["default", "1-default", "1-10", "1-9", "1-quiet", "1-fast"]
+    assert labels == ["default", "1-default", f"1-{long}", "1-10", "1-0009", "1-quiet", "1-fast"]

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import tracemalloc
 
 import hypothesis
 import pytest
@@ -20,6 +21,7 @@ from orchestrator.deliver.contents import (
     chains,
     compare,
     earlier,
+    read_bill,
     read_contents,
 )
 from orchestrator.deliver.report_checks import Story, checks, screen
@@ -103,6 +105,46 @@ def test_a_chain_of_any_length_is_told_by_its_ends() -> None:
 def test_a_large_bill_is_not_read() -> None:
     with pytest.raises(ValueError, match=r"too large to be shown"):
         read_contents(" " * LARGEST + "{}")
+
+
+def test_of_a_bill_in_a_file_no_more_is_read_than_a_bill_may_have(tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "bill").open("wb") as file:
+        file.truncate(32 * LARGEST)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"too large to be shown"):
+        read_bill(tmp_path / "bill")
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 8 * LARGEST
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"nar_size"', "1e999"),
+        ('"nar_size"', f'"{"9" * 5000}"'),
+        ('"nar_size"', f'"{"9" * 4000}"'),
+        ('"nar_size"', "null"),
+        ('"nar_size"', '"-1"'),
+        ('"title"', '"\\ud800"'),
+        ('"title"', '"x","name":"y"'),
+    ],
+)
+def test_no_bill_of_an_earlier_image_costs_a_report(
+    old: str, new: str, tmp_path: pathlib.Path
+) -> None:
+    size = [{"name": "nix:nar_size", "value": "nar_size"}]
+    ref = "/nix/store/" + "0" * 32 + "-nixos-system-pi-26.04"
+    document = {
+        "metadata": {"component": {"name": "pi-raw-26.04.img"}},
+        "components": [{"bom-ref": ref, "name": "title", "version": "26.04", "properties": size}],
+        "dependencies": [{"ref": "image", "dependsOn": [ref]}],
+    }
+    bill = tmp_path / "bill"
+    bill.write_text(json.dumps(document).replace(old, new))
+    present = contents(path("nixos-system-pi-26.05", 1), name="pi-raw-26.05.img")
+    before = earlier([bill], present)
+    assert page(present=present, before=before).encode()
 
 
 def test_sizes_come_from_the_bill() -> None:

@@ -75,7 +75,10 @@ def test_a_worker_listens_on_its_machine_alone_unless_told() -> None:
         ["stop", "--port", "2222"],
         ["--port", "\N{ARABIC-INDIC DIGIT FIVE}"],
         ["--port", "0"],
+        ["--port", "0000019999999"],
+        ["--port", "0" * 5000 + "1"],
         ["--jobs", "x"],
+        ["--jobs", "000001" + "9" * 5000],
         ["status", "--jobs", "2"],
     ):
         with pytest.raises(UsageError):

@@ -16,6 +16,7 @@ from orchestrator.agents import events
 from orchestrator.agents.failure import AgentError
 from orchestrator.image import staging
 from orchestrator.shared.run import BUILT, LATE, NIX_CONF, Run
+from orchestrator.shared.text import whole
 
 #: Option of prctl(2) (linux/prctl.h).
 PR_SET_DUMPABLE = 4
@@ -73,7 +74,7 @@ def end_others() -> None:
     if os.getpid() != 1:
         raise AgentError("the builder is not process 1 of its container", kind="host")
     until = time.monotonic() + GONE_SECONDS
-    while others := [one.name for one in PROC.iterdir() if one.name.isdigit() and one.name != "1"]:
+    while others := [one.name for one in PROC.iterdir() if (whole(one.name) or 1) != 1]:
         if time.monotonic() > until:
             raise AgentError(f"process {others[0]} of the builder does not end", kind="host")
         try:

@@ -9,7 +9,7 @@ from orchestrator.agents.builder.nixlog import Problem
 from orchestrator.agents.failure import AgentError
 from orchestrator.shared.codes import CODES, recognise
 from orchestrator.shared.run import APPLIANCE_TEXT
-from orchestrator.shared.text import plain, public
+from orchestrator.shared.text import plain, public, whole
 
 #: Errors of Nix' fetchers: an address, and why it cannot be fetched, if Nix tells.
 LOST = re.compile(r"unable to download '([^']+)': (.*)|Failed to fetch git repository '([^']+)'")
@@ -173,8 +173,9 @@ def _line_of(option: str, file: str) -> int:
 def excerpt(place: str) -> str:
     """Return the line of FILE:LINE with its number, or "" if it cannot be read."""
     file, _, number = place.rpartition(":")
-    lines = dict(enumerate(_lines(file), 1)) if number.isdecimal() else {}
-    line = lines.get(int(number), "").rstrip() if lines else ""
+    at = whole(number) or 0
+    lines = dict(enumerate(_lines(file), 1)) if at else {}
+    line = lines.get(at, "").rstrip()
     return f"  {number} | {line[:LINE]}" if line else ""
 
 

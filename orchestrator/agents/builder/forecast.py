@@ -30,7 +30,7 @@ ASK_SECONDS = 120
 
 #: Names of kernels. Other derivations have such names, too, but only a kernel has an output
 #: `modules`.
-KERNEL = re.compile(r"linux(-[a-z][a-z0-9_]*)*-[0-9]+\.[0-9]+")
+KERNEL = re.compile(r"linux(-[a-z][a-z0-9_]*)*-[0-9]{1,9}\.[0-9]{1,9}")
 MODULES = '("modules","/nix/store/'
 
 #: A fixed-output derivation: its first output has a kind of hash. Nearly all of them are downloads.

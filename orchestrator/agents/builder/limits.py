@@ -43,6 +43,6 @@ def _count(name: str, counters: tuple[pathlib.Path, ...]) -> int:
             text = counter.read_text()
         except OSError:
             continue
-        if match := re.search(rf"^{name} (\d+)$", text, re.MULTILINE):
+        if match := re.search(rf"^{name} ([0-9]{{1,18}})$", text, re.MULTILINE):
             return int(match[1])
     return 0

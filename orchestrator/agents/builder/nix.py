@@ -44,7 +44,7 @@ DESCRIPTOR = 64
 def version() -> str:
     """Return Nix' version, such as `2.34.8`; raises `AgentError` if it is below `LOWEST`."""
     said = programs.run(["nix", "--version"], fails=AgentError).text.strip()
-    match = re.fullmatch(r"nix \(Nix\) ((\d+)\.(\d+)(?:\.(\d+))?.*)", said)
+    match = re.fullmatch(r"nix \(Nix\) (([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?.*)", said)
     if not match or tuple(int(number or 0) for number in match.groups()[1:]) < LOWEST:
         lowest = ".".join(map(str, LOWEST))
         raise AgentError(

@@ -35,7 +35,7 @@ from orchestrator.shared.run import this_run
 from orchestrator.shared.text import public
 
 #: Nix' line about what a command copies.
-COPIES = re.compile(r"copying (\d+) paths")
+COPIES = re.compile("copying ([0-9]{1,9}) paths")
 
 
 def main() -> None:

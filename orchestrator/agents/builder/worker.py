@@ -20,6 +20,7 @@ from orchestrator.image.filesystems.filesystem import preloaded
 from orchestrator.shared import command
 from orchestrator.shared.architectures import RUNS_TOO, this_system
 from orchestrator.shared.builders import PLACEHOLDER, Builder, fingerprint
+from orchestrator.shared.text import whole
 from orchestrator.shared.variables import read
 
 USER = "builder"
@@ -148,7 +149,7 @@ def builder(key: str) -> Builder:
         f"ssh-ng://{USER}@{address}:{port}",
         (system, *sorted(RUNS_TOO.get(system, ()))),
         PLACEHOLDER,
-        jobs=int(jobs) if jobs.isdecimal() else os.cpu_count() or 1,
+        jobs=whole(jobs) or os.cpu_count() or 1,
         features=FEATURES,
         host_key=key,
     )

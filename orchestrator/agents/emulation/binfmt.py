@@ -46,7 +46,7 @@ class Entry:
 
 def kernel_version() -> tuple[int, int]:
     """Return major and minor version of the running kernel."""
-    match = re.match(r"(\d+)\.(\d+)", platform.release())
+    match = re.match(r"([0-9]{1,9})\.([0-9]{1,9})", platform.release())
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 

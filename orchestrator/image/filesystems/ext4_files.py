@@ -102,7 +102,9 @@ def _inode(image: pathlib.Path, slot: Partition, path: str) -> tuple[int, int]:
         raise FilesystemError(f"/{path}: debugfs takes no such path")
     said = _debugfs(image, slot, f'imap "/{path}"')
     found = re.search(
-        r"Inode (\d+) is part .*\n\s*located at block (\d+), offset 0x([0-9a-f]+)", said
+        r"Inode ([0-9]{1,18}) is part .*\n"
+        r"\s*located at block ([0-9]{1,18}), offset 0x([0-9a-f]{1,18})",
+        said,
     )
     if not found:
         raise FilesystemError(f"/{path}: debugfs does not find it")

@@ -5,7 +5,6 @@ So the first `nixos-rebuild switch` on the device finds generation 1 and reuses 
 
 import datetime
 import pathlib
-import re
 
 from orchestrator.image.loaders import bootloader
 from orchestrator.image.loaders.bootloader import BootEntry, Files
@@ -46,10 +45,10 @@ def menu_files(entries: list[BootEntry], extlinux: Extlinux, timeout: int) -> Fi
     return files
 
 
-def _rank(entry: BootEntry) -> tuple[int, str]:
+def _rank(entry: BootEntry) -> tuple[int, str, str]:
     """Order of specialisations, largest first: by the number that a name begins with (sort -n)."""
-    digits = re.match(r"\d*", entry.name, re.ASCII)
-    return int("0" + (digits[0] if digits else "")), entry.name
+    digits = entry.name[: len(entry.name) - len(entry.name.lstrip("0123456789"))].lstrip("0")
+    return len(digits), digits, entry.name
 
 
 def _label(entry: BootEntry, tag: str, menu: str, extlinux: Extlinux, files: Files) -> list[str]:
