@@ -170,6 +170,8 @@ def test_images_are_taken_over_as_announced(shared: pathlib.Path) -> None:
         ({"firmware": "uefi"}, "expected a list"),
         ({"host": "github.com"}, "'github.com' is not a host of this run"),
         ({"host": "@cert-authority *"}, "is not a host of this run"),
+        ({"ssh_host_key": "ssh-ed25519 AAAA\tgithub.com"}, "has characters that are not allowed"),
+        ({"ssh_host_key": "@cert-authority AAAA x"}, "AAAA x' is not a host key"),
         ({"size": 10**400}, "image.size: .* is too large"),
     ],
 )
