@@ -183,6 +183,13 @@ def test_a_sent_folder_is_what_it_is_to_git(
     assert own == known | facts | {"lastModifiedDate": f"1970010100010{seconds - 60}"}
 
 
+@pytest.mark.parametrize("seconds", [10**12, 10**17, 1 << 63, -(10**17)])
+def test_a_commit_of_no_year_is_told(seconds: int) -> None:
+    with pytest.raises(AgentError, match="is from no year between 1 and 9999") as caught:
+        lock_flake(task(flake="path:/f", commit=Commit("c" * 40, seconds, 5, clean=True)), NIX, [])
+    assert caught.value.kind == "usage"
+
+
 def _locked_to(reference: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Flake:
     """Lock a sent flake that has an input `reference`, whose content Nix has copied."""
     said = json.loads(json.dumps(SAID))

@@ -135,9 +135,23 @@ def source(place: str, locked: dict[str, typing.Any]) -> dict[str, typing.Any]:
     return {"outPath": place, **facts, **_time(locked.get("lastModified", 0))}
 
 
+def date(seconds: int) -> datetime.datetime:
+    """Return the date of a tree, `seconds` since 1970; raises `AgentError` if it has none.
+
+    A commit, a flake.lock and the time of a file may have any number.
+    """
+    try:
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise AgentError(
+            f"the flake, or one of its inputs, is from no year between 1 and 9999: {error}",
+            hint="see lastModified in flake.lock, the commit's date (git log) and the files' times",
+            kind="usage",
+        ) from error
+
+
 def _time(seconds: int) -> dict[str, typing.Any]:
-    day = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return {"lastModified": seconds, "lastModifiedDate": f"{day:%Y%m%d%H%M%S}"}
+    return {"lastModified": seconds, "lastModifiedDate": f"{date(seconds):%Y%m%d%H%M%S}"}
 
 
 def _commit(commit: Commit | None) -> dict[str, typing.Any]:

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import datetime
 import functools
 import json
 import os
@@ -12,7 +11,14 @@ import urllib.parse
 
 from orchestrator.agents import events, network
 from orchestrator.agents.builder.early import check_image
-from orchestrator.agents.builder.flakes import CHANNELS, Flake, fetchable, lock_flake, store_path
+from orchestrator.agents.builder.flakes import (
+    CHANNELS,
+    Flake,
+    date,
+    fetchable,
+    lock_flake,
+    store_path,
+)
 from orchestrator.agents.builder.forecast import Forecast
 from orchestrator.agents.builder.nix import Nix, answer, attribute_paths
 from orchestrator.agents.builder.nix_settings import CACHE, CACHE_KEY, Settings
@@ -324,8 +330,7 @@ def _fetched(nix: Nix, reference: str) -> Nixpkgs:
 
 def version_suffix(seconds: int, revision: str) -> str:
     """Make nixpkgs' version suffix, `.20260714.8eeec93`; `seconds` since 1970."""
-    day = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return f".{day:%Y%m%d}.{revision[:7]}"
+    return f".{date(seconds):%Y%m%d}.{revision[:7]}"
 
 
 def _pinned() -> dict[str, typing.Any]:
