@@ -92,7 +92,7 @@ def assemble(
             with target.open("xb") as image:
                 os.truncate(image.fileno(), layout.size)
             own = pathlib.Path(folder)
-            rootfs.write_root(Order(target, layout.root, spec, tree, own, late, mapped))
+            rootfs.write_root(Order(target, layout.root, spec, tree, own, mapped))
             if wrong := differing(known, tree.hashes):
                 raise ChangedError(wrong)
             for name, files in trees.items():

@@ -1,11 +1,12 @@
 /* Reads store paths once and makes two things of them: a tar stream, as GNU tar would write a pristine Nix store, and the Nix
    archive hash of each path. So the content of an image is what was hashed.
 
-     Usage: pack DESCRIPTOR [FOLDER/] < PATHS
+     Usage: pack DESCRIPTOR [FOLDER/ [CONTENT/]] < PATHS
 
    PATHS each end with a zero byte. DESCRIPTOR gets a record "SHA-256 BYTES PATH\0" for each path: hash and size of its Nix
    archive (NAR: "Nix Archive" in Nix' manual). With FOLDER/, which must be a prefix of all paths, the tar stream goes to
-   stdout, with names relative to FOLDER/; without it there is no tar stream.
+   stdout, with names relative to FOLDER/; without it there is no tar stream. With CONTENT/, what a file has in it is read from
+   the file of the same name below CONTENT/; folders, links, and who may execute a file are those of FOLDER/.
 
    Everything in the stream belongs to root, has the store's time and one of the three modes that Nix gives, whatever the
    files in the store have: the Nix archive's hash does not cover them. Hard links are not kept, because Nix may or may not
@@ -31,6 +32,7 @@ enum { STORE_TIME = 1, RECORD = 512, PIECE = 128 << 10, PIECES = 8, PIPE = 1 << 
 static char path[1 << 16]; /* path that is being read: for messages and for names in the stream */
 static size_t prefix;      /* length of FOLDER/, which names in the stream do not have */
 static int streams;
+static const char *content; /* CONTENT/, or NULL */
 
 /* Ends the process with a message. Only the first of two threads that fail has the word. exit() would take OpenSSL down while
    the other thread computes, which would then fail, too. */
@@ -248,13 +250,18 @@ static void put_entry(char kind, unsigned mode, uint64_t size, const char *targe
 
 /* --- reading ------------------------------------------------------------------------------------------------------------ */
 
-static void pack_file(int folder, const char *name) {
+static void pack_file(int folder, const char *name, int executable) {
+  static char source[2 * sizeof path];
   struct stat status;
+  if (content) {
+    snprintf(source, sizeof source, "%s%s", content, path + prefix);
+    folder = AT_FDCWD;
+    name = source;
+  }
   /* O_NONBLOCK: a pipe that has replaced the file since stat must not block. */
   int file = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (file < 0 || fstat(file, &status)) fail_at_path();
   if (!S_ISREG(status.st_mode)) fail("%s: is not a regular file any more", path);
-  int executable = status.st_mode & S_IXUSR;
   uint64_t size = status.st_size, left = size;
   put_entry('0', executable ? 0555 : 0444, size, "");
   put_strings("(", "type", "regular", NULL);
@@ -333,7 +340,7 @@ static void pack_folder(int above, const char *name) {
 static void pack_path(int folder, const char *name) {
   struct stat status;
   if (fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW)) fail_at_path();
-  if (S_ISREG(status.st_mode)) pack_file(folder, name);
+  if (S_ISREG(status.st_mode)) pack_file(folder, name, status.st_mode & S_IXUSR);
   else if (S_ISLNK(status.st_mode)) pack_link(folder, name);
   else if (S_ISDIR(status.st_mode)) pack_folder(folder, name);
   else fail("%s: is not a file, folder or link", path);
@@ -344,9 +351,10 @@ int main(int count, char **words) {
   size_t room = 0;
   ssize_t length;
   pthread_t hasher;
-  if (count < 2 || count > 3) fail("usage: pack DESCRIPTOR [FOLDER/] < PATHS (pack.c explains the arguments)");
+  if (count < 2 || count > 4) fail("usage: pack DESCRIPTOR [FOLDER/ [CONTENT/]] < PATHS (pack.c explains the arguments)");
   lines = atoi(words[1]);
-  streams = count == 3;
+  streams = count > 2;
+  content = count > 3 ? words[3] : NULL;
   prefix = streams ? strlen(words[2]) : 0;
   signal(SIGPIPE, SIG_IGN); /* a broken pipe becomes a write error */
   if (streams) fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE); /* the largest pipe buffer without privileges; fails for a file */

@@ -25,16 +25,23 @@ class ChangedError(Exception):
 
 
 def pack(
-    paths: Iterable[str], sink: typing.IO[bytes] | None = None, folder: str = "/"
+    paths: Iterable[str],
+    sink: typing.IO[bytes] | None = None,
+    folder: str = "/",
+    content: str = "",
 ) -> tuple[dict[str, str], str]:
     """Read store paths; return each NAR's SHA-256 (hex) by path, and an error message or "".
 
     With `sink`, a pipe or file, a tar stream is written there, with names relative to `folder`.
+    With `content`, the bytes of files come from there in place of `folder`; names, kinds, links and
+    x bits do not.
     """
     with os.fdopen(os.memfd_create("hashes"), "r+b") as lines:
         words = [os.fspath(PACK), str(lines.fileno())]
+        if sink:
+            words += [f"{one.rstrip('/')}/" for one in (folder, content) if one]
         done = command.run(
-            words if sink is None else [*words, f"{folder.rstrip('/')}/"],
+            words,
             stdin=b"".join(os.fsencode(path) + b"\0" for path in paths),
             stdout=sink or command.NOTHING,
             descriptors=(lines.fileno(),),

@@ -4,19 +4,16 @@ Store paths are read from the builder's own store without an intermediate copy. 
 belong to root and have the store's time, whatever the builder's store has.
 """
 
-import contextlib
-import copy
 import dataclasses
+import io
 import os
 import pathlib
-import shutil
 import stat
 import tarfile
-import time
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from orchestrator.image.pack import ChangedError, pack
+from orchestrator.image.pack import pack
 
 #: Modification time of all files in an image, in seconds since 1970: Nix gives it to store files.
 STORE_TIME = 1
@@ -29,8 +26,8 @@ STORE_MODE = 0o1775
 
 BLOCK = 4096
 
-#: Interval at which `_pass` polls the file system's clock.
-TICK_SECONDS = 0.001
+#: Number of bytes that are read at once.
+PIECE = 1 << 20
 
 
 class TreeError(Exception):
@@ -155,15 +152,6 @@ class Tree:
             inside = (*above, source)
             self.add_from(one, place, real=real, mode=mode, user=user, group=group, above=inside)
 
-    def blanked(self, paths: Collection[str]) -> "Tree":
-        """Return a copy of the tree in which the files `paths` are empty."""
-        same = copy.copy(self)
-        same._entries = {
-            path: dataclasses.replace(entry, data=b"", source=None) if path in paths else entry
-            for path, entry in self._entries.items()
-        }
-        return same
-
     def usage(self) -> tuple[int, int]:
         """Return what the tree needs: (bytes in whole blocks, inodes)."""
         blocks, inodes = _usage(self.closure)
@@ -181,10 +169,11 @@ class Tree:
         return complaint
 
     def stage(self, root: pathlib.Path, link_bytes: int) -> None:
-        """Make the tree as the new folder `root`, with hard links to the store's files.
+        """Make the tree as the new folder `root`, with empty files.
 
-        For mkfs tools that cannot read a tar stream. `root` must be on the store's volume. Owners
-        and times are not those of the image. A symlink's target may have at most `link_bytes`.
+        For mkfs tools that cannot read a tar stream: they get the files' content from the stream of
+        `write_content`. Owners and times are not those of the image. A symlink's target may have at
+        most `link_bytes`.
         """
         root.mkdir()
         for entry in self.entries:
@@ -193,12 +182,10 @@ class Tree:
                 place.mkdir()
             elif entry.kind == "link":
                 place.symlink_to(entry.target)
-            elif entry.source:
-                shutil.copyfile(entry.source, place)
             else:
-                place.write_bytes(entry.data)
+                place.touch()
         for path in self.closure:
-            _link(pathlib.Path(path), self._staged(root, path), link_bytes)
+            _shape(pathlib.Path(path), self._staged(root, path), link_bytes)
         for entry in reversed(self.entries):
             if entry.kind != "link":
                 (root / entry.path).chmod(entry.mode)
@@ -208,57 +195,58 @@ class Tree:
         """Return the place of the store path `path` in the tree staged at `root`."""
         return root / os.path.relpath(path, self._top)
 
-    @contextlib.contextmanager
-    def unchanged(self, root: pathlib.Path) -> Iterator[None]:
-        """Hash the tree staged at `root`, and check after the `with` block that it did not change.
+    def write_content(self, root: pathlib.Path, sink: typing.IO[bytes]) -> str:
+        """Write the files of the tree staged at `root` as a tar stream to `sink`, a pipe or file.
 
-        Raises `ChangedError` if it did: what the block has read may differ from the hashes.
+        The order is that of a walk whose folders are sorted by the bytes of their names. What is
+        hashed are the staged names, kinds, links and x bits, and the content in the stream. Returns
+        an error message or "".
         """
-        before = _last_change(root)
-        _pass(before, root.parent)
+        files = [entry for entry in self.entries if entry.kind == "file"]
+        files.sort(key=lambda entry: _walked(entry.path))
         places = {str(self._staged(root, path)): path for path in self.closure}
-        hashes, complaint = pack(places)
-        if complaint:
-            raise TreeError(complaint)
+        # Only the closure is in the store's folder: nothing else comes between its paths.
+        first = [_walked(os.path.relpath(place, root)) for place in places][:1]
+        before = [entry for entry in files if [_walked(entry.path)] < first]
+        for entry in before:
+            _write_entry(entry, sink)
+        sink.flush()
+        hashes, complaint = pack(places, sink, os.fspath(root), self._top)
         self.hashes.update({places[place]: digest for place, digest in hashes.items()})
-        yield
-        if _last_change(root) != before:
-            raise ChangedError
+        if complaint:
+            return complaint
+        for entry in files[len(before) :]:
+            _write_entry(entry, sink)
+        sink.flush()
+        return ""
 
 
-def _last_change(root: pathlib.Path) -> int:
-    """Return the latest ctime, in nanoseconds, of `root` and everything below it."""
-    return max(status.st_ctime_ns for status in _walk([os.fspath(root)]))
+def _walked(path: str) -> list[bytes]:
+    """Return the key by which paths are sorted as a walk through sorted folders meets them."""
+    return os.fsencode(path).split(b"/")
 
 
-def _pass(moment: int, folder: pathlib.Path) -> None:
-    """Wait until the file system's coarse clock is past `moment`, so later changes are visible."""
-    mark = folder / "mark"
-    while True:
-        mark.touch()
-        if mark.stat().st_ctime_ns > moment:
-            return
-        time.sleep(TICK_SECONDS)
+def _shape(source: pathlib.Path, target: pathlib.Path, link_bytes: int) -> None:
+    """Make `target` as `source`, a store path: folders, links and modes, but files without content.
 
-
-def _link(source: pathlib.Path, target: pathlib.Path, link_bytes: int) -> None:
-    """Hard-link `source` to `target`; of a folder, all its content."""
+    Store files have one of two modes. A NAR records only the x bit, so other modes are not taken.
+    """
     status = source.lstat()
-    if not stat.S_ISDIR(status.st_mode):
-        if stat.S_ISLNK(status.st_mode) and status.st_size > link_bytes:
+    if stat.S_ISDIR(status.st_mode):
+        target.mkdir()
+        for inner in sorted(source.iterdir()):
+            _shape(inner, target / inner.name, link_bytes)
+        target.chmod(0o555)
+    elif stat.S_ISLNK(status.st_mode):
+        leads_to = source.readlink()
+        if len(os.fsencode(leads_to)) > link_bytes:
             raise TreeError(f"{source}: the link's target is longer than {link_bytes} bytes")
-        if stat.S_ISREG(status.st_mode):
-            # Store files have one of two modes. A NAR records only the x bit, so other modes go
-            # unnoticed: reset them.
-            mode = 0o555 if status.st_mode & stat.S_IXUSR else 0o444
-            if stat.S_IMODE(status.st_mode) != mode:
-                source.chmod(mode)
-        os.link(source, target, follow_symlinks=False)
-        return
-    target.mkdir()
-    for inner in sorted(source.iterdir()):
-        _link(inner, target / inner.name, link_bytes)
-    target.chmod(0o555)
+        target.symlink_to(leads_to)
+    elif stat.S_ISREG(status.st_mode):
+        target.touch()
+        target.chmod(0o555 if status.st_mode & stat.S_IXUSR else 0o444)
+    else:
+        raise TreeError(f"{source}: is not a file, folder or link")
 
 
 def _write_entry(entry: Entry, sink: typing.IO[bytes]) -> None:
@@ -271,11 +259,14 @@ def _write_entry(entry: Entry, sink: typing.IO[bytes]) -> None:
     info.linkname = entry.target
     info.size = entry.size if entry.kind == "file" else 0
     sink.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
-    if entry.source:
-        with entry.source.open("rb") as source:
-            shutil.copyfileobj(source, sink)
-    else:
-        sink.write(entry.data)
+    with entry.source.open("rb") if entry.source else io.BytesIO(entry.data) as source:
+        # With more or fewer bytes than the header says, content would pass for headers.
+        left = info.size
+        while left and (piece := source.read(min(left, PIECE))):
+            sink.write(piece)
+            left -= len(piece)
+        if left or source.read(1):
+            raise TreeError(f"{entry.source}: its size changed while it was read")
     sink.write(bytes(-info.size % tarfile.BLOCKSIZE))
 
 

@@ -1,6 +1,7 @@
-"""Tests ext4 and FAT in an image: written by the real tools, read back by other tools."""
+"""Tests file systems in an image: written by the real tools, read back by other tools."""
 
 import hashlib
+import mmap
 import os
 import pathlib
 import random
@@ -8,8 +9,10 @@ import re
 import subprocess
 import tempfile
 import time
+import types
+import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import hypothesis
 import pytest
@@ -18,13 +21,18 @@ from hypothesis import strategies as st
 from orchestrator.image.bmap import block_map
 from orchestrator.image.filesystems import ext4 as ext4_module
 from orchestrator.image.filesystems import fat as fat_module
+from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.ext4 import make as write_ext4
 from orchestrator.image.filesystems.ext4 import size as ext4_size
 from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
-from orchestrator.image.filesystems.filesystem import FilesystemError, preloaded
+from orchestrator.image.filesystems.filesystem import FilesystemError, Order, preloaded
 from orchestrator.image.layout import SECTOR, Partition
+from orchestrator.image.pack import pack
 from orchestrator.image.tree import BLOCK, Entry, Tree
+from orchestrator.shared import command
 from orchestrator.shared.constants import MIB
+from orchestrator.shared.filesystems import FsType
+from orchestrator.shared.spec import ImageSpec, Root
 
 pytestmark = pytest.mark.needs(
     *("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "bulk.so", "still.so")
@@ -649,3 +657,87 @@ def test_files_are_copied_with_their_bytes(tmp_path: pathlib.Path) -> None:
     (tmp_path / "source").chmod(0o444)
     folder = fat_tree({"a/b": tmp_path / "source"}, tmp_path / "files")
     assert (folder / "a/b").read_bytes() == b"\0\xff"
+
+
+# --- tools that read a folder -----------------------------------------------------------------
+
+
+def order(folder: pathlib.Path, kind: FsType, tree: Tree) -> Order:
+    """Return the order for a file system of `tree` that fills a new image in `folder`."""
+    root = Root(kind, "nixos")
+    slot = Partition(1, "nixos", "linux", 0, rootfs.root_size(root, tree))
+    image, scratch = folder / "image", folder / "scratch"
+    with image.open("xb") as empty:
+        os.truncate(empty.fileno(), slot.size)
+    scratch.mkdir()
+    spec = types.SimpleNamespace(root=root, identifier=lambda name: uuid.uuid5(UUID, name))
+    return Order(image, slot, typing.cast("ImageSpec", spec), tree, scratch, mapped=False)
+
+
+def one_path(folder: pathlib.Path) -> tuple[Tree, pathlib.Path]:
+    """Return a tree of a closure with one path, and the path's only file."""
+    path = folder / "store/one"
+    path.mkdir(parents=True)
+    (path / "file").write_bytes(b"the right content")
+    tree = Tree([str(path)])
+    tree.add(Entry(f"{folder}/store".lstrip("/"), "folder", 0o755))
+    return tree, path / "file"
+
+
+@pytest.mark.needs("mkfs.btrfs", "mkfs.xfs")
+@pytest.mark.parametrize("kind", ["btrfs", "xfs"])
+def test_a_file_that_changes_through_memory_is_in_the_image_as_it_is_hashed(
+    kind: FsType, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a write leaves the file's times alone, if the page was dirty before."""
+    tree, path = one_path(tmp_path)
+    with path.open("r+b") as opened:
+        memory = mmap.mmap(opened.fileno(), 0)
+    real = command.start
+
+    def start(words: Sequence[command.Word], **more: object) -> command.Process:
+        if str(words[0]).startswith("mkfs."):
+            memory[4:9] = b"wrong"
+        return real(words, **typing.cast("dict[str, typing.Never]", more))
+
+    monkeypatch.setattr(command, "start", start)
+    memory[:3] = b"THE"
+    right, complaint = pack(tree.closure)
+    assert complaint == ""
+    rootfs.write_root(order(tmp_path, kind, tree))
+    data = (tmp_path / "image").read_bytes()
+    assert (b"THE right content" in data) == (tree.hashes == right)
+    assert (b"THE wrong content" in data) == (tree.hashes == pack(tree.closure)[0])
+    assert not (tmp_path / "scratch/staged").exists()
+
+
+@pytest.mark.needs("mkfs.btrfs", "mkfs.xfs")
+@pytest.mark.parametrize("kind", ["btrfs", "xfs"])
+def test_a_tool_gets_no_other_files_content(
+    kind: FsType, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, _path = one_path(tmp_path)
+    tree.add(Entry("etc/a", "file", 0o644, data=b"a"))
+    tree.add(Entry("etc/b", "file", 0o644, data=b"b"))
+    monkeypatch.setattr(
+        "orchestrator.image.tree._walked", lambda path: [bytes([255 - path.encode()[-1]])]
+    )
+    with pytest.raises(FilesystemError, match="etc/a: is not what follows"):
+        rootfs.write_root(order(tmp_path, kind, tree))
+
+
+@pytest.mark.needs("mkfs.btrfs", "btrfs")
+def test_files_of_any_name_and_size_have_their_content(tmp_path: pathlib.Path) -> None:
+    tree, _path = one_path(tmp_path)
+    noise = random.Random(1)  # noqa: S311
+    sizes = (0, 1, 511, 512, 513, 4095, 4096, 4097, (1 << 20) - 1, 1 << 20, (3 << 20) + 5)
+    files = {f"sizes/{size}": noise.randbytes(size) for size in sizes}
+    for name in ("a b", "x" * 200, "?", "\N{HOT BEVERAGE}", "a/b", "a-"):
+        files[f"names/{name}"] = name.encode()
+    for name, data in files.items():
+        tree.add(Entry(name, "file", 0o644, data=data))
+    rootfs.write_root(order(tmp_path, "btrfs", tree))
+    (tmp_path / "back").mkdir()
+    run("btrfs", "restore", tmp_path / "image", tmp_path / "back")
+    found = {name: (tmp_path / "back" / name).read_bytes() for name in files}
+    assert found == files

@@ -11,7 +11,6 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from orchestrator.image.pack import ChangedError
 from orchestrator.image.tree import BLOCK, STORE_GROUP, STORE_MODE, Entry, Tree, TreeError
 
 pytestmark = pytest.mark.needs("./pack")
@@ -65,7 +64,11 @@ def test_a_store_alone_is_the_root_itself(
     with tarfile.open(tmp_path / "tar") as found:
         assert found.getnames() == ["one", "one/two"]
     tree.stage(tmp_path / "staged", 1024)
-    assert (tmp_path / "staged/one/two").read_text() == "text"
+    assert (tmp_path / "staged/one/two").is_file()
+    with (tmp_path / "content").open("wb") as sink:
+        assert tree.write_content(tmp_path / "staged", sink) == ""
+    with tarfile.open(tmp_path / "content") as found:
+        assert found.getnames() == ["one", "one/two"]
 
 
 def test_a_store_path_that_is_missing_is_named(tmp_path: pathlib.Path) -> None:
@@ -440,47 +443,84 @@ def staged(folder: pathlib.Path) -> tuple[Tree, pathlib.Path]:
     return tree, folder / "root"
 
 
+def content(tree: Tree, root: pathlib.Path, sink: pathlib.Path) -> dict[str, bytes]:
+    """Return what a tool gets for the tree staged at `root`: content by name, in its order."""
+    with sink.open("wb") as file:
+        assert tree.write_content(root, file) == ""
+    found = {}
+    with tarfile.open(sink, ignore_zeros=True) as archive:
+        for member in archive:
+            if member.isreg():
+                data = archive.extractfile(member)
+                assert data is not None
+                found[member.name] = data.read()
+    return found
+
+
 def test_what_is_staged_is_hashed_as_the_stream_is(tmp_path: pathlib.Path) -> None:
     tree, root = staged(tmp_path)
     stream(tree, tmp_path / "tar")
     (path,) = tree.closure
     digest = tree.hashes.pop(path)
-    with tree.unchanged(root):
-        assert tree.hashes == {path: digest}
+    assert content(tree, root, tmp_path / "content") == {
+        "etc/beside": b"x",
+        f"{path}/a".lstrip("/"): b"right",
+    }
+    assert tree.hashes == {path: digest}
 
 
-def alter(root: pathlib.Path, path: pathlib.Path, change: str) -> None:
-    """Change a staged file at `root`; with `back`, restore its content and mtime."""
-    before = path.stat()
-    match change:
-        case "content" | "back":
-            path.chmod(0o644)
-            path.write_bytes(b"wrong")
-            if change == "back":
-                path.write_bytes(b"right")
-                path.chmod(0o444)
-                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        case "mode":
-            path.chmod(0o555)
-        case "beside":
-            (root / "etc/beside").write_bytes(b"y")
-        case "new":
-            (root / "etc/new").touch()
+def test_content_comes_in_the_order_in_which_a_tool_walks(tmp_path: pathlib.Path) -> None:
+    put(tmp_path / "m/one/b/c", b"1", 0o444)
+    put(tmp_path / "m/one/b-2", b"2", 0o444)
+    tree = Tree([f"{tmp_path}/m/one"])
+    folder = f"{tmp_path}".lstrip("/")
+    tree.add(Entry(f"{folder}/m", "folder", 0o755))
+    for name in ("n", "m-2", "l/b", "l-2", "l/b-2", LONG):
+        tree.add(file(f"{folder}/{name}"))
+    tree.stage(tmp_path / "root", 1023)
+    found = [
+        name.removeprefix(f"{folder}/")
+        for name in content(tree, tmp_path / "root", tmp_path / "tar")
+    ]
+    assert found == ["l/b", "l/b-2", "l-2", "m/one/b/c", "m/one/b-2", "m-2", "n", LONG]
 
 
-@pytest.mark.parametrize("change", ["content", "back", "mode", "beside", "new"])
-def test_a_change_of_what_is_staged_is_seen(change: str, tmp_path: pathlib.Path) -> None:
-    tree, root = staged(tmp_path)
-    with pytest.raises(ChangedError), tree.unchanged(root):
-        alter(root, pathlib.Path(f"{root}{tmp_path}/store/one/a"), change)
-
-
-def test_hashing_begins_when_a_change_would_get_a_later_time(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["content", "x bit", "new", "link"])
+def test_what_is_hashed_is_what_a_tool_gets_whatever_the_store_has_later(
+    change: str, tmp_path: pathlib.Path
 ) -> None:
     tree, root = staged(tmp_path)
-    moment = time.time_ns() + 50_000_000
-    monkeypatch.setattr("orchestrator.image.tree._last_change", lambda _root: moment)
-    with tree.unchanged(root):
-        (root / "etc/beside").write_bytes(b"y")
-        assert (root / "etc/beside").stat().st_ctime_ns > moment
+    stream(tree, tmp_path / "tar")
+    (path,) = tree.closure
+    digest, store = tree.hashes[path], pathlib.Path(path)
+    store.chmod(0o755)
+    match change:
+        case "content":
+            (store / "a").chmod(0o644)
+            (store / "a").write_bytes(b"wrong")
+        case "x bit":
+            (store / "a").chmod(0o555)
+        case "new":
+            (store / "b").touch()
+        case "link":
+            (store / "a").rename(store / "b")
+            (store / "a").symlink_to("b")
+            with (tmp_path / "content").open("wb") as sink:
+                assert "/a: " in tree.write_content(root, sink)
+            return
+    got = content(tree, root, tmp_path / "content")
+    assert got[f"{path}/a".lstrip("/")] == (b"wrong" if change == "content" else b"right")
+    assert len(got) == 2
+    assert (tree.hashes[path] == digest) == (change != "content")
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_file_that_changes_its_size_cannot_pass_for_the_streams_next_files(
+    size: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "source", b"xy")
+    tree = Tree([])
+    tree.add(Entry("boot/kernel", "file", 0o644, source=tmp_path / "source"))
+    monkeypatch.setattr(Entry, "size", size)
+    with (tmp_path / "tar").open("wb") as sink, pytest.raises(TreeError, match="its size changed"):
+        tree.write_tar(sink)

@@ -1,5 +1,6 @@
 """Tests the builder: reading its task, waiting for canaries and the token."""
 
+import dataclasses
 import errno
 import os
 import pathlib
@@ -199,6 +200,7 @@ def test_of_a_closure_nothing_is_assembled(
         (builder, "Keeper", lambda _nix: None),
         (builder, "assemble_images", lambda *words: assembled.append(words)),
         (alone, "hide", lambda: None),
+        (alone, "end_others", lambda: None),
         (staging, "sweep", lambda: None),
         (sandbox, "obtain", lambda nix, *_words, **_more: nix),
         (collect, "keep", list),
@@ -208,6 +210,33 @@ def test_of_a_closure_nothing_is_assembled(
     Task(DemoTask("x86_64-linux"), leased=False, foreign=(), closure=closure).write(run.folder)
     builder.build()
     assert len(assembled) == (0 if closure else 1)
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_what_builds_without_a_sandbox_left_is_ended_before_images_are_made(
+    isolated: bool, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    did: list[str] = []
+    result = Built(tmp_path / "result", "x86_64-linux", "raw-efi")
+    for place, name, value in (
+        (builder, "this_run", lambda: run),
+        (builder, "nix_version", lambda: "2"),
+        (builder, "_built", lambda *_words: [result]),
+        (builder, "assemble_images", lambda *_words: did.append("assemble")),
+        (alone, "hide", lambda: None),
+        (alone, "end_others", lambda: did.append("end")),
+        (staging, "sweep", lambda: None),
+        (
+            *(sandbox, "obtain"),
+            lambda nix, *_words, **_more: dataclasses.replace(nix, isolated=isolated),
+        ),
+        (collect, "keep", list),
+        (sbom, "installed", lambda: ()),
+    ):
+        monkeypatch.setattr(place, name, value)
+    Task(DemoTask("x86_64-linux"), leased=False, foreign=()).write(run.folder)
+    builder.build()
+    assert did == (["assemble"] if isolated else ["end", "assemble"])
 
 
 def test_late_values_come_when_nothing_is_built_any_more_without_a_sandbox(

@@ -1,4 +1,4 @@
-"""Tests staging folders: a living run's stays, a dead run's is removed."""
+"""Tests that staging folders of earlier versions go: a dead run's, not a living one's."""
 
 import os
 import pathlib
@@ -16,29 +16,27 @@ def builds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     return tmp_path
 
 
-def test_a_folder_is_there_for_its_time(builds: pathlib.Path) -> None:
-    with staging.staging() as folder:
-        assert folder.parent == builds
-        (folder / "root/a").mkdir(parents=True)
-        (folder / "root/a/file").touch()
-        (folder / "root/a").chmod(0o555)
-    assert list(builds.iterdir()) == []
+#: A run of an earlier version: locks the folder that it is given, and says so.
+LIVING = (
+    "import fcntl, os, sys, time; lock = os.open(sys.argv[1], os.O_RDONLY);"
+    "fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"
+)
 
 
-def test_a_living_runs_folder_stays_and_a_killed_ones_goes(builds: pathlib.Path) -> None:
-    script = (
-        "import pathlib, sys, time; from orchestrator.image import staging;"
-        "staging.FOLDER = pathlib.Path(sys.argv[1]);"
-        "context = staging.staging(); print(context.__enter__(), flush=True); time.sleep(60)"
-    )
-    command = [sys.executable, "-c", script, os.fspath(builds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("locked", [".", "nixos-image-a"], ids=["it makes links", "it has made"])
+def test_a_living_runs_folder_stays_and_a_killed_ones_goes(
+    locked: str, builds: pathlib.Path
+) -> None:
+    (builds / "nixos-image-a/root").mkdir(parents=True)
+    (builds / "nixos-image-a/root").chmod(0o555)
+    command = [sys.executable, "-c", LIVING, os.fspath(builds / locked)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        name = pathlib.Path(process.stdout.readline().strip()).name
+        process.stdout.readline()
         assert staging.sweep(everything=True) == []
-        assert (builds / name).is_dir()
+        assert (builds / "nixos-image-a/root").is_dir()
         process.kill()
-    assert staging.sweep() == [name]
+    assert staging.sweep() == ["nixos-image-a"]
     assert list(builds.iterdir()) == []
 
 
@@ -48,21 +46,3 @@ def test_what_earlier_versions_left_goes_when_nobody_else_is_there(builds: pathl
     (builds / "link").symlink_to("/etc")
     assert staging.sweep() == []
     assert staging.sweep(everything=True) == ["nix-build-a.drv-0"]
-
-
-def test_a_folder_that_was_taken_for_a_dead_runs_is_not_used(
-    builds: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between its creation and its lock, a folder may be swept."""
-    real, calls = staging._lock, []
-
-    def lock(place: pathlib.Path) -> int | None:
-        calls.append(place)
-        if len(calls) == 1:
-            place.rmdir()
-        return real(place)
-
-    monkeypatch.setattr(staging, "_lock", lock)
-    with staging.staging() as folder:
-        assert folder == calls[1]
-        assert folder.is_dir()

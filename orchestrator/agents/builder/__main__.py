@@ -127,6 +127,8 @@ def build() -> None:
     if task.late:
         keeper = _beside_late(keeper, results)
         alone.receive_late(run)
+    elif not nix.isolated:  # what a build has left could change an image while it is made
+        alone.end_others()
     assemble_images(run, results, task, keeper)
     events.emit(
         "images",

@@ -3,8 +3,8 @@
 import os
 import pathlib
 
-from orchestrator.image.filesystems.filesystem import Order, own_file, run
-from orchestrator.image.filesystems.linked_tree import staged, still
+from orchestrator.image.filesystems.filesystem import Order, own_file
+from orchestrator.image.filesystems.staged_tree import staged
 from orchestrator.image.layout import Partition
 from orchestrator.shared.constants import MIB
 
@@ -23,11 +23,7 @@ def write(order: Order) -> None:
         command += ["-L", spec.root.label, "-U", str(spec.identifier("root"))]
         command += ["--device-uuid", str(spec.identifier("btrfs device"))]
         command += ["--rootdir", os.fspath(stage.root), os.fspath(file)]
-        table = stage.owners.with_name("files")
-        lines = [f"{source} {path}\n" for path, source in stage.elsewhere.items()]
-        table.write_text("".join(lines))
-        more = {"STILL_SIZE": "1", "STILL_FILES": str(table)}
-        run(command, still(spec.identifier("btrfs"), stage.owners) | more)
+        stage.feed(command, spec.identifier("btrfs"), {"STILL_SIZE": "1"})
 
 
 def examine(image: pathlib.Path, slot: Partition) -> None:

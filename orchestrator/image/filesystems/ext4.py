@@ -101,4 +101,4 @@ def make(
         "MKE2FS_SYNC": "0",
         "LC_ALL": "C.UTF-8",  # with "C" libarchive refuses non-ASCII names
     }
-    stream(tree, command, variables)
+    stream(tree.write_tar, command, variables)

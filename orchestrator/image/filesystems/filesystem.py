@@ -8,10 +8,11 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
+import typing
+from collections.abc import Callable, Iterator
 
 from orchestrator.image.layout import Partition
-from orchestrator.image.tree import Entry, Tree
+from orchestrator.image.tree import Tree
 from orchestrator.shared import command as programs
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import ImageSpec
@@ -25,9 +26,8 @@ class FilesystemError(Exception):
 class Order:
     """Input of a file system module, which writes `tree` into the partition `slot` of `image`.
 
-    The partition is still empty. `scratch` is a folder on the same volume as `image`. `late` are
-    entries of the tree with secrets: they must not get onto the store's volume, which other runs
-    share. `mapped` says that the image gets a block map.
+    The partition is still empty. `scratch` is a folder on the same volume as `image`, which no
+    other run has. `mapped` says that the image gets a block map.
     """
 
     image: pathlib.Path
@@ -35,7 +35,6 @@ class Order:
     spec: ImageSpec
     tree: Tree
     scratch: pathlib.Path
-    late: tuple[Entry, ...]
     mapped: bool
 
 
@@ -46,14 +45,19 @@ def preloaded(library: pathlib.Path) -> str:
     return os.fspath(library)
 
 
-def stream(tree: Tree, command: list[str], variables: dict[str, str]) -> None:
-    """Run `command` with the tar stream of `tree` on its stdin."""
+def stream(
+    write: Callable[[typing.IO[bytes]], str], command: list[str], variables: dict[str, str]
+) -> None:
+    """Run `command` with the tar stream on its stdin that `write` writes to a pipe.
+
+    `write` returns an error message or "".
+    """
     complaint = ""
     with programs.ending(programs.start(command, stdin=programs.PIPE, variables=variables)) as sink:
         assert sink.stdin is not None and sink.stderr is not None
         # A broken pipe is ignored: the command has ended, and its own error is reported.
         with contextlib.suppress(BrokenPipeError), sink.stdin as pipe:
-            complaint = tree.write_tar(pipe)
+            complaint = write(pipe)
         sink.stdin = None
         said = sink.stderr.read()
     if complaint and "Broken pipe" not in complaint:

@@ -1,10 +1,11 @@
 /* Library preloaded into mkfs.btrfs and mkfs.xfs (LD_PRELOAD): equal inputs give equal bytes, and files belong to root although
    the tool runs without root. The clock stands still, random numbers are fixed, folders are sorted, and holes, hard links and
-   extended attributes are hidden.
+   extended attributes are hidden. The content of files comes from a tar stream on stdin, not from the files, which are empty:
+   nobody can change what was hashed (pack.c) before the tool reads it.
 
    STILL_SEED    16 bytes as hex digits: seed of the tools' random identifiers
    STILL_OWNERS  a file of lines "UID GID PATH": paths that do not belong to root
-   STILL_FILES   a file of lines "SOURCE PATH": opening PATH opens SOURCE, and lstat has its size
+   STILL_ROOT    folder, with a slash at its end, whose files' content comes from the stream, in the order of a sorted walk
    STILL_SIZE    if set, the first nftw() finds nothing: mkfs.btrfs uses it to guess the size, which is given */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -24,7 +25,7 @@
 
 enum { STORE_TIME = 1 };
 
-/* --- files that lie elsewhere ------------------------------------------------------------------------------------------ */
+/* --- owners and times ------------------------------------------------------------------------------------------------ */
 
 static char *read_table(const char *variable) {
   char *lines = NULL;
@@ -35,42 +36,6 @@ static char *read_table(const char *variable) {
   if (table) fclose(table);
   return lines ? lines : "";
 }
-
-/* Returns the file with the content of `path`: its SOURCE in STILL_FILES, or `path`. */
-static const char *content(const char *path) {
-  static char *lines;
-  static char source[4096];
-  if (!getenv("STILL_FILES")) return path;
-  if (!lines) lines = read_table("STILL_FILES");
-  for (char *line = lines, *end; *line && (end = strchr(line, '\n')); line = end + 1) {
-    char *blank = memchr(line, ' ', end - line);
-    if (!blank || (size_t)(blank - line) >= sizeof source) continue;
-    if (strlen(path) != (size_t)(end - blank - 1) || strncmp(path, blank + 1, end - blank - 1)) continue;
-    memcpy(source, line, blank - line);
-    source[blank - line] = 0;
-    return source;
-  }
-  return path;
-}
-
-/* open(2) has a third argument only if the flags may create a file. */
-int open(const char *path, int flags, ...) {
-  va_list more;
-  va_start(more, flags);
-  mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
-  va_end(more);
-  return openat(AT_FDCWD, content(path), flags, mode);
-}
-
-int open64(const char *path, int flags, ...) {
-  va_list more;
-  va_start(more, flags);
-  mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
-  va_end(more);
-  return openat(AT_FDCWD, content(path), flags | O_LARGEFILE, mode);
-}
-
-/* --- owners and times ------------------------------------------------------------------------------------------------ */
 
 static void own(const char *path, struct stat *status) {
   static char *lines;
@@ -95,11 +60,6 @@ int lstat(const char *path, struct stat *status) {
   int result = fstatat(AT_FDCWD, path, status, AT_SYMLINK_NOFOLLOW);
   if (result || S_ISBLK(status->st_mode) || S_ISCHR(status->st_mode)) return result;
   own(path, status);
-  if (S_ISREG(status->st_mode) && content(path) != path) {
-    struct stat other;
-    if (fstatat(AT_FDCWD, content(path), &other, 0)) return -1;
-    status->st_size = other.st_size;
-  }
   status->st_atim.tv_sec = status->st_mtim.tv_sec = status->st_ctim.tv_sec = STORE_TIME;
   status->st_atim.tv_nsec = status->st_mtim.tv_nsec = status->st_ctim.tv_nsec = 0;
   /* Hides hard links: Nix may or may not have merged equal files, and the image must not depend on that. */
@@ -132,6 +92,183 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
   if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
   return real(clock, now);
 }
+
+/* --- content of files ------------------------------------------------------------------------------------------------- */
+
+enum { RECORD = 512, NAME = 1 << 16 };
+
+/* The file that the tool reads now, and the next one in the stream, whose header has been read already. */
+static struct file {
+  char name[NAME];
+  size_t size, at;
+} files[2], *now = files, *ahead = files + 1;
+static int source = -1; /* descriptor by which the tool reads `now` */
+
+static void fail(const char *why) {
+  fprintf(stderr, "%s: %s\n", now->name, why);
+  _exit(1);
+}
+
+static char buffer[1 << 17];
+static size_t buffered, used;
+
+static ssize_t read_stream(void *target, size_t size) {
+  ssize_t got;
+  while ((got = read(STDIN_FILENO, target, size)) < 0 && errno == EINTR) {}
+  if (got < 0) fail(strerror(errno));
+  return got;
+}
+
+/* Returns 0 at the stream's end. */
+static int more(void) {
+  if (used == buffered) {
+    buffered = read_stream(buffer, sizeof buffer);
+    used = 0;
+  }
+  return buffered > 0;
+}
+
+static void take(char *target, size_t size) {
+  for (size_t part; size; size -= part, target += part) {
+    if (used == buffered && size >= sizeof buffer) part = read_stream(target, size); /* a large piece needs no copy */
+    else {
+      part = !more() ? 0 : buffered - used < size ? buffered - used : size;
+      memcpy(target, buffer + used, part);
+      used += part;
+    }
+    if (!part) fail("the stream of the files' content ends too early");
+  }
+}
+
+/* Gets the value of `key` from pax records "LENGTH KEY=VALUE\n"; returns 0 if there is none. */
+static int record(const char *records, const char *end, const char *key, char *value, size_t room) {
+  size_t length, letters = strlen(key);
+  for (const char *at = records; at < end; at += length) {
+    char *word;
+    length = strtoul(at, &word, 10);
+    const char *text = word + 1 + letters + 1;
+    if (!length || length > (size_t)(end - at)) fail("a header in the stream of the files' content is wrong");
+    if (text >= at + length || strncmp(word + 1, key, letters) || text[-1] != '=') continue;
+    size_t size = at + length - 1 - text;
+    if (size >= room) fail("a header in the stream of the files' content is too long");
+    memcpy(value, text, size);
+    value[size] = 0;
+    return 1;
+  }
+  return 0;
+}
+
+/* Reads on to the header of the next file. After the last one reads to the end of the stream, so that its writer does not find
+   a broken pipe. */
+static void look_ahead(void) {
+  static char header[RECORD], zeros[RECORD], records[4 * NAME];
+  size_t extended = 0;
+  ahead->name[0] = 0;
+  while (more()) {
+    char digits[24] = "";
+    take(header, RECORD);
+    if (!memcmp(header, zeros, RECORD)) continue; /* the end of one of several archives */
+    if (memcmp(header + 257, "ustar", 5)) fail("no header follows in the stream of the files' content");
+    memcpy(digits, header + 124, 12);
+    size_t size = strtoull(digits, NULL, 8);
+    if (header[156] == 'x') {
+      if (size > sizeof records - RECORD) fail("a header in the stream of the files' content is too long");
+      take(records, size + -size % RECORD);
+      records[extended = size] = 0;
+      continue;
+    }
+    if (header[156] == '0') {
+      if (!record(records, records + extended, "path", ahead->name, NAME))
+        sprintf(ahead->name, header[345] ? "%.155s/%.100s" : "%.0s%.100s", header + 345, header);
+      ahead->at = 0;
+      ahead->size = record(records, records + extended, "size", digits, sizeof digits) ? strtoull(digits, NULL, 10) : size;
+      return;
+    }
+    extended = 0;
+  }
+}
+
+/* Tells whether the tool's `path` names the file `name` of the stream. A prototype of mkfs.xfs has a question mark for a blank. */
+static int names(const char *path, const char *name) {
+  for (; *path && *name; path++, name++)
+    if (*path != *name && !(*path == '?' && strchr(" \t\n\v\f\r", *name))) return 0;
+  return *path == *name;
+}
+
+/* Makes `now` the file `path` of the tree; returns 0 if `path` is not in the tree. */
+static int reach(const char *path) {
+  static int began;
+  const char *root = getenv("STILL_ROOT");
+  if (!root || strncmp(path, root, strlen(root))) return 0;
+  path += strlen(root);
+  if (!began++) look_ahead();
+  if (names(path, now->name)) return 1;
+  if (now->at != now->size) fail("was not read whole");
+  if (!names(path, ahead->name)) {
+    fprintf(stderr, "%s: is not what follows in the stream of the files' content: %s\n", path, ahead->name);
+    _exit(1);
+  }
+  struct file *last = now;
+  now = ahead;
+  ahead = last;
+  if (!now->size) look_ahead();
+  return 1;
+}
+
+static int open_content(void) { return source = openat(AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC); }
+
+/* open(2) has a third argument only if the flags may create a file. */
+int open(const char *path, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
+  va_end(more);
+  return reach(path) ? open_content() : openat(AT_FDCWD, path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...) {
+  va_list more;
+  va_start(more, flags);
+  mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(more, mode_t) : 0;
+  va_end(more);
+  return reach(path) ? open_content() : openat(AT_FDCWD, path, flags | O_LARGEFILE, mode);
+}
+
+int close(int file) {
+  static int (*real)(int);
+  if (!real) real = dlsym(RTLD_NEXT, "close");
+  if (file == source) source = -1;
+  return real(file);
+}
+
+/* Both tools read a file once, from its beginning to its end. */
+ssize_t pread(int file, void *target, size_t size, off_t offset) {
+  static ssize_t (*real)(int, void *, size_t, off_t);
+  if (!real) real = dlsym(RTLD_NEXT, "pread");
+  if (file != source) return real(file, target, size, offset);
+  if (offset != now->at) fail("is not read in the order of its bytes");
+  if (size > now->size - now->at) size = now->size - now->at;
+  if (!size) return 0;
+  take(target, size);
+  if ((now->at += size) == now->size) {
+    char rest[RECORD];
+    take(rest, -now->size % RECORD);
+    look_ahead();
+  }
+  return size;
+}
+
+ssize_t pread64(int file, void *target, size_t size, off64_t offset) { return pread(file, target, size, offset); }
+
+int fstat(int file, struct stat *status) {
+  int result = fstatat(file, "", status, AT_EMPTY_PATH);
+  if (result || file != source) return result;
+  status->st_mode = S_IFREG | 0444;
+  status->st_size = now->size;
+  return 0;
+}
+
+int fstat64(int file, struct stat64 *status) { return fstat(file, (struct stat *)status); }
 
 /* --- identifiers ------------------------------------------------------------------------------------------------------ */
 
@@ -171,6 +308,7 @@ static int walk(const char *path, visitor visit, int level, int base) {
   struct FTW place = {base, level};
   if (lstat(path, &status)) return visit(path, &status, FTW_NS, &place);
   int kind = S_ISDIR(status.st_mode) ? FTW_D : S_ISLNK(status.st_mode) ? FTW_SL : FTW_F;
+  if (kind == FTW_F && reach(path)) status.st_size = now->size;
   char **names = NULL;
   size_t count = 0, room = 0;
   if (kind == FTW_D) {

@@ -6,8 +6,8 @@ import re
 import stat
 from collections.abc import Iterator
 
-from orchestrator.image.filesystems.filesystem import FilesystemError, Order, own_file, run
-from orchestrator.image.filesystems.linked_tree import owners_of, staged, still
+from orchestrator.image.filesystems.filesystem import FilesystemError, Order, own_file
+from orchestrator.image.filesystems.staged_tree import owners_of, staged
 from orchestrator.image.layout import Partition
 from orchestrator.shared.constants import MIB
 
@@ -25,10 +25,8 @@ def write(order: Order) -> None:
     """Write `order.tree` into the partition `order.slot` as xfs."""
     spec = order.spec
     with own_file(order) as file, staged(order) as stage:
-        prototype, farm = stage.owners.with_name("prototype"), stage.owners.with_name("farm")
-        farm.mkdir()
-        owners = owners_of(order.tree, stage.root)
-        lines = _prototype(stage.root, owners, farm, stage.elsewhere)
+        prototype = stage.owners.with_name("prototype")
+        lines = _prototype(stage.root, owners_of(order.tree, stage.root))
         with prototype.open("wb") as target:
             target.writelines(
                 b"%s\n" % line for line in (b"/", b"0 0", b"d--755 0 0", *lines, b"$")
@@ -37,23 +35,18 @@ def write(order: Order) -> None:
         command += ["-m", f"uuid={spec.identifier('root')},crc=1,finobt=1,rmapbt=1,reflink=1"]
         command += ["-d", "agcount=4,noalign", "-l", "size=64m", "-s", "size=512"]
         command += ["-p", f"file={prototype},slashes_are_spaces=1", os.fspath(file)]
-        run(command, still(spec.identifier("xfs"), stage.owners))
+        stage.feed(command, spec.identifier("xfs"), {})
 
 
 def examine(image: pathlib.Path, slot: Partition) -> None:
     """Check nothing: xfs_repair has no offset option."""
 
 
-def _prototype(
-    folder: pathlib.Path,
-    owners: dict[str, tuple[int, int]],
-    farm: pathlib.Path,
-    elsewhere: dict[str, pathlib.Path],
-) -> Iterator[bytes]:
+def _prototype(folder: pathlib.Path, owners: dict[str, tuple[int, int]]) -> Iterator[bytes]:
     """Yield lines of an mkfs.xfs prototype for the content of `folder` (mkfs.xfs(8), -p).
 
-    A space in a name is written as a slash. The path of a source may contain no space, so such a
-    file gets a symlink in the folder `farm`. `elsewhere` maps a path to the file with its content.
+    A space in a name is written as a slash. The path of a source may contain no space, for which it
+    has a question mark: `still.c` knows that.
     """
     for path in sorted(folder.iterdir(), key=lambda path: os.fsencode(path.name)):
         name, status = os.fsencode(path.name), path.lstat()
@@ -69,7 +62,7 @@ def _prototype(
         )
         if kind == b"d":
             yield line
-            yield from _prototype(path, owners, farm, elsewhere)
+            yield from _prototype(path, owners)
             yield b"$"
         elif kind == b"l":
             target = os.fsencode(path.readlink())
@@ -77,10 +70,4 @@ def _prototype(
                 raise FilesystemError(f"{path.name!r}: mkfs.xfs cannot make a link to {target!r}")
             yield b"%s %s" % (line, target)
         else:
-            content = elsewhere.get(str(path), path)
-            source = os.fsencode(content)
-            if re.search(rb"\s", source):
-                link = farm / str(len(list(farm.iterdir())))
-                link.symlink_to(content)
-                source = os.fsencode(link)
-            yield b"%s %s" % (line, source)
+            yield b"%s %s" % (line, re.sub(rb"\s", b"?", os.fsencode(path)))
