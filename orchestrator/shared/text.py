@@ -3,10 +3,11 @@
 import re
 
 #: Control sequences and control strings (ECMA-48, sections 5.4 and 5.6; xterm also ends the latter
-#: with BEL), and single control characters.
+#: with BEL), and single control characters. A string ends where another one begins: so each letter
+#: is looked at a few times, however many strings have no end.
 _ANSI = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import time
 
 import hypothesis
 import pytest
@@ -307,3 +308,20 @@ def test_specs_of_images_are_told_as_they_are_and_no_part_of_the_log(log: NixLog
         log.feed(nix(action="msg", level=0, msg=f"trace: nixos-image-spec {text}"))
     assert log.specs == ['{"a": 1}', "null"]
     assert text_of(log) == ""
+
+
+@pytest.mark.parametrize(
+    "piece", ["\x9d", "\x90", "\x1b]", "\x1b[", "\x9b0", "\x9d\x1b", "\x1b", "\x9b;", "\x9d;"]
+)
+def test_a_letter_of_hostile_text_is_not_looked_at_again_and_again(piece: str) -> None:
+    began = time.process_time()
+    plain(piece * 40_000)
+    plain(f"{piece}{piece[-1] * 40_000}")
+    assert time.process_time() - began < 2
+
+
+def test_nor_is_a_failure_that_repeats_a_name(log: NixLog) -> None:
+    log.errors.append("build of '/a.drv'" * 20_000)
+    began = time.process_time()
+    assert log.failed_path == ""
+    assert time.process_time() - began < 2

@@ -37,7 +37,7 @@ DERIVATION = r"/[^'#?^]+\.drv"
 #: can build, are different.
 FAILED = re.compile(
     rf"(?:Cannot build|builder for) '({DERIVATION})'(?:\.\s+Reason: builder)? failed"
-    rf"|build of '({DERIVATION})'.* failed"
+    rf"|build of '({DERIVATION})'(?: on '[^']*')? failed"
 )
 
 #: Nix' message about a derivation that has failed on a builder; without it, the builder was lost.
