@@ -5,10 +5,12 @@ import glob
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable
 
-from orchestrator.image import partition
-from orchestrator.image.bootspec import BOOTSPEC, Bootspec, read_bootspec
+from orchestrator.image import partition, staging
+from orchestrator.image.bootspec import Bootspec, read_bootspec
 from orchestrator.image.closure import Record, closure_of, differing, records, registration
+from orchestrator.image.copies import Copies
 from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
 from orchestrator.image.filesystems.filesystem import Order
@@ -27,7 +29,7 @@ from orchestrator.image.loaders.bootloader import BootEntry, Files
 from orchestrator.image.loaders.grub_menu import MENU
 from orchestrator.image.loaders.signing import Signer
 from orchestrator.image.pack import ChangedError
-from orchestrator.image.sources import Sources, store_paths
+from orchestrator.image.sources import store_paths
 from orchestrator.image.tree import Entry, Tree, TreeError
 from orchestrator.shared.constants import MIB
 from orchestrator.shared.spec import Content, ImageSpec
@@ -63,15 +65,32 @@ def assemble(
     not in the Nix store. `mapped` says that the image gets a block map. `signer` signs EFI
     programs.
 
-    Raises `ChangedError` if a path of the closure does not have the hash in the Nix database.
+    Raises `ChangedError` if a store path does not have the hash in the Nix database.
     """
+    named = [spec.toplevel, *spec.additionalPaths, *store_paths(spec.sources)]
+    folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        copies = Copies(records(closure_of(named)), folder)
+        return _assemble(spec, target, scratch, late, copies, mapped=mapped, signer=signer)
+    finally:
+        staging.remove(folder)
+
+
+def _assemble(
+    spec: ImageSpec,
+    target: pathlib.Path,
+    scratch: pathlib.Path,
+    late: tuple[Entry, ...],
+    sources: Copies,
+    *,
+    mapped: bool,
+    signer: Signer | None,
+) -> Layout:
     content = [spec.toplevel, *spec.additionalPaths]
     known = records(closure_of(content))
-    sources = Sources(closure_of([*content, *store_paths(spec.sources)]))
     tree = Tree(known, alone=spec.onlyNixStore)
     toplevel = pathlib.Path(spec.toplevel)
-    sources.real(toplevel / BOOTSPEC)
-    boot_files = _real(_boot_files(spec, read_bootspec(toplevel)), sources)
+    boot_files = _real(_boot_files(spec, read_bootspec(toplevel, sources.real)), sources)
     if signer:
         signing.check(spec)
         parts = {name: signer.signed(files) for name, files in boot_files.partitions.items()}
@@ -122,7 +141,7 @@ def _fill(
     spec: ImageSpec,
     known: dict[str, Record],
     boot: _BootFiles,
-    sources: Sources,
+    sources: Copies,
 ) -> None:
     """Add all files of the root file system that are neither store paths nor late values."""
     if spec.registration:
@@ -135,29 +154,35 @@ def _fill(
             tree.add_from(content, f"boot/{name}", real=sources.real, mode=0o644)
     for one in spec.contents:
         mode = int(one.mode, 8) if one.mode else None
-        for source, target in matches(one):
+        for source, target in matches(one, sources.real):
             tree.add_from(
                 source, target, real=sources.real, mode=mode, user=one.user, group=one.group
             )
 
 
-def matches(one: Content) -> list[tuple[pathlib.Path, str]]:
+def matches(
+    one: Content, real: Callable[[pathlib.Path], pathlib.Path]
+) -> list[tuple[pathlib.Path, str]]:
     """Return each source of `contents` with its place in the root file system.
 
+    `real` returns the folder that a path leads to, in which a pattern is looked for.
     As for nixpkgs' make-disk-image.nix, a source with `*` is a pattern, and the target the folder
     of what matches. Raises `TreeError` if nothing does.
     """
     target = one.target.strip("/")
     if "*" not in one.source:
         return [(pathlib.Path(one.source), target)]
+    parts = pathlib.Path(one.source).parts
+    fixed = next(at for at, part in enumerate(parts) if "*" in part)
+    above, pattern = pathlib.Path(*parts[:fixed]), pathlib.Path(*parts[fixed:])
     # As in a shell, hidden files are left out, which Path.glob would take.
-    found = sorted(glob.glob(one.source))  # noqa: PTH207
+    found = sorted(glob.glob(os.fspath(pattern), root_dir=real(above)))  # noqa: PTH207
     if not found:
         raise TreeError(f"contents: nothing matches {one.source}")
-    return [(pathlib.Path(path), f"{target}/{pathlib.Path(path).name}") for path in found]
+    return [(above / path, f"{target}/{pathlib.Path(path).name}") for path in found]
 
 
-def _real(boot: _BootFiles, sources: Sources) -> _BootFiles:
+def _real(boot: _BootFiles, sources: Copies) -> _BootFiles:
     """Return `boot` with the files that its paths lead to; raises `TreeError` if one leads out."""
 
     def files(given: Files) -> Files:

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import typing
+from collections.abc import Callable
 
 from orchestrator.shared.json_reader import UNUSABLE, JsonError, read_json
 from orchestrator.shared.spec import SpecError
@@ -37,14 +38,16 @@ class Bootspec:
     specialisations: tuple[tuple[str, "Bootspec"], ...] = ()
 
 
-def read_bootspec(toplevel: pathlib.Path) -> Bootspec:
-    """Read `boot.json` of a toplevel.
+def read_bootspec(
+    toplevel: pathlib.Path, real: Callable[[pathlib.Path], pathlib.Path] = pathlib.Path
+) -> Bootspec:
+    """Read `boot.json` of a toplevel, from the file that `real` returns for its path.
 
     Raises `SpecError` if the file is missing, invalid, or has no version 1 bootspec.
     """
     path = toplevel / BOOTSPEC
     try:
-        document = read_json(path.read_text(), str(path))
+        document = read_json(real(path).read_text(), str(path))
     except JsonError as error:
         raise SpecError(str(error)) from error
     except (OSError, ValueError) as error:

@@ -39,17 +39,6 @@ class Sources:
             )
         return real
 
-    def folder(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Return the folder that `path` leads to, whose files are read by another program.
-
-        Raises `TreeError` if one of them leads out.
-        """
-        real = self.real(path)
-        for inner in real.rglob("*"):
-            if inner.is_symlink():
-                self.real(inner)
-        return real
-
 
 def store_paths(paths: Iterable[str]) -> list[str]:
     """Return the store paths that `paths` begin with, each once.

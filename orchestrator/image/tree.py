@@ -150,7 +150,9 @@ class Tree:
         for one in inner:
             place = f"{path}/{one.name}"
             inside = (*above, source)
-            self.add_from(one, place, real=real, mode=mode, user=user, group=group, above=inside)
+            self.add_from(
+                named / one.name, place, real=real, mode=mode, user=user, group=group, above=inside
+            )
 
     def usage(self) -> tuple[int, int]:
         """Return what the tree needs: (bytes in whole blocks, inodes)."""

@@ -1,5 +1,6 @@
 """Whole images from a small made-up system in a real Nix store, read back with other tools."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,6 +8,8 @@ import os
 import pathlib
 import subprocess
 import time
+import typing
+from collections.abc import Iterable
 
 import pytest
 
@@ -14,10 +17,11 @@ from orchestrator.image.assemble import assemble
 from orchestrator.image.closure import Record, changed, records, registration
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.layout import LayoutError
-from orchestrator.image.pack import ChangedError
+from orchestrator.image.pack import ChangedError, pack
 from orchestrator.image.search import misplaced
 from orchestrator.image.tree import Entry, TreeError
 from orchestrator.shared.constants import MIB
+from orchestrator.shared.filesystems import FsType
 from orchestrator.shared.spec import Content, FirmwarePartition, ImageSpec, PartitionTable
 from tests.tools.nix_store import add, made_up, poisoned, run
 
@@ -167,7 +171,7 @@ def test_no_image_is_made_of_what_was_changed(spec: ImageSpec, tmp_path: pathlib
         assert changed(paths) == wrong
         with pytest.raises(ChangedError) as caught:
             assemble(spec, tmp_path / "image", tmp_path)
-    assert list(caught.value.paths) == wrong
+    assert caught.value.paths == (spec.toplevel,), "its boot.json is read first"
     assert not (tmp_path / "image").exists()
 
 
@@ -268,3 +272,51 @@ def test_links_within_what_the_spec_names_are_followed(
     layout = assemble(asked, image, tmp_path)
     found = {line.split("/")[5] for line in listing(image, layout.root.start, "/etc/mine")}
     assert found == {".", "..", "a", "kernel", "link"}
+
+
+@pytest.mark.parametrize("kind", ["ext4", "btrfs"])
+@pytest.mark.parametrize("case", ["contents", "folder", "kernel", "loader"])
+def test_what_is_right_again_when_the_store_is_hashed_gets_into_no_image(
+    case: str,
+    kind: FsType,
+    spec: ImageSpec,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A build without a sandbox may undo its change when a file has been read once."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/a").write_text("right")
+    folder = pathlib.Path(add(tmp_path / "folder"))
+    loader = pathlib.Path(spec.bootLoader.systemdBoot or "")
+    kernel = pathlib.Path(spec.additionalPaths[0])
+    asked = dataclasses.replace(
+        spec,
+        contents=(Content(str(folder), "/etc/mine"),),
+        root=dataclasses.replace(spec.root, fsType=kind, additionalSpaceMiB=64),
+        additionalPaths=tuple(path for path in spec.additionalPaths if path != str(loader)),
+    )
+    wrong = {"contents": folder / "a", "folder": folder / "new", "kernel": kernel, "loader": loader}
+    file = wrong[case]
+    undo = contextlib.ExitStack()
+    folder.chmod(0o755)
+    if case == "folder":
+        file.write_text("wrong")
+        undo.callback(file.unlink)
+    else:
+        undo.enter_context(poisoned(str(file)))
+
+    def later(
+        paths: Iterable[str], sink: typing.IO[bytes], folder: str = "/", content: str = ""
+    ) -> tuple[dict[str, str], str]:
+        undo.close()
+        return pack(paths, sink, folder, content)
+
+    with undo, monkeypatch.context() as patch:
+        patch.setattr("orchestrator.image.tree.pack", later)
+        with pytest.raises(ChangedError) as caught:
+            assemble(asked, tmp_path / "image", tmp_path)
+    assert caught.value.paths == ("/".join(str(file).split("/")[:4]),)
+    folder.chmod(0o555)
+    assemble(asked, tmp_path / "image", tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"folder", "image"}, "no copy is left"

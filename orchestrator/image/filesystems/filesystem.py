@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Iterator
 
 from orchestrator.image.layout import Partition
+from orchestrator.image.pack import pack
 from orchestrator.image.tree import Tree
 from orchestrator.shared import command as programs
 from orchestrator.shared.constants import MIB
@@ -65,6 +66,23 @@ def stream(
     done = programs.Done(programs.quoted(command), sink.returncode, b"", said, 0)
     if done.code != 0:
         raise FilesystemError(f"{command[0]}: {done.reason}")
+
+
+def extract(path: str, folder: pathlib.Path) -> str:
+    """Copy the store path `path` into `folder`; return the SHA-256 (hex) of the copy's Nix archive.
+
+    Raises `FilesystemError` if it cannot be read or written.
+    """
+    digest = ""
+
+    def write(sink: typing.IO[bytes]) -> str:
+        nonlocal digest
+        hashes, complaint = pack([path], sink, os.fspath(pathlib.Path(path).parent))
+        digest = hashes.get(path, "")
+        return complaint
+
+    stream(write, ["tar", "-x", "-m", "--no-same-owner", "-C", os.fspath(folder)], {})
+    return digest
 
 
 @contextlib.contextmanager
