@@ -161,8 +161,13 @@ class Tree:
             blocks += -(-entry.size // BLOCK) * BLOCK if entry.kind == "file" else BLOCK
         return blocks, inodes + len(self._entries)
 
-    def write_tar(self, sink: typing.IO[bytes]) -> str:
-        """Write the tar stream to `sink`, a pipe or file; returns an error message or ""."""
+    def write_tar(self, sink: typing.IO[bytes], *, root: bool = False) -> str:
+        """Write the tar stream to `sink`, a pipe or file; returns an error message or "".
+
+        With `root` it begins with the root folder, which has mode 755.
+        """
+        if root:
+            _write_entry(Entry(".", "folder", 0o755), sink)
         for entry in self.entries:
             _write_entry(entry, sink)
         sink.flush()

@@ -741,3 +741,40 @@ def test_files_of_any_name_and_size_have_their_content(tmp_path: pathlib.Path) -
     run("btrfs", "restore", tmp_path / "image", tmp_path / "back")
     found = {name: (tmp_path / "back" / name).read_bytes() for name in files}
     assert found == files
+
+
+#: Modes in the image of `test_modes_are_those_of_the_tree`, by path.
+MODES = {"": 0o755, "sticky": 0o1777, "nix/store": 0o1775, "all": 0o7755, "own": 0o700}
+
+
+@pytest.mark.needs("mkfs.xfs", "xfs_db", "mkfs.erofs", "dump.erofs")
+@pytest.mark.parametrize(
+    ("kind", "tool", "shown"),
+    [
+        ("ext4", ("debugfs", "-R", "stat /{}"), r"Mode: +(\d+)"),
+        ("xfs", ("xfs_db", "-r", "-c", "path /{}", "-c", "print core.mode"), r"mode = (\d+)"),
+        ("erofs", ("dump.erofs", "--path=/{}"), r"Access: (\d+)/"),
+    ],
+)
+def test_modes_are_those_of_the_tree(
+    kind: FsType, tool: tuple[str, ...], shown: str, tmp_path: pathlib.Path
+) -> None:
+    tree, _path = one_path(tmp_path)
+    for name, mode in MODES.items():
+        if name not in ("", "nix/store"):
+            tree.add(Entry(name, "file" if name == "all" else "folder", mode))
+    rootfs.write_root(order(tmp_path, kind, tree))
+    said = {name: run(*(word.format(name) for word in tool), tmp_path / "image") for name in MODES}
+    found = {name: re.findall(shown, text) for name, text in said.items()}
+    seen = 0o777 if kind == "erofs" else 0o7777  # dump.erofs shows no more
+    assert {name: [int(one, 8) & seen for one in given] for name, given in found.items()} == {
+        name: [mode & seen] for name, mode in MODES.items()
+    }
+
+
+@pytest.mark.needs("mkfs.xfs", "xfs_db")
+def test_a_sticky_bit_that_cannot_be_set_is_no_other_mode(tmp_path: pathlib.Path) -> None:
+    tree, _path = one_path(tmp_path)
+    tree.add(Entry("a b", "folder", 0o1777))
+    with pytest.raises(FilesystemError, match="/a b: cannot get its sticky bit on xfs"):
+        rootfs.write_root(order(tmp_path, "xfs", tree))

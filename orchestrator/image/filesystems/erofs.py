@@ -21,7 +21,12 @@ def write(order: Order) -> None:
     with own_file(order) as file:
         command = ["mkfs.erofs", "--quiet", f"-T{STORE_TIME}", "--all-time", "--tar=f", "-x-1"]
         command += ["-U", str(spec.identifier("root")), "-L", spec.root.label, os.fspath(file)]
-        stream(order.tree.write_tar, command, {"LC_ALL": "C.UTF-8"})
+        stream(
+            # Without an entry of its own the root would be everybody's to write to.
+            lambda pipe: order.tree.write_tar(pipe, root=True),
+            command,
+            {"LC_ALL": "C.UTF-8"},
+        )
 
 
 def examine(image: pathlib.Path, slot: Partition) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from orchestrator.image.filesystems.filesystem import FilesystemError, Order, own_file
 from orchestrator.image.filesystems.staged_tree import owners_of, staged
 from orchestrator.image.layout import Partition
+from orchestrator.image.tree import Entry
+from orchestrator.shared import command as programs
 from orchestrator.shared.constants import MIB
 
 #: Smallest size in bytes that mkfs.xfs accepts (xfsprogs 6.13, `mkfs/xfs_mkfs.c`).
@@ -36,10 +38,24 @@ def write(order: Order) -> None:
         command += ["-d", "agcount=4,noalign", "-l", "size=64m", "-s", "size=512"]
         command += ["-p", f"file={prototype},slashes_are_spaces=1", os.fspath(file)]
         stage.feed(command, spec.identifier("xfs"), {})
+        for entry in order.tree.entries:
+            if entry.mode & stat.S_ISVTX:
+                _stick(file, entry)
 
 
 def examine(image: pathlib.Path, slot: Partition) -> None:
     """Check nothing: xfs_repair has no offset option."""
+
+
+def _stick(file: pathlib.Path, entry: Entry) -> None:
+    """Give `entry` its whole mode in the xfs `file`: prototypes have no place for a sticky bit."""
+    mode = f"0{(stat.S_IFDIR if entry.kind == 'folder' else stat.S_IFREG) | entry.mode:o}"
+    orders = (f"path /{entry.path}", f"write core.mode {mode}", "print core.mode")
+    words = [word for order in orders for word in ("-c", order)]
+    done = programs.run(["xfs_db", "-x", *words, os.fspath(file)], fails=FilesystemError)
+    # xfs_db cannot reach a path with a blank, and goes on then where it is.
+    if done.stderr or re.search(r"\s", entry.path) or f"core.mode = {mode}\n" not in done.text:
+        raise FilesystemError(f"/{entry.path}: cannot get its sticky bit on xfs: {done.last}")
 
 
 def _prototype(folder: pathlib.Path, owners: dict[str, tuple[int, int]]) -> Iterator[bytes]:
