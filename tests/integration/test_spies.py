@@ -208,7 +208,7 @@ def test_a_flakes_inputs_are_no_way_to_them(orchestrate: Run) -> None:
         trees=("/home/me/flake",),
     )
     assert outcome.code == 6, outcome.err
-    assert "Permission denied" in outcome.err
+    assert "Operation not permitted" in outcome.err or "Permission denied" in outcome.err
     assert (
         in_store(f"grep -rlE '{'|'.join(MARKS)}' /nix/store /nix/var --include='*' || true") == ""
     )
@@ -224,14 +224,23 @@ run = pathlib.Path("/var/nixos-image/0badcafe")
 sent = run / "input/home/me"
 (sent / "flake").mkdir(parents=True)
 (run / "task.json").write_text("task")
+(run / "plain.tar").write_text("")
+(run / "builds").mkdir()
+for name in ("inputs.json", "ca-bundle.crt", "builds/x"):
+    (run / name).write_text('"a"')
+pathlib.Path("/run/nixos-image/lease/token").write_text("token")
+left = pathlib.Path("/nix/var/nix/gcroots/nixos-image")
+left.mkdir(parents=True)
+(left / "x-of-another-run").write_text("")
 (sent / "a.nix").write_text('"a"')
 (sent / "link").symlink_to(run / "task.json")
 (sent / "flake/flake.nix").write_text("{ outputs = _: { x = import ./a.nix; }; }")
 (sent / "flake/a.nix").write_text('"a"')
 known = f'let sent = {sent}; flake = "path:{sent}/flake"; in'
 command = ["nix", "eval", "--raw", "--impure", "-I", f"nixos-image-sources={run}/input"]
-environment = os.environ | {"NIX_CONFIG": Settings(restricted=True).text()}
-command += ["-I", f"mine={sent}", "--expr"]
+environment = Settings(restricted=True).environment(evaluates=True)
+# Without a network Nix cannot load the registry, which it wants for a search path.
+command += ["-I", f"mine={sent}", "--option", "flake-registry", "", "--expr"]
 options = {"env": environment, "capture_output": True, "text": True}
 said = [subprocess.run([*command, f"{known} {one}"], **options) for one in json.loads(sys.argv[1])]
 print(json.dumps([(done.returncode, done.stdout, done.stderr) for done in said]))
@@ -263,16 +272,69 @@ READS: dict[str, str | None] = {
 }
 
 
-def test_an_evaluation_reads_what_was_sent_and_nothing_else() -> None:
+#: Places that Nix copies without asking whether the evaluation may read them, if it may open them.
+HIDDEN = (
+    "path:/var/nixos-image/0badcafe",
+    "path:/var/nixos-image/0badcafe/task.json",
+    "path:/var/nixos-image/0badcafe/input/home/me/../../../task.json",
+    "file:///var/nixos-image/0badcafe/task.json",
+    "tarball+file:///var/nixos-image/0badcafe/plain.tar",
+    "path:/run/nixos-image/lease/token",
+    "path:/nix",
+    "path:/nix/store",
+    "path:/nix/var/nix/db",
+    "path:/nix/var/nix/db/db.sqlite",
+    "file:///nix/var/nix/db/db.sqlite",
+    "path:/nix/var/nix/gcroots/nixos-image",
+    "path:/nix/var/nix/gcroots/nixos-image/x-of-another-run",
+    "file+file:///nix/var/nix/gcroots/nixos-image/",
+)
+
+#: What Nix says of a file that it may not open; curl, which opens it for `file:`, tells no cause.
+CLOSED = ("Operation not permitted", "Could not open file", "Failed to open/read local data")
+
+
+def evaluated(expressions: list[str]) -> list[tuple[int, str, str]]:
+    """Return exit code, value and messages of `EVALUATE` for each of the `expressions`."""
     options = ["--rm", "--user", "builder", "--network", "none", "--read-only"]
     options += ["--tmpfs", "/tmp:exec", "--tmpfs", f"/nix:exec,uid={BUILDER}"]
     options += ["--tmpfs", f"/var/nixos-image:uid={BUILDER}", "--env", "HOME=/tmp/home"]
+    options += ["--tmpfs", f"/run/nixos-image/lease:uid={BUILDER}"]
     options += ["--entrypoint", "python3", "nixos-image-builder"]
-    said = json.loads(docker("run", *options, "-c", EVALUATE, json.dumps(list(READS))))
+    said = json.loads(docker("run", *options, "-c", EVALUATE, json.dumps(expressions)))
+    return [(code, out, err) for code, out, err in said]
+
+
+def test_an_evaluation_reads_what_was_sent_and_nothing_else() -> None:
     refused = (1, "", "forbidden in restricted mode")
     wanted = {one: refused if value is None else (0, value, "") for one, value in READS.items()}
     seen = {
         one: (code, out, refused[2] if refused[2] in err else err if code else "")
-        for one, (code, out, err) in zip(READS, said, strict=True)
+        for one, (code, out, err) in zip(READS, evaluated(list(READS)), strict=True)
     }
     assert seen == wanted
+
+
+def test_an_evaluation_copies_nothing_that_tells_of_runs() -> None:
+    searched = [
+        f'toString (builtins.findFile [ {{ prefix = "x"; path = "flake:{one}"; }} ] "x")'
+        for one in HIDDEN
+    ]
+    got = [f'(builtins.getFlake "{one}").outPath' for one in HIDDEN if one.startswith("path:")]
+    said = evaluated([*searched, *got])
+    copied = {
+        one: (out, err)
+        for one, (code, out, err) in zip([*searched, *got], said, strict=True)
+        if code == 0 or not any(word in err for word in CLOSED)
+    }
+    assert copied == {}
+
+
+def test_an_evaluation_copies_what_it_is_given() -> None:
+    shown = ("input/home/me/a.nix", "inputs.json", "ca-bundle.crt", "builds/x")
+    place = "flake:path:/var/nixos-image/0badcafe"
+    found = [
+        f'import (builtins.findFile [ {{ prefix = "x"; path = "{place}/{one}"; }} ] "x")'
+        for one in shown
+    ]
+    assert [one[:2] for one in evaluated(found)] == [(0, "a")] * len(shown)

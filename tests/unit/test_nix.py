@@ -11,7 +11,7 @@ import time
 import pytest
 
 from orchestrator.agents import room
-from orchestrator.agents.builder import collect, limits, nix, nixos
+from orchestrator.agents.builder import collect, limits, nix, nix_settings, nixos
 from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.forecast import Forecast, present_bytes
 from orchestrator.agents.builder.limits import Met
@@ -73,6 +73,17 @@ def test_an_evaluation_fetches_from_other_hosts_only() -> None:
     assert {"https:", "github:", "git+ssh:", "channel:"} <= set(schemes)
     assert not {"file:", "path:", "git+file:", "tarball+file:"} & set(schemes)
     assert "restrict-eval" not in config(Settings())
+
+
+def test_only_a_restricted_evaluation_has_the_library_that_hides_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A command that only builds may collect garbage, for which Nix reads what is hidden."""
+    monkeypatch.setattr(nix_settings, "preloaded", lambda library: library.name)
+    own, restricted = Settings(), Settings(restricted=True)
+    assert own.environment(evaluates=True)["LD_PRELOAD"] == "readonly.so"
+    assert restricted.environment()["LD_PRELOAD"] == "readonly.so"
+    assert restricted.environment(evaluates=True)["LD_PRELOAD"] == "readonly.so unseen.so"
 
 
 def test_a_configuration_that_no_pipe_holds_is_refused(

@@ -222,7 +222,7 @@ class Nix:
             store.watched(),
             self.log_file.open("a" if again else "w") as text,
             _readable_once(self.secret) as descriptors,
-            programs.ending(self._start(arguments, descriptors)) as process,
+            programs.ending(self._start(arguments, descriptors, evaluates=evaluates)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
             log = NixLog(text, self.recorder, evaluates=evaluates)
@@ -262,21 +262,25 @@ class Nix:
             raise error
         return output.strip(), log
 
-    def _start(self, arguments: list[str], descriptors: tuple[int, ...]) -> programs.Process:
+    def _start(
+        self, arguments: list[str], descriptors: tuple[int, ...], *, evaluates: bool
+    ) -> programs.Process:
         # --show-trace: the trace has the caller's line, even if the user does not see the trace.
         told = ("--log-format", "internal-json", "--show-trace")
         return programs.start(
             ["nix", *arguments, *self.options, *told],
             stdout=programs.PIPE,
-            variables=self._environment(descriptors),
+            variables=self._environment(descriptors, evaluates=evaluates),
             descriptors=descriptors,
         )
 
-    def _environment(self, descriptors: tuple[int, ...]) -> dict[str, str]:
+    def _environment(
+        self, descriptors: tuple[int, ...], *, evaluates: bool = False
+    ) -> dict[str, str]:
         """Return the environment; NIX_CONFIG ends with an include of each descriptor."""
         included = "".join(f"include /proc/self/fd/{one}\n" for one in descriptors)
         own = self.settings.text() + self.crew.text()
-        variables = {**self.settings.environment(), **self.crew.variables()}
+        variables = {**self.settings.environment(evaluates=evaluates), **self.crew.variables()}
         return {**variables, "NIX_CONFIG": own + included}
 
     def _leave_out(self, log: NixLog) -> bool:

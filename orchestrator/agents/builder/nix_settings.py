@@ -30,6 +30,10 @@ BUILDS = "/nix/var/nix/builds"
 #: read-only.
 READONLY = ROOT / "readonly.so"
 
+#: Library compiled from `unseen.c` into the builder's image: keeps from a restricted evaluation
+#: what Nix' `restrict-eval` does not.
+UNSEEN = ROOT / "unseen.so"
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -37,8 +41,8 @@ class Settings:
 
     `sandbox` enables Nix' sandbox, which shows the container's files in `sandbox_paths`.
     `build_dir` is an existing folder for builds. With `restricted`, an evaluation can read only its
-    search path and what it fetches. With `keep_failed` the folder of a failed build is kept.
-    Without `builds` Nix only fetches.
+    search path and what it fetches, and fetch nothing that `unseen.c` hides. With `keep_failed` the
+    folder of a failed build is kept. Without `builds` Nix only fetches.
     """
 
     platforms: tuple[str, ...] = ()
@@ -88,7 +92,12 @@ class Settings:
         # Derivations that run a virtual machine ask for kvm; their QEMU emulates without KVM.
         return ["kvm", *(one for name in self.platforms for one in SYSTEMS[name].features)]
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of a Nix command that builds."""
-        readonly = {"LD_PRELOAD": preloaded(READONLY), "READONLY_EXCEPT": self.build_dir}
-        return {**os.environ, "NIX_CONFIG": self.text(), **readonly}
+    def environment(self, *, evaluates: bool = False) -> dict[str, str]:
+        """Return the environment of a Nix command that builds, or `evaluates` and may build."""
+        libraries = [READONLY, *([UNSEEN] if self.restricted and evaluates else [])]
+        return {
+            **os.environ,
+            "NIX_CONFIG": self.text(),
+            "LD_PRELOAD": " ".join(map(preloaded, libraries)),
+            "READONLY_EXCEPT": self.build_dir,
+        }
