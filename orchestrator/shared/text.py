@@ -58,6 +58,9 @@ def columns(rows: list[tuple[str, ...]]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def public(url: str) -> str:
-    """Return `url` without the user name and the password that may be in it."""
-    return re.sub(r"(?<=://)[^/@?#]*@", "", url)
+def public(text: str) -> str:
+    """Return a URL, or a text with URLs, without user names and passwords.
+
+    A password may have an `@`, though it should not.
+    """
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", text)

@@ -83,7 +83,8 @@ def ask(nix: Nix) -> Effective:
     """Ask `nix` for its settings; raises `AgentError`."""
     done = nix.ask(["config", "show", "--json"], SECONDS)
     if done.code != 0:
-        raise AgentError(f"Nix' settings cannot be read: {done.last}", kind="build")
+        said = nix.hide(done.last)
+        raise AgentError(f"Nix' settings cannot be read: {said}", kind="build")
     values = answer(done.text, _values)
     changed = {name for name, (value, default) in values.items() if value != default}
     return Effective(

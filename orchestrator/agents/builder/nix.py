@@ -15,6 +15,7 @@ from orchestrator.agents import events
 from orchestrator.agents.builder import collect, debug, limits
 from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.evaluation import explain
+from orchestrator.agents.builder.hiding import hider
 from orchestrator.agents.builder.nix_failure import Failure
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.nixlog import NixLog, Problem
@@ -122,6 +123,11 @@ class Nix:
     crew: Crew = dataclasses.field(default_factory=Crew, repr=False, compare=False)
     unsigned: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
 
+    @property
+    def hide(self) -> Callable[[str], str]:
+        """Removes the secrets of `secret`, and the passwords of URLs, from Nix' words."""
+        return hider(self.secret)
+
     def without(self, caches: Iterable[str]) -> "Nix":
         """Return the same without the substituters `caches`."""
         gone = {_bare(one) for one in caches}
@@ -225,7 +231,7 @@ class Nix:
             programs.ending(self._start(arguments, descriptors, evaluates=evaluates)) as process,
         ):
             assert process.stderr is not None and process.stdout is not None
-            log = NixLog(text, self.recorder, evaluates=evaluates)
+            log = NixLog(text, self.recorder, evaluates=evaluates, hide=self.hide)
             with Reporter(log, lock, self.verbose).running():
                 for line in process.stderr:
                     with lock:

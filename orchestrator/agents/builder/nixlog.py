@@ -12,10 +12,11 @@ import json
 import pathlib
 import re
 import typing
+from collections.abc import Callable
 
 from orchestrator.agents.builder.recorder import Recorder
 from orchestrator.shared.json_reader import counted
-from orchestrator.shared.text import plain
+from orchestrator.shared.text import plain, public
 
 PREFIX = "@nix "
 
@@ -111,7 +112,7 @@ class NixLog:
     `machines` has the address of the builder of each derivation (.drv path) that is built on
     another machine, `refused` why Nix could not use a builder, by its address. `caches` has the
     cache of each store path that Nix has begun to fetch, `unsigned` the caches that have paths
-    which Nix does not take.
+    which Nix does not take. `hide` removes secrets from what people see: log, errors, warnings.
 
     Nix passes on what a build prints in the format of its log (`@nix {"action": "msg"`) as if it
     were Nix' own. So if the command only builds, not `evaluates`, no message is taken for the words
@@ -123,6 +124,7 @@ class NixLog:
     log: typing.TextIO
     recorder: Recorder = dataclasses.field(default_factory=Recorder)
     evaluates: bool = True
+    hide: Callable[[str], str] = public
     untold: int = 0
     done: int = 0
     expected: int = 0
@@ -256,26 +258,27 @@ class NixLog:
         if text.startswith(LOUD):
             return
         if match := UNUSED.match(text):
-            self.refused[match[1]] = match[2]
+            self.refused[match[1]] = self.hide(match[2])
+        text = self.hide(text)
         if "raw_msg" not in event:
             if not self._running:
                 self.notes.append(text)
             self.errors.append(text)
             return
-        raw = plain(str(event["raw_msg"]))
+        raw = self._told(event["raw_msg"])
         self.errors.append(raw)
         trace = event.get("trace")
         frames = [event, *(trace if isinstance(trace, list) else [])]
         frames = [frame for frame in frames if isinstance(frame, dict)]
         places = (plain(str(frame.get("file"))) for frame in frames if frame.get("line"))
-        doings = tuple(plain(str(frame.get("raw_msg"))) for frame in frames[1:])
+        doings = tuple(self._told(frame.get("raw_msg")) for frame in frames[1:])
         # Nix' places are FILE:LINE:COLUMN: remove the column.
         lines = tuple(place.rpartition(":")[0] for place in places)
         self.problem = Problem(raw, lines, text, doings)
 
     def _warning(self, event: dict[str, typing.Any], text: str) -> None:
         """Without Nix' indentation, and once for all images that it is said of."""
-        raw = plain(str(event.get("raw_msg", text.removeprefix(WARNING).strip())))
+        raw = self._told(event.get("raw_msg", text.removeprefix(WARNING).strip()))
         if raw in self.warnings:
             return
         if len(self.warnings) < WARNINGS:
@@ -323,14 +326,18 @@ class NixLog:
                 self.received = counted(self.received + more)
                 self._sizes[number] = done
             case [str(line), *_] if kind == RES_BUILD_LOG_LINE and number in self._running:
-                name, text = self._running[number], plain(line)
+                name, text = self._running[number], self._told(line)
                 self._tails.setdefault(name, collections.deque(maxlen=TAIL_LINES)).append(text)
                 self._write(f"{name}> {text}")
                 if self.fresh is not None:
                     self.fresh.append(f"{name}> {text}")
 
+    def _told(self, text: object) -> str:
+        """Return what Nix says without control sequences and secrets."""
+        return self.hide(plain(str(text)))
+
     def _write(self, text: str) -> None:
-        self.log.write(f"{text}\n")
+        self.log.write(f"{self.hide(text)}\n")
 
 
 def _second(fields: object) -> str:

@@ -142,7 +142,7 @@ def look(nix: Nix) -> tuple[View | None, str]:
         done = probe.ask(words, PROBE_SECONDS, {"PROBE": SCRIPT})
     except command.SlowCommandError:
         return None, f"the probe's build hung for {PROBE_SECONDS} s"
-    return parse(done.stderr.decode(errors="replace"))
+    return parse(nix.hide(done.stderr.decode(errors="replace")))
 
 
 def parse(said: str) -> tuple[View | None, str]:
