@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.agents.builder import alone
 from orchestrator.agents.failure import AgentError
+from orchestrator.image import staging
 from orchestrator.shared import run as run_module
 from orchestrator.shared.run import LATE, NIX_CONF, Run
 
@@ -39,13 +40,22 @@ def test_late_values_are_waited_for_when_all_else_is_gone(
 ) -> None:
     done: list[object] = []
     monkeypatch.setattr(alone, "end_others", lambda: done.append("alone"))
-    monkeypatch.setattr(alone, "empty", done.append)
+    monkeypatch.setattr(staging, "empty", done.append)
     (run.folder / LATE).mkdir()
     alone.receive_late(run)
     assert done == ["alone", *alone.TEMPORARY]
     assert "built" in capsys.readouterr().out
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(AgentError, match="has sent no late values"):
+        alone.receive_late(run)
+
+
+def test_a_folder_that_cannot_be_emptied_ends_the_run_with_a_message(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alone, "end_others", lambda: None)
+    monkeypatch.setattr(alone, "TEMPORARY", (run.folder / "missing",))
+    with pytest.raises(AgentError, match="missing cannot be emptied: No such file or directory"):
         alone.receive_late(run)
 
 
@@ -60,7 +70,7 @@ def test_folders_are_emptied_whatever_is_in_them(tmp_path: pathlib.Path) -> None
     (folder / "link").symlink_to(other)
     (folder / "file").touch()
     (folder / "home/a").chmod(0)
-    alone.empty(folder)
+    staging.empty(folder)
     assert list(folder.iterdir()) == []
     assert (other / "file").exists()
 

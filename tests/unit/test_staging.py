@@ -33,10 +33,10 @@ def test_a_living_runs_folder_stays_and_a_killed_ones_goes(
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert staging.sweep(everything=True) == []
+        assert staging.sweep(everything=True) == staging.Swept()
         assert (builds / "nixos-image-a/root").is_dir()
         process.kill()
-    assert staging.sweep() == ["nixos-image-a"]
+    assert staging.sweep() == staging.Swept(("nixos-image-a",))
     assert list(builds.iterdir()) == []
 
 
@@ -44,5 +44,51 @@ def test_what_earlier_versions_left_goes_when_nobody_else_is_there(builds: pathl
     (builds / "nix-build-a.drv-0/b").mkdir(parents=True)
     (builds / "nix-build-a.drv-0/b").chmod(0)
     (builds / "link").symlink_to("/etc")
-    assert staging.sweep() == []
-    assert staging.sweep(everything=True) == ["nix-build-a.drv-0"]
+    assert staging.sweep() == staging.Swept()
+    assert staging.sweep(everything=True) == staging.Swept(("nix-build-a.drv-0",))
+
+
+@pytest.mark.parametrize(("depth", "letters"), [(40, 200), (2500, 1)])
+def test_a_folder_of_any_depth_is_removed(builds: pathlib.Path, depth: int, letters: int) -> None:
+    """Its path is longer than a path may be, or it is deeper than the number of open files."""
+    inner = builds / "nixos-image-deep"
+    inner.mkdir()
+    folder = os.open(inner, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d" * letters, dir_fd=folder)
+        (opened, last) = (os.open("d" * letters, os.O_RDONLY, dir_fd=folder), folder)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=opened))
+        os.fchmod(last, 0o500)
+        os.close(last)
+        folder = opened
+    os.close(folder)
+    inner.chmod(0o700)
+    assert staging.sweep() == staging.Swept(("nixos-image-deep",))
+    assert list(builds.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_removed_is_told_and_others_go(
+    builds: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "REMOVE_SECONDS", -1)
+    (builds / "nixos-image-a/full").mkdir(parents=True)
+    (builds / "nixos-image-b").mkdir()
+    left = {"nixos-image-a": "Connection timed out"}
+    assert staging.sweep() == staging.Swept(("nixos-image-b",), left)
+
+
+@pytest.mark.parametrize("change", ["file", "link", "nothing", "closed"])
+def test_a_build_ends_no_later_run_by_what_it_leaves_in_the_folders_place(
+    builds: pathlib.Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    place = builds / "builds"
+    monkeypatch.setattr(staging, "FOLDER", place)
+    (builds / "elsewhere/nixos-image-x").mkdir(parents=True)
+    if change == "file":
+        place.touch()
+    elif change == "link":
+        place.symlink_to(builds / "elsewhere")
+    elif change == "closed":
+        place.mkdir(mode=0)
+    assert staging.sweep() == staging.Swept()
+    assert (builds / "elsewhere/nixos-image-x").exists()

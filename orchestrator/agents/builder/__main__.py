@@ -24,6 +24,7 @@ from orchestrator.agents.builder import (
     sbom,
     ssh,
     store,
+    sweep,
     word,
 )
 from orchestrator.agents.builder.forecast import Forecast
@@ -72,7 +73,7 @@ def build() -> None:
         register_privately(run, task.private)
     alone.hide()
     nix_conf = alone.take_nix_conf(run)
-    staging.sweep()
+    sweep.warn(staging.sweep())
     if task.ca_bundle:  # these variables are for Nix, Python and (in agents/debian.py) apt
         os.environ["NIX_SSL_CERT_FILE"] = os.environ["SSL_CERT_FILE"] = task.ca_bundle
     holder = None

@@ -8,7 +8,6 @@ processes of its container and empties the temporary folders before it asks for 
 import ctypes
 import os
 import pathlib
-import shutil
 import signal
 import time
 
@@ -57,7 +56,12 @@ def receive_late(run: Run) -> None:
     """End all other processes, empty folders for temporary files, and wait for late values."""
     end_others()
     for folder in TEMPORARY:
-        empty(folder)
+        try:
+            staging.empty(folder)
+        except OSError as error:
+            raise AgentError(
+                f"{folder} cannot be emptied: {error.strerror}", kind="host"
+            ) from error
     events.emit(BUILT, message="Nix has ended, no other process runs in the builder")
     place, until = run.folder / LATE, time.monotonic() + run.deadline_seconds
     while place.stat().st_uid != os.getuid():
@@ -84,13 +88,3 @@ def end_others() -> None:
         except (ProcessLookupError, ChildProcessError):
             pass
         time.sleep(0.005)
-
-
-def empty(folder: pathlib.Path) -> None:
-    """Remove all content of `folder`, even read-only folders."""
-    for one in folder.iterdir():
-        if one.is_dir() and not one.is_symlink():
-            staging.open_up(one)
-            shutil.rmtree(one)
-        else:
-            one.unlink()

@@ -11,6 +11,7 @@ from orchestrator.agents.failure import run_agent
 from orchestrator.image import staging
 from orchestrator.shared.json_reader import from_json, read_json
 from orchestrator.shared.store import Sweep
+from orchestrator.shared.text import plain
 
 
 def main() -> None:
@@ -23,9 +24,21 @@ def sweep() -> None:
     if not staging.FOLDER.exists() or staging.FOLDER.stat().st_uid != os.geteuid():
         return  # no builder has run yet, or it was an earlier version's with another user
     order = from_json(Sweep, read_json(sys.argv[1], "order"), "order")
-    removed = staging.sweep(everything=order.everything)
-    if removed:
-        events.emit("swept", message=f"removed {', '.join(removed)}", removed=removed)
+    swept = staging.sweep(everything=order.everything)
+    if swept.removed:
+        names = [plain(name) for name in swept.removed]
+        events.emit("swept", message=f"removed {', '.join(names)}", removed=names)
+    warn(swept)
+
+
+def warn(swept: staging.Swept) -> None:
+    """Warn of folders of dead runs that are left."""
+    for name, cause in swept.left.items():
+        events.emit(
+            "left",
+            level="warning",
+            message=f"{staging.FOLDER}/{plain(name)} of a dead run cannot be removed: {cause}",
+        )
 
 
 if __name__ == "__main__":
