@@ -618,7 +618,22 @@ def test_fat_size_is_enough(files: dict[str, str | pathlib.Path], tmp_path: path
 @pytest.mark.parametrize(
     "name",
     [
-        *("a:b", "a*", "a?", 'a"', "a<", "a>", "a|", "a\\b", "a\n", "a\x1f", "a\0", "a.", "a "),
+        *(
+            "a:b",
+            "a*",
+            "a?",
+            'a"',
+            "a<",
+            "a>",
+            "a|",
+            "a\\b",
+            "a\n",
+            "a\x1f",
+            "a\0",
+            "a.",
+            "a ",
+            "\ud83d",
+        ),
         *("d./a", "d /a", "../a", "d/../a", "x" * 256, "d/" + "x" * 256),
     ],
 )
@@ -626,6 +641,54 @@ def test_a_name_that_fat_cannot_hold_is_refused(name: str, tmp_path: pathlib.Pat
     with pytest.raises(FilesystemError, match=r"FAT does not allow this file name$"):
         fat_tree({name: "x"}, tmp_path / "files")
     assert not any((tmp_path / "files").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("names", "cause"),
+    [
+        (("a", "a/b"), "a/b: "),
+        (("a/b", "a"), "a: Is a directory"),
+        (("é" * 200,), "File name too long"),
+        (("\N{GRINNING FACE}",), "no letter above U"),
+        (("[ab]/x", "a/y"), "brackets in a folder's name"),
+        (("[ab]/",), "brackets in a folder's name"),
+        (("\N{LATIN SMALL LETTER LONG S}", "s"), "differ only in case"),
+    ],
+)
+def test_a_name_that_would_become_another_is_refused(
+    names: tuple[str, ...], cause: str, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(FilesystemError, match=cause):
+        fat_tree(dict.fromkeys(names, "x"), tmp_path / "files")
+
+
+def test_a_missing_file_is_an_error(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FilesystemError, match="a: No such file or directory"):
+        fat_tree({"a": tmp_path / "missing"}, tmp_path / "files")
+
+
+def test_brackets_in_a_files_name_are_kept(tmp_path: pathlib.Path) -> None:
+    fat(
+        tmp_path / "image",
+        fat_tree({"d/a[1].txt": "x", "ß": "1", "ss": "2", "\u2028": ""}, tmp_path / "f"),
+        MIB,
+    )
+    said = run("mdir", "-/", "-b", "-i", f"{tmp_path}/image@@{START}", "::/")
+    assert sorted(said.strip().split("\n")) == [
+        "::/d/",
+        "::/d/a[1].txt",
+        "::/ss",
+        "::/ß",
+        "::/\u2028",
+    ]
+
+
+def test_a_fat_with_another_name_than_the_folder_is_refused(tmp_path: pathlib.Path) -> None:
+    """Names are checked before; this is about what mtools makes of them."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/\N{GRINNING FACE}").touch()
+    with pytest.raises(FilesystemError, match="the FAT does not have this name as it is"):
+        fat(tmp_path / "image", tmp_path / "files", MIB)
 
 
 def test_nothing_is_written_outside_of_the_folder(tmp_path: pathlib.Path) -> None:

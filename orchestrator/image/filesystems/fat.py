@@ -8,6 +8,7 @@ import shutil
 
 from orchestrator.image.filesystems.filesystem import FilesystemError, run
 from orchestrator.image.layout import SECTOR, Partition
+from orchestrator.shared import command as programs
 from orchestrator.shared.constants import MIB
 
 #: Time of all files on a FAT, 1980-01-01T00:00:00Z: FAT has no earlier one. mtools read it from
@@ -30,6 +31,9 @@ TRACK_SECTORS = 63
 
 #: Number of entries in the root folder of a FAT16 or FAT12 (mkfs.vfat's default).
 FAT16_ROOT_ENTRIES = 512
+
+#: Highest letter that mtools writes as it is: it has 16 bits for each.
+LAST_LETTER = 0xFFFF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,34 +128,75 @@ def write_fat(
         if files:
             names = [os.fspath(path) for path in files]
             run(["mcopy", "-p", "-m", "-Q", "-i", place, *names, inside], variables)
+    _check_names(place, tree, variables)
+
+
+def _check_names(place: str, tree: pathlib.Path, variables: dict[str, str]) -> None:
+    """Raise `FilesystemError` if the FAT at `place` does not have the names of `tree`."""
+    wanted = collections.Counter(path.relative_to(tree).as_posix() for path in tree.rglob("*"))
+    if not wanted:  # mdir finds no file in an empty FAT, which is an error for it
+        return
+    command = ["mdir", "-/", "-b", "-a", "-i", place, "::/"]
+    said = programs.run(command, variables=variables, fails=FilesystemError).text
+    lines = said.split("\n")  # a name may have other letters that end a line
+    found = collections.Counter(line.removeprefix("::/").rstrip("/") for line in lines)
+    del found[""]  # the root folder, and the end
+    if wrong := sorted({*(found - wanted), *(wanted - found)}):
+        raise FilesystemError(f"{wrong[0]}: the FAT does not have this name as it is")
 
 
 def fat_tree(files: dict[str, str | pathlib.Path], folder: pathlib.Path) -> pathlib.Path:
     """Write `files` (text, or a file to copy) into the new folder `folder`; check their names.
 
-    A name that ends with a slash is an empty folder.
+    A name that ends with a slash is an empty folder. Raises `FilesystemError`.
     """
     folder.mkdir()
     for name, content in files.items():
-        bad = [letter for letter in name if letter in '"*:<>?\\|' or ord(letter) < 32]
-        parts = pathlib.PurePosixPath(name).parts
-        if (
-            bad
-            or not parts
-            or ".." in parts
-            or name.startswith("/")
-            or any(len(part) > 255 or part[-1] in ". " for part in parts)
-        ):
-            raise FilesystemError(f"{name}: FAT does not allow this file name")
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith("/"):
-            target.mkdir(exist_ok=True)
-        elif isinstance(content, str):
-            target.write_text(content)
-        else:
-            shutil.copyfile(content, target)
-    folded = [path.relative_to(folder).as_posix().lower() for path in folder.rglob("*")]
-    if twice := sorted(name for name, count in collections.Counter(folded).items() if count > 1):
+        _check_name(name)
+        try:
+            _write(folder / name, content, is_folder=name.endswith("/"))
+        except OSError as error:
+            raise FilesystemError(f"{name}: {error.strerror}") from error
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    times = collections.Counter(map(_folded, names))
+    if twice := sorted(name for name, number in times.items() if number > 1):
         raise FilesystemError(f"{twice[0]}: two names differ only in case, which FAT ignores")
     return folder
+
+
+def _check_name(name: str) -> None:
+    bad = [
+        letter
+        for letter in name
+        if letter in '"*:<>?\\|' or ord(letter) < 32 or "\ud800" <= letter <= "\udfff"
+    ]
+    parts = pathlib.PurePosixPath(name).parts
+    if (
+        bad
+        or not parts
+        or ".." in parts
+        or name.startswith("/")
+        or any(len(part) > 255 or part[-1] in ". " for part in parts)
+    ):
+        raise FilesystemError(f"{name}: FAT does not allow this file name")
+    if any(ord(letter) > LAST_LETTER for letter in name):
+        raise FilesystemError(f"{name}: mtools writes no letter above U+FFFF to a FAT")
+    folders = parts if name.endswith("/") else parts[:-1]
+    if any(letter in part for part in folders for letter in "[]"):
+        raise FilesystemError(f"{name}: mtools takes brackets in a folder's name for a pattern")
+
+
+def _write(target: pathlib.Path, content: str | pathlib.Path, *, is_folder: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_folder:
+        target.mkdir(exist_ok=True)
+    elif isinstance(content, str):
+        target.write_text(content)
+    else:
+        shutil.copyfile(content, target)
+
+
+def _folded(name: str) -> str:
+    """Return `name` as FAT compares it: letter by letter, without case."""
+    capitals = (one if len(one := letter.upper()) == 1 else letter for letter in name)
+    return "".join(capitals).lower()
