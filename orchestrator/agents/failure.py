@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 
@@ -10,8 +11,15 @@ from orchestrator.agents import events
 from orchestrator.shared.codes import CODES, DISK_FULL, FULL_DISK, is_full
 from orchestrator.shared.constants import BUILDER
 from orchestrator.shared.errors import ToldError
+from orchestrator.shared.text import plain
 
 STORE = pathlib.Path("/nix/store")
+
+#: Kind of an agent's error that it has not foreseen, if it is not "failed".
+UNFORESEEN = {"cleanup": "cleanup", "push": "push", "registrar": "emulation"}
+
+#: Most letters of a file's name that such an error tells.
+NAME = 200
 
 #: Exit code of an agent that failed with an `AgentError`.
 EXIT_FAILED = 1
@@ -32,10 +40,25 @@ def disk_full(detail: str = "") -> AgentError:
     return AgentError(FULL_DISK, hint=hint, kind="disk", detail=detail, code=DISK_FULL)
 
 
+def unforeseen(error: OSError, service: str) -> AgentError:
+    """Return the error for a file that `service` could not use, with the place in the code.
+
+    A build may leave any file where an agent works: a traceback would have its name many times.
+    """
+    names = filter(None, (error.filename, error.filename2))
+    shown = [plain(str(name)).replace("\n", " ")[:NAME] for name in names]
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return AgentError(
+        ": ".join([" -> ".join(shown), error.strerror or str(error)] if shown else [str(error)]),
+        detail=f"{service}: {last.filename}:{last.lineno}, {last.name}",
+        kind=UNFORESEEN.get(service, "failed"),
+    )
+
+
 def run_agent(service: str, body: Callable[[], None], *, owns_store: bool = True) -> None:
     """Run `body` as the main function of `service`.
 
-    An `AgentError`, or a full disk, becomes a `failed` event and exit code 1. With `owns_store`, so
+    An `AgentError` or an `OSError` becomes a `failed` event and exit code 1. With `owns_store`, so
     does a store that belongs to another user than the builder.
     """
     events.configure(service)
@@ -46,9 +69,7 @@ def run_agent(service: str, body: Callable[[], None], *, owns_store: bool = True
     except AgentError as error:
         _tell(error)
     except OSError as error:
-        if not is_full(error):
-            raise
-        _tell(disk_full(str(error)))
+        _tell(disk_full(str(error)) if is_full(error) else unforeseen(error, service))
 
 
 def check_owner(store: pathlib.Path = STORE) -> None:

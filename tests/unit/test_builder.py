@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import pathlib
 import types
@@ -165,15 +166,34 @@ def test_one_image_alone_needs_no_further_room(
 
 
 def test_a_full_disk_is_told_whichever_file_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    for number, kind in ((errno.ENOSPC, "disk"), (errno.EDQUOT, "disk"), (errno.EIO, "")):
+    for number, full in ((errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)):
 
         def body(number: int = number) -> None:
             raise OSError(number, os.strerror(number), "/var/nixos-image/x")
 
-        with pytest.raises(SystemExit if kind else OSError):
+        with pytest.raises(SystemExit):
             failure.run_agent("builder", body)
         said = capsys.readouterr().out
-        assert ("the disk of Docker's data is full" in said) is bool(kind)
+        assert ("the disk of Docker's data is full" in said) is full
+
+
+def test_a_file_that_an_agent_cannot_use_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A build may have given it a name of any length, with any letters."""
+    monkeypatch.setenv("NIXOS_IMAGE_LOG", "json")
+
+    def body() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/nix/var/\x1b[31mx\n" + "y" * 5000)
+
+    with pytest.raises(SystemExit):
+        failure.run_agent("cleanup", body, owns_store=False)
+    told = json.loads(capsys.readouterr().out)
+    assert told["message"].endswith("yyy: Input/output error")
+    assert len(told["message"]) < 250
+    assert not {"\x1b", "\n"} & set(told["message"])
+    assert told["kind"] == "cleanup"
+    assert "test_builder.py" in told["detail"]
 
 
 def test_a_store_of_an_earlier_builder_is_told(
