@@ -68,7 +68,7 @@ collect_settings() {
 collect_logs() {
   # shellcheck disable=SC2012  # names of logs are an image's, which have no line ends
   ls -t out/*.log 2> /dev/null | sed 5q | while IFS= read -r log; do
-    is_readable "$log" && tail -n 3000 "$log" > "$raw/log-${log##*/}"
+    is_readable "$log" && tail -c 1000000 "$log" | tail -n 3000 > "$raw/log-${log##*/}"
   done
   ! is_readable out/result.json || head -c 1000000 out/result.json > "$raw/result.json"
 }

@@ -22,7 +22,7 @@ lock_out() {
 }
 
 # unlock: removes the lock and its one file. Whoever may write to $out may have given its name to another folder, or to a link to one.
-unlock() { (cd -P "$lock" && [ "$PWD" = "$(physical "$out")/${lock##*/}" ] && [ -z "$(ls -A | grep -vx holder)" ] && rm -f ./holder) && rmdir "$lock"; }
+unlock() { (cd -P "$lock" && [ "$PWD" = "$(physical "$out")/${lock##*/}" ] && case $(ls -A) in "" | holder) rm -f ./holder ;; *) false ;; esac) && rmdir "$lock"; }
 
 # hold: writes to the new file `holder` of the working directory, in which no other user may write, which process holds it: this subshell;
 # $$ is the main script's

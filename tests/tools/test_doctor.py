@@ -346,6 +346,22 @@ def test_no_link_is_followed(computer: Computer, tmp_path: pathlib.Path) -> None
     assert not [path.name for path in files if "only-at-home" in path.read_text()]
 
 
+def test_logs_and_lines_of_any_size_are_not_read_whole(
+    computer: Computer, tmp_path: pathlib.Path
+) -> None:
+    """Of a log the last 1 MB is read; of a long line the archive tells the length alone."""
+    (computer.work / "out").mkdir()
+    with (computer.work / "out/huge.log").open("wb") as file:
+        file.truncate(1 << 40)
+    (computer.work / "out/long.log").write_text("first\n" + 'pw="" ' * 100_000 + "\nlast\n")
+    computer.doctor("--bundle", "b.tgz")
+    with tarfile.open(computer.work / "b.tgz") as archive:
+        archive.extractall(tmp_path / "there", filter="data")
+    there = tmp_path / "there/nixos-image-doctor"
+    assert (there / "log-long.log").read_text() == "first\n[a line of 600000 letters]\nlast\n"
+    assert (there / "log-huge.log").stat().st_size < 100
+
+
 def test_a_secret_that_would_stay_is_not_written(computer: Computer) -> None:
     """The archive is looked through once more: here, with a redaction that skips known secrets."""
     broken = computer.folder / "run"
