@@ -54,7 +54,7 @@ own_repository() {
   echo 'ref: refs/heads/none' > "$state/git/HEAD"
   printf '[core]\n\tbare = false\n\trepositoryformatversion = 1\n' > "$state/git/config"
   printf '%s\n' "$common/objects" > "$state/git/objects/info/alternates" || no_room
-  [ ! -f "$common/info/exclude" ] || cp "$common/info/exclude" "$state/git/info/exclude" || die 2 "$1: $common/info/exclude cannot be copied" "ls -l shows what it is, and who may read it"
+  ! is_file "$common/info/exclude" || cp "$common/info/exclude" "$state/git/info/exclude" || die 2 "$1: $common/info/exclude cannot be copied" "ls -l shows what it is, and who may read it"
   for index in "$git_folder/index" "$git_folder"/sharedindex.*; do
     [ -e "$index" ] || [ -L "$index" ] || continue # no index yet, or no shared index
     is_file "$index" || die 2 "$1: $index is not a file" "replace it by the file itself"
@@ -79,11 +79,16 @@ copy_setting() {
     1) return 0 ;; # the setting does not exist
     *) git_fails "$1" ;;
   esac
-  case $2:$value in # the pattern file must not be a pipe, which would block
-    core.excludesfile:/*) [ -f "$value" ] || return 0 ;;
-    core.excludesfile:*) [ -f "$above/$value" ] || return 0 ;;
-  esac
+  [ "$2" != core.excludesfile ] || is_own_pattern || return 0
   git_alone config --file "$state/git/config" "$2" "$value" > /dev/null 2> "$state/log" || git_fails "$1"
+}
+
+# is_own_pattern: whether $value is a file of the repository at $above. A repository from elsewhere may name any file of the caller's, whose
+# lines would then be patterns: the files that are missing in what is sent would tell an evaluation what the lines are.
+is_own_pattern() {
+  case $value in /*) ;; *) value=$above/$value ;; esac
+  is_file "$value" || return
+  case $(physical "${value%/*}/")/ in "${above%/}"/*) ;; *) say "not used: $value, core.excludesFile of $above, which is outside of it"; return 1 ;; esac
 }
 
 # git_says FILE COMMAND...: runs git's COMMAND in $tree with the git folder $state/git; its stdout is in $state/FILE, its stderr in

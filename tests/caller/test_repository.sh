@@ -43,15 +43,31 @@ printf '[core]\n\texcludesFile = %s\n' "$work/mine" >> "$GIT_CONFIG_GLOBAL"
 echo new > "$work/mine"
 expect "the caller's own patterns are in force" 0 '' sends -c "$folder/a.nix"
 check "wherever they lie" sent .gitignore a.nix sub/b.nix
-echo 'sub' > "$folder/../theirs"
-git -C "$folder" config core.excludesFile ../theirs
+printf 'sub\ntheirs\n' > "$folder/theirs"
+git -C "$folder" config core.excludesFile theirs
 touch "$folder/sub/untracked"
 expect "the repository's come first" 0 '' sends -c "$folder/a.nix"
 check "as git has it" sent .gitignore a.nix new sub/b.nix
 git config -f "$GIT_CONFIG_GLOBAL" --unset core.excludesFile
+# What is missing in what is sent would tell what is in a file of the caller's.
+echo new > "$work/private"
+for private in "$work/private" ../private; do
+  git -C "$folder" config core.excludesFile "$private"
+  expect "but are no file outside of it, which is named" 0 "^not used: .*private, core.excludesFile of $folder, which is outside" sends -c "$folder/a.nix"
+  check "and no pattern: $private" sh -c "tar -tf '$work/sent' | grep -q /new"
+done
+ln -s "$work/private" "$folder/linked"
+git -C "$folder" config core.excludesFile linked
+mv "$folder/.git/info/exclude" "$work/exclude"
+ln -s "$work/private" "$folder/.git/info/exclude"
+expect "nor what links lead to" 0 '' sends -c "$folder/a.nix"
+check "in the repository or in its git folder" sh -c "tar -tf '$work/sent' | grep -q /new"
+rm "$folder/linked" "$folder/.git/info/exclude"
+mv "$work/exclude" "$folder/.git/info/exclude"
 git -C "$folder" config core.excludesFile "$work/pipe"
 mkfifo "$work/pipe"
-expect "but are no pipe" 0 '' sends -c "$folder/a.nix"
+expect "nor are they a pipe" 0 '' sends -c "$folder/a.nix"
+rm "$folder/theirs"
 git -C "$folder" config --unset core.excludesFile
 git -C "$folder" config core.ignoreCase true
 echo JUNK > "$folder/.gitignore"
