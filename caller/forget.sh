@@ -3,14 +3,14 @@
 
 # forget_dead: removes temporary folders of run.sh processes that were killed. Their names contain the process ID, and `mark` is in
 # them: nixos-image-24.05 may be a folder of the user's. A process may be invisible from here (another container), so only folders that
-# have not changed for a day are removed, and only the caller's: another user, who may write to the folder for temporary files, could
-# replace what is in such a folder by a link meanwhile.
+# have not changed for a day are removed, and only the caller's, which nobody else may write to: another user, who may write to the folder
+# for temporary files, could replace what is in such a folder by a link meanwhile.
 forget_dead() {
   for left in "${TMPDIR:-/tmp}"/nixos-image-*.*; do
     pid=${left##*/nixos-image-}
     pid=${pid%%.*}
     case $pid in '' | *[!0123456789]*) continue ;; esac
-    [ ! -e "$left/mark" ] || kill -0 "$pid" 2> /dev/null || [ -z "$(find "$left" -prune -user "$(id -u)" -mmin +1440)" ] || rm -rf "$left"
+    [ ! -e "$left/mark" ] || kill -0 "$pid" 2> /dev/null || [ -z "$(find "$left" -prune -user "$(id -u)" -perm 700 -mmin +1440)" ] || rm -rf "$left"
   done
 }
 

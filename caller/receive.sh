@@ -9,27 +9,31 @@ out_dir() {
   forget_parts
 }
 
-# forget_parts: removes partial deliveries of dead runs from $out. One of another computer or container, which may have another engine,
-# counts as a living run's for a week. One without a holder is named after run and process: neither its process nor its orchestrator may
-# run, and it must be older than 10 minutes.
+# forget_parts: removes partial deliveries of dead runs from $out, and names what has the name of one and is not known to be one. One of
+# another computer or container, which may have another engine, counts as a living run's for a week.
 forget_parts() {
   for part in "$out"/.nixos-image-*.part; do
-    [ -d "$part" ] || continue
-    if is_file "$part/holder"; then
-      is_dead "$part" || [ -n "$(find "$part" -prune -mmin +10080)" ] || continue
-    else
-      pid=${part##*-}
-      kill -0 "${pid%.part}" 2> /dev/null && continue
-      other=${part##*/.}
-      ask ps -q --filter "name=^${other%-*}\$" && [ ! -s "$state/said" ] && [ -n "$(find "$part" -prune -mmin +10)" ] || continue
-    fi
-    (cd -P "$part" && [ "$PWD" = "$(physical "$out")/${part##*/}" ] && empty_part && rmdir "$part") 2> /dev/null
+    ! [ -d "$part" ] || (cd -P "$part" 2> /dev/null && [ "$PWD" = "$(physical "$out")/${part##*/}" ] && forget_part)
   done
 }
 
-# empty_part: empties the working directory, if it is a partial delivery. Whoever may write to the output folder may have given another
-# folder of this user's that name.
-empty_part() { ! find . ! -name . -prune -print | grep -qvxE '\./(files|end|holder|[0-9]+)' && rm -rf ./*; }
+# forget_part: removes the working directory, $part, if it is a partial delivery of a dead run. One that nobody had signed yet is empty. On
+# a file system without rights, such as FAT, none is known to be one.
+forget_part() {
+  if is_delivery; then
+    { is_dead . || [ -n "$(find . -prune -mmin +10080)" ]; } && rm -rf ./* && rmdir "$part"
+  elif [ -n "$(find . -prune -user "$(id -u)" -mmin +10)" ]; then
+    case $(ls -A) in '' | files) ! { rmdir ./files; rmdir "$part"; } 2> /dev/null || return 0 ;; esac
+    ! is_dead . || say "$part has the name of a partial delivery, but may be a folder of yours: it is left as it is"
+  fi
+}
+
+# is_delivery: whether the working directory is a partial delivery of this user's. Whoever may write to the output folder may have given
+# another folder of this user's that name, but can have put no `holder` of this user's into it.
+is_delivery() {
+  [ -n "$(find . -prune -user "$(id -u)" "(" -perm 700 -o -perm 2700 ")")" ] && [ -n "$(find ./holder -type f -user "$(id -u)" 2> /dev/null)" ] \
+    && ! find . ! -name . -prune -print | grep -qvxE '\./(files|end|holder|[0-9]+)'
+}
 
 # out_locks: the delivered files are the checkout's locks; flake.lock lies above the others.
 out_locks() {
@@ -58,7 +62,7 @@ unpack() {
   wait $unpacker
   while [ $taken = 0 ] && is_manifest "./files/.complete-$number"; do take_next; done
   [ $taken != 0 ] || take ./files .complete || taken=$?
-  { empty_part && rmdir "$part"; } 2> /dev/null # fails if another folder has its name
+  { rm -rf ./files ./end ./holder && rmdir "$part"; } 2> /dev/null # fails if another folder has its name
   return $taken
 }
 

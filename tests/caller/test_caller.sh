@@ -280,23 +280,25 @@ fi
 # --- temporary folders ------------------------------------------------------------------------------------------------------
 
 in_tmp() (cd "$work" && TMPDIR=tmp run_sh "$@")
-mkdir -p "$work/tmp/nixos-image-4194305.dead" "$work/tmp/nixos-image-4194306.young" "$work/tmp/nixos-image-$$.alive" "$work/tmp/nixos-image-x.other" "$work/tmp/nixos-image-24.05"
+mkdir "$work/tmp"
+mkdir -m 700 "$work/tmp/nixos-image-4194305.dead" "$work/tmp/nixos-image-4194309.open" "$work/tmp/nixos-image-4194306.young" "$work/tmp/nixos-image-$$.alive" "$work/tmp/nixos-image-x.other" "$work/tmp/nixos-image-24.05"
 for folder in "$work/tmp"/*.*[a-z]; do : > "$folder/mark"; done
 : > "$work/tmp/nixos-image-24.05/of-the-user"
 if [ "$(id -u)" = 0 ]; then # another user's
   mv "$work/tmp/nixos-image-x.other" "$work/tmp/nixos-image-4194307.other"
   chown 1 "$work/tmp/nixos-image-4194307.other"
 fi
-touch -d '2 days ago' "$work/tmp"/*.dead "$work/tmp"/*.alive "$work/tmp"/*.other "$work/tmp/nixos-image-24.05"
+chmod 755 "$work/tmp/nixos-image-4194309.open" # a folder of the user's, which another user has given such a name, with a mark in it
+touch -d '2 days ago' "$work/tmp"/*.open "$work/tmp"/*.dead "$work/tmp"/*.alive "$work/tmp"/*.other "$work/tmp/nixos-image-24.05"
 for name in /nonexistent -dash; do
   TMPDIR=$name expect "a TMPDIR that is none is told: $name" 2 "^error: no folder can be made in $name" run_sh ps
 done
 TMPDIR=$work/tmp expect "a killed run.sh's folder is removed" 0 '' run_sh help
-check "and no other one, nor another user's" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 8 -a ! -e "$work/tmp/nixos-image-4194305.dead"
-check "nor a folder of the user's with such a name" test -e "$work/tmp/nixos-image-24.05/of-the-user"
+check "and no other one, nor another user's" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 10 -a ! -e "$work/tmp/nixos-image-4194305.dead"
+check "nor a folder of the user's with such a name" test -e "$work/tmp/nixos-image-24.05/of-the-user" -a -e "$work/tmp/nixos-image-4194309.open/mark"
 echo terminal > "$work/orders"
 expect "a relative place for temporary files" 0 '' in_tmp ps
-check "is left as it was" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 8
+check "is left as it was" test "$(find "$work/tmp" -mindepth 1 | wc -l)" = 10
 
 # --- passwords --------------------------------------------------------------------------------------------------------------
 

@@ -348,7 +348,8 @@ rm "$work/bin/find"
 
 # part RUN-PID LINE: makes a partial delivery that is an hour old, whose file `holder` has LINE
 part() {
-  mkdir "$out/.nixos-image-$1.part"
+  mkdir -m 700 "$out/.nixos-image-$1.part"
+  mkdir "$out/.nixos-image-$1.part/files"
   [ -z "$2" ] || echo "$2" > "$out/.nixos-image-$1.part/holder"
   touch -d '1 hour ago' "$out/.nixos-image-$1.part"
 }
@@ -356,12 +357,24 @@ part "a-$gone" "$gone $here 12345"
 part "b-$gone" "$gone elsewhere.example 12345"
 part "c-$$" "$$ $here $born"
 part "d-$gone" ''
+# Folders of this user's, which another user has given such a name: one that others may enter, one of years, and one that others may write to.
+for name in e f g; do part "$name-$gone" ''; mkdir "$out/.nixos-image-$name-$gone.part/2023"; done
+echo "$gone $here 12345" > "$out/.nixos-image-e-$gone.part/holder"
+chmod 755 "$out/.nixos-image-e-$gone.part"
+: > "$out/.nixos-image-f-$gone.part/2023/a.jpg"
+chmod 777 "$out/.nixos-image-g-$gone.part"
+touch -d '1 hour ago' "$out"/.nixos-image-*.part
 whole third
 expect "partial deliveries of dead runs are no obstacle" 0 '' builds
 check "and are gone" [ ! -e "$out/.nixos-image-a-$gone.part" ]
 check "also one that nobody has signed" [ ! -e "$out/.nixos-image-d-$gone.part" ]
 check "one of a run on another computer, with another engine, stays" [ -e "$out/.nixos-image-b-$gone.part" ]
-check "so does a living run's" [ -e "$out/.nixos-image-c-$$.part" ]
+check "so does a living run's" [ -e "$out/.nixos-image-c-$$.part/files" ]
+for name in e f g; do
+  check "a folder that another user has given the name of a delivery stays" [ -e "$out/.nixos-image-$name-$gone.part/2023" ]
+  check "and is named" grep -q "^$out/.nixos-image-$name-$gone.part has the name of a partial delivery" "$work/err"
+done
+check "as no delivery is" [ "$(grep -c 'has the name of a partial' "$work/err")" = 3 ]
 rm -rf "$out"/.nixos-image-*.part
 holder "$$ $here $born"
 whole fourth
