@@ -50,14 +50,11 @@ tell_above() {
 # orchestrator may ask for no other file of the caller's: the engine may be anybody's.
 in_appliance() {
   [ -n "$appliance" ] || return
-  each_named "$1" > "$state/paths"
-  while IFS= read -r path_named; do
-    ! is_wanted "$path_named" || return 0
-  done < "$state/paths"
-  return 1
+  [ -e "$state/paths$1" ] || each_named "$1" > "$state/paths$1" || no_room
+  LC_ALL=C grep -qxF -e "$wanted" "$state/paths$1"
 }
 
-# each_named KEYS: prints the paths that the appliance.toml gives to KEYS, seen from the working directory
+# each_named KEYS: prints the absolute paths that the appliance.toml gives to KEYS
 each_named() {
   printf '%s\n' "$NIXOS_IMAGE_APPLIANCE_TEXT" | named_paths "$1" | while IFS= read -r path_named; do
     case $path_named in
@@ -65,45 +62,55 @@ each_named() {
       /*) ;;
       *) path_named=${appliance%/*}/$path_named ;;
     esac
-    printf '%s\n' "$path_named"
+    absolute "$path_named"
+    printf '%s\n' "$absolute" || exit
   done
 }
 
-# named_paths KEYS: prints each string on one line that the TOML on stdin gives to one of KEYS
+# named_paths KEYS: prints each string on one line that the TOML on stdin gives to one of KEYS. A line may be as long as the file: tokens
+# are looked for in a short part of it, and in all that is left only where that does not tell.
 named_paths() {
-  awk -v keys="$1" -v quote="'" '
+  LC_ALL=C awk -v keys="$1" -v quote="'" '
+    function tell() { # the string that was read last is no key: it is a value
+      if (is_string && index(keys, " " key " ")) {
+        gsub(/\\"/, "\"", last)
+        gsub(/\\\\/, "\\", last)
+        print last
+      }
+      is_string = 0
+    }
     BEGIN {
-      string = "(\"([^\"\\\\]|\\\\.)*\"|" quote "[^" quote "]*" quote ")"
+      string = "\"([^\"\\\\]|\\\\.)*\"|" quote "[^" quote "]*" quote
       long = "\"\"\"|" quote quote quote
-      token = "[A-Za-z0-9_-]+[ \t]*=|" string "([ \t]*=)?|#.*|" long
+      token = "[A-Za-z0-9_-]+|=|" string "|#.*|" long
+      size = 200
     }
     {
-      left = $0
+      at = 1
       if (inside != "") { # a text of several lines names no file
-        if (! (end = index(left, inside))) next
-        left = substr(left, end + 3)
+        if (! (end = index($0, inside))) next
+        at = end + 3
         inside = ""
       }
-      while (match(left, token)) {
+      for (bytes = length($0); at <= bytes; at += RSTART + RLENGTH - 1) {
+        left = substr($0, at, size)
+        if (! match(left, token) || RSTART + RLENGTH > size || substr(left, 1, RSTART - 1) ~ ("[\"" quote "]")) {
+          left = substr($0, at)
+          if (! match(left, token)) break
+        }
         found = substr(left, RSTART, RLENGTH)
-        left = substr(left, RSTART + RLENGTH)
+        if (found == "=") { key = last; is_string = 0; continue }
+        tell()
         if (found ~ /^#/) break
         if (found ~ "^(" long ")$") {
-          if (end = index(left, found)) { left = substr(left, end + 3); continue }
+          if (end = index(substr($0, at + RSTART + 2), found)) { at += end + 2; continue }
           inside = found
           break
         }
-        if (found ~ /=$/) {
-          sub(/[ \t]*=$/, "", found)
-          gsub("^[\"" quote "]|[\"" quote "]$", "", found)
-          key = found
-        } else if (index(keys, " " key " ")) {
-          found = substr(found, 2, length(found) - 2)
-          gsub(/\\"/, "\"", found)
-          gsub(/\\\\/, "\\", found)
-          print found
-        }
+        is_string = found ~ ("^[\"" quote "]")
+        last = is_string ? substr(found, 2, length(found) - 2) : found
       }
+      tell()
     }'
 }
 

@@ -3,9 +3,15 @@
 # run.sh's command line names, its appliance.toml, NIXOS_CONFIG or NIX_PATH.
 # shellcheck shell=sh
 
-# obey ARGUMENTS...: executes the orders in $state/orders, after checking all of them against run.sh's ARGUMENTS.
+# Number of files and folders that an appliance.toml may name. Of each run.sh asks other programs, which takes some milliseconds.
+most_named=1000
+
+# obey ARGUMENTS...: executes the orders in $state/orders, after checking all of them against run.sh's ARGUMENTS. A signal ends it.
 obey() {
+  [ "$(grep -c "$tab--appliance" "$state/orders")" -le $most_named ] \
+    || die 2 "$appliance names more than $most_named files and folders" "put what belongs together into one file, or into one folder"
   while read_order; do
+    [ -z "$stopped" ] || return
     may "$order" "$option" "$path" "$@" && [ -z "$more" ] && continue
     case $option in
       --appliance*) unseen="write the path in $appliance on one line, without escapes such as \\u00e9; or " ;;
@@ -15,6 +21,7 @@ obey() {
       "${unseen}run ./run.sh down --rmi all, then the command again: this rebuilds the orchestrator's image"
   done 4< "$state/orders"
   while read_order; do
+    [ -z "$stopped" ] || return
     case $order in
       nothing) exit 0 ;;
       terminal) mode=terminal ;;

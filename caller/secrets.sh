@@ -35,12 +35,18 @@ find_moved() {
 refuse_aliases() {
   cat "$state/whole" > "$state/all" && if [ "$larges" != 0 ]; then cat "$state"/large.*.list >> "$state/all"; fi || no_room
   [ -s "$state/all" ] && [ -s "$state/secrets" ] || return 0
+  # All that is sent is looked through once, for whatever has the inode of any secret.
+  inodes=$(cut -f 2- "$state/secrets" | tr '\n' '\0' | xargs -0 ls -diL | awk '{ print "-o -inum", $1 }')
+  # shellcheck disable=SC2016  # another shell's program
+  (cd / && inodes=$inodes xargs -0 sh -c 'exec find "$@" -type f "(" -name "" $inodes ")" -print0' sh) < "$state/all" | cat > "$state/alike" || no_room
+  [ -s "$state/alike" ] || return 0
   while IFS="$tab" read -r option secret; do
+    [ -z "$stopped" ] || return
     find_moved "$secret"
     # A name may have line ends: they become \001, which no path of the caller's has.
     # shellcheck disable=SC2012,SC2016  # an inode's number; another shell's program
     (cd / && secret=$secret xargs -0 sh -c 'exec find "$@" -type f -inum "$0" -exec sh -c "cmp -s \"\$0\" \"\$secret\"" {} \; -print0' \
-      "$(ls -diL "$secret" | awk '{ print $1; exit }')") < "$state/all" | tr '\n\0' '\001\n' > "$state/same" || no_room
+      "$(ls -diL "$secret" | awk '{ print $1; exit }')") < "$state/alike" | tr '\n\0' '\001\n' > "$state/same" || no_room
     while IFS= read -r file; do
       absolute "/$file"
       [ "$absolute" = "$moved" ] || die 2 "$option: $secret is also $absolute, which an evaluation could read" \

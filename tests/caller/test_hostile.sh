@@ -347,6 +347,41 @@ check "by whatever name" test "$(grep -c '^sending ' "$work/err")" = 0
 printf 'send\t--appliance\t%s\n' "$work/toml/loop" > "$work/orders"
 expect "a link that leads nowhere ends" 2 'toml/loop does not exist' in_elsewhere --appliance "$work/toml/appliance.toml"
 : > "$work/orders"
+# names_files NUMBER: writes an appliance.toml that names so many keys on one line, and orders to send all of them
+names_files() {
+  mkdir -p "$work/toml/many"
+  seq -f "$work/toml/many/%g" "$1" | tr '\n' '\0' | xargs -0 touch
+  printf '[[users]]\nkeys = [%s]\n' "$(seq -f '"many/%g"' "$1" | tr '\n' ,)" > "$work/toml/many.toml"
+  seq -f "send	--appliance	$work/toml/many/%g" "$1" > "$work/orders"
+}
+names_files 5000
+expect "no more files than run.sh can look through soon are taken from an appliance.toml" 2 'names more than 1000 files' \
+  in_elsewhere --appliance "$work/toml/many.toml"
+names_files 999
+echo "send_tree	--appliance nixpkgs	$work/toml/many" >> "$work/orders"
+echo 'nixpkgs = "many"' >> "$work/toml/many.toml"
+: > "$work/sent"
+expect "but as many are, secrets in a folder that is sent too, in less than a minute" 0 '' in_elsewhere --appliance "$work/toml/many.toml"
+check "and each arrives" test "$(tar -tf "$work/sent" | grep -cx "./.*/toml/many/[0-9]*")" -ge 999
+# A signal comes while run.sh looks at the second of three files: once before anything is sent, once later.
+names_files 3
+for word in -qxF 'PRIVATE KEY'; do
+  : > "$work/called"
+  # shellcheck disable=SC2016  # another shell's program
+  printf '#!/bin/sh\ncase "$*" in *%s*) echo >> "%s/called"; kill -TERM $PPID ;; esac\nexec "%s" "$@"\n' "'$word'" "$work" "$(command -v grep)" > "$work/bin/grep"
+  chmod +x "$work/bin/grep"
+  expect "a signal ends run.sh while it looks at what an appliance.toml names" 143 '^error: terminated' in_elsewhere --appliance "$work/toml/many.toml"
+  rm "$work/bin/grep"
+  check "at once" test "$(wc -l < "$work/called")" = 1
+done
+# long_lines: prints the keys of a TOML whose line is as long as an appliance.toml, in a few seconds
+# shellcheck disable=SC2016  # another shell's program
+long_lines() {
+  { printf 'keys = [0.%095000d, "after a number", ' 1; seq -f '"%g"' 9000 | tr '\n' ,; echo ']'; } \
+    | timeout 20 ${NIXOS_IMAGE_TEST_SHELL:-sh} -c '. "$0/caller/appliance.sh"; named_paths " keys "' "$project"
+}
+check "the words of a long line are found as fast as those of a short one" test "$(long_lines | wc -l)" = 9001
+: > "$work/orders"
 ln -sf ../private/key "$work/toml/appliance.toml"
 expect "an appliance.toml that is another file is named" 0 "^reading $work/private/key, to which $work/toml/appliance.toml leads" \
   in_elsewhere --appliance "$work/toml/appliance.toml"
@@ -536,7 +571,7 @@ expect "whatever its name is" 2 "aliases/a.b, which an evaluation could read" se
 rm "$folder/$(printf 'a\nb')"
 # The folder of temporary files is full as soon as there are orders: /dev/full takes the place of one file there.
 mkdir "$work/tmp"
-for list in send secrets found whole same; do
+for list in send secrets found whole alike same; do
   # shellcheck disable=SC2016  # another shell's program
   printf 'for folder in "$TMPDIR"/nixos-image-*; do ln -sf /dev/full "$folder/%s"; done\n' "$list" > "$work/deed.sh"
   TMPDIR=$work/tmp expect "nothing is sent where the list \`$list' has no room" 4 'nothing more can be written' sends_secret "$folder/secret" "$folder/a.nix"
