@@ -16,6 +16,7 @@ find_packer() {
 # is_of_use FILE: whether FILE beside an image is a file that can be read, and no larger than any that a run writes there. Others may
 # have made it, and awk, grep and sed take the memory that a line needs.
 is_of_use() {
+  no_link "$1"
   [ -f "$1" ] && [ -r "$1" ] || return
   [ "$(wc -c < "$1")" -gt 16777216 ] || return 0
   say "$1 is larger than any that a run writes: it is not used"

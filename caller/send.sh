@@ -16,10 +16,13 @@ send_path() {
   printf './%s\0' "${1#/}" >> "$state/send" || no_room
 }
 
-# send_result FILE: sends a file that a run has put beside an image, if it exists. Runs make no links: whoever has made a link there
-# may want a file sent that nobody has named.
+# no_link FILE: ends run.sh if what lies beside an image is a link. Runs make none: whoever has made it may want a file sent that nobody
+# has named.
+no_link() { [ ! -L "$1" ] || die 2 "$1 is a link, which no run makes" "put the file itself beside the image"; }
+
+# send_result FILE: sends a file that a run has put beside an image, if it exists
 send_result() {
-  [ ! -L "$1" ] || die 2 "$1 is a link, which no run makes" "put the file itself beside the image"
+  no_link "$1"
   if [ -f "$1" ] && [ -r "$1" ]; then send_path "$1"; fi
 }
 

@@ -97,6 +97,10 @@ rm "$work/bomb.gz.result.json"
 # shellcheck disable=SC3045  # dash, bash and busybox have it
 flashes_in_little() (ulimit -v 1048576 && flashes "$@")
 for suffix in sha256 result.json bmap; do
+  ln -s "$work/disk" "$work/bomb.gz.$suffix"
+  expect "a link in the place of the file .$suffix is not followed" 2 "^error: .*/bomb.gz.$suffix is a link, which no run makes" \
+    flashes_in_little "$work/bomb.gz" "$disk" --dry-run
+  rm "$work/bomb.gz.$suffix"
   truncate -s 3G "$work/bomb.gz.$suffix"
   expect "the file .$suffix of any size is not read" 0 "bomb.gz.$suffix is larger than any that a run writes" flashes_in_little "$work/bomb.gz" "$disk" --dry-run
   check "and takes no memory" sh -c "! grep -qi -e memory -e INT_MAX '$work/err'"

@@ -375,7 +375,7 @@ for word in -qxF 'PRIVATE KEY'; do
   check "at once" test "$(wc -l < "$work/called")" = 1
 done
 # long_lines: prints the keys of a TOML whose line is as long as an appliance.toml, in a few seconds
-# shellcheck disable=SC2016  # another shell's program
+# shellcheck disable=SC2016,SC2086  # another shell's program; a command's words
 long_lines() {
   { printf 'keys = [0.%095000d, "after a number", ' 1; seq -f '"%g"' 9000 | tr '\n' ,; echo ']'; } \
     | timeout 20 ${NIXOS_IMAGE_TEST_SHELL:-sh} -c '. "$0/caller/appliance.sh"; named_paths " keys "' "$project"
