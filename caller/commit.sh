@@ -27,6 +27,9 @@ find_commit() {
   find_head
   commit=$head count=0 clean=1
   [ -n "$commit" ] || return 0
+  # git tells kind and size by an object's first bytes; the whole of it may unpack to any size.
+  git_says kind cat-file -t "$commit" && [ "$(cat "$state/kind")" = commit ] && git_says size cat-file -s "$commit" \
+    && [ "$(cat "$state/size")" -le 1048576 ] || { commit=; return 0; }
   git_says commit cat-file commit "$commit"
   seconds=$(awk '/^committer / { print $(NF - 1); exit } /^$/ { exit }' "$state/commit")
   case $seconds in '' | *[!0-9]*) commit= ;; esac

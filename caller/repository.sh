@@ -115,7 +115,8 @@ git_fails() {
 
 # git_alone ARGUMENTS...: runs git with only the caller's configuration and that of $state/git. Monitors and hooks are disabled,
 # because relative paths in the caller's configuration would be resolved in the checkout. The exported variables forbid network
-# access in newer versions of git.
+# access in newer versions of git. It has 4 GiB of memory, where the system can limit that: an object may unpack to any size. Of packs it
+# sees little at a time, so that large ones fit.
 git_alone() (
   cd "$state" || exit
   for variable in $(env | sed -n 's/^\(GIT_[A-Z0-9_]*\)=.*/\1/p'); do
@@ -125,5 +126,7 @@ git_alone() (
     esac
   done
   export GIT_NO_LAZY_FETCH=1 GIT_ALLOW_PROTOCOL=none GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0
-  git --no-pager --git-dir "$state/git" -c core.fsmonitor=false -c core.hooksPath=/dev/null "$@" < /dev/null
+  ulimit -v 4194304 2> /dev/null
+  git --no-pager --git-dir "$state/git" -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.packedGitWindowSize=32m \
+    -c core.packedGitLimit=256m "$@" < /dev/null
 )

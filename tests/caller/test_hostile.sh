@@ -578,6 +578,29 @@ for list in send secrets found whole alike same; do
   check "nor is a part of it" test ! -s "$work/sent"
 done
 rm "$work/deed.sh"
+checkout holes
+rm -rf "$folder/.git"
+dd if=/dev/null of="$folder/holes" bs=1 seek=3221225472 2> /dev/null # 3 GiB, which take no space
+expect "a folder counts by the length of its files, not by the space that they take" 2 "$folder has 3 GiB, which would all be sent" sends -c "$folder/a.nix"
+rm "$folder/holes"
+: > "$folder/$(printf 'n\n-99999999')"
+sends -c "$folder/a.nix" 2> "$work/err"
+check "and no name is taken for a length" grep -q "^sending $folder: 0" "$work/err"
+checkout unpacks
+echo '{ }' > "$folder/flake.nix"
+git -C "$folder" add .
+git -C "$folder" -c user.name=me -c user.email=me@example.org commit -qm one
+# shellcheck disable=SC2016  # another shell's program
+printf '#!/bin/sh\nulimit -v >> "%s/limits"\nexec "%s" "$@"\n' "$work" "$(command -v git)" > "$work/bin/git"
+chmod +x "$work/bin/git"
+commits() { tar -ixOf "$work/sent" .commits | tr '\0' ' '; }
+expect "a flake's repository is sent" 0 '' sends --flake "$folder"
+check "with its commit" test -n "$(commits)"
+check "and git has a limit of memory" test -s "$work/limits" -a "$(sort -u "$work/limits")" = 4194304
+rm "$work/bin/git"
+head -c 2000000 /dev/zero | tr '\0' a | git -C "$folder" -c user.name=me -c user.email=me@example.org commit -q --amend -F -
+expect "so is one whose commit unpacks to much" 0 '' sends --flake "$folder"
+check "but that commit is not read" test -z "$(commits)"
 checkout waits
 mkfifo "$folder/.gitignore"
 NIXOS_IMAGE_PATIENCE=1 expect "git does not wait for a pipe for ever" 2 "git has not ended after 10 s in $folder" sends -c "$folder/a.nix"
