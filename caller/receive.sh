@@ -31,7 +31,7 @@ forget_part() {
 # is_delivery: whether the working directory is a partial delivery of this user's. Whoever may write to the output folder may have given
 # another folder of this user's that name, but can have put no `holder` of this user's into it.
 is_delivery() {
-  [ -n "$(find . -prune -user "$(id -u)" "(" -perm 700 -o -perm 2700 ")")" ] && [ -n "$(find ./holder -type f -user "$(id -u)" 2> /dev/null)" ] \
+  [ -d ./files ] && [ -n "$(find . -prune -user "$(id -u)" "(" -perm 700 -o -perm 2700 ")")" ] && [ -n "$(find ./holder -type f -user "$(id -u)" 2> /dev/null)" ] \
     && ! find . ! -name . -prune -print | grep -qvxE '\./(files|end|holder|[0-9]+)'
 }
 

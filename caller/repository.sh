@@ -126,6 +126,7 @@ git_alone() (
     esac
   done
   export GIT_NO_LAZY_FETCH=1 GIT_ALLOW_PROTOCOL=none GIT_OPTIONAL_LOCKS=0 GIT_TERMINAL_PROMPT=0
+  # shellcheck disable=SC3045  # a shell that does not know it goes on without
   ulimit -v 4194304 2> /dev/null
   git --no-pager --git-dir "$state/git" -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.packedGitWindowSize=32m \
     -c core.packedGitLimit=256m "$@" < /dev/null
