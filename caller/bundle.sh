@@ -68,10 +68,13 @@ collect_settings() {
 collect_logs() {
   # shellcheck disable=SC2012  # names of logs are an image's, which have no line ends
   ls -t out/*.log 2> /dev/null | sed 5q | while IFS= read -r log; do
-    is_readable "$log" && tail -c 1000000 "$log" | tail -n 3000 > "$raw/log-${log##*/}"
+    # A line that is cut may have lost the name by which its secret is known.
+    is_readable "$log" && tail -c 1000000 "$log" | if is_large "$log"; then sed 1d; else cat; fi | tail -n 3000 > "$raw/log-${log##*/}"
   done
   ! is_readable out/result.json || head -c 1000000 out/result.json > "$raw/result.json"
 }
+
+is_large() { [ "$(wc -c < "$1")" -gt 1000000 ]; }
 
 # is_readable FILE: whether the caller may read the FILE, which is no link: a link of another's folder may lead to any file
 is_readable() { is_file "$1" && [ -r "$1" ]; }

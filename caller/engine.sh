@@ -83,12 +83,9 @@ await_client() {
 watch_engine() {
   watched=$1
   shift
-  seconds=0 absent=0 told=
+  seconds=0 absent=0
   while sleep 1 > /dev/null 2>&1 && seconds=$((seconds + 1)) && kill -0 "$watched" 2> /dev/null; do
-    if [ -z "$told" ] && [ -n "$container" ] && ! kill -0 $$ 2> /dev/null; then
-      told=1
-      limited "$patience" kill --signal TERM "$container" > /dev/null
-    fi
+    [ -z "$container" ] || kill -0 $$ 2> /dev/null || limited "$patience" kill --signal TERM "$container" > /dev/null
     [ $((seconds % beat)) = 0 ] && [ -e "$state/client" ] || continue
     running=$(limited "$patience" "$@")
     case $?:$running in

@@ -16,13 +16,13 @@ lock_out() {
     sleep 1
   done
   vouch || {
-    rmdir "$lock"
+    unlock 2> /dev/null # fails if it is another user's
     refuse "$lock cannot be written to" "free space there, or choose an output folder that no other user may write to (-o)"
   }
 }
 
 # unlock: removes the lock and its one file. Whoever may write to $out may have given its name to another folder, or to a link to one.
-unlock() { (cd -P "$lock" && [ "$PWD" = "$(physical "$out")/${lock##*/}" ] && case $(ls -A) in "" | holder) rm -f ./holder ;; *) false ;; esac) && rmdir "$lock"; }
+unlock() { (cd -P "$lock" && is_below_out "$lock" && case $(ls -A) in "" | holder) rm -f ./holder ;; *) false ;; esac) && rmdir "$lock"; }
 
 # hold: writes to the new file `holder` of the working directory, in which no other user may write, which process holds it: this subshell;
 # $$ is the main script's

@@ -24,7 +24,11 @@ has_mark() { is_file "$out/$1" && in_time "$patience" head -c 67108864 "$out/$1"
 # in_time SECONDS COMMAND...: runs a command that reads a file of $out for so many seconds at most, where there is `timeout` (not on macOS):
 # another user may put a pipe in its place after run.sh has looked at it
 in_time() {
-  if command -v timeout > /dev/null; then timeout -s KILL "$@"; else shift && "$@"; fi
+  if timeout -s KILL 5 true 2> /dev/null; then
+    (timeout -s KILL "$@"; exit $?) 2> /dev/null # bash says of the one that it waits for that it was killed
+  else
+    shift && "$@"
+  fi
 }
 
 # take_copy NAME FOLDER: copies the file NAME of $out to $state/FOLDER; with -R, cp opens no pipe and follows no link
@@ -62,7 +66,7 @@ note_delivered() {
     name=${name%.sha256}
     is_small "$file" && is_small "$out/$name.result.json" && is_ours "$name" && is_ours "$name.result.json" && is_whole "$name" || continue
     for behind in .result.json .sha256 .sha256.sig; do
-      ! is_small "$out/$name$behind" || take_copy "$name$behind" .delivered || no_room
+      ! is_small "$out/$name$behind" || take_copy "$name$behind" .delivered || break # another run is replacing it
     done
     [ -z "$stopped" ] || break
   done

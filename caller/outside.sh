@@ -52,4 +52,6 @@ follow() {
 
 # refuse_odd PATH TARGET: ends run.sh if PATH leads to a name with control characters. The shell drops line ends at the end of what it is
 # told, so run.sh would look at another file than the one that is sent.
-refuse_odd() { is_plain "$2" || die 2 "$1 leads to a name with control characters" "rename what it leads to"; }
+refuse_odd() {
+  case $2 in *[[:cntrl:]]*) die 2 "$1 leads to a name with control characters" "rename what it leads to" ;; esac
+}

@@ -9,32 +9,6 @@ out_dir() {
   forget_parts
 }
 
-# forget_parts: removes partial deliveries of dead runs from $out, and names what has the name of one and is not known to be one. One of
-# another computer or container, which may have another engine, counts as a living run's for a week.
-forget_parts() {
-  for part in "$out"/.nixos-image-*.part; do
-    ! [ -d "$part" ] || (cd -P "$part" 2> /dev/null && [ "$PWD" = "$(physical "$out")/${part##*/}" ] && forget_part)
-  done
-}
-
-# forget_part: removes the working directory, $part, if it is a partial delivery of a dead run. One that nobody had signed yet is empty. On
-# a file system without rights, such as FAT, none is known to be one.
-forget_part() {
-  if is_delivery; then
-    { is_dead . || [ -n "$(find . -prune -mmin +10080)" ]; } && rm -rf ./* && rmdir "$part"
-  elif [ -n "$(find . -prune -user "$(id -u)" -mmin +10)" ]; then
-    case $(ls -A) in '' | files) ! { rmdir ./files; rmdir "$part"; } 2> /dev/null || return 0 ;; esac
-    ! is_dead . || say "$part has the name of a partial delivery, but may be a folder of yours: it is left as it is"
-  fi
-}
-
-# is_delivery: whether the working directory is a partial delivery of this user's. Whoever may write to the output folder may have given
-# another folder of this user's that name, but can have put no `holder` of this user's into it.
-is_delivery() {
-  [ -d ./files ] && [ -n "$(find . -prune -user "$(id -u)" "(" -perm 700 -o -perm 2700 ")")" ] && [ -n "$(find ./holder -type f -user "$(id -u)" 2> /dev/null)" ] \
-    && ! find . ! -name . -prune -print | grep -qvxE '\./(files|end|holder|[0-9]+)'
-}
-
 # out_locks: the delivered files are the checkout's locks; flake.lock lies above the others.
 out_locks() {
   out_dir "$root/locks"

@@ -54,7 +54,8 @@ own_repository() {
   echo 'ref: refs/heads/none' > "$state/git/HEAD"
   printf '[core]\n\tbare = false\n\trepositoryformatversion = 1\n' > "$state/git/config"
   printf '%s\n' "$common/objects" > "$state/git/objects/info/alternates" || no_room
-  ! is_file "$common/info/exclude" || cp "$common/info/exclude" "$state/git/info/exclude" || die 2 "$1: $common/info/exclude cannot be copied" "ls -l shows what it is, and who may read it"
+  refuse_link "$common/info/exclude"
+  [ ! -f "$common/info/exclude" ] || cp "$common/info/exclude" "$state/git/info/exclude" || die 2 "$1: $common/info/exclude cannot be copied" "ls -l shows what it is, and who may read it"
   for index in "$git_folder/index" "$git_folder"/sharedindex.*; do
     [ -e "$index" ] || [ -L "$index" ] || continue # no index yet, or no shared index
     is_file "$index" || die 2 "$1: $index is not a file" "replace it by the file itself"
@@ -83,11 +84,15 @@ copy_setting() {
   git_alone config --file "$state/git/config" "$2" "$value" > /dev/null 2> "$state/log" || git_fails "$1"
 }
 
+# refuse_link FILE: ends run.sh if the FILE of git's patterns is a link, which may lead to any file of the caller's
+refuse_link() { [ ! -L "$1" ] || die 2 "$1 is a link: patterns of git's behind it are not read" "put the file itself there"; }
+
 # is_own_pattern: whether $value is a file of the repository at $above. A repository from elsewhere may name any file of the caller's, whose
 # lines would then be patterns: the files that are missing in what is sent would tell an evaluation what the lines are.
 is_own_pattern() {
   case $value in /*) ;; *) value=$above/$value ;; esac
-  is_file "$value" || return
+  refuse_link "$value"
+  [ -f "$value" ] || return
   case $(physical "${value%/*}/")/ in "${above%/}"/*) ;; *) say "not used: $value, core.excludesFile of $above, which is outside of it"; return 1 ;; esac
 }
 

@@ -354,12 +354,17 @@ def test_logs_and_lines_of_any_size_are_not_read_whole(
     with (computer.work / "out/huge.log").open("wb") as file:
         file.truncate(1 << 40)
     (computer.work / "out/long.log").write_text("first\n" + 'pw="" ' * 100_000 + "\nlast\n")
+    rest = "x" * 99 + "\n"
+    (computer.work / "out/cut.log").write_text(
+        "api_key = hunter2hunter2\n" + rest * 9_999 + "y" * 86
+    )
     computer.doctor("--bundle", "b.tgz")
     with tarfile.open(computer.work / "b.tgz") as archive:
         archive.extractall(tmp_path / "there", filter="data")
     there = tmp_path / "there/nixos-image-doctor"
     assert (there / "log-long.log").read_text() == "first\n[a line of 600000 letters]\nlast\n"
     assert (there / "log-huge.log").stat().st_size < 100
+    assert "hunter2" not in (there / "log-cut.log").read_text()
 
 
 def test_a_secret_that_would_stay_is_not_written(computer: Computer) -> None:
