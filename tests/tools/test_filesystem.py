@@ -683,11 +683,35 @@ def test_brackets_in_a_files_name_are_kept(tmp_path: pathlib.Path) -> None:
     ]
 
 
-def test_a_fat_with_another_name_than_the_folder_is_refused(tmp_path: pathlib.Path) -> None:
-    """Names are checked before; this is about what mtools makes of them."""
+@pytest.mark.parametrize(
+    "name",
+    ["café", "naïve.md", "é.txt", "été.dtb", "ä", "über/x", "EFI/é/x", "é.conf", "Straße.txt"],
+)
+def test_a_short_name_with_letters_beyond_ascii_is_no_error(
+    name: str, tmp_path: pathlib.Path
+) -> None:
+    """Of such a name mtools makes capitals, which is the same name on a FAT."""
+    fat(tmp_path / "image", fat_tree({name: "x"}, tmp_path / "files"), MIB)
+    said = run("mdir", "-/", "-b", "-i", f"{tmp_path}/image@@{START}", "::/")
+    assert said.lower().split("\n")[-2] == f"::/{name.lower()}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\N{GRINNING FACE}",
+        "\N{LATIN SMALL LETTER Y WITH DIAERESIS}",
+        "\N{LATIN SMALL LETTER DOTLESS I}",
+        "\N{KELVIN SIGN}",
+    ],
+)
+def test_a_fat_with_another_name_than_the_folder_is_refused(
+    name: str, tmp_path: pathlib.Path
+) -> None:
+    """Some names are checked before; this is about what mtools makes of them."""
     (tmp_path / "files").mkdir()
-    (tmp_path / "files/\N{GRINNING FACE}").touch()
-    with pytest.raises(FilesystemError, match="the FAT does not have this name as it is"):
+    (tmp_path / "files" / name).touch()
+    with pytest.raises(FilesystemError, match=f"^{name}: the FAT does not have this name as it is"):
         fat(tmp_path / "image", tmp_path / "files", MIB)
 
 

@@ -132,16 +132,21 @@ def write_fat(
 
 
 def _check_names(place: str, tree: pathlib.Path, variables: dict[str, str]) -> None:
-    """Raise `FilesystemError` if the FAT at `place` does not have the names of `tree`."""
-    wanted = collections.Counter(path.relative_to(tree).as_posix() for path in tree.rglob("*"))
-    if not wanted:  # mdir finds no file in an empty FAT, which is an error for it
+    """Raise `FilesystemError` if the FAT at `place` does not have the names of `tree`.
+
+    Case is ignored: mtools writes a short name's letters beyond ASCII as capitals (café as cafÉ).
+    """
+    names = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*"))
+    if not names:  # mdir finds no file in an empty FAT, which is an error for it
         return
+    wanted = {_caseless(name): name for name in names}
     command = ["mdir", "-/", "-b", "-a", "-i", place, "::/"]
     said = programs.run(command, variables=variables, fails=FilesystemError).text
     lines = said.split("\n")  # a name may have other letters that end a line
-    found = collections.Counter(line.removeprefix("::/").rstrip("/") for line in lines)
-    del found[""]  # the root folder, and the end
-    if wrong := sorted({*(found - wanted), *(wanted - found)}):
+    found = {_caseless(line.removeprefix("::/").rstrip("/")) for line in lines}
+    found.remove("")  # the root folder, and the end
+    missing = [name for key, name in wanted.items() if key not in found]
+    if wrong := missing or sorted(found - wanted.keys()):
         raise FilesystemError(f"{wrong[0]}: the FAT does not have this name as it is")
 
 
@@ -200,3 +205,12 @@ def _folded(name: str) -> str:
     """Return `name` as FAT compares it: letter by letter, without case."""
     capitals = (one if len(one := letter.upper()) == 1 else letter for letter in name)
     return "".join(capitals).lower()
+
+
+def _caseless(name: str) -> str:
+    """Return `name` with small letters for those capitals that are the only ones of their letters.
+
+    A dotless i stays another letter than i, and the Kelvin sign another one than k, which are the
+    same for `_folded`: a name in which mtools changes one into the other is not the same name.
+    """
+    return "".join(one if (one := letter.lower()).upper() == letter else letter for letter in name)
