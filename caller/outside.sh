@@ -8,10 +8,7 @@ tell_outside() {
   case $1 in
     --appliance*) is_outside "$2" || return 0 ;;
     *)
-      find_real "$2"
-      straight=$2
-      case $2/ in "${PWD%/}"/*) straight=$(pwd -P) straight=${straight%/}${2#"${PWD%/}"} ;; esac
-      [ "$real" = "$straight" ] || say "sending $real, to which $2 leads"
+      ! is_elsewhere "$2" || say "sending $real, to which $2 leads"
       return
       ;;
   esac
@@ -24,6 +21,14 @@ is_outside() {
   find_real "$1"
   folder=$(physical "${appliance%/*}/")
   case $real in "${folder%/}"/*) return 1 ;; esac
+}
+
+# is_elsewhere PATH: whether a link in PATH, which exists, leads elsewhere, the working directory's own path aside; sets $real as find_real does
+is_elsewhere() {
+  find_real "$1"
+  straight=${1%/}
+  case $1/ in "${PWD%/}"/*) straight=$(pwd -P) straight=${straight%/}${1#"${PWD%/}"} straight=${straight%/} ;; esac
+  [ "${real%/}" != "$straight" ]
 }
 
 # find_real PATH: sets $real to where PATH, which exists, leads, links included

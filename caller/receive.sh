@@ -4,7 +4,7 @@
 out_dir() {
   out=$1
   mkdir -p "$out" 2> /dev/null && [ -d "$out" ] && [ -w "$out" ] || die 2 "$out cannot be written to" "choose another folder with -o"
-  [ ! -L "$out" ] || say "delivering to $(physical "$out"), to which $out leads"
+  ! is_elsewhere "$out" || say "delivering to $real, to which $out leads"
   out_kib=$(df -Pk "$out" | sed -n '2s/.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*/\1/p') # device names may contain spaces
   forget_parts
 }

@@ -19,7 +19,7 @@ refuse_private() {
     *) return 0 ;;
   esac
   LC_ALL=C grep -q -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' -e '^PuTTY-User-Key-File' -- "$2" || return 0
-  if [ -f "$2.pub" ]; then remedy="name $2.pub"; else remedy="ssh-keygen -y -f $2 > $2.pub makes the public key: name that file"; fi
+  if [ -f "$2.pub" ]; then remedy="name $2.pub"; else remedy="ssh-keygen -y -f $(shell_word "$2") > $(shell_word "$2.pub") makes the public key: name that file"; fi
   die 2 "$about: $2 is a private key, which does not leave this computer" "$remedy"
 }
 

@@ -267,6 +267,10 @@ mkdir "$work/target" && ln -s ../target "$work/elsewhere/out"
 printf 'out_dir\t--out\t%s\n' "$work/elsewhere/out" > "$work/orders"
 expect "a link in the output folder's place is named" 0 "^delivering to $work/target, to which $work/elsewhere/out leads" in_elsewhere demo
 rm "$work/elsewhere/out"
+ln -s ../target "$work/elsewhere/above"
+printf 'out_dir\t--out\t%s\n' "$work/elsewhere/above/out" > "$work/orders"
+expect "so is one in its path" 0 "^delivering to $work/target/out, to which $work/elsewhere/above/out leads" in_elsewhere demo -o above/out
+rm "$work/elsewhere/above"
 refused "the checkout's locks" "out_locks" demo
 refused "keys for a verb that takes none" "send_keys" -c "$work/key"
 refused "a value in an argument's place" "send\tboot\t$work/key" boot --identity "$work/key" image

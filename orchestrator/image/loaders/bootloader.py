@@ -7,6 +7,7 @@ import re
 
 from orchestrator.image.bootspec import Bootspec
 from orchestrator.shared.spec import SpecError
+from orchestrator.shared.text import is_line
 
 STORE = pathlib.PurePosixPath("/nix/store")
 
@@ -66,12 +67,16 @@ def boot_entries(boot: Bootspec, distribution: str = "NixOS") -> list[BootEntry]
 def _release(system: Bootspec) -> str:
     """Return NixOS' version, which its own builders of GRUB's and U-Boot's menus read from a file.
 
-    The demo has no such file.
+    The demo has no such file. The text becomes a part of menus: raises `SpecError` if it is more
+    than one line, or has quotes.
     """
     version = f"{system.toplevel}/nixos-version"
     if not os.path.lexists(version):
         return system.label
-    return resolve(version).read_text(errors="replace").strip()
+    release = resolve(version).read_text(errors="replace").strip()
+    if not is_line(release) or '"' in release or "'" in release:
+        raise SpecError(f"{version}: this is no version: {release[:60]!r}")
+    return release
 
 
 def resolve(source: str) -> pathlib.Path:
