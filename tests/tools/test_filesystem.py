@@ -25,7 +25,7 @@ from orchestrator.image.filesystems import rootfs
 from orchestrator.image.filesystems.ext4 import make as write_ext4
 from orchestrator.image.filesystems.ext4 import size as ext4_size
 from orchestrator.image.filesystems.fat import fat_size, fat_tree, write_fat
-from orchestrator.image.filesystems.filesystem import FilesystemError, Order, preloaded
+from orchestrator.image.filesystems.filesystem import FilesystemError, Order, preloaded, stream
 from orchestrator.image.layout import SECTOR, Partition
 from orchestrator.image.pack import pack
 from orchestrator.image.tree import BLOCK, Entry, Tree
@@ -235,6 +235,19 @@ def test_a_disk_that_fills_meanwhile_is_told_as_such() -> None:
         slot = Partition(1, "nixos", "linux", START, SMALL)
         with pytest.raises(FilesystemError, match="No space left on device"):
             write_ext4(image, slot, label="a", identifier=UUID, hash_seed=SEED, tree=tree)
+
+
+def test_a_tool_may_write_more_errors_than_a_pipe_holds_before_it_has_read_its_input() -> None:
+    """Else the tool would wait for the reader of its errors, and the writer for the tool."""
+    tool = "yes warning | head -c 1000000 >&2; cat; echo No space left on device >&2; exit 2"
+    command = ["timeout", "20", "sh", "-c", tool]  # what waits for ever ends with another error
+
+    def write(pipe: typing.IO[bytes]) -> str:
+        pipe.write(NOISE)
+        return ""
+
+    with pytest.raises(FilesystemError, match=r"^timeout: No space left on device$"):
+        stream(write, command, {})
 
 
 def test_a_slot_that_is_too_small_for_ext4_is_an_error_with_mke2fs_words(

@@ -54,16 +54,21 @@ def stream(
     `write` returns an error message or "".
     """
     complaint = ""
-    with programs.ending(programs.start(command, stdin=programs.PIPE, variables=variables)) as sink:
-        assert sink.stdin is not None and sink.stderr is not None
-        # A broken pipe is ignored: the command has ended, and its own error is reported.
-        with contextlib.suppress(BrokenPipeError), sink.stdin as pipe:
-            complaint = write(pipe)
-        sink.stdin = None
-        said = sink.stderr.read()
+    # stderr is no pipe: nobody reads it meanwhile, so a full pipe would stop the command for ever.
+    # GNU tar goes on when the disk is full, and writes a line about each file.
+    with os.fdopen(os.memfd_create("stderr"), "r+b") as lines:
+        process = programs.start(command, stdin=programs.PIPE, stderr=lines, variables=variables)
+        with programs.ending(process) as sink:
+            assert sink.stdin is not None
+            # A broken pipe is ignored: the command has ended, and its own error is reported.
+            with contextlib.suppress(BrokenPipeError), sink.stdin as pipe:
+                complaint = write(pipe)
+            sink.stdin = None
+        lines.seek(0)
+        said = lines.read()
     if complaint and "Broken pipe" not in complaint:
         raise FilesystemError(complaint)
-    done = programs.Done(programs.quoted(command), sink.returncode, b"", said, 0)
+    done = programs.Done(programs.quoted(command), process.returncode, b"", said, 0)
     if done.code != 0:
         raise FilesystemError(f"{command[0]}: {done.reason}")
 
