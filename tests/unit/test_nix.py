@@ -261,6 +261,24 @@ def test_a_cache_whose_archive_is_damaged_is_named() -> None:
     assert (error.kind, "--substituter" in error.hint) == ("network", True)
 
 
+def stand_in(script: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a shell script in Nix' place, and the store into `folder`, where the script is."""
+    (folder / "nix").write_text(f"#!/bin/sh\n{script}")
+    (folder / "nix").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(nix, "STORE", folder)
+    monkeypatch.setattr("orchestrator.agents.builder.nix_settings.preloaded", lambda _: "")
+
+
+def test_the_metadata_of_a_flake_with_hundreds_of_inputs_is_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit into a pipe made Nix wait for a reader, which waited for Nix' end."""
+    script = "timeout 10 sh -c 'head -c 1000000 /dev/zero | tr \"\\0\" x'"
+    stand_in(script, tmp_path, monkeypatch)
+    assert Nix(Settings(), tmp_path / "log").run(["flake", "metadata"]) == "x" * 1_000_000
+
+
 CACHE = "http://user:secret@c:5000"
 
 
@@ -274,12 +292,7 @@ def test_a_cache_that_no_trusted_key_has_signed_is_told_once(
         for path, cache in (("a", CACHE), ("b", CACHE), ("c", "http://what.a.build/prints"))
     )
     lines = [f"@nix {json.dumps({'action': 'msg', 'level': 1, 'msg': one})}" for one in texts]
-    spy = tmp_path / "nix"
-    spy.write_text("#!/bin/sh\ncat >&2 << 'EOF'\n" + "\n".join(lines) + "\nEOF\n")
-    spy.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(nix, "STORE", tmp_path)
-    monkeypatch.setattr("orchestrator.agents.builder.nix_settings.preloaded", lambda _: "")
+    stand_in("cat >&2 << 'EOF'\n" + "\n".join(lines) + "\nEOF\n", tmp_path, monkeypatch)
     told: list[str] = []
 
     def emit(_event: str, **fields: str) -> None:

@@ -228,9 +228,13 @@ class Nix:
             store.watched(),
             self.log_file.open("a" if again else "w") as text,
             _readable_once(self.secret) as descriptors,
-            programs.ending(self._start(arguments, descriptors, evaluates=evaluates)) as process,
+            # stdout is no pipe: it is read when Nix has ended, and Nix would wait at a full one.
+            os.fdopen(os.memfd_create("stdout"), "r+b") as said,
+            programs.ending(
+                self._start(arguments, said, descriptors, evaluates=evaluates)
+            ) as process,
         ):
-            assert process.stderr is not None and process.stdout is not None
+            assert process.stderr is not None
             log = NixLog(text, self.recorder, evaluates=evaluates, hide=self.hide)
             with Reporter(log, lock, self.verbose).running():
                 for line in process.stderr:
@@ -244,7 +248,9 @@ class Nix:
                         self.tell_unsigned(log.unsigned)
                     if log.failed_for_good:
                         process.terminate()
-            output = process.stdout.read().decode(errors="replace")
+            process.wait()
+            said.seek(0)
+            output = said.read().decode(errors="replace")
         for warning in log.warnings:
             events.emit("configuration", level="warning", message=self._named(warning))
         if log.untold:
@@ -269,13 +275,18 @@ class Nix:
         return output.strip(), log
 
     def _start(
-        self, arguments: list[str], descriptors: tuple[int, ...], *, evaluates: bool
+        self,
+        arguments: list[str],
+        stdout: typing.IO[bytes],
+        descriptors: tuple[int, ...],
+        *,
+        evaluates: bool,
     ) -> programs.Process:
         # --show-trace: the trace has the caller's line, even if the user does not see the trace.
         told = ("--log-format", "internal-json", "--show-trace")
         return programs.start(
             ["nix", *arguments, *self.options, *told],
-            stdout=programs.PIPE,
+            stdout=stdout,
             variables=self._environment(descriptors, evaluates=evaluates),
             descriptors=descriptors,
         )
