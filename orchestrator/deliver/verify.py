@@ -120,7 +120,8 @@ def _check_sums(
     for name in dict.fromkeys([*needed, *there, *listed]):
         file = files.get(image.parent / name)
         if name not in listed:
-            raise VerificationError(f"{image.name}{CHECKSUMS} does not list {name}")
+            hint = "" if name in needed else "the image's run has not made this file: remove it"
+            raise VerificationError(f"{image.name}{CHECKSUMS} does not list {name}", hint=hint)
         if not file:
             raise VerificationError(f"{name} has a checksum, but is not beside the image")
         if file.sha256 != listed[name]:

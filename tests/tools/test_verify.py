@@ -232,6 +232,18 @@ def test_what_does_not_hold_is_told(
         verify(REQUEST, sent(made))
 
 
+def test_a_file_of_ones_own_beside_an_image_is_to_be_removed(made: pathlib.Path) -> None:
+    """Its name is one of those that runs give; what a run always makes is not to be removed."""
+    (made / "demo.img.image-info.json").write_text("{}")
+    with pytest.raises(VerificationError, match=r"demo\.img\.image-info\.json$") as error:
+        verify(REQUEST, sent(made))
+    assert error.value.hint == "the image's run has not made this file: remove it"
+    unlisted(".cdx.json")(made)
+    with pytest.raises(VerificationError, match=r"demo\.img\.cdx\.json$") as error:
+        verify(REQUEST, sent(made))
+    assert error.value.hint == ""
+
+
 def test_what_others_have_written_steers_no_terminal(made: pathlib.Path) -> None:
     path = made / "demo.img.provenance.json"
     document = json.loads(path.read_text())
