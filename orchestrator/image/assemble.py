@@ -69,11 +69,9 @@ def assemble(
     """
     named = [spec.toplevel, *spec.additionalPaths, *store_paths(spec.sources)]
     folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
-    try:
+    with staging.removed_afterwards(folder):
         copies = Copies(records(closure_of(named)), folder)
         return _assemble(spec, target, scratch, late, copies, mapped=mapped, signer=signer)
-    finally:
-        staging.remove(folder)
 
 
 def _assemble(

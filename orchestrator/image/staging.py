@@ -77,6 +77,22 @@ def sweep(*, everything: bool = False) -> Swept:
     return Swept(tuple(removed), left)
 
 
+@contextlib.contextmanager
+def removed_afterwards(folder: pathlib.Path) -> Iterator[None]:
+    """Remove `folder` after the `with` block, as `remove` does.
+
+    If the block raises, its error is the one that counts: `folder` may be left then, or may never
+    have been made.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(folder)
+        raise
+    remove(folder)
+
+
 def remove(folder: pathlib.Path, seconds: float = math.inf) -> None:
     """Remove `folder` and all that is in it, as `empty` does; raises `OSError`."""
     folder.chmod(0o700)

@@ -1,13 +1,21 @@
-"""Tests that staging folders of earlier versions go: a dead run's, not a living one's."""
+"""Tests that staging folders of earlier versions go (a dead run's, not a living one's), and own."""
 
+import errno
 import os
 import pathlib
 import subprocess
 import sys
+import types
+import typing
 
 import pytest
 
-from orchestrator.image import staging
+from orchestrator.image import assemble, staging
+from orchestrator.image.filesystems.filesystem import Order
+from orchestrator.image.filesystems.staged_tree import staged
+from orchestrator.image.pack import ChangedError
+from orchestrator.image.tree import Tree
+from orchestrator.shared.spec import ImageSpec
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +100,47 @@ def test_a_build_ends_no_later_run_by_what_it_leaves_in_the_folders_place(
         place.mkdir(mode=0)
     assert staging.sweep() == staging.Swept()
     assert (builds / "elsewhere/nixos-image-x").exists()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def fails(*_: object, **__: object) -> typing.Never:
+    raise FULL
+
+
+def changed(_: object) -> typing.Never:
+    raise ChangedError(["/nix/store/a-changed"])
+
+
+def test_a_disk_without_room_for_the_first_folder_is_told_as_full(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no folder to be removed then, which is no error of its own."""
+    monkeypatch.setattr(Tree, "stage", fails)
+    spec = types.SimpleNamespace(root=types.SimpleNamespace(fsType="btrfs"))
+    order = types.SimpleNamespace(tree=Tree([]), scratch=tmp_path, spec=spec)
+    with (
+        pytest.raises(OSError, match="No space left") as error,
+        staged(typing.cast("Order", order)),
+    ):
+        pass
+    assert error.value is FULL
+
+
+def test_a_folder_that_cannot_be_removed_hides_no_error_of_the_assembly(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "empty", fails)
+    monkeypatch.setattr(assemble, "closure_of", changed)
+    spec = types.SimpleNamespace(toplevel="", additionalPaths=(), sources={})
+    with pytest.raises(ChangedError):
+        assemble.assemble(typing.cast("ImageSpec", spec), tmp_path / "image", tmp_path)
+
+
+def test_a_folder_that_cannot_be_removed_is_an_error_of_its_own(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "empty", fails)
+    with pytest.raises(OSError, match="No space left"), staging.removed_afterwards(tmp_path):
+        pass

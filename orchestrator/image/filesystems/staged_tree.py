@@ -47,14 +47,12 @@ class Staged:
 def staged(order: Order) -> Iterator[Staged]:
     """Stage `order.tree` in the scratch folder; it is removed afterwards."""
     stage = Staged(order.tree, order.scratch / "staged", order.scratch / "owners")
-    try:
+    with staging.removed_afterwards(stage.root):
         order.tree.stage(stage.root, FILESYSTEMS[order.spec.root.fsType].link_bytes)
         table = owners_of(order.tree, stage.root).items()
         lines = [f"{user} {group} {path}\n" for path, (user, group) in table]
         stage.owners.write_text("".join(lines))
         yield stage
-    finally:
-        staging.remove(stage.root)
 
 
 def owners_of(tree: Tree, root: pathlib.Path) -> dict[str, tuple[int, int]]:
