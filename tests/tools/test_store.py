@@ -13,9 +13,12 @@ from orchestrator.agents.failure import AgentError
 from orchestrator.image.closure import changed
 from orchestrator.image.filesystems.filesystem import FilesystemError
 from orchestrator.image.pack import ChangedError
-from tests.tools.nix_store import add, poisoned
+from tests.tools.nix_store import add, poisoned, run
 
 pytestmark = pytest.mark.own_store
+
+#: Options by which Nix knows the commands `nix key` and `nix store`.
+NEW = ("--extra-experimental-features", "nix-command")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,27 +115,41 @@ def test_a_store_that_changes_all_the_time_ends_the_run(path: str) -> None:
     assert len(turns) == 2
 
 
-def test_what_was_changed_is_built_again_before_late_values_come_and_not_after(path: str) -> None:
-    """A build without a sandbox could read them."""
+@pytest.mark.parametrize("late", [True, False])
+def test_without_a_sandbox_what_was_changed_is_built_again_before_assembly_and_not_after(
+    late: bool, path: str
+) -> None:
+    """A build could read late values, or leave a process that changes images."""
     with poisoned(path):
         mender = nix(lambda: pathlib.Path(path).write_text("right"))
-        Keeper(mender).beside_late([path])
+        Keeper(mender).for_assembly([path], late=late)
         assert mender.asked == [["store", "repair", path]]
 
     def fail() -> None:
         raise AgentError("unable to start any build", kind="build")
 
-    later = Keeper(nix(fail)).beside_late([path])
-    assert not later._nix.settings.builds
-    assert later._nix.options[-2:] == ("--max-jobs", "0")  # after the caller's own
-    with poisoned(path), pytest.raises(AgentError, match="the build could read them") as caught:
+    later = Keeper(nix(fail)).for_assembly([path], late=late)
+    with poisoned(path), pytest.raises(AgentError, match="nothing is built beside") as caught:
         later.hold([path])
     assert caught.value.kind == "store"
 
 
-def test_in_the_sandbox_what_was_changed_is_built_again_at_any_time(path: str) -> None:
+def test_what_a_cache_has_signed_is_not_read_twice(tmp_path: pathlib.Path) -> None:
+    """It can be fetched again at any time."""
+    (tmp_path / "signed").write_text("right")
+    path, key = add(tmp_path / "signed"), tmp_path / "key"
+    key.write_text(run("nix", *NEW, "key", "generate-secret", "--key-name", "cache"))
+    run("nix", *NEW, "store", "sign", "--key-file", str(key), path)
+    mender = nix()
+    with poisoned(path):
+        Keeper(mender).for_assembly([path], late=False)
+    assert mender.asked == []
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_in_the_sandbox_what_was_changed_is_built_again_at_any_time(late: bool, path: str) -> None:
     mender = dataclasses.replace(nix(), isolated=True)
     keeper = Keeper(mender)
     with poisoned(path):
-        assert keeper.beside_late([path]) is keeper
+        assert keeper.for_assembly([path], late=late) is keeper
     assert mender.asked == []

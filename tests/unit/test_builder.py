@@ -13,7 +13,8 @@ import pytest
 
 from orchestrator.agents import failure, room
 from orchestrator.agents.builder import __main__ as builder
-from orchestrator.agents.builder import alone, collect, fleet, imaging, sandbox, sbom
+from orchestrator.agents.builder import alone, collect, crew, fleet, imaging, sandbox, sbom, store
+from orchestrator.agents.builder.crew import Crew
 from orchestrator.agents.builder.nix import Nix
 from orchestrator.agents.builder.nix_settings import Settings
 from orchestrator.agents.builder.store import Keeper
@@ -26,6 +27,7 @@ from orchestrator.image.tree import TreeError
 from orchestrator.shared import run as run_module
 from orchestrator.shared.architectures import foreign_system, this_system
 from orchestrator.shared.artifact import Artifact, Built
+from orchestrator.shared.builders import Builder
 from orchestrator.shared.constants import BUILDER
 from orchestrator.shared.image_options import ImageOptions
 from orchestrator.shared.paths import ROOT
@@ -217,7 +219,7 @@ def test_of_a_closure_nothing_is_assembled(
         (builder, "this_run", lambda: run),
         (builder, "nix_version", lambda: "2"),
         (builder, "_built", lambda *_words: [result]),
-        (builder, "Keeper", lambda _nix: None),
+        (builder, "Keeper", unittest.mock.Mock()),
         (builder, "assemble_images", lambda *words: assembled.append(words)),
         (alone, "hide", lambda: None),
         (alone, "end_others", lambda: None),
@@ -232,20 +234,47 @@ def test_of_a_closure_nothing_is_assembled(
     assert len(assembled) == (0 if closure else 1)
 
 
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("remote", [True, False])
 @pytest.mark.parametrize("isolated", [True, False])
-def test_what_builds_without_a_sandbox_left_is_ended_before_images_are_made(
-    isolated: bool, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+def test_what_is_built_again_is_built_before_other_processes_are_ended(
+    isolated: bool,
+    remote: bool,
+    late: bool,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
 ) -> None:
+    """The build could change images, and the agent with the keys of builders is ended, too."""
     did: list[str] = []
-    result = Built(tmp_path / "result", "x86_64-linux", "raw-efi")
+    wrong = [str(tmp_path / "result")]
+    result = Built(pathlib.Path(wrong[0]), "x86_64-linux", "raw-efi")
+    hired = Crew((Builder("ssh-ng://h", (FOREIGN,), "/k"),) if remote else (), tmp_path)
+
+    def repair(nix: Nix, _arguments: list[str]) -> str:
+        wrong.clear()
+        did.append("build" if nix.settings.builds or nix.crew.alive else "fetch")
+        return ""
+
+    def assemble(*words: object) -> None:
+        wrong.append(str(result.path))
+        did.append("assemble")
+        typing.cast("Keeper", words[-1]).hold(wrong)
+
     for place, name, value in (
         (builder, "this_run", lambda: run),
         (builder, "nix_version", lambda: "2"),
         (builder, "_built", lambda *_words: [result]),
-        (builder, "assemble_images", lambda *_words: did.append("assemble")),
+        (builder, "assemble_images", assemble),
+        (store, "closure_of", list),
+        (store, "changed", lambda _paths: list(wrong)),
+        (Nix, "run", repair),
+        (Keeper, "_unsigned", lambda _keeper, paths: paths),
         (alone, "hide", lambda: None),
         (alone, "end_others", lambda: did.append("end")),
+        (alone, "receive_late", lambda _run: did.append("end")),
         (staging, "sweep", staging.Swept),
+        (crew, "hire", lambda _run: hired),
         (
             *(sandbox, "obtain"),
             lambda nix, *_words, **_more: dataclasses.replace(nix, isolated=isolated),
@@ -254,36 +283,9 @@ def test_what_builds_without_a_sandbox_left_is_ended_before_images_are_made(
         (sbom, "installed", lambda: ()),
     ):
         monkeypatch.setattr(place, name, value)
-    Task(DemoTask("x86_64-linux"), leased=False, foreign=()).write(run.folder)
+    Task(DemoTask("x86_64-linux"), leased=False, foreign=(), late=late).write(run.folder)
     builder.build()
-    assert did == (["assemble"] if isolated else ["end", "assemble"])
-
-
-def test_late_values_come_when_nothing_is_built_any_more_without_a_sandbox(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    did: list[object] = []
-    result = Built(tmp_path / "result", "x86_64-linux", "raw-efi")
-
-    class First:
-        def beside_late(self, results: typing.Iterable[str]) -> str:
-            did.append(list(results))
-            return "second"
-
-    for place, name, value in (
-        (builder, "this_run", lambda: run),
-        (builder, "nix_version", lambda: "2"),
-        (builder, "_built", lambda *_words: [result]),
-        (builder, "Keeper", lambda _nix: First()),
-        (builder, "assemble_images", lambda *words: did.append(words[-1])),
-        (alone, "hide", lambda: None),
-        (alone, "receive_late", lambda _run: did.append("late")),
-        (staging, "sweep", staging.Swept),
-        (sandbox, "obtain", lambda nix, *_words, **_more: nix),
-        (collect, "keep", list),
-        (sbom, "installed", lambda: ()),
-    ):
-        monkeypatch.setattr(place, name, value)
-    Task(DemoTask("x86_64-linux"), leased=False, foreign=(), late=True).write(run.folder)
-    builder.build()
-    assert did == [[str(result.path)], "late", "second"]
+    if not isolated or (late and remote):
+        assert did == ["build", "end", "assemble", "fetch"]
+    else:
+        assert did == [*(["end"] if late else []), "assemble", "build"]

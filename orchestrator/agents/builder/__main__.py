@@ -125,8 +125,8 @@ def build() -> None:
     )
     if task.closure:
         return
+    keeper = _for_assembly(keeper, results, late=task.late)
     if task.late:
-        keeper = _beside_late(keeper, results)
         alone.receive_late(run)
     elif not nix.isolated:  # what a build has left could change an image while it is made
         alone.end_others()
@@ -171,9 +171,9 @@ def _built(run: Run, task: Task, nix: Nix) -> list[Built]:
         raise
 
 
-def _beside_late(keeper: Keeper, results: list[Built]) -> Keeper:
+def _for_assembly(keeper: Keeper, results: list[Built], *, late: bool) -> Keeper:
     try:
-        return keeper.beside_late(os.fspath(result.path) for result in results)
+        return keeper.for_assembly((os.fspath(result.path) for result in results), late=late)
     except store.ERRORS as error:
         raise store.unmade(error) from error
 

@@ -137,10 +137,10 @@ class Nix:
         )
 
     def fetching(self) -> "Nix":
-        """Return the same without builds on this machine, whatever the caller's options are."""
+        """Return the same without builds, here or elsewhere, whatever the caller's options are."""
         settings = dataclasses.replace(self.settings, builds=False)
-        options = (*self.options, "--max-jobs", "0")
-        return dataclasses.replace(self, settings=settings, options=options)
+        options = (*self.options, "--max-jobs", "0", "--builders", "")
+        return dataclasses.replace(self, settings=settings, options=options, crew=Crew())
 
     def build(self, arguments: list[str], number: int = 1) -> list[pathlib.Path]:
         """Run `nix build`; return the `number` outputs in the order of the arguments.

@@ -7,7 +7,7 @@ without a sandbox can write to every store path, because it runs as the store's 
 from collections.abc import Callable, Iterable
 
 from orchestrator.agents import events
-from orchestrator.agents.builder.nix import Nix
+from orchestrator.agents.builder.nix import Nix, answer
 from orchestrator.agents.failure import AgentError
 from orchestrator.image.closure import changed, closure_of
 from orchestrator.image.filesystems.filesystem import FilesystemError
@@ -27,10 +27,14 @@ HINT = (
     " built from a changed one may be wrong, too"
 )
 
-#: Why what has changed is not built again where `Keeper.beside_late` forbids it.
-NOT_BESIDE = (
-    "no cache has it, and without Nix' sandbox nothing is built once late values are there: the"
-    " build could read them"
+#: Time limit in seconds for the question which store paths are signed.
+ASK_SECONDS = 120
+
+#: Why what has changed is not built again where `Keeper.for_assembly` forbids it.
+NOT_BUILT = (
+    "no cache has it, and nothing is built beside images: without Nix' sandbox the build could"
+    " change them or read late values, and builders on other machines are let go before such values"
+    " come"
 )
 
 
@@ -52,17 +56,29 @@ class Keeper:
         self._nix = nix
         self._right: set[str] = set()
 
-    def beside_late(self, results: Iterable[str]) -> "Keeper":
-        """Return the keeper for the time when late values are there, which no build may read.
+    def for_assembly(self, results: Iterable[str], *, late: bool) -> "Keeper":
+        """Return the keeper for the time when images of `results` are made, with `late` values.
 
-        Without the sandbox a repair only fetches then. So paths of the closure of `results` that
-        were changed are made again now. The keeper that is returned has verified nothing: builds
+        Without the sandbox a repair only fetches then, because a build could read late values, or
+        leave a process that changes images. The same holds with the sandbox if late values come
+        and builders on other machines are used: their keys are gone then (`alone.receive_late`).
+        In both cases paths of the closure of `results` that were changed, and that no cache has
+        signed, are made again now; others can be fetched at any time, and reading them here would
+        cost a third of an assembly. The keeper that is returned then has verified nothing: builds
         that have left processes may change paths until these are ended.
         """
-        if self._nix.isolated:
+        if self._nix.isolated and not (late and self._nix.crew.alive):
             return self
-        self.hold(closure_of(results))
+        self.hold(self._unsigned(closure_of(results)))
         return Keeper(self._nix.fetching())
+
+    def _unsigned(self, paths: list[str]) -> list[str]:
+        """Return those of `paths` without a signature, which a cache may not have."""
+        words = ["path-info", "--json", "--json-format", "1", "--stdin"]
+        said = self._nix.ask(words, ASK_SECONDS, stdin="".join(f"{path}\n" for path in paths))
+        return answer(
+            said.text, lambda found: [path for path in paths if not found[path]["signatures"]]
+        )
 
     def hold(self, paths: Iterable[str]) -> None:
         """Verify and repair `paths`, except those verified before.
@@ -109,7 +125,7 @@ class Keeper:
         try:
             self._nix.run(["store", "repair", *paths])
         except AgentError as error:
-            cause = str(error) if self._nix.settings.builds else NOT_BESIDE
+            cause = str(error) if self._nix.settings.builds else NOT_BUILT
             raise _lost(paths, cause, error.detail) from error
         if wrong := changed(paths):
             raise _lost(wrong, "the Nix database has another hash")
