@@ -67,8 +67,8 @@ check "run.sh killed: the build is reached" wait_line '^build: '
 kill -KILL "$demo"
 wait_demo
 tries=100
-while [ -n "$(of .)" ] && [ "$tries" -gt 0 ]; do tries=$((tries - 1)); sleep 0.1; done
-check "run.sh killed: no container runs ten seconds later" test -z "$(of .)"
+while [ -n "$(of '^nixos-image-')" ] && [ "$tries" -gt 0 ]; do tries=$((tries - 1)); sleep 0.1; done
+check "run.sh killed: no container runs ten seconds later" test -z "$(of '^nixos-image-')"
 check "run.sh killed: the orchestrator was told to end" grep -q '^error: terminated' "$work/err"
 "$project/run.sh" clean > "$work/out" 2> "$work/err" < /dev/null
 check "run.sh killed: nothing is left after clean" nothing_left
