@@ -1,34 +1,44 @@
 """Hides secrets in Nix' words: Nix tells addresses with their passwords, and quotes wrong lines."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from orchestrator.shared.text import public
 
 #: What stands in a secret's place.
 HIDDEN = "..."
 
-#: Number of letters from which the value of a word NAME=VALUE is taken for a token.
+#: Settings whose words NAME=VALUE have secrets as values: tokens, and variables for fetching.
+SETTINGS = frozenset({"access-tokens", "impure-env"})
+
+#: Number of letters from which such a value is taken for a secret.
 TOKEN = 6
 
 
 def hider(lines: str) -> Callable[[str], str]:
     """Return a function that hides the secrets of nix.conf's `lines`, and passwords in any URL."""
-    words = sorted(filter(None, map(_secret, lines.split())), key=len, reverse=True)
-    if not words:
+    found = {secret for line in lines.splitlines() for secret in _secrets(line)}
+    if not found:
         return public
-    found = re.compile("|".join(map(re.escape, words)))
-    return lambda text: public(found.sub(HIDDEN, text))
+    words = re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True))))
+    return lambda text: public(words.sub(HIDDEN, text))
 
 
-def _secret(word: str) -> str:
-    """Return the secret in a word of nix.conf: of a URL NAME:PASSWORD, of HOST=TOKEN the token.
+def _secrets(line: str) -> Iterator[str]:
+    """Return the secrets in a line of nix.conf: of each URL NAME:PASSWORD, and values.
 
-    GitLab's tokens have their kind before them: HOST=PAT:TOKEN.
+    Nix quotes a line that is no setting, whatever it was meant to be: each value in it counts.
     """
-    _scheme, is_url, rest = word.partition("://")
-    if is_url:
-        user = rest.rpartition("@")[0]
-        return user if ":" in user else ""
-    value = word.partition("=")[2].rpartition(":")[2]
-    return value if len(value) >= TOKEN else ""
+    words = line.partition("#")[0].split()
+    valued = words[1:2] != ["="] or words[0].removeprefix("extra-") in SETTINGS
+    for word in words:
+        _scheme, is_url, rest = word.partition("://")
+        if is_url:
+            user = rest.rpartition("@")[0]
+            if ":" in user:
+                yield user
+        elif valued:
+            # GitLab's tokens have their kind before them: HOST=PAT:TOKEN.
+            value = word.partition("=")[2].rpartition(":")[2]
+            if len(value) >= TOKEN:
+                yield value

@@ -42,7 +42,7 @@ class Failure:
     def error(self) -> AgentError:
         """Return the error: what failed, why, and what to do."""
         log = self.log
-        text = "\n".join([*log.errors, log.tail]).strip()
+        text = f"{log.told}\n{log.tail}".strip()
         if (wanted := PLATFORM.search(text)) and (missed := self.crew.missed(wanted[1])):
             return missed
         if lost := unreachable(text, log.problem):
@@ -107,7 +107,7 @@ class Failure:
         # A build may print Nix' message about any path, a link to a device for example.
         if not path.is_file() or crash.system_of(path.read_text()) not in self.platforms:
             return ""
-        return crash.sign("\n".join(self.log.errors), self.log.tail)
+        return crash.sign(self.log.told, self.log.tail)
 
 
 def _spoiled(path: str, cache: str, text: str) -> AgentError:

@@ -112,7 +112,8 @@ class NixLog:
     `machines` has the address of the builder of each derivation (.drv path) that is built on
     another machine, `refused` why Nix could not use a builder, by its address. `caches` has the
     cache of each store path that Nix has begun to fetch, `unsigned` the caches that have paths
-    which Nix does not take. `hide` removes secrets from what people see: log, errors, warnings.
+    which Nix does not take. `hide` removes secrets from what people see: log, warnings, `told`.
+    `errors` and `notes`, which are parsed, still have them: a secret may be part of a path, too.
 
     Nix passes on what a build prints in the format of its log (`@nix {"action": "msg"`) as if it
     were Nix' own. So if the command only builds, not `evaluates`, no message is taken for the words
@@ -132,9 +133,9 @@ class NixLog:
     paths_expected: int = 0
     received: int = 0
     fresh: collections.deque[str] | None = None
-    errors: list[str] = dataclasses.field(default_factory=list)
+    errors: list[str] = dataclasses.field(default_factory=list, repr=False)
     problem: Problem | None = None
-    notes: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list, repr=False)
     warnings: list[str] = dataclasses.field(default_factory=list)
     files: list[typing.Any] = dataclasses.field(default_factory=list)
     specs: list[str] = dataclasses.field(default_factory=list)
@@ -156,6 +157,11 @@ class NixLog:
         """The derivation or download in progress; empty while Nix evaluates."""
         names = [*self._running.values(), *self._transfers.values()]
         return names[-1] if names else ""
+
+    @property
+    def told(self) -> str:
+        """Nix' errors as people may see them, without secrets; one per line or more."""
+        return "\n".join(map(self.hide, self.errors))
 
     @property
     def _evaluating(self) -> bool:
@@ -185,15 +191,16 @@ class NixLog:
         A derivation has failed that Nix had given to one, and not by the derivation's own fault; or
         Nix could not connect.
         """
-        told = {match[1]: match[3] for one in self.errors if (match := THERE.search(one))}
-        found: dict[str, list[str]] = {}
+        found = (THERE.search(error) for error in self.errors)
+        told = {match[1]: self.hide(match[3]) for match in found if match}
+        lost: dict[str, list[str]] = {}
         for drv in self._failures():
             if (uri := self.machines.get(drv)) and (drv not in told or NOT_BUILT.search(told[drv])):
                 said = [told[drv]] if drv in told else self._disconnects()
-                found.setdefault(uri, []).extend(said or ["the connection ended"])
+                lost.setdefault(uri, []).extend(said or ["the connection ended"])
         for uri, cause in self.refused.items():
-            found.setdefault(uri, []).append(cause)
-        return found
+            lost.setdefault(uri, []).append(cause)
+        return lost
 
     @property
     def spoiled(self) -> tuple[str, str] | None:
@@ -217,7 +224,8 @@ class NixLog:
 
     def _disconnects(self) -> list[str]:
         """Return Nix' words for lost connections."""
-        return [one for one in self.errors if "disconnected" in one or "end-of-file" in one]
+        found = (one for one in self.errors if "disconnected" in one or "end-of-file" in one)
+        return [self.hide(one) for one in found]
 
     def feed(self, line: str) -> None:
         """Parse one line, JSON or not."""
@@ -259,14 +267,13 @@ class NixLog:
             return
         if match := UNUSED.match(text):
             self.refused[match[1]] = self.hide(match[2])
-        text = self.hide(text)
         if "raw_msg" not in event:
             if not self._running:
                 self.notes.append(text)
             self.errors.append(text)
             return
-        raw = self._told(event["raw_msg"])
-        self.errors.append(raw)
+        self.errors.append(plain(str(event["raw_msg"])))
+        raw = self.hide(self.errors[-1])
         trace = event.get("trace")
         frames = [event, *(trace if isinstance(trace, list) else [])]
         frames = [frame for frame in frames if isinstance(frame, dict)]
@@ -274,7 +281,7 @@ class NixLog:
         doings = tuple(self._told(frame.get("raw_msg")) for frame in frames[1:])
         # Nix' places are FILE:LINE:COLUMN: remove the column.
         lines = tuple(place.rpartition(":")[0] for place in places)
-        self.problem = Problem(raw, lines, text, doings)
+        self.problem = Problem(raw, lines, self.hide(text), doings)
 
     def _warning(self, event: dict[str, typing.Any], text: str) -> None:
         """Without Nix' indentation, and once for all images that it is said of."""
