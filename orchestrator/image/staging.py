@@ -22,9 +22,9 @@ from collections.abc import Iterator
 FOLDER = pathlib.Path("/nix/var/nix/builds")
 PREFIX = "nixos-image-"
 
-#: Time limit in seconds for the removal of a dead run's folder: what another run's build goes on
-#: filling has no end.
-REMOVE_SECONDS = 120
+#: Time limit in seconds for the removal of all dead runs' folders together: what another run's build
+#: goes on filling has no end.
+SWEEP_SECONDS = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,10 @@ def sweep(*, everything: bool = False) -> Swept:
 
     With `everything`, build folders are removed, too; those held no locks, so no other run may be
     active. If a run of an earlier version is making links, for which it has locked their parent,
-    nothing is removed: a later sweep does it.
+    nothing is removed: a later sweep does it. So it does with what takes longer than
+    `SWEEP_SECONDS`.
     """
+    until = time.monotonic() + SWEEP_SECONDS
     removed: list[str] = []
     left: dict[str, str] = {}
     with _locked(FOLDER) as alone:
@@ -70,7 +72,7 @@ def sweep(*, everything: bool = False) -> Swept:
                 if not dead:
                     continue
                 try:
-                    remove(place, REMOVE_SECONDS)
+                    remove(place, until - time.monotonic())
                     removed.append(place.name)
                 except OSError as error:
                     left[place.name] = error.strerror or str(error)

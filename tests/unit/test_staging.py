@@ -1,10 +1,12 @@
 """Tests that staging folders of earlier versions go (a dead run's, not a living one's), and own."""
 
 import errno
+import errno
 import os
 import pathlib
 import subprocess
 import sys
+import types
 import types
 import typing
 
@@ -78,11 +80,30 @@ def test_a_folder_of_any_depth_is_removed(builds: pathlib.Path, depth: int, lett
 def test_a_folder_that_cannot_be_removed_is_told_and_others_go(
     builds: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "REMOVE_SECONDS", -1)
+    monkeypatch.setattr(staging, "SWEEP_SECONDS", -1)
     (builds / "nixos-image-a/full").mkdir(parents=True)
     (builds / "nixos-image-b").mkdir()
     left = {"nixos-image-a": "Connection timed out"}
     assert staging.sweep() == staging.Swept(("nixos-image-b",), left)
+
+
+def test_many_folders_have_no_more_time_than_one(
+    builds: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build without a sandbox may have left as many as it likes."""
+    now = 0.0
+
+    def never_done(_folder: pathlib.Path, seconds: float) -> None:
+        nonlocal now
+        now += max(0, seconds)
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(staging, "time", types.SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(staging, "empty", never_done)
+    for name in "abc":
+        (builds / f"nixos-image-{name}").mkdir()
+    assert list(staging.sweep().left) == ["nixos-image-a", "nixos-image-b", "nixos-image-c"]
+    assert now == staging.SWEEP_SECONDS
 
 
 @pytest.mark.parametrize("change", ["file", "link", "nothing", "closed"])
