@@ -22,8 +22,8 @@ from collections.abc import Iterator
 FOLDER = pathlib.Path("/nix/var/nix/builds")
 PREFIX = "nixos-image-"
 
-#: Time limit in seconds for the removal of all dead runs' folders together: what another run's build
-#: goes on filling has no end.
+#: Time limit in seconds for the removal of all dead runs' folders together: what another run's
+#: build goes on filling has no end.
 SWEEP_SECONDS = 120
 
 

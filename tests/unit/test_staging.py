@@ -1,12 +1,10 @@
 """Tests that staging folders of earlier versions go (a dead run's, not a living one's), and own."""
 
 import errno
-import errno
 import os
 import pathlib
 import subprocess
 import sys
-import types
 import types
 import typing
 
