@@ -40,7 +40,7 @@ expect "one that hangs is named" 3 'Docker does not answer' \
   env DOCKER_HOST="unix://$work/hung.sock" NIXOS_IMAGE_PATIENCE=2 "$project/run.sh" demo
 kill "$hung"
 mkdir "$work/bin"
-for tool in sh env dirname cat pwd mktemp rm tr od stty cut tar tail sed grep; do ln -s "$(command -v $tool)" "$work/bin/$tool"; done
+for tool in sh env dirname cat pwd mktemp rm tr od stty cut tar head tail sed grep id find; do ln -s "$(command -v $tool)" "$work/bin/$tool"; done
 expect "a missing docker is named" 3 'docker is not installed' env PATH="$work/bin" "$project/run.sh" demo
 expect "a user who may not use Docker is told so" 3 'no permission to use Docker' \
   setpriv --reuid 12345 --regid 12345 --clear-groups env HOME=/nonexistent "$project/run.sh" demo
